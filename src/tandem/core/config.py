@@ -1,0 +1,240 @@
+"""Configuration: TOML into frozen dataclasses, with overrides, and back.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Loop:
+        steps: int                    # required: no default
+        timeout_s: float = 60.0       # may be given as 60, "90s", "5m" or "1:30:00"
+
+    config = load(Loop, Path("loop.toml"), ["steps=200"])
+
+Nested dataclasses are tables, lists of them arrays of tables. In fields named `_s`, `_bytes` and `_mib`
+a text with a unit is allowed, and a number alone counts in the field's own unit. Every error names the
+file or the override, the key, what was given and the nearest right key.
+
+Limits: a union of several dataclasses is told apart by pydantic alone, without suggestions; `None` is
+written by leaving the key out, so `dump` (in core/toml.py) refuses it where the default is something
+else.
+"""
+
+import difflib
+import tomllib
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from tandem.core.errors import ConfigError, QuantityError
+from tandem.core.toml import dump
+from tandem.core.units import parse_duration, parse_size
+
+__all__ = ["dump", "load"]
+
+T = TypeVar("T")
+Keys = tuple[str | int, ...]
+
+
+def load(cls: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
+    """Return a validated configuration.
+
+    Args:
+        cls: A dataclass.
+        path: A TOML file; None starts from nothing.
+        overrides: Settings such as `loop.steps=200` or `jobs.0.name=cg`, which win over the file. The value
+            is in TOML's syntax; what is not, and what is meant for a text field, is taken as text.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or missing, or a value does not fit.
+    """
+    settings = [_override(cls, text) for text in overrides]
+    values = _read(path) if path is not None else {}
+    for keys, value, text in settings:
+        _put(values, keys, value, text)
+    source = _Source(path, {keys: text for keys, _, text in settings})
+    try:
+        return TypeAdapter(cls).validate_python(_prepared(cls, values, (), source, cls))
+    except ValidationError as error:
+        raise _refused(error, source) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where each value came from, for the errors."""
+
+    path: Path | None
+    overrides: dict[Keys, str]
+
+    def of(self, keys: Keys) -> str:
+        for at, text in self.overrides.items():
+            if keys[: len(at)] == at:
+                return f"--set {text}"
+        return str(self.path) if self.path else "the settings"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            given=f"{path}: {error}", allowed="TOML in UTF-8", todo="correct that place"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            given=f"{path}: {reason}", allowed="a readable TOML file", todo="check the path"
+        ) from error
+
+
+def _override(cls: type, text: str) -> tuple[Keys, Any, str]:
+    """Take `a.b=c` apart; the keys of list items are whole numbers."""
+    dotted, equals, given = text.partition("=")
+    keys: Keys = tuple(int(key) if key.isdigit() else key for key in dotted.strip().split("."))
+    if not equals or "" in keys:
+        raise ConfigError(given=f"--set {text}", allowed="KEY=VALUE, as in loop.steps=200", todo="give both")
+    try:
+        parsed = tomllib.loads(f"value = {given}")
+    except tomllib.TOMLDecodeError:
+        parsed = {"value": given}
+    value = parsed["value"] if len(parsed) == 1 else given
+    if not isinstance(value, str) and _is_text(_type_at(cls, keys)):
+        value = given.strip()
+    return keys, value, text
+
+
+def _put(values: dict[str, Any], keys: Keys, value: object, text: str) -> None:
+    """Set a value in nested tables and lists, making the tables that are missing."""
+    here: Any = values
+    for key, after in zip(keys, (*keys[1:], None), strict=True):
+        fits = isinstance(here, list) and isinstance(key, int) and key < len(here)
+        if not fits and not isinstance(here, dict):
+            allowed = f"items 0 to {len(here) - 1}" if isinstance(here, list) and here else "keys of tables"
+            raise ConfigError(
+                given=f"--set {text}: there is no {key!r}", allowed=allowed, todo="check the key"
+            )
+        at: Any = key if fits else str(key)
+        if after is None:
+            here[at] = value
+        elif fits:
+            here = here[at]
+        else:
+            here = here.setdefault(at, {})
+
+
+def _prepared(cls: type, values: object, at: Keys, source: _Source, root: type) -> object:
+    """Check a table's keys against a dataclass and read the texts with units in it."""
+    if not isinstance(values, dict):
+        return values
+    known = _fields(cls)
+    for key in values:
+        if key not in known:
+            raise _unknown(root, (*at, key), known, source)
+    return {key: _converted(known[key], value, (*at, key), source, root) for key, value in values.items()}
+
+
+def _converted(hint: object, value: object, at: Keys, source: _Source, root: type) -> object:
+    nested = [member for member in _members(hint) if is_dataclass(member)]
+    if isinstance(value, dict) and len(nested) == 1 and isinstance(nested[0], type):
+        return _prepared(nested[0], value, at, source, root)
+    for member in _members(hint):
+        inner = [part for part in get_args(member) if part is not Ellipsis]
+        if isinstance(value, list) and len(inner) == 1:
+            return [_converted(inner[0], item, (*at, i), source, root) for i, item in enumerate(value)]
+        if isinstance(value, dict) and get_origin(member) is dict:
+            return {key: _converted(inner[1], item, (*at, key), source, root) for key, item in value.items()}
+    if isinstance(value, str) and not _is_text(hint):
+        name = next(key for key in reversed(at) if isinstance(key, str))
+        return _quantity(name, value, at, source)
+    return value
+
+
+def _quantity(name: str, value: str, at: Keys, source: _Source) -> object:
+    try:
+        if name.endswith("_s"):
+            return parse_duration(value, bare_unit_s=1.0)
+        if name.endswith("_bytes"):
+            return parse_size(value)
+        if name.endswith("_mib"):
+            return parse_size(value, bare_unit_bytes=1 << 20) / (1 << 20)
+    except QuantityError as error:
+        given = f"{source.of(at)}: {_dotted(at)} = {value!r}"
+        raise ConfigError(given=given, allowed=error.allowed, todo=error.todo) from error
+    return value
+
+
+def _unknown(root: type, at: Keys, known: dict[str, object], source: _Source) -> ConfigError:
+    near = difflib.get_close_matches(str(at[-1]), known, n=1, cutoff=0.5)
+    nearest = [_dotted((*at[:-1], key)) for key in near] or [
+        key for key in _all_keys(root, "") if key.rpartition(".")[2] == at[-1]
+    ]
+    return ConfigError(
+        given=f"{source.of(at)}: unknown key {_dotted(at)!r}",
+        allowed=", ".join(_dotted((*at[:-1], key)) for key in known) or "no keys",
+        todo=f"did you mean {nearest[0]!r}?" if nearest else "remove it, or choose one of these",
+    )
+
+
+def _refused(error: ValidationError, source: _Source) -> ConfigError:
+    """Turn pydantic's errors into the first of them, in our words."""
+    first, *others = error.errors(include_url=False)
+    at: Keys = first["loc"]
+    more = f" (and {len(others)} more like it)" if others else ""
+    if first["type"] == "missing" or first["type"].endswith("missing_argument"):
+        return ConfigError(
+            given=f"{source.of(at)}: {_dotted(at)!r} is missing",
+            allowed="it has no default",
+            todo=f"add it to the file, or --set {_dotted(at)}=...{more}",
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(
+        given=f"{source.of(at)}: {_dotted(at)} = {first['input']!r}" if at else f"{source.of(at)}",
+        allowed=message[:1].lower() + message[1:],
+        todo=f"correct {_dotted(at) or 'it'}{more}",
+    )
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(str(key) for key in keys)
+
+
+def _fields(cls: Any) -> dict[str, object]:  # noqa: ANN401 - is_dataclass() has been asked before
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+
+
+def _members(hint: object) -> Iterator[object]:
+    """Yield the types a hint stands for: the members of a union, and what an `Annotated` annotates."""
+    if get_origin(hint) is Annotated:
+        yield from _members(get_args(hint)[0])
+    elif get_origin(hint) in (Union, types.UnionType):
+        for member in get_args(hint):
+            yield from _members(member)
+    else:
+        yield hint
+
+
+def _is_text(hint: object) -> bool:
+    return str in set(_members(hint))
+
+
+def _type_at(hint: object, keys: Keys) -> object:
+    """Return the type of the value under these keys, None where there is none."""
+    if not keys:
+        return hint
+    for member in _members(hint):
+        if is_dataclass(member):
+            known = _fields(member)
+            return _type_at(known[str(keys[0])], keys[1:]) if str(keys[0]) in known else None
+        inner = [part for part in get_args(member) if part is not Ellipsis]
+        if inner:
+            return _type_at(inner[-1], keys[1:])
+    return None
+
+
+def _all_keys(hint: object, prefix: str) -> Iterator[str]:
+    for member in _members(hint):
+        if is_dataclass(member):
+            for name, inner in _fields(member).items():
+                yield prefix + name
+                yield from _all_keys(inner, f"{prefix}{name}.")

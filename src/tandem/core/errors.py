@@ -1,0 +1,120 @@
+"""Mistakes a user can make, one class per kind.
+
+Every error says what was given, what is allowed and what to do, in one line. The command line prints
+that line and exits with `exit_code`; the daemon sends `as_dict()` over its socket and the client raises
+`from_dict()` of it again.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+
+class TandemError(Exception):
+    """A mistake that the person who made it can put right.
+
+    Args:
+        given: What was given, as a clause ("unknown policy 'hybird'").
+        allowed: What is allowed, as a list or a clause ("backfill, hybrid, share").
+        todo: What to do now ("did you mean 'hybrid'?").
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, *, given: str, allowed: str, todo: str) -> None:
+        self.given = given
+        self.allowed = allowed
+        self.todo = todo
+        super().__init__(given, allowed, todo)
+
+    def __str__(self) -> str:
+        """Return the one line that is shown to the user."""
+        return one_line(f"{self.given}; allowed: {self.allowed}; {self.todo}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the keyword-only constructor."""
+        return (_rebuild, (type(self), self.given, self.allowed, self.todo))
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Return the error as JSON-ready values; `error` is the class name."""
+        return {
+            "error": type(self).__name__,
+            "given": self.given,
+            "allowed": self.allowed,
+            "todo": self.todo,
+            "message": str(self),
+            "exit_code": self.exit_code,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "TandemError":
+        """Rebuild an error from `as_dict()`; a class that is unknown here becomes a plain `TandemError`."""
+        kind = next((k for k in _family(TandemError) if k.__name__ == values.get("error")), TandemError)
+        parts = {key: str(values.get(key, "")) for key in ("given", "allowed", "todo")}
+        return kind(**parts)
+
+
+class ConfigError(TandemError):
+    """A configuration file or an override that does not fit."""
+
+
+class QuantityError(TandemError):
+    """A duration or a size that cannot be read."""
+
+
+class UnknownPluginError(TandemError):
+    """A policy, engine, estimator, ... that does not exist."""
+
+
+class MissingPackageError(TandemError):
+    """An optional package that the chosen plug-in needs is not installed."""
+
+
+class ImpossibleDemandError(TandemError):
+    """A demand that no node can ever meet."""
+
+
+class DependencyError(TandemError):
+    """A dependency that is unknown or cyclic."""
+
+
+class TraceError(TandemError):
+    """A trace that cannot be read."""
+
+
+class StoreError(TandemError):
+    """A database that is corrupt, full, or newer than this program."""
+
+
+class PermissionRefusedError(TandemError):
+    """An attempt on what belongs to another user."""
+
+
+class DaemonError(TandemError):
+    """The daemon does not answer, or another one already runs."""
+
+
+class UnknownJobError(TandemError):
+    """A job identifier that does not exist."""
+
+
+class JobStateError(TandemError):
+    """A command that the job's present state does not allow."""
+
+
+class MachineBusyError(TandemError):
+    """Cores or GPUs that somebody else holds."""
+
+
+def one_line(text: str) -> str:
+    """Escape what cannot be printed (line ends, control characters), so that the text stays one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _rebuild(kind: type[TandemError], given: str, allowed: str, todo: str) -> TandemError:
+    return kind(given=given, allowed=allowed, todo=todo)
+
+
+def _family(kind: type[TandemError]) -> Iterator[type[TandemError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)

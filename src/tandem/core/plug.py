@@ -1,0 +1,128 @@
+"""Plug-ins by file name: the option's name is the name of the file.
+
+`load("share.policies", "hybrid")` looks for `tandem/share/policies/hybrid.py`, then for an entry point
+`hybrid` in the group `tandem.share.policies`, then, where the name has a colon, for
+`package.module:attribute`. There is no registry to edit: a new file is a new option.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+from pathlib import Path
+
+import tandem
+from tandem.core.errors import MissingPackageError, UnknownPluginError
+
+_DISTRIBUTION = "tandemlab"
+_DISTRIBUTION_OF = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "pynvml": "nvidia-ml-py"}
+
+
+def names(family: str) -> list[str]:
+    """Return the sorted names of a family's plug-ins, without importing any of them.
+
+    Args:
+        family: A folder under `tandem`, with dots, such as `share.policies`.
+    """
+    return sorted(set(_file_names(family)) | set(_entry_points(family).names))
+
+
+def load(family: str, name: str) -> object:
+    """Return the plug-in called `name`: the module of a file, or whatever an entry point or attribute holds.
+
+    Args:
+        family: A folder under `tandem`, with dots, such as `share.policies`.
+        name: A file's stem, an entry point's name, or `package.module:attribute`.
+
+    Raises:
+        UnknownPluginError: There is no such plug-in; the message lists what exists and the nearest name.
+        MissingPackageError: The plug-in needs an optional package; the message names the extra to install.
+    """
+    try:
+        if name in _file_names(family):
+            return importlib.import_module(f"tandem.{family}.{name}")
+        for entry_point in _entry_points(family).select(name=name):
+            return entry_point.load()
+        if ":" in name:
+            return _attribute(family, name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == tandem.__name__ and not name.startswith(
+            f"{tandem.__name__}."
+        ):
+            raise  # a mistake in a plug-in of ours, not a package to install
+        raise _missing(family, name, error) from error
+    raise _unknown(family, name)
+
+
+def extra_for(package: str) -> str | None:
+    """Return the extra of this distribution that brings an importable package, or None where none does."""
+    wanted = _normal(_DISTRIBUTION_OF.get(package, package))
+    try:
+        requirements = importlib.metadata.requires(_DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    extras = [
+        extra[1]
+        for line in requirements
+        if _normal(re.split(r"[^A-Za-z0-9._-]", line)[0]) == wanted
+        and (extra := re.search(r"extra == ['\"]([^'\"]+)['\"]", line))
+    ]
+    return min(extras, key=lambda extra: (extra in ("all", "dev"), extra), default=None)
+
+
+def _file_names(family: str) -> list[str]:
+    folders = [str(Path(root, *family.split("."))) for root in tandem.__path__]
+    return [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
+
+
+def _entry_points(family: str) -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=f"tandem.{family}")
+
+
+def _attribute(family: str, name: str) -> object:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute or module_name.startswith("."):
+        raise _unknown(family, name)
+    found: object = importlib.import_module(module_name)
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except AttributeError as error:
+        public = [key for key in vars(importlib.import_module(module_name)) if not key.startswith("_")]
+        raise UnknownPluginError(
+            given=f"{family} {name!r}: module {module_name!r} has no {attribute!r}",
+            allowed=", ".join(sorted(public)) or "nothing (the module is empty)",
+            todo=_did_you_mean(attribute, public),
+        ) from error
+    return found
+
+
+def _unknown(family: str, name: str) -> UnknownPluginError:
+    existing = names(family)
+    return UnknownPluginError(
+        given=f"unknown {family} {name!r}",
+        allowed=", ".join([*existing, "or package.module:attribute"]),
+        todo=_did_you_mean(name, existing),
+    )
+
+
+def _missing(family: str, name: str, error: ModuleNotFoundError) -> MissingPackageError:
+    missing = error.name or str(error)
+    package = missing.partition(".")[0]
+    extra = extra_for(package)
+    remedy = f"{_DISTRIBUTION}[{extra}]" if extra else _DISTRIBUTION_OF.get(package, package)
+    return MissingPackageError(
+        given=f"{family} {name!r} needs the package {missing!r}, which is not installed",
+        allowed="plug-ins whose packages are installed",
+        todo=f"run: pip install '{remedy}'",
+    )
+
+
+def _did_you_mean(given: str, existing: list[str]) -> str:
+    nearest = difflib.get_close_matches(given, existing, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()

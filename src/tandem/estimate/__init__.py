@@ -1,0 +1,1 @@
+"""How long applications take together: what was seen of them, and models that predict the rest."""

@@ -1,0 +1,75 @@
+"""What is known of applications that share a node, and what an estimator answers.
+
+An estimator model is a file in `tandem.estimate.models` that exposes `make(coruns, capacity) -> Estimator`
+and the flag `USES_PAIRS` (it learns from co-runs that were observed). The scheduler sees only the estimator;
+what really happens (in a simulation: the truth model) is a separate thing, so that a wrong estimate costs what
+it would cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class App:
+    """An application as the estimator sees it: its key in history and what it says it takes of one node.
+
+    ``membw_mbs`` and ``nic_mbs`` are demands in MB/s; 0 where nothing was said.
+    """
+
+    key: str
+    cpu_milli: int = 1000
+    membw_mbs: int = 0
+    nic_mbs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What one node offers; None where it is not known."""
+
+    cpu_milli: int
+    membw_mbs: int | None = None
+    nic_mbs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CoRun:
+    """One observation: ``app`` went at ``rate`` (steps per second) for ``seconds`` beside ``beside``.
+
+    ``beside`` holds the neighbours' keys, sorted; () means that the application was alone on the node (on the
+    same cores).
+    """
+
+    app: str
+    beside: tuple[str, ...]
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """Run time beside the others over run time alone, never below 1, with its 90 % interval.
+
+    ``known`` says whether it rests on an observation of this very set (or of its pairs), ``why`` on what.
+    """
+
+    mid: float
+    low: float
+    high: float
+    known: bool
+    why: str
+
+
+class Estimator(Protocol):
+    """Answers how much each member of a set slows down. Deterministic in what it was told."""
+
+    def observe(self, corun: CoRun) -> None:
+        """Learn from one observation (a model that does not use pairs ignores it)."""
+
+    def predict(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
+        """One slowdown for each of ``apps``, in their order; a permutation of ``apps`` permutes the answer."""
+
+    def knows(self, app: App) -> bool:
+        """Whether a neighbour could change the prediction for ``app`` or ``app`` that of a neighbour."""

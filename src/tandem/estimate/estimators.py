@@ -1,0 +1,40 @@
+"""Estimators by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from tandem.core import plug
+
+if TYPE_CHECKING:
+    from tandem.estimate.corun import CoRun, Estimator
+
+
+class Model(Protocol):
+    """What a file in `tandem.estimate.models` exposes."""
+
+    USES_PAIRS: bool
+    """Whether it learns from co-runs that were observed."""
+
+    @staticmethod
+    def make(coruns: tuple[CoRun, ...]) -> Estimator:
+        """An estimator that has seen ``coruns``."""
+
+
+def load(name: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        UnknownPluginError: there is none; says which there are.
+    """
+    return cast("Model", plug.load("estimate.models", name))
+
+
+def make(name: str, coruns: tuple[CoRun, ...] = ()) -> Estimator:
+    """An estimator of the model ``name`` that has seen ``coruns``."""
+    return load(name).make(coruns)
+
+
+def names() -> list[str]:
+    """All models that can be loaded by name."""
+    return plug.names("estimate.models")

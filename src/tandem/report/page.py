@@ -1,0 +1,185 @@
+"""A report: one HTML file that works offline, on light and dark screens and on paper.
+
+Everything that comes from a user (job names, reasons) is escaped; the page's content policy allows only its own
+two scripts and no connection at all. Plotly is inlined once, about 4.8 MB, where there is a picture.
+
+    write(Page("A lab's day", "2 cores, 14 jobs", [Section("What sharing gained", [facts, picture])]), path)
+"""
+
+import base64
+import functools
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import plotly.io
+import plotly.offline
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tandem.core.errors import TandemError
+from tandem.report import palette, table
+from tandem.report.blocks import Block, Fact, Facts, Figure, Key, Text
+from tandem.report.table import Cell, Column, Table
+
+__all__ = [
+    "Block", "Cell", "Column", "Fact", "Facts", "Figure", "Key", "Page", "ReportError", "Section", "Table", "Text",
+    "render", "write",
+]  # fmt: skip
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+class ReportError(TandemError):
+    """A report that cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, what stands under it, and a short note on how to read it."""
+
+    heading: str
+    body: Sequence[Block]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole report."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+
+
+def render(page: Page) -> str:
+    """Return the report as HTML.
+
+    Args:
+        page: What to show.
+
+    Returns:
+        A whole document in which nothing is fetched from elsewhere.
+    """
+    figures = [block for section in page.sections for block in section.body if isinstance(block, Figure)]
+    scripts = [_plotly(), _source("report.js")] if figures else []
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            policy="; ".join(
+                (
+                    "default-src 'none'",
+                    f"script-src {' '.join(_digest(script) for script in scripts) or chr(39) + 'none' + chr(39)}",
+                    "style-src 'unsafe-inline'",
+                    "img-src data: blob:",
+                    "base-uri 'none'",
+                    "form-action 'none'",
+                )
+            ),
+            style=Markup(_source("report.css")),
+            scripts=[Markup(script) for script in scripts],
+            dark=_in_script(json.dumps(palette.DARK)),
+        )
+    )
+
+
+def write(page: Page, path: Path) -> Path:
+    """Write the report aside and rename it into place: a reader sees the old one or the new one, whole.
+
+    Args:
+        page: What to show.
+        path: The file; its folder is made if need be.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ReportError: The file cannot be written (no permission, no space, a folder of that name).
+    """
+    html = render(page)
+    aside = path.with_name(f".report-{os.getpid()}-{threading.get_native_id()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(html)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except OSError as error:
+        _discard(aside)
+        raise ReportError(
+            given=f"the report cannot be written to {path}: {error.strerror or error}",
+            allowed=f"a file in a folder you may write to, with {len(html) / 1e6:.0f} MB free",
+            todo="choose another path or make room",
+        ) from error
+    except BaseException:
+        _discard(aside)
+        raise
+    return path
+
+
+def _discard(aside: Path) -> None:
+    try:
+        aside.unlink(missing_ok=True)
+    except OSError:  # the folder itself is what could not be made: there is nothing to discard
+        return
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["dark_twin"] = lambda colour: palette.DARK.get(colour, colour)
+    environment.filters["figure_json"] = _figure_json
+    environment.globals["text_of"] = table.text_of
+    environment.globals["tone_of"] = table.tone_of
+    return environment
+
+
+def _printable(value: object) -> object:
+    """Escape control characters and lone surrogates, which no HTML file may hold."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in value
+    )
+
+
+def _figure_json(figure: Figure) -> Markup:
+    """Return the figure as JSON that may stand in a script element."""
+    return _in_script(plotly.io.to_json(figure.plot, validate=False, engine="json"))
+
+
+def _in_script(text: str) -> Markup:
+    """Escape JSON so that no tag, comment or line end of JavaScript is left in it."""
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # noqa: S704 - every sign that HTML reads was just replaced
+
+
+def _digest(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@functools.cache
+def _plotly() -> str:
+    """Return plotly.js with the line ends an HTML reader will see."""
+    return str(plotly.offline.get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
+
+
+@functools.cache
+def _source(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")

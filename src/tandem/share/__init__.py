@@ -1,0 +1,1 @@
+"""One scheduler for hybrid jobs: state machine, policies, engines, simulator, daemon."""

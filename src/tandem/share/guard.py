@@ -1,0 +1,92 @@
+"""Enforcing bounds with what was measured: throttle, then suspend a harvest job beside a primary one that suffers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tandem.share.events import Decision, Resume, Suspend, Throttle
+from tandem.share.model import JobClass, State
+
+if TYPE_CHECKING:
+    from tandem.share.life import Life
+    from tandem.share.neighbours import Neighbours
+    from tandem.share.view import View
+
+STEPS = (0.5, 0.25)
+"""Fractions of its cores that a harvest job is throttled to before it is suspended."""
+
+REST_S = 5.0
+"""A suspended job rests at least so long before it is resumed beside a primary job."""
+
+
+def guard(view: View, now: float) -> list[Decision]:
+    """Throttle or suspend where a bound is measured to be broken; lift throttles that nobody needs."""
+    decisions: list[Decision] = []
+    if not view.harvesting:
+        return decisions
+    safe: dict[int, bool] = {}
+    for life in view.on_nodes.values():
+        if life.job.klass is JobClass.HARVEST or life.state is not State.RUNNING:
+            continue
+        broken = life.slowdown is not None and life.slowdown > _tolerated(view, life)
+        for n in life.numbers:
+            safe[n] = safe.get(n, True) and not broken
+            if broken:
+                decisions += _tighten(view, life, n)
+    for life in view.on_nodes.values():
+        if life.throttle < 1.0 and not any(n in safe for n in life.numbers):
+            decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
+    del now
+    return decisions
+
+
+def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
+    """Resume suspended jobs whose cores are free, where that breaks no bound and no primary job waits for them."""
+    decisions: list[Decision] = []
+    if not view.harvesting:
+        return decisions
+    head = view.head()
+    if head is not None and head.job.klass is JobClass.PRIMARY and not view.index.may_fit(head.shape):
+        return decisions
+    for life in view.on_nodes.values():
+        if life.state is not State.SUSPENDED:
+            continue
+        rested = now - life.suspended_at >= REST_S
+        alone = all(not _primaries(view, n) for n in life.numbers)
+        if (rested or alone) and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
+            placement = view.place_resumed(life)
+            if placement is not None:
+                decisions.append(Resume(life.id, placement, "its cores are free again"))
+    return decisions
+
+
+def _tolerated(view: View, life: Life) -> float:
+    """The bound plus the noise of the job's own rate alone."""
+    return life.job.max_slowdown * (1 + view.history.alone_noise(life.job.app))
+
+
+def _tighten(view: View, primary: Life, n: int) -> list[Decision]:
+    """One step against the harvest neighbour that is least throttled, if the measurement came after the last step."""
+    harvest = [one for one in view.neighbours(n) if one.job.klass is JobClass.HARVEST and one.state is State.RUNNING]
+    if not harvest or primary.guarded_at >= primary.measured_from:
+        return []
+    worst = max(harvest, key=lambda one: (one.throttle, one.id))
+    why = (
+        f"primary job {primary.id} goes {primary.slowdown:.2f} times slower than alone, "
+        f"and {primary.job.max_slowdown:g} is its bound"
+    )
+    lower = [fraction for fraction in STEPS if fraction < worst.throttle]
+    return [Throttle(worst.id, lower[0], why)] if lower else [Suspend(worst.id, why)]
+
+
+def _primaries(view: View, n: int) -> list[Life]:
+    return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY]
+
+
+def _suffers(view: View, life: Life) -> bool:
+    """Whether a primary job on its nodes was last measured beyond its bound, beside such a neighbour."""
+    return any(
+        one.slowdown is not None and one.slowdown > _tolerated(view, one) and life.job.app in one.beside
+        for n in life.numbers
+        for one in _primaries(view, n)
+    )

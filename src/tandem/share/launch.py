@@ -1,0 +1,54 @@
+"""How a job's programme is started: everything the engine needs and the state machine does not.
+
+A launch is kept apart from the job, because only its owner may see it: arguments, folder, environment and output
+paths. Every attempt of a job uses the same launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TORCH_NUM_THREADS",
+)
+"""Variables that hold a number of threads. They follow the placement unless the submission itself sets them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One job's command line and surroundings.
+
+    Attributes:
+        argv: The command line; ``argv[0]`` is looked up in the job's ``PATH``.
+        cwd: Working folder, absolute.
+        environ: The submitter's whole environment (the same for many jobs).
+        env: Variables that the submission sets by itself; they win over ``environ``.
+        uid: Numeric user the programme runs as.
+        gid: Numeric group it runs as.
+        groups: Supplementary groups it runs with.
+        umask: Mode bits that new files do not get.
+        stdout: Path of the file that standard output is appended to.
+        stderr: Path of the file that standard error is appended to; may be ``stdout``.
+        run_dir: ``TANDEM_RUN_DIR``: where the programme may append records.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    umask: int = 0o022
+    stdout: str = ""
+    stderr: str = ""
+    run_dir: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment as the submission asked for it, before what the placement adds."""
+        return {**self.environ, **self.env}

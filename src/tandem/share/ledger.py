@@ -1,0 +1,421 @@
+"""The allocation ledger: who holds what on which node. It cannot over-allocate.
+
+Every change goes through `take`, `give_back`, `pause` and `unpause`; each checks its node before it writes and
+raises `OverAllocationError` otherwise, which is a defect of the caller and never a user's mistake. Free resources
+are kept as one integer matrix (node x resource) for the demand index to compare whole columns with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tandem.share.model import RESOURCES, Need, Node, Placement, Share
+
+NOTHING = -1
+"""Free amount of every resource on a node that gives nothing now (down, or given out whole)."""
+
+
+class OverAllocationError(AssertionError):
+    """A caller tried to give out what is not there."""
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one job holds on one node; ``paused`` holdings keep memory and GPUs, and give back the rest."""
+
+    share: Share
+    paused: bool = False
+
+
+@dataclass(slots=True)
+class _Books:
+    """One node's accounts."""
+
+    node: Node
+    capacity: tuple[int, ...]
+    up: bool = True
+    used: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # cpu, mem, membw, nic
+    gpu_free: list[int] = field(default_factory=list)
+    free_cores: set[int] = field(default_factory=set)
+    foreign_cores: frozenset[int] = frozenset()
+    foreign_gpus: frozenset[int] = frozenset()
+    holdings: dict[int, list[Holding]] = field(default_factory=dict)
+    whole_by: int | None = None
+
+    def free_row(self) -> list[int]:
+        """Free resources in the order of ``RESOURCES``."""
+        if not self.up or self.whole_by is not None:
+            return [NOTHING] * len(RESOURCES)
+        node, used = self.node, self.used
+        cpu = 1000 * len(self.free_cores) if node.cores else node.cpu_milli - used[0]
+        capacity = self.capacity
+        free_gpus = self.gpu_free
+        if not free_gpus:
+            return [cpu, node.mem_mib - used[1], capacity[2] - used[2], capacity[3] - used[3], 0, 0]
+        if self.foreign_gpus:
+            free_gpus = [f for g, f in zip(node.gpus, free_gpus, strict=True) if g.index not in self.foreign_gpus]
+        return [
+            cpu,
+            node.mem_mib - used[1],
+            capacity[2] - used[2],
+            capacity[3] - used[3],
+            free_gpus.count(1000),
+            max(free_gpus, default=0),
+        ]
+
+
+class Forecast:
+    """What a node would have free if some of its holders left. A copy: changes nothing."""
+
+    __slots__ = ("_cpu", "_gpus", "_mem", "_membw", "_nic", "_usable", "_whole_by")
+
+    def __init__(self, books: _Books) -> None:
+        whole, books.whole_by = books.whole_by, None
+        self._cpu, self._mem, self._membw, self._nic, _, _ = books.free_row()
+        books.whole_by = self._whole_by = whole
+        self._gpus = {gpu.index: free for gpu, free in zip(books.node.gpus, books.gpu_free, strict=True)}
+        self._usable = [gpu.index for gpu in books.node.gpus if gpu.index not in books.foreign_gpus]
+
+    def leave(self, job: int, holdings: list[Holding]) -> None:
+        """``job`` goes with all it holds here."""
+        for holding in holdings:
+            need = holding.share.need
+            self._mem += need.mem_mib
+            if not holding.paused:
+                self._cpu += need.cpu_milli
+                self._membw += need.membw_mbs
+                self._nic += need.nic_mbs
+            for index in holding.share.gpus:
+                self._gpus[index] += need.gpu_milli or 1000
+        if self._whole_by == job:
+            self._whole_by = None
+
+    def pause(self, holdings: list[Holding]) -> None:
+        """A job here is suspended: cores and bandwidth come free, memory and GPUs do not."""
+        for holding in holdings:
+            if not holding.paused:
+                self._cpu += holding.share.need.cpu_milli
+                self._membw += holding.share.need.membw_mbs
+                self._nic += holding.share.need.nic_mbs
+
+    def fits(self, vector: tuple[int, ...]) -> bool:
+        """Whether a need with this resource vector would fit."""
+        if self._whole_by is not None:
+            return False
+        cpu, mem, membw, nic, gpus, gpu_milli = vector
+        if cpu > self._cpu or mem > self._mem or membw > self._membw or nic > self._nic:
+            return False
+        if not gpus and not gpu_milli:
+            return True
+        free = [self._gpus[index] for index in self._usable]
+        return free.count(1000) >= gpus and max(free, default=0) >= gpu_milli
+
+
+class Ledger:
+    """All nodes' accounts, addressed by node number (position in order of first appearance)."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.number: dict[str, int] = {}
+        self._books: list[_Books] = []
+        self.free: np.ndarray = np.zeros((0, len(RESOURCES)), dtype=np.int64)
+        self._watchers: list[set[int]] = []
+        self.layout = 0  # grows when a node appears or changes its description
+
+    # ------------------------------------------------------------------------------------ nodes
+
+    def join(self, node: Node) -> int:
+        """A node is there: new, or back. Returns its number."""
+        known = self.number.get(node.id)
+        if known is not None:
+            books = self._books[known]
+            if books.holdings:
+                node = books.node  # the description is replaced only when nothing runs on it
+                books.up = True
+            else:
+                self._books[known] = _open_books(node)
+                self.nodes[known] = node
+            self.layout += 1
+            self._refresh(known)
+            return known
+        n = len(self.nodes)
+        self.nodes.append(node)
+        self.number[node.id] = n
+        self._books.append(_open_books(node))
+        self.free = np.vstack([self.free, np.zeros((1, len(RESOURCES)), dtype=np.int64)])
+        self.layout += 1
+        self._refresh(n)
+        return n
+
+    def lose(self, n: int) -> None:
+        """A node is gone; its holdings are forgotten by `give_back` of each job on it."""
+        self._books[n].up = False
+        self._refresh(n)
+
+    def is_up(self, n: int) -> bool:
+        """Whether the node is there."""
+        return self._books[n].up
+
+    def foreign(self, n: int, cores: frozenset[int], gpus: frozenset[int]) -> None:
+        """Cores and GPUs that somebody else uses now; those held by our own jobs stay theirs until given back."""
+        books = self._books[n]
+        held = {c for hs in books.holdings.values() for h in hs if not h.paused for c in h.share.cores}
+        books.foreign_cores, books.foreign_gpus = cores, gpus
+        books.free_cores = set(books.node.cores) - held - cores
+        self._refresh(n)
+
+    def foreign_use(self, n: int) -> tuple[frozenset[int], frozenset[int]]:
+        """Cores and GPUs that somebody else uses, as last told."""
+        return self._books[n].foreign_cores, self._books[n].foreign_gpus
+
+    def holders(self, n: int) -> dict[int, list[Holding]]:
+        """Job id -> its holdings on the node (live view; do not change it)."""
+        return self._books[n].holdings
+
+    def forecast(self, n: int) -> Forecast:
+        """A copy of the node's accounts in which holders can leave, for looking ahead."""
+        return Forecast(self._books[n])
+
+    def is_empty(self, n: int) -> bool:
+        """Whether the node is up and nobody, foreign use included, holds anything on it."""
+        books = self._books[n]
+        return books.up and not books.holdings and not books.foreign_cores and not books.foreign_gpus
+
+    # -------------------------------------------------------------------------------- allocation
+
+    def take(self, job: int, n: int, need: Need, *, whole: bool = False) -> Share:
+        """Give ``need`` on node ``n`` to ``job``; with ``whole`` nobody else gets anything there.
+
+        Raises:
+            OverAllocationError: the node does not have it.
+        """
+        books = self._books[n]
+        free = books.free_row()
+        if any(f < v for f, v in zip(free, need.vector(), strict=True)) or (whole and not self.is_empty(n)):
+            msg = f"job {job} needs {need} on {books.node.id}, which has {free} free"
+            raise OverAllocationError(msg)
+        share = Share(books.node.id, need, self._take_cores(books, need, books.node.id), self._take_gpus(books, need))
+        _charge(books, need, 1)
+        books.holdings.setdefault(job, []).append(Holding(share))
+        if whole:
+            books.whole_by = job
+        self._refresh(n)
+        return share
+
+    def give_back(self, job: int, n: int) -> None:
+        """The job leaves the node."""
+        books = self._books[n]
+        for holding in books.holdings.pop(job):
+            share, need = holding.share, holding.share.need
+            if holding.paused:
+                books.used[1] -= need.mem_mib
+            else:
+                _charge(books, need, -1)
+                books.free_cores.update(c for c in share.cores if c not in books.foreign_cores)
+            self._give_gpus(books, share)
+        if books.whole_by == job:
+            books.whole_by = None
+        self._refresh(n)
+
+    def drop_last(self, job: int, n: int) -> None:
+        """Undo the job's last `take` on the node."""
+        books = self._books[n]
+        holdings = books.holdings[job]
+        share = holdings.pop().share
+        if not holdings:
+            del books.holdings[job]
+        _charge(books, share.need, -1)
+        books.free_cores.update(c for c in share.cores if c not in books.foreign_cores)
+        self._give_gpus(books, share)
+        self._refresh(n)
+
+    def pause(self, job: int, n: int) -> None:
+        """The job is suspended: it keeps memory and GPUs, and gives back cores and bandwidth."""
+        books = self._books[n]
+        for holding in books.holdings[job]:
+            if holding.paused:
+                msg = f"job {job} is suspended on {books.node.id} already"
+                raise OverAllocationError(msg)
+            need = holding.share.need
+            _charge(books, need, -1)
+            books.used[1] += need.mem_mib
+            books.free_cores.update(c for c in holding.share.cores if c not in books.foreign_cores)
+            holding.share = replace(holding.share, cores=())
+            holding.paused = True
+        self._refresh(n)
+
+    def can_unpause(self, job: int, n: int) -> bool:
+        """Whether the cores and bandwidth of a suspended job are free on its node."""
+        books = self._books[n]
+        if not books.up or books.whole_by not in (None, job):
+            return False
+        free = books.free_row() if books.whole_by is None else _free_of_owner(books)
+        wanted = [0, 0, 0, 0]
+        for holding in books.holdings.get(job, []):
+            if not holding.paused:
+                return False
+            for i, v in enumerate(holding.share.need.vector()[:4]):
+                wanted[i] += v if i != 1 else 0
+        return all(w <= f for w, f in zip(wanted, free, strict=False))
+
+    def unpause(self, job: int, n: int) -> tuple[Share, ...]:
+        """The job gets cores and bandwidth again, perhaps other cores than before."""
+        if not self.can_unpause(job, n):
+            msg = f"job {job} cannot be resumed on {self.nodes[n].id}"
+            raise OverAllocationError(msg)
+        books = self._books[n]
+        for holding in books.holdings[job]:
+            need = holding.share.need
+            _charge(books, need, 1)
+            books.used[1] -= need.mem_mib
+            holding.share = replace(holding.share, cores=self._take_cores(books, need, books.node.id))
+            holding.paused = False
+        self._refresh(n)
+        return tuple(h.share for h in books.holdings[job])
+
+    def restore(self, job: int, placement: Placement, *, paused: bool) -> None:
+        """Put a placement back as it was (a snapshot is being loaded)."""
+        for share in placement.shares:
+            n = self.number[share.node]
+            books = self._books[n]
+            cores = () if paused else share.cores
+            if not set(cores) <= books.free_cores | books.foreign_cores:
+                msg = f"cores {cores} of {share.node} are held twice"
+                raise OverAllocationError(msg)
+            share = replace(share, cores=cores)
+            books.holdings.setdefault(job, []).append(Holding(share, paused))
+            books.free_cores.difference_update(share.cores)
+            if paused:
+                books.used[1] += share.need.mem_mib
+            else:
+                _charge(books, share.need, 1)
+            for i, gpu in enumerate(books.node.gpus):
+                if gpu.index in share.gpus:
+                    books.gpu_free[i] -= share.need.gpu_milli or 1000
+            if placement.whole:
+                books.whole_by = job
+            self._refresh(n)
+
+    # ----------------------------------------------------------------------------------- details
+
+    @staticmethod
+    def _take_cores(books: _Books, need: Need, node: str) -> tuple[int, ...]:
+        """The lowest free cores, all of one NUMA domain if one has enough."""
+        if not books.node.cores or need.cpu_milli == 0:
+            return ()
+        count = need.cpu_milli // 1000
+        if len(books.free_cores) < count:
+            msg = f"{count} cores wanted on {node}, free: {sorted(books.free_cores)}"
+            raise OverAllocationError(msg)
+        chosen = _pick_cores(books, count)
+        books.free_cores.difference_update(chosen)
+        return chosen
+
+    @staticmethod
+    def _take_gpus(books: _Books, need: Need) -> tuple[int, ...]:
+        """Whole GPUs: the lowest free ones. A fraction: the fullest GPU that still has room."""
+        usable = [i for i, g in enumerate(books.node.gpus) if g.index not in books.foreign_gpus]
+        if need.gpus:
+            chosen = [i for i in usable if books.gpu_free[i] == 1000][: need.gpus]
+            for i in chosen:
+                books.gpu_free[i] = 0
+            return tuple(books.node.gpus[i].index for i in chosen)
+        if need.gpu_milli:
+            best = min((i for i in usable if books.gpu_free[i] >= need.gpu_milli), key=lambda i: (books.gpu_free[i], i))
+            books.gpu_free[best] -= need.gpu_milli
+            return (books.node.gpus[best].index,)
+        return ()
+
+    @staticmethod
+    def _give_gpus(books: _Books, share: Share) -> None:
+        if share.gpus:
+            for i, gpu in enumerate(books.node.gpus):
+                if gpu.index in share.gpus:
+                    books.gpu_free[i] += share.need.gpu_milli or 1000
+
+    def _refresh(self, n: int) -> None:
+        self.free[n] = self._books[n].free_row()
+        self.changed(n)
+
+    def watch(self) -> set[int]:
+        """A set to which the number of every node that changes from now on is added; the caller empties it."""
+        touched = set(range(len(self.nodes)))
+        self._watchers.append(touched)
+        return touched
+
+    def unwatch(self, touched: set[int]) -> None:
+        """The caller of `watch` looks no longer."""
+        self._watchers = [w for w in self._watchers if w is not touched]
+
+    def changed(self, n: int) -> None:
+        """Tell the watchers of node ``n`` (its free resources, or the ends its jobs are planned for)."""
+        for touched in self._watchers:
+            touched.add(n)
+
+    def audit(self) -> None:
+        """Recompute every account from the holdings and compare.
+
+        Raises:
+            OverAllocationError: something is given out twice, or more than there is.
+        """
+        for books in self._books:
+            _audit_node(books)
+
+
+def _open_books(node: Node) -> _Books:
+    return _Books(node, node.capacity(), gpu_free=[1000] * len(node.gpus), free_cores=set(node.cores))
+
+
+def _charge(books: _Books, need: Need, sign: int) -> None:
+    used = books.used
+    used[0] += sign * need.cpu_milli
+    used[1] += sign * need.mem_mib
+    used[2] += sign * need.membw_mbs
+    used[3] += sign * need.nic_mbs
+
+
+def _free_of_owner(books: _Books) -> list[int]:
+    owner, books.whole_by = books.whole_by, None
+    free = books.free_row()
+    books.whole_by = owner
+    return free
+
+
+def _pick_cores(books: _Books, count: int) -> tuple[int, ...]:
+    numa = books.node.numa
+    if numa:
+        domain = dict(zip(books.node.cores, numa, strict=True))
+        by_domain: dict[int, list[int]] = {}
+        for core in sorted(books.free_cores):
+            by_domain.setdefault(domain[core], []).append(core)
+        enough = [cores for cores in by_domain.values() if len(cores) >= count]
+        if enough:
+            return tuple(min(enough, key=lambda cores: (len(cores), cores))[:count])
+    return tuple(sorted(books.free_cores)[:count])
+
+
+def _audit_node(books: _Books) -> None:
+    node = books.node
+    used = [0, 0, 0, 0]
+    gpu_used = [0] * len(node.gpus)
+    cores: list[int] = []
+    for holding in (h for hs in books.holdings.values() for h in hs):
+        vector = holding.share.need.vector()
+        for i in range(4):
+            used[i] += vector[i] if not holding.paused or i == 1 else 0
+        cores += holding.share.cores
+        for i, gpu in enumerate(node.gpus):
+            if gpu.index in holding.share.gpus:
+                gpu_used[i] += holding.share.need.gpu_milli or 1000
+    over = [u > c for u, c in zip(used, node.capacity(), strict=False)]
+    if any(over) or used != books.used or len(cores) != len(set(cores)) or any(u > 1000 for u in gpu_used):
+        msg = f"{node.id}: used {used} (booked {books.used}), cores {cores}, GPUs {gpu_used}"
+        raise OverAllocationError(msg)
+    if [1000 - u for u in gpu_used] != books.gpu_free or books.free_cores & set(cores):
+        msg = f"{node.id}: GPU books {books.gpu_free} against {gpu_used}, cores {cores}"
+        raise OverAllocationError(msg)
+    if books.whole_by is not None and set(books.holdings) != {books.whole_by}:
+        msg = f"{node.id} is given whole to {books.whole_by}, and held by {set(books.holdings)}"
+        raise OverAllocationError(msg)

@@ -1,0 +1,79 @@
+"""Whom to displace so that a waiting job fits: the fewest core-seconds of work on the fewest nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tandem.share.model import Part, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.share.life import Life
+    from tandem.share.view import View
+
+
+def room_for(view: View, life: Life, may_go: Callable[[Life], bool]) -> list[Life]:
+    """Running jobs to displace for ``life``; empty if that cannot make it fit, or if enough are leaving already.
+
+    Args:
+        may_go: whether a running job may be displaced. One without GPUs is suspended (its memory stays taken), one with
+            GPUs leaves altogether.
+    """
+    movable: dict[int, list[Life]] = {}
+    for one in view.on_nodes.values():
+        if one.state is State.RUNNING and may_go(one):
+            for n in one.numbers:
+                movable.setdefault(n, []).append(one)
+    chosen: dict[int, Life] = {}
+    used: set[int] = set()
+    for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
+        ever = view.index.nodes_ever(row)
+        already = {int(n) for n in view.index.nodes_now(row)} - used
+        used |= set(sorted(already)[: part.nodes])
+        lacking = part.nodes - len(already)
+        if lacking <= 0:
+            continue
+        plans = [
+            (cost, n, victims)
+            for n in movable.keys() | _being_left(view)
+            if ever[n] and n not in used and (found := _victims(view, n, part, movable.get(n, []))) is not None
+            for cost, victims in [found]
+        ]
+        if len(plans) < lacking:
+            return []
+        for _, n, victims in sorted(plans, key=lambda plan: plan[:2])[:lacking]:
+            used.add(n)
+            chosen.update((victim.id, victim) for victim in victims)
+    return list(chosen.values())
+
+
+def _being_left(view: View) -> set[int]:
+    """Nodes on which a job is on its way out: what it frees may be enough."""
+    leaving = (State.STOPPING, State.SUSPENDING)
+    return {n for one in view.on_nodes.values() if one.state in leaving for n in one.numbers}
+
+
+def _victims(view: View, n: int, part: Part, movable: list[Life]) -> tuple[float, list[Life]] | None:
+    """The cheapest jobs to displace on node ``n``, shortest past work first; None if it never fits."""
+    forecast = view.ledger.forecast(n)
+    vector = part.need.vector()
+    holders = view.ledger.holders(n)
+    for job, holdings in holders.items():
+        one = view.jobs[job]
+        if one.state is State.STOPPING:
+            forecast.leave(job, holdings)
+        elif one.state is State.SUSPENDING:
+            forecast.pause(holdings)
+    victims: list[Life] = []
+    cost = 0.0
+    for one in sorted(movable, key=lambda one: (one.job.cpu_milli, -one.id)):
+        if forecast.fits(vector):
+            break
+        if one.job.gpu_total_milli:
+            forecast.leave(one.id, holders[one.id])
+        else:
+            forecast.pause(holders[one.id])
+        victims.append(one)
+        cost += one.job.cpu_milli / 1000
+    return (cost, victims) if forecast.fits(vector) else None

@@ -1,0 +1,176 @@
+"""Opening the database, and what is special about SQLite.
+
+One daemon at a time: a file lock on the data folder is held for the daemon's life. A database that is corrupted, of
+another program, or newer than this one is said so and never written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from tandem.core.errors import DaemonError, StoreError
+from tandem.share.store import schema
+
+_CHECKED_BYTES = 256 << 20  # a larger file is not read whole at every start
+
+
+class StoreFullError(StoreError):
+    """There is no room for another row; what was stored is unharmed."""
+
+
+class Lock:
+    """The right to be the daemon of a data folder, held until `close` or the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock and write the process id into the file.
+
+        Raises:
+            DaemonError: Another daemon holds it; says which process.
+        """
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            raise DaemonError(
+                given=f"a second daemon on {path.parent} (the first is process {holder})",
+                allowed="one daemon on each data folder",
+                todo="use the one that runs, or stop it with `tandem down`",
+            ) from None
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let another daemon have the folder."""
+        os.close(self._fd)
+
+
+def open_engine(path: Path) -> sa.Engine:
+    """Open the database, made anew where there is none, and check that it is ours and whole.
+
+    Raises:
+        StoreError: It is corrupted, of another program, newer, or cannot be opened.
+        StoreFullError: The disk is full.
+    """
+    with storing(path):
+        if not path.exists() or path.stat().st_size == 0:
+            _make(path)
+        engine = _engine(path)
+        _check_version(engine, path)
+        _check_whole(engine, path)
+        _use_wal(engine)
+    return engine
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn what the database or the disk complain of into errors that say what to do."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _explained(path, str(error.orig)) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path) from error
+        raise
+
+
+def _engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 5.0})
+    sa.event.listen(engine, "connect", _on_connect)
+    return engine
+
+
+def _make(path: Path) -> None:
+    """Make the database aside and rename it: one that is there is whole."""
+    aside = path.with_suffix(".new")
+    aside.unlink(missing_ok=True)
+    os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    engine = _engine(aside)
+    with engine.begin() as connection:
+        schema.METADATA.create_all(connection)
+        connection.execute(sa.insert(schema.META), {"key": "version", "value": str(schema.VERSION)})
+    engine.dispose()
+    aside.rename(path)
+
+
+def _explained(path: Path, words: str) -> StoreError:
+    if "full" in words or "disk I/O error" in words:
+        return _full(path)
+    if "not a database" in words or "malformed" in words:
+        return StoreError(
+            given=f"the database {path} is corrupted ({words})",
+            allowed="a whole database",
+            todo="nothing was overwritten; put a copy in its place, or move the file away to begin anew",
+        )
+    return StoreError(
+        given=f"the database {path} cannot be used ({words})",
+        allowed="a database that this user can write",
+        todo="look at the file's owner and mode, and whether another program holds it",
+    )
+
+
+def _full(path: Path) -> StoreFullError:
+    return StoreFullError(
+        given=f"no room left on the disk of {path.parent}",
+        allowed="what can be stored durably",
+        todo="free some space and try again; running jobs go on",
+    )
+
+
+def _check_version(engine: sa.Engine, path: Path) -> None:
+    with engine.connect() as connection:
+        tables = set(sa.inspect(connection).get_table_names())
+        if schema.META.name not in tables:
+            raise _not_ours(path, "no table of Tandem in it")
+        found = connection.execute(sa.select(schema.META.c.value).where(schema.META.c.key == "version")).scalar()
+    if found is None or not found.isdigit():
+        raise _not_ours(path, "no version in it")
+    if int(found) > schema.VERSION:
+        raise StoreError(
+            given=f"the database {path} is of version {found}, written by a newer Tandem",
+            allowed=f"versions up to {schema.VERSION}",
+            todo="update Tandem, or set TANDEM_HOME to another folder; nothing was overwritten",
+        )
+
+
+def _check_whole(engine: sa.Engine, path: Path) -> None:
+    if engine.dialect.name != "sqlite" or path.stat().st_size > _CHECKED_BYTES:
+        return
+    with engine.connect() as connection:
+        words = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if words != "ok":
+        raise _explained(path, f"malformed: {words}")
+
+
+def _not_ours(path: Path, why: str) -> StoreError:
+    return StoreError(
+        given=f"the database {path} is not one of Tandem's ({why})",
+        allowed="a database that Tandem made",
+        todo="move the file away, or set TANDEM_HOME to another folder; nothing was overwritten",
+    )
+
+
+def _use_wal(engine: sa.Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+
+def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
+    """Each commit is on the disk before it returns."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -1,0 +1,111 @@
+"""What people ask the store: jobs that were, promises and how they ended, who ran beside whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from tandem.share.model import ENDS, State
+from tandem.share.store import schema
+
+Row = dict[str, Any]
+
+_ENDS = [state.value for state in ENDS]
+
+
+def job(engine: sa.Engine, job_id: int) -> Row | None:
+    """Return one job's row, or None."""
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(schema.JOBS).where(schema.JOBS.c.id == job_id)).mappings().first()
+    return _plain(found) if found is not None else None
+
+
+def jobs(engine: sa.Engine, ids: Sequence[int]) -> dict[int, Row]:
+    """Return the rows of several jobs by id; unknown ones are left out."""
+    found: dict[int, Row] = {}
+    with engine.connect() as connection:
+        for start in range(0, len(ids), 500):
+            wanted = sa.select(schema.JOBS).where(schema.JOBS.c.id.in_(ids[start : start + 500]))
+            found |= {row["id"]: _plain(row) for row in connection.execute(wanted).mappings()}
+    return found
+
+
+def ends(engine: sa.Engine, ids: Sequence[int]) -> dict[int, State]:
+    """Return how jobs ended, leaving out those that have not."""
+    table = schema.JOBS.c
+    found: dict[int, State] = {}
+    with engine.connect() as connection:
+        for start in range(0, len(ids), 500):
+            wanted = sa.select(table.id, table.state).where(
+                table.id.in_(ids[start : start + 500]), table.state.in_(_ENDS)
+            )
+            found |= {key: State(state) for key, state in connection.execute(wanted)}
+    return found
+
+
+def history(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0.0) -> list[Row]:
+    """Return jobs that ended, the latest first.
+
+    Args:
+        uid: Only this user's; None for everybody's.
+        limit: At most so many.
+        since: Only those that ended at or after this instant (unix seconds).
+    """
+    table = schema.JOBS.c
+    wanted = sa.select(schema.JOBS).where(table.ended_at.is_not(None), table.state.in_(_ENDS), table.ended_at >= since)
+    if uid is not None:
+        wanted = wanted.where(table.uid == uid)
+    wanted = wanted.order_by(table.ended_at.desc(), table.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        return [_plain(row) for row in connection.execute(wanted).mappings()]
+
+
+def quotes(engine: sa.Engine, job_id: int) -> list[Row]:
+    """Return what one job was promised, in order."""
+    wanted = sa.select(schema.QUOTES).where(schema.QUOTES.c.job == job_id).order_by(schema.QUOTES.c.id)
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(wanted).mappings()]
+
+
+def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0.0) -> list[Row]:
+    """Return quotes of jobs that ended beside what happened, the latest end first.
+
+    Args:
+        uid: Only this user's; None for everybody's.
+        limit: At most so many quotes.
+        since: Only of jobs that ended at or after this instant (unix seconds).
+    """
+    table, quote = schema.JOBS.c, schema.QUOTES.c
+    columns = (table.name, table.app, table.uid, table["class"], table.state, table.reason)
+    times = (table.submitted_at, table.started_at, table.ended_at)
+    wanted = (
+        sa.select(schema.QUOTES, *columns, *times)
+        .join(schema.JOBS, table.id == quote.job)
+        .where(table.state.in_(_ENDS), table.ended_at >= since)
+    )
+    if uid is not None:
+        wanted = wanted.where(table.uid == uid)
+    wanted = wanted.order_by(table.ended_at.desc(), quote.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(wanted).mappings()]
+
+
+def coruns(engine: sa.Engine, *, uid: int | None = None, job_id: int | None = None, limit: int = 10_000) -> list[Row]:
+    """Return who ran beside whom, the latest first, of one user's jobs or one job."""
+    wanted = sa.select(schema.CORUNS)
+    if job_id is not None:
+        wanted = wanted.where(schema.CORUNS.c.job == job_id)
+    if uid is not None:
+        wanted = wanted.join(schema.JOBS, schema.JOBS.c.id == schema.CORUNS.c.job).where(schema.JOBS.c.uid == uid)
+    wanted = wanted.order_by(schema.CORUNS.c.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        found = [dict(row) for row in connection.execute(wanted).mappings()]
+    return [{**row, "beside": json.loads(row["beside"]), "throttled": bool(row["throttled"])} for row in found]
+
+
+def _plain(row: sa.RowMapping) -> Row:
+    """A row of `jobs` with its JSON read."""
+    return {**row, "cores": json.loads(row["cores"]), "gpus": json.loads(row["gpus"]), "job": json.loads(row["job"])}

@@ -1,0 +1,105 @@
+"""The tables. docs/reference/store.md describes each column for readers of the database."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+VERSION = 1
+"""Version of this layout; a database with a higher one is left alone."""
+
+METADATA = MetaData()
+
+_BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER column
+
+META = Table(
+    "meta",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+EPOCHS = Table(
+    "epochs",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("began_at", Float, nullable=False),
+    Column("setup", Text, nullable=False),  # JSON: policy, estimator, options, snapshot
+)
+
+STEPS = Table(
+    "steps",
+    METADATA,
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, ForeignKey("epochs.id"), nullable=False, index=True),
+    Column("now", Float, nullable=False),
+    Column("events", Text, nullable=False),  # JSON list, see share.codec
+    Column("decisions", Text, nullable=False),
+)
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("id", _BIG, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("uid", _BIG, nullable=False),
+    Column("class", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("submitted_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("attempt", Integer, nullable=False),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("reason", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("cores", Text, nullable=False),
+    Column("gpus", Text, nullable=False),
+    Column("job", Text, nullable=False),  # JSON, the whole job as it was submitted
+)
+Index("jobs_by_end", JOBS.c.ended_at)
+
+ENVIRONS = Table(
+    "environs",
+    METADATA,
+    Column("id", String(64), primary_key=True),  # SHA-256 of the owner and the text
+    Column("environ", Text, nullable=False),  # JSON
+)
+
+LAUNCHES = Table(
+    "launches",
+    METADATA,
+    Column("job", _BIG, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Column("environ", String(64), ForeignKey("environs.id"), nullable=False),
+    Column("launch", Text, nullable=False),  # JSON, everything but environ
+)
+
+QUOTES = Table(
+    "quotes",
+    METADATA,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("job", _BIG, ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("moment", String(16), nullable=False),
+    *(
+        Column(f"{what}_{bound}", Float, nullable=False)
+        for what in ("start", "finish")
+        for bound in ("low", "mid", "high")
+    ),
+    Column("basis", Text, nullable=False),
+)
+
+CORUNS = Table(
+    "coruns",
+    METADATA,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("job", _BIG, ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("beside", Text, nullable=False),  # JSON list of [job, application key]
+    Column("rate", Float),  # steps per second, NULL where the job wrote no records
+    Column("throttled", Integer, nullable=False),
+)

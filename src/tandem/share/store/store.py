@@ -1,0 +1,238 @@
+"""The store as the daemon uses it: one transaction a step, and what is needed to begin again.
+
+    with Store.open(paths) as store:
+        machine = store.restore()          # None in a new store
+        store.begin_epoch(now, setup)
+        store.commit(entry)                # durable when it returns
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from tandem.share.launch import Launch
+from tandem.share.machine import Machine, Setup
+from tandem.share.paths import Paths
+from tandem.share.store import entry as rows
+from tandem.share.store import schema
+from tandem.share.store.database import Lock, open_engine, storing
+from tandem.share.store.entry import Entry, Row
+
+_LAUNCHES_KEPT = 20_000
+"""Launches of jobs that have not started yet, kept in memory beside the database."""
+
+_CHANGE_JOB = (
+    sa.update(schema.JOBS)
+    .where(schema.JOBS.c.id == sa.bindparam("key"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in (
+                "state",
+                "started_at",
+                "ended_at",
+                "attempt",
+                "reason",
+                "node",
+                "cores",
+                "gpus",
+                "exit_code",
+                "signal",
+            )
+        }
+    )
+)
+
+
+class Store:
+    """The one writer of the database."""
+
+    def __init__(self, paths: Paths, lock: Lock, engine: sa.Engine) -> None:
+        self.paths = paths
+        self.engine = engine
+        self._lock = lock
+        self._writer = engine.connect()
+        self._epoch, self._seq = self._last()
+        self._environs: set[str] = set()
+        self._launches: dict[int, Launch] = {}
+
+    @classmethod
+    def open(cls, paths: Paths) -> Self:
+        """Take the data folder's lock and open its database.
+
+        Raises:
+            DaemonError: Another daemon has the lock.
+            StoreError: The database is corrupted, newer, of another program, or the disk is full.
+        """
+        lock = Lock(paths.lock)
+        try:
+            return cls(paths, lock, open_engine(paths.database))
+        except BaseException:
+            lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database and give the lock back."""
+        self._writer.close()
+        self.engine.dispose()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------ the event log
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """How many steps a restart would have to go through."""
+        return self._seq - self._first
+
+    def restore(self) -> Machine | None:
+        """Return a machine in the state of the last committed step, or None where there is no epoch yet.
+
+        Raises:
+            StoreError: The log cannot be read.
+        """
+        if self._epoch == 0:
+            return None
+        with storing(self.paths.database), self.engine.connect() as connection:
+            text = connection.execute(
+                sa.select(schema.EPOCHS.c.setup).where(schema.EPOCHS.c.id == self._epoch)
+            ).scalar_one()
+            machine = Machine(setup_of(text))
+            steps = schema.STEPS.c
+            wanted = sa.select(steps.now, steps.events).where(steps.epoch == self._epoch).order_by(steps.seq)
+            for now, events in connection.execute(wanted):
+                machine.step(now, rows.decode_list(events))
+        return machine
+
+    def begin_epoch(self, now: float, setup: Setup) -> None:
+        """Begin a new log from ``setup``; later steps belong to it."""
+        row = {"id": self._epoch + 1, "began_at": now, "setup": setup_text(setup)}
+        with storing(self.paths.database), self._writer.begin():
+            self._writer.execute(sa.insert(schema.EPOCHS), row)
+        self._epoch += 1
+        self._first = self._seq
+
+    def commit(self, entry: Entry) -> None:
+        """Store one step and all that follows from it, durably.
+
+        Raises:
+            StoreFullError: There is no room; nothing of the entry was stored.
+        """
+        with storing(self.paths.database), self._writer.begin():
+            self._write(entry)
+        self._seq += 1
+        for job, launch in entry.launches.items():
+            if len(self._launches) < _LAUNCHES_KEPT:
+                self._launches[job] = launch
+
+    def _write(self, entry: Entry) -> None:
+        execute = self._writer.execute
+        new = {life.id for life in entry.submitted}
+        step = {
+            "seq": self._seq + 1,
+            "epoch": self._epoch,
+            "now": entry.now,
+            "events": rows.encode_list(entry.events),
+            "decisions": rows.encode_list(entry.decisions),
+        }
+        execute(sa.insert(schema.STEPS), step)
+        if entry.submitted:
+            execute(sa.insert(schema.JOBS), [rows.job_row(life) for life in entry.submitted])
+            execute(sa.insert(schema.LAUNCHES), self._launch_rows(entry.launches))
+        changes = [rows.job_change(life, entry.exits.get(life.id)) for life in entry.touched if life.id not in new]
+        if changes:
+            execute(_CHANGE_JOB, changes)
+        if entry.quotes:
+            execute(sa.insert(schema.QUOTES), [rows.quote_row(quote) for quote in entry.quotes])
+        if entry.besides:
+            execute(sa.insert(schema.CORUNS), [rows.beside_row(beside) for beside in entry.besides])
+
+    def _launch_rows(self, launches: Mapping[int, Launch]) -> list[Row]:
+        """Rows of `launches`; environments that are not stored yet are stored first."""
+        by_identity: dict[tuple[int, int], Row] = {}  # a batch shares one environment object
+        for launch in launches.values():
+            key = (launch.uid, id(launch.environ))
+            if key not in by_identity:
+                by_identity[key] = rows.environ_row(launch)
+        self._store_environs({row["id"]: row for row in by_identity.values()})
+        return [
+            rows.launch_row(job, launch, by_identity[launch.uid, id(launch.environ)]["id"])
+            for job, launch in launches.items()
+        ]
+
+    def _store_environs(self, wanted: Mapping[str, Row]) -> None:
+        column = schema.ENVIRONS.c.id
+        asked = [key for key in wanted if key not in self._environs]
+        if asked:
+            found = set(self._writer.execute(sa.select(column).where(column.in_(asked))).scalars())
+            missing = [wanted[key] for key in asked if key not in found]
+            if missing:
+                self._writer.execute(sa.insert(schema.ENVIRONS), missing)
+
+    # --------------------------------------------------------------------------------------------- jobs
+
+    def next_job(self) -> int:
+        """Return the id that the next job gets: one more than any that was ever stored."""
+        with storing(self.paths.database), self.engine.connect() as connection:
+            return (connection.execute(sa.select(sa.func.max(schema.JOBS.c.id))).scalar() or 0) + 1
+
+    def launch(self, job: int, *, last_use: bool = False) -> Launch | None:
+        """Return how a job is started, None for an unknown job; ``last_use`` frees its place in memory."""
+        kept = self._launches.pop(job, None) if last_use else self._launches.get(job)
+        return kept if kept is not None else self.launches([job]).get(job)
+
+    def launches(self, jobs: Sequence[int]) -> dict[int, Launch]:
+        """Return how each of the jobs is started."""
+        wanted = (
+            sa.select(schema.LAUNCHES.c.job, schema.LAUNCHES.c.launch, schema.ENVIRONS.c.environ.label("text"))
+            .join(schema.ENVIRONS, schema.ENVIRONS.c.id == schema.LAUNCHES.c.environ)
+            .where(schema.LAUNCHES.c.job.in_(jobs))
+        )
+        with storing(self.paths.database), self.engine.connect() as connection:
+            return {row["job"]: rows.launch_of(row) for row in connection.execute(wanted).mappings()}
+
+    def _last(self) -> tuple[int, int]:
+        """The last epoch and step, 0 in a new store."""
+        with storing(self.paths.database), self.engine.connect() as connection:
+            epoch = connection.execute(sa.select(sa.func.max(schema.EPOCHS.c.id))).scalar() or 0
+            seq = connection.execute(sa.select(sa.func.max(schema.STEPS.c.seq))).scalar() or 0
+            in_epoch = sa.select(sa.func.count()).where(schema.STEPS.c.epoch == epoch)
+            self._first = seq - (connection.execute(in_epoch).scalar() or 0)
+        return epoch, seq
+
+
+def setup_text(setup: Setup) -> str:
+    """Return a setup as JSON text."""
+    return json.dumps(
+        {
+            "policy": setup.policy,
+            "estimator": setup.estimator,
+            "options": dict(setup.options),
+            "snapshot": setup.snapshot,
+        }
+    )
+
+
+def setup_of(text: str) -> Setup:
+    """The inverse of `setup_text`."""
+    values: dict[str, Any] = json.loads(text)
+    return Setup(**values)
+
+
+def steps_of(engine: sa.Engine) -> Iterator[tuple[int, str, list[tuple[int, float, str, str]]]]:
+    """Yield each epoch as (id, setup text, its steps as (seq, now, events text, decisions text))."""
+    steps = schema.STEPS.c
+    with engine.connect() as connection:
+        epochs = list(connection.execute(sa.select(schema.EPOCHS.c.id, schema.EPOCHS.c.setup).order_by(schema.EPOCHS.c.id)))
+        for epoch, setup in epochs:
+            wanted = sa.select(steps.seq, steps.now, steps.events, steps.decisions).where(steps.epoch == epoch)
+            yield epoch, setup, [tuple(row) for row in connection.execute(wanted.order_by(steps.seq))]  # type: ignore[misc]

@@ -1,0 +1,59 @@
+"""What every test may use: `requires(...)` for things a machine may lack, and a run folder of the test's own.
+
+A test says what it needs with `@requires("gpu")` after `from tests.conftest import requires`; CI
+accepts a skip only for the needs listed in .ci/skips.py.
+"""
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Derandomised: a run of the suite is reproducible; no deadline: the machine may be busy with other things.
+settings.register_profile("tandem", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("tandem")
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    """Ask the driver itself, not the code under test."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+@functools.cache
+def _has_writable_cgroup() -> bool:
+    roots = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/freezer"), Path("/sys/fs/cgroup/unified")]
+    return any(
+        (root / "cgroup.procs").exists() and os.access(root / "cgroup.procs", os.W_OK) for root in roots
+    )
+
+
+_NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "gpu": (_has_gpu, "this machine has no NVIDIA GPU with a driver"),
+    "cgroup": (_has_writable_cgroup, "no control group can be written here"),
+}
+
+
+def requires(*needs: str) -> pytest.MarkDecorator:
+    """Skip a test where the machine lacks one of `needs` ("gpu", "cgroup").
+
+    Raises:
+        KeyError: A need that is not in the list above.
+    """
+    lacking = [f"requires {need}: {_NEEDS[need][1]}" for need in needs if not _NEEDS[need][0]()]
+    return pytest.mark.skipif(bool(lacking), reason=lacking[0] if lacking else "")
+
+
+@pytest.fixture(autouse=True)
+def _no_run_folder_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is itself a job's child must not write records into that job's folder."""
+    monkeypatch.delenv("TANDEM_RUN_DIR", raising=False)

@@ -1,0 +1,46 @@
+import copy
+import json
+import pickle
+
+import pytest
+
+from tandem.core import errors
+from tandem.core.errors import ConfigError, TandemError, UnknownPluginError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TandemError)]
+
+
+def make(kind: type[TandemError]) -> TandemError:
+    return kind(given="policy 'x'", allowed="a, b", todo="choose one")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_survives_pickle_copy_and_json(kind: type[TandemError]) -> None:
+    error = make(kind)
+    through_json = TandemError.from_dict(json.loads(json.dumps(error.as_dict())))
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), through_json):
+        assert type(twin) is kind
+        assert twin.as_dict() == error.as_dict()
+        assert str(twin) == "policy 'x'; allowed: a, b; choose one"
+
+
+def test_the_exit_code_of_a_users_mistake_is_2() -> None:
+    assert make(UnknownPluginError).as_dict()["exit_code"] == 2
+
+
+def test_a_name_with_a_line_end_stays_on_one_line() -> None:
+    error = ConfigError(given="name 'a\nb\x1b[31m'", allowed="naïve names", todo="rename")
+    assert str(error) == r"name 'a\nb\x1b[31m'; allowed: naïve names; rename"
+
+
+def test_a_kind_that_is_unknown_here_is_still_a_tandem_error() -> None:
+    error = TandemError.from_dict({"error": "FutureError", "given": "g", "allowed": "a", "todo": "t"})
+    assert type(error) is TandemError
+    assert str(error) == "g; allowed: a; t"
+
+
+def test_parts_are_keyword_only_and_all_required() -> None:
+    with pytest.raises(TypeError):
+        ConfigError("given", "allowed", "todo")  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        ConfigError(given="given", allowed="allowed")  # type: ignore[call-arg]
