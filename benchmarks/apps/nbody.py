@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float64]
 
 BODIES = 320
-ROWS = 32
+ROWS = 16
 SOFTENING = 0.1
 TIME_STEP = 1e-3
 STANDARD_STEPS = 4900

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
 from tandem.report import palette
 from tandem.report.blocks import Figure
 from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show
-from tandem.report.formats import Format, plot_text, show
+from tandem.report.formats import Format, Value, plot_text, show
 from tandem.report.table import Cell, Column, Table
 
 _ROW_PX = 26
@@ -100,7 +100,7 @@ def compare_table(rows: Sequence[PolicyRow], metrics: Sequence[Metric] = METRICS
         The table. A metric in which all are equal has no best.
     """
     measured = _measured(rows, metrics)
-    lines = []
+    lines: list[tuple[Cell | Value, ...]] = []
     for metric in measured:
         best = _best(rows, metric)
         cells = [
@@ -109,9 +109,7 @@ def compare_table(rows: Sequence[PolicyRow], metrics: Sequence[Metric] = METRICS
         ]
         lines.append((metric.heading, *cells))
     columns = [Column("metric"), *(Column(row.policy, align="right") for row in rows)]
-    return Table(
-        columns, lines, title, "↓ lower is better, ↑ higher is better, → closer is better." if lines else ""
-    )
+    return Table(columns, lines, title, "↓ lower is better, ↑ higher is better, → closer is better." if lines else "")
 
 
 def compare_picture(
@@ -175,42 +173,15 @@ class _Grid:
 def _draw_panel(plot: go.Figure, index: int, metric: Metric, rows: Sequence[PolicyRow], grid: _Grid) -> None:
     suffix = "" if index == 0 else str(index + 1)
     across, down = grid.across(index), grid.down(index)
-    values = [row.value(metric) for row in rows]
-    best = _best(rows, metric)
-    largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0.0) or 1.0
-    texts = [show(value, metric.form, metric.digits) for value in values]
-    bold = [f"<b>{text}</b>" if row.policy in best else text for row, text in zip(rows, texts, strict=True)]
-    plot.add_trace(
-        go.Bar(
-            orientation="h",
-            xaxis=f"x{suffix}",
-            yaxis=f"y{suffix}",
-            x=[0 if value is None or not math.isfinite(value) else value for value in values],
-            y=list(range(len(rows))),
-            width=0.62,
-            text=bold,
-            textposition="outside",
-            textfont={
-                "size": SMALL_PX,
-                "color": [palette.MUTED if v is None else palette.INK for v in values],
-            },
-            cliponaxis=False,
-            marker={"color": [palette.BLUE if row.policy in best else palette.PALE_BLUE for row in rows]},
-            customdata=[
-                f"<b>{plot_text(r.policy)}</b><br>{plot_text(metric.label)} {t}"
-                for r, t in zip(rows, texts, strict=True)
-            ],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-    )
-    first_column = index % grid.columns == 0
-    low = min((v for v in values if v is not None and math.isfinite(v)), default=0.0)
+    lengths = [_length(row, metric) for row in rows]
+    plot.add_trace(go.Bar(**_bars(metric, rows), x=lengths, xaxis=f"x{suffix}", yaxis=f"y{suffix}"))
     plot.update_layout(
         {
             f"xaxis{suffix}": {
                 "domain": across,
                 "anchor": f"y{suffix}",
-                "range": [min(0.0, low * 1.1), largest * 1.38],  # room for the number behind the longest bar
+                # the numbers behind the longest bars need room
+                "range": [min([0.0, *lengths]) * 1.1, (max([0.0, *lengths]) or 1.0) * 1.38],
                 "visible": False,
                 "fixedrange": True,
             },
@@ -221,16 +192,45 @@ def _draw_panel(plot: go.Figure, index: int, metric: Metric, rows: Sequence[Poli
                 "tickvals": list(range(len(rows))),
                 "ticktext": [plot_text(row.policy, 24) for row in rows],
                 "tickfont": {"size": 12.5, "color": palette.INK},
-                "showticklabels": first_column,
+                "showticklabels": index % grid.columns == 0,
                 "showgrid": False,
                 "fixedrange": True,
             },
         }
     )
-    plot.add_annotation(
-        text=f"<b>{plot_text(metric.heading, 40)}</b>", x=across[0], xref="paper", xanchor="left",
-        y=down[1], yref="paper", yanchor="bottom", yshift=3, showarrow=False, font={"size": 12.5},
-    )  # fmt: skip
+    heading = {"x": across[0], "xref": "paper", "xanchor": "left", "font": {"size": 12.5}}
+    place = {"y": down[1], "yref": "paper", "yanchor": "bottom", "yshift": 3, "showarrow": False}
+    plot.add_annotation(heading | place, text=f"<b>{plot_text(metric.heading, 40)}</b>")
+
+
+def _bars(metric: Metric, rows: Sequence[PolicyRow]) -> dict[str, Any]:
+    """Return the look of one panel's bars; the best stand out by colour and by bold numbers."""
+    best = _best(rows, metric)
+    numbers = [show(row.value(metric), metric.form, metric.digits) for row in rows]
+    pairs = list(zip(rows, numbers, strict=True))
+    return {
+        "orientation": "h",
+        "y": list(range(len(rows))),
+        "width": 0.62,
+        "text": [f"<b>{number}</b>" if row.policy in best else number for row, number in pairs],
+        "textposition": "outside",
+        "textfont": {
+            "size": SMALL_PX,
+            "color": [palette.MUTED if row.value(metric) is None else palette.INK for row in rows],
+        },
+        "cliponaxis": False,
+        "marker": {"color": [palette.BLUE if row.policy in best else palette.PALE_BLUE for row in rows]},
+        "customdata": [
+            f"<b>{plot_text(row.policy)}</b><br>{plot_text(metric.label)} {number}" for row, number in pairs
+        ],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+
+
+def _length(row: PolicyRow, metric: Metric) -> float:
+    """Return how long a bar is drawn: nothing where nothing finite was measured."""
+    value = row.value(metric)
+    return value if value is not None and math.isfinite(value) else 0.0
 
 
 def _measured(rows: Sequence[PolicyRow], metrics: Sequence[Metric]) -> list[Metric]:

@@ -15,7 +15,7 @@ Value = str | int | float | bool | None
 Format = Literal["text", "number", "duration", "ratio", "percent", "size"]
 """`duration` takes seconds, `percent` a fraction (0.93 is written 93 %), `size` bytes, `ratio` a factor."""
 
-MISSING = "–"
+MISSING = "\u2013"
 """What is written for None and for not-a-number."""
 
 
@@ -42,7 +42,7 @@ def show(value: Value, form: Format = "text", digits: int | None = None) -> str:
     if form == "duration":
         return human_duration(value)
     if math.isinf(value):
-        return "∞" if value > 0 else "-∞"  # noqa: RUF001 - the sign for infinity
+        return "∞" if value > 0 else "-∞"
     if form == "ratio":
         return f"{value:,.{2 if digits is None else digits}f}x"
     if form == "percent":

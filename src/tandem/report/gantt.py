@@ -1,47 +1,35 @@
 """Who ran where and when: a Gantt picture by core and GPU, one per policy, on one time axis.
 
-A job that holds several neighbouring lanes over the same stretch is drawn as one block. Times are seconds since
-the day began.
+A job that holds several neighbouring lanes over the same stretch is drawn as one block. Times are seconds
+since the day began.
 
 Limits: made for up to a few thousand stretches; a trace of 100,000 jobs wants `utilisation` instead.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
 from tandem.core.units import human_duration
 from tandem.report import palette
-from tandem.report.bars import Bar, Block, State, blocks, width_px, writings
+from tandem.report.bars import Bar, Block, State, blocks, writings
 from tandem.report.blocks import Figure, Key
-from tandem.report.chart import SMALL_PX, TimeUnit, dress, margins, nothing_to_show, time_unit
+from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show, time_unit
 from tandem.report.formats import plot_lines, plot_text
+from tandem.report.frame import MARK_PX, USUAL_PX, Frame, Mark, levels_of
 
 __all__ = ["Bar", "Mark", "State", "gantt", "gantts"]
 
 _LABEL_PX = 11
 _GAP = 0.12  # of a lane, left free between blocks
-_HEADING_PX = 24
-_DAY_GAP_PX = 14
-_MARK_PX = 16
 _BOTTOM_PX = 46
-_USUAL_PX = 1000  # the width of the lanes on a laptop
 _KEYED_SHADES = 24
 _FILL: Mapping[State, float] = {"ran": 1.0, "throttled": 0.5, "suspended": 0.12}
 _CLASSES = ("primary", "harvest", "gpu")
 
 _Colours = Mapping[tuple[str, str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A moment worth a line ("node lost"), in seconds since the day began."""
-
-    at_s: float
-    label: str
 
 
 def gantt(
@@ -97,7 +85,7 @@ def gantts(
         return Figure(nothing_to_show("No job ran."), title, caption)
     moments = sorted([*marks, *([] if now_s is None else [Mark(now_s, "now")])], key=lambda mark: mark.at_s)
     end_s = max([bar.end_s for bar in every] + [mark.at_s for mark in moments], default=0.0) or 1.0
-    frame = _Frame(tuple(lanes), len(days), end_s * 1.07, time_unit(end_s), _levels(moments, end_s))
+    frame = Frame(tuple(lanes), len(days), end_s * 1.07, time_unit(end_s), levels_of(moments, end_s))
     colours = _colours(every)
     plot = go.Figure()
     for index, (policy, bars) in enumerate(days.items()):
@@ -117,49 +105,7 @@ def gantts(
     return Figure(dress(plot, frame.plot_px + _BOTTOM_PX), title, caption, _key(every, colours))
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where things go: rows of lanes under each other, on one time axis.
-
-    Attributes:
-        lanes: From top to bottom.
-        days: How many rows.
-        span_s: What the time axis covers, from 0.
-        unit: Its unit.
-        levels: For each moment, how high its name stands above the first row.
-    """
-
-    lanes: tuple[str, ...]
-    days: int
-    span_s: float
-    unit: TimeUnit
-    levels: tuple[int, ...]
-
-    @property
-    def lanes_px(self) -> float:
-        count = len(self.lanes)
-        return count * (34 if count <= 8 else 24 if count <= 16 else max(7.0, 400 / count))
-
-    @property
-    def top_px(self) -> float:
-        return (max(self.levels) + 1) * _MARK_PX if self.levels else 0
-
-    @property
-    def plot_px(self) -> float:
-        return self.top_px + self.days * (_HEADING_PX + self.lanes_px + _DAY_GAP_PX) - _DAY_GAP_PX
-
-    def domain(self, index: int) -> tuple[float, float]:
-        """Return the vertical extent of one row, as shares of the plot."""
-        top_px = self.top_px + index * (_HEADING_PX + self.lanes_px + _DAY_GAP_PX) + _HEADING_PX
-        return max(0.0, 1 - (top_px + self.lanes_px) / self.plot_px), 1 - top_px / self.plot_px
-
-    def axis(self, index: int) -> str:
-        return "y" if index == 0 else f"y{index + 1}"
-
-
-def _draw_day(
-    plot: go.Figure, index: int, policy: str, bars: Sequence[Bar], frame: _Frame, colours: _Colours
-) -> None:
+def _draw_day(plot: go.Figure, index: int, policy: str, bars: Sequence[Bar], frame: Frame, colours: _Colours) -> None:
     axis, domain = frame.axis(index), frame.domain(index)
     joined = blocks(bars, frame.lanes)
     plot.add_trace(go.Bar(**_trace(joined, frame, colours), yaxis=axis))
@@ -184,9 +130,7 @@ def _draw_day(
             | {"fillcolor": palette.LANE, "line": {"width": 0}}
         )
     heading = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "paper", "yanchor": "bottom"}
-    plot.add_annotation(
-        heading, text=f"<b>{plot_text(policy, 60)}</b>", y=domain[1], yshift=2, showarrow=False
-    )
+    plot.add_annotation(heading, text=f"<b>{plot_text(policy, 60)}</b>", y=domain[1], yshift=2, showarrow=False)
     last = max(joined, key=lambda block: block.bar.end_s, default=None)
     ending = "no job ran" if last is None else f"<b>{human_duration(last.bar.end_s)}</b>"
     plot.add_annotation(
@@ -201,11 +145,11 @@ def _draw_day(
     )
 
 
-def _trace(joined: Sequence[Block], frame: _Frame, colours: _Colours) -> dict[str, Any]:
+def _trace(joined: Sequence[Block], frame: Frame, colours: _Colours) -> dict[str, Any]:
     """Return the attributes of the bar trace that draws the blocks."""
     bars = [block.bar for block in joined]
     shade = [colours[bar.shade] for bar in bars]
-    px_per_s = _USUAL_PX / frame.span_s
+    px_per_s = USUAL_PX / frame.span_s
     written = writings(joined, px_per_s)
     pairs = list(zip(bars, shade, strict=True))
     return {
@@ -253,9 +197,9 @@ def _default_hover(bar: Bar) -> str:
     return f"<b>{plot_text(bar.label)}</b> ({plot_text(bar.kind)})<br>{bar.state} {stretch}{broken}"
 
 
-def _draw_moment(plot: go.Figure, moment: Mark, level: int, frame: _Frame) -> None:
+def _draw_moment(plot: go.Figure, moment: Mark, level: int, frame: Frame) -> None:
     at = moment.at_s / frame.unit.seconds
-    height = 1 - (frame.top_px - (level + 1) * _MARK_PX) / frame.plot_px
+    height = 1 - (frame.top_px - (level + 1) * MARK_PX) / frame.plot_px
     inner = moment.at_s < frame.span_s * 0.8
     line = {"color": palette.INK, "width": 1, "dash": "dot"}
     for index in range(frame.days):
@@ -275,25 +219,6 @@ def _draw_moment(plot: go.Figure, moment: Mark, level: int, frame: _Frame) -> No
     )
 
 
-def _levels(moments: Sequence[Mark], end_s: float) -> tuple[int, ...]:
-    """Give each moment the lowest level on which its name is free of the others.
-
-    The last comes first: names stand right of their lines, so that no later line crosses an earlier name.
-    """
-    taken: list[list[tuple[float, float]]] = []
-    levels = []
-    for moment in reversed(moments):
-        at_px, half_px = moment.at_s / end_s * _USUAL_PX, width_px(moment.label[:32]) + 8
-        reach = (at_px - half_px, at_px + half_px)
-        free = (i for i, row in enumerate(taken) if all(reach[0] > b or reach[1] < a for a, b in row))
-        level = next(free, len(taken))
-        if level == len(taken):
-            taken.append([])
-        taken[level].append(reach)
-        levels.append(level)
-    return tuple(reversed(levels))
-
-
 def _colours(bars: Sequence[Bar]) -> dict[tuple[str, str], str]:
     return {
         (kind, app): colour
@@ -306,9 +231,7 @@ def _key(bars: Sequence[Bar], colours: _Colours) -> tuple[Key, ...]:
     shades = sorted(colours, key=lambda s: (_CLASSES.index(s[0]) if s[0] in _CLASSES else len(_CLASSES), s))
     keys = [Key(app, colours[kind, app], "solid", kind) for kind, app in shades]
     if len(keys) > _KEYED_SHADES:  # too many to be told apart: the classes only
-        keys = [
-            Key(kind, palette.shades(kind, [""])[""]) for kind in dict.fromkeys(kind for kind, _ in shades)
-        ]
+        keys = [Key(kind, palette.shades(kind, [""])[""]) for kind in dict.fromkeys(kind for kind, _ in shades)]
     states = {bar.state for bar in bars}
     if "throttled" in states:
         keys.append(Key("throttled", palette.BLUE, "faded", "state"))

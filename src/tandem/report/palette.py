@@ -1,8 +1,8 @@
 """Colours: few, told apart by colour-blind readers, each with a twin for dark pages.
 
-The role colours (ink, muted, ...) are replaced on a dark page by `DARK`; the colours of the data are mid-tones
-that stand on both. Families follow Okabe and Ito (blue, orange, bluish green, reddish purple), red is kept for
-what went wrong.
+The role colours (ink, muted, ...) are replaced on a dark page by `DARK`; the colours of the data are
+mid-tones that stand on both. Families follow Okabe and Ito (blue, orange, bluish green, reddish purple); red is
+kept for what went wrong.
 """
 
 from collections.abc import Iterable
@@ -74,11 +74,9 @@ def faded(colour: str, alpha: float) -> str:
 
 def text_on(colour: str) -> str:
     """Return black or white, whichever is read better on a colour (relative luminance of WCAG 2)."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(colour))
-    ]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(colour))]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#101418" if luminance > 0.23 else "#fdfdfd"
+    return "#101418" if luminance > 0.19 else "#fdfdfd"
 
 
 def _between(anchors: tuple[str, ...], place: float) -> str:

@@ -1,4 +1,4 @@
-"""Quoted against actual finish times, and how often a claimed probability was kept.
+"""Quoted against actual finish times.
 
 A quote is *kept* when the job ended inside its interval, *late* when it ended after it, *early* before it.
 """
@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from tandem.core.units import human_duration
 from tandem.report import palette
 from tandem.report.blocks import Fact, Figure, Key
+from tandem.report.calibration import wilson
 from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show, time_unit
 from tandem.report.formats import plot_text, show
 
@@ -58,12 +59,9 @@ class Quote:
 
     def __post_init__(self) -> None:
         """Refuse an interval that is none."""
-        if not (
-            math.isfinite(self.low_s)
-            and math.isfinite(self.high_s)
-            and self.low_s <= self.mid_s <= self.high_s
-        ):
-            message = f"quote of {self.job!r}: {self.low_s} s, {self.mid_s} s, {self.high_s} s is no ordered interval"
+        if not (math.isfinite(self.low_s) and math.isfinite(self.high_s) and self.low_s <= self.mid_s <= self.high_s):
+            interval = f"{self.low_s} s, {self.mid_s} s, {self.high_s} s"
+            message = f"quote of {self.job!r}: {interval} is no ordered interval"
             raise ValueError(message)
 
     @property
@@ -76,25 +74,6 @@ class Quote:
         return "early" if self.actual_s < self.low_s else "kept"
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Of `asked` intervals that claimed to hold with probability `claimed`, `held` did.
-
-    Raises:
-        ValueError: More held than were asked.
-    """
-
-    claimed: float
-    held: int
-    asked: int
-
-    def __post_init__(self) -> None:
-        """Refuse impossible counts."""
-        if not 0 <= self.held <= self.asked:
-            message = f"{self.held} of {self.asked} intervals cannot have held"
-            raise ValueError(message)
-
-
 def coverage(quotes: Sequence[Quote]) -> float | None:
     """Return the share of ended jobs whose quote was kept, or None where no job has ended."""
     ended = [quote for quote in quotes if quote.outcome != "open"]
@@ -102,7 +81,15 @@ def coverage(quotes: Sequence[Quote]) -> float | None:
 
 
 def coverage_fact(quotes: Sequence[Quote], claimed: float = 0.9) -> Fact:
-    """Return the share of kept quotes as a big number, with counts; bad where chance cannot explain the gap."""
+    """Return the share of kept quotes as a big number, with counts.
+
+    Args:
+        quotes: The quotes; those of jobs that have not ended do not count.
+        claimed: What was claimed. A lower share is toned bad where chance (Wilson, 95 %) does not explain it.
+
+    Returns:
+        The big number.
+    """
     share = coverage(quotes)
     ended = sum(quote.outcome != "open" for quote in quotes)
     if share is None:
@@ -141,9 +128,7 @@ def quotes_picture(
     for outcome in _COLOURS:
         chosen = [(row, quote) for row, quote in enumerate(ordered) if quote.outcome == outcome]
         if chosen:
-            _draw_intervals(
-                plot, chosen, outcome, unit.seconds, 9 if labelled else max(1.5, 420 / len(ordered))
-            )
+            _draw_intervals(plot, chosen, outcome, unit.seconds, 9 if labelled else max(1.5, 420 / len(ordered)))
             _draw_finishes(plot, chosen, outcome, unit.seconds, 9 if labelled else 5)
     plot.update_xaxes(title_text=f"finish, {unit.title}", rangemode="tozero")
     plot.update_yaxes(
@@ -158,79 +143,6 @@ def quotes_picture(
     return Figure(dress(plot, 60 + len(ordered) * 23 if labelled else 640), title, caption, _key(ordered))
 
 
-def calibration_picture(
-    points: Sequence[Calibration], title: str = "Claimed against observed", *, caption: str = ""
-) -> Figure:
-    """Draw observed over claimed coverage with 95 % Wilson intervals; on the diagonal the claims are true.
-
-    Args:
-        points: One per claimed probability; those nobody asked for are left out.
-        title: Heading.
-        caption: How to read it.
-
-    Returns:
-        The picture.
-    """
-    asked = sorted((point for point in points if point.asked), key=lambda point: point.claimed)
-    if not asked:
-        return Figure(nothing_to_show("No interval has been put to the test."), title, caption)
-    observed = [point.held / point.asked for point in asked]
-    ranges = [wilson(point.held, point.asked) for point in asked]
-    plot = go.Figure()
-    plot.add_shape(
-        type="line", x0=0, y0=0, x1=1, y1=1, line={"color": palette.MUTED, "width": 1, "dash": "dot"}
-    )
-    plot.add_trace(
-        go.Scatter(
-            x=[point.claimed for point in asked],
-            y=observed,
-            mode="lines+markers",
-            line={"color": palette.BLUE, "width": 2},
-            marker={"color": palette.BLUE, "size": 9},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - y for (_, high), y in zip(ranges, observed, strict=True)],
-                "arrayminus": [y - low for (low, _), y in zip(ranges, observed, strict=True)],
-                "color": palette.BLUE,
-                "thickness": 1.2,
-                "width": 4,
-            },
-            customdata=[
-                f"claimed {p.claimed:.0%}, observed {y:.0%}<br>{p.held} of {p.asked} held, 95 % interval {low:.0%} to {high:.0%}"
-                for p, y, (low, high) in zip(asked, observed, ranges, strict=True)
-            ],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-    )
-    plot.add_annotation(
-        x=0.14, y=0.14, text="as claimed", showarrow=False, xanchor="left", yanchor="top", xshift=6,
-        font={"color": palette.MUTED, "size": SMALL_PX},
-    )  # fmt: skip
-    plot.update_xaxes(range=[0, 1.02], tickformat=".0%", title_text="claimed probability")
-    plot.update_yaxes(range=[0, 1.04], tickformat=".0%", title_text="share that held")
-    margins(plot)
-    return Figure(dress(plot, 380), title, caption, half=True)
-
-
-def wilson(held: int, asked: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (E. B. Wilson, 1927).
-
-    Args:
-        held: Successes.
-        asked: Trials, at least 1.
-        z: Quantile of the normal distribution; 1.96 makes it a 95 % interval.
-
-    Returns:
-        The lower and the upper bound, in [0, 1] and around `held / asked`.
-    """
-    share = held / asked
-    scale = 1 + z * z / asked
-    middle = (share + z * z / (2 * asked)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
-
-
 def _draw_intervals(
     plot: go.Figure, chosen: Sequence[tuple[int, Quote]], outcome: Outcome, unit_s: float, width_px: float
 ) -> None:
@@ -241,7 +153,12 @@ def _draw_intervals(
         y += [row, row, None]
     plot.add_trace(
         go.Scatter(
-            x=x, y=y, mode="lines", opacity=0.35, line={"color": _COLOURS[outcome], "width": width_px}, hoverinfo="skip"
+            x=x,
+            y=y,
+            mode="lines",
+            opacity=0.35,
+            line={"color": _COLOURS[outcome], "width": width_px},
+            hoverinfo="skip",
         )
     )  # fmt: skip
 
@@ -269,10 +186,9 @@ def _draw_finishes(
 def _hover(quote: Quote) -> str:
     actual = "not ended" if quote.actual_s is None else f"ended at {human_duration(quote.actual_s)}"
     why = f"<br>{plot_text(quote.why, 120)}" if quote.why else ""
-    return (
-        f"<b>{plot_text(quote.job)}</b><br>quoted {human_duration(quote.mid_s)}"
-        f" ({human_duration(quote.low_s)} to {human_duration(quote.high_s)})<br>{actual}, {quote.outcome}{why}"
-    )
+    interval = f"{human_duration(quote.low_s)} to {human_duration(quote.high_s)}"
+    quoted = f"quoted {human_duration(quote.mid_s)} ({interval})"
+    return f"<b>{plot_text(quote.job)}</b><br>{quoted}<br>{actual}, {quote.outcome}{why}"
 
 
 def _key(quotes: Sequence[Quote]) -> tuple[Key, ...]:

@@ -51,9 +51,7 @@ class Prediction:
         return abs(self.predicted - self.actual) <= _BAND * self.actual * (1 + 1e-12)
 
 
-def slowdown_map(
-    pairs: Sequence[PairSlowdown], title: str = "Who slows whom", *, caption: str = ""
-) -> Figure:
+def slowdown_map(pairs: Sequence[PairSlowdown], title: str = "Who slows whom", *, caption: str = "") -> Figure:
     """Draw a heat map: a row for each application, a column for each neighbour; unobserved pairs stay empty.
 
     Args:
@@ -77,31 +75,7 @@ def slowdown_map(
     worst = max(pair.slowdown for pair in pairs)
     numbered = len(apps) <= _NUMBERED_APPS
     cells = [[known.get((app, beside)) for beside in apps] for app in apps]
-    plot = go.Figure(
-        go.Heatmap(
-            z=[[pair.slowdown if pair else None for pair in row] for row in cells],
-            x=list(range(len(apps))),
-            y=list(range(len(apps))),
-            zmin=1.0,
-            zmax=max(1.5, worst),
-            colorscale=[[i / (len(palette.HEAT) - 1), colour] for i, colour in enumerate(palette.HEAT)],
-            xgap=2,
-            ygap=2,
-            text=[[f"{pair.slowdown:.2f}" if pair and numbered else "" for pair in row] for row in cells],
-            texttemplate="%{text}",
-            textfont={"size": SMALL_PX},
-            customdata=[[_hover(pair) if pair else "" for pair in row] for row in cells],
-            hovertemplate="%{customdata}<extra></extra>",
-            hoverongaps=False,
-            colorbar={
-                "title": {"text": "slowdown", "font": {"size": SMALL_PX}, "side": "top"},
-                "thickness": 10,
-                "outlinewidth": 0,
-                "ticksuffix": "x",
-                "tickfont": {"size": SMALL_PX, "color": palette.MUTED},
-            },
-        )
-    )
+    plot = go.Figure(_heat(cells, max(1.5, worst), numbered=numbered))
     ticks = {
         "tickvals": list(range(len(apps))),
         "ticktext": [plot_text(app, 18) for app in apps],
@@ -149,40 +123,20 @@ def prediction_picture(
     values = [value for p in predictions for value in (p.predicted, p.actual)]
     low, high = min(1.0, *values) - 0.04, max(1.2, *values) * 1.06
     plot = go.Figure()
-    plot.add_shape(
-        type="path", fillcolor=palette.faded(palette.BLUE, 0.12), line={"width": 0}, layer="below",
-        path=f"M{low},{low * (1 - _BAND)} L{high},{high * (1 - _BAND)} L{high},{high * (1 + _BAND)} L{low},{low * (1 + _BAND)} Z",
-    )  # fmt: skip
-    plot.add_shape(
-        type="line",
-        x0=low,
-        y0=low,
-        x1=high,
-        y1=high,
-        layer="below",
-        line={"color": palette.MUTED, "width": 1, "dash": "dot"},
-    )
-    for inside, colour, symbol in ((True, palette.BLUE, "circle"), (False, palette.BAD, "diamond")):
-        chosen = [p for p in predictions if p.within_band is inside]
-        plot.add_trace(
-            go.Scatter(
-                x=[p.actual for p in chosen],
-                y=[p.predicted for p in chosen],
-                mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.85},
-                customdata=[
-                    f"<b>{plot_text(p.label)}</b><br>predicted {p.predicted:.2f}x, actual {p.actual:.2f}x"
-                    for p in chosen
-                ],
-                hovertemplate="%{customdata}<extra></extra>",
-            )
-        )
+    _draw_band(plot, low, high)
+    _draw_points(plot, [p for p in predictions if p.within_band], palette.BLUE, "circle")
+    _draw_points(plot, [p for p in predictions if not p.within_band], palette.BAD, "diamond")
     for miss in _worst_apart([p for p in predictions if not p.within_band], high - low):
         right_half = miss.actual > (low + high) / 2
         plot.add_annotation(
-            x=miss.actual, y=miss.predicted, text=plot_text(miss.label, 30), showarrow=False,
-            xanchor="right" if right_half else "left", xshift=-8 if right_half else 8, font={"size": SMALL_PX},
-        )  # fmt: skip
+            x=miss.actual,
+            y=miss.predicted,
+            text=plot_text(miss.label, 30),
+            showarrow=False,
+            xanchor="right" if right_half else "left",
+            xshift=-8 if right_half else 8,
+            font={"size": SMALL_PX},
+        )
     plot.update_xaxes(range=[low, high], ticksuffix="x", title_text="actual slowdown", nticks=8)
     plot.update_yaxes(range=[low, high], ticksuffix="x", title_text="predicted slowdown", nticks=8)
     margins(plot)
@@ -193,6 +147,57 @@ def prediction_picture(
     )
     shown = keys if inside_count < len(predictions) else keys[:1]
     return Figure(dress(plot, 440), title, caption, shown, half=True)
+
+
+def _heat(cells: Sequence[Sequence[PairSlowdown | None]], worst: float, *, numbered: bool) -> go.Heatmap:
+    return go.Heatmap(
+        z=[[pair.slowdown if pair else None for pair in row] for row in cells],
+        x=list(range(len(cells))),
+        y=list(range(len(cells))),
+        zmin=1.0,
+        zmax=worst,
+        colorscale=[[i / (len(palette.HEAT) - 1), colour] for i, colour in enumerate(palette.HEAT)],
+        xgap=2,
+        ygap=2,
+        text=[[f"{pair.slowdown:.2f}" if pair and numbered else "" for pair in row] for row in cells],
+        texttemplate="%{text}",
+        textfont={"size": SMALL_PX},
+        customdata=[[_hover(pair) if pair else "" for pair in row] for row in cells],
+        hovertemplate="%{customdata}<extra></extra>",
+        hoverongaps=False,
+        colorbar={
+            "title": {"text": "slowdown", "font": {"size": SMALL_PX}, "side": "top"},
+            "thickness": 10,
+            "outlinewidth": 0,
+            "ticksuffix": "x",
+            "tickfont": {"size": SMALL_PX, "color": palette.MUTED},
+        },
+    )
+
+
+def _draw_band(plot: go.Figure, low: float, high: float) -> None:
+    below, above = 1 - _BAND, 1 + _BAND
+    corners = ((low, low * below), (high, high * below), (high, high * above), (low, low * above))
+    path = "M" + " L".join(f"{x},{y}" for x, y in corners) + " Z"
+    fill = palette.faded(palette.BLUE, 0.12)
+    plot.add_shape(type="path", path=path, fillcolor=fill, line={"width": 0}, layer="below")
+    line = {"color": palette.MUTED, "width": 1, "dash": "dot"}
+    plot.add_shape(type="line", x0=low, y0=low, x1=high, y1=high, layer="below", line=line)
+
+
+def _draw_points(plot: go.Figure, chosen: Sequence[Prediction], colour: str, symbol: str) -> None:
+    plot.add_trace(
+        go.Scatter(
+            x=[p.actual for p in chosen],
+            y=[p.predicted for p in chosen],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.85},
+            customdata=[
+                f"<b>{plot_text(p.label)}</b><br>predicted {p.predicted:.2f}x, actual {p.actual:.2f}x" for p in chosen
+            ],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
 
 
 def _cell_px(apps: int) -> float:
@@ -213,8 +218,7 @@ def _worst_apart(misses: Sequence[Prediction], span: float, most: int = 4) -> li
     chosen: list[Prediction] = []
     for miss in sorted(misses, key=lambda p: -abs(math.log(p.predicted / p.actual))):
         apart = all(
-            abs(miss.predicted - c.predicted) > 0.05 * span or abs(miss.actual - c.actual) > 0.45 * span
-            for c in chosen
+            abs(miss.predicted - c.predicted) > 0.05 * span or abs(miss.actual - c.actual) > 0.45 * span for c in chosen
         )
         if apart and len(chosen) < most:
             chosen.append(miss)

@@ -1,7 +1,7 @@
 """A table that is shown the same way on the page and in the terminal.
 
-`Table` holds values; `text_of` writes one cell, and both the page and `to_rich` ask it, so that the two cannot
-disagree.
+`Table` holds values; `text_of` writes one cell, and both the page and `to_rich` ask it, so that the two
+cannot disagree.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,8 @@ class Table:
         """Refuse ragged rows."""
         for index, row in enumerate(self.rows):
             if len(row) != len(self.columns):
-                message = f"row {index} of table {self.title!r} has {len(row)} cells for {len(self.columns)} columns"
+                counts = f"{len(row)} cells for {len(self.columns)} columns"
+                message = f"row {index} of table {self.title!r} has {counts}"
                 raise ValueError(message)
 
 

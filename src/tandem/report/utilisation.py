@@ -1,13 +1,13 @@
 """How busy the machine was: CPU, GPU and queue length over time, as steps.
 
-Above 2,000 steps a curve is drawn as means over equal stretches of time, so that the area under it (core-hours,
-waiting time) stays what it was; the true peak is written into the picture.
+Above 2,000 steps a curve is drawn as means over equal stretches of time, so that the area under it
+(core-hours, waiting time) stays what it was; the true peak is written into the picture.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -102,9 +102,7 @@ def thinned(steps: Steps, max_points: int = MAX_POINTS) -> Steps:
     return Steps(edges.tolist(), [*means.tolist(), float(values[-1])])
 
 
-def utilisation(
-    panels: Sequence[Panel], title: str = "How busy the machine was", *, caption: str = ""
-) -> Figure:
+def utilisation(panels: Sequence[Panel], title: str = "How busy the machine was", *, caption: str = "") -> Figure:
     """Draw the curves under each other on one time axis.
 
     Args:
@@ -140,9 +138,7 @@ def utilisation(
     return Figure(dress(plot, plot_px + _BOTTOM_PX), title, caption)
 
 
-def _draw_panel(
-    plot: go.Figure, index: int, panel: Panel, domain: tuple[float, float], unit: TimeUnit
-) -> None:
+def _draw_panel(plot: go.Figure, index: int, panel: Panel, domain: tuple[float, float], unit: TimeUnit) -> None:
     suffix = "" if index == 0 else str(index + 1)
     steps, colour = thinned(panel.steps), _COLOURS[panel.kind]
     fraction = panel.kind != "queue"
@@ -171,14 +167,12 @@ def _draw_panel(
             }
         }
     )
-    heading = {"x": 0, "xanchor": "left", "text": f"<b>{plot_text(panel.label, 60)}</b>"}
-    remark = {
-        "x": 1, "xanchor": "right", "text": _remark(panel, peak), "font": {"color": palette.MUTED, "size": SMALL_PX}
-    }  # fmt: skip
+    heading: dict[str, Any] = {"x": 0, "xanchor": "left", "text": f"<b>{plot_text(panel.label, 60)}</b>"}
+    remark: dict[str, Any] = {"x": 1, "xanchor": "right", "text": _remark(panel, peak)}
+    remark["font"] = {"color": palette.MUTED, "size": SMALL_PX}
+    place = {"xref": "paper", "y": domain[1], "yref": "paper", "yanchor": "bottom", "yshift": 1}
     for note in (heading, remark):
-        plot.add_annotation(
-            **note, xref="paper", y=domain[1], yref="paper", yanchor="bottom", yshift=1, showarrow=False
-        )
+        plot.add_annotation(note | place, showarrow=False)
 
 
 def _remark(panel: Panel, peak: float) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tandem.core.errors import DependencyError, ImpossibleDemandError
 from tandem.share.demand_index import could_ever_fit
+from tandem.share.gang import fit_together
+from tandem.share.ledger import Ledger
 from tandem.share.model import RESOURCES, Job, Node, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Container, Sequence
 
 _WORDS = {
     "cpu_milli": ("cores", 1000),
@@ -22,15 +26,18 @@ _WORDS = {
 }
 
 
-def check(job: Job, nodes: Sequence[Node], known: Collection[int]) -> None:
+def check(job: Job, nodes: Sequence[Node], known: Sequence[Container[int]]) -> None:
     """Refuse ``job`` if no set of ``nodes`` (empty ones) could ever run it, or if it waits for an unknown job.
+
+    Args:
+        known: where the ids of jobs that were submitted may be found.
 
     Raises:
         ImpossibleDemandError: says which resource, what was asked for, and the most there is.
         DependencyError: a job it depends on was never submitted.
     """
     for after in job.after:
-        if after.job not in known:
+        if not any(after.job in some for some in known):
             raise DependencyError(
                 given=f"a dependency on job {after.job}",
                 allowed="jobs that were submitted before",
@@ -44,6 +51,21 @@ def check(job: Job, nodes: Sequence[Node], known: Collection[int]) -> None:
                 allowed=_lacking(part, nodes, able),
                 todo="ask for less, or see `tandem nodes` for what there is",
             )
+    if len(job.parts) > 1 and not _fit_together(job.parts, nodes):
+        raise ImpossibleDemandError(
+            given=" with ".join(_asked(part) for part in job.parts),
+            allowed="each of these alone, but not all of them at once",
+            todo="ask for less, or see `tandem nodes` for what there is",
+        )
+
+
+def _fit_together(parts: Sequence[Part], nodes: Sequence[Node]) -> bool:
+    """Whether all parts find places on the empty nodes, in the way in which they will be placed."""
+    ledger = Ledger()
+    for node in nodes:
+        ledger.join(node)
+    able = [np.array([could_ever_fit(node, part.need) for node in nodes]) for part in parts]
+    return fit_together(parts, able, {n: ledger.forecast(n) for n in range(len(nodes))}) is not None
 
 
 def _asked(part: Part) -> str:

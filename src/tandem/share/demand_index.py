@@ -59,6 +59,7 @@ class DemandIndex:
         self._static = np.zeros((0, 0), dtype=bool)
         self._fits = np.zeros((0, 0), dtype=bool)
         self.count = np.zeros(0, dtype=np.int64)  # nodes that fit now, by row
+        self.version = 0  # grows with every change of ``count``
 
     def add(self, shape: Shape) -> None:
         """Something of this shape waits from now on: give it rows."""
@@ -84,6 +85,7 @@ class DemandIndex:
                 self.count += fits
                 self.count -= self._fits[:, n]
                 self._fits[:, n] = fits
+            self.version += 1
         self._touched.clear()
 
     def nodes_now(self, row: int) -> np.ndarray:
@@ -91,6 +93,11 @@ class DemandIndex:
         self.sync()
         found: np.ndarray = self._fits[row].nonzero()[0]
         return found
+
+    def count_now(self, row: int) -> int:
+        """How many nodes give the row's need now."""
+        self.sync()
+        return int(self.count[row])
 
     def nodes_ever(self, row: int) -> np.ndarray:
         """Mask of the nodes that would give the row's need if they were empty (up or not)."""
@@ -152,6 +159,7 @@ class DemandIndex:
         self._static = np.zeros((size, nodes), dtype=bool)
         self._fits = np.zeros((size, nodes), dtype=bool)
         self.count = np.zeros(size, dtype=np.int64)
+        self.version += 1
         self._layout = self._ledger.layout
         for need, row in self._row.items():
             self._fill(need, row)

@@ -5,8 +5,6 @@ came of it. Instructions are idempotent: after a restart the daemon gives again 
 know. A plug-in exposes `make(context) -> Engine`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

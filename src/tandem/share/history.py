@@ -40,6 +40,7 @@ class Quantiles:
         self.size = size
         self.recent: deque[float] = deque(values or [], maxlen=size)
         self._sorted = sorted(self.recent)
+        self._known: dict[float, float] = {}
 
     def __len__(self) -> int:
         return len(self.recent)
@@ -48,11 +49,18 @@ class Quantiles:
         """Remember a value, and forget the oldest beyond ``size``."""
         if len(self.recent) == self.size:
             del self._sorted[bisect_left(self._sorted, self.recent[0])]
+        self._known.clear()
         self.recent.append(value)
         insort(self._sorted, value)
 
     def at(self, q: float) -> float:
         """Linear-interpolated quantile, ``0 <= q <= 1``; there must be a value."""
+        found = self._known.get(q)
+        if found is None:
+            found = self._known[q] = self._interpolated(q)
+        return found
+
+    def _interpolated(self, q: float) -> float:
         place = q * (len(self._sorted) - 1)
         low = math.floor(place)
         high = min(low + 1, len(self._sorted) - 1)

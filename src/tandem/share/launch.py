@@ -4,8 +4,6 @@ A launch is kept apart from the job, because only its owner may see it: argument
 paths. Every attempt of a job uses the same launch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

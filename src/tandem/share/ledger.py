@@ -69,14 +69,20 @@ class _Books:
 class Forecast:
     """What a node would have free if some of its holders left. A copy: changes nothing."""
 
-    __slots__ = ("_cpu", "_gpus", "_mem", "_membw", "_nic", "_usable", "_whole_by")
+    __slots__ = ("_books", "_cpu", "_gpus", "_mem", "_membw", "_nic", "_usable", "_whole_by")
 
     def __init__(self, books: _Books) -> None:
+        self._books = books
         whole, books.whole_by = books.whole_by, None
         self._cpu, self._mem, self._membw, self._nic, _, _ = books.free_row()
         books.whole_by = self._whole_by = whole
         self._gpus = {gpu.index: free for gpu, free in zip(books.node.gpus, books.gpu_free, strict=True)}
         self._usable = [gpu.index for gpu in books.node.gpus if gpu.index not in books.foreign_gpus]
+
+    @property
+    def cpu_milli(self) -> int:
+        """Free CPU."""
+        return self._cpu
 
     def leave(self, job: int, holdings: list[Holding]) -> None:
         """``job`` goes with all it holds here."""
@@ -84,9 +90,7 @@ class Forecast:
             need = holding.share.need
             self._mem += need.mem_mib
             if not holding.paused:
-                self._cpu += need.cpu_milli
-                self._membw += need.membw_mbs
-                self._nic += need.nic_mbs
+                self._run_off(holding.share)
             for index in holding.share.gpus:
                 self._gpus[index] += need.gpu_milli or 1000
         if self._whole_by == job:
@@ -96,9 +100,25 @@ class Forecast:
         """A job here is suspended: cores and bandwidth come free, memory and GPUs do not."""
         for holding in holdings:
             if not holding.paused:
-                self._cpu += holding.share.need.cpu_milli
-                self._membw += holding.share.need.membw_mbs
-                self._nic += holding.share.need.nic_mbs
+                self._run_off(holding.share)
+
+    def take(self, need: Need) -> None:
+        """Somebody gets ``need``, which `fits`; a fraction comes from the fullest GPU that has it, as in `Ledger.take`."""
+        self._cpu -= need.cpu_milli
+        self._mem -= need.mem_mib
+        self._membw -= need.membw_mbs
+        self._nic -= need.nic_mbs
+        for _ in range(need.gpus):
+            self._gpus[next(index for index in self._usable if self._gpus[index] == 1000)] = 0
+        if need.gpu_milli:
+            room = [index for index in self._usable if self._gpus[index] >= need.gpu_milli]
+            self._gpus[min(room, key=self._gpus.__getitem__)] -= need.gpu_milli
+
+    def _run_off(self, share: Share) -> None:
+        need, foreign = share.need, self._books.foreign_cores
+        self._cpu += need.cpu_milli if not foreign else need.cpu_milli - 1000 * len(foreign.intersection(share.cores))
+        self._membw += need.membw_mbs
+        self._nic += need.nic_mbs
 
     def fits(self, vector: tuple[int, ...]) -> bool:
         """Whether a need with this resource vector would fit."""
@@ -121,7 +141,8 @@ class Ledger:
         self.number: dict[str, int] = {}
         self._books: list[_Books] = []
         self.free: np.ndarray = np.zeros((0, len(RESOURCES)), dtype=np.int64)
-        self._watchers: list[set[int]] = []
+        self._of_free: list[set[int]] = []
+        self._of_ends: list[set[int]] = []
         self.layout = 0  # grows when a node appears or changes its description
 
     # ------------------------------------------------------------------------------------ nodes
@@ -185,24 +206,35 @@ class Ledger:
 
     # -------------------------------------------------------------------------------- allocation
 
-    def take(self, job: int, n: int, need: Need, *, whole: bool = False) -> Share:
-        """Give ``need`` on node ``n`` to ``job``; with ``whole`` nobody else gets anything there.
+    def take(self, job: int, n: int, need: Need) -> Share:
+        """Give ``need`` on node ``n`` to ``job``.
 
         Raises:
             OverAllocationError: the node does not have it.
         """
         books = self._books[n]
         free = books.free_row()
-        if any(f < v for f, v in zip(free, need.vector(), strict=True)) or (whole and not self.is_empty(n)):
+        if any(f < v for f, v in zip(free, need.vector(), strict=True)):
             msg = f"job {job} needs {need} on {books.node.id}, which has {free} free"
             raise OverAllocationError(msg)
         share = Share(books.node.id, need, self._take_cores(books, need, books.node.id), self._take_gpus(books, need))
         _charge(books, need, 1)
         books.holdings.setdefault(job, []).append(Holding(share))
-        if whole:
-            books.whole_by = job
         self._refresh(n)
         return share
+
+    def seal(self, job: int, n: int) -> None:
+        """From now on nobody else gets anything on node ``n``.
+
+        Raises:
+            OverAllocationError: somebody else has something there.
+        """
+        books = self._books[n]
+        if books.holdings.keys() != {job} or books.foreign_cores or books.foreign_gpus:
+            msg = f"job {job} wants {books.node.id} whole, which others use"
+            raise OverAllocationError(msg)
+        books.whole_by = job
+        self._refresh(n)
 
     def give_back(self, job: int, n: int) -> None:
         """The job leaves the node."""
@@ -337,21 +369,29 @@ class Ledger:
 
     def _refresh(self, n: int) -> None:
         self.free[n] = self._books[n].free_row()
-        self.changed(n)
+        for touched in self._of_free:
+            touched.add(n)
 
-    def watch(self) -> set[int]:
-        """A set to which the number of every node that changes from now on is added; the caller empties it."""
+    def watch(self, *, ends: bool = False) -> set[int]:
+        """A set to which the number of every node whose free resources change is added; the caller empties it.
+
+        Args:
+            ends: also of every node on which a job's planned end changes.
+        """
         touched = set(range(len(self.nodes)))
-        self._watchers.append(touched)
+        self._of_free.append(touched)
+        if ends:
+            self._of_ends.append(touched)
         return touched
 
     def unwatch(self, touched: set[int]) -> None:
         """The caller of `watch` looks no longer."""
-        self._watchers = [w for w in self._watchers if w is not touched]
+        self._of_free = [w for w in self._of_free if w is not touched]
+        self._of_ends = [w for w in self._of_ends if w is not touched]
 
-    def changed(self, n: int) -> None:
-        """Tell the watchers of node ``n`` (its free resources, or the ends its jobs are planned for)."""
-        for touched in self._watchers:
+    def replanned(self, n: int) -> None:
+        """A job on node ``n`` is planned to end at another time."""
+        for touched in self._of_ends:
             touched.add(n)
 
     def audit(self) -> None:

@@ -25,6 +25,8 @@ class Life:
         attained: core-seconds and GPU-seconds over all attempts (least attained service).
         throttle: fraction of its cores that the job may use now.
         done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
+        counted: whether the job's submission was shown to the quoter.
+        continues: an earlier attempt left a checkpoint, so an attempt's duration is not the job's.
         measured_from: when the stretch of that measurement began.
         guarded_at: when a neighbour was last throttled or suspended.
         measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
@@ -58,6 +60,8 @@ class Life:
     suspended_at: float = -math.inf
     done: float | None = None
     saved_done: float = 0.0
+    continues: bool = False
+    counted: bool = False
     rate: float | None = None
     slowdown: float | None = None
     beside: tuple[str, ...] = ()

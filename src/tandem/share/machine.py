@@ -86,12 +86,13 @@ class Machine:
         self.on_nodes: dict[int, Life] = {}
         self.next_id = 1
         self._shapes: dict[tuple[Part, ...], Shape] = {}
-        self._timers: list[tuple[float, int, int]] = []  # (when, job, attempt): look at the job then
-        self._overdue: list[tuple[float, int, int]] = []
+        self.timers: list[tuple[float, int, int]] = []  # (when, job, attempt): look at the job then
+        self.overdue: list[tuple[float, int, int]] = []
         self._gone: list[int] = []
         self._dirty = False
         self._out: list[ev.Instruction] = []
         self._quotes: list[Quote] = []
+        self._unquoted: list[Life] = []  # let into the queue in this step
         self._ignored: list[str] = []
         if setup.snapshot is not None:
             self.history = History.restore(setup.snapshot["history"])
@@ -117,8 +118,8 @@ class Machine:
             ImpossibleDemandError: no node, even empty, gives what it asks for; says which resource.
             DependencyError: it depends on a job that does not exist.
         """
-        known = self.jobs.keys() | self.ended.keys() | {b.id for b in batch}
-        check(job, self.ledger.nodes, known)
+        together = {other.id for other in batch} if job.after else ()
+        check(job, self.ledger.nodes, (self.jobs, self.ended, together))
 
     def step(self, now: float, events: Iterable[ev.Event]) -> Step:
         """Take ``events``, in order, at ``now`` (Unix seconds; a clock that jumped back counts as standing still)."""
@@ -130,14 +131,15 @@ class Machine:
         for event in events:
             self.transitions.apply(event)
         self._fire_timers()
+        self._quote_submissions()
         decisions = self._decide() if self._dirty else ()
         return Step(tuple(self._out), tuple(decisions), tuple(self._quotes), tuple(self._ignored))
 
     def next_wake(self) -> float | None:
         """When a `Tick` is due (time limits, the policy's own timers), or None."""
-        while self._timers and self._stale(self._timers[0]):
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        while self.timers and not self.is_due(self.timers[0]):
+            heapq.heappop(self.timers)
+        return self.timers[0][0] if self.timers else None
 
     def why(self, job: int) -> str:
         """Why a job waits, in words; its last decision's reason if it does not wait."""
@@ -168,9 +170,14 @@ class Machine:
         """The job waits for its turn from now on."""
         life.state = State.QUEUED
         life.queued_at = self.now
-        life.rank = self.policy.rank(life)
+        life.rank = self.policy.rank(life, self.setup.options)
         self.pending.add((-life.job.priority, life.rank, life.id), life.shape, life.plan_s)
         self._dirty = True
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the policy has not looked at the last change yet."""
+        return self._dirty
 
     def dirty(self) -> None:
         """Something changed that the policy should look at."""
@@ -204,20 +211,25 @@ class Machine:
         """An event that changes nothing, said in words."""
         self._ignored.append(words)
 
-    def quote(self, life: Life, moment: str) -> None:
-        """Promise when the job starts and finishes."""
-        quote = self.quoter.quote(self.view, life, moment)
-        if quote is not None:
-            self._quotes.append(quote)
+    def quote_submission(self, life: Life) -> None:
+        """Promise when the job starts and finishes, once the step's events are all known. A job is asked for but once."""
+        if not life.counted:
+            life.counted = True
+            self._unquoted.append(life)
 
     def wake_at(self, when: float, life: Life) -> None:
         """Have a `Tick` at ``when`` as long as the job is in this attempt."""
-        heapq.heappush(self._timers, (when, life.id, life.attempt))
+        heapq.heappush(self.timers, (when, life.id, life.attempt))
+
+    def is_due(self, timer: tuple[float, int, int]) -> bool:
+        """Whether the job of a timer is still on its nodes in that attempt."""
+        life = self.jobs.get(timer[1])
+        return life is not None and not life.ended and life.attempt == timer[2] and life.id in self.on_nodes
 
     def set_alarms(self, life: Life) -> None:
         """Have a `Tick` when the policy wants to look at the running job again, if it ever does."""
         alarm = getattr(self.policy, "alarm", None)
-        seconds = alarm(life, self.now) if alarm is not None and life.run_since is not None else None
+        seconds = alarm(life, self.now, self.setup.options) if alarm is not None and life.run_since is not None else None
         if seconds is not None:
             self.wake_at(self.now + seconds, life)
 
@@ -226,28 +238,30 @@ class Machine:
         self.view.stamp += 1
         life.planned_end = when
         if not math.isinf(when):
-            heapq.heappush(self._overdue, (when, life.id, life.attempt))
+            heapq.heappush(self.overdue, (when, life.id, life.attempt))
         for n in life.numbers:
-            self.ledger.changed(n)
+            self.ledger.replanned(n)
 
     # ----------------------------------------------------------------------------------- details
 
-    def _stale(self, timer: tuple[float, int, int]) -> bool:
-        life = self.jobs.get(timer[1])
-        return life is None or life.ended or life.attempt != timer[2] or life.id not in self.on_nodes
-
     def _fire_timers(self) -> None:
-        while self._timers and (self._timers[0][0] <= self.now or self._stale(self._timers[0])):
-            timer = heapq.heappop(self._timers)
-            if not self._stale(timer):
+        while self.timers and (self.timers[0][0] <= self.now or not self.is_due(self.timers[0])):
+            timer = heapq.heappop(self.timers)
+            if self.is_due(timer):
                 self.transitions.timer(self.jobs[timer[1]])
                 self._dirty = True
-        while self._overdue and self._overdue[0][0] <= self.now:
-            when, job, attempt = heapq.heappop(self._overdue)
+        while self.overdue and self.overdue[0][0] <= self.now:
+            when, job, attempt = heapq.heappop(self.overdue)
             life = self.jobs.get(job)
             if life is not None and life.attempt == attempt and life.planned_end == when and job in self.on_nodes:
                 # It took longer than planned: expect half as much again as it has run, at least a second.
                 self.plan_end(life, self.now + max(1.0, 0.5 * life.ran(self.now)))
+
+    def _quote_submissions(self) -> None:
+        if self._unquoted:
+            waiting = [life for life in self._unquoted if life.state in (State.QUEUED, State.BLOCKED)]
+            self._unquoted = []
+            self._quotes += self.quoter.submitted(self.view, waiting)
 
     def _decide(self) -> list[ev.Decision]:
         self._dirty = False
@@ -256,14 +270,19 @@ class Machine:
             life = self.jobs[decision.job]
             if _CARRY[type(decision)](self, life, decision):
                 carried.append(decision)
+        if self.view.placed:
+            msg = f"the policy placed jobs {sorted(self.view.placed)} and decided nothing about them"
+            raise AssertionError(msg)
         return carried
 
     def _start(self, life: Life, decision: ev.Start) -> bool:
         if life.placement is not decision.placement or life.id in self.pending:
             msg = f"the policy starts job {life.id} without having placed it"
             raise AssertionError(msg)
+        self.view.placed.discard(life.id)
         life.attempt += 1
         life.state = State.STARTING
+        life.started_at = None
         life.reason = decision.reason
         life.ran_s, life.run_since, life.throttle = 0.0, None, 1.0
         life.done = life.saved_done or None
@@ -273,7 +292,9 @@ class Machine:
         self.view.harvesting += life.job.klass is JobClass.HARVEST
         self.plan_end(life, life.planned_end)
         self._out.append(ev.StartJob(life.id, life.attempt, decision.placement))
-        self.quote(life, "start")
+        quote = self.quoter.started(self.view, life)
+        if quote is not None:
+            self._quotes.append(quote)
         return True
 
     def _suspend(self, life: Life, decision: ev.Suspend) -> bool:
@@ -288,6 +309,7 @@ class Machine:
         if life.state is not State.SUSPENDED:
             msg = f"the policy resumes job {life.id}, which is {life.state}"
             raise AssertionError(msg)
+        self.view.placed.discard(life.id)
         life.state, life.reason, life.placement = State.RESUMING, decision.reason, decision.placement
         self.plan_end(life, self.now + max(1.0, life.plan_s - life.ran_s))
         self._out.append(ev.ResumeJob(life.id, life.attempt, decision.placement))

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tandem.share.model import Part, State
+from tandem.share.ledger import Forecast
+from tandem.share.life import Life
+from tandem.share.model import Need, Part, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tandem.share.life import Life
     from tandem.share.view import View
 
 
-def room_for(view: View, life: Life, may_go: Callable[[Life], bool]) -> list[Life]:
-    """Running jobs to displace for ``life``; empty if that cannot make it fit, or if enough are leaving already.
+Suits = Callable[[int, Need, list[Life], Forecast], bool]
+"""Asked for (node number, need there, jobs that are gone by then, what the node has by then)."""
+
+
+def room_for(
+    view: View, life: Life, may_go: Callable[[Life], bool], suits: Suits | None = None
+) -> list[Life] | None:
+    """Running jobs to displace for ``life``; empty if enough are leaving already, None if nothing makes it fit.
 
     Args:
         may_go: whether a running job may be displaced. One without GPUs is suspended (its memory stays taken), one with
             GPUs leaves altogether.
+        suits: whether a node that fits by count is good for it in other respects, or more has to go.
     """
     movable: dict[int, list[Life]] = {}
     for one in view.on_nodes.values():
@@ -37,11 +44,11 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool]) -> list[Lif
         plans = [
             (cost, n, victims)
             for n in movable.keys() | _being_left(view)
-            if ever[n] and n not in used and (found := _victims(view, n, part, movable.get(n, []))) is not None
+            if ever[n] and n not in used and (found := _victims(view, n, part, movable.get(n, []), suits)) is not None
             for cost, victims in [found]
         ]
         if len(plans) < lacking:
-            return []
+            return None
         for _, n, victims in sorted(plans, key=lambda plan: plan[:2])[:lacking]:
             used.add(n)
             chosen.update((victim.id, victim) for victim in victims)
@@ -54,21 +61,30 @@ def _being_left(view: View) -> set[int]:
     return {n for one in view.on_nodes.values() if one.state in leaving for n in one.numbers}
 
 
-def _victims(view: View, n: int, part: Part, movable: list[Life]) -> tuple[float, list[Life]] | None:
+def _victims(
+    view: View, n: int, part: Part, movable: list[Life], suits: Suits | None
+) -> tuple[float, list[Life]] | None:
     """The cheapest jobs to displace on node ``n``, shortest past work first; None if it never fits."""
     forecast = view.ledger.forecast(n)
     vector = part.need.vector()
     holders = view.ledger.holders(n)
+    gone: list[Life] = []
     for job, holdings in holders.items():
         one = view.jobs[job]
         if one.state is State.STOPPING:
             forecast.leave(job, holdings)
+            gone.append(one)
         elif one.state is State.SUSPENDING:
             forecast.pause(holdings)
+            gone.append(one)
+
+    def enough() -> bool:
+        return forecast.fits(vector) and (suits is None or suits(n, part.need, gone + victims, forecast))
+
     victims: list[Life] = []
     cost = 0.0
     for one in sorted(movable, key=lambda one: (one.job.cpu_milli, -one.id)):
-        if forecast.fits(vector):
+        if enough():
             break
         if one.job.gpu_total_milli:
             forecast.leave(one.id, holders[one.id])
@@ -76,4 +92,4 @@ def _victims(view: View, n: int, part: Part, movable: list[Life]) -> tuple[float
             forecast.pause(holders[one.id])
         victims.append(one)
         cost += one.job.cpu_milli / 1000
-    return (cost, victims) if forecast.fits(vector) else None
+    return (cost, victims) if enough() else None

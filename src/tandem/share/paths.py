@@ -6,8 +6,6 @@
 system daemon where its socket is there, the user's own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

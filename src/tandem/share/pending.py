@@ -111,6 +111,8 @@ class Pending:
         self._rows = np.zeros(0, dtype=np.int64)
         self._wanted = np.zeros(0, dtype=np.int64)
         self._gangs: set[Shape] = set()  # shapes of several parts
+        self._fitting: list[Shape] = []
+        self._fitting_at = -1  # the index's version for which that holds
         self.core_s = 0.0  # planned work of all waiting jobs, in core-seconds and GPU-seconds
         self.gpu_s = 0.0
 
@@ -174,10 +176,13 @@ class Pending:
         self._index.sync()
         if not self._slot:
             return []
+        if self._fitting_at == self._index.version:
+            return self._fitting
         enough = (self._index.count[self._rows] >= self._wanted).nonzero()[0].tolist()
         found = [shape for slot in enough if (shape := self._by_slot[slot]) is not None]
         if self._gangs:
             found = [shape for shape in found if shape not in self._gangs or self._index.may_fit(shape)]
+        self._fitting, self._fitting_at = found, self._index.version
         return found
 
     def _count_work(self, shape: Shape, seconds: float) -> None:
@@ -187,6 +192,7 @@ class Pending:
 
     def _open(self, shape: Shape) -> None:
         self._index.add(shape)
+        self._fitting_at = -1
         if None in self._by_slot:
             slot = self._by_slot.index(None)
         else:
@@ -202,6 +208,7 @@ class Pending:
 
     def _close(self, shape: Shape) -> None:
         slot = self._slot.pop(shape)
+        self._fitting_at = -1
         self._by_slot[slot] = None
         self._rows[slot], self._wanted[slot] = 0, np.iinfo(np.int64).max
         self._gangs.discard(shape)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from tandem.core import plug
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tandem.share.events import Decision
     from tandem.share.life import Life
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """A policy. It may also have ``alarm(life, now) -> float | None``: seconds until it looks at a job again."""
+    """A policy. It may also have ``alarm(life, now, options) -> float | None``: seconds until it looks at a job again."""
 
     PLANS_BY_LIMIT: bool
     """Whether planned ends rest on the users' limits alone, or on measured progress too."""
 
     @staticmethod
-    def rank(life: Life) -> float:
+    def rank(life: Life, options: Mapping[str, float]) -> float:
         """Place in the queue among equal priorities: smaller goes first. Asked whenever the job begins to wait."""
 
     @staticmethod

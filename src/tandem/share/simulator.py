@@ -13,14 +13,14 @@ import heapq
 import math
 import random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.estimate.corun import App, Capacity
 from tandem.share import events as ev
 from tandem.share.machine import Machine, Setup, Step
-from tandem.share.metrics import Outcome, Stint
-from tandem.share.model import Job, Quote, State
+from tandem.share.metrics import Outcome
+from tandem.share.model import Job, JobClass, Quote, State
 from tandem.share.truth import Truth, Undisturbed
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ class _Course:
     first_start: float | None = None
     end: float | None = None
     state: State = State.QUEUED
-    ran_s: float = 0.0
-    stints: list[Stint] = field(default_factory=list)
+    ran_s: float = 0.0  # time on the nodes at the speed its own throttle allows
+    held_from: list[float] = field(default_factory=list)
+    held_to: list[float] = field(default_factory=list)
 
 
 class Simulator:
@@ -187,6 +188,8 @@ class Simulator:
         match instruction:
             case ev.StartJob(job, attempt, placement):
                 course.attempt, course.left_s, course.throttle = attempt, course.saved_s, 1.0
+                if course.saved_s == course.work_s:
+                    course.ran_s = 0.0
                 self._apps[job] = _app(course.job)
                 if course.first_start is None:
                     course.first_start = now
@@ -219,7 +222,7 @@ class Simulator:
             for node in nodes:
                 self._on[node][course.job.id] = course
 
-        course.stints.append(Stint(now, math.inf, course.job.cpu_milli, course.job.gpu_total_milli))
+        course.held_from.append(now)
         self._change(now, nodes, enter, and_for=course)
 
     def _off(self, now: float, course: _Course) -> None:
@@ -233,7 +236,7 @@ class Simulator:
             course.rate = 0.0
             course.version += 1
 
-        course.stints[-1] = replace(course.stints[-1], end=now)
+        course.held_to.append(now)
         self._change(now, course.nodes, leave)
 
     def _change(
@@ -268,7 +271,7 @@ class Simulator:
     def _advance(self, now: float, course: _Course) -> None:
         seconds = now - course.since
         course.left_s = max(0.0, course.left_s - seconds * course.rate)
-        course.ran_s += seconds
+        course.ran_s += seconds * course.throttle
         course.since = now
 
     def _expect_end(self, now: float, course: _Course, rate: float) -> None:
@@ -291,16 +294,18 @@ class Simulator:
         self._measured.append(ev.Measured(course.job.id, rate, seconds, tuple(beside), done, throttled))
 
     def _outcome(self, course: _Course) -> Outcome:
-        ended = course.state is State.DONE and course.end is not None
+        job = course.job
+        held = zip(course.held_from, course.held_to, strict=True)
         return Outcome(
-            job=course.job,
+            job=job,
             submitted=course.arrived,
             started=course.first_start,
-            ended=course.end,
+            ended=self.machine.now if course.end is None else course.end,
             state=course.state,
             work_s=course.work_s,
-            stints=tuple(course.stints),
-            slowdown=max(1.0, course.ran_s / course.work_s) if ended and course.work_s > 0 else None,
+            intervals=tuple((start, end, job.cpu_milli, job.gpu_total_milli) for start, end in held),
+            slowdown=max(1.0, course.ran_s / course.work_s) if course.work_s > 0 else 1.0,
+            bound=job.max_slowdown if job.klass is JobClass.PRIMARY else None,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tandem.estimate.corun import CoRun
@@ -35,6 +36,8 @@ _PLAIN = (
     "throttle",
     "done",
     "saved_done",
+    "continues",
+    "counted",
     "rate",
     "slowdown",
     "reason",
@@ -50,6 +53,13 @@ def save(machine: Machine) -> dict[str, Any]:
     ends = list(machine.ended.items())[-ENDS_KEPT:]
     return {
         "now": machine.now,
+        "policy": machine.setup.policy,
+        "dirty": machine.is_dirty,
+        "contended": machine.view.contended,
+        "timers": [list(timer) for timer in sorted(machine.timers) if machine.is_due(timer)],
+        "overdue": [
+            list(timer) for timer in sorted(machine.overdue) if machine.is_due(timer) and _is_planned(machine, timer)
+        ],
         "next_id": machine.next_id,
         "nodes": [
             {"node": to_json(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
@@ -74,22 +84,35 @@ def load(machine: Machine, state: Mapping[str, Any]) -> None:
         n = machine.ledger.join(from_json(row["node"]))
         cores, gpus = row["foreign"]
         machine.ledger.foreign(n, frozenset(cores), frozenset(gpus))
-    for row in state["jobs"]:
-        _load_life(machine, row)
-    machine.on_nodes.update((job, machine.jobs[job]) for job in state["on_nodes"])
-    machine.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in machine.on_nodes.values())
-    machine.view.contended = any(machine.estimator.knows(machine.view.app(life)) for life in machine.jobs.values())
-    machine.view.has_gpus = any(node.gpus for node in machine.ledger.nodes)
-    for n, row in enumerate(state["nodes"]):
         if not row["up"]:
             machine.ledger.lose(n)
-    machine.dirty()
+    same_policy = state["policy"] == machine.setup.policy
+    rows = {row["job"]["id"]: row for row in state["jobs"]}
+    for row in rows.values():
+        _load_life(machine, row, replan=not same_policy)
+    for job in state["on_nodes"]:  # in the order in which they took their nodes
+        machine.on_nodes[job] = machine.jobs[job]
+        _load_holdings(machine, machine.jobs[job], rows[job])
+    machine.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
+    machine.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
+    machine.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in machine.on_nodes.values())
+    machine.view.contended = state["contended"]
+    machine.view.has_gpus = any(node.gpus for node in machine.ledger.nodes)
+    if state["dirty"] or not same_policy:
+        machine.dirty()
+    if not same_policy:
+        for life in machine.on_nodes.values():
+            machine.set_alarms(life)
 
 
 def corun(row: list[Any]) -> CoRun:
     """One stored observation."""
     app, beside, rate, seconds = row
     return CoRun(app, tuple(beside), rate, seconds)
+
+
+def _is_planned(machine: Machine, timer: tuple[float, int, int]) -> bool:
+    return machine.jobs[timer[1]].planned_end == timer[0]
 
 
 def _save_life(machine: Machine, life: Life) -> dict[str, Any]:
@@ -101,6 +124,7 @@ def _save_life(machine: Machine, life: Life) -> dict[str, Any]:
         "stop_as": life.stop_as.value if life.stop_as is not None else None,
         "expected": [life.expected.low, life.expected.mid, life.expected.high],
         "placement": to_json(life.placement) if life.state in ON_NODE else None,
+        "held_on": [machine.ledger.nodes[n].id for n in life.numbers],
         "paused": any(machine.ledger.holders(n)[life.id][0].paused for n in life.numbers),
         "beside": list(life.beside),
         "waits_for": sorted(life.waits_for),
@@ -108,7 +132,7 @@ def _save_life(machine: Machine, life: Life) -> dict[str, Any]:
     }
 
 
-def _load_life(machine: Machine, row: Mapping[str, Any]) -> None:
+def _load_life(machine: Machine, row: Mapping[str, Any], *, replan: bool) -> None:
     job = from_json(row["job"])
     life = Life(
         job,
@@ -125,14 +149,14 @@ def _load_life(machine: Machine, row: Mapping[str, Any]) -> None:
     life.waits_for = set(row["waits_for"])
     life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] else None
     machine.transitions.link(life)
+    if replan:
+        life.plan_s, life.rank = machine.policy.plan_s(life), machine.policy.rank(life, machine.setup.options)
     if life.state is State.QUEUED:
         machine.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s)
-    if row["placement"] is not None:
-        life.placement = from_json(row["placement"])
-        numbers = {machine.ledger.number[share.node]: None for share in life.placement.shares}
-        life.numbers = tuple(n for n in numbers if n not in {k for k in numbers if not machine.ledger.is_up(k)})
-        machine.ledger.restore(job.id, life.placement, paused=row["paused"])
-        machine.plan_end(life, life.planned_end)
-        if job.limit_s is not None and life.run_since is not None:
-            machine.wake_at(life.run_since + job.limit_s - life.ran_s, life)
-        machine.set_alarms(life)
+
+
+def _load_holdings(machine: Machine, life: Life, row: Mapping[str, Any]) -> None:
+    life.placement = from_json(row["placement"])
+    life.numbers = tuple(machine.ledger.number[node] for node in row["held_on"])
+    left = tuple(share for share in life.placement.shares if share.node in row["held_on"])  # a node of a gang may be lost
+    machine.ledger.restore(life.id, replace(life.placement, shares=left), paused=row["paused"])

@@ -10,13 +10,17 @@ import difflib
 import gzip
 import itertools
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from tandem.core.errors import TraceError
 from tandem.share.model import Gpu, Node
+
+DAMAGED = (csv.Error, EOFError, OSError, zlib.error)
+"""What reading a file that is cut off, rotten or no text at all may raise."""
 
 _GZIP = b"\x1f\x8b"
 
@@ -48,8 +52,17 @@ def first_line(path: Path) -> str:
     try:
         with open_text(path) as file:
             return file.readline(65_536).rstrip("\r\n")
-    except (TraceError, OSError, EOFError):
+    except (TraceError, *DAMAGED):
         return ""
+
+
+def damaged(path: Path, line: int, error: Exception) -> TraceError:
+    """The error for a file that cannot be read on after a line."""
+    return TraceError(
+        given=f"{path} is damaged after line {line}: {error or type(error).__name__}",
+        allowed="a whole text file, gzipped or not",
+        todo="it may be cut off: download or export it again",
+    )
 
 
 def bad_cell(path: Path, line: int, column: str, given: str, allowed: str, todo: str = "") -> TraceError:
@@ -73,7 +86,7 @@ class Table:
     path: Path
     header: tuple[str, ...]
     _delimiter: str
-    _quoting: int
+    _quoted: bool
 
     def column(self, *names: str, todo: str = "") -> int:
         """Index of the first of ``names`` that there is (upper and lower case are alike).
@@ -105,7 +118,7 @@ class Table:
         """
         width = len(self.header)
         with open_text(self.path) as file:
-            reader = csv.reader(file, delimiter=self._delimiter, quoting=self._quoting, strict=True)
+            reader = csv.reader(file, delimiter=self._delimiter, quoting=_style(self._quoted), strict=True)
             next(reader)
             try:
                 for row in reader:
@@ -113,12 +126,8 @@ class Table:
                         yield reader.line_num, row
                     elif row:
                         raise _ragged(self, reader.line_num, len(row))
-            except (csv.Error, EOFError, OSError) as error:
-                raise TraceError(
-                    given=f"{self.path} line {reader.line_num}: {error}",
-                    allowed=f"rows of {width} cells",
-                    todo="the file may be cut off or damaged: export it again",
-                ) from error
+            except DAMAGED as error:
+                raise damaged(self.path, reader.line_num, error) from error
 
 
 def open_table(path: Path, delimiter: str = ",", *, quoting: bool = True) -> Table:
@@ -129,14 +138,16 @@ def open_table(path: Path, delimiter: str = ",", *, quoting: bool = True) -> Tab
         delimiter: one character.
         quoting: whether double quotes enclose cells (as in CSV; not in ``sacct -P``).
     """
-    style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    with open_text(path) as file:
-        header: list[str] = next(csv.reader(file, delimiter=delimiter, quoting=style), [])
+    try:
+        with open_text(path) as file:
+            header: list[str] = next(csv.reader(file, delimiter=delimiter, quoting=_style(quoting)), [])
+    except DAMAGED as error:
+        raise damaged(path, 1, error) from error
     if not header:
         raise TraceError(
             given=f"{path} starts with an empty line", allowed="a header row", todo="add the names of the columns"
         )
-    return Table(path, tuple(cell.strip() for cell in header), delimiter, style)
+    return Table(path, tuple(cell.strip() for cell in header), delimiter, quoting)
 
 
 def number(table: Table, line: int, column: str, text: str) -> float:
@@ -178,6 +189,10 @@ def counted_nodes(count: int, cores: int, gpus: int, mem_mib: int, gpu_type: str
     devices = tuple(Gpu(i, gpu_type) for i in range(gpus))
     width = max(4, len(str(count)))
     return tuple(Node(f"node-{i + 1:0{width}d}", cores * 1000, mem_mib, devices) for i in range(count))
+
+
+def _style(quoted: bool) -> Literal[0, 3]:
+    return csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
 
 
 def _ragged(table: Table, line: int, cells: int) -> TraceError:

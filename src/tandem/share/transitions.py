@@ -7,12 +7,13 @@ any of these -> STOPPING -> (an end, or QUEUED again)          ends: DONE FAILED
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tandem.estimate.corun import CoRun
 from tandem.share import events as ev
 from tandem.share.guard import REST_S
-from tandem.share.model import ON_NODE, State
+from tandem.share.model import ON_NODE, After, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,7 @@ class Transitions:
 
     def _node_joined(self, event: ev.NodeJoined) -> None:
         self._m.ledger.join(event.node)
+        self._m.view.stamp += 1
         self._m.view.has_gpus = self._m.view.has_gpus or bool(event.node.gpus)
         self._m.dirty()
 
@@ -91,6 +93,7 @@ class Transitions:
             m.ignore(f"node {event.node} is lost, which was not there")
             return
         m.ledger.lose(n)
+        m.view.stamp += 1
         why = f"node {event.node} was lost" + (f": {event.why}" if event.why else "")
         for job in list(m.ledger.holders(n)):
             life = m.jobs[job]
@@ -120,7 +123,7 @@ class Transitions:
             m.ignore(f"job {job.id} was submitted already")
             return
         m.next_id = max(m.next_id, job.id + 1)
-        life = m.jobs[job.id] = m.admit(job, State.HELD)
+        life = m.admit(job, State.HELD)
         doomed = None
         for after in job.after:
             end = m.ended.get(after.job)
@@ -128,19 +131,20 @@ class Transitions:
                 life.waits_for.add(after.job)
             elif after.ok and end is not State.DONE:
                 doomed = after.job
+        m.jobs[job.id] = life  # only now: a job that names itself names one that does not exist
         self.link(life)
         if doomed is not None:
             self._doom(life, doomed)
             return
         if not job.held:
             self._let_go(life)
-        m.quote(life, "submit")
 
     def _let_go(self, life: Life) -> None:
         if life.waits_for:
             life.state = State.BLOCKED
         else:
             self._m.enqueue(life)
+        self._m.quote_submission(life)
 
     def _cancel_asked(self, event: ev.CancelAsked) -> None:
         m = self._m
@@ -172,28 +176,32 @@ class Transitions:
         self._let_go(life)
 
     def _doom(self, life: Life, dependency: int) -> None:
-        self._drop(life, State.CANCELLED, f"job {dependency}, on whose success it depends, did not end well")
+        self._drop(life, State.CANCELLED, _doomed_by(dependency))
 
     def _drop(self, life: Life, end: State, why: str) -> None:
         """A job that is on no node ends."""
         if life.state is State.QUEUED:
             self._m.pending.remove(life.id)
             self._m.dirty()
-        self._m.finish(life, end, why)
-        self._tell_dependents(life)
+        self._finish(life, end, why)
 
-    def _tell_dependents(self, life: Life) -> None:
+    def _finish(self, life: Life, end: State, why: str) -> None:
+        """A job ends, and all that could run only after its success end with it (a chain may be long: no recursion)."""
         m = self._m
-        for job in sorted(self._dependents.pop(life.id, ())):
-            waiter = m.jobs.get(job)
-            if waiter is None or waiter.ended:
-                continue
-            waiter.waits_for.discard(life.id)
-            needs_ok = any(after.job == life.id and after.ok for after in waiter.job.after)
-            if needs_ok and life.state is not State.DONE:
-                self._doom(waiter, life.id)
-            elif waiter.state is State.BLOCKED and not waiter.waits_for:
-                m.enqueue(waiter)
+        m.finish(life, end, why)
+        over = deque([life])
+        while over:
+            gone = over.popleft()
+            for job in sorted(self._dependents.pop(gone.id, ())):
+                waiter = m.jobs.get(job)
+                if waiter is None or waiter.ended:
+                    continue
+                waiter.waits_for.discard(gone.id)
+                if gone.state is not State.DONE and After(gone.id) in waiter.job.after:
+                    m.finish(waiter, State.CANCELLED, _doomed_by(gone.id))
+                    over.append(waiter)
+                elif waiter.state is State.BLOCKED and not waiter.waits_for:
+                    m.enqueue(waiter)
 
     # ------------------------------------------------------------------------------------ engine
 
@@ -212,7 +220,7 @@ class Transitions:
         m = self._m
         if life.state is State.STARTING:
             life.state = State.RUNNING
-        elif life.state is not State.STOPPING or life.run_since is not None:
+        elif life.state is not State.STOPPING or life.started_at is not None:
             m.ignore(f"job {life.id} has started already")
             return
         life.run_since = m.now
@@ -230,22 +238,23 @@ class Transitions:
         if life is None:
             return
         m = self._m
-        stop_as = life.stop_as
-        m.leave_nodes(life)
-        life.stop_as = None
-        if stop_as in (None, State.QUEUED):
+        if life.started_at is not None:
+            m.ignore(f"job {life.id} has started already, so its start cannot be refused")
+        elif life.state is State.STOPPING and life.stop_as is not State.QUEUED:
+            self._over(life, lost=False, well=False, why=event.why)
+        else:
+            m.leave_nodes(life)
+            life.stop_as = None
             m.enqueue(life)
             life.reason = event.why
-        else:
-            m.finish(life, stop_as, life.stop_why)
-            self._tell_dependents(life)
 
     def _ended(self, event: ev.Ended) -> None:
         life = self._attempt(event)
         if life is None:
             return
-        if event.saved and life.done is not None:
-            life.saved_done = life.done
+        if event.saved:
+            life.continues = True
+            life.saved_done = life.done if life.done is not None else life.saved_done
         well = event.code == 0 and event.signal == 0 and not event.lost
         self._over(life, lost=event.lost, well=well, why=event.reason or _how(event))
 
@@ -262,23 +271,24 @@ class Transitions:
             m.enqueue(life)
             return
         if stop_as is not None:
-            m.finish(life, stop_as, life.stop_why)
+            self._finish(life, stop_as, life.stop_why)
         elif well:
-            if life.saved_done == 0 and life.throttled_at < (life.started_at or m.now):
+            if not life.continues and life.throttled_at < (life.started_at or m.now):
                 m.history.ended(life.job, alone)
-            m.finish(life, State.DONE, why)
+            self._finish(life, State.DONE, why)
         elif life.failures < life.job.retries:
             life.failures += 1
             m.enqueue(life)
             life.reason = f"attempt {life.attempt} ended badly ({why}); retry {life.failures} of {life.job.retries}"
-            return
         else:
-            m.finish(life, State.LOST if lost else State.FAILED, why)
-        self._tell_dependents(life)
+            self._finish(life, State.LOST if lost else State.FAILED, why)
 
     def _suspend_done(self, event: ev.SuspendDone) -> None:
         life = self._attempt(event)
-        if life is None or life.state is not State.SUSPENDING:
+        if life is None:
+            return
+        if life.state is not State.SUSPENDING:
+            self._m.ignore(f"job {life.id} is {life.state}, not being suspended")
             return
         m = self._m
         life.pause_clock(m.now)
@@ -291,7 +301,10 @@ class Transitions:
 
     def _resume_done(self, event: ev.ResumeDone) -> None:
         life = self._attempt(event)
-        if life is None or life.state is not State.RESUMING:
+        if life is None:
+            return
+        if life.state is not State.RESUMING:
+            self._m.ignore(f"job {life.id} is {life.state}, not being resumed")
             return
         m = self._m
         life.state, life.run_since = State.RUNNING, m.now
@@ -335,6 +348,10 @@ class Transitions:
         if fresh > 0.1:
             ran = life.ran(m.now)
             m.plan_end(life, m.now + ran * (1 - life.done) / fresh)
+
+
+def _doomed_by(dependency: int) -> str:
+    return f"job {dependency}, on whose success it depends, did not end well"
 
 
 def _how(event: ev.Ended) -> str:

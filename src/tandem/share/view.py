@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from tandem.estimate.corun import App, Capacity, Estimator
+from tandem.share.gang import fit_together
 from tandem.share.model import ON_NODE, Need, Placement, Share, State
 
 if TYPE_CHECKING:
     from tandem.share.demand_index import DemandIndex, Shape
     from tandem.share.history import History
-    from tandem.share.ledger import Ledger
+    from tandem.share.ledger import Forecast, Ledger
     from tandem.share.life import Life
     from tandem.share.pending import Key, Pending
 
@@ -34,12 +35,16 @@ Order = Callable[[np.ndarray, Need], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """``job`` can start at ``at`` on the nodes with these numbers, if nothing takes what frees up there."""
+    """``job`` can start at ``at`` if nothing takes what frees up until then of ``needs``: node number -> its needs there."""
 
     job: int
-    vectors: tuple[tuple[int, ...], ...]  # what it needs of each of ``nodes``, in the same order
-    nodes: tuple[int, ...]
+    needs: Mapping[int, tuple[Need, ...]]
     at: float
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The numbers of the nodes."""
+        return tuple(self.needs)
 
 
 class View:
@@ -73,6 +78,8 @@ class View:
         self.has_gpus = False
         self.contended = False
         """Whether anything is known by which neighbours could slow each other down."""
+        self.placed: set[int] = set()
+        """Jobs that were placed in this pass and not yet decided about."""
         self._forecasts: dict[tuple[tuple[int, ...], Need], _Earliest] = {}
 
     # ------------------------------------------------------------------------------------- queue
@@ -121,10 +128,18 @@ class View:
         node = self.ledger.nodes[n]
         return Capacity(node.cpu_milli, node.membw_mbs, node.nic_mbs)
 
-    def app(self, life: Life) -> App:
-        """The job as estimators see it (the need of its first part)."""
+    def app(self, life: Life, n: int | None = None) -> App:
+        """The job as estimators see it on node ``n``: with what it holds there, or the need of its first part."""
         need = life.job.parts[0].need
-        return App(life.job.app, need.cpu_milli, need.membw_mbs, need.nic_mbs)
+        if len(life.job.parts) == 1 or n is None:
+            return App(life.job.app, need.cpu_milli, need.membw_mbs, need.nic_mbs)
+        held = [holding.share.need for holding in self.ledger.holders(n).get(life.id, ())] or [need]
+        return App(
+            life.job.app,
+            sum(one.cpu_milli for one in held),
+            sum(one.membw_mbs for one in held),
+            sum(one.nic_mbs for one in held),
+        )
 
     # ----------------------------------------------------------------------------------- placing
 
@@ -135,58 +150,74 @@ class View:
             order: the policy's preference among the nodes that fit.
             accept: may refuse a node for reasons beyond counting (a reservation, a neighbour's bound).
         """
-        shares: list[Share] = []
-        taken: list[int] = []
         life.planned_end = self.now + life.plan_s
-        for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
+        shares = self._take(life, order, accept)
+        if shares is None and len(life.shape.parts) > 1 and order is not first_fit:
+            shares = self._take(life, first_fit, accept)
+        return self._placed(life, shares)
+
+    def place_whole(self, life: Life) -> Placement | None:
+        """Take whole empty nodes for ``life``, pinned to the cores it asked for. Its parts may share a node."""
+
+        def empty(nodes: np.ndarray, need: Need) -> list[int]:
+            del need
+            return [n for n in nodes.tolist() if self.ledger.is_empty(n) or life.id in self.ledger.holders(n)]
+
+        shares = self._take(life, empty, None)
+        for n in self._numbers(shares or []):
+            self.ledger.seal(life.id, n)
+        return self._placed(life, shares, whole=True)
+
+    def place_resumed(self, life: Life) -> Placement | None:
+        """Give a suspended job its cores again on its nodes, if all of them have them."""
+        if life.placement is None or not all(self.ledger.can_unpause(life.id, n) for n in life.numbers):
+            return None
+        given = [share for n in life.numbers for share in self.ledger.unpause(life.id, n)]
+        shares = []
+        for old in life.placement.shares:
+            k = next(k for k, new in enumerate(given) if (new.node, new.need, new.gpus) == (old.node, old.need, old.gpus))
+            shares.append(given.pop(k))
+        self.placed.add(life.id)
+        return Placement(tuple(shares), life.placement.whole)
+
+    def _take(self, life: Life, order: Order, accept: Accept | None) -> list[Share] | None:
+        """Take each part's share of ``life``, the part with the fewest nodes to go to first; nothing if not all fit."""
+        parts = list(enumerate(zip(life.shape.parts, life.shape.rows, strict=True)))
+        shares: list[list[Share]] = [[] for _ in parts]
+        while parts:
+            if len(parts) > 1:
+                parts.sort(key=lambda one: (self.index.count_now(one[1][1]) - one[1][0].nodes, one[0]), reverse=True)
+            i, (part, row) = parts.pop()
             wanted = part.nodes
             for n in order(self.index.nodes_now(row), part.need):
                 share = self.ledger.take(life.id, n, part.need)
                 if accept is not None and not accept(n, part.need):
                     self.ledger.drop_last(life.id, n)
                     continue
-                shares.append(share)
-                taken.append(n)
+                shares[i].append(share)
                 wanted -= 1
                 if not wanted:
                     break
             if wanted:
-                self._lose(life, taken)
+                for n in self._numbers([share for some in shares for share in some]):
+                    self.ledger.give_back(life.id, n)
                 return None
-        return self._placed(life, Placement(tuple(shares)), taken)
+        return [share for some in shares for share in some]
 
-    def place_whole(self, life: Life) -> Placement | None:
-        """Take whole empty nodes for ``life``, pinned to the cores it asked for."""
-        shares: list[Share] = []
-        taken: list[int] = []
-        for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
-            empty = [int(n) for n in self.index.nodes_now(row) if self.ledger.is_empty(int(n))][: part.nodes]
-            shares += [self.ledger.take(life.id, n, part.need, whole=True) for n in empty]
-            taken += empty
-            if len(empty) < part.nodes:
-                self._lose(life, taken)
-                return None
-        return self._placed(life, Placement(tuple(shares), whole=True), taken)
+    def _numbers(self, shares: list[Share]) -> tuple[int, ...]:
+        """Node numbers, each once."""
+        return tuple(dict.fromkeys(self.ledger.number[share.node] for share in shares))
 
-    def place_resumed(self, life: Life) -> Placement | None:
-        """Give a suspended job its cores again on its nodes, if all of them have them."""
-        if life.placement is None or not all(self.ledger.can_unpause(life.id, n) for n in life.numbers):
+    def _placed(self, life: Life, shares: list[Share] | None, *, whole: bool = False) -> Placement | None:
+        if shares is None:
+            life.planned_end = math.inf
             return None
-        by_node = {self.ledger.nodes[n].id: list(self.ledger.unpause(life.id, n)) for n in life.numbers}
-        shares = tuple(by_node[share.node].pop(0) for share in life.placement.shares)
-        return Placement(shares, life.placement.whole)
-
-    def _lose(self, life: Life, taken: list[int]) -> None:
-        """Give back what a gang took before it turned out that not all of it fits."""
-        life.planned_end = math.inf
-        for n in dict.fromkeys(taken):
-            self.ledger.give_back(life.id, n)
-
-    def _placed(self, life: Life, placement: Placement, taken: list[int]) -> Placement:
-        life.numbers = tuple(dict.fromkeys(taken))
+        placement = Placement(tuple(shares), whole)
+        life.numbers = self._numbers(shares)
         life.placement = placement
         life.planned_end = self.now + life.plan_s
         self.pending.remove(life.id)
+        self.placed.add(life.id)
         return placement
 
     # ------------------------------------------------------------------------------- looking ahead
@@ -196,32 +227,64 @@ class View:
 
         None if no set of nodes that are up can ever hold it so.
         """
-        nodes: list[int] = []
-        vectors: list[tuple[int, ...]] = []
-        at = self.now
-        for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
-            times = self._earliest(row, part.need, life.shape)
-            if nodes:
-                free = [n for n in np.argsort(times, kind="stable").tolist() if n not in nodes]
-            else:
-                free = [int(times.argmin())] if part.nodes == 1 else np.argsort(times, kind="stable").tolist()
-            chosen = free[: part.nodes]
-            if len(chosen) < part.nodes or math.isinf(times[chosen[-1]]):
-                return None
-            at = max(at, float(times[chosen[-1]]))
-            nodes += chosen
-            vectors += [part.need.vector()] * part.nodes
-        return Reservation(life.id, tuple(vectors), tuple(nodes), at)
+        if len(life.shape.parts) > 1:
+            return self._earliest_together(life)
+        part, row = life.shape.parts[0], life.shape.rows[0]
+        times = self._earliest(row, part.need, life.shape)
+        if not len(times):
+            return None
+        if part.nodes == 1:
+            nodes = [int(times.argmin())]
+        else:
+            nodes = np.argsort(times, kind="stable")[: part.nodes].tolist()
+        if len(nodes) < part.nodes or math.isinf(times[nodes[-1]]):
+            return None
+        return Reservation(life.id, dict.fromkeys(nodes, (part.need,)), max(self.now, float(times[nodes[-1]])))
 
     def keeps(self, reservation: Reservation, n: int) -> bool:
         """Whether the reservation still holds on node ``n`` with everything that is taken there now."""
-        if n not in reservation.nodes:
+        needs = reservation.needs.get(n)
+        if needs is None:
             return True
+        forecast = self._forecast(n, reservation.at)
+        for need in needs[:-1]:
+            if not forecast.fits(need.vector()):
+                return False
+            forecast.take(need)
+        return forecast.fits(needs[-1].vector())
+
+    def _forecast(self, n: int, at: float) -> Forecast:
+        """What node ``n`` has at ``at`` if only the planned ends free anything."""
         forecast = self.ledger.forecast(n)
         for job, holdings in self.ledger.holders(n).items():
-            if self.jobs[job].planned_end <= reservation.at:
+            if self.jobs[job].planned_end <= at:
                 forecast.leave(job, holdings)
-        return forecast.fits(reservation.vectors[reservation.nodes.index(n)])
+        return forecast
+
+    def _earliest_together(self, life: Life) -> Reservation | None:
+        """As `earliest`, for a job of several parts, which may meet on a node: bisection over the planned ends."""
+        able = [self.index.nodes_ever(row) for row in life.shape.rows]
+        ever = np.logical_or.reduce(able).nonzero()[0].tolist()
+        ends = {self.jobs[job].planned_end for n in ever for job in self.ledger.holders(n)}
+        times = sorted({self.now, *(end for end in ends if self.now < end < math.inf)})
+        low, high = 0, len(times) - 1
+        best = self._together(life, ever, able, times[high])
+        if best is None:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            found = self._together(life, ever, able, times[middle])
+            if found is None:
+                low = middle + 1
+            else:
+                high, best = middle, found
+        return best
+
+    def _together(self, life: Life, ever: list[int], able: list[np.ndarray], at: float) -> Reservation | None:
+        """Places for all parts at ``at``, the part with the fewest nodes to go to first; None if they do not fit."""
+        forecasts = {n: self._forecast(n, at) for n in ever if self.ledger.is_up(n)}
+        needs = fit_together(life.shape.parts, able, forecasts)
+        return None if needs is None else Reservation(life.id, needs, at)
 
     def _earliest(self, row: int, need: Need, shape: Shape) -> np.ndarray:
         cache = self._forecasts.get((shape.rows, need))
@@ -229,7 +292,7 @@ class View:
             if len(self._forecasts) >= 4:
                 _, old = self._forecasts.popitem()
                 self.ledger.unwatch(old.touched)
-            cache = _Earliest(self.ledger.watch(), self.ledger.layout, np.full(len(self.ledger.nodes), math.inf))
+            cache = _Earliest(self.ledger.watch(ends=True), self.ledger.layout, np.full(len(self.ledger.nodes), math.inf))
             self._forecasts[(shape.rows, need)] = cache
         if cache.touched:
             ever = self.index.nodes_ever(row)

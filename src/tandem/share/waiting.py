@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tandem.share.demand_index import could_ever_fit
 from tandem.share.model import RESOURCES, Part, State
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def why_it_waits(machine: Machine, life: Life) -> str:
         words.append(f"job {head[2]} is first in the queue")
     lacking = [w for part in life.shape.parts if (w := _lacking(machine, part))]
     words += lacking or ["its turn has not come, though it would fit"]
-    if life.reserved is not None:
+    if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > machine.now:
         at, nodes = life.reserved
         when = time.strftime("%H:%M:%S", time.localtime(at))
         words.append(f"it is promised {', '.join(nodes[:4])}{' ...' if len(nodes) > 4 else ''} by {when}")
@@ -41,7 +42,7 @@ def _lacking(machine: Machine, part: Part) -> str:
     ledger = machine.ledger
     vector = part.need.vector()
     best: list[int] | None = None
-    up = [n for n in range(len(ledger.nodes)) if ledger.is_up(n)]
+    up = [n for n, node in enumerate(ledger.nodes) if ledger.is_up(n) and could_ever_fit(node, part.need)]
     fitting = 0
     for n in up:
         short = [i for i in range(len(RESOURCES)) if vector[i] > ledger.free[n, i]]
@@ -52,7 +53,7 @@ def _lacking(machine: Machine, part: Part) -> str:
     if fitting >= part.nodes:
         return ""
     if not up:
-        return "no node is up"
+        return "no node that could take it is up"
     if fitting:
         return f"it needs {part.nodes} nodes at once, and {fitting} can give its share now"
     missing = " and ".join(_NAMES[RESOURCES[i]] for i in best or [])

@@ -4,13 +4,14 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tandem.core.process import journal
-from tandem.core.process.keeper import Keeper, Message
+from tandem.core.process.keeper import Keeper, Message, adopt
 
 DEADLINE_S = 30.0
 ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -68,6 +69,15 @@ class Attempt:
         self.message("gone")
         self.keeper.wait()
         return self.fate
+
+    def kill(self) -> None:
+        """Kill what still runs, even if the test lost the connection."""
+        self.keeper.close()
+        with adopt(self.folder) or nullcontext() as found:
+            while found is not None and ((message := found.recv()) is None or message.kind != "gone"):
+                found.send("kill")
+                select.select([found], [], [], 0.1)
+        self.keeper.wait()
 
 
 Launch = Callable[..., Attempt]

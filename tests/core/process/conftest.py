@@ -1,7 +1,6 @@
 """Real keepers with real jobs, in every mode that this machine has."""
 
 import os
-import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tandem.core.process.spec import Output, Spec
 from tests.core.process.attempts import ENV, Attempt, Launch
 
 SOURCE = Path(keepers.__file__).with_name("keeper.cpp")
+NO_SHARES = cgroups.Shares()
 _number = count()
 
 
@@ -67,13 +67,15 @@ def launch(command: tuple[str, ...], tmp_path: Path) -> Iterator[Launch]:
     def start(
         *argv: str,
         layout: cgroups.Layout | None = None,
-        shares: cgroups.Shares = cgroups.Shares(),
+        shares: cgroups.Shares = NO_SHARES,
         keeper_env: dict[str, str] | None = None,
         spec: Spec | None = None,
     ) -> Attempt:
         key = f"{prefix}{next(_number)}"
         folder = tmp_path / key
-        whole = spec or Spec(argv=argv, env=ENV, output=Output(stdout=str(tmp_path / "out"), stderr=str(tmp_path / "err")))
+        whole = spec or Spec(
+            argv=argv, env=ENV, output=Output(stdout=str(tmp_path / "out"), stderr=str(tmp_path / "err"))
+        )
         if layout is not None:
             layouts.append(layout)
             whole = replace(whole, cgroup=cgroups.steps(layout, key, shares), cores=shares.cores)
@@ -83,10 +85,6 @@ def launch(command: tuple[str, ...], tmp_path: Path) -> Iterator[Launch]:
 
     yield start
     for attempt in attempts:
-        attempt.keeper.send("kill")
-        while (message := attempt.keeper.recv()) is None or message.kind != "gone":
-            select.select([attempt.keeper], [], [], 1.0)
-        attempt.keeper.wait()
-        attempt.keeper.close()
+        attempt.kill()
     for used in layouts:
         cgroups.remove_stale(used, prefix, ())

@@ -2,8 +2,8 @@
 
 Found are: version 2 (one tree), version 1 (one tree per controller), both side by side (`hybrid`: limits by version 1,
 freezing and killing by version 2), or none, in which case jobs are held by CPU affinity and signals alone. In version 1
-the groups lie below the scheduler's own, so that its own limits bind its jobs; version 2 forbids that, so there they lie
-below the topmost group that this user may write.
+the groups lie below the scheduler's own, so that its own limits bind its jobs; version 2 forbids that, so there they
+lie below the topmost group that this user may write.
 """
 
 import os
@@ -66,19 +66,17 @@ def discover(*, mountinfo: Path = Path("/proc/self/mountinfo"), own: Path = Path
     v2_controllers: frozenset[str] = frozenset()
     memberships = dict(_memberships(own))
     for mount in _mounts(mountinfo):
-        names = [name for name in ("", *_V1_CONTROLLERS) if name in mount.controllers and name in memberships]
-        for name in names:
-            group = mount.point / os.path.relpath(memberships[name], mount.root) if memberships[name].startswith(
-                mount.root
-            ) else mount.point
-            if name:
-                if _usable(group):
-                    v1[name] = group
-            else:
-                v2, v2_controllers = _v2_place(Path(os.path.normpath(group)), mount.point)
+        for name in ("", *_V1_CONTROLLERS):
+            if name not in mount.controllers or name not in memberships:
+                continue
+            group = mount.path_of(memberships[name])
+            if name and _usable(group):
+                v1[name] = group
+            elif not name:
+                v2, v2_controllers = _v2_place(group, mount.point)
     if v2 is not None:
         v1.pop("freezer", None)  # version 2 freezes and kills, and a job can be born into its group
-    return Layout(v1={name: Path(os.path.normpath(path)) for name, path in v1.items()}, v2=v2, v2_controllers=v2_controllers)
+    return Layout(v1=v1, v2=v2, v2_controllers=v2_controllers)
 
 
 def steps(layout: Layout, key: str, shares: Shares) -> tuple[CgroupStep, ...]:
@@ -100,19 +98,27 @@ def steps(layout: Layout, key: str, shares: Shares) -> tuple[CgroupStep, ...]:
         elif "cpuset" in controllers:
             made += _open_v1_cpuset(place, parent)
         made.append(CgroupStep(kind="enter", path=str(group)))
-        made += _v2_limits(group, controllers, shares) if place == layout.v2 else _v1_limits(group, controllers, place, shares)
+        made += (
+            _v2_limits(group, controllers, shares)
+            if place == layout.v2
+            else _v1_limits(group, controllers, place, shares)
+        )
     return tuple(made)
 
 
 def which(layout: Layout) -> str:
     """Say in words what is used."""
     if layout.kind == "none":
-        return "no cgroup is writable: jobs are pinned by CPU affinity, throttled and suspended by signals; memory is not limited"
+        return (
+            "no cgroup is writable: jobs are pinned by CPU affinity, throttled and suspended by signals; "
+            "memory is not limited"
+        )
     limited = sorted(layout.v2_controllers | (layout.v1.keys() - {"freezer"}))
     freezing = "cgroup.freeze (v2)" if layout.v2 else "the v1 freezer" if "freezer" in layout.v1 else "signals"
     quota = "its CPU quota" if "cpu" in limited else "signals"
     memory = "" if "memory" in limited else "; memory is not limited"
-    return f"cgroups {layout.kind} ({', '.join(limited) or 'no controllers'}): suspended by {freezing}, throttled by {quota}{memory}"
+    names = ", ".join(limited) or "no controllers"
+    return f"cgroups {layout.kind} ({names}): suspended by {freezing}, throttled by {quota}{memory}"
 
 
 def remove_stale(layout: Layout, prefix: str, live: Collection[str]) -> list[str]:
@@ -140,6 +146,11 @@ class _Mount:
     point: Path
     root: str
     controllers: frozenset[str]  # "" stands for version 2
+
+    def path_of(self, group: str) -> Path:
+        """Where a group is seen; in a container the mount shows only a part of the tree."""
+        inside = group == self.root or group.startswith(self.root.rstrip("/") + "/")
+        return Path(os.path.normpath(self.point / os.path.relpath(group, self.root))) if inside else self.point
 
 
 def _mounts(mountinfo: Path) -> Iterator[_Mount]:

@@ -5,18 +5,16 @@ socket ends, the keeper has ended, and the journal (`tandem.core.process.journal
 """
 
 import errno
-import logging
 import os
 import socket
-import sys
 import sysconfig
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
+from tandem.core.errors import TandemError
 from tandem.core.process import journal
 from tandem.core.process.spec import JobSpecError, Spec
 
@@ -24,7 +22,9 @@ _MESSAGE_BYTES = 65536
 _CONTROL_FD = 3
 _ADOPTION_S = 2.0
 
-_log = logging.getLogger(__name__)
+
+class KeeperMissingError(TandemError):
+    """An installation without the native keeper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ class Keeper:
 
     def send(self, command: str) -> bool:
         """Send one command (`term`, `throttle 0.5`, ...); False if the keeper is gone or does not read."""
+        assert command, "an empty message reads like the end of the connection"
         try:
             self._connection.send(command.encode())
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
@@ -137,15 +138,20 @@ def keeper_path() -> Path | None:
     return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
-@cache
 def keeper_command() -> tuple[str, ...]:
-    """Return how a keeper is started; without the native one this is the slower Python keeper, and it says so once."""
+    """Return how a keeper is started.
+
+    Raises:
+        KeeperMissingError: It was not built; there is no slower substitute that would keep its promises.
+    """
     native = keeper_path()
-    if native is not None:
-        return (str(native),)
-    fallback = Path(__file__).with_name("keeper_fallback.py")
-    _log.warning("tandem-keeper was not built (no C++ compiler?): jobs start through the slower %s", fallback.name)
-    return (sys.executable, "-I", "-S", str(fallback))
+    if native is None:
+        raise KeeperMissingError(
+            given="an installation without tandem-keeper (no C++ compiler was found when it was installed)",
+            allowed="jobs run under the native keeper",
+            todo="install g++ or clang++ and reinstall tandemlab, or let TANDEM_KEEPER name a keeper built elsewhere",
+        )
+    return (str(native),)
 
 
 def prepare(spec: Spec, attempt_dir: Path) -> None:
@@ -169,7 +175,9 @@ def prepare(spec: Spec, attempt_dir: Path) -> None:
         file.write(content)
 
 
-def spawn(spec: Spec, attempt_dir: Path, *, command: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Keeper:
+def spawn(
+    spec: Spec, attempt_dir: Path, *, command: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Keeper:
     """Prepare the attempt and start its keeper.
 
     Args:
@@ -180,6 +188,7 @@ def spawn(spec: Spec, attempt_dir: Path, *, command: Sequence[str] = (), env: Ma
 
     Raises:
         JobSpecError: See `prepare`.
+        KeeperMissingError: The keeper was not built.
     """
     prepare(spec, attempt_dir)
     return start(attempt_dir, command=command, env=env)
@@ -200,7 +209,10 @@ def start(attempt_dir: Path, *, command: Sequence[str] = (), env: Mapping[str, s
 
 
 def adopt(attempt_dir: Path) -> Keeper | None:
-    """Connect to the living keeper of an attempt that another process started; None if it has ended."""
+    """Connect to the living keeper of an attempt that another process started; None if it has ended.
+
+    A keeper that is just leaving may still be found; then the first message is `gone`.
+    """
     deadline = time.monotonic() + _ADOPTION_S
     while True:
         connection = _connect(attempt_dir)

@@ -120,7 +120,9 @@ class Spec:
             JobSpecError: There is no program, or a value holds a NUL byte or cannot be encoded.
         """
         if not self.argv or not self.argv[0]:
-            raise JobSpecError(given="a job without a program", allowed="argv of at least one word", todo="name a program")
+            raise JobSpecError(
+                given="a job without a program", allowed="argv of at least one word", todo="name a program"
+            )
         return b"".join(_field(key, value) for key, value in self._fields())
 
     def _fields(self) -> Iterator[tuple[str, str]]:
@@ -165,7 +167,9 @@ def _field(key: str, value: str) -> bytes:
         encoded = os.fsencode(value)
     except UnicodeEncodeError as error:
         raise JobSpecError(
-            given=f"{key} {one_line(ascii(value))}", allowed="text that can be encoded", todo="remove the lone surrogate"
+            given=f"{key} {one_line(ascii(value))}",
+            allowed="text that can be encoded",
+            todo="remove the lone surrogate",
         ) from error
     if b"\0" in encoded:
         raise JobSpecError(

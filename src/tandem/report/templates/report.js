@@ -1,7 +1,7 @@
 // Draws every picture of the page, again whenever the reader's colours change, and narrow and light for paper.
 "use strict";
 (() => {
-  const PAPER_PX = 660;
+  const PAPER_PX = 800; // report.css shrinks it onto the paper
   const dark = JSON.parse(document.getElementById("dark-colours").textContent);
   const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
   const pictures = [...document.querySelectorAll(".plot")].map((place) => {

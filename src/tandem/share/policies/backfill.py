@@ -53,23 +53,24 @@ def around(view: View, order: Order, reservation: Reservation | None) -> list[De
         return reservation is None or view.keeps(reservation, n)
 
     barred: set[Shape] = set()  # shapes of which no long job can be placed any more in this pass
-    while (life := _next(view, window, barred)) is not None:
+    shut: set[Shape] = set()  # nor a short one: gangs that fit part by part, but not together
+    while (life := _next(view, window, barred, shut)) is not None:
         short = life.plan_s <= window
         placement = view.place(life, order, None if short else keeps)
         if placement is not None:
             why = "it is over before the head can start" if short else "it leaves the head's nodes enough"
             decisions.append(Start(life.id, placement, why))
-        elif short:
-            break  # a gang of several parts that fits part by part, but not together
         else:
-            barred.add(life.shape)
+            (shut if short else barred).add(life.shape)
     return decisions
 
 
-def _next(view: View, window: float, barred: set[Shape]) -> Life | None:
+def _next(view: View, window: float, barred: set[Shape], shut: set[Shape]) -> Life | None:
     """The first job in order that may be tried: any of a shape that is not barred, a short one of one that is."""
     best = None
     for shape in view.pending.fitting():
+        if shape in shut:
+            continue
         queue = view.pending.shape(shape)
         key = queue.first_within(window) if shape in barred else queue.first()
         if key is not None and (best is None or key < best):

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from tandem.share.events import Decision, Start
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tandem.share.life import Life
     from tandem.share.view import View
 
 PLANS_BY_LIMIT = True
 
 
-def rank(life: Life) -> float:
+def rank(life: Life, options: Mapping[str, float]) -> float:
     """First come first served."""
+    del options
     return life.submitted_at
 
 

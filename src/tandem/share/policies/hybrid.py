@@ -28,6 +28,8 @@ from tandem.share.neighbours import Neighbours
 from tandem.share.view import Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from tandem.share.demand_index import Shape
@@ -43,8 +45,9 @@ PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
 
 
-def rank(life: Life) -> float:
+def rank(life: Life, options: Mapping[str, float]) -> float:
     """Submission plus a multiple of the expected duration: a static order in which waiting counts."""
+    del options
     return life.submitted_at + WEIGHT * life.expected.mid
 
 

@@ -18,6 +18,8 @@ from tandem.share.policies.exclusive import PLANS_BY_LIMIT, plan_s
 from tandem.share.view import View, best_fit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tandem.share.life import Life
 
 __all__ = ["PLANS_BY_LIMIT", "alarm", "decide", "plan_s", "rank"]
@@ -27,21 +29,23 @@ CLASS_WIDTH = 1e13
 """Distance between the ranks of two classes: more than any submission time."""
 
 
-def service_class(attained_s: float, step_s: float = STEP_S) -> int:
+def service_class(attained_s: float, step_s: float) -> int:
     """0 below the step, 1 below ten steps, 2 beyond."""
     return 0 if attained_s < step_s else 1 if attained_s < 10 * step_s else 2
 
 
-def rank(life: Life) -> float:
+def rank(life: Life, options: Mapping[str, float]) -> float:
     """By class, then by submission."""
-    return service_class(life.attained(life.queued_at)) * CLASS_WIDTH + life.submitted_at
+    step_s = options.get("las_step_s", STEP_S)
+    return service_class(life.attained(life.queued_at), step_s) * CLASS_WIDTH + life.submitted_at
 
 
-def alarm(life: Life, now: float) -> float | None:
+def alarm(life: Life, now: float, options: Mapping[str, float]) -> float | None:
     """Seconds until the running job leaves its class."""
+    step_s = options.get("las_step_s", STEP_S)
     attained = life.attained(now)
     width = (life.job.gpu_total_milli or life.job.cpu_milli) / 1000
-    edges = [edge for edge in (STEP_S, 10 * STEP_S) if edge > attained]
+    edges = [edge for edge in (step_s, 10 * step_s) if edge > attained]
     return (edges[0] - attained) / width + 1e-3 if edges and width else None
 
 
@@ -88,5 +92,5 @@ def _displace(view: View, head: Life, head_level: int, step: float) -> list[Deci
     reason = f"job {head.id} has had less service"
     return [
         Requeue(life.id, reason) if life.job.gpu_total_milli else Suspend(life.id, reason)
-        for life in room_for(view, head, may_go)
+        for life in room_for(view, head, may_go) or ()
     ]

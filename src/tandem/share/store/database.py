@@ -4,8 +4,6 @@ One daemon at a time: a file lock on the data folder is held for the daemon's li
 another program, or newer than this one is said so and never written to.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

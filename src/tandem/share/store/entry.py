@@ -1,7 +1,5 @@
 """What one step adds to the store, and how each value becomes a row."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What people ask the store: jobs that were, promises and how they ended, who ran beside whom."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

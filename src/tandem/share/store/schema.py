@@ -1,7 +1,5 @@
 """The tables. docs/reference/store.md describes each column for readers of the database."""
 
-from __future__ import annotations
-
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 VERSION = 1

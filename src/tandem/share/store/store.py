@@ -1,12 +1,10 @@
 """The store as the daemon uses it: one transaction a step, and what is needed to begin again.
 
-    with Store.open(paths) as store:
-        machine = store.restore()          # None in a new store
-        store.begin_epoch(now, setup)
-        store.commit(entry)                # durable when it returns
+with Store.open(paths) as store:
+    machine = store.restore()          # None in a new store
+    store.begin_epoch(now, setup)
+    store.commit(entry)                # durable when it returns
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,8 +54,9 @@ class Store:
         self.engine = engine
         self._lock = lock
         self._writer = engine.connect()
-        self._epoch, self._seq = self._last()
-        self._environs: set[str] = set()
+        self._epoch, self._seq, self._first = self._last()
+        self._environs: set[str] = set()  # keys of environments that are stored
+        self._fresh: set[str] = set()  # those of the transaction under way
         self._launches: dict[int, Launch] = {}
 
     @classmethod
@@ -130,12 +129,13 @@ class Store:
         with storing(self.paths.database), self._writer.begin():
             self._write(entry)
         self._seq += 1
+        self._environs |= self._fresh
         for job, launch in entry.launches.items():
             if len(self._launches) < _LAUNCHES_KEPT:
                 self._launches[job] = launch
 
     def _write(self, entry: Entry) -> None:
-        execute = self._writer.execute
+        execute, self._fresh = self._writer.execute, set()
         new = {life.id for life in entry.submitted}
         step = {
             "seq": self._seq + 1,
@@ -177,6 +177,7 @@ class Store:
             missing = [wanted[key] for key in asked if key not in found]
             if missing:
                 self._writer.execute(sa.insert(schema.ENVIRONS), missing)
+            self._fresh.update(asked)
 
     # --------------------------------------------------------------------------------------------- jobs
 
@@ -198,16 +199,16 @@ class Store:
             .where(schema.LAUNCHES.c.job.in_(jobs))
         )
         with storing(self.paths.database), self.engine.connect() as connection:
-            return {row["job"]: rows.launch_of(row) for row in connection.execute(wanted).mappings()}
+            return {row["job"]: rows.launch_of(dict(row)) for row in connection.execute(wanted).mappings()}
 
-    def _last(self) -> tuple[int, int]:
-        """The last epoch and step, 0 in a new store."""
+    def _last(self) -> tuple[int, int, int]:
+        """The last epoch, the last step, and the step before that epoch's first; 0 in a new store."""
         with storing(self.paths.database), self.engine.connect() as connection:
             epoch = connection.execute(sa.select(sa.func.max(schema.EPOCHS.c.id))).scalar() or 0
             seq = connection.execute(sa.select(sa.func.max(schema.STEPS.c.seq))).scalar() or 0
             in_epoch = sa.select(sa.func.count()).where(schema.STEPS.c.epoch == epoch)
-            self._first = seq - (connection.execute(in_epoch).scalar() or 0)
-        return epoch, seq
+            steps = connection.execute(in_epoch).scalar() or 0
+        return epoch, seq, seq - steps
 
 
 def setup_text(setup: Setup) -> str:
@@ -232,7 +233,9 @@ def steps_of(engine: sa.Engine) -> Iterator[tuple[int, str, list[tuple[int, floa
     """Yield each epoch as (id, setup text, its steps as (seq, now, events text, decisions text))."""
     steps = schema.STEPS.c
     with engine.connect() as connection:
-        epochs = list(connection.execute(sa.select(schema.EPOCHS.c.id, schema.EPOCHS.c.setup).order_by(schema.EPOCHS.c.id)))
+        epochs = list(
+            connection.execute(sa.select(schema.EPOCHS.c.id, schema.EPOCHS.c.setup).order_by(schema.EPOCHS.c.id))
+        )
         for epoch, setup in epochs:
             wanted = sa.select(steps.seq, steps.now, steps.events, steps.decisions).where(steps.epoch == epoch)
-            yield epoch, setup, [tuple(row) for row in connection.execute(wanted.order_by(steps.seq))]  # type: ignore[misc]
+            yield epoch, setup, [tuple(row) for row in connection.execute(wanted.order_by(steps.seq))]

@@ -12,6 +12,7 @@ not given is inferred from the largest job and the peak use, and the notes say s
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -51,8 +52,12 @@ class _Row:
     at: float
     start: float
     work_s: float
-    job: Job  # its id and uid are given later
+    part: Part
+    name: str
     user: str
+    klass: JobClass
+    limit_s: float | None
+    priority: int
     array: tuple[str, int] | None
 
 
@@ -89,11 +94,9 @@ def read(
     table = _open(path)
     rows, notes = _Columns(table, harvest_qos, bool(priorities)).read()
     if nodes_file:
-        machines = read_nodes(Path(nodes_file))
-    else:
-        machines, rows, words = _inferred(rows, nodes, cores, gpus, mem_mib)
-        notes.extend(words)
-    return Workload(machines, _arrivals(rows), path.name, tuple(notes))
+        return Workload(read_nodes(Path(nodes_file)), _arrivals(rows, lambda part: part), path.name, tuple(notes))
+    machines, as_the_nodes_are, words = _inferred(rows, nodes, cores, gpus, mem_mib)
+    return Workload(machines, _arrivals(rows, as_the_nodes_are), path.name, (*notes, *words))
 
 
 def _open(path: Path) -> Table:
@@ -137,7 +140,7 @@ class _Columns:
             else:
                 rows.append(found)
         notes = [f"{count} jobs skipped: {why}" for why, count in sorted(skipped.items())]
-        over = sum(r.job.limit_s is not None and r.work_s >= r.job.limit_s for r in rows)
+        over = sum(row.limit_s is not None and row.work_s >= row.limit_s for row in rows)
         if over:
             notes.append(f"{over} jobs reached their limit: their true run time is at least that")
         return rows, notes
@@ -159,11 +162,21 @@ class _Columns:
         start = self._time(line, "Start", cells[self._start]) if self._start is not None else at
         if work_s == 0 and (start is None or not state.startswith(("COMPLETED", "FAILED"))):
             return "they never ran"
-        user = cells[self._user] if self._user is not None else ""
-        job = self._job(line, cells)
-        return _Row(at, at if start is None else start, max(work_s, 1.0), job, user, _array(cells[self._id]))
+        qos = cells[self._qos].lower() if self._qos is not None else ""
+        return _Row(
+            at=at,
+            start=at if start is None else start,
+            work_s=max(work_s, 1.0),
+            part=self._part(line, cells),
+            name=cells[self._name] if self._name is not None else "",
+            user=cells[self._user] if self._user is not None else "",
+            klass=JobClass.HARVEST if qos in self._harvest else JobClass.PRIMARY,
+            limit_s=self._limit_s(line, cells),
+            priority=self._count(line, cells, self._priority),
+            array=_array(cells[self._id]),
+        )
 
-    def _job(self, line: int, cells: list[str]) -> Job:
+    def _part(self, line: int, cells: list[str]) -> Part:
         nodes = max(1, self._count(line, cells, self._nodes))
         tres = [_tres(cells[i]) for i in self._tres]
         cpus = next((n for i in self._cpus if (n := self._count(line, cells, i)) > 0), 0)
@@ -175,17 +188,7 @@ class _Columns:
             gpus=-(-gpus // nodes),
             gpu_type=gpu_type,
         )
-        name = cells[self._name] if self._name is not None else ""
-        qos = cells[self._qos].lower() if self._qos is not None else ""
-        return Job(
-            0,
-            (Part(need, nodes),),
-            name=name,
-            app=name,
-            klass=JobClass.HARVEST if qos in self._harvest else JobClass.PRIMARY,
-            limit_s=self._limit_s(line, cells),
-            priority=self._count(line, cells, self._priority),
-        )
+        return Part(need, nodes)
 
     def _count(self, line: int, cells: list[str], column: int | None) -> int:
         if column is None or cells[column].lower() in _NO_TIME:
@@ -256,33 +259,46 @@ def _array(job_id: str) -> tuple[str, int] | None:
     return (first, int(index)) if index.isdigit() else None
 
 
-def _arrivals(rows: list[_Row]) -> tuple[Arrival, ...]:
+def _arrivals(rows: list[_Row], fitted: Callable[[Part], Part]) -> tuple[Arrival, ...]:
+    """Return the arrivals, each part as ``fitted`` to what is known of the nodes."""
     order = submission_order([row.at for row in rows])
     start = rows[order[0]].at if order else 0.0
     uids = {user: uid for uid, user in enumerate(sorted({row.user for row in rows}), start=1)}
+    parts: dict[Part, tuple[Part, ...]] = {row.part: () for row in rows}
+    for part in parts:
+        parts[part] = (fitted(part),)
     heads: dict[str, int] = {}
     arrivals = []
     for job_id, i in enumerate(order, start=1):
         row = rows[i]
-        array = (heads.setdefault(row.array[0], job_id), row.array[1]) if row.array else None
-        job = replace(row.job, id=job_id, uid=uids[row.user], array=array)
+        job = Job(
+            job_id,
+            parts[row.part],
+            name=row.name,
+            app=row.name,
+            uid=uids[row.user],
+            klass=row.klass,
+            limit_s=row.limit_s,
+            priority=row.priority,
+            array=(heads.setdefault(row.array[0], job_id), row.array[1]) if row.array else None,
+        )
         arrivals.append(Arrival(row.at - start, job, row.work_s))
     return tuple(arrivals)
 
 
 def _inferred(
     rows: list[_Row], nodes: int, cores: int, gpus: int, mem_mib: int
-) -> tuple[tuple[Node, ...], list[_Row], list[str]]:
-    """Return nodes, rows that fit their description (types, memory), and notes on what was assumed."""
-    needs = [(row.job.parts[0].need, row.job.parts[0].nodes) for row in rows]
+) -> tuple[tuple[Node, ...], Callable[[Part], Part], list[str]]:
+    """Return nodes, how a part is told to what is known of them, and notes on what was assumed."""
+    needs = [(row.part.need, row.part.nodes) for row in rows]
     given = bool(nodes and cores)
     cores = cores or max((need.cpu_milli for need, _ in needs), default=1000) // 1000
     gpus = gpus or max((need.gpus for need, _ in needs), default=0)
     if not nodes:
         peak_cores = _peak(rows, [count * need.cpu_milli / 1000 for need, count in needs])
         peak_gpus = _peak(rows, [float(count * need.gpus) for need, count in needs])
-        enough = [-(-peak_cores // cores), -(-peak_gpus // gpus) if gpus else 0, max((c for _, c in needs), default=1)]
-        nodes = int(max(enough))
+        most = max((count for _, count in needs), default=1)
+        nodes = int(max(most, -(-peak_cores // cores), -(-peak_gpus // gpus) if gpus else 0))
     notes = [f"{nodes} nodes of {cores} cores and {gpus} GPUs" + (", as given" if given else "")]
     if not given:
         notes[0] += ": inferred from the largest job and the peak use; give nodes_file or nodes, cores and gpus"
@@ -292,12 +308,12 @@ def _inferred(
         notes.append("GPU types are left out, since the nodes' are not known: give nodes_file")
     if not mem_mib and any(need.mem_mib for need, _ in needs):
         notes.append("memory is not metered: give nodes_file or mem_mib, the memory of a node")
-    plain = []
-    for row in rows:
-        part = row.job.parts[0]
+
+    def fitted(part: Part) -> Part:
         need = replace(part.need, gpu_type=gpu_type and part.need.gpu_type, mem_mib=mem_mib and part.need.mem_mib)
-        plain.append(replace(row, job=replace(row.job, parts=(replace(part, need=need),))))
-    return counted_nodes(nodes, cores, gpus, mem_mib, gpu_type), plain, notes
+        return replace(part, need=need)
+
+    return counted_nodes(nodes, cores, gpus, mem_mib, gpu_type), fitted, notes
 
 
 def _peak(rows: list[_Row], amounts: list[float]) -> float:

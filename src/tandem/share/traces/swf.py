@@ -10,6 +10,7 @@ one pool of processors, as most simulators of the format take it.
 Source: Chapin et al., "Benchmarks and Standards for the Evaluation of Parallel Job Schedulers", JSSPP 1999.
 """
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tandem.core.errors import TraceError
 from tandem.share.model import Job, Need, Part
-from tandem.share.trace_table import bad_cell, counted_nodes, first_line, open_text, submission_order
+from tandem.share.trace_table import DAMAGED, bad_cell, counted_nodes, damaged, first_line, open_text, submission_order
 from tandem.share.workload import Arrival, Workload
 
 EXTENSIONS = (".swf", ".swf.gz")
@@ -62,7 +63,7 @@ def sniff(path: Path) -> bool:
     if line.startswith(";"):
         return True
     cells = line.split()
-    return len(cells) == len(_FIELDS) and all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in cells)
+    return len(cells) == len(_FIELDS) and all(math.isfinite(_number(cell)) for cell in cells)
 
 
 def read(path: Path, *, nodes: int = 0, cores: int = 0, mem_mib: int = 0) -> Workload:
@@ -78,6 +79,7 @@ def read(path: Path, *, nodes: int = 0, cores: int = 0, mem_mib: int = 0) -> Wor
     """
     header, rows, notes = _lines(path)
     most = max((row.processors for row in rows), default=0)
+    shapes: dict[tuple[int, int], tuple[Part, ...]] = {}
     nodes, cores, words = _machine(path, header, nodes, cores, most)
     notes.append(words)
     order = submission_order([row.at for row in rows])
@@ -85,9 +87,11 @@ def read(path: Path, *, nodes: int = 0, cores: int = 0, mem_mib: int = 0) -> Wor
     arrivals = []
     for job_id, i in enumerate(order, start=1):
         row = rows[i]
+        shape = (row.processors, row.mem_kib if mem_mib else 0)
+        parts = shapes.get(shape) or shapes.setdefault(shape, _parts(*shape, cores))
         job = Job(
             job_id,
-            _parts(row, cores, mem_mib),
+            parts,
             app=f"executable-{row.executable}" if row.executable >= 0 else "",
             uid=max(0, row.user),
             limit_s=row.limit_s,
@@ -108,6 +112,7 @@ def _lines(path: Path) -> tuple[dict[str, int], list[_Row], list[str]]:
     header: dict[str, int] = {}
     rows: list[_Row] = []
     skipped: Counter[str] = Counter()
+    line = 0
     with open_text(path) as file:
         try:
             for line, text in enumerate(file, start=1):
@@ -124,10 +129,8 @@ def _lines(path: Path) -> tuple[dict[str, int], list[_Row], list[str]]:
                     skipped[row] += 1
                 else:
                     rows.append(row)
-        except (EOFError, OSError) as error:
-            raise TraceError(
-                given=f"{path}: {error}", allowed="a whole gzip file", todo="download or export it again"
-            ) from error
+        except DAMAGED as error:
+            raise damaged(path, line, error) from error
     return header, rows, [f"{count} jobs skipped: {why}" for why, count in sorted(skipped.items())]
 
 
@@ -139,11 +142,10 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
             allowed=f"the {len(_FIELDS)} fields of SWF 2.2, -1 for what is unknown",
             todo="correct the line or remove it",
         )
-    try:
-        values = [float(cell) for cell in cells]
-    except ValueError:
-        bad = next(i for i, cell in enumerate(cells) if not re.fullmatch(r"-?\d+(\.\d+)?", cell))
-        raise bad_cell(path, line, f"{bad + 1} ({_FIELDS[bad]})", cells[bad], "a number, -1 unknown") from None
+    values = [_number(cell) for cell in cells]
+    if math.nan in values:  # the very object that `_number` gives
+        bad = next(i for i, value in enumerate(values) if value is math.nan)
+        raise bad_cell(path, line, f"{bad + 1} ({_FIELDS[bad]})", cells[bad], "a number, -1 unknown")
     at, work_s = values[1], values[3]
     processors = int(values[7]) if values[7] > 0 else int(values[4])
     if at < 0:
@@ -163,6 +165,15 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
         int(values[11]),
         int(values[13]),
     )
+
+
+def _number(cell: str) -> float:
+    """Return the number, or `math.nan` itself where it is none."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def _machine(path: Path, header: dict[str, int], nodes: int, cores: int, most: int) -> tuple[int, int, str]:
@@ -186,8 +197,7 @@ def _machine(path: Path, header: dict[str, int], nodes: int, cores: int, most: i
     return 1, most, f"one pool of {most} processors: the largest job, since the comments say nothing"
 
 
-def _parts(row: _Row, cores: int, mem_mib: int) -> tuple[Part, ...]:
-    nodes = -(-row.processors // cores)
-    each = -(-row.processors // nodes)
-    memory = -(-row.mem_kib * each // 1024) if mem_mib else 0
-    return (Part(Need(cpu_milli=1000 * each, mem_mib=memory), nodes=nodes),)
+def _parts(processors: int, mem_kib: int, cores: int) -> tuple[Part, ...]:
+    nodes = -(-processors // cores)
+    each = -(-processors // nodes)
+    return (Part(Need(cpu_milli=1000 * each, mem_mib=-(-mem_kib * each // 1024)), nodes=nodes),)

@@ -59,7 +59,7 @@ class Child {
         int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
         int fd = open(path.c_str(), flags | O_CREAT | O_EXCL, 0600);
         bool made = fd >= 0;
-        if (!made) fd = open(path.c_str(), flags);
+        if (!made && errno == EEXIST) fd = open(path.c_str(), flags);
         struct stat info{};
         if (fd < 0 || fstat(fd, &info) != 0) fail("open the output", path);
         auto uid = spec_.uid < 0 ? geteuid() : static_cast<uid_t>(spec_.uid);

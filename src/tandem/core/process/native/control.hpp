@@ -46,7 +46,7 @@ class Control {
 
     bool receive(string& message) {  // false: nothing (any more)
         message.resize(MESSAGE_MAX);
-        ssize_t n = recv(client_, &message[0], MESSAGE_MAX, MSG_DONTWAIT);
+        ssize_t n = recv(client_, &message[0], MESSAGE_MAX, MSG_DONTWAIT);  // an empty message reads like the end
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) drop();
         if (n <= 0) return false;
         message.resize(static_cast<size_t>(n));

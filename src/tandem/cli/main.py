@@ -1,0 +1,138 @@
+"""The `tandem` command. A sub-command's module is imported when it runs, so that help is immediate.
+
+To add a command, write its module and name it in `COMMANDS`; a test checks that the line shown here is the command's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+import click
+
+from tandem import __version__
+from tandem.cli import mistakes
+
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Run": {
+        "submit": ("submit", "Queue a job; says when it will be done."),
+        "wait": ("wait", "Wait until jobs have ended."),
+        "cancel": ("control", "Stop jobs, or take them out of the queue."),
+        "hold": ("control", "Keep waiting jobs from starting."),
+        "release": ("control", "Let held jobs go."),
+        "lab": ("lab", "Run a file of jobs: a lab's hybrid day, for real."),
+    },
+    "Look": {
+        "queue": ("queue", "Jobs that run and jobs that wait."),
+        "show": ("show", "All about one job, and why it waits."),
+        "logs": ("logs", "What a job has printed."),
+        "history": ("history", "Jobs that have ended."),
+        "promises": ("promises", "How often the quoted finish times were right."),
+    },
+    "Plan": {
+        "simulate": ("simulate", "Play a trace under one policy."),
+        "compare": ("compare", "Play a trace under several policies, side by side."),
+        "replay": ("replay", "Decide a stored day again, and compare."),
+    },
+    "Machine": {
+        "up": ("up", "Start the daemon (the first command does it by itself)."),
+        "down": ("up", "Stop the daemon; its jobs run on."),
+        "nodes": ("nodes", "Cores, GPUs and memory, and who has them."),
+        "doctor": ("doctor", "What this machine has, and which protections it gives."),
+    },
+}
+"""Section -> command -> (module in this package, the line shown in `tandem --help`)."""
+
+_MODULES = {name: module for section in COMMANDS.values() for name, (module, _) in section.items()}
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+class Tandem(click.Group):
+    """A group that knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names, in the order of the help."""
+        del ctx
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        del ctx
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"tandem.cli.{_MODULES[cmd_name]}")
+        return cast("click.Command", getattr(module, cmd_name))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, without importing them, then the options."""
+        width = max(map(len, _MODULES))
+        for section, commands in COMMANDS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
+        click.Command.format_options(self, ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is named with the nearest right one."""
+        if args[0] not in _MODULES and not args[0].startswith("-"):
+            raise mistakes.unknown("command", args[0], list(_MODULES), ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # noqa: ANN401
+        """Run; a mistake becomes one line on stderr and an exit status, never a traceback."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        sys.exit(_guarded(lambda: super(Tandem, self).main(given, prog_name or "tandem", **extra), given))
+
+
+def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's main answers with anything
+    try:
+        status = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except mistakes.SHOWN as error:
+        return mistakes.report(error, as_json=mistakes.asked_for_json(given))
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except SystemExit as end:  # click found a broken pipe
+        return _quiet_pipe() if end.code == 1 else int(end.code or 0)
+    return status if isinstance(status, int) else 0
+
+
+def _quiet_pipe() -> int:
+    """Nobody reads any more (`| head`): let the interpreter flush into nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _BROKEN_PIPE
+
+
+@click.group(
+    cls=Tandem,
+    subcommand_metavar="COMMAND ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+@click.version_option(__version__, "--version", message="tandem %(version)s")
+@click.pass_context
+def tandem(ctx: click.Context) -> None:
+    """Run CPU and GPU jobs together on the machines you have. Every job is quoted a finish time.
+
+    \b
+    tandem submit --cpus 4 --gpus 1 --expected 20m -- python train.py
+    tandem queue --watch
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Entry point of the command."""
+    tandem.main()

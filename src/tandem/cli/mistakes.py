@@ -1,0 +1,67 @@
+"""Users' mistakes: one line on stderr, or one JSON object where --json was asked for."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+
+from tandem.core.errors import TandemError, one_line
+
+SHOWN = (TandemError, click.ClickException, OSError)
+"""What is shown as a mistake of the user's; everything else is a fault of the program and keeps its traceback."""
+
+
+def report(error: BaseException, *, as_json: bool) -> int:
+    """Write the error to stderr and return the exit status."""
+    values = _values(error)
+    if as_json:
+        print(json.dumps({"error": values}), file=sys.stderr)
+    else:
+        print(f"tandem: {one_line(str(values['message']))}", file=sys.stderr)
+    return int(values["exit_code"])
+
+
+def unknown(what: str, given: str, known: Sequence[str], ctx: click.Context | None = None) -> click.UsageError:
+    """An error for a name that does not exist, with the nearest one that does."""
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    todo = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
+    return click.UsageError(f"unknown {what} {given!r}; {todo}", ctx)
+
+
+def asked_for_json(args: Sequence[str]) -> bool:
+    """Whether the command line, up to the job's own, asks for JSON."""
+    own = args[: args.index("--")] if "--" in args else args
+    return "--json" in own
+
+
+def _values(error: BaseException) -> dict[str, str | int]:
+    if isinstance(error, TandemError):
+        return error.as_dict()
+    if isinstance(error, click.ClickException):
+        return {"error": "UsageError", "message": _usage(error), "exit_code": 2}
+    assert isinstance(error, OSError)
+    where = f"{error.filename}: " if error.filename else ""
+    return {"error": "OSError", "message": f"{where}{error.strerror or error}", "exit_code": 2}
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's words in our style, with where to read on."""
+    message = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption):
+        known = list(error.possibilities or _options(error.ctx))
+        nearest = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.5)
+        message = f"unknown option {error.option_name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+    else:
+        message = message[:1].lower() + message[1:]
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tandem"
+    return message if "did you mean" in message else f"{message.rstrip('.')}; see `{path} --help`"
+
+
+def _options(ctx: click.Context | None) -> list[str]:
+    if ctx is None:
+        return []
+    return [name for option in ctx.command.params if isinstance(option, click.Option) for name in option.opts]

@@ -1,0 +1,44 @@
+"""Instants and promises as they are written for people: local time, as precise as they are meant."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from tandem.core.units import human_duration
+
+_NEAR_S = 6 * 86400
+_SECONDS_MATTER_S = 300
+
+
+def clock_time(at: float | None, now: float, *, seconds: bool = True) -> str:
+    """Write an instant (unix seconds): the time alone today, with the weekday within a week, else with the date."""
+    if at is None or not math.isfinite(at):
+        return "–" if at is None else "no idea"
+    there, here = time.localtime(at), time.localtime(now)
+    clock = time.strftime("%H:%M:%S" if seconds else "%H:%M", there)
+    if there[:3] == here[:3]:
+        return clock
+    if abs(at - now) < _NEAR_S:
+        return f"{time.strftime('%a', there)} {clock}"
+    date = time.strftime("%b %d", there) if there.tm_year == here.tm_year else time.strftime("%Y-%m-%d", there)
+    return f"{date} {clock[:5]}"
+
+
+def promised(low: float, mid: float, high: float, now: float) -> str:
+    """Write a quoted instant with its interval; with seconds only where the interval is narrow or near.
+
+    >>> promised(math.inf, math.inf, math.inf, 0.0)
+    'no idea'
+    """
+    if not math.isfinite(mid):
+        return "no idea"
+    seconds = high - low < _SECONDS_MATTER_S
+    first = clock_time(mid, now, seconds=seconds)
+    last = clock_time(high, mid, seconds=seconds) if math.isfinite(high) else "?"
+    return f"{first} ({clock_time(low, mid, seconds=seconds)}-{last})"
+
+
+def span(seconds: float | None) -> str:
+    """Write a duration, or a dash."""
+    return "–" if seconds is None else human_duration(seconds)

@@ -1,0 +1,117 @@
+"""How commands write: one JSON document, or text for a person; plain where no terminal reads it.
+
+Whatever comes from a user (names, reasons, paths) passes through `one_line` before it reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tandem.core.errors import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from tandem.report.table import Table
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PIPE_COLUMNS = 200
+"""How wide text may become where no terminal reads it."""
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json`` to a command, as the argument ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document; what is not finite becomes null."""
+    click.echo(json.dumps(_plain(value), indent=2))
+
+
+def say(text: str = "") -> None:
+    """Print one line, with everything that is not printable escaped."""
+    click.echo(one_line(text))
+
+
+def say_err(text: str) -> None:
+    """Print one line to stderr, escaped."""
+    click.echo(one_line(text), err=True)
+
+
+def console(*, err: bool = False) -> Console:
+    """A terminal, or a wide plain page where there is none."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    if "utf" not in (stream.encoding or "").lower() and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else PIPE_COLUMNS)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a rich renderable without blank lines around it and, outside a terminal, without trailing blanks."""
+    page = console()
+    with page.capture() as captured:
+        page.print(renderable)
+    lines = captured.get().split("\n")
+    if not page.is_terminal:
+        lines = [line.rstrip() for line in lines]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    click.echo("\n".join(lines))
+
+
+def show_table(table: Table) -> None:
+    """Print a table of `tandem.report`; its title and note stand unwrapped above and below it."""
+    from dataclasses import replace
+
+    from tandem.report.table import to_rich
+
+    if table.title:
+        say(table.title)
+    show(to_rich(replace(table, title="", note="")))
+    if table.note:
+        say(table.note)
+
+
+@contextmanager
+def progress(of_what: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, only where stderr is a terminal; the caller tells (label, done, of)."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda label, done, of: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn(of_what))
+    with Progress(*columns, TimeRemainingColumn(), console=console(err=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(label: str, done: int, of: int) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=of)
+            bar.update(tasks[label], completed=done)
+
+        yield tell
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    return value if isinstance(value, str | int | bool | None) else str(value)

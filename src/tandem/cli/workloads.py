@@ -1,0 +1,159 @@
+"""Options that `simulate` and `compare` share: which workload, on which machines, under which truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tandem.cli.terminal import json_option, say
+from tandem.core.errors import ConfigError, TraceError
+
+if TYPE_CHECKING:
+    from tandem.share.compare import Terms
+    from tandem.share.truth import Truth
+    from tandem.share.workload import Workload
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the shared options said."""
+
+    format: str | None
+    set: tuple[str, ...]
+    nodes: str | None
+    first: int | None
+    limit_error: float | None
+    truth: str
+    noise: float
+    estimator: str
+    option: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Play:
+    """A workload that is ready to be played; ``policies`` are those that a case names."""
+
+    workload: Workload
+    truth: Truth
+    policies: tuple[str, ...] = ()
+
+
+def workload_options(command: Command) -> Command:
+    """Add the options; the command takes them as keywords and makes an `Asked` of them."""
+    options = (
+        click.option("--set", "set", multiple=True, metavar="KEY=VALUE", help="Option of the trace's reader, or a key of the case."),
+        click.option("--format", metavar="NAME", help="Format of the trace, where it is not recognised."),
+        click.option("--nodes", metavar="N", help="Same as --set nodes=N."),
+        click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N jobs."),
+        click.option("--limit-error", type=click.FloatRange(1), metavar="F", help="Time limits: the run time times 1 to F, at random. [5 where the trace has none]"),
+        click.option("--truth", type=click.Choice(["undisturbed", "bandwidth"]), default="undisturbed", show_default=True, help="What neighbours truly do to each other."),
+        click.option("--noise", type=click.FloatRange(0), default=0.0, metavar="X", help="Noise of measured rates: 0.05 is about 5 %."),
+        click.option("--estimator", default="proportional", show_default=True, metavar="NAME", help="What policies believe of neighbours."),
+        click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_weight=2."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read(path: Path, asked: Asked) -> Play:
+    """Read a trace or a case.
+
+    Raises:
+        TraceError: the trace, or an option of its reader, cannot be understood.
+        ConfigError: a key of the case is wrong.
+    """
+    play = _case(path, asked) if path.suffix == ".toml" else _trace(path, asked)
+    return play if asked.first is None else replace(play, workload=play.workload.first(asked.first))
+
+
+def terms(play: Play, asked: Asked) -> Terms:
+    """What is the same for every policy."""
+    from tandem.share.compare import Terms
+
+    options = {key: _number(key, value) for key, value in map(_pair, asked.option)}
+    return Terms(asked.estimator, options, play.truth, asked.noise, asked.seed)
+
+
+def report_path(given: str) -> Path:
+    """Where the report goes: a file that ends in .html, or a folder's report.html."""
+    path = Path(given)
+    return path if path.suffix == ".html" else path / REPORT
+
+
+def headline(workload: Workload) -> str:
+    """What is played, in a line."""
+    cores = sum(node.cpu_milli for node in workload.nodes) // 1000
+    gpus = sum(len(node.gpus) for node in workload.nodes)
+    what = f"{len(workload.arrivals):,} jobs on {len(workload.nodes):,} nodes with {cores:,} cores"
+    return f"{workload.name}: {what}" + (f" and {gpus:,} GPUs" if gpus else "")
+
+
+def say_notes(workload: Workload) -> None:
+    """What was assumed."""
+    for note in workload.notes:
+        say(f"- {note}")
+
+
+def _case(path: Path, asked: Asked) -> Play:
+    from tandem.share import case as cases
+
+    for name in ("format", "nodes", "limit_error"):
+        if getattr(asked, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                given=f"{option} with the case {path}",
+                allowed=f"{option} with traces; a case names its nodes, jobs and limits itself",
+                todo="change the file, or --set jobs.0.count=10",
+            )
+    case = cases.load(path, asked.set)
+    workload = cases.workload(case)
+    return Play(workload if workload.name else replace(workload, name=path.name), cases.truth(case), case.policies)
+
+
+def _trace(path: Path, asked: Asked) -> Play:
+    from tandem.share.trace_detect import read_trace
+    from tandem.share.truth import Bandwidth, Undisturbed
+    from tandem.share.workload import limits_with_error
+
+    options: dict[str, object] = dict(map(_pair, asked.set))
+    if asked.nodes is not None:
+        options["nodes"] = asked.nodes
+    workload = read_trace(path, asked.format, options)
+    workload = workload if workload.name else replace(workload, name=path.name)
+    silent = not any(a.job.limit_s or a.job.expected_s for a in workload.arrivals)
+    error = asked.limit_error
+    if error is not None:
+        workload = limits_with_error(workload, asked.seed, lambda rng: rng.uniform(1.0, error))
+        note = f"(uniform from 1 to {error:g})"
+        workload = replace(workload, notes=(*workload.notes[:-1], f"{workload.notes[-1]} {note}"))
+    elif silent:
+        workload = limits_with_error(workload, asked.seed)
+    return Play(workload, Bandwidth() if asked.truth == "bandwidth" else Undisturbed())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise TraceError(given=f"{text!r}", allowed="KEY=VALUE, as in nodes=110", todo="give both")
+    return key.strip(), value.strip()
+
+
+def _number(key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(
+            given=f"--option {key}={value}", allowed="a number", todo="as in hybrid_weight=2"
+        ) from None

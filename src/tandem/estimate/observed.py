@@ -1,0 +1,121 @@
+"""Observed co-runs as robust statistics: how fast an application goes alone, and how much slower beside whom.
+
+A rate over a stretch says something only against the rate alone, so observations beside others count once the
+application has been seen alone. All figures are medians weighted by the length of the stretches; intervals come from
+the median absolute deviation, shrunk towards the noise floor while there are few observations. Only the last
+`REMEMBERED` stretches of each setting count, so that a new version of a programme is learned.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tandem.estimate.corun import CoRun
+from tandem.estimate.prior import NOISE
+
+REMEMBERED = 64
+
+_Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
+_PRIOR_COUNT = 4.0  # the noise floor weighs as much as this many observations
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A slowdown that was seen ``count`` times, with the 90 % interval of the next one; never below 1."""
+
+    count: int
+    mid: float
+    low: float
+    high: float
+
+
+class Observations:
+    """All that was seen, by application and by the sorted keys of its neighbours; () is alone.
+
+    The application key "" is an unknown programme: what is said of it, or of runs beside it, is not kept.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[tuple[str, ...], deque[tuple[float, float]]]] = {}
+        self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
+        self._keys: set[str] = set()
+
+    def add(self, corun: CoRun) -> bool:
+        """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
+        usable = 0.0 < corun.rate < math.inf and 0.0 < corun.seconds < math.inf
+        if not usable or not corun.app or "" in corun.beside:
+            return False
+        beside = tuple(sorted(corun.beside))
+        settings = self._seen.setdefault(corun.app, {})
+        settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
+        if beside:
+            self._keys.update((corun.app, *beside))
+            self._figures.pop((corun.app, beside), None)
+        else:
+            for known in settings:
+                self._figures.pop((corun.app, known), None)
+        return True
+
+    def has_company(self, app: str) -> bool:
+        """Whether ``app`` was ever seen beside others, or others beside it."""
+        return app in self._keys
+
+    def alone_rate(self, app: str) -> float | None:
+        """Steps per second alone, or None where it was not seen alone."""
+        alone = self._seen.get(app, {}).get(())
+        return weighted_median(alone) if alone else None
+
+    def slowdown(self, app: str, beside: tuple[str, ...]) -> Observed | None:
+        """What was seen of ``app`` beside exactly these neighbours (sorted keys), or None."""
+        key = (app, beside)
+        if key not in self._figures:
+            self._figures[key] = self._figure(app, beside)
+        return self._figures[key]
+
+    def _figure(self, app: str, beside: tuple[str, ...]) -> Observed | None:
+        alone, seen = self.alone_rate(app), self._seen.get(app, {}).get(beside)
+        if alone is None or not seen or not beside:
+            return None
+        rate = weighted_median(seen)
+        deviation = 1.4826 * weighted_median((abs(r - rate) / rate, s) for r, s in seen)
+        mid, half = max(1.0, alone / rate), _half_width(deviation, len(seen))
+        return Observed(len(seen), mid, max(1.0, mid * (1.0 - half)), mid * (1.0 + half))
+
+
+def weighted_median(weighted: Iterable[tuple[float, float]]) -> float:
+    """The value with half of the weight on either side; the mean of two where the weight splits between them.
+
+    Args:
+        weighted: (value, weight above 0) pairs, at least one.
+
+    >>> weighted_median([(1.0, 1.0), (2.0, 1.0)]), weighted_median([(1.0, 1.0), (2.0, 3.0)])
+    (1.5, 2.0)
+    """
+    pairs = sorted(weighted)
+    half = math.fsum(weight for _, weight in pairs) / 2
+    passed = 0.0
+    for i, (value, weight) in enumerate(pairs):
+        passed += weight
+        if passed > half or i == len(pairs) - 1:
+            return value
+        if passed == half:
+            return (value + pairs[i + 1][0]) / 2
+    message = "a median needs at least one value"
+    raise ValueError(message)
+
+
+def student_95(freedom: float) -> float:
+    """95 % quantile of Student's t, by the first terms of its expansion in 1 / freedom (1 % off at 4, less above).
+
+    Source: Abramowitz and Stegun, 26.7.5.
+    """
+    return _Z + (_Z**3 + _Z) / (4 * freedom) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * freedom**2)
+
+
+def _half_width(deviation: float, count: int) -> float:
+    """Return the relative half-width of the 90 % interval of one more observation after ``count``."""
+    floor = NOISE / _Z
+    variance = (_PRIOR_COUNT * floor**2 + count * deviation**2) / (_PRIOR_COUNT + count)
+    freedom = _PRIOR_COUNT + count - 1
+    return max(NOISE, student_95(freedom) * math.sqrt(variance * (1 + 1 / count)))

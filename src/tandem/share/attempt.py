@@ -1,0 +1,85 @@
+"""One attempt of a job on its keeper: what was asked of it, and what its messages mean."""
+
+import signal
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from tandem.core.process import locks
+from tandem.core.process.journal import Fate
+from tandem.core.process.keeper import Keeper
+from tandem.share.events import Ended, Event, StartRefused
+from tandem.share.model import Share
+
+Key = tuple[int, int]
+"""Job and attempt."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What the engine knows of an attempt.
+
+    Attributes:
+        keeper: The connection; None for a moment around adoption.
+        cores: The cores it is pinned to, and whose locks its keeper holds.
+        slots: GPU -> hundredths that its keeper holds.
+        suspended: It was asked to stand still.
+        save_asked: The checkpoint signal was sent.
+        killed: The kill was sent.
+        stop_asked: A stop is under way.
+        replaced: Somebody else connected to its keeper.
+        fate: The end, once it is known.
+    """
+
+    job: int
+    number: int
+    share: Share
+    keeper: Keeper | None = None
+    cores: tuple[int, ...] = ()
+    slots: dict[int, frozenset[int]] = field(default_factory=dict)
+    suspended: bool = False
+    save_asked: bool = False
+    killed: bool = False
+    stop_asked: bool = False
+    replaced: bool = False
+    fate: Fate | None = None
+
+    @property
+    def key(self) -> Key:
+        """Job and attempt."""
+        return self.job, self.number
+
+    def needs(self, cores: Collection[int], gpus: Collection[int]) -> bool:
+        """Whether one of these is in its placement."""
+        return not {*self.share.cores}.isdisjoint(cores) or not {*self.share.gpus}.isdisjoint(gpus)
+
+    def send(self, command: str) -> bool:
+        """Tell the keeper; False if it is gone."""
+        return self.keeper is not None and self.keeper.send(command)
+
+    def send_checkpoint(self, name: str) -> None:
+        """Ask the job to save its state; a frozen job is thawed first, since it could not."""
+        if self.suspended:
+            self.send("resume")
+            self.suspended = False
+        self.save_asked = True
+        self.send(f"signal {int(signal.Signals[name])}")
+
+    def kill(self) -> None:
+        """End the whole tree."""
+        self.killed = True
+        self.send("kill")
+
+    def end(self, fate: Fate) -> Event:
+        """Return the event that an end known from the journal amounts to."""
+        if fate.busy is not None:
+            return StartRefused(self.job, self.number, f"somebody else on this machine holds {_held(*fate.busy)}")
+        if fate.exec_error is not None:
+            return Ended(self.job, self.number, code=127, reason=fate.exec_error[1])
+        code, number = fate.exit_code or 0, fate.signal or 0
+        saved = self.save_asked and not self.killed
+        return Ended(self.job, self.number, code=max(0, code), signal=number, saved=saved)
+
+
+def _held(path: str, byte: int) -> str:
+    """What a byte of a lock file stands for, in words."""
+    return f"GPU {byte // locks.GPU_SLOTS}" if path.endswith("/gpus") else f"core {byte}"

@@ -1,0 +1,387 @@
+"""Runs jobs on this machine: each hangs on a keeper of its own, pinned to the cores of its placement.
+
+Jobs outlive the daemon. Nothing here waits: keepers report through one epoll descriptor, stops go through timers.
+Cores and GPUs are locked machine-wide by each keeper, so that schedulers of several users never give one out twice.
+"""
+
+import hashlib
+import heapq
+import itertools
+import logging
+import os
+import select
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tandem.core.errors import TandemError
+from tandem.core.process import cgroups, journal, keeper, locks, strays
+from tandem.core.process.spec import Locks, Spec
+from tandem.share import attempt_spec, crash, local_node
+from tandem.share import events as ev
+from tandem.share.attempt import Attempt, Key
+from tandem.share.engine import Adoptee, Engine, EngineContext
+from tandem.share.launch import Launch
+from tandem.share.model import Node, Placement
+
+LOOK_S = 3.0
+"""How often foreign use of cores and GPUs is looked for, in seconds."""
+
+AGAIN_S = 1.0
+"""When a start that failed for want of the machine's resources is reported, and a refused command sent again."""
+
+_CLAIMED_BY_ANOTHER = 75  # exit code of a keeper whose attempt has one already
+_LOCKS_LINGER_S = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+def make(context: EngineContext) -> Engine:
+    """Return the engine of this machine.
+
+    Raises:
+        ConfigError: An option that does not fit this machine.
+    """
+    return LocalEngine(context, local_node.discover(context.options, context.paths.data / "membw.json"))
+
+
+class LocalEngine:
+    """See the module's docstring; `tandem.share.engine.Engine` says what each method is for."""
+
+    def __init__(self, context: EngineContext, local: local_node.LocalNode) -> None:
+        self._paths = context.paths
+        self._clock = context.clock
+        self._local = local
+        self._layout = cgroups.discover()
+        folder = os.fsencode(context.paths.data.resolve())
+        self._prefix = f"{hashlib.sha256(folder).hexdigest()[:10]}."
+        self._attempts: dict[Key, Attempt] = {}
+        self._by_fileno: dict[int, Attempt] = {}
+        self._epoll = select.epoll()
+        self._events: list[ev.Event] = []
+        self._timers: list[tuple[float, int, Key, str]] = []  # (when, order, attempt, what to do)
+        self._order = itertools.count()
+        self._looked_at = -LOOK_S
+        self._foreign: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+    # ------------------------------------------------------------------------- the engine's interface
+
+    def nodes(self) -> list[Node]:
+        """Return this machine."""
+        return [self._local.node]
+
+    def filenos(self) -> list[int]:
+        """Return the epoll descriptor that all keepers hang on."""
+        return [self._epoll.fileno()]
+
+    def wake_at(self) -> float:
+        """Return when the next timer rings or foreign use is looked for again (monotonic seconds)."""
+        if self._events:
+            return self._clock.monotonic()
+        look = self._looked_at + LOOK_S
+        return min(look, self._timers[0][0]) if self._timers else look
+
+    def execute(self, instruction: ev.Instruction, launch: Launch | None) -> None:
+        """Begin to carry out an instruction."""
+        if isinstance(instruction, ev.JobEnded):
+            return
+        key = (instruction.job, instruction.attempt)
+        attempt = self._attempts.get(key)
+        if isinstance(instruction, ev.StartJob):
+            if attempt is None and launch is not None:
+                self._start(key, instruction.placement, launch)
+        elif attempt is None:
+            if isinstance(instruction, ev.StopJob):
+                self._events.append(ev.Ended(*key, lost=True, reason="it was not running any more"))
+        elif isinstance(instruction, ev.StopJob):
+            self._stop(attempt, instruction)
+        elif isinstance(instruction, ev.SuspendJob):
+            attempt.suspended = True
+            attempt.send("suspend")
+        elif isinstance(instruction, ev.ResumeJob):
+            self._resume(attempt, instruction.placement)
+        else:
+            attempt.send(f"throttle {instruction.fraction:g}")
+
+    def adopt(self, jobs: Sequence[Adoptee]) -> None:
+        """Take over what a daemon before left, and clear away what belongs to no job."""
+        live = {(job.job, job.attempt) for job in jobs}
+        for folder in (self._paths.data / "attempts").iterdir():
+            job, _, number = folder.name.partition(".")
+            if not (job.isdecimal() and number.isdecimal()) or (int(job), int(number)) in live:
+                continue
+            self._clear_leftover((int(job), int(number)))
+        for adoptee in jobs:
+            self._adopt(adoptee)
+        names = {f"{self._prefix}{job}.{number}" for job, number in self._attempts}
+        for removed in cgroups.remove_stale(self._layout, self._prefix, names):
+            _log.warning("removed the control group %s, which a killed keeper had left", removed)
+
+    def poll(self) -> list[ev.Event]:
+        """Return what happened since the last call."""
+        for fileno, _ in self._epoll.poll(0):
+            attempt = self._by_fileno.get(fileno)
+            if attempt is not None:
+                self._listen(attempt)
+        now = self._clock.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, key, what = heapq.heappop(self._timers)
+            if key in self._attempts:
+                self._ring(self._attempts[key], what)
+        if now >= self._looked_at + LOOK_S:
+            self._look_for_strangers()
+        events, self._events = self._events, []
+        return events
+
+    def forget(self, job: int, attempt: int) -> None:
+        """Remove the attempt's folder; its end is stored."""
+        shutil.rmtree(self._paths.attempt_dir(job, attempt), ignore_errors=True)
+
+    def describe(self) -> dict[str, object]:
+        """Say what protects jobs from each other here."""
+        return {
+            "engine": "local",
+            "cgroups": cgroups.which(self._layout),
+            "keeper": " ".join(keeper.keeper_command()),
+            "locks": str(locks.lock_dir()),
+            "foreign_cores": list(self._foreign[0]),
+            "foreign_gpus": list(self._foreign[1]),
+            "jobs_as_submitter": os.geteuid() == 0,
+        }
+
+    def close(self) -> None:
+        """Let go of the keepers; their jobs run on."""
+        for attempt in self._attempts.values():
+            if attempt.keeper is not None:
+                attempt.keeper.close()
+        self._epoll.close()
+
+    # -------------------------------------------------------------------------------------- starting
+
+    def _start(self, key: Key, placement: Placement, launch: Launch) -> None:
+        attempt = Attempt(*key, placement.shares[0])
+        folder = self._paths.attempt_dir(*key)
+        crash.point("before_spawn")
+        try:
+            attempt_spec.make_run_dir(launch)
+            attempt.keeper = keeper.spawn(self._spec(attempt, launch), folder)
+        except TandemError as error:
+            self._events.append(ev.Ended(*key, code=126, reason=str(error)))
+            return
+        except OSError as error:
+            self._could_not_start(attempt, error)
+            return
+        crash.point("after_spawn")
+        self._watch(attempt)
+
+    def _spec(self, attempt: Attempt, launch: Launch) -> Spec:
+        share = attempt.share
+        others = [other for other in self._attempts.values() if other is not attempt]
+        kept = {core for other in others if other.suspended for core in other.cores}
+        taken = {gpu: self._slots_taken(gpu) for gpu in share.gpus if share.need.gpu_milli}
+        ranges, attempt.slots = attempt_spec.gpu_locks(share, taken)
+        attempt.cores = share.cores
+        held = attempt_spec.core_locks(share, kept) if share.cores else Locks()
+        env = attempt_spec.environment(attempt.job, attempt.number, launch, share, self._local.uuids)
+        every = Locks(core_file=held.core_file, ranges=held.ranges + ranges)
+        key = f"{self._prefix}{attempt.job}.{attempt.number}"
+        return attempt_spec.keeper_spec(launch, share, env, every, self._layout, key)
+
+    def _slots_taken(self, gpu: int) -> frozenset[int]:
+        """Hundredths of a GPU in use; a keeper of ours that was just spawned may not hold its own yet."""
+        ours = (other.slots.get(gpu, frozenset()) for other in self._attempts.values())
+        return locks.held_slots(gpu).union(*ours)
+
+    def _could_not_start(self, attempt: Attempt, error: OSError) -> None:
+        """The machine lacks something just now (room, processes): the job waits again, a little later."""
+        _log.warning("job %d could not be started: %s", attempt.job, error)
+        self._refuse_later(attempt, error.strerror or str(error))
+
+    def _refuse_later(self, attempt: Attempt, why: str) -> None:
+        self._attempts[attempt.key] = attempt
+        self._later(AGAIN_S, attempt, f"refuse {why}")
+
+    def _watch(self, attempt: Attempt) -> None:
+        assert attempt.keeper is not None
+        self._attempts[attempt.key] = attempt
+        self._by_fileno[attempt.keeper.fileno()] = attempt
+        self._epoll.register(attempt.keeper.fileno(), select.EPOLLIN)
+
+    # ------------------------------------------------------------------------------------- adopting
+
+    def _adopt(self, adoptee: Adoptee) -> None:
+        key, folder = (adoptee.job, adoptee.attempt), self._paths.attempt_dir(adoptee.job, adoptee.attempt)
+        attempt = Attempt(*key, adoptee.placement.shares[0], cores=adoptee.placement.shares[0].cores)
+        if journal.state(folder) == "unclaimed":
+            if not folder.exists():
+                self._start(key, adoptee.placement, adoptee.launch)
+                return
+            # A keeper may be about to claim it: a second one on the same attempt loses against it, harmlessly.
+            spec = self._spec(attempt, adoptee.launch)
+            attempt_spec.make_run_dir(adoptee.launch)
+            _write_aside(folder / "spec", spec.to_bytes())
+            attempt.keeper = keeper.start(folder)
+            self._watch(attempt)
+            return
+        attempt.slots = {gpu: locks.held_slots(gpu) for gpu in attempt.share.gpus}
+        attempt.keeper = keeper.adopt(folder)
+        if journal.read(folder).process is not None:
+            self._events.append(ev.Started(*key))
+        if attempt.keeper is not None:
+            self._watch(attempt)
+        else:
+            self._gone(attempt)
+
+    def _clear_leftover(self, key: Key) -> None:
+        """An attempt whose job has ended, or that the store knows nothing of."""
+        folder = self._paths.attempt_dir(*key)
+        left = keeper.adopt(folder)
+        if left is not None:
+            _log.warning("job %d ran on though its end is stored, or it is unknown: killed", key[0])
+            left.send("kill")
+            left.close()
+            return  # its keeper still writes there; the next daemon clears the folder
+        strays.kill_strays(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    # ------------------------------------------------------------------------------------- listening
+
+    def _listen(self, attempt: Attempt) -> None:
+        """Take all messages that the attempt's keeper has sent."""
+        assert attempt.keeper is not None
+        while (message := attempt.keeper.recv()) is not None:
+            if message.kind == "started":
+                self._events.append(ev.Started(*attempt.key))
+            elif message.kind == "ended":
+                attempt.fate = message.fate if message.durable else None
+            elif message.kind in ("ok", "error"):
+                self._answered(attempt, message.kind == "ok", *message.text.partition(" ")[::2])
+            elif message.kind == "replaced":
+                attempt.replaced = True
+            else:
+                self._gone(attempt)
+                return
+
+    def _answered(self, attempt: Attempt, obeyed: bool, command: str, rest: str) -> None:
+        """The keeper's answer to a command; a job that has ended says so by itself."""
+        if not obeyed and rest != "the job has ended":
+            _log.warning("job %d: the keeper could not %s: %s", attempt.job, command, rest)
+            if command in ("suspend", "resume", "pin") and not attempt.stop_asked:
+                self._later(AGAIN_S, attempt, command)
+        elif obeyed and command == "suspend" and attempt.suspended:
+            self._events.append(ev.SuspendDone(*attempt.key))
+        elif obeyed and command == "pin":
+            attempt.cores = attempt.share.cores
+            attempt.send("resume")
+        elif obeyed and command == "resume" and not attempt.stop_asked:
+            attempt.suspended = False
+            self._events.append(ev.ResumeDone(*attempt.key))
+
+    def _gone(self, attempt: Attempt) -> None:
+        """The keeper has ended: its last message, or the journal, says how the job did."""
+        folder = self._paths.attempt_dir(*attempt.key)
+        code = self._let_go(attempt, folder)
+        if code == _CLAIMED_BY_ANOTHER or attempt.replaced:
+            attempt.replaced, attempt.keeper = False, keeper.adopt(folder)
+            if attempt.keeper is not None:
+                self._watch(attempt)
+                if journal.read(folder).process is not None:
+                    self._events.append(ev.Started(*attempt.key))
+                return
+        self._attempts.pop(attempt.key, None)
+        fate = attempt.fate or journal.read(folder)
+        if fate.busy is not None:
+            self._look_for_strangers()
+            if not attempt.needs(*self._foreign):  # nobody is seen there: tried again at once, it would spin
+                self._refuse_later(attempt, "the locks of its cores or GPUs could not be taken")
+                return
+        if fate.ended:
+            self._events.append(attempt.end(fate))
+            return
+        strays.kill_strays(folder)
+        if fate.claimed:
+            why = "its end is not known: its keeper was killed, or the machine restarted"
+            self._events.append(ev.Ended(*attempt.key, lost=True, reason=why))
+        else:
+            self._events.append(ev.Ended(*attempt.key, code=126, reason=f"its keeper did not start (exit code {code})"))
+
+    def _let_go(self, attempt: Attempt, folder: Path) -> int | None:
+        """Close the connection and wait the moment until the keeper's locks are free; returns its exit code."""
+        if attempt.keeper is None:
+            return None
+        self._by_fileno.pop(attempt.keeper.fileno(), None)
+        code = None if attempt.replaced else attempt.keeper.wait()  # of a child of ours, which is ending right now
+        attempt.keeper.close()
+        attempt.keeper = None
+        until = time.monotonic() + _LOCKS_LINGER_S
+        while code is None and journal.keeper_alive(folder) and time.monotonic() < until and not attempt.replaced:
+            time.sleep(0.0005)
+        return code
+
+    # ------------------------------------------------------------------------- stopping and resuming
+
+    def _stop(self, attempt: Attempt, instruction: ev.StopJob) -> None:
+        """Checkpoint signal, then SIGTERM half-way through the grace, then the end of the whole tree."""
+        if attempt.stop_asked:
+            return
+        attempt.stop_asked = True
+        grace_s = instruction.grace_s
+        if instruction.checkpoint and grace_s > 0:
+            attempt.send_checkpoint(instruction.checkpoint)
+            self._later(grace_s / 2, attempt, "term")
+        elif grace_s > 0:
+            attempt.send("term")
+        self._later(grace_s, attempt, "kill")
+
+    def _resume(self, attempt: Attempt, placement: Placement) -> None:
+        attempt.share = placement.shares[0]
+        if attempt.share.cores and attempt.share.cores != attempt.cores:
+            attempt.send("pin " + ",".join(map(str, attempt.share.cores)))  # resumed once it is moved
+        else:
+            attempt.send("resume")
+
+    def _later(self, seconds: float, attempt: Attempt, what: str) -> None:
+        when = self._clock.monotonic() + seconds
+        heapq.heappush(self._timers, (when, next(self._order), attempt.key, what))
+
+    def _ring(self, attempt: Attempt, what: str) -> None:
+        """A timer of the attempt rang."""
+        if what == "kill":
+            attempt.kill()
+        elif what == "pin":
+            self._resume(attempt, Placement((attempt.share,)))
+        elif what.startswith("refuse "):
+            del self._attempts[attempt.key]
+            self.forget(*attempt.key)
+            self._events.append(ev.StartRefused(*attempt.key, what.removeprefix("refuse ")))
+        elif what != "suspend" or attempt.suspended:
+            attempt.send(what)
+
+    # ------------------------------------------------------------------------------------ foreigners
+
+    def _look_for_strangers(self) -> None:
+        """Say which cores and GPUs somebody else uses, if that has changed."""
+        self._looked_at = self._clock.monotonic()
+        ours = {core for attempt in self._attempts.values() for core in (*attempt.cores, *attempt.share.cores)}
+        cores = locks.foreign_holders("cores", [core for core in self._local.node.cores if core not in ours])
+        gpus = set(local_node.strangers(self._local, self._paths.data / "attempts"))
+        for gpu in self._local.uuids:
+            mine = frozenset().union(*(attempt.slots.get(gpu, frozenset()) for attempt in self._attempts.values()))
+            if locks.held_slots(gpu) - mine:
+                gpus.add(gpu)
+        found = (tuple(sorted(cores)), tuple(sorted(gpus)))
+        if found != self._foreign:
+            self._foreign = found
+            self._events.append(ev.ForeignUse(self._local.node.id, *found))
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    """Put a private file into place whole."""
+    aside = path.with_suffix(".new")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+    aside.rename(path)
+
+
+__all__ = ["LocalEngine", "make"]

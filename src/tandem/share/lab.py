@@ -1,0 +1,147 @@
+"""A lab's hybrid day, as a TOML file declares it: which applications, when, and what was promised to whom."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tandem.core import config
+from tandem.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabJob:
+    """One job of the day.
+
+    Attributes:
+        name: unique in the day; also how the report calls it.
+        app: a programme of ``apps`` (``cg`` is ``apps/cg.py``), or "" where ``argv`` is given.
+        args: further arguments of the application.
+        argv: a whole command line instead of ``app``.
+        cpus: cores.
+        gpus: GPUs, whole or a fraction of one.
+        if_gpu: take one GPU where the machine has any, and none otherwise.
+        mem_mib: memory limit; 0 is none.
+        at_s: when it is submitted, from the start of the day.
+        max_slowdown: makes it primary, with this bound; None makes it harvest.
+        time_s: time limit; None is none.
+        after: names of jobs that must have ended well before.
+    """
+
+    name: str
+    app: str = ""
+    args: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+    cpus: int = 1
+    gpus: float = 0.0
+    if_gpu: bool = False
+    mem_mib: int = 0
+    at_s: float = 0.0
+    max_slowdown: float | None = None
+    time_s: float | None = None
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lab:
+    """The day.
+
+    Attributes:
+        title: shown on the report.
+        apps: folder of the applications, relative to the file.
+        policies: run one after the other, each on the same jobs; ``exclusive`` gives the rates alone, and every later
+            one knows what the ones before observed.
+        estimator: the model that predicts how neighbours slow each other.
+        cores: cores to use, such as "0-1"; "" is all.
+        jobs: what is submitted.
+    """
+
+    title: str
+    apps: Path = Path("apps")
+    policies: tuple[str, ...] = ("exclusive", "share", "backfill", "hybrid")
+    estimator: str = "proportional"
+    cores: str = ""
+    jobs: tuple[LabJob, ...]
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Lab:
+    """Read and check a lab file.
+
+    Raises:
+        ConfigError: a key, a name or a dependency is wrong; says which and what is allowed.
+    """
+    lab = config.load(Lab, path, overrides)
+    lab = replace(lab, apps=(path.parent / lab.apps).resolve())
+    names = [job.name for job in lab.jobs]
+    for job in lab.jobs:
+        _check(path, lab, job, names)
+    in_order(lab)
+    return lab
+
+
+def in_order(lab: Lab) -> list[LabJob]:
+    """The jobs in order of submission, each after those it depends on.
+
+    Raises:
+        ConfigError: the dependencies go in a circle.
+    """
+    done: dict[str, LabJob] = {}
+    waiting = sorted(lab.jobs, key=lambda job: job.at_s)
+    while waiting:
+        ready = next((job for job in waiting if all(name in done for name in job.after)), None)
+        if ready is None:
+            circle = ", ".join(job.name for job in waiting)
+            raise ConfigError(
+                given=f"jobs that wait for each other in a circle: {circle}",
+                allowed="dependencies that come to an end",
+                todo="take one `after` out",
+            )
+        at_s = max([ready.at_s, *(done[name].at_s for name in ready.after)])
+        done[ready.name] = replace(ready, at_s=at_s)
+        waiting.remove(ready)
+    return list(done.values())
+
+
+def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cwd: Path) -> dict[str, Any]:
+    """What is sent to the daemon for ``job``; ``ids`` are those of the jobs submitted before."""
+    argv = list(job.argv) or [sys.executable, str(lab.apps / f"{job.app}.py"), *job.args]
+    gpus = job.gpus or float(job.if_gpu and gpus_here > 0)
+    asked: dict[str, Any] = {
+        "name": job.name,
+        "argv": argv,
+        "cwd": str(cwd),
+        "cpus": job.cpus,
+        "class": "harvest" if job.max_slowdown is None else "primary",
+    }
+    if gpus:
+        asked["gpus"] = gpus if gpus < 1 else int(gpus)
+    if job.mem_mib:
+        asked["mem"] = f"{job.mem_mib}M"
+    if job.max_slowdown is not None:
+        asked["max_slowdown"] = job.max_slowdown
+    if job.time_s is not None:
+        asked["time"] = f"{job.time_s:g}s"
+    if job.after:
+        asked["after"] = [str(ids[name]) for name in job.after]
+    return asked
+
+
+def _check(path: Path, lab: Lab, job: LabJob, names: list[str]) -> None:
+    if names.count(job.name) > 1:
+        raise _error(path, job, "its name is taken twice", "unique names", "call one of them otherwise")
+    if bool(job.app) == bool(job.argv):
+        raise _error(path, job, f"app = {job.app!r}, argv = {list(job.argv)!r}", "one of the two", "give app or argv")
+    if job.app and not (lab.apps / f"{job.app}.py").is_file():
+        there = ", ".join(sorted(file.stem for file in lab.apps.glob("*.py"))) or "none"
+        raise _error(path, job, f"app = {job.app!r}", f"applications in {lab.apps}: {there}", "give one of these")
+    for name in job.after:
+        if name not in names:
+            raise _error(path, job, f"after = {name!r}", f"names of jobs here: {', '.join(names)}", "give one of these")
+    if job.max_slowdown is not None and job.max_slowdown < 1:
+        raise _error(path, job, f"max_slowdown = {job.max_slowdown}", "1 or more", "1.1 allows 10 % more time")
+
+
+def _error(path: Path, job: LabJob, given: str, allowed: str, todo: str) -> ConfigError:
+    return ConfigError(given=f"{path}, job {job.name!r}: {given}", allowed=allowed, todo=todo)

@@ -1,0 +1,212 @@
+"""How fast each job goes beside whom, from the records it writes.
+
+A stretch is a time in which a job's neighbours, and what throttles them, did not change. The first record after a
+change is where a stretch's measurement begins; the rate is the steps done from there to the last record, over the time
+between the two. Long stretches are reported every few seconds, so that a broken bound is seen soon. The meter reads no
+clock: the time is passed in. What each stretch was is also kept as `Beside` rows, with or without a rate.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tandem.core.records import FILE_NAME, Record, Tail, open_owned_by
+from tandem.share.events import Measured
+from tandem.share.store.entry import Beside
+
+REPORT_S = 3.0
+"""A long stretch is reported this often, in seconds."""
+
+SHORTEST_S = 0.1
+"""A stretch without a rate that is shorter is not kept, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """A running job as the meter sees it."""
+
+    job: int
+    attempt: int
+    app: str
+    uid: int
+    nodes: tuple[str, ...]
+    run_dir: str
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """One job's measurement since its neighbours last changed."""
+
+    who: Metered
+    tail: Tail
+    throttle: float = 1.0
+    began_at: float = 0.0
+    beside: tuple[tuple[int, str], ...] = ()
+    reported_at: float = 0.0
+    mark: Record | None = None  # where the measurement of the next report begins
+    first: Record | None = None  # where the measurement of the whole stretch begins
+    last: Record | None = None
+    rates: list[float] = field(default_factory=list)  # of records that tell a rate but no step
+    done: float | None = None
+
+
+def tail_of(who: Metered) -> Tail:
+    """Follow a job's records, as a reader that trusts nothing of what lies in the job's folder."""
+    return Tail(Path(who.run_dir) / FILE_NAME, opener=open_owned_by(who.uid))
+
+
+class Meter:
+    """Follows all running jobs.
+
+    Args:
+        follow: Opens the records of a job; tests pass their own.
+    """
+
+    def __init__(self, follow: Callable[[Metered], Tail] = tail_of) -> None:
+        self._follow = follow
+        self._running: dict[int, _Stretch] = {}
+        self._on_node: dict[str, set[int]] = {}
+        self._measured: list[Measured] = []
+        self._besides: list[Beside] = []
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def runs(self, now: float, who: Metered, throttle: float = 1.0) -> None:
+        """The job runs from now on (it started, or was resumed)."""
+        known = self._running.get(who.job)
+        if known is not None and known.who == who:
+            return
+        if known is not None:
+            self.rests(now, who.job)
+        stretch = _Stretch(who, self._follow(who), throttle, now, reported_at=now)
+        while stretch.tail.poll():  # records of an earlier attempt, or from before the daemon looked, are no measure
+            pass
+        self._running[who.job] = stretch
+        for node in who.nodes:
+            self._on_node.setdefault(node, set()).add(who.job)
+        self._changed(now, who.nodes)
+
+    def rests(self, now: float, job: int) -> None:
+        """The job does not run any more (it ended, or was suspended)."""
+        stretch = self._running.get(job)
+        if stretch is None:
+            return
+        self._read(stretch)
+        self._close(now, stretch)
+        del self._running[job]
+        for node in stretch.who.nodes:
+            self._on_node[node].discard(job)
+        self._changed(now, stretch.who.nodes)
+
+    def throttled(self, now: float, job: int, fraction: float) -> None:
+        """The job runs at `fraction` of its cores from now on."""
+        stretch = self._running.get(job)
+        if stretch is not None and stretch.throttle != fraction:
+            self._read(stretch)
+            self._close(now, stretch)
+            stretch.throttle = fraction
+            self._begin(now, stretch, stretch.beside)
+            self._changed(now, stretch.who.nodes)
+
+    def poll(self, now: float) -> None:
+        """Read what the jobs wrote; report those whose stretch is long."""
+        for stretch in self._running.values():
+            self._read(stretch)
+            if now - stretch.reported_at >= REPORT_S:
+                self._report(now, stretch)
+
+    def take(self) -> tuple[list[Measured], list[Beside]]:
+        """Return what was measured since the last call."""
+        measured, besides = self._measured, self._besides
+        self._measured, self._besides = [], []
+        return measured, besides
+
+    def close(self, now: float) -> None:
+        """End all stretches: nobody measures from now on."""
+        for stretch in self._running.values():
+            self._read(stretch)
+            self._close(now, stretch)
+        self._running.clear()
+        self._on_node.clear()
+
+    # -------------------------------------------------------------------------------------- details
+
+    def _changed(self, now: float, nodes: Iterable[str]) -> None:
+        """The set of jobs on these nodes changed: whoever has other neighbours now begins a new stretch."""
+        for job in {job for node in nodes for job in self._on_node.get(node, ())}:
+            stretch = self._running[job]
+            beside = tuple(self._neighbours(stretch.who))
+            if beside != stretch.beside:
+                self._read(stretch)
+                self._close(now, stretch)
+                self._begin(now, stretch, beside)
+
+    def _neighbours(self, who: Metered) -> Iterator[tuple[int, str]]:
+        jobs = {job for node in who.nodes for job in self._on_node[node]} - {who.job}
+        for job in sorted(jobs):
+            other = self._running[job]
+            # A throttled neighbour is another neighbour: its pressure is not that of the application.
+            yield job, other.who.app if other.throttle >= 1 else f"{other.who.app}@{other.throttle:g}"
+
+    def _begin(self, now: float, stretch: _Stretch, beside: tuple[tuple[int, str], ...]) -> None:
+        stretch.began_at = stretch.reported_at = now
+        stretch.beside = beside
+        stretch.mark = stretch.first = stretch.last = None
+        stretch.rates = []
+
+    def _read(self, stretch: _Stretch) -> None:
+        for record in stretch.tail.poll():
+            if record.step is not None:
+                if record.total:
+                    stretch.done = min(1.0, max(0.0, record.step / record.total))
+                if stretch.last is not None and record.t <= stretch.last.t:
+                    continue
+                if stretch.first is None:
+                    stretch.first = stretch.mark = record
+                stretch.last = record
+            elif record.rate is not None:
+                stretch.rates.append(record.rate)
+
+    def _report(self, now: float, stretch: _Stretch) -> None:
+        """Send the rate since the last report to the state machine."""
+        rate = _rate(stretch.mark, stretch.last, stretch.rates[1:] if stretch.mark is stretch.first else stretch.rates)
+        if rate is None:
+            return
+        seconds = now - stretch.reported_at
+        beside = tuple(sorted(app for _, app in stretch.beside))
+        throttled = stretch.throttle < 1
+        self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled))
+        stretch.mark, stretch.reported_at = stretch.last, now
+        stretch.rates = stretch.rates[-1:]
+
+    def _close(self, now: float, stretch: _Stretch) -> None:
+        """The stretch is over: report its rest, keep the whole of it."""
+        whole = _rate(stretch.first, stretch.last, stretch.rates[1:])
+        self._report(now, stretch)
+        if whole is None and now - stretch.began_at < SHORTEST_S:
+            return
+        who = stretch.who
+        self._besides.append(
+            Beside(
+                who.job,
+                who.attempt,
+                who.app,
+                ",".join(who.nodes),
+                stretch.began_at,
+                now,
+                stretch.beside,
+                whole,
+                stretch.throttle < 1,
+            )
+        )
+
+
+def _rate(first: Record | None, last: Record | None, told: list[float]) -> float | None:
+    """Steps per second between two records; the mean of what was told where no steps were counted."""
+    if first is not None and last is not None and last is not first and first.step is not None:
+        steps, seconds = (last.step or 0.0) - first.step, last.t - first.t
+        if seconds > 0 and steps > 0:
+            return steps / seconds
+        return None
+    return sum(told) / len(told) if told and sum(told) > 0 else None

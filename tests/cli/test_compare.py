@@ -1,0 +1,101 @@
+"""`tandem simulate` and `tandem compare`, from files to tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tandem.cli.main import tandem
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PHILLY = """\
+timestamp,duration,num_gpus,gpu_time,cluster
+2017-10-03 00:00:00,600,1,600,a
+2017-10-03 00:00:10,300,2,600,b
+2017-10-03 00:00:20,30,4,120,a
+"""
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(tandem, list(map(str, args)))
+
+
+@pytest.fixture
+def philly(tmp_path: Path) -> Path:
+    path = tmp_path / "philly.csv"
+    path.write_text(PHILLY)
+    return path
+
+
+def test_compare_prints_the_known_answer_and_writes_the_report(tmp_path: Path) -> None:
+    report = tmp_path / "there" / "report.html"
+    result = run("compare", EXAMPLES / "hybridshare.toml", "--policies", "exclusive,share", "--report", report.parent)
+    assert result.exit_code == 0, result.stderr
+    assert "exclusive ends at 75 s; share ends at 21 s\n" in result.stdout
+    assert result.stdout.endswith(f"report: {report}\n")
+    assert "\x1b" not in result.stdout
+    assert all(line == line.rstrip() for line in result.stdout.splitlines())
+    assert "exclusive and share side by side" in report.read_text()
+
+
+def test_compare_in_json(tmp_path: Path) -> None:
+    result = run("compare", EXAMPLES / "hybridshare.toml", "--report", tmp_path, "--json")
+    told = json.loads(result.stdout)
+    assert {name: figures["makespan_s"] for name, figures in told["policies"].items()} == {"exclusive": 75, "share": 21}
+    assert told["workload"]["jobs"] == 100
+    assert told["workload"]["gpu_load"] is None  # everything arrives at once: infinite, which JSON cannot say
+    assert told["report"] == str(tmp_path / "report.html")
+
+
+def test_simulate_reads_a_trace_and_says_what_it_assumed(philly: Path) -> None:
+    result = run("simulate", philly, "--policy", "backfill", "--set", "nodes=2", "--seed", "4")
+    assert result.exit_code == 0, result.stderr
+    assert "3 jobs on 2 nodes with 96 cores and 8 GPUs" in result.stdout
+    assert "time limits are the true run time times a factor uniform on [1, 5] (seed 4)" in result.stdout
+    assert "report" not in result.stdout
+
+
+def test_nodes_first_and_limit_error(philly: Path) -> None:
+    result = run("simulate", philly, "--nodes", "3", "--first", "2", "--limit-error", "1", "--json")
+    workload = json.loads(result.stdout)["workload"]
+    assert (workload["jobs"], workload["nodes"]) == (2, 3)
+    assert any("uniform from 1 to 1" in note for note in workload["notes"])
+
+
+def test_exact_limits_make_a_day_that_can_be_worked_out(philly: Path) -> None:
+    # One node of 4 GPUs: 1 + 2 GPUs run at once; the job of 4 waits for the one of 600 s.
+    told = json.loads(run("simulate", philly, "--nodes", "1", "--limit-error", "1", "--policy", "backfill", "--json").stdout)
+    assert told["policies"]["backfill"]["makespan_s"] == 630
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--policies", "share,hybird"], "did you mean 'hybrid'?"),
+        (["--policies", "share,share"], "name each once"),
+        (["--policies", ","], "name each once"),
+        (["--set", "jobs.0.cuont=3"], "did you mean 'jobs.0.count'?"),
+        (["--set", "nonsense"], "KEY=VALUE"),
+        (["--nodes", "3"], "a case names its nodes"),
+        (["--option", "hybrid_weight=much"], "allowed: a number"),
+        (["--estimator", "oracle"], "oracle"),
+        (["--first", "0"], "--first"),
+    ],
+)
+def test_mistakes_with_a_case(tmp_path: Path, args: list[str], words: str) -> None:
+    result = run("compare", EXAMPLES / "hybridshare.toml", "--report", tmp_path, *args)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("tandem: ")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_with_a_trace(philly: Path, tmp_path: Path) -> None:
+    assert "did you mean 'nodes'?" in run("simulate", philly, "--set", "noeds=2").stderr
+    unknown = tmp_path / "poem.txt"
+    unknown.write_text("roses are red\n")
+    assert "'roses are red', which no format would read" in run("simulate", unknown).stderr
+    assert run("simulate", unknown).exit_code == 2
+    assert "did you mean 'philly'?" in run("simulate", philly, "--format", "phily").stderr

@@ -1,0 +1,135 @@
+"""The command's face: help, errors, exit statuses, pipes, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tandem.cli.main import COMMANDS, tandem
+
+TANDEM = [sys.executable, "-c", "from tandem.cli.main import main; main()"]
+HEAVY = ("numpy", "sqlalchemy", "plotly", "rich", "pydantic")
+
+
+def test_help_shows_every_command_with_its_own_line_and_fits_the_screen() -> None:
+    text = CliRunner().invoke(tandem, ["--help"]).output
+    for section, commands in COMMANDS.items():
+        assert f"\n{section}:\n" in text
+        for name, (_, line) in commands.items():
+            assert f"\n  {name.ljust(8)}  {line}\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "tandem submit --cpus" in text
+
+
+@pytest.mark.parametrize("name", [name for section in COMMANDS.values() for name in section])
+def test_the_line_in_the_table_is_the_commands_own(name: str) -> None:
+    command = tandem.get_command(click.Context(tandem), name)
+    assert command is not None
+    lines = {line for section in COMMANDS.values() for key, (_, line) in section.items() if key == name}
+    assert lines == {(command.help or "").strip().splitlines()[0]}
+
+
+@pytest.mark.parametrize("name", [name for section in COMMANDS.values() for name in section if name != "up"])
+def test_every_command_answers_in_json_and_explains_itself(name: str) -> None:
+    command = tandem.get_command(click.Context(tandem), name)
+    assert command is not None
+    options = [option for parameter in command.params for option in parameter.opts]
+    assert "--json" in options
+    result = CliRunner().invoke(tandem, [name, "--help"])
+    assert result.exit_code == 0
+    undocumented = [p.name for p in command.params if isinstance(p, click.Option) and not p.help and not p.hidden]
+    assert undocumented == []
+    assert max(map(len, result.output.splitlines())) <= 100
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from tandem.cli.main import tandem\n"
+        "assert CliRunner().invoke(tandem, ['--help']).exit_code == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["sumbit"], "tandem: unknown command 'sumbit'; did you mean 'submit'?\n"),
+        (["queue", "--al"], "tandem: unknown option '--al'; did you mean '--all'?\n"),
+        (["--versoin"], "tandem: unknown option '--versoin'; did you mean '--version'?\n"),
+        (["simulate"], "tandem: missing argument 'TRACE'; see `tandem simulate --help`\n"),
+        (["show", "--json", "abc"], None),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(args: list[str], words: str | None) -> None:
+    result = CliRunner().invoke(tandem, args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    if words is not None:
+        assert result.stderr == words
+
+
+def test_with_json_a_mistake_is_json_too() -> None:
+    result = CliRunner().invoke(tandem, ["simulate", "--json", "no-such-file"])
+    error = json.loads(result.stderr)["error"]
+    assert (result.exit_code, error["exit_code"], error["error"]) == (2, 2, "UsageError")
+    assert "no-such-file" in error["message"]
+
+
+def test_json_of_the_job_itself_does_not_count() -> None:
+    result = CliRunner().invoke(tandem, ["submit", "--cpu", "2", "--", "train", "--json"])
+    assert result.stderr.startswith("tandem: unknown option '--cpu'")
+
+
+def test_escape_codes_in_a_mistake_are_shown_escaped() -> None:
+    result = CliRunner().invoke(tandem, ["\x1b[31mred\nline"])
+    assert result.stderr.count("\n") == 1
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[31mred\\nline" in result.stderr.replace("\\\\", "\\")
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(tandem, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("tandem 0.")
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    case = tmp_path / "case.toml"
+    case.write_text("[[nodes]]\ncpus = 4\n[[jobs]]\nname = 'a'\nwork_s = 1\ncount = 3\n")
+    command = " ".join([*(f"'{word}'" for word in TANDEM), "simulate", str(case), "--policy", "share"])
+    script = f"{command} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout in ("141\n", "0\n")  # 0: everything was written before the reader went
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
+    case = tmp_path / "case.toml"
+    case.write_text("[[nodes]]\ncpus = 4\n[[jobs]]\nname = 'a'\nwork_s = 1\nevery_s = 0.5\ncount = 200_000\n")
+    ready = tmp_path / "ready"
+    code = (
+        "from pathlib import Path; import tandem.share.compare as c; from tandem.cli.main import main\n"
+        f"play = c.play\ndef tell(*a, **k):\n Path({str(ready)!r}).touch(); return play(*a, **k)\nc.play = tell\nmain()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "simulate", str(case), "--policy", "share"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
+        os.sched_yield()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err

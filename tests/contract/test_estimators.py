@@ -1,0 +1,108 @@
+"""Every file in `tandem.estimate.models` passes these."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core import plug
+from tandem.estimate import estimators
+from tandem.estimate.corun import App, Capacity, CoRun
+
+MODELS = plug.names("estimate.models")
+KEYS = ("cg", "fft", "sort", "")
+
+apps = st.builds(
+    App,
+    key=st.sampled_from(KEYS),
+    cpu_milli=st.sampled_from([1000, 2000, 4000]),
+    membw_mbs=st.sampled_from([0, 3_000, 9_000, 20_000]),
+    nic_mbs=st.sampled_from([0, 100, 900]),
+)
+sets = st.lists(apps, min_size=1, max_size=4).map(tuple)
+capacities = st.builds(
+    Capacity,
+    cpu_milli=st.sampled_from([4000, 16_000]),
+    membw_mbs=st.sampled_from([None, 8_000, 16_000]),
+    nic_mbs=st.sampled_from([None, 1_000]),
+)
+coruns = st.lists(
+    st.builds(
+        CoRun,
+        app=st.sampled_from(KEYS),
+        beside=st.lists(st.sampled_from(KEYS), max_size=2).map(lambda keys: tuple(sorted(keys))),
+        rate=st.sampled_from([0.0, 1.0, 4.0, 5.0, 9.5, 10.0, 12.0]),
+        seconds=st.sampled_from([0.0, 1.0, 7.0, 60.0]),
+    ),
+    max_size=12,
+)
+
+
+def test_there_are_models() -> None:
+    assert {"none", "proportional"} <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seen=coruns, members=sets, capacity=capacities)
+def test_nobody_is_predicted_to_go_faster_than_alone(
+    name: str, seen: list[CoRun], members: tuple[App, ...], capacity: Capacity
+) -> None:
+    answers = estimators.make(name, tuple(seen)).predict(members, capacity)
+    assert len(answers) == len(members)
+    for answer in answers:
+        assert 1.0 <= answer.low <= answer.mid <= answer.high < float("inf")
+        assert answer.why
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seen=coruns, members=sets, capacity=capacities)
+def test_reordering_the_set_reorders_the_answer_and_changes_nothing_else(
+    name: str, seen: list[CoRun], members: tuple[App, ...], capacity: Capacity
+) -> None:
+    forward = estimators.make(name, tuple(seen)).predict(members, capacity)
+    for order in itertools.permutations(range(len(members))):
+        model = estimators.make(name, tuple(seen))
+        shuffled = model.predict(tuple(members[i] for i in order), capacity)
+        assert shuffled == tuple(forward[i] for i in order)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seen=coruns, members=sets, capacity=capacities)
+def test_learning_at_once_or_one_by_one_between_questions_is_the_same(
+    name: str, seen: list[CoRun], members: tuple[App, ...], capacity: Capacity
+) -> None:
+    at_once = estimators.make(name, tuple(seen))
+    one_by_one = estimators.make(name, ())
+    for corun in seen:
+        one_by_one.predict(members, capacity)  # must not be answered from memory afterwards
+        one_by_one.observe(corun)
+    assert one_by_one.predict(members, capacity) == at_once.predict(members, capacity)
+    assert [one_by_one.knows(app) for app in members] == [at_once.knows(app) for app in members]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seen=coruns, app=apps, other=apps, capacity=capacities)
+def test_what_is_not_known_neither_changes_nor_is_changed(
+    name: str, seen: list[CoRun], app: App, other: App, capacity: Capacity
+) -> None:
+    model = estimators.make(name, tuple(seen))
+    if not model.knows(app) and app.cpu_milli + other.cpu_milli <= capacity.cpu_milli:
+        assert [answer.mid for answer in model.predict((app, other), capacity)] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if estimators.load(name).USES_PAIRS])
+@given(
+    alone=st.floats(1.0, 100.0),
+    rates=st.lists(st.floats(0.2, 1.1), min_size=1, max_size=9),
+    demand=st.sampled_from([0, 20_000]),
+)
+def test_models_that_learn_pairs_stay_within_what_was_measured(
+    name: str, alone: float, rates: list[float], demand: int
+) -> None:
+    seen = [CoRun("cg", (), alone, 10.0), *(CoRun("cg", ("fft",), alone * r, 10.0) for r in rates)]
+    model = estimators.make(name, tuple(seen))
+    answer = model.predict((App("cg", 1000, demand), App("fft", 1000, demand)), Capacity(4000, 16_000))[0]
+    slowdowns = [1 / r for r in rates]
+    assert max(1.0, min(slowdowns)) - 1e-9 <= answer.mid <= max(1.0, *slowdowns) + 1e-9
+    assert answer.known

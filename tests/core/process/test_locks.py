@@ -1,0 +1,105 @@
+"""Nothing is given out twice on one machine, whoever schedules it."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import MachineBusyError
+from tandem.core.process import locks
+from tandem.core.process.spec import ByteRange, Locks, Spec
+from tests.core.process.attempts import ENV, Launch, until
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "locks"
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(path))
+    return path
+
+
+def holding(*cores: int, ranges: tuple[ByteRange, ...] = ()) -> Spec:
+    held = Locks(core_file=str(locks.lock_file("cores")), ranges=ranges)
+    return Spec(argv=("sleep", "1000"), env=ENV, cores=cores, locks=held)
+
+
+def test_everybody_can_lock(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        path = locks.lock_file("cores")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+def test_a_core_is_held_while_the_job_runs(launch: Launch) -> None:
+    assert locks.foreign_holders("cores", range(4)) == frozenset()
+    attempt = launch(spec=holding(0))
+    attempt.message("started")
+    assert locks.foreign_holders("cores", range(4)) == {0}
+    second = launch(spec=holding(0))
+    assert second.end().busy == (str(locks.lock_file("cores")), 0)
+    attempt.command("kill")
+    attempt.end()
+    assert locks.foreign_holders("cores", range(4)) == frozenset()
+
+
+def test_a_killed_keeper_holds_nothing(launch: Launch) -> None:
+    attempt = launch(spec=holding(0))
+    attempt.message("started")
+    pid = attempt.keeper.pid
+    assert pid is not None
+    os.kill(pid, 9)
+    attempt.end()
+    until(lambda: not locks.foreign_holders("cores", [0]), "the lock to vanish")
+
+
+def test_locks_follow_the_pinning(launch: Launch) -> None:
+    other = max(os.sched_getaffinity(0))
+    first = launch(spec=holding(0))
+    first.message("started")
+    assert first.command(f"pin {other}").kind == "ok"
+    assert locks.foreign_holders("cores", range(other + 1)) == {other}
+    second = launch(spec=holding(0))
+    second.message("started")
+    refused = second.command(f"pin {other}")
+    assert (refused.kind, "busy" in refused.text) == ("error", True)
+    assert second.command(f"pin 0,{other}").kind == "error"
+    assert locks.foreign_holders("cores", range(other + 1)) == {0, other}
+    assert "cores=0" in second.command("ping").text
+
+
+def test_parts_of_a_gpu_are_held_apart(launch: Launch) -> None:
+    launch(spec=holding(ranges=(locks.gpu_range(1, slots=50),))).message("started")
+    launch(spec=holding(ranges=(locks.gpu_range(1, first_slot=50, slots=25),))).message("started")
+    assert locks.foreign_holders("gpus", range(3)) == {1}
+    assert locks.held_slots(1) == frozenset(range(75))
+    assert locks.held_slots(0) == frozenset()
+    third = launch(spec=holding(ranges=(locks.gpu_range(1, first_slot=50, slots=50),)))
+    assert third.end().busy == (str(locks.lock_file("gpus")), 150)
+    launch(spec=holding(ranges=(locks.gpu_range(1, first_slot=75, slots=25),))).message("started")
+
+
+def test_a_missing_lock_file_is_not_taken_for_free(launch: Launch, tmp_path: Path) -> None:
+    lost = ByteRange(path=str(tmp_path / "nowhere"), first=3)
+    assert launch(spec=holding(ranges=(lost,))).end().busy == (lost.path, 3)
+
+
+def test_a_link_in_place_of_the_directory_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MachineBusyError, match="install -d -m 1777"):
+        locks.lock_dir()
+
+
+def test_looking_takes_nothing() -> None:
+    """A second process that looks at the same time sees nothing held."""
+    look = "from tandem.core.process import locks; print(sorted(locks.foreign_holders('cores', range(8))))"
+    with locks._open("cores") as fd:
+        assert not locks._is_held(fd, 0, 8)
+        seen = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert seen.stdout == "[]\n"

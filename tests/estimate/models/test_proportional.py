@@ -1,0 +1,106 @@
+import pytest
+
+from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
+from tandem.estimate.models import proportional
+from tandem.estimate.prior import UNKNOWN_EXCESS
+
+NODE = Capacity(4000, 16_000)
+CG, STREAM, MC = App("cg", 1000, 9_000), App("stream", 1000, 12_000), App("mc")
+
+
+def seen(app: str, beside: tuple[str, ...], *rates: float) -> list[CoRun]:
+    return [CoRun(app, beside, rate, 5.0) for rate in rates]
+
+
+def first(coruns: list[CoRun], *members: App) -> Slowdown:
+    return proportional.make(coruns).predict(members, NODE)[0]
+
+
+def test_demand_over_capacity_where_nothing_was_seen() -> None:
+    answer = first([], CG, STREAM)
+    assert answer.mid == pytest.approx(21 / 16)
+    assert answer.why == "1.31x by memory bandwidth: 21 of 16 GB/s"
+    assert not answer.known
+    assert answer.low < 1.2 < 1.4 < answer.high
+
+
+def test_within_the_bandwidth_it_says_so() -> None:
+    answer = first([], App("a", 1000, 2_000), App("b", 1000, 3_000))
+    assert answer.mid == 1.0
+    assert answer.why == "1.00x within the node's bandwidth"
+
+
+def test_the_very_same_neighbours_beat_the_formula() -> None:
+    answer = first([*seen("cg", (), 10.0), *seen("cg", ("stream",), *[7.0] * 6)], CG, STREAM)
+    assert answer.mid == pytest.approx(10 / 7)
+    assert answer.known
+    assert answer.why == "seen 6 times beside stream: 1.43x (1.37-1.49)"
+
+
+def test_nothing_known_is_said_and_wide() -> None:
+    answer = first([], App("new"), App("cg"))
+    assert answer.why == "never seen beside cg: assumed 1.0x"
+    assert (answer.mid, answer.low, answer.high) == (1.0, 1.0, pytest.approx(1.0 + UNKNOWN_EXCESS))
+    assert not answer.known
+
+
+def test_pairs_add_their_excess_in_a_larger_set() -> None:
+    coruns = [*seen("mc", (), 10.0), *seen("mc", ("a",), 8.0), *seen("mc", ("b",), 5.0)]
+    answer = first(coruns, MC, App("a"), App("b"))
+    assert answer.mid == pytest.approx(1 + 0.25 + 1.0)
+    assert answer.known
+    assert answer.why == "2.25x from pairs seen: a 1.25x, b 2.00x"
+    assert answer.high - answer.low > 0.6 * 1.25
+
+
+def test_saturation_that_no_pair_shows_is_added_to_what_pairs_showed() -> None:
+    # Two at a time fit into 16 GB/s (seen: 1.0x); all three ask for 24.
+    thirds = [App(key, 1000, 8_000) for key in "abc"]
+    coruns = [*seen("a", (), 10.0), *seen("a", ("b",), 10.0), *seen("a", ("c",), 10.0)]
+    assert first(coruns, *thirds).mid == pytest.approx(1.5)
+
+
+def test_a_demand_that_pairs_showed_to_be_exaggerated_counts_for_less() -> None:
+    thirds = [App(key, 1000, 12_000) for key in "abc"]
+    coruns = [*seen("a", (), 10.0), *seen("a", ("b",), 10.0), *seen("a", ("c",), 10.0)]
+    by_formula = 36 / 16
+    assert first([], *thirds).mid == pytest.approx(by_formula)
+    assert first(coruns, *thirds).mid == pytest.approx(by_formula - 2 * (24 / 16 - 1))
+
+
+def test_the_larger_set_itself_beats_its_pairs() -> None:
+    coruns = [*seen("mc", (), 10.0), *seen("mc", ("a",), 5.0), *seen("mc", ("a", "b"), 8.0)]
+    assert first(coruns, MC, App("b"), App("a")).mid == pytest.approx(1.25)
+
+
+def test_twins_are_neighbours_of_each_other() -> None:
+    coruns = [*seen("cg", (), 10.0), *seen("cg", ("cg",), 8.0)]
+    answers = proportional.make(coruns).predict((MC, CG, CG), NODE)
+    assert answers[1] == answers[2]
+    assert [a.mid for a in proportional.make(coruns).predict((CG, CG), NODE)] == [1.25, 1.25]
+
+
+def test_unnamed_programmes_are_never_mistaken_for_each_other() -> None:
+    coruns = [*seen("", (), 10.0), *seen("", ("cg",), 5.0), *seen("cg", (), 10.0), *seen("cg", ("",), 5.0)]
+    answer = first(coruns, App("cg"), App(""))
+    assert answer.mid == 1.0
+    assert answer.why == "never seen beside an unnamed programme: assumed 1.0x"
+
+
+def test_knows_what_states_a_bandwidth_or_was_seen_in_company() -> None:
+    model = proportional.make([*seen("cg", (), 10.0), *seen("mc", ("fft",), 5.0)])
+    known = {key: model.knows(App(key)) for key in ("cg", "mc", "fft", "")}
+    assert known == {"cg": False, "mc": True, "fft": True, "": False}
+    assert model.knows(App("", 1000, 0, 5))
+
+
+def test_answers_are_kept_until_an_observation_of_a_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = proportional.make(seen("cg", (), 10.0))
+    before = model.predict((CG, STREAM), NODE)
+    assert model.predict((CG, STREAM), NODE) is before
+    model.observe(CoRun("other", ("cg",), 5.0, 5.0))
+    assert model.predict((CG, STREAM), NODE) is before
+    model.observe(CoRun("cg", ("stream",), 5.0, 5.0))
+    assert model.predict((CG, STREAM), NODE)[0].mid == 2.0
+    monkeypatch.setattr(proportional, "_CACHED", 1)
+    assert model.predict((CG, MC), NODE) == proportional.make([]).predict((CG, MC), NODE)

@@ -1,0 +1,115 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tandem.estimate.corun import CoRun
+from tandem.estimate.observed import REMEMBERED, Observations, student_95, weighted_median
+from tandem.estimate.prior import NOISE
+
+
+def seen(*coruns: CoRun) -> Observations:
+    observations = Observations()
+    for corun in coruns:
+        observations.add(corun)
+    return observations
+
+
+@pytest.mark.parametrize(
+    ("pairs", "median"),
+    [
+        ([(3.0, 1.0)], 3.0),
+        ([(1.0, 1.0), (9.0, 1.0)], 5.0),
+        ([(9.0, 1.0), (1.0, 1.0), (2.0, 1.0)], 2.0),
+        ([(1.0, 5.0), (9.0, 1.0), (10.0, 1.0)], 1.0),
+        ([(1.0, 2.0), (4.0, 1.0), (6.0, 1.0)], 2.5),
+    ],
+)
+def test_weighted_median_by_hand(pairs: list[tuple[float, float]], median: float) -> None:
+    assert weighted_median(pairs) == median
+
+
+def test_weighted_median_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        weighted_median([])
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 4)), min_size=1, max_size=20))
+def test_weights_are_repetitions(pairs: list[tuple[int, int]]) -> None:
+    repeated = sorted(value for value, weight in pairs for _ in range(weight))
+    middle = len(repeated) // 2
+    expected = repeated[middle] if len(repeated) % 2 else (repeated[middle - 1] + repeated[middle]) / 2
+    assert weighted_median([(float(v), float(w)) for v, w in pairs]) == expected
+
+
+@pytest.mark.parametrize("freedom", [4, 5, 8, 20, 100])
+def test_student_quantile_against_scipy(freedom: int) -> None:
+    assert student_95(freedom) == pytest.approx(stats.t.ppf(0.95, freedom), rel=0.01)
+
+
+def test_slowdown_is_alone_over_beside() -> None:
+    known = seen(CoRun("cg", (), 10.0, 5.0), *(CoRun("cg", ("fft",), r, 5.0) for r in (7.0, 7.1, 6.9)))
+    found = known.slowdown("cg", ("fft",))
+    assert found is not None
+    assert found.count == 3
+    assert found.mid == pytest.approx(10 / 7)
+    assert found.low < 10 / 7.1 < 10 / 6.9 < found.high
+
+
+def test_without_a_rate_alone_a_rate_beside_says_nothing_until_there_is_one() -> None:
+    known = seen(CoRun("cg", ("fft",), 5.0, 5.0))
+    assert known.slowdown("cg", ("fft",)) is None
+    known.add(CoRun("cg", (), 10.0, 5.0))
+    found = known.slowdown("cg", ("fft",))
+    assert found is not None
+    assert found.mid == 2.0
+
+
+def test_interval_narrows_with_the_count_down_to_the_noise_and_widens_with_the_spread() -> None:
+    alone = CoRun("cg", (), 10.0, 5.0)
+
+    def width(rates: list[float]) -> float:
+        found = seen(alone, *(CoRun("cg", ("fft",), r, 5.0) for r in rates)).slowdown("cg", ("fft",))
+        assert found is not None
+        return (found.high - found.low) / found.mid
+
+    assert width([5.0]) > width([5.0] * 3) >= width([5.0] * 30)
+    assert width([5.0] * 30) == pytest.approx(2 * NOISE)
+    assert width([4.0, 5.0, 6.0] * 5) > 2 * width([5.0] * 15)
+
+
+def test_faster_beside_others_than_alone_is_taken_as_alone() -> None:
+    found = seen(CoRun("cg", (), 10.0, 5.0), CoRun("cg", ("fft",), 11.0, 5.0)).slowdown("cg", ("fft",))
+    assert found is not None
+    assert found.mid == found.low == 1.0
+
+
+@pytest.mark.parametrize(
+    "corun",
+    [
+        CoRun("cg", ("fft",), 0.0, 5.0),
+        CoRun("cg", ("fft",), float("nan"), 5.0),
+        CoRun("cg", ("fft",), 5.0, 0.0),
+        CoRun("", ("fft",), 5.0, 5.0),
+        CoRun("cg", ("", "fft"), 5.0, 5.0),
+    ],
+)
+def test_observations_that_say_nothing_are_not_kept(corun: CoRun) -> None:
+    observations = Observations()
+    assert not observations.add(corun)
+    assert not observations.has_company("cg")
+    assert not observations.has_company("fft")
+
+
+def test_seen_alone_is_no_company() -> None:
+    assert not seen(CoRun("cg", (), 10.0, 5.0)).has_company("cg")
+    both = seen(CoRun("cg", ("fft",), 10.0, 5.0))
+    assert both.has_company("cg")
+    assert both.has_company("fft")
+
+
+def test_old_stretches_are_forgotten() -> None:
+    observations = seen(*(CoRun("cg", (), 10.0, 5.0) for _ in range(REMEMBERED)))
+    for _ in range(REMEMBERED):
+        observations.add(CoRun("cg", (), 20.0, 5.0))
+    assert observations.alone_rate("cg") == 20.0

@@ -1,0 +1,94 @@
+"""The table on the page and its twin in the terminal say the same."""
+
+import io
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tandem.report.formats import Format, Value
+from tandem.report.page import Page, Section, render
+from tandem.report.table import Cell, Column, Table, Tone, text_of, to_rich
+
+values = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | st.text(max_size=12)
+forms: st.SearchStrategy[Format] = st.sampled_from(["text", "number", "ratio", "percent"])
+tones: st.SearchStrategy[Tone] = st.sampled_from(["", "good", "bad", "muted"])
+
+
+class Cells(HTMLParser):
+    """Collects the text of every heading and cell."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.texts: list[str] = []
+        self.classes: list[str] = []
+        self._inside = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("td", "th"):
+            self._inside = True
+            self.texts.append("")
+            self.classes.append(dict(attrs).get("class") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.texts[-1] += data
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    """Tables of up to four columns and five rows, with any text in any cell."""
+    columns = draw(st.lists(st.builds(Column, name=st.text(max_size=8), form=forms), min_size=1, max_size=4))
+    cells = values | st.builds(Cell, values, tones)
+    rows = draw(st.lists(st.tuples(*[cells] * len(columns)), min_size=1, max_size=5))
+    return Table(columns, rows)
+
+
+@given(tables())
+def test_page_and_terminal_show_the_same_cells(table: Table) -> None:
+    on_page = Cells(render(Page("t", "", [Section("", [table])])))
+    twin = to_rich(table)
+    headings = [str(column.header) for column in twin.columns]
+    by_column = [[str(cell) for cell in column.cells] for column in twin.columns]
+    in_terminal = [*headings, *(text for row in zip(*by_column, strict=True) for text in row)]
+    assert on_page.texts == in_terminal
+
+
+def test_the_terminal_prints_figures_and_signs_and_reads_no_markup() -> None:
+    table = Table(
+        [Column("job"), Column("slowdown", form="ratio"), Column("alone", unit="s", form="number", digits=1)],
+        [("[bold]cg[/bold]", Cell(1.314, "bad"), 12.0), ("lu\n", 1.0, None)],
+        title="[red]jobs",
+        note="alone on the same cores",
+    )
+    out = io.StringIO()
+    Console(file=out, width=100, force_terminal=False).print(to_rich(table))
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert "[bold]cg[/bold] 1.31x ▲ 12.0" in lines
+    assert "lu\\n 1.00x –" in lines  # noqa: RUF001 - the sign for a missing value
+    assert "job slowdown alone (s)" in lines
+    assert "[red]jobs" in lines
+    assert "alone on the same cores" in lines
+
+
+def test_numbers_stand_right_and_tones_reach_the_page() -> None:
+    table = Table([Column("job"), Column("x", form="number")], [(Cell("a", "muted"), Cell(1, "good"))])
+    assert Cells(render(Page("t", "", [Section("", [table])]))).classes == ["left", "right", "left muted", "right good"]
+
+
+def test_a_bad_cell_is_told_by_a_sign_too() -> None:
+    table = Table([Column("x", form="number")], [(Cell(2, "bad"),), (Cell(2, "good"),)])
+    assert [text_of(table, i, 0) for i in range(2)] == ["2 ▲", "2"]
+
+
+@pytest.mark.parametrize("row", [(), ("a", "b", "c")])
+def test_ragged_rows_are_refused(row: tuple[Value, ...]) -> None:
+    with pytest.raises(ValueError, match="row 0 of table 'jobs' has"):
+        Table([Column("a"), Column("b")], [row], title="jobs")
