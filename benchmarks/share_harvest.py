@@ -199,7 +199,7 @@ def _all_policies(name: str, day: Workload) -> dict[str, tuple[Metrics, float]]:
         began = time.perf_counter()
         told = stated(day, truth if policy == "hybrid" else None)
         setup = Setup(policy, "proportional", {"quotes": 0})
-        outcomes = Simulator(told, setup, truth, noise=NOISE).run().outcomes
+        outcomes = Simulator(told, setup, truth, noise=NOISE, stretch_s=30.0).run().outcomes
         m = measure(outcomes, told.nodes, tolerance=TOLERANCE)
         rows[policy] = (m, useful_cpu(outcomes, told))
         by_class = {k: v.mean / 3600 for k, v in m.completion_by_class.items()}

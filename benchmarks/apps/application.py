@@ -59,7 +59,7 @@ class Application:
         self._checkpoint = Path(run_dir, "checkpoints", f"{name}.npz") if run_dir else None
         self._recorder = Recorder.from_env()
         self._metrics: dict[str, Any] = {}
-        self._asked_by: int | None = None
+        self._asked_by: set[int] = set()
 
     def phase(self, name: str) -> None:
         """Announce what the run does from now on, such as `load`, `solve` or `check`."""
@@ -73,9 +73,7 @@ class Application:
         """Attach metrics to the records from now on."""
         self._metrics.update(metrics)
 
-    def steps(
-        self, total: int, *, start: int = 0, state: Callable[[], Arrays] | None = None
-    ) -> Iterator[int]:
+    def steps(self, total: int, *, start: int = 0, state: Callable[[], Arrays] | None = None) -> Iterator[int]:
         """Yield the step numbers from `start + 1` to `total`, recording progress and rate along the way.
 
         Args:
@@ -94,7 +92,7 @@ class Application:
                 rate = (step - since_step) / max(now_s - since_s, 1e-9)
                 self._recorder.record(step=step, total=total, rate=rate, **self._metrics)
                 since_s, since_step = now_s, step
-            if self._asked_by is not None and state is not None:
+            if self._asked_by and state is not None:
                 self._save(step, total, state())
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -102,7 +100,7 @@ class Application:
     def resume(self, total: int) -> tuple[int, Arrays] | None:
         """Return the steps done and the arrays of this run folder's checkpoint, or None where there is none.
 
-        A checkpoint of a run of another length is left alone, with a word on standard error.
+        A checkpoint of a run of another length is not used, and standard error says so.
         """
         if self._checkpoint is None or not self._checkpoint.exists():
             return None
@@ -138,10 +136,10 @@ class Application:
         signal.signal(signal.SIGTERM, self._hear)
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
-        self._asked_by = signum
+        self._asked_by.add(signum)
 
     def _save(self, step: int, total: int, arrays: Arrays) -> None:
-        asked_by, self._asked_by = self._asked_by, None
+        asked_by, self._asked_by = self._asked_by, set()
         if self._checkpoint is None:
             print(f"{self.name}: no checkpoint: TANDEM_RUN_DIR is not set", file=sys.stderr)
         else:
@@ -150,8 +148,11 @@ class Application:
             content: dict[str, Any] = {"_step": np.array(step), "_total": np.array(total), **arrays}
             whole = io.BytesIO()
             np.savez(whole, **content)
-            replace_durably(self._checkpoint, whole.getbuffer())
-        if asked_by == signal.SIGTERM:
+            try:
+                replace_durably(self._checkpoint, whole.getbuffer())
+            except OSError as error:  # a full disk, say: the run itself is unharmed
+                print(f"{self.name}: no checkpoint: {error}", file=sys.stderr)
+        if signal.SIGTERM in asked_by:
             self.close()
             raise SystemExit(TERMINATED)
 
@@ -172,9 +173,7 @@ def replace_durably(path: Path, content: bytes | memoryview) -> None:
         os.close(folder)
 
 
-def launch(
-    run: Callable[[Application], str], doc: str | None, *, gpu_found: Callable[[], bool] | None = None
-) -> int:
+def launch(run: Callable[[Application], str], doc: str | None, *, gpu_found: Callable[[], bool] | None = None) -> int:
     """Run an application from the command line and return its exit status.
 
     Args:
@@ -195,7 +194,7 @@ def launch(
         print(f"{name}: --device cuda cannot be met: {why}; use --device cpu or auto", file=sys.stderr)
         return 2
     on_gpu = options.device != "cpu" and gpu_found is not None and gpu_found()
-    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    threads = _thread_count()
     app = Application(name, scale=options.scale, threads=threads, device="cuda" if on_gpu else "cpu")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a request for a checkpoint never ends a run
     try:
@@ -232,6 +231,12 @@ def _count(text: str) -> int:
         message = f"{text!r} is not a whole number from 1"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def _thread_count() -> int:
+    """Return what OMP_NUM_THREADS says (its first level); without a valid one, as in OpenMP, the usable cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(said) if said.isdecimal() and int(said) > 0 else len(os.sched_getaffinity(0))
 
 
 def _restart_with_threads(threads: int) -> None:

@@ -104,9 +104,7 @@ def arrays_of(weights: list[torch.nn.Parameter], momenta: list[torch.Tensor]) ->
 
 
 @torch.no_grad()
-def restore(
-    app: Application, total: int, weights: list[torch.nn.Parameter], momenta: list[torch.Tensor]
-) -> int:
+def restore(app: Application, total: int, weights: list[torch.nn.Parameter], momenta: list[torch.Tensor]) -> int:
     """Load the checkpoint, if there is one, and return the steps it holds."""
     saved = app.resume(total)
     if saved is None:

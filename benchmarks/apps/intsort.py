@@ -40,9 +40,7 @@ def run(app: Application) -> str:
     ordered = np.zeros(KEYS, dtype=np.int64)
     present = np.flatnonzero(counts)
     ordered[0] = present[0]
-    ordered[ranks[present[:-1]]] = np.diff(
-        present
-    )  # where the next larger key begins: by how much it is larger
+    ordered[ranks[present[:-1]]] = np.diff(present)  # where the next larger key begins: by how much it is larger
     np.cumsum(ordered, out=ordered)
     if app.spoiled:
         ordered[KEYS // 3], ordered[-1] = ordered[-1], ordered[KEYS // 3]

@@ -22,7 +22,7 @@ BODIES = 320
 ROWS = 16
 SOFTENING = 0.1
 TIME_STEP = 1e-3
-STANDARD_STEPS = 4900
+STANDARD_STEPS = 4000
 
 
 def plummer() -> tuple[Vectors, Vectors]:

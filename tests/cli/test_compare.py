@@ -65,7 +65,9 @@ def test_nodes_first_and_limit_error(philly: Path) -> None:
 
 def test_exact_limits_make_a_day_that_can_be_worked_out(philly: Path) -> None:
     # One node of 4 GPUs: 1 + 2 GPUs run at once; the job of 4 waits for the one of 600 s.
-    told = json.loads(run("simulate", philly, "--nodes", "1", "--limit-error", "1", "--policy", "backfill", "--json").stdout)
+    told = json.loads(
+        run("simulate", philly, "--nodes", "1", "--limit-error", "1", "--policy", "backfill", "--json").stdout
+    )
     assert told["policies"]["backfill"]["makespan_s"] == 630
 
 

@@ -57,9 +57,7 @@ def test_an_unknown_policy_is_refused_before_anything_is_played(workload: Worklo
     assert heard == []
 
 
-def test_the_page_holds_pictures_table_and_what_was_assumed(
-    workload: Workload, days: list[compare.PolicyDay]
-) -> None:
+def test_the_page_holds_pictures_table_and_what_was_assumed(workload: Workload, days: list[compare.PolicyDay]) -> None:
     noted = dataclasses.replace(workload, notes=("<b>assumed</b>",))
     html = render(compare.page(noted, days, "title & all", "below"))
     for words in ("Side by side", "Over time", "What was promised", "&lt;b&gt;assumed&lt;/b&gt;", "title &amp; all"):

@@ -15,7 +15,6 @@ from tandem.core.units import human_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tandem.share.compare import PolicyDay
 
 _PLAIN_SECONDS = 1000
 

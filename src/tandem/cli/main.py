@@ -1,6 +1,6 @@
 """The `tandem` command. A sub-command's module is imported when it runs, so that help is immediate.
 
-To add a command, write its module and name it in `COMMANDS`; a test checks that the line shown here is the command's own.
+To add a command, write its module and name it in `COMMANDS`; a test checks that the command's own help begins so.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Never, cast
 
 import click
 
 from tandem import __version__
 from tandem.cli import mistakes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
@@ -24,7 +26,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("control", "Stop jobs, or take them out of the queue."),
         "hold": ("control", "Keep waiting jobs from starting."),
         "release": ("control", "Let held jobs go."),
-        "lab": ("lab", "Run a file of jobs: a lab's hybrid day, for real."),
+        "lab": ("lab", "Run a file of jobs for real: a lab's hybrid day."),
     },
     "Look": {
         "queue": ("queue", "Jobs that run and jobs that wait."),
@@ -81,10 +83,15 @@ class Tandem(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; an unknown one is named with the nearest right one."""
         if args[0] not in _MODULES and not args[0].startswith("-"):
-            raise mistakes.unknown("command", args[0], list(_MODULES), ctx)
+            raise mistakes.unknown_command(args[0], list(_MODULES), ctx)
         return super().resolve_command(ctx, args)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # noqa: ANN401
+    def main(  # type: ignore[override]  # it never returns, standalone or not
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **extra: Any,  # noqa: ANN401 - as click has it
+    ) -> Never:
         """Run; a mistake becomes one line on stderr and an exit status, never a traceback."""
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False

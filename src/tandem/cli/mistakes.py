@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from tandem.core.errors import TandemError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHOWN = (TandemError, click.ClickException, OSError)
 """What is shown as a mistake of the user's; everything else is a fault of the program and keeps its traceback."""
@@ -25,11 +28,11 @@ def report(error: BaseException, *, as_json: bool) -> int:
     return int(values["exit_code"])
 
 
-def unknown(what: str, given: str, known: Sequence[str], ctx: click.Context | None = None) -> click.UsageError:
-    """An error for a name that does not exist, with the nearest one that does."""
+def unknown_command(given: str, known: Sequence[str], ctx: click.Context) -> click.UsageError:
+    """The error for a command that does not exist, with the nearest one that does."""
     nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     todo = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
-    return click.UsageError(f"unknown {what} {given!r}; {todo}", ctx)
+    return click.UsageError(f"unknown command {given!r}; {todo}", ctx)
 
 
 def asked_for_json(args: Sequence[str]) -> bool:

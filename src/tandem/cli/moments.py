@@ -7,6 +7,9 @@ import time
 
 from tandem.core.units import human_duration
 
+NONE = "\N{EN DASH}"
+"""What stands where there is nothing to say."""
+
 _NEAR_S = 6 * 86400
 _SECONDS_MATTER_S = 300
 
@@ -14,7 +17,7 @@ _SECONDS_MATTER_S = 300
 def clock_time(at: float | None, now: float, *, seconds: bool = True) -> str:
     """Write an instant (unix seconds): the time alone today, with the weekday within a week, else with the date."""
     if at is None or not math.isfinite(at):
-        return "–" if at is None else "no idea"
+        return NONE if at is None else "no idea"
     there, here = time.localtime(at), time.localtime(now)
     clock = time.strftime("%H:%M:%S" if seconds else "%H:%M", there)
     if there[:3] == here[:3]:
@@ -41,4 +44,4 @@ def promised(low: float, mid: float, high: float, now: float) -> str:
 
 def span(seconds: float | None) -> str:
     """Write a duration, or a dash."""
-    return "–" if seconds is None else human_duration(seconds)
+    return NONE if seconds is None else human_duration(seconds)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from tandem.report.table import Table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_KEY = 11
 
 PIPE_COLUMNS = 200
 """How wide text may become where no terminal reads it."""
@@ -47,6 +51,17 @@ def say_err(text: str) -> None:
     click.echo(one_line(text), err=True)
 
 
+def say_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
+    """Print keys and what they say in two columns; on a terminal long texts go on below themselves."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for key, text in pairs:
+        head, line = f"{indent}{key:<{_KEY}} ", one_line(text)
+        room = max(20, width - len(head)) if width else len(line) + 1
+        parts = textwrap.wrap(line, room, break_on_hyphens=False) or [""]
+        for place, part in enumerate(parts):
+            click.echo((" " * len(head) if place else head) + part)
+
+
 def console(*, err: bool = False) -> Console:
     """A terminal, or a wide plain page where there is none."""
     from rich.console import Console
@@ -54,7 +69,9 @@ def console(*, err: bool = False) -> Console:
     stream = sys.stderr if err else sys.stdout
     if "utf" not in (stream.encoding or "").lower() and hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else PIPE_COLUMNS)
+    return Console(
+        file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else PIPE_COLUMNS
+    )
 
 
 def show(renderable: RenderableType) -> None:
@@ -80,7 +97,9 @@ def show_table(table: Table) -> None:
 
     if table.title:
         say(table.title)
-    show(to_rich(replace(table, title="", note="")))
+    twin = to_rich(replace(table, title="", note=""))
+    twin.show_edge = False
+    show(twin)
     if table.note:
         say(table.note)
 

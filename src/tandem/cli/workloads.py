@@ -11,11 +11,11 @@ import click
 
 from tandem.cli.terminal import json_option, say
 from tandem.core.errors import ConfigError, TraceError
+from tandem.share.truth import Truth
+from tandem.share.workload import Workload
 
 if TYPE_CHECKING:
     from tandem.share.compare import Terms
-    from tandem.share.truth import Truth
-    from tandem.share.workload import Workload
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,15 +50,46 @@ class Play:
 def workload_options(command: Command) -> Command:
     """Add the options; the command takes them as keywords and makes an `Asked` of them."""
     options = (
-        click.option("--set", "set", multiple=True, metavar="KEY=VALUE", help="Option of the trace's reader, or a key of the case."),
+        click.option(
+            "--set",
+            "set",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Option of the trace's reader, or a key of the case.",
+        ),
         click.option("--format", metavar="NAME", help="Format of the trace, where it is not recognised."),
         click.option("--nodes", metavar="N", help="Same as --set nodes=N."),
         click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N jobs."),
-        click.option("--limit-error", type=click.FloatRange(1), metavar="F", help="Time limits: the run time times 1 to F, at random. [5 where the trace has none]"),
-        click.option("--truth", type=click.Choice(["undisturbed", "bandwidth"]), default="undisturbed", show_default=True, help="What neighbours truly do to each other."),
-        click.option("--noise", type=click.FloatRange(0), default=0.0, metavar="X", help="Noise of measured rates: 0.05 is about 5 %."),
-        click.option("--estimator", default="proportional", show_default=True, metavar="NAME", help="What policies believe of neighbours."),
-        click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_weight=2."),
+        click.option(
+            "--limit-error",
+            type=click.FloatRange(1),
+            metavar="F",
+            help="Time limits: the run time times 1 to F, at random. [5 where the trace has none]",
+        ),
+        click.option(
+            "--truth",
+            type=click.Choice(["undisturbed", "bandwidth"]),
+            default="undisturbed",
+            show_default=True,
+            help="What neighbours truly do to each other.",
+        ),
+        click.option(
+            "--noise",
+            type=click.FloatRange(0),
+            default=0.0,
+            metavar="X",
+            help="Noise of measured rates: 0.05 is about 5 %.",
+        ),
+        click.option(
+            "--estimator",
+            default="proportional",
+            show_default=True,
+            metavar="NAME",
+            help="What policies believe of neighbours.",
+        ),
+        click.option(
+            "--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_weight=2."
+        ),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
         json_option,
     )
@@ -154,6 +185,4 @@ def _number(key: str, value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise ConfigError(
-            given=f"--option {key}={value}", allowed="a number", todo="as in hybrid_weight=2"
-        ) from None
+        raise ConfigError(given=f"--option {key}={value}", allowed="a number", todo="as in hybrid_weight=2") from None

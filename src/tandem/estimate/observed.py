@@ -9,12 +9,16 @@ the median absolute deviation, shrunk towards the noise floor while there are fe
 import math
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tandem.estimate.corun import CoRun
 from tandem.estimate.prior import NOISE
 
 REMEMBERED = 64
+
+LARGEST = 8
+"""Runs beside more neighbours than this are not kept: so large a set hardly comes again, and tells of no pair."""
 
 _Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
 _PRIOR_COUNT = 4.0  # the noise floor weighs as much as this many observations
@@ -40,15 +44,18 @@ class Observations:
         self._seen: dict[str, dict[tuple[str, ...], deque[tuple[float, float]]]] = {}
         self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
         self._keys: set[str] = set()
+        self._partners: dict[str, set[str]] = {}
 
     def add(self, corun: CoRun) -> bool:
         """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
         usable = 0.0 < corun.rate < math.inf and 0.0 < corun.seconds < math.inf
-        if not usable or not corun.app or "" in corun.beside:
+        if not usable or not corun.app or "" in corun.beside or len(corun.beside) > LARGEST:
             return False
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
         settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
+        if len(beside) == 1:
+            self._partners.setdefault(corun.app, set()).add(beside[0])
         if beside:
             self._keys.update((corun.app, *beside))
             self._figures.pop((corun.app, beside), None)
@@ -61,6 +68,10 @@ class Observations:
         """Whether ``app`` was ever seen beside others, or others beside it."""
         return app in self._keys
 
+    def partners(self, app: str) -> AbstractSet[str]:
+        """Applications that ``app`` was seen beside as the only neighbour."""
+        return self._partners.get(app, frozenset())
+
     def alone_rate(self, app: str) -> float | None:
         """Steps per second alone, or None where it was not seen alone."""
         alone = self._seen.get(app, {}).get(())
@@ -68,6 +79,8 @@ class Observations:
 
     def slowdown(self, app: str, beside: tuple[str, ...]) -> Observed | None:
         """What was seen of ``app`` beside exactly these neighbours (sorted keys), or None."""
+        if len(beside) > LARGEST:
+            return None
         key = (app, beside)
         if key not in self._figures:
             self._figures[key] = self._figure(app, beside)

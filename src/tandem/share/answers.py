@@ -228,12 +228,15 @@ def job_ids(given: object) -> list[int]:
 
     Raises:
         ConfigError: Not a list of whole numbers.
+        UnknownJobError: A number that no job can have.
     """
     if not isinstance(given, Sequence) or isinstance(given, str):
         given = [given]
     for job in given:
         if isinstance(job, bool) or not isinstance(job, int):
             raise ConfigError(given=f"job {job!r}", allowed="a job's id, a whole number", todo="see `tandem queue`")
+        if not 0 < job < 1 << 62:
+            raise unknown(job)
     return list(dict.fromkeys(given))
 
 

@@ -150,18 +150,22 @@ class Api:
         given = request.params.get("jobs")
         if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
             raise _malformed(why="jobs is a list of objects")
-        who = self._submitter(request)
-        environ, folder, first = who.inherited(), str(self._driver.store.paths.data / "jobs"), self._next_id
-        made: list[list[tuple[Job, Launch]]] = []
-        for item in given:
-            made.append(submission.read(item, who, environ, first, folder))
-            first += len(made[-1])
+        made = self._read(given, self._submitter(request))
         jobs = self._checked([job for element in made for job, _ in element])
         launches = {job.id: launch for element in made for job, launch in element}
-        self._next_id = first
+        self._next_id += len(jobs)
         ids = [[job.id for job, _ in element] for element in made]
         events = tuple(ev.Submitted(job) for job in jobs)
         self._driver.ask(Change(events, launches, partial(self._submitted, request, ids)))
+
+    def _read(self, given: Sequence[View], who: submission.Submitter) -> list[list[tuple[Job, Launch]]]:
+        """Each submission's jobs, with the ids that they will have."""
+        environ, folder, first = who.inherited(), str(self._driver.store.paths.data / "jobs"), self._next_id
+        made = []
+        for item in given:
+            made.append(submission.read(item, who, environ, first, folder))
+            first += len(made[-1])
+        return made
 
     def _submitted(self, request: _Request, ids: Sequence[Sequence[int]], outcome: Step | TandemError) -> None:
         if isinstance(outcome, TandemError):

@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tandem.core.process import cgroups, locks
-from tandem.core.process.spec import ByteRange, Limits, Locks, Output, Spec, User
+from tandem.core.process.spec import ByteRange, CgroupStep, Limits, Locks, Output, Spec, User
 from tandem.share.launch import THREAD_COUNTS, Launch
 from tandem.share.model import Share
+
+_PLACEHOLDER = "@attempt@"
+_PLANS_MOST = 1000
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -62,7 +66,7 @@ def core_locks(share: Share, kept: Collection[int]) -> Locks:
 
 
 def keeper_spec(
-    launch: Launch, share: Share, env: Mapping[str, str], held: Locks, layout: cgroups.Layout, key: str
+    launch: Launch, share: Share, env: Mapping[str, str], held: Locks, groups: tuple[CgroupStep, ...]
 ) -> Spec:
     """Return the whole spec.
 
@@ -71,11 +75,8 @@ def keeper_spec(
         share: What it holds on this node.
         env: See `environment`.
         held: See `gpu_locks` and `core_locks`.
-        layout: Where control groups can be made.
-        key: The name of this attempt's control group.
+        groups: How its control groups are made; see `CgroupPlans`.
     """
-    memory = share.need.mem_mib << 20 if share.need.mem_mib else None
-    shares = cgroups.Shares(cores=share.cores, memory_bytes=memory)
     user = User(uid=launch.uid, gid=launch.gid, groups=launch.groups) if os.geteuid() == 0 else None
     return Spec(
         argv=launch.argv,
@@ -85,9 +86,28 @@ def keeper_spec(
         user=user,
         cores=share.cores,
         locks=held,
-        cgroup=cgroups.steps(layout, key, shares),
+        cgroup=groups,
         limits=Limits(umask=launch.umask),
     )
+
+
+class CgroupPlans:
+    """The steps that make an attempt's control groups, worked out once for each size and set of cores."""
+
+    def __init__(self, layout: cgroups.Layout) -> None:
+        self._layout = layout
+        self._plans: dict[tuple[tuple[int, ...], int], tuple[CgroupStep, ...]] = {}
+
+    def steps(self, key: str, share: Share) -> tuple[CgroupStep, ...]:
+        """Return the steps for the group called `key`, a name that no other attempt on this machine has."""
+        size = (share.cores, share.need.mem_mib)
+        if size not in self._plans:
+            if len(self._plans) > _PLANS_MOST:
+                self._plans.clear()
+            memory = share.need.mem_mib << 20 if share.need.mem_mib else None
+            shares = cgroups.Shares(cores=share.cores, memory_bytes=memory)
+            self._plans[size] = cgroups.steps(self._layout, _PLACEHOLDER, shares)
+        return tuple(replace(step, path=step.path.replace(_PLACEHOLDER, key)) for step in self._plans[size])
 
 
 def make_run_dir(launch: Launch) -> None:

@@ -12,15 +12,14 @@
     gpus = 2
     work_s = 3
 
-What a job says (`membw_mbs`) is a budget that policies keep; what it truly takes (`takes_membw_mbs`) only the truth knows.
+What a job says (`membw_mbs`) is a budget that policies keep; what it truly takes (`takes_membw_mbs`) is known to the
+truth alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
@@ -28,6 +27,10 @@ from tandem.estimate.corun import App, Capacity
 from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part
 from tandem.share.truth import Bandwidth, Truth, Undisturbed
 from tandem.share.workload import Arrival, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +110,7 @@ class TrueDemands:
     """A truth in which applications take other amounts than they say.
 
     Attributes:
-        takes: (memory, network) bandwidth in MB/s by application key; applications that are not there take what they say.
+        takes: (memory, network) bandwidth in MB/s by application key; other applications take what they say.
         membw_mbs, nic_mbs: capacity of nodes that do not say theirs.
     """
 
@@ -128,7 +131,9 @@ class TrueDemands:
 
     def _true(self, members: tuple[App, ...]) -> tuple[App, ...]:
         known = ((app, self.takes.get(app.key)) for app in members)
-        return tuple(app if takes is None else replace(app, membw_mbs=takes[0], nic_mbs=takes[1]) for app, takes in known)
+        return tuple(
+            app if takes is None else replace(app, membw_mbs=takes[0], nic_mbs=takes[1]) for app, takes in known
+        )
 
     def _whole(self, capacity: Capacity) -> Capacity:
         return Capacity(
@@ -166,7 +171,6 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Case:
 
 def workload(case: Case) -> Workload:
     """The nodes and arrivals of a case; jobs are numbered in order of submission, ties in the file's order."""
-    count = 0
     nodes = []
     for kind in case.nodes:
         gpus = tuple(Gpu(i, kind.gpu_type) for i in range(kind.gpus))
@@ -175,10 +179,8 @@ def workload(case: Case) -> Workload:
             nodes.append(
                 Node(name, 1000 * kind.cpus, kind.mem_mib, gpus, membw_mbs=kind.membw_mbs, nic_mbs=kind.nic_mbs)
             )
-    arrivals = []
-    for at_s, jobs in sorted(_submissions(case), key=lambda pair: pair[0]):
-        count += 1
-        arrivals.append(Arrival(at_s, _job(count, jobs), jobs.work_s))
+    submissions = enumerate(sorted(_submissions(case), key=lambda pair: pair[0]), start=1)
+    arrivals = [Arrival(at_s, _job(number, jobs), jobs.work_s) for number, (at_s, jobs) in submissions]
     return Workload(tuple(nodes), tuple(arrivals), case.title)
 
 

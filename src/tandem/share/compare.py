@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from tandem.share.machine import Setup
 from tandem.share.metrics import Metrics, Outcome, Spread, measure
 from tandem.share.simulator import Day, Simulator
 from tandem.share.truth import Truth
-from tandem.share.workload import Workload
+
+if TYPE_CHECKING:
+    from tandem.share.workload import Workload
 
 QUOTED = "submit"
 """The moment whose quotes stand in the table: the first promise a user gets."""

@@ -100,9 +100,10 @@ class Daemon:
     def _round(self) -> None:
         due = self.driver.due_at()
         timeout = None if due is None else max(0.0, due - self._clock.monotonic())
+        somebody_new = False
         for key, mask in self._selector.select(timeout):
             if key.fileobj is self._listener:
-                self._accept()
+                somebody_new = True
             elif isinstance(key.data, Connection):
                 self._serve(key.data, mask)
             elif isinstance(key.data, socket.socket):
@@ -111,6 +112,8 @@ class Daemon:
         self.driver.turn()
         for connection in list(self._connections.values()):
             self._tend(connection)
+        if somebody_new:  # after those who left made room
+            self._accept()
 
     # -------------------------------------------------------------------------------------- clients
 
@@ -124,16 +127,17 @@ class Daemon:
             listener.bind(str(path))
         finally:
             os.umask(mask)
-        listener.listen(128)
+        listener.listen(1024)
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
         return listener
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError:  # gone again, or no descriptor left
-            return
+        with contextlib.suppress(OSError):  # nobody waits any more, or no descriptor is left
+            while True:
+                self._welcome(self._listener.accept()[0])
+
+    def _welcome(self, accepted: socket.socket) -> None:
         connection = Connection(accepted)
         refusal = self._refusal(connection.peer.uid)
         if refusal is not None:

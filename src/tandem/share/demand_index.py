@@ -7,6 +7,7 @@ counts, however long the queue is.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,8 @@ class DemandIndex:
         self._ledger = ledger
         self._touched = ledger.watch()
         self._layout = -1
+        self._kinds: list[Node] = []  # one of each kind of node
+        self._kind = np.zeros(0, dtype=np.int64)  # the kind of every node
         self._row: dict[Need, int] = {}
         self._uses: dict[Need, int] = {}
         self._spare: list[int] = []
@@ -149,13 +152,18 @@ class DemandIndex:
 
     def _fill(self, need: Need, row: int) -> None:
         self._needs[row] = need.vector()
-        self._static[row] = [could_ever_fit(node, need) for node in self._ledger.nodes]
+        self._static[row] = np.array([could_ever_fit(node, need) for node in self._kinds], dtype=bool)[self._kind]
         self._fits[row] = (self._ledger.free >= self._needs[row]).all(axis=1) & self._static[row]
         self.count[row] = self._fits[row].sum()
 
     def _rebuild(self) -> None:
         nodes = len(self._ledger.nodes)
         size = len(self._needs)
+        kinds: dict[Node, int] = {}
+        self._kind = np.array(
+            [kinds.setdefault(replace(node, id="", numa=()), len(kinds)) for node in self._ledger.nodes], dtype=np.int64
+        )
+        self._kinds = list(kinds)
         self._static = np.zeros((size, nodes), dtype=bool)
         self._fits = np.zeros((size, nodes), dtype=bool)
         self.count = np.zeros(size, dtype=np.int64)

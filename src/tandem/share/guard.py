@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Resume, Suspend, Throttle
 from tandem.share.model import JobClass, State
+from tandem.share.view import makes_way
 
 if TYPE_CHECKING:
     from tandem.share.life import Life
@@ -16,7 +17,7 @@ STEPS = (0.5, 0.25)
 """Fractions of its cores that a harvest job is throttled to before it is suspended."""
 
 REST_S = 5.0
-"""A suspended job rests at least so long before it is resumed beside a primary job."""
+"""A suspended job rests at least so long before it is resumed."""
 
 
 def guard(view: View, now: float) -> list[Decision]:
@@ -24,36 +25,38 @@ def guard(view: View, now: float) -> list[Decision]:
     decisions: list[Decision] = []
     if not view.harvesting:
         return decisions
-    safe: dict[int, bool] = {}
+    guarded: set[int] = set()
     for life in view.on_nodes.values():
         if life.job.klass is JobClass.HARVEST or life.state is not State.RUNNING:
             continue
         broken = life.slowdown is not None and life.slowdown > _tolerated(view, life)
         for n in life.numbers:
-            safe[n] = safe.get(n, True) and not broken
+            guarded.add(n)
             if broken:
                 decisions += _tighten(view, life, n)
     for life in view.on_nodes.values():
-        if life.throttle < 1.0 and not any(n in safe for n in life.numbers):
+        if life.throttle < 1.0 and life.state is State.RUNNING and guarded.isdisjoint(life.numbers):
             decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
     del now
     return decisions
 
 
 def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
-    """Resume suspended jobs whose cores are free, where that breaks no bound and no primary job waits for them."""
+    """Resume suspended jobs that had their rest and whose cores are free, where that breaks no bound.
+
+    Nobody is resumed while others make way for a primary job at the head of the queue.
+    """
     decisions: list[Decision] = []
     if not view.harvesting:
         return decisions
     head = view.head()
-    if head is not None and head.job.klass is JobClass.PRIMARY and not view.index.may_fit(head.shape):
+    if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.on_nodes.values())):
         return decisions
     for life in view.on_nodes.values():
         if life.state is not State.SUSPENDED:
             continue
         rested = now - life.suspended_at >= REST_S
-        alone = all(not _primaries(view, n) for n in life.numbers)
-        if (rested or alone) and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
+        if rested and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
             placement = view.place_resumed(life)
             if placement is not None:
                 decisions.append(Resume(life.id, placement, "its cores are free again"))

@@ -110,6 +110,7 @@ def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cw
     gpus = job.gpus or float(job.if_gpu and gpus_here > 0)
     asked: dict[str, Any] = {
         "name": job.name,
+        "app": job.app or job.name,
         "argv": argv,
         "cwd": str(cwd),
         "cpus": job.cpus,

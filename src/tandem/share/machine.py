@@ -169,6 +169,7 @@ class Machine:
     def enqueue(self, life: Life) -> None:
         """The job waits for its turn from now on."""
         life.state = State.QUEUED
+        life.hindered, life.has_room = "", False
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
         self.pending.add((-life.job.priority, life.rank, life.id), life.shape, life.plan_s)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tandem.share.ledger import Forecast
 from tandem.share.life import Life
 from tandem.share.model import Need, Part, State
+from tandem.share.view import makes_way
 
 if TYPE_CHECKING:
     from tandem.share.view import View
@@ -57,8 +58,7 @@ def room_for(
 
 def _being_left(view: View) -> set[int]:
     """Nodes on which a job is on its way out: what it frees may be enough."""
-    leaving = (State.STOPPING, State.SUSPENDING)
-    return {n for one in view.on_nodes.values() if one.state in leaving for n in one.numbers}
+    return {n for one in view.on_nodes.values() if makes_way(one) for n in one.numbers}
 
 
 def _victims(

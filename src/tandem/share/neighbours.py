@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from tandem.share.model import JobClass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tandem.estimate.corun import App, Slowdown
     from tandem.share.life import Life
     from tandem.share.view import View
 
-NODES = 16
+NODES = 4
 """Candidate nodes that are weighed against each other, in the order of the plain preference."""
 
 
@@ -22,9 +24,9 @@ class Neighbours:
         self._view = view
         self._known: dict[str, bool] = {}
 
-    def bounds_hold(self, n: int, life: Life) -> bool:
+    def bounds_hold(self, n: int, life: Life, without: Sequence[Life] = ()) -> bool:
         """Whether no primary job on node ``n``, ``life`` included, is predicted to break its bound."""
-        others = self._running(n, life)
+        others = [one for one in self._running(n, life) if one not in without]
         if not others or self._quiet(life, others):
             return True
         members = [life, *others]
@@ -32,6 +34,22 @@ class Neighbours:
             one.job.klass is not JobClass.PRIMARY or slowdown.mid <= one.job.max_slowdown
             for one, slowdown in zip(members, self._predict(n, members), strict=True)
         )
+
+    def suit(self, n: int, a: Life, b: Life) -> bool:
+        """Whether the two, alone together on node ``n``, are predicted to keep the bounds of those that are primary."""
+        return self._quiet(a, [b]) or all(
+            one.job.klass is not JobClass.PRIMARY or slowdown.mid <= one.job.max_slowdown
+            for one, slowdown in zip((a, b), self._predict(n, [a, b]), strict=True)
+        )
+
+    def soonest_quiet(self, life: Life) -> frozenset[int]:
+        """As many nodes as the first part of ``life`` needs: those whose unsuitable neighbours leave first."""
+        able = self._view.index.nodes_ever(life.shape.rows[0]).nonzero()[0].tolist()
+
+        def quiet_at(n: int) -> float:
+            return max((one.planned_end for one in self._running(n, life) if not self.suit(n, life, one)), default=0.0)
+
+        return frozenset(sorted(able, key=lambda n: (quiet_at(n), n))[: life.shape.parts[0].nodes])
 
     def cost_s(self, n: int, life: Life) -> float:
         """Seconds that ``life`` on node ``n`` would add to completion times: the neighbours' and its own."""
@@ -79,7 +97,7 @@ class Neighbours:
         return self._view.neighbours(n, but=life.id)
 
     def _predict(self, n: int, members: list[Life]) -> tuple[Slowdown, ...]:
-        apps = tuple(self._view.app(one) for one in members)
+        apps = tuple(self._view.app(one, n) for one in members)
         return self._view.estimator.predict(apps, self._view.capacity(n))
 
     def _quiet(self, life: Life, others: list[Life]) -> bool:

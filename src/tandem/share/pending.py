@@ -69,6 +69,10 @@ class ShapeQueue:
         """The first job in order."""
         return self._blocks[0][0] if self._blocks else None
 
+    def last(self) -> Key:
+        """The last job in order; there must be one."""
+        return self._blocks[-1][-1]
+
     def first_within(self, seconds: float) -> Key | None:
         """The first job in order that is planned to take at most ``seconds``."""
         planned = self._seconds
@@ -154,6 +158,10 @@ class Pending:
                 return order[0]
             heapq.heappop(order)
         return None
+
+    def last(self) -> Key | None:
+        """The last job of all."""
+        return max((queue.last() for queue in self._shapes.values()), default=None)
 
     def in_order(self) -> Iterator[Key]:
         """All waiting jobs in order. Costs a merge over shapes: for reports, not for policies' inner loops."""

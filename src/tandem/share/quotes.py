@@ -9,7 +9,6 @@ interval; how wrong earlier intervals were stretches or narrows it on each side 
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,10 @@ from tandem.share.history import Quantiles
 from tandem.share.model import Interval, Quote, State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tandem.share.life import Life
+    from tandem.share.pending import Key
     from tandem.share.view import View
 
 AHEAD = 256
@@ -52,25 +52,41 @@ class Quoter:
         self._early = {"submit": Quantiles(MEMORY), "start": Quantiles(MEMORY)}
         self._stretch = Quantiles(MEMORY)  # log(run time / expected alone)
         self._queue: _Played | None = None
+        self.plays = 0
+        """How often the queue was played from its beginning."""
 
-    def quote(self, view: View, life: Life, moment: str) -> Quote | None:
-        """The promise for ``life`` now, or None if only every k-th job is quoted and this is not one."""
-        if moment == "submit":
+    def submitted(self, view: View, lives: Sequence[Life]) -> list[Quote]:
+        """Promises for jobs that have just begun to wait: for all of them, or for every k-th."""
+        if not self._every:
+            return []
+        quoted = set()
+        for life in lives:
             self._count += 1
-            if not self._every or self._count % self._every:
-                return None
-            start, seconds = self._play(view, life)
-        elif moment == "start" and self._every and (self._every == 1 or life.id in self._open):
-            start, seconds = np.array([view.now]), self._run_time(view, life)
-        else:
+            if self._count % self._every == 0:
+                quoted.add(life.id)
+        if not quoted:
+            return []
+        played = self._play(view, lives)
+        return [
+            self._promise(view, life, "submit", *played[life.id], life.reason) for life in lives if life.id in quoted
+        ]
+
+    def started(self, view: View, life: Life) -> Quote | None:
+        """The promise for a job that starts now; None if only every k-th job is quoted and this is not one."""
+        if not self._every or (self._every > 1 and life.id not in self._open):
             return None
+        start = np.array([view.now])
+        return self._promise(view, life, "start", start, self._run_time(view, life), "its neighbours now")
+
+    def _promise(
+        self, view: View, life: Life, moment: str, start: np.ndarray, seconds: np.ndarray, basis: str
+    ) -> Quote:
         raw = _interval(start + seconds)
-        finish = self._calibrated(moment, raw, view.now)
         begin = _interval(start)
-        begin = self._calibrated(moment, begin, view.now) if moment == "submit" else begin
+        if moment == "submit":
+            begin = self._calibrated(moment, begin, view.now)
         self._open.setdefault(life.id, {})[moment] = raw
-        basis = life.reason if moment == "submit" else "its neighbours now"
-        return Quote(life.id, view.now, moment, begin, finish, basis)
+        return Quote(life.id, view.now, moment, begin, self._calibrated(moment, raw, view.now), basis)
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
@@ -149,28 +165,83 @@ class Quoter:
     def _typical(self) -> float:
         return math.exp(self._stretch.at(0.5)) if len(self._stretch) else 1.0
 
-    def _play(self, view: View, life: Life) -> tuple[np.ndarray, np.ndarray]:
-        """Start times and run times of a new job, one for each draw."""
+    def _play(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Start times and run times, one for each draw, of ``lives``, which have just begun to wait."""
+        waiting = sorted((view.pending.key(life.id), life) for life in lives if life.id in view.pending)
+        blocked = [life for life in lives if life.id not in view.pending]
+        played: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        ends: dict[int, np.ndarray] = {}
         queue = self._queue
-        mine = (-life.job.priority, life.rank, life.id)
-        if queue is None or queue.stamp != view.stamp or queue.last > mine or queue.size != len(view.pending) - 1:
-            queue = self._play_queue(view, mine)
-        seconds = self._draw(life)
-        start = queue.units.put(self._wants(life), seconds[: queue.units.draws], view.now)
-        self._queue = _Played(view.stamp, mine, len(view.pending), queue.units)
-        return start, seconds[: queue.units.draws]
+        self._queue = None
+        if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting]):
+            units = self._play_running(view, ends)
+            last = view.pending.last() if blocked else None  # what blocked jobs wait for may be anywhere
+            self._play_waiting(view, units, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends)
+        else:
+            units = queue.units
+            for _, life in waiting:
+                played[life.id] = self._put(view, units, life)
+        if blocked:
+            for life in blocked:
+                played[life.id] = self._put(view, units, life, self._ready(view, life, ends, units))
+        elif waiting and waiting[-1][0] == view.pending.last():
+            self._queue = _Played(view.stamp, waiting[-1][0], len(view.pending), units)
+        return played
 
-    def _play_queue(self, view: View, mine: tuple[float, float, int]) -> _Played:
+    def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> _Units:
+        self.plays += 1
         units = _Units(view, self._whole_nodes)
         for one in view.on_nodes.values():
-            units.occupy(self._wants(one), self._left(view, one)[: units.draws], view.now)
-        ahead = list(itertools.takewhile(lambda key: key < mine, itertools.islice(view.pending.in_order(), AHEAD)))
-        for key in ahead:
-            one = view.jobs[key[2]]
-            units.put(self._wants(one), self._draw(one)[: units.draws], view.now)
-        if len(ahead) == AHEAD:
-            units.spread(view.pending.core_s, view.pending.gpu_s, len(ahead) / len(view.pending))
-        return _Played(view.stamp, mine, len(view.pending) - 1, units)
+            left = self._left(view, one)[: units.draws]
+            units.put(self._wants(one), left, units.now)
+            ends[one.id] = view.now + left
+        return units
+
+    def _play_waiting(
+        self,
+        view: View,
+        units: _Units,
+        left: set[Key],
+        played: dict[int, tuple[np.ndarray, np.ndarray]],
+        ends: dict[int, np.ndarray],
+    ) -> None:
+        """Put the waiting jobs in order up to the last of ``left``; beyond `AHEAD`, the others only in sum."""
+        for count, key in enumerate(view.pending.in_order()):
+            if not left:
+                return
+            if count == AHEAD:
+                units.spread(view.pending.core_s, view.pending.gpu_s, count / len(view.pending))
+                break
+            left.discard(key)
+            life = view.jobs[key[2]]
+            start, seconds = played[life.id] = self._put(view, units, life)
+            ends[life.id] = start + seconds
+        for key in sorted(left):
+            life = view.jobs[key[2]]
+            start, seconds = played[life.id] = self._put(view, units, life)
+            ends[life.id] = start + seconds
+
+    def _ready(self, view: View, life: Life, ends: dict[int, np.ndarray], units: _Units) -> np.ndarray:
+        """When all that a blocked job waits for has ended."""
+        chain, found = [life.id], {life.id}
+        for job in chain:
+            more = [one for one in view.jobs[job].waits_for if one not in ends and one not in found]
+            chain += more
+            found.update(more)
+        ready = units.now
+        for job in sorted(chain):  # a job waits only for earlier ones
+            one = view.jobs[job]
+            ready = np.maximum.reduce([units.now, *(ends[k] for k in one.waits_for if k in ends)])
+            if job != life.id:
+                ends[job] = ready + self._draw(one)[: units.draws]
+        return ready
+
+    def _put(
+        self, view: View, units: _Units, life: Life, ready: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        seconds = self._draw(life)[: units.draws]
+        now = np.full(units.draws, view.now)
+        return units.put(self._wants(life), seconds, now if ready is None else ready), seconds
 
     def _left(self, view: View, life: Life) -> np.ndarray:
         """Seconds that a job on its nodes still takes."""
@@ -192,9 +263,13 @@ class _Played:
     """The queue as it was played up to its last job."""
 
     stamp: int
-    last: tuple[float, float, int]
+    last: Key
     size: int
     units: _Units
+
+    def ends_before(self, view: View, new: list[Key]) -> bool:
+        """Whether nothing has changed but that ``new`` (sorted) has come to the end of the queue."""
+        return self.stamp == view.stamp and self.size + len(new) == len(view.pending) and self.last < new[0]
 
 
 class _Units:
@@ -209,12 +284,13 @@ class _Units:
             max(1, math.ceil(amount / bundle)) for amount, bundle in zip((cores, gpus), self._bundle, strict=True)
         ]
         self.draws = 64 if max(counts) <= 64 else 16
+        self.now = np.full(self.draws, view.now)
         self._free = [np.full((self.draws, count), view.now) for count in counts]
 
-    def put(self, wants: tuple[float, float], seconds: np.ndarray, now: float) -> np.ndarray:
-        """A job takes the units that come free first; returns its start in each draw."""
+    def put(self, wants: tuple[float, float], seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
+        """A job takes the units that come free first, from ``ready`` on; returns its start in each draw."""
         taken = [self._columns(kind, amount) for kind, amount in enumerate(wants)]
-        start = np.full(self.draws, now)
+        start = ready.copy()
         for kind, columns in enumerate(taken):
             if columns:
                 free = self._free[kind]
@@ -224,10 +300,6 @@ class _Units:
             if columns:
                 self._free[kind][:, :columns] = (start + seconds)[:, None]
         return start
-
-    def occupy(self, wants: tuple[float, float], seconds: np.ndarray, now: float) -> None:
-        """A running job holds units for ``seconds`` more."""
-        self.put(wants, seconds, now)
 
     def spread(self, core_s: float, gpu_s: float, counted: float) -> None:
         """The part of the waiting work that was not played one by one delays every unit alike."""

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
     from tandem.share.workload import Workload
 
-STRETCH_S = 1.0
-"""Shorter stretches between two changes of neighbours are not measured."""
-
-
 @dataclass(slots=True)
 class Day:
     """What came of a simulated day."""
@@ -58,6 +54,7 @@ class _Course:
     since: float = 0.0  # when ``left_s`` was true
     attempt: int = 0
     nodes: tuple[str, ...] = ()
+    rates: dict[str, float] = field(default_factory=dict)  # by node; the slowest decides
     throttle: float = 1.0
     version: int = 0
     stretch_from: float = 0.0
@@ -79,6 +76,7 @@ class Simulator:
         truth: Truth | None = None,
         *,
         noise: float = 0.0,
+        stretch_s: float = 1.0,
         seed: int = 0,
         keep_log: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -88,6 +86,7 @@ class Simulator:
         self._truth = truth or Undisturbed()
         self._undisturbed = isinstance(self._truth, Undisturbed)
         self._noise = noise
+        self._stretch_s = stretch_s
         self._random = random.Random(seed)
         self._keep_log = keep_log
         self._progress = progress
@@ -121,7 +120,10 @@ class Simulator:
                 break
             batch: list[ev.Event] = self._ends(now)
             while told < len(extra) and extra[told][0] <= now:
-                batch.append(extra[told][1])
+                event = extra[told][1]
+                if isinstance(event, ev.NodeLost):
+                    self._lose(now, event.node)
+                batch.append(event)
                 told += 1
             while arrived < len(arrivals) and arrivals[arrived].at <= now:
                 arrival = arrivals[arrived]
@@ -130,7 +132,7 @@ class Simulator:
                 )
                 batch.append(ev.Submitted(arrival.job))
                 arrived += 1
-            self._settle(now, batch or [ev.Tick()])
+            self._settle(now, self._news() + batch or [ev.Tick()])
             if self._progress is not None and self._steps % 2048 == 0:
                 self._progress(arrived, len(arrivals))
         return Day(
@@ -160,8 +162,13 @@ class Simulator:
                 answer = self._carry_out(now, instruction)
                 if answer is not None:
                     batch.append(answer)
-            batch += self._measured
-            self._measured = []
+            batch = self._news() + batch
+
+    def _news(self) -> list[ev.Event]:
+        """What was measured since the last step; told before the ends, as a job's records are read before its exit."""
+        news: list[ev.Event] = list(self._measured)
+        self._measured = []
+        return news
 
     def _step(self, now: float, batch: list[ev.Event]) -> Step:
         step = self.machine.step(now, batch)
@@ -207,18 +214,24 @@ class Simulator:
                 self._go(now, course, tuple(dict.fromkeys(share.node for share in placement.shares)))
                 return ev.ResumeDone(job, attempt)
             case ev.ThrottleJob(job, attempt, fraction):
-                self._change(now, course.nodes, lambda: setattr(course, "throttle", fraction))
+                self._throttle(now, course, fraction)
             case ev.JobEnded(job, state):
                 if course.rate:  # a node was lost under it
                     self._off(now, course)
                 course.end, course.state = now, state
         return None
 
+    def _lose(self, now: float, node: str) -> None:
+        """A node goes, and with it every process of the jobs that are on it."""
+        for course in list(self._on[node].values()):
+            self._off(now, course)
+
     # -------------------------------------------------------------------------------------- truth
 
     def _go(self, now: float, course: _Course, nodes: tuple[str, ...]) -> None:
         def enter() -> None:
             course.nodes, course.rate, course.since, course.stretch_from = nodes, 1.0, now, now
+            course.rates = {}
             for node in nodes:
                 self._on[node][course.job.id] = course
 
@@ -239,6 +252,14 @@ class Simulator:
         course.held_to.append(now)
         self._change(now, course.nodes, leave)
 
+    def _throttle(self, now: float, course: _Course, fraction: float) -> None:
+        def tighten() -> None:
+            self._advance(now, course)  # what it did until now, it did at the old speed
+            course.throttle = fraction
+
+        if course.rate:
+            self._change(now, course.nodes, tighten, and_for=course)
+
     def _change(
         self, now: float, nodes: tuple[str, ...], change: Callable[[], None], and_for: _Course | None = None
     ) -> None:
@@ -246,27 +267,31 @@ class Simulator:
         if self._undisturbed:
             change()
             if and_for is not None:
-                self._expect_end(now, and_for, 1.0)
+                self._advance(now, and_for)
+                self._expect_end(now, and_for, and_for.throttle)
             return
-        before = {course.job.id: course for node in nodes for course in self._on[node].values()}
-        for course in before.values():
+        for course in {course.job.id: course for node in nodes for course in self._on[node].values()}.values():
             self._measure(now, course)
         change()
-        after = {course.job.id: course for node in nodes for course in self._on[node].values()}
-        for course in after.values():
+        changed: dict[int, _Course] = {}
+        for node in nodes:
+            courses = list(self._on[node].values())
+            for course, rate in zip(courses, self._rates_on(node, courses), strict=True):
+                course.rates[node] = rate
+                changed[course.job.id] = course
+        for course in changed.values():
             self._advance(now, course)
             course.stretch_from = now
-            rate = min(self._rate_on(node, course) for node in course.nodes)
+            rate = min(course.rates.values())
             if rate != course.rate or course is and_for:
                 self._expect_end(now, course, rate)
 
-    def _rate_on(self, node: str, course: _Course) -> float:
-        others = [one for one in self._on[node].values() if one is not course]
-        members = (self._apps[course.job.id], *(self._apps[one.job.id] for one in others))
-        throttles = (course.throttle, *(one.throttle for one in others))
+    def _rates_on(self, node: str, courses: list[_Course]) -> tuple[float, ...]:
+        members = tuple(self._apps[course.job.id] for course in courses)
+        throttles = tuple(course.throttle for course in courses)
         if self._truth.quiet(members, self._capacity[node]):
-            return course.throttle
-        return self._truth.rates(members, self._capacity[node], throttles)[0]
+            return throttles
+        return self._truth.rates(members, self._capacity[node], throttles)
 
     def _advance(self, now: float, course: _Course) -> None:
         seconds = now - course.since
@@ -282,13 +307,12 @@ class Simulator:
     def _measure(self, now: float, course: _Course) -> None:
         """What the job's records would tell of the stretch that ends now."""
         seconds = now - course.stretch_from
-        if seconds < STRETCH_S or not course.job.app:
+        if seconds < self._stretch_s or not course.job.app:
             return
         left = max(0.0, course.left_s - (now - course.since) * course.rate)
         rate = course.rate * math.exp(self._random.gauss(0.0, self._noise)) if self._noise else course.rate
-        beside = sorted(
-            one.job.app for node in course.nodes for one in self._on[node].values() if one is not course and one.job.app
-        )
+        others = {one.job.id: one for node in course.nodes for one in self._on[node].values() if one is not course}
+        beside = sorted(one.job.app for one in others.values())
         done = 1 - left / course.work_s if course.work_s else None
         throttled = course.throttle < 1
         self._measured.append(ev.Measured(course.job.id, rate, seconds, tuple(beside), done, throttled))

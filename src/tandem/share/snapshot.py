@@ -41,6 +41,8 @@ _PLAIN = (
     "rate",
     "slowdown",
     "reason",
+    "hindered",
+    "has_room",
     "measured_s",
     "measured_alone_s",
 )

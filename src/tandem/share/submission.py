@@ -23,6 +23,7 @@ from tandem.share.model import After, Job, JobClass, Need, Part
 NEED_KEYS = ("cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "labels")
 KEYS = (
     "name",
+    "app",
     "argv",
     "cwd",
     "env",
@@ -163,7 +164,7 @@ def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
         id=0,
         parts=_parts(given),
         name=name,
-        app=name or programme(launch.argv),
+        app=_text("app", given.get("app") or "") or name or programme(launch.argv),
         uid=who.uid,
         klass=_class(given.get("class", JobClass.PRIMARY.value)),
         max_slowdown=_number("max_slowdown", given.get("max_slowdown", 1.10), 1.0),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from tandem.estimate.corun import App, Capacity, Estimator
 from tandem.share.gang import fit_together
-from tandem.share.model import ON_NODE, Need, Placement, Share, State
+from tandem.share.model import Need, Placement, Share, State
 
 if TYPE_CHECKING:
     from tandem.share.demand_index import DemandIndex, Shape
@@ -89,10 +89,13 @@ class View:
         key = self.pending.head()
         return None if key is None else self.jobs[key[2]]
 
-    def first_of_shapes(self, keys: list[Key], most: int) -> list[Life]:
-        """The first ``most`` jobs in order among the shapes whose first jobs are ``keys``."""
-        queues = [self.pending.shape(self.jobs[key[2]].shape) for key in keys[:most]]
-        merged = heapq.merge(*(itertools.islice(queue, most) for queue in queues))
+    def first_of_shapes(self, keys: list[Key], most: int, barred: Container[Shape]) -> list[Life]:
+        """The first ``most`` jobs in order of the shapes whose first jobs are ``keys``; of a barred shape, that one."""
+        queues: list[Iterable[Key]] = []
+        for key in keys[:most]:
+            shape = self.jobs[key[2]].shape
+            queues.append((key,) if shape in barred else itertools.islice(self.pending.shape(shape), most))
+        merged = heapq.merge(*queues)
         return [self.jobs[key[2]] for key in itertools.islice(merged, most)]
 
     def startable(self, fits: Callable[[Shape], bool] | None = None) -> Iterator[Life]:
@@ -325,9 +328,9 @@ class _Earliest:
     times: np.ndarray
 
 
-def runs(life: Life) -> bool:
-    """Whether the job is on its nodes and goes (or is about to)."""
-    return life.state in ON_NODE and life.state not in (State.SUSPENDED, State.STOPPING)
+def makes_way(life: Life) -> bool:
+    """Whether the job is about to give up what it holds, or its cores."""
+    return life.state in (State.SUSPENDING, State.STOPPING)
 
 
 # Preferences among nodes -------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def why_it_waits(machine: Machine, life: Life) -> str:
     if head is not None and head[2] != life.id:
         words.append(f"job {head[2]} is first in the queue")
     lacking = [w for part in life.shape.parts if (w := _lacking(machine, part))]
-    words += lacking or ["its turn has not come, though it would fit"]
+    words += lacking or [f"it would fit, but {life.hindered or 'its turn has not come'}"]
     if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > machine.now:
         at, nodes = life.reserved
         when = time.strftime("%H:%M:%S", time.localtime(at))

@@ -74,9 +74,11 @@ class Attempt:
         """Kill what still runs, even if the test lost the connection."""
         self.keeper.close()
         with adopt(self.folder) or nullcontext() as found:
+            deadline = time.monotonic() + DEADLINE_S
             while found is not None and ((message := found.recv()) is None or message.kind != "gone"):
                 found.send("kill")
                 select.select([found], [], [], 0.1)
+                assert time.monotonic() < deadline, f"the keeper of {self.folder} does not end"
         self.keeper.wait()
 
 

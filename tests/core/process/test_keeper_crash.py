@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,18 @@ def test_a_full_disk_starts_nothing(command: tuple[str, ...], tmp_path: Path) ->
     assert journal.state(tmp_path / "a") == "unclaimed"
     assert not (tmp_path / "ran").exists()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["spec"]
+
+
+def test_nothing_is_executed_before_its_pid_is_durable(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A disk that takes the claim but not the pid."""
+    keepers.prepare(Spec(argv=("touch", str(tmp_path / "ran")), env=ENV), tmp_path / "a")
+    limited = [shutil.which("prlimit") or "prlimit", "--fsize=100", *command]
+    with keepers.start(tmp_path / "a", command=limited) as keeper:
+        assert keeper.wait() == 73
+    fate = journal.read(tmp_path / "a")
+    assert (fate.claimed, fate.process) == (True, None)
+    assert journal.state(tmp_path / "a") == "lost"
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from tandem.core.process import journal
 from tandem.core.process import keeper as keepers
 from tandem.core.process.spec import Output, Spec, User
-from tests.core.process.attempts import ENV, Attempt, cpu_s, number_in, observe, until
+from tests.core.process.attempts import ENV, Attempt, cpu_s, is_running, number_in, observe, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="requires root: to become another user")
 UID = 12345
@@ -171,4 +171,4 @@ def test_a_killed_keeper_takes_a_job_of_another_user_with_it(start: Start, publi
     assert attempt.keeper.pid is not None
     os.kill(attempt.keeper.pid, 9)
     attempt.end()
-    until(lambda: not Path(f"/proc/{attempt.pid}").exists(), "the job to end")
+    until(lambda: not is_running(attempt.pid), "the job to end")

@@ -134,11 +134,14 @@ def remove_stale(layout: Layout, prefix: str, live: Collection[str]) -> list[str
         if group.is_dir() and group.name.startswith(prefix) and group.name not in live
     }
     for group in stale:
+        _kill_members(group)  # all of them first: a process that is frozen in one tree cannot leave another
+    for group in stale:
         _remove(group)
     for parent in layout.parents():
         with suppress(OSError):
             parent.rmdir()
-    return sorted({group.name for group in stale if not group.exists()})
+    left = {group.name for group in stale if group.exists()}
+    return sorted({group.name for group in stale} - left)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,8 @@ Demands are what users say, and programmes do not wait for bandwidth all the tim
 
 _CACHED = 1 << 16
 
+_WITHIN = "within the node's bandwidth"
+
 _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 
 _Key = tuple[tuple[App, ...], Capacity]
@@ -98,15 +100,14 @@ class _Proportional:
         below = above = 0.0  # squared half-widths
         pairs: dict[str, Observed] = {}
         unknown: set[str] = set()
+        partners, app_states = self._observations.partners(app.key), _states(app)
         for other in others:
-            guess = stretch(app, (other,), capacity).factor
-            seen = self._observations.slowdown(app.key, (other.key,))
-            if seen is not None:
-                excess += seen.mid - guess
+            if other.key in partners and (seen := self._observations.slowdown(app.key, (other.key,))) is not None:
+                excess += seen.mid - stretch(app, (other,), capacity).factor
                 below += (seen.mid - seen.low) ** 2
                 above += (seen.high - seen.mid) ** 2
                 pairs[other.key] = seen
-            elif _states(app) and _states(other):
+            elif app_states and _states(other):
                 below += NOISE**2
                 above += NOISE**2
             else:
@@ -148,6 +149,6 @@ def _combined_words(mid: float, cause: str, pairs: dict[str, Observed], unknown:
         names = ", ".join(key or "an unnamed programme" for key in sorted(unknown))
         words.append(f"never seen beside {names}: assumed {1.0:.1f}x")
     if not words:
-        words.append("within the node's bandwidth")
+        words.append(_WITHIN)
     only_unknown = bool(unknown) and len(words) == 1
     return words[0] if only_unknown else f"{mid:.2f}x {'; '.join(words)}"

@@ -54,6 +54,8 @@ class LocalEngine:
         self._clock = context.clock
         self._local = local
         self._layout = cgroups.discover()
+        self._plans = attempt_spec.CgroupPlans(self._layout)
+        self._command = keeper.keeper_command()
         folder = os.fsencode(context.paths.data.resolve())
         self._prefix = f"{hashlib.sha256(folder).hexdigest()[:10]}."
         self._attempts: dict[Key, Attempt] = {}
@@ -143,7 +145,7 @@ class LocalEngine:
         return {
             "engine": "local",
             "cgroups": cgroups.which(self._layout),
-            "keeper": " ".join(keeper.keeper_command()),
+            "keeper": " ".join(self._command),
             "locks": str(locks.lock_dir()),
             "foreign_cores": list(self._foreign[0]),
             "foreign_gpus": list(self._foreign[1]),
@@ -165,7 +167,7 @@ class LocalEngine:
         crash.point("before_spawn")
         try:
             attempt_spec.make_run_dir(launch)
-            attempt.keeper = keeper.spawn(self._spec(attempt, launch), folder)
+            attempt.keeper = keeper.spawn(self._spec(attempt, launch), folder, command=self._command)
         except TandemError as error:
             self._events.append(ev.Ended(*key, code=126, reason=str(error)))
             return
@@ -186,7 +188,7 @@ class LocalEngine:
         env = attempt_spec.environment(attempt.job, attempt.number, launch, share, self._local.uuids)
         every = Locks(core_file=held.core_file, ranges=held.ranges + ranges)
         key = f"{self._prefix}{attempt.job}.{attempt.number}"
-        return attempt_spec.keeper_spec(launch, share, env, every, self._layout, key)
+        return attempt_spec.keeper_spec(launch, share, env, every, self._plans.steps(key, share))
 
     def _slots_taken(self, gpu: int) -> frozenset[int]:
         """Hundredths of a GPU in use; a keeper of ours that was just spawned may not hold its own yet."""
@@ -221,7 +223,7 @@ class LocalEngine:
             spec = self._spec(attempt, adoptee.launch)
             attempt_spec.make_run_dir(adoptee.launch)
             _write_aside(folder / "spec", spec.to_bytes())
-            attempt.keeper = keeper.start(folder)
+            attempt.keeper = keeper.start(folder, command=self._command)
             self._watch(attempt)
             return
         attempt.slots = {gpu: locks.held_slots(gpu) for gpu in attempt.share.gpus}

@@ -18,14 +18,17 @@ Options: ``hybrid_window`` (how many waiting jobs are weighed against each other
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Reserve, Start, Suspend
 from tandem.share.guard import guard, resume
+from tandem.share.life import Life
 from tandem.share.making_room import room_for
 from tandem.share.model import JobClass
 from tandem.share.neighbours import Neighbours
-from tandem.share.view import Reservation, View, best_fit, node_names
+from tandem.share.view import Reservation, View, best_fit, makes_way, node_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tandem.share.demand_index import Shape
-    from tandem.share.life import Life
+    from tandem.share.ledger import Forecast
+    from tandem.share.making_room import Suits
     from tandem.share.model import Need, Placement
 
 PLANS_BY_LIMIT = False
@@ -63,26 +67,65 @@ def decide(view: View, now: float) -> list[Decision]:
     if view.pending.fitting():
         decisions += _start(view, near, None)
     head = view.head()
-    if head is not None and not view.index.may_fit(head.shape):
+    if head is not None and (len(head.shape.parts) > 1 or not view.index.may_fit(head.shape)):
         decisions += _for_head(view, near, head)
     decisions += resume(view, near, now)
     return decisions
 
 
+def impatient(life: Life, now: float) -> bool:
+    """Whether the job has waited so long that it is not passed over any more."""
+    return now - life.submitted_at > 60 + PATIENCE * life.expected.mid
+
+
 def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     """Room for a primary head at the cost of harvest jobs; otherwise a reservation and what fits around it."""
     if head.job.klass is JobClass.PRIMARY and view.harvesting:
-        victims = room_for(view, head, lambda one: one.job.klass is JobClass.HARVEST and not one.job.gpu_total_milli)
-        if victims:
+        victims = room_for(view, head, _is_movable, _good_for(view, near, head))
+        if victims or (victims is not None and any(map(makes_way, view.on_nodes.values()))):
+            # None of them means that enough are leaving already, and that nobody is to take what they leave.
+            head.has_room = True
             return [Suspend(one.id, f"primary job {head.id} needs its cores") for one in victims]
     if not view.pending.fitting():
         return []
     reservation = view.earliest(head)
-    if reservation is None:
-        return []
+    if reservation is None:  # the nodes that could hold it are away: nobody has to wait for that
+        return _start(view, near, Reservation(head.id, {}, math.inf))
     names = node_names(view, reservation.nodes)
     kept = Reserve(head.id, reservation.at, names, "it is first in the queue; nodes are kept for it")
     return [kept, *_start(view, near, reservation)]
+
+
+def _is_movable(life: Life) -> bool:
+    return life.job.klass is JobClass.HARVEST and not life.job.gpu_total_milli
+
+
+def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
+    holds_back = _holds_back(view, head)
+
+    def suits(n: int, need: Need, gone: list[Life], forecast: Forecast) -> bool:
+        free = forecast.cpu_milli - need.cpu_milli
+        return (not holds_back or _leaves_cores(view, n, need, free)) and near.bounds_hold(n, head, gone)
+
+    return suits
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over the waiting jobs.
+
+    Attributes:
+        barred: shapes of which only jobs that end before the reservation may still be tried.
+        shut: shapes of which none may be tried any more.
+        quiet: nodes on which nobody starts who would disturb ``guest``, which waits for its neighbours to go.
+    """
+
+    reservation: Reservation | None
+    window: float
+    barred: set[Shape] = field(default_factory=set)
+    shut: set[Shape] = field(default_factory=set)
+    quiet: frozenset[int] = frozenset()
+    guest: Life | None = None
 
 
 def _start(view: View, near: Neighbours, reservation: Reservation | None) -> list[Decision]:
@@ -91,69 +134,88 @@ def _start(view: View, near: Neighbours, reservation: Reservation | None) -> lis
     Without one the pass ends when the head of the queue does not fit by count: then it is owed a reservation.
     """
     decisions: list[Decision] = []
-    barred: set[Shape] = set()
+    this = _Pass(reservation, reservation.at - view.now if reservation is not None else 0.0)
     while True:
-        candidates = _candidates(view, barred, reservation)
+        candidates = _candidates(view, this)
         if not candidates:
             return decisions
         life = near.least_costly(candidates) if len(candidates) > 1 else candidates[0]
-        placement, why = _place(view, near, life, reservation)
-        if placement is None:
-            barred.add(life.shape)
+        placement = _place(view, near, life, this)
+        if placement is not None:
+            decisions.append(Start(life.id, placement, near.words(life)))
+        elif reservation is None or life.shape in this.barred:
+            this.shut.add(life.shape)
+            if this.guest is None and life is view.head() and impatient(life, view.now):
+                this.guest, this.quiet = life, near.soonest_quiet(life)
         else:
-            decisions.append(Start(life.id, placement, why))
+            this.barred.add(life.shape)
 
 
-def _candidates(view: View, barred: set[Shape], reservation: Reservation | None) -> list[Life]:
+def _candidates(view: View, this: _Pass) -> list[Life]:
     """The first few jobs in order that may be tried now."""
     head = view.head()
-    if head is None or (reservation is None and not view.index.may_fit(head.shape)):
+    if head is None or (this.reservation is None and not _may_go_first(view, head, this)):
         return []
-    window = reservation.at - view.now if reservation is not None else 0.0
     firsts = []
     for shape in view.pending.fitting():
-        queue = view.pending.shape(shape)
-        if shape not in barred:
-            firsts.append(queue.first())
-        elif reservation is not None:
-            firsts.append(queue.first_within(window))
+        if shape not in this.shut:
+            queue = view.pending.shape(shape)
+            firsts.append(queue.first_within(this.window) if shape in this.barred else queue.first())
     keys = sorted(key for key in firsts if key is not None)
     if not keys:
         return []
     first = view.jobs[keys[0][2]]
-    patience = 60 + PATIENCE * first.expected.mid
-    if not view.contended or view.now - first.submitted_at > patience:
+    if not view.contended or first.has_room or impatient(first, view.now):
         return [first]
-    return view.first_of_shapes(keys, int(view.options.get("hybrid_window", WINDOW)))
+    return view.first_of_shapes(keys, int(view.options.get("hybrid_window", WINDOW)), this.barred)
 
 
-def _place(view: View, near: Neighbours, life: Life, reservation: Reservation | None) -> tuple[Placement | None, str]:
-    window = reservation.at - view.now if reservation is not None else 0.0
-    short = life.plan_s <= window
-    spare = view.options.get("hybrid_cores_per_gpu", CORES_PER_GPU)
-    holds_back = not life.job.gpu_total_milli and life.job.klass is JobClass.PRIMARY and view.has_gpus
+def _may_go_first(view: View, head: Life, this: _Pass) -> bool:
+    """Whether the head fits, as far as that is known; a gang of several parts may not, though each part does."""
+    return view.index.may_fit(head.shape) and (len(head.shape.parts) == 1 or head.shape not in this.shut)
+
+
+def _place(view: View, near: Neighbours, life: Life, this: _Pass) -> Placement | None:
+    reservation = None if life.plan_s <= this.window else this.reservation
+    holds_back = _holds_back(view, life)
 
     def accept(n: int, need: Need) -> bool:
-        del need
-        if reservation is not None and not short and not view.keeps(reservation, n):
-            return False
-        if holds_back and not _leaves_cores(view, n, spare):
-            return False
-        return near.bounds_hold(n, life)
+        if reservation is not None and not view.keeps(reservation, n):
+            life.hindered = f"it would delay job {reservation.job}"
+        elif holds_back and not _leaves_cores(view, n, need, view.ledger.free[n, 0]):
+            life.hindered = "the cores that are left are kept for GPU jobs"
+        elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
+            life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
+        elif not near.bounds_hold(n, life):
+            life.hindered = "a bound would break beside those that run now"
+        else:
+            return True
+        return False
 
     preference = best_fit(view.ledger)
 
     def order(nodes: np.ndarray, need: Need) -> list[int]:
         return near.cheapest(life, preference(nodes, need))
 
-    placement = view.place(life, order, accept)
-    return placement, near.words(life)
+    return view.place(life, order, accept)
 
 
-def _leaves_cores(view: View, n: int, spare: float) -> bool:
-    """Whether a few cores for each free GPU are left, as far as the node has four times as many."""
+def _holds_back(view: View, life: Life) -> bool:
+    """Whether the job has to leave cores for GPU jobs."""
+    cpu_only_primary = not life.job.gpu_total_milli and life.job.klass is JobClass.PRIMARY
+    return cpu_only_primary and view.has_gpus and not impatient(life, view.now)
+
+
+def _leaves_cores(view: View, n: int, need: Need, free_milli: float) -> bool:
+    """Whether ``free_milli`` are a few cores for each free GPU, as far as the node has four times as many.
+
+    A job that takes more than that even of an empty node is not kept from it.
+    """
     node = view.ledger.nodes[n]
     if not node.gpus:
         return True
+    spare = view.options.get("hybrid_cores_per_gpu", CORES_PER_GPU)
     each = min(1000 * spare, node.cpu_milli / (4 * len(node.gpus)))
-    return bool(view.ledger.free[n, 0] >= each * view.ledger.free[n, 4])
+    if node.cpu_milli - need.cpu_milli < each * len(node.gpus):
+        return True
+    return bool(free_milli >= each * view.ledger.free[n, 4])

@@ -87,7 +87,8 @@ def decide(view: View, now: float) -> list[Decision]:
 def _displace(view: View, head: Life, head_level: int, step: float) -> list[Decision]:
     def may_go(life: Life) -> bool:
         preemptable = not life.job.gpu_total_milli or bool(life.job.checkpoint)
-        return preemptable and service_class(life.attained(view.now), step) > head_level
+        behind = life.job.priority <= head.job.priority and service_class(life.attained(view.now), step) > head_level
+        return preemptable and behind  # else it would be first in the queue again, and displace the head in its turn
 
     reason = f"job {head.id} has had less service"
     return [

@@ -10,7 +10,7 @@ from tandem.share.codec import from_json, to_json
 from tandem.share.events import Decision, Event
 from tandem.share.launch import Launch
 from tandem.share.life import Life
-from tandem.share.model import Interval, Job, Quote
+from tandem.share.model import Interval, Quote
 
 Row = dict[str, Any]
 
@@ -149,12 +149,6 @@ def launch_of(row: Mapping[str, Any]) -> Launch:
     values = json.loads(row["launch"])
     values["argv"], values["groups"] = tuple(values["argv"]), tuple(values["groups"])
     return Launch(environ=json.loads(row["text"]), **values)
-
-
-def job_of(row: Mapping[str, Any]) -> Job:
-    """The job as it was submitted."""
-    job: Job = from_json(json.loads(row["job"]))
-    return job
 
 
 _LAUNCH_FIELDS = ("argv", "cwd", "uid", "gid", "groups", "umask", "stdout", "stderr", "run_dir")

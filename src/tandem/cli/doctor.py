@@ -1,0 +1,127 @@
+"""`tandem doctor`: what this machine has, and which protections it gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem import __version__
+from tandem.cli import words
+from tandem.cli.terminal import json_option, print_json, say_pairs
+from tandem.core.errors import DaemonError, TandemError
+from tandem.core.units import human_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """What this machine has, and which protections it gives.
+
+    Starts nothing. Exit status 1 if something is wrong.
+    """
+    told = examine()
+    if as_json:
+        print_json(told)
+    else:
+        _say(told)
+    if told["problems"]:
+        raise click.exceptions.Exit(1)
+
+
+def examine() -> dict[str, Any]:
+    """Look at the installation, the machine and the daemon, if one runs."""
+    from tandem.core import machine
+    from tandem.core.process import cgroups, keeper
+    from tandem.share import paths
+
+    hardware = machine.discover()
+    places = paths.of_client(os.environ, os.geteuid())
+    native = keeper.keeper_path()
+    told: dict[str, Any] = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "native": importlib.util.find_spec("tandem._native") is not None,
+        "keeper": None if native is None else str(native),
+        "host": hardware.hostname,
+        "cores": [core.index for core in hardware.cores],
+        "numa_domains": len(hardware.numa_domains()),
+        "memory_bytes": hardware.memory_bytes,
+        "gpus": [{"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_bytes} for gpu in hardware.gpus],
+        "cpu_features": machine.cpu_features(),
+        "protection": cgroups.which(cgroups.discover()),
+        "data": str(places.data),
+        "free_bytes": _free_bytes(places.data),
+        "daemon": _daemon(),
+    }
+    return told | {"problems": _problems(told)}
+
+
+def _daemon() -> dict[str, Any] | None:
+    from tandem.share.client import Client
+
+    try:
+        client = Client.connect(start=False)
+    except DaemonError:
+        return None
+    with client:
+        try:
+            return client.doctor()
+        except TandemError as error:
+            return {"problem": str(error)}
+
+
+def _free_bytes(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _problems(told: dict[str, Any]) -> list[str]:
+    found = []
+    if told["keeper"] is None:
+        found.append(
+            "the native keeper is not built, so no job can start: install a C++ compiler and reinstall tandemlab"
+        )
+    if told["free_bytes"] < 100 << 20:
+        found.append(f"only {human_size(told['free_bytes'])} are free for {told['data']}: make room")
+    daemon = told["daemon"]
+    if daemon and "problem" in daemon:
+        found.append(f"the daemon does not answer well: {daemon['problem']}")
+    elif daemon and daemon["version"] != told["version"]:
+        found.append(f"the daemon is version {daemon['version']}: restart it with `tandem down` and `tandem up`")
+    if daemon and daemon.get("store", "ok") != "ok":
+        found.append(f"the daemon cannot store: {daemon['store']}")
+    return found
+
+
+def _say(told: dict[str, Any]) -> None:
+    gpus = [f"{gpu['index']}: {gpu['name']}, {human_size(gpu['memory_bytes'])}" for gpu in told["gpus"]]
+    domains = words.count(told["numa_domains"], "NUMA domain")
+    native = "built" if told["native"] else "not built: slower fallbacks are used"
+    lines = [
+        ("tandem", f"{told['version']} on Python {told['python']}; native parts {native}"),
+        ("machine", f"{told['host']}: {words.count(len(told['cores']), 'core')} ({words.ranges(told['cores'])}), "
+                    f"{domains}, {human_size(told['memory_bytes'])} of memory"),
+        ("GPUs", "; ".join(gpus) or "none"),
+        ("protection", told["protection"]),
+        ("keeper", told["keeper"] or "missing"),
+        ("data", f"{told['data']}, {human_size(told['free_bytes'])} free"),
+        ("daemon", _daemon_words(told["daemon"])),
+    ]  # fmt: skip
+    say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
+
+
+def _daemon_words(daemon: dict[str, Any] | None) -> str:
+    if daemon is None:
+        return "does not run; the first command that needs it starts it"
+    if "problem" in daemon:
+        return str(daemon["problem"])
+    who = "serves all users" if daemon["shared"] else f"serves {words.user(daemon['uid'])}"
+    return f"process {daemon['pid']}, {who}, policy {daemon['policy']}, estimator {daemon['estimator']}"

@@ -1,0 +1,145 @@
+"""`tandem lab`: a file of jobs, run for real under several policies, with a live view, a table and report.html."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.terminal import console, json_option, print_json, say, say_err, show_table
+from tandem.core.errors import ConfigError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.table import Table
+
+    from tandem.share.lab import Lab
+    from tandem.share.lab_run import Watch
+
+_BAR_CELLS = 18
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--policies", metavar="A,B,C", help="The policies, in this order. [those the file names]")
+@click.option("--out", metavar="DIR", help="The run folder. [runs/lab-DATE-TIME]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the file.")
+@json_option
+def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Run a file of jobs for real: a lab's hybrid day, under one policy after the other.
+
+    The same jobs are run under each policy. `exclusive` measures what each takes alone; `hybrid` uses only what was
+    observed before it.
+
+    \b
+    tandem lab examples/lab.toml
+    tandem lab examples/lab.toml --policies exclusive,hybrid
+    """
+    from tandem.share import lab as labs
+    from tandem.share import lab_judge, lab_run
+    from tandem.share.lab_report import job_table, policy_table, write_report
+
+    if policies is not None:
+        names = ",".join(f'"{name.strip()}"' for name in policies.split(","))
+        overrides = (*overrides, f"policies=[{names}]")
+    day = labs.load(file, overrides)
+    _check_policies(day)
+    folder = Path(out) if out else Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
+    if not as_json:
+        say(f"{day.title}: {len(day.jobs)} jobs under {', '.join(day.policies)}; run folder {folder}")
+    with _view(quiet=as_json) as watch:
+        ran = lab_run.run(day, folder.resolve(), watch=watch)
+    judged = lab_judge.judge(ran.days, ran.names, ran.cores)
+    results = lab_judge.as_json(judged)
+    (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    report = write_report(day.title, ran.days, judged, ran.names, folder / "report.html")
+    if as_json:
+        print_json({"title": day.title, "policies": results, "report": str(report)})
+        return
+    for verdict in judged[-1:]:
+        show_table(job_table(verdict))
+    say()
+    show_table(policy_table(judged))
+    say()
+    for verdict in judged:
+        for sentence in lab_judge.sentences(verdict):
+            say(sentence)
+    say(f"report: {report}")
+
+
+def _check_policies(day: Lab) -> None:
+    from tandem.share import policy
+
+    for name in day.policies:
+        policy.load(name)
+    if not day.policies or len(set(day.policies)) < len(day.policies):
+        raise ConfigError(given=f"policies {list(day.policies)}", allowed="different policies", todo="name each once")
+
+
+@contextlib.contextmanager
+def _view(*, quiet: bool) -> Iterator[Watch | None]:
+    """The live view on a terminal; elsewhere a line where a policy's day begins."""
+    screen = console(err=True)
+    if quiet:
+        yield None
+        return
+    if not screen.is_terminal:
+        told: set[str] = set()
+
+        def tell(policy: str, queue: Sequence[Mapping[str, Any]], seconds: float) -> None:
+            del queue, seconds
+            if policy not in told:
+                told.add(policy)
+                say_err(f"running under {policy} ...")
+
+        yield tell
+        return
+    from rich.live import Live
+
+    with Live(console=screen, refresh_per_second=8, transient=True) as live:
+        yield lambda policy, queue, seconds: live.update(_picture(policy, queue, seconds))
+
+
+def _picture(policy: str, queue: Sequence[Mapping[str, Any]], seconds: float) -> Table:
+    """Queue, cores, progress, quotes and the last decision of each job."""
+    from rich.table import Table
+    from rich.text import Text
+
+    running = sum(job["started_at"] is not None for job in queue)
+    title = f"{policy}  {seconds:5.1f} s   {running} run, {len(queue) - running} wait"
+    table = Table(title=title, title_justify="left", expand=True, show_edge=False, pad_edge=False)
+    for heading in ("job", "class", "state", "cores", "progress", "quoted end"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("why", no_wrap=True, overflow="ellipsis", ratio=1)
+    for job in sorted(queue, key=lambda job: (job["started_at"] is None, job["id"])):
+        cores = ",".join(str(core) for share in job["cores"] for core in share)
+        state = job["state"] if job["throttle"] == 1 else f"at {job['throttle']:.0%}"
+        table.add_row(
+            Text(one_line(job.get("name") or str(job["id"]))[:24], style="bold" if job["class"] == "primary" else ""),
+            job["class"],
+            state,
+            cores,
+            _bar(job.get("done")),
+            _quoted(job.get("promise"), job["submitted_at"]),
+            Text(one_line(job.get("why") or job.get("reason") or "")),
+        )
+    return table
+
+
+def _bar(done: float | None) -> str:
+    if done is None:
+        return ""
+    full = round(done * _BAR_CELLS)
+    return "━" * full + "╌" * (_BAR_CELLS - full) + f" {done:4.0%}"
+
+
+def _quoted(promise: Mapping[str, Any] | None, submitted: float) -> str:
+    if not promise:
+        return ""
+    low, mid, high = (promise["finish"][bound] - submitted for bound in ("low", "mid", "high"))
+    return f"{mid:.0f} s ({low:.0f}-{high:.0f})"

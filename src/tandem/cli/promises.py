@@ -1,0 +1,218 @@
+"""`tandem promises`: the public ledger of quoted finish times: how often they were right, who was late and why."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import words
+from tandem.cli.moments import clock_time
+from tandem.cli.terminal import json_option, print_json, say, show_table
+from tandem.cli.workloads import report_path
+from tandem.core.units import human_duration
+
+if TYPE_CHECKING:
+    from tandem.report.formats import Value
+    from tandem.report.page import Page
+    from tandem.report.table import Table
+
+Row = Mapping[str, Any]
+
+_MOST = 100_000
+_LATE_SHOWN = 10
+_SHORTEST_S = 10.0
+"""Predictions shorter than this count as this long in relative widths."""
+
+_ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The quotes of one kind: how many, and which parts were kept, late and early; the median relative width."""
+
+    moment: str
+    policy: str
+    klass: str
+    quotes: int
+    kept: float
+    late: float
+    early: float
+    width: float
+
+
+@click.command()
+@click.option("--mine", is_flag=True, help="Only of your own jobs.")
+@click.option("--since", metavar="TIME", help="Only of jobs that ended in the last TIME, such as 7d.")
+@click.option("--report", is_flag=False, flag_value=".", metavar="[DIR]", help="Write report.html (there, or here).")
+@json_option
+def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -> None:
+    """How often the quoted finish times were right.
+
+    A quote is kept if the job ended within its interval; 90 % should be. Jobs that did not end well
+    do not count.
+    """
+    from tandem.core.units import parse_duration
+    from tandem.share.client import Client
+
+    now = time.time()
+    after = 0.0 if since is None else now - parse_duration(since)
+    with Client.connect() as client:
+        rows = [row for row in client.promises(limit=_MOST, since=after, mine=mine) if row["state"] == "done"]
+    where = None
+    if report is not None:
+        from tandem.report.page import write
+
+        where = write(page(rows), report_path(report))
+    if as_json:
+        told = [{name: getattr(line, name) for name in Line.__slots__} for line in lines(rows)]
+        print_json({"lines": told, "late": [dict(row) | {"why": why(row)} for row in late(rows)], "report": where})
+        return
+    if not rows:
+        say("no quoted job has ended well yet")
+        return
+    show_table(table(rows))
+    found = late(rows)
+    if found:
+        say()
+        say(f"late: {len(found)} of {len(rows)} quotes")
+        show_table(late_table(found[:_LATE_SHOWN], now))
+    if where is not None:
+        say(f"report: {where}")
+
+
+def lines(rows: Sequence[Row]) -> list[Line]:
+    """The figures by moment, policy and class; all classes together first where there are several."""
+
+    def kind(row: Row) -> tuple[str, str]:
+        return row["moment"], row.get("policy") or ""
+
+    found = []
+    for (moment, policy), group in groupby(sorted(rows, key=kind, reverse=True), key=kind):
+        alike = list(group)
+        classes = sorted({row["class"] for row in alike}, reverse=True)
+        for klass in ["all", *classes] if len(classes) > 1 else classes:
+            ours = [row for row in alike if klass in ("all", row["class"])]
+            found.append(_line(moment, policy, klass, ours))
+    return found
+
+
+def verdict(row: Row) -> str:
+    """`kept`, `late` or `early`."""
+    low, _, high = words.interval(row, "finish")
+    if row["ended_at"] > high + _ROUNDING_S:
+        return "late"
+    return "early" if row["ended_at"] < low - _ROUNDING_S else "kept"
+
+
+def late(rows: Sequence[Row]) -> list[Row]:
+    """Those that ended after their interval, in the order of `rows`."""
+    return [row for row in rows if verdict(row) == "late"]
+
+
+def why(row: Row) -> str:
+    """Why a job was late: it started late, it ran long, or both."""
+    return "; ".join(_causes(row)) or row.get("reason") or "not known"
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The figures for people."""
+    from tandem.report.table import Cell, Column, Table
+
+    found = lines(rows)
+    policies = any(line.policy for line in found)
+    columns = [
+        Column("quoted at"),
+        *([Column("policy")] if policies else []),
+        Column("class"),
+        Column("quotes", form="number"),
+        *(Column(name, form="percent") for name in ("kept", "late", "early", "median width")),
+    ]
+    cells: list[tuple[Cell | Value, ...]] = [
+        (
+            line.moment,
+            *([line.policy] if policies else []),
+            line.klass,
+            line.quotes,
+            Cell(line.kept, "bad" if line.kept < 0.85 and line.quotes >= 20 else ""),
+            line.late,
+            line.early,
+            line.width,
+        )
+        for line in found
+    ]
+    return Table(
+        columns, cells, note="90 % should be kept. Width: of the interval, over the time from quote to finish."
+    )
+
+
+def late_table(rows: Sequence[Row], now: float) -> Table:
+    """Who was late, by how much, and why."""
+    from tandem.report.table import Column, Table
+
+    columns = [Column("job"), Column("quoted at"), Column("until"), Column("late by", form="duration"), Column("why")]
+    cells = []
+    for row in rows:
+        high = words.interval(row, "finish")[2]
+        name = f"{row['job']} {row['name'] or row['app']}"
+        cells.append((name, row["moment"], clock_time(high, now), row["ended_at"] - high, why(row)))
+    return Table(columns, cells)
+
+
+def page(rows: Sequence[Row]) -> Page:
+    """The report: quoted against actual, the figures, who was late."""
+    from tandem.report.blocks import Facts
+    from tandem.report.page import Page, Section
+    from tandem.report.quotes import Quote, coverage_fact, quotes_picture
+
+    began = min((row["submitted_at"] for row in rows), default=0.0)
+    sections = []
+    for moment in sorted({row["moment"] for row in rows}, reverse=True):
+        quotes = [
+            Quote(
+                f"{row['job']} {row['name'] or row['app']}",
+                low - began,
+                mid - began,
+                high - began,
+                row["ended_at"] - began,
+                why(row) if verdict(row) == "late" else "",
+            )
+            for row in rows
+            for low, mid, high in [words.interval(row, "finish")]
+            if row["moment"] == moment and math.isfinite(high)
+        ]
+        when = "At submission" if moment == "submit" else "At the start"
+        sections.append(Section(when, [Facts([coverage_fact(quotes)]), quotes_picture(quotes)]))
+    sections.append(Section("In figures", [table(rows)]))
+    found = late(rows)
+    if found:
+        sections.append(Section("Who was late, and why", [late_table(found, time.time())]))
+    return Page("Promises", f"{len(rows)} quotes of jobs that ended well", sections)
+
+
+def _line(moment: str, policy: str, klass: str, rows: Sequence[Row]) -> Line:
+    verdicts = [verdict(row) for row in rows]
+    kept, late_, early = (verdicts.count(name) / len(rows) for name in ("kept", "late", "early"))
+    return Line(moment, policy, klass, len(rows), kept, late_, early, median(map(_width, rows)))
+
+
+def _width(row: Row) -> float:
+    low, mid, high = words.interval(row, "finish")
+    return (high - low) / max(mid - float(row["at"]), _SHORTEST_S)
+
+
+def _causes(row: Row) -> Iterator[str]:
+    start, finish = words.interval(row, "start"), words.interval(row, "finish")
+    if row["started_at"] is None:
+        return
+    if row["moment"] == "submit" and row["started_at"] > start[2]:
+        yield f"it started {human_duration(row['started_at'] - start[2])} after its quoted start"
+    run_s, expected_s = row["ended_at"] - row["started_at"], finish[1] - start[1]
+    if run_s > 1.05 * expected_s:
+        yield f"it ran {human_duration(run_s)}, {human_duration(expected_s)} were expected"

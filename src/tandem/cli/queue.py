@@ -1,0 +1,265 @@
+"""`tandem queue`: jobs that run and jobs that wait, with progress, quote, and why they wait."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import words
+from tandem.cli.moments import NONE, clock_time
+from tandem.cli.selection import label
+from tandem.cli.terminal import console, json_option, print_json, say, show
+from tandem.core.errors import ConfigError, TandemError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from tandem.share.client import Client
+
+View = dict[str, Any]
+
+WAITING_SHOWN = 40
+"""Rows of waiting jobs on a terminal; the rest is counted."""
+
+ENDED_SHOWN = 20
+_REFRESH_S = 1.0
+_BAR = 6
+_NAME = 16
+_NOTE = 16
+_STYLES = {"running": "green", "suspended": "yellow", "held": "dim", "failed": "red", "lost": "red", "timeout": "red"}
+
+
+@click.command()
+@click.option("-a", "--all", "all_", is_flag=True, help=f"Also the last {ENDED_SHOWN} of your jobs that ended.")
+@click.option("-w", "--watch", is_flag=True, help="Keep it on the screen until Ctrl-C.")
+@click.option("-u", "--user", metavar="NAME", help="Only this user's jobs.")
+@json_option
+def queue(all_: bool, watch: bool, user: str | None, as_json: bool) -> None:
+    """Jobs that run and jobs that wait.
+
+    FINISH is the quoted interval. Of other users' jobs you see what they hold, not what they are.
+    """
+    from tandem.share.client import Client
+
+    uid = _uid(user)
+    if watch and (as_json or not sys.stdout.isatty()):
+        raise ConfigError(
+            given="--watch without a terminal",
+            allowed="a terminal, and no --json",
+            todo="call `tandem queue --json` as often as you like",
+        )
+    with Client.connect() as client:
+        if as_json:
+            print_json(rows(client, all_=all_, uid=uid))
+        elif watch:
+            _watch(client, all_=all_, uid=uid)
+        else:
+            say(summary(client))
+            found = rows(client, all_=all_, uid=uid, most=WAITING_SHOWN if sys.stdout.isatty() else None)
+            if found:
+                show(table(found, time.time(), console().width))
+
+
+def rows(client: Client, *, all_: bool, uid: int | None, most: int | None = None) -> list[View]:
+    """The jobs, those that wait last; each with ``phase`` and its last ``promise`` where the caller may see it.
+
+    Args:
+        all_: also some that ended.
+        uid: only this user's; None for everybody's.
+        most: only so many of those that wait.
+    """
+    views = [view for view in client.queue(why=True) if uid is None or view["uid"] == uid]
+    on_node = [view for view in views if view["state"] not in words.WAITING]
+    waiting = [view for view in views if view["state"] in words.WAITING]
+    found = [*on_node, *(waiting if most is None else waiting[:most])]
+    if all_:
+        ended = client.history(limit=ENDED_SHOWN)
+        found = [*reversed([view for view in ended if uid is None or view["uid"] == uid]), *found]
+    with contextlib.ExitStack() as stack:
+        for view in found:
+            if view["own"] and view["state"] in words.LIVE:
+                with contextlib.suppress(TandemError):  # it ended meanwhile
+                    _detail(view, client.show(view["id"]))
+        stack.close()
+    return found
+
+
+def summary(client: Client) -> str:
+    """How many run and wait, and what is free."""
+    views = client.queue()
+    waiting = sum(view["state"] in words.WAITING for view in views)
+    nodes = [node for node in client.nodes() if node["up"]]
+    cores, gpus = (_free(nodes, "cpu_milli", 1000), _free(nodes, "gpus", 1))
+    there = f"{cores} cores" + (f" and {gpus} GPUs" if any(node["capacity"]["gpus"] for node in nodes) else "")
+    return f"{len(views) - waiting} running, {waiting} waiting; {there} free"
+
+
+def table(found: Sequence[View], now: float, columns: int) -> Table:
+    """The jobs as a table; waiting elements of one array that wait alike share a row.
+
+    Args:
+        columns: how wide it may be; the note is cut there, and what tells least is left out where it is narrow.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    grouped = list(_grouped(found))
+    cells = {head: [one_line(write(name, view, now)) for name, view in grouped] for head, write in _CELLS.items()}
+    if len({view["uid"] for view in found}) < 2:
+        del cells["USER"]
+    if not any(cells["PROGRESS"]):
+        del cells["PROGRESS"]
+    cells["NAME"] = [_cut(name, _NAME) for name in cells["NAME"]]
+    for narrower in (None, "USER", "CLASS", "PROGRESS"):
+        cells.pop(narrower or "", None)
+        taken = sum(max(map(cell_len, (head, *texts))) + 2 for head, texts in cells.items() if head != "NOTE")
+        if columns - taken >= _NOTE:
+            break
+    cells["NOTE"] = [_cut(note, columns - taken) for note in cells["NOTE"]]
+    if columns - taken < _NOTE:
+        del cells["NOTE"]
+    page = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for head in cells:
+        page.add_column(head, no_wrap=True, justify="right" if head == "CORES" else "left")
+    states = [str(view["state"]) for _, view in grouped]
+    for state, *texts in zip(states, *cells.values(), strict=True):
+        styles = (_STYLES.get(state, "") if head == "STATE" else "" for head in cells)
+        page.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+    return page
+
+
+def _cut(text: str, width: int) -> str:
+    """Cut a text where it is too wide."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def _watch(client: Client, *, all_: bool, uid: int | None) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    def page() -> RenderableType:
+        found = rows(client, all_=all_, uid=uid, most=WAITING_SHOWN)
+        return Group(Text(f"{time.strftime('%H:%M:%S')}  {summary(client)}"), table(found, time.time(), screen.width))
+
+    screen = console()
+    with Live(page(), console=screen, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(_REFRESH_S)
+            live.update(page(), refresh=True)
+
+
+def _uid(user: str | None) -> int | None:
+    if user is None:
+        return None
+    uid = words.uid_of(user)
+    if uid is None:
+        raise ConfigError(given=f"user {user!r}", allowed="users of this machine, by name or number", todo="correct it")
+    return uid
+
+
+def _detail(view: View, shown: Mapping[str, Any]) -> None:
+    """Add what only the whole description of a job has."""
+    view["promise"] = (shown.get("promises") or [None])[-1]
+    view["phase"] = phase(Path(shown["run_dir"])) if view["state"] not in words.WAITING else None
+
+
+def phase(run_dir: Path) -> str | None:
+    """The phase that the job's records say it is in."""
+    from tandem.core.records import Tail
+
+    found = None
+    tail = Tail(run_dir / "events.jsonl")
+    with contextlib.suppress(OSError):
+        while records := tail.poll():
+            found = next((record.phase for record in reversed(records) if record.phase), found)
+    return found
+
+
+def _free(nodes: Sequence[Mapping[str, Any]], resource: str, unit: int) -> str:
+    free, whole = (sum(node[what][resource] or 0 for node in nodes) / unit for what in ("free", "capacity"))
+    return f"{free:g} of {whole:g}"
+
+
+def _grouped(found: Sequence[View]) -> Iterator[tuple[str, View]]:
+    """Yield (id as shown, job); neighbours in the queue that are alike become one row such as `12_[3-9]`."""
+    at = 0
+    while at < len(found):
+        first = found[at]
+        end = at + 1
+        if first["state"] in words.WAITING and first.get("array"):
+            while end < len(found) and _alike(first, found[end]):
+                end += 1
+        if end - at > 1:
+            indices = [view["array"][1] for view in found[at:end]]
+            yield f"{first['array'][0]}_[{words.ranges(indices)}]", found[end - 1]
+        else:
+            yield label(first), first
+        at = end
+
+
+def _alike(one: View, other: View) -> bool:
+    return bool(other.get("array")) and other["array"][0] == one["array"][0] and other["state"] == one["state"]
+
+
+def _progress(view: View) -> str:
+    done = view.get("done")
+    if done is None:
+        return ""
+    filled = round(max(0.0, min(1.0, done)) * _BAR)
+    return f"{'━' * filled}{'╌' * (_BAR - filled)} {done:4.0%}"
+
+
+def _finish(view: View, now: float) -> str:
+    """The quoted interval; of a job that ended, when."""
+    if view.get("ended_at") is not None:
+        return f"at {clock_time(view['ended_at'], now)}"
+    promise = view.get("promise")
+    if not promise:
+        return ""
+    low, mid, high = words.interval(promise, "finish")
+    seconds = high - low < 120
+    first = clock_time(low, now, seconds=seconds)
+    last = clock_time(high, mid, seconds=seconds)
+    return "no idea" if first == "no idea" else f"{first}-{last}"
+
+
+def _note(view: View) -> str:
+    if not view["own"]:
+        return ""
+    if view["state"] in words.WAITING:
+        return view.get("why") or ""
+    if view["state"] not in words.LIVE:
+        return "" if view["state"] == "done" else view.get("reason") or ""
+    said = [view["phase"]] if view.get("phase") else []
+    if view["throttle"] < 1:
+        said.append(f"throttled to {view['throttle']:.0%}")
+    if view.get("beside"):
+        said.append(f"beside {', '.join(view['beside'])}")
+    return "; ".join(said) or (view.get("why") or "")
+
+
+_CELLS: dict[str, Callable[[str, View, float], str]] = {
+    "ID": lambda name, _, __: name,
+    "NAME": lambda _, view, __: view.get("name") or view.get("app") or NONE,
+    "USER": lambda _, view, __: words.user(view["uid"]),
+    "CLASS": lambda _, view, __: view["class"],
+    "STATE": lambda _, view, __: view["state"],
+    "CORES": lambda _, view, __: words.cores_and_gpus(view),
+    "PROGRESS": lambda _, view, __: _progress(view),
+    "FINISH": lambda _, view, now: _finish(view, now),
+    "NOTE": lambda _, view, __: _note(view),
+}
+"""How each column is written, from the id as shown, the job and the present."""

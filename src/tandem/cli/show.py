@@ -1,0 +1,146 @@
+"""`tandem show`: all that is known about one job, in words."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import words
+from tandem.cli.moments import clock_time, promised, span
+from tandem.cli.queue import phase
+from tandem.cli.selection import checked, label, one
+from tandem.cli.terminal import json_option, print_json, say, say_pairs
+from tandem.core.units import human_duration
+
+if TYPE_CHECKING:
+    from tandem.share.client import Client
+
+View = Mapping[str, Any]
+Line = tuple[str, str]
+
+_NEIGHBOURS = 10
+_DECISIONS = 20
+
+
+@click.command()
+@click.argument("job", callback=checked, metavar="ID")
+@click.option("--decisions", is_flag=True, help="Also every decision about it, with its reason (reads the whole log).")
+@json_option
+def show(job: str, decisions: bool, as_json: bool) -> None:
+    """All about one job, and why it waits.
+
+    What was asked for and promised, what it has, how far it is, who is beside it, and what was decided about it.
+    """
+    from tandem.share.client import Client
+
+    with Client.connect() as client:
+        number = one(client, job)
+        view = client.show(number)
+        if decisions and "decisions" not in view:
+            view["decisions"] = list(_decisions(client, number, view["submitted_at"]))
+    if view["state"] in words.LIVE - words.WAITING and view.get("run_dir"):
+        view["phase"] = phase(Path(view["run_dir"]))
+    if as_json:
+        print_json(view)
+        return
+    now = time.time()
+    name = view.get("name") or view.get("app") or ""
+    say(f"job {label(view)}  {name}  {words.ended(view)}")
+    parts = (_asked(view), _life(view, now), _promised(view, now), _beside(view, now), _decided(view, now))
+    say_pairs(chain.from_iterable(parts), indent="  ")
+
+
+def _asked(view: View) -> Iterator[Line]:
+    if view.get("argv"):
+        yield "command", shlex.join(view["argv"])
+        yield "folder", view["cwd"]
+    if view.get("env"):
+        yield "variables", " ".join(f"{key}={shlex.quote(value)}" for key, value in sorted(view["env"].items()))
+    bound = f", at most {view['max_slowdown']:g}x slower beside others" if view["class"] == "primary" else ""
+    yield "user", f"{words.user(view['uid'])}; {view['class']}{bound}; priority {view['priority']}"
+    asked = [words.demand(view)]
+    asked += [f"limit {human_duration(view['limit_s'])}"] if view.get("limit_s") else []
+    asked += [f"expected {human_duration(view['expected_s'])}"] if view.get("expected_s") else []
+    asked += [words.count(view["retries"], "retry").replace("retrys", "retries")] if view.get("retries") else []
+    yield "asks for", "; ".join(asked)
+    if view.get("after"):
+        yield "after", ", ".join(f"{after['job']}{'' if after['ok'] else ' (any end)'}" for after in view["after"])
+    if view.get("checkpoint"):
+        yield "checkpoint", f"{view['checkpoint']}, then {human_duration(view['grace_s'])} of grace"
+
+
+def _life(view: View, now: float) -> Iterator[Line]:
+    moments = [f"submitted {clock_time(view['submitted_at'], now)}"]
+    if view.get("started_at") is not None:
+        moments.append(f"started {clock_time(view['started_at'], now)}")
+    if view.get("ended_at") is not None:
+        moments.append(f"ended {clock_time(view['ended_at'], now)}")
+    if view.get("started_at") is not None:
+        moments.append(f"ran {words.ran(view, now)}")
+    if view["attempt"] > 1:
+        moments.append(f"attempt {view['attempt']}")
+    yield "times", ", ".join(moments)
+    if words.places(view):
+        yield "has" if view["state"] in words.LIVE else "had", words.places(view)
+    far = [f"{view['done']:.0%}"] if view.get("done") is not None else []
+    far += [f"{view['rate']:.3g} steps/s"] if view.get("rate") else []
+    far += [f"phase {view['phase']}"] if view.get("phase") else []
+    far += [f"{view['slowdown']:.2f}x slower than alone"] if view.get("slowdown") else []
+    far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 else []
+    if far:
+        yield "progress", ", ".join(far)
+    if view.get("why"):
+        yield "waits" if view["state"] in words.WAITING else "why", view["why"]
+    if view.get("stdout"):
+        yield "output", view["stdout"]
+        if view["stderr"] != view["stdout"]:
+            yield "", view["stderr"]
+
+
+def _promised(view: View, now: float) -> Iterator[Line]:
+    for quote in view.get("promises") or []:
+        low, mid, high = words.interval(quote, "finish")
+        text = f"finish {promised(low, mid, high, now)}"
+        if quote["moment"] == "submit":
+            text = f"start {promised(*words.interval(quote, 'start'), now)}, {text}"
+        if view.get("ended_at") is not None and view["state"] == "done":
+            end = view["ended_at"]
+            text += (
+                f": {human_duration(end - high)} late" if end > high
+                else f": {human_duration(low - end)} early" if end < low
+                else ": kept"
+            )  # fmt: skip
+        yield f"at {quote['moment']}", text
+        if quote.get("basis"):
+            yield "", quote["basis"]
+
+
+def _beside(view: View, now: float) -> Iterator[Line]:
+    stretches = list(reversed(view.get("coruns") or []))
+    for place, stretch in enumerate(stretches[-_NEIGHBOURS:]):
+        beside = ", ".join(f"{app or 'job'} ({job})" for job, app in stretch["beside"]) or "nobody"
+        rate = f" at {stretch['rate']:.3g} steps/s" if stretch["rate"] is not None else ""
+        how = ", throttled" if stretch["throttled"] else ""
+        lasted = span(stretch["ended_at"] - stretch["began_at"])
+        yield "" if place else "beside", f"{clock_time(stretch['began_at'], now)} for {lasted}: {beside}{rate}{how}"
+
+
+def _decided(view: View, now: float) -> Iterator[Line]:
+    for place, decision in enumerate((view.get("decisions") or [])[-_DECISIONS:]):
+        reason = f": {decision['reason']}" if decision.get("reason") else ""
+        yield "" if place else "decided", f"{clock_time(decision['at'], now)} {decision['is'].lower()}{reason}"
+
+
+def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
+    """What was decided about the job, from the event log."""
+    for entry in client.log():
+        if entry.get("now", 0.0) >= since:
+            for decision in entry["decisions"]:
+                if decision["job"] == job:
+                    yield {"at": entry["now"], "is": decision["is"], "reason": decision.get("reason", "")}

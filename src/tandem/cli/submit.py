@@ -1,0 +1,125 @@
+"""`tandem submit`: queue a job, or an array of them, and say when it will be done."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import words
+from tandem.cli.selection import resolve
+from tandem.cli.terminal import json_option, print_json, say
+from tandem.core.errors import ConfigError, PermissionRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tandem.share.client import Client
+
+_AS_GIVEN = ("cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "max_slowdown", "time", "expected", "array")
+_RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdout", "error": "stderr"}
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--cpus", metavar="N", help="Cores on each node. [1]")
+@click.option("--gpus", metavar="N", help="GPUs on each node: 2, a fraction such as 0.5, or TYPE:2.")
+@click.option("--mem", metavar="SIZE", help="Memory on each node, as a limit: 8G.")
+@click.option("--gpu-mem", metavar="SIZE", help="Memory that each GPU must have.")
+@click.option("--membw", metavar="RATE", help="Memory bandwidth it takes of each node: 20GB/s.")
+@click.option("--nic", metavar="RATE", help="Network bandwidth it takes of each node.")
+@click.option("--nodes", metavar="N", help="Nodes, all at once. [1]")
+@click.option("--label", multiple=True, metavar="NAME", help="Only on nodes with this label.")
+@click.option(
+    "--class",
+    "klass",
+    metavar="CLASS",
+    help="primary (slowdown is bounded) or harvest (takes what is idle). [primary]",
+)
+@click.option("--max-slowdown", metavar="X", help="Largest accepted slowdown by neighbours. [1.10]")
+@click.option("--time", metavar="TIME", help="Limit; the job is stopped there: 2h, 90 (minutes), 1:30:00.")
+@click.option("--expected", metavar="TIME", help="How long you expect it to run.")
+@click.option("--after", multiple=True, metavar="ID[:any]", help="Wait until a job ends well; with :any, ends at all.")
+@click.option("--array", metavar="RANGE", help="One job for each index: 0-9, 1,3,5-8, 0-99%4 (4 at once).")
+@click.option("--retries", metavar="N", help="Start it again so often if it fails. [0]")
+@click.option("--name", help="Its name, under which its history is kept. [the programme's]")
+@click.option("--priority", metavar="N", help="Higher goes first. [0]")
+@click.option("--hold", is_flag=True, help="Do not start it before `tandem release`.")
+@click.option("--checkpoint-signal", metavar="SIGNAL", help="Makes it save its state before it is stopped: SIGUSR1.")
+@click.option("--grace", metavar="TIME", help="From that signal to SIGKILL. [10s]")
+@click.option("-o", "--output", metavar="FILE", help="Standard output; %j is the id, %A and %a array and index.")
+@click.option("-e", "--error", metavar="FILE", help="Standard error. [with --output: the same file]")
+@click.option("--env", multiple=True, metavar="KEY=VALUE", help="A variable of its environment.")
+@click.option("--cwd", metavar="DIR", help="Where it runs. [here]")
+@click.option("--wait", is_flag=True, help="Wait until it has ended; exit status 1 if it did not end well.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the id alone.")
+@json_option
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND...")
+def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """Queue a job; says when it will be done.
+
+    \b
+    tandem submit --cpus 4 --gpus 1 --expected 20m -- python train.py
+    tandem submit --class harvest --array 0-9 -- ./simulate --seed
+    """
+    from tandem.share.client import Client
+
+    with Client.connect() as client:
+        asked = submission(given, argv)
+        asked["after"] = [item for text in given["after"] for item in _after(client, text)] or None
+        (made,) = client.submit([{key: value for key, value in asked.items() if value is not None}])
+    if quiet and not as_json:
+        click.echo(made["ids"][0])
+    elif not as_json:
+        _say(made, is_array=given["array"] is not None, held=given["hold"])
+    if wait:
+        from tandem.cli.wait import wait_for
+
+        ends, well = wait_for(made["ids"], quiet=quiet or as_json)
+        made = {**made, "ends": ends}
+    if as_json:
+        print_json(made)
+    if wait and not well:
+        raise click.exceptions.Exit(1)
+
+
+def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, object]:
+    """Turn the options into a submission, without its dependencies; texts with units are the daemon's to read.
+
+    Raises:
+        ConfigError: a variable is not KEY=VALUE.
+    """
+    asked: dict[str, object] = {
+        name: given[name] for name in (*_AS_GIVEN, "retries", "name", "priority", "grace", "cwd")
+    }
+    asked |= {name: given[option] for option, name in _RENAMED.items()}
+    asked |= {"argv": list(argv), "labels": list(given["label"]) or None, "hold": given["hold"] or None}
+    env = {}
+    for text in given["env"]:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(given=f"--env {text!r}", allowed="KEY=VALUE", todo="give both, as in --env SEED=3")
+        env[key] = value
+    return asked | {"env": env or None}
+
+
+def _after(client: Client, text: str) -> list[str]:
+    """Dependencies: an array's first id means all its elements."""
+    found = []
+    for item in text.split(","):
+        job, colon, how = item.strip().partition(":")
+        try:
+            found += [f"{one}{colon}{how}" for one in resolve(client, [job])]
+        except PermissionRefusedError:  # somebody else's job: whether it may be waited for is the daemon's to say
+            found.append(item)
+    return found
+
+
+def _say(made: Mapping[str, Any], *, is_array: bool, held: bool) -> None:
+    ids, quotes, now = made["ids"], made["quotes"], time.time()
+    what = f"array {ids[0]}, {words.count(len(ids), 'job')}" if is_array else f"job {ids[0]}"
+    if quotes:
+        last = max(quotes, key=lambda quote: words.interval(quote, "finish")[1])
+        say(f"{what}: {'the last is ' if len(ids) > 1 else ''}{words.quoted(last, now)}")
+    else:
+        say(f"{what}: {'held; `tandem release` lets it go' if held else 'queued, without a quote'}")

@@ -1,0 +1,103 @@
+"""`tandem up` and `tandem down`: the daemon by hand. Every command that needs it starts it by itself."""
+
+from __future__ import annotations
+
+import click
+
+from tandem.cli.terminal import json_option, print_json, say
+from tandem.cli.words import count
+from tandem.core.errors import DaemonError
+
+
+@click.command()
+@click.option("--policy", metavar="NAME", help="The policy from now on: exclusive, share, backfill, las or hybrid.")
+@click.option("--estimator", metavar="NAME", help="What it believes of neighbours: proportional or none.")
+@click.option("--cores", metavar="LIST", help="Only these cores, such as 0-3. [all]")
+@click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy.")
+@click.option(
+    "--machine", multiple=True, metavar="KEY=VALUE", help="What it may give out: mem=8G, membw=off, labels=a."
+)
+@click.option("--foreground", is_flag=True, help="Stay here, until Ctrl-C.")
+@json_option
+def up(
+    policy: str | None,
+    estimator: str | None,
+    cores: str | None,
+    option: tuple[str, ...],
+    machine: tuple[str, ...],
+    foreground: bool,
+    as_json: bool,
+) -> None:
+    """Start the daemon (the first command does it by itself).
+
+    Its settings are kept until they are given again. Jobs of a daemon before are adopted.
+    """
+    from tandem.share.client import Client
+
+    options = [
+        word for name, value in (("policy", policy), ("estimator", estimator)) if value for word in (f"--{name}", value)
+    ]
+    options += [word for text in option for word in ("--set", text)]
+    options += [word for text in ([f"cores={cores}"] if cores else []) + [*machine] for word in ("--engine-set", text)]
+    if foreground:
+        from tandem.share import daemon
+
+        raise click.exceptions.Exit(daemon.main(options))
+    _check(policy, estimator)
+    try:
+        running = Client.connect(start=False)
+    except DaemonError:
+        running = None
+    if running is not None and options:
+        running.close()
+        raise DaemonError(
+            given=f"a daemon that runs already, and {' '.join(options)}",
+            allowed="settings for a daemon that is started",
+            todo="stop it with `tandem down` (its jobs run on), then start it so",
+        )
+    with running or Client.connect(options=options) as client:
+        told = client.doctor()
+    if as_json:
+        print_json(told | {"started": running is None})
+        return
+    how = "started" if running is None else "runs already"
+    say(f"daemon {how}: process {told['pid']}, policy {told['policy']}, data in {told['data']}")
+
+
+@click.command()
+@click.option("--kill", is_flag=True, help="Cancel all jobs first.")
+@json_option
+def down(kill: bool, as_json: bool) -> None:
+    """Stop the daemon; its jobs run on.
+
+    The next daemon adopts them.
+    """
+    from tandem.share.client import Client
+
+    try:
+        client = Client.connect(start=False)
+    except DaemonError:
+        if as_json:
+            print_json({"stopped": False})
+        else:
+            say("no daemon runs")
+        return
+    with client:
+        live = len(client.queue())
+        client.down(kill=kill)
+    if as_json:
+        print_json({"stopped": True, "jobs": 0 if kill else live})
+    elif kill or not live:
+        say("daemon stopped")
+    else:
+        say(f"daemon stopped; {count(live, 'job')} kept: what runs runs on, what waits waits for the next daemon")
+
+
+def _check(policy: str | None, estimator: str | None) -> None:
+    """Refuse a name that does not exist here, where the words are better than in the daemon's log."""
+    from tandem.core import plug
+
+    if policy is not None:
+        plug.load("share.policies", policy)
+    if estimator is not None:
+        plug.load("estimate.models", estimator)

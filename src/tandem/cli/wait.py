@@ -1,0 +1,120 @@
+"""`tandem wait`: wait until jobs have ended, and say how each did."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import words
+from tandem.cli.selection import checked, label, resolve
+from tandem.cli.terminal import json_option, print_json, say, say_err
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tandem.share.client import Client
+
+View = dict[str, Any]
+
+
+class _OutOfTimeError(Exception):
+    """The time that was given for waiting is over."""
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True, callback=checked, metavar="ID...")
+@click.option("--any", "any_", is_flag=True, help="Until one of them has ended.")
+@click.option("--timeout", metavar="TIME", help="At most so long: 90s, 5m; a number alone is minutes.")
+@json_option
+def wait(jobs: tuple[str, ...], any_: bool, timeout: str | None, as_json: bool) -> None:
+    """Wait until jobs have ended.
+
+    Exit status 0 if all ended well, 1 if one did not or the time was over. `12` is also a whole array.
+    """
+    from tandem.core.units import parse_duration
+    from tandem.share.client import Client
+
+    timeout_s = None if timeout is None else parse_duration(timeout)
+    with Client.connect() as client:
+        ids = resolve(client, jobs)
+    ends, well = wait_for(ids, any_=any_, timeout_s=timeout_s, quiet=as_json)
+    if as_json:
+        print_json({"ends": ends, "waiting": [job for job in ids if job not in {end["id"] for end in ends}]})
+    if not well:
+        raise click.exceptions.Exit(1)
+
+
+def wait_for(
+    ids: Sequence[int], *, any_: bool = False, timeout_s: float | None = None, quiet: bool = False
+) -> tuple[list[View], bool]:
+    """Wait until jobs have ended; say each end as it comes.
+
+    Returns:
+        The ends, and whether nothing is left to wait for and all ended well.
+    """
+    from tandem.share.client import Client
+
+    ends: list[View] = []
+    try:
+        with _at_most(timeout_s), Client.connect() as watching, Client.connect() as asking:
+            for job in ended(watching, ids):
+                ends.append(asking.show(job))
+                if not quiet:
+                    say(f"job {label(ends[-1])}: {sentence(ends[-1])}")
+                if any_:
+                    break
+    except _OutOfTimeError:
+        left = [str(job) for job in ids if job not in {end["id"] for end in ends}]
+        if not quiet:
+            say_err(f"tandem: the time is over; not ended: {', '.join(left[:10])}{' ...' if len(left) > 10 else ''}")
+        return ends, False
+    return ends, all(end["state"] == "done" for end in ends)
+
+
+def ended(client: Client, ids: Sequence[int]) -> Iterator[int]:
+    """Yield each of the jobs when it has ended; needs a connection of its own."""
+    left = dict.fromkeys(ids)
+    first = True
+    for part in client.watch():
+        state = {view["id"]: view["state"] for view in part["jobs"]}
+        if first:
+            over = [job for job in left if job not in state]
+            first = False
+        else:
+            over = [job for job in left if job in state and state[job] not in words.LIVE]
+        for job in over:
+            del left[job]
+            yield job
+        if not left:
+            return
+
+
+def sentence(view: View) -> str:
+    """How it ended, how long it ran, and why, where that is not plain."""
+    text = words.ended(view)
+    if view.get("started_at") is not None and view.get("ended_at") is not None:
+        text += f" after {words.ran(view, view['ended_at'])}"
+    reason = view.get("reason") or ""
+    return text if view["state"] == "done" or not reason or reason in text else f"{text}: {reason}"
+
+
+@contextlib.contextmanager
+def _at_most(timeout_s: float | None) -> Iterator[None]:
+    """Raise `_OutOfTimeError` in the block when the time is over."""
+    if timeout_s is None:
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise _OutOfTimeError
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

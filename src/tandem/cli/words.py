@@ -1,0 +1,138 @@
+"""A job in words: its demand, its state, its promise, its owner."""
+
+from __future__ import annotations
+
+import functools
+import pwd
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tandem.cli.moments import NONE, clock_time, promised
+from tandem.core.units import human_duration, human_size
+
+View = Mapping[str, Any]
+
+LIVE = {"held", "blocked", "queued", "starting", "running", "suspending", "suspended", "resuming", "stopping"}
+"""States of a job that has not ended."""
+
+WAITING = {"held", "blocked", "queued"}
+"""States of a job that is on no node."""
+
+
+@functools.cache
+def user(uid: int) -> str:
+    """The user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def uid_of(text: str) -> int | None:
+    """The number of a user given by name or number, None where there is none."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        return None
+
+
+def cores_and_gpus(view: View) -> str:
+    """Short, for a column: `4`, `4+1g`, `2x(8+4g)` for two nodes."""
+    nodes = max(1, int(view["nodes"]))
+    cpus, gpus = view["cpus"] / nodes, view["gpus"] / nodes
+    each = f"{cpus:g}+{gpus:g}g" if gpus else f"{cpus:g}"
+    if nodes == 1:
+        return each
+    return f"{nodes}x({each})" if gpus else f"{nodes}x{each}"
+
+
+def demand(view: View) -> str:
+    """In words, with everything that was asked for."""
+    nodes = max(1, int(view["nodes"]))
+    parts = [count(view["cpus"] / nodes, "core")]
+    if view["gpus"]:
+        parts.append(count(view["gpus"] / nodes, "GPU"))
+    if view["mem_mib"]:
+        parts.append(f"{human_size(view['mem_mib'] / nodes * (1 << 20))} of memory")
+    if view["membw_mbs"]:
+        parts.append(f"{view['membw_mbs']:,} MB/s of memory bandwidth")
+    return ", ".join(parts) + (f" on each of {nodes} nodes" if nodes > 1 else "")
+
+
+def count(number: float, what: str) -> str:
+    """A number with its noun: `1 core`, `0.5 GPU`, `3 cores`."""
+    return f"{number:g} {what}" + ("s" if number > 1 else "")
+
+
+def ended(view: View) -> str:
+    """How a job ended: `done`, `failed (exit status 3)`."""
+    state = str(view["state"])
+    if state != "failed":
+        return state
+    if view.get("signal"):
+        return f"{state} (signal {view['signal']})"
+    if view.get("exit_code"):
+        return f"{state} (exit status {view['exit_code']})"
+    return state
+
+
+def quoted(quote: View, now: float) -> str:
+    """A quote as `submit` prints it; takes the store's rows and the daemon's answers."""
+    start, finish = interval(quote, "start"), interval(quote, "finish")
+    words = promised(*finish, now)
+    if words == "no idea":
+        return f"quoted start {clock_time(start[1], now)}, no idea of the finish"
+    first, _, rest = words.partition(" (")
+    return f"quoted start {clock_time(start[1], now)}, finish {first} ({rest.rstrip(')')}, 90 %)"
+
+
+def interval(quote: View, what: str) -> tuple[float, float, float]:
+    """Low, middle and high of a quote's start or finish."""
+    if what in quote:
+        low, mid, high = quote[what]
+    else:
+        low, mid, high = (quote[f"{what}_{bound}"] for bound in ("low", "mid", "high"))
+    return float(low), float(mid), float(high)
+
+
+def places(view: View) -> str:
+    """Which cores and GPUs of which node a job holds: `node1: cores 0-3, GPU 1`."""
+    nodes = [name for name in str(view.get("node") or "").split(",") if name]
+    cores, gpus = view.get("cores") or [], view.get("gpus_given") or []
+    found = []
+    for place, node in enumerate(nodes):
+        held = [
+            f"{name}{'s' if len(given) > 1 else ''} {ranges(given)}"
+            for name, given in (("core", _at(cores, place)), ("GPU", _at(gpus, place)))
+            if given
+        ]
+        found.append(f"{node}: {', '.join(held)}" if held else node)
+    return "; ".join(found)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write numbers as ranges.
+
+    >>> ranges([5, 0, 1, 2])
+    '0-2,5'
+    """
+    written: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if written and number == written[-1][1] + 1:
+            written[-1] = (written[-1][0], number)
+        else:
+            written.append((number, number))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in written)
+
+
+def ran(view: View, now: float) -> str:
+    """How long a job has run, or ran."""
+    if view.get("started_at") is None:
+        return NONE
+    return human_duration(max(0.0, (view.get("ended_at") or now) - view["started_at"]))
+
+
+def _at(lists: Sequence[Sequence[int]], place: int) -> Sequence[int]:
+    return lists[place] if place < len(lists) else ()

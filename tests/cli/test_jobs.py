@@ -1,0 +1,366 @@
+"""Jobs from end to end: the command as a user types it, a real daemon, real processes."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+pytestmark = pytest.mark.slow
+
+CORE = str(min(os.sched_getaffinity(0)))
+HERE = ["--cores", CORE, "--machine", "membw=off"]  # measuring the bandwidth takes a second
+
+
+def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Poll until it is true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not become true in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def tandem(tandem_: Shell) -> Shell:
+    """The command with a daemon that has one core to give out."""
+    tandem_("up", *HERE)
+    return tandem_
+
+
+def blocked_by(gate: Path) -> list[str]:
+    """A command that ends when the file is there."""
+    return ["--", "sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"]
+
+
+def state(tandem: Shell, job: object) -> str:
+    found: str = json.loads(tandem("show", job, "--json"))["state"]
+    return found
+
+
+def test_a_job_from_submission_to_the_ledger(tandem: Shell, tmp_path: Path) -> None:
+    told = tandem(
+        "submit", "--expected", "5s", "--name", "hello", "--env", "WHO=world", "--", "sh", "-c", "echo hello $WHO"
+    )
+    assert told.startswith("job 1: quoted start ")
+    assert "90 %)" in told
+    assert tandem("wait", "1").startswith("job 1: done after ")
+    assert tandem("logs", "1") == "hello world\n"
+    shown = tandem("show", "1")
+    assert shown.startswith("job 1  hello  done\n")
+    for words in (
+        "sh -c 'echo hello $WHO'",
+        "WHO=world",
+        "1 core; expected 5s",
+        f"cores {CORE}"[:4],
+        "at submit",
+        "at start",
+    ):
+        assert words in shown
+    assert tandem("history").splitlines()[2].split()[:2] == ["1", "hello"]
+    assert json.loads(tandem("history", "--app", "other", "--json")) == []
+    assert json.loads(tandem("history", "--app", "hello", "--json"))[0]["state"] == "done"
+    lines = json.loads(tandem("promises", "--json"))["lines"]
+    assert [(line["moment"], line["quotes"], line["kept"] + line["late"] + line["early"]) for line in lines] == [
+        ("submit", 1, 1.0),
+        ("start", 1, 1.0),
+    ]
+    assert f"report: {tmp_path / 'r' / 'report.html'}" in tandem("promises", "--report", tmp_path / "r")
+    assert "At submission" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_submit_without_dashes_quietly_and_in_json(tandem: Shell, tmp_path: Path) -> None:
+    assert tandem("submit", "-q", "sh", "-c", "exit 0") == "1\n"
+    told = json.loads(
+        tandem(
+            "submit", "--json", "--wait", "-o", "out-%j", "--", "sh", "-c", "echo out; echo err >&2; exit 4", status=1
+        )
+    )
+    assert told["ids"] == [2]
+    assert (told["ends"][0]["state"], told["ends"][0]["exit_code"]) == ("failed", 4)
+    assert (tmp_path / "out-2").read_text() == "out\nerr\n"
+
+
+def test_logs_follow_to_the_end_of_the_job(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    program = f"echo before; while [ ! -e {gate} ]; do sleep 0.02; done; echo after; echo wrong >&2"
+    tandem("submit", "-q", "--", "sh", "-c", program)
+    following = tandem.start("logs", "-f", "1")
+    assert following.stdout is not None
+    assert following.stdout.readline() == "before\n"
+    gate.touch()
+    rest, err = following.communicate(timeout=30)
+    assert (rest, err, following.returncode) == ("after\n", "", 0)
+    assert tandem("logs", "--err", "1") == "wrong\n"
+    assert tandem("logs", "-n", "1", "1") == "after\n"
+    assert tandem("logs", "-n", "0", "1") == ""
+    assert tandem("logs", "-n", "9", "1") == "before\nafter\n"
+
+
+def test_ctrl_c_leaves_the_job_alone(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", "--", "sh", "-c", f"echo here; while [ ! -e {gate} ]; do sleep 0.02; done")
+    following = tandem.start("logs", "-f", "1")
+    assert following.stdout is not None
+    following.stdout.readline()
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    assert following.returncode == 130
+    assert "Traceback" not in err
+    assert state(tandem, 1) == "running"
+    gate.touch()
+    tandem("wait", "1")
+
+
+def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", "--name", "first", *blocked_by(gate))
+    tandem("submit", "-q", "--name", "second", "--", "true")
+    tandem("submit", "-q", "--name", "third", "--after", "2:any", "--", "true")
+    assert "not enough free cores on any node" in tandem("show", "2")
+    assert "waits       it waits for job 2 to end" in tandem("show", "3")
+    table = tandem("queue").splitlines()
+    assert table[0] == "1 running, 2 waiting; 0 of 1 cores free"
+    assert [line.split()[1] for line in table[3:]] == ["first", "second", "third"]
+    assert "has printed nothing yet" in tandem.run("logs", "2").stderr
+
+    assert tandem("hold", "2") == "job 2: held\n"
+    assert "`tandem release` lets it go" in tandem("show", "2")
+    refused = tandem.run("hold", "1")
+    assert (refused.returncode, refused.stderr.split(";")[0]) == (2, "tandem: job 1 is running, it cannot be held")
+    gate.touch()
+    tandem("wait", "1")
+    assert state(tandem, 2) == "held"
+    assert tandem("release", "2") == "job 2: released\n"
+    assert tandem("wait", "2", "3").count(": done") == 2
+
+    tandem("submit", "-q", "--grace", "5s", *blocked_by(tmp_path / "never"))
+    until(lambda: state(tandem, 4) == "running")
+    assert tandem("cancel", "4") == "job 4: cancelled\n"
+    assert "job 4: cancelled" in tandem("wait", "4", status=1)
+    assert "job 4 has ended" in tandem.run("cancel", "4").stderr
+
+
+def test_an_array_is_shown_chosen_and_cancelled_by_element_or_whole(tandem: Shell) -> None:
+    told = tandem("submit", "--array", "0-2,7", "--hold", "--", "sh", "-c", "echo $TANDEM_ARRAY_INDEX")
+    assert told.startswith("array 1, 4 jobs: ")
+    assert "1_[0-2,7]" in tandem("queue")
+    assert tandem("show", "1_7").startswith("job 1_7  ")
+    assert tandem("cancel", "1_2") == "job 3: cancelled\n"
+    assert tandem("release", "1") == "3 jobs released\n"
+    ends = tandem("wait", "1", status=1)
+    assert sorted(line.split(":")[0] for line in ends.splitlines()) == ["job 1_0", "job 1_1", "job 1_2", "job 1_7"]
+    assert tandem("logs", "1_7") == "7\n"
+    unknown = tandem.run("show", "1_5")
+    assert (unknown.returncode, "the indices of array 1: 0-2,7" in unknown.stderr) == (2, True)
+    tandem("submit", "-q", "--after", "1:any", "--", "true")
+    assert [after["job"] for after in json.loads(tandem("show", "5", "--json"))["after"]] in ([], [1, 2, 3, 4])
+    tandem("wait", "5")
+
+
+def test_wait_for_any_and_not_for_ever(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", "--", "true")
+    tandem("submit", "-q", *blocked_by(gate))
+    assert tandem("wait", "--any", "1", "2").startswith("job 1: done")
+    late = tandem.run("wait", "--timeout", "0.2s", "1", "2")
+    assert late.returncode == 1
+    assert late.stdout.startswith("job 1: done")
+    assert late.stderr == "tandem: the time is over; not ended: 2\n"
+    told = json.loads(tandem("wait", "--timeout", "0.1s", "--json", "2", status=1))
+    assert told == {"ends": [], "waiting": [2]}
+    gate.touch()
+    tandem("wait", "1", "2")
+
+
+def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell) -> None:
+    tandem("submit", "-q", "--", "/no/such/programme")
+    ends = tandem("wait", "1", status=1)
+    assert ends.startswith("job 1: failed")
+    assert "/no/such/programme" in ends
+
+
+def test_nobody_is_fooled_by_a_name(tandem: Shell) -> None:
+    name = "a\n\x1b[31mred\x1b]0;title\x07'\"\u202e é"
+    tandem("submit", "-q", "--name", name, "--hold", "--", "true")
+    for text in (tandem("queue"), tandem("show", "1"), tandem("cancel", "1"), tandem("history")):
+        assert not any(sign in text for sign in ("\x1b", "\x07", "\u202e"))
+    assert "a\\n\\x1b[31mred" in tandem("show", "1")
+    assert json.loads(tandem("show", "1", "--json"))["name"] == name
+
+
+def test_the_day_replays_to_the_same_decisions(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", "--array", "0-4", "--", "true")
+    tandem("wait", "1")
+    assert "every decision is the same" in tandem("replay")
+    log = tmp_path / "day.jsonl"
+    assert tandem("replay", "--export", log).endswith(f" entries in {log}\n")
+    told = json.loads(tandem("replay", log, "--json"))
+    assert (told["decisions"], told["differences"]) == (5, [])
+    assert tandem("replay", log, "--policy", "exclusive").splitlines()[0].endswith("decisions")
+
+    entries = log.read_text().splitlines()
+    changed = next(i for i, entry in enumerate(entries) if '"Start"' in entry)
+    entries[changed] = json.dumps(json.loads(entries[changed]) | {"decisions": []})
+    log.write_text("\n".join(entries) + "\n")
+    other = tandem("replay", log, status=1)
+    assert "this version decides otherwise in 1 step" in other
+    assert "then: nothing" in other
+    log.write_text("nonsense\n")
+    assert "line 1: 'nonsense" in tandem.run("replay", log).stderr
+
+
+def test_decisions_about_a_job_are_shown_with_their_reasons(tandem: Shell) -> None:
+    tandem("submit", "-q", "--", "true")
+    tandem("wait", "1")
+    decided = [line for line in tandem("show", "1", "--decisions").splitlines() if line.startswith("  decided")]
+    assert len(decided) == 1
+    assert " start: " in decided[0]
+
+
+def test_up_and_down(tandem_: Shell, tmp_path: Path) -> None:
+    assert tandem_("down") == "no daemon runs\n"
+    assert tandem_("up", "--policy", "backfill", *HERE).startswith("daemon started: process ")
+    again = tandem_("up")
+    assert again.startswith("daemon runs already: ")
+    assert "policy backfill" in again
+    refused = tandem_.run("up", "--policy", "share")
+    assert (refused.returncode, "stop it with `tandem down`" in refused.stderr) == (2, True)
+    gate = tmp_path / "gate"
+    tandem_("submit", "-q", *blocked_by(gate))
+    until(lambda: state(tandem_, 1) == "running")
+    assert tandem_("down").startswith("daemon stopped; 1 job kept")
+    assert json.loads(tandem_("up", "--json"))["policy"] == "backfill"  # settings are kept
+    assert state(tandem_, 1) == "running"  # adopted
+    assert json.loads(tandem_("down", "--kill", "--json")) == {"stopped": True, "jobs": 0}
+    assert tandem_("history").splitlines()[2].split()[-1] == "cancelled"
+
+
+def test_an_unknown_policy_starts_no_daemon(tandem_: Shell) -> None:
+    refused = tandem_.run("up", "--policy", "hybird")
+    assert (refused.returncode, "did you mean 'hybrid'?" in refused.stderr) == (2, True)
+    assert tandem_("down") == "no daemon runs\n"
+
+
+def test_up_in_the_foreground_ends_with_ctrl_c(tandem_: Shell, home: Path) -> None:
+    process = tandem_.start("up", "--foreground", *HERE)
+    until(lambda: (home / "tandem.sock").exists())
+    assert "policy hybrid" in tandem_("up")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert tandem_("down") == "no daemon runs\n"
+
+
+def test_doctor_and_nodes(tandem: Shell) -> None:
+    told = json.loads(tandem("doctor", "--json"))
+    assert told["problems"] == []
+    assert told["daemon"]["policy"] == "hybrid"
+    assert set(told) >= {"cores", "gpus", "protection", "keeper", "data", "python", "version"}
+    assert "protection" in tandem("doctor")
+    (node,) = json.loads(tandem("nodes", "--json"))
+    assert node["capacity"]["cpu_milli"] == 1000
+    assert "1 of 1" in tandem("nodes")
+
+
+MISTAKES: list[tuple[list[str], str]] = [
+    (["submit", "--cpus", "9999", "--", "true"], "9999 cores on one node; allowed: at most 1 core on a node"),
+    (["submit", "--cpus", "two", "--", "true"], "cpus = 'two'"),
+    (["submit", "--class", "harvset", "--", "true"], "did you mean 'harvest'?"),
+    (["submit", "--env", "X", "--", "true"], "allowed: KEY=VALUE"),
+    (["submit", "--after", "77", "--", "true"], "job 77"),
+    (["submit", "--time", "soon", "--", "true"], "duration 'soon'"),
+    (["submit", "--array", "5-1", "--", "true"], "array = '5-1'"),
+    (["submit"], "missing argument"),
+    (["show", "77"], "job 77"),
+    (["wait", "0x1"], "job '0x1'; allowed: an id such as 12"),
+    (["cancel"], "ids of jobs, or --all-mine"),
+    (["cancel", "1", "--all-mine"], "ids of jobs, or --all-mine"),
+    (["queue", "--user", "nobody-of-that-name"], "user 'nobody-of-that-name'"),
+    (["queue", "--watch"], "--watch without a terminal"),
+]  # fmt: skip
+
+
+def test_mistakes_are_one_line_and_status_2(tandem: Shell) -> None:
+    for args, words in MISTAKES:
+        done = tandem.run(*args)
+        assert (done.returncode, done.stdout) == (2, ""), args
+        assert done.stderr.startswith("tandem: ")
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
+        as_json = tandem.run(args[0], "--json", *args[1:])
+        assert as_json.returncode == 2
+        assert set(json.loads(as_json.stderr)) == {"error"}
+    assert json.loads(tandem("queue", "--json")) == []
+
+
+def test_json_on_the_jobs_own_command_line_is_the_jobs(tandem: Shell) -> None:
+    assert tandem("submit", "-q", "echo", "--json") == "1\n"
+    tandem("wait", "1")
+    assert tandem("logs", "1") == "--json\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(tandem: Shell) -> None:
+    tandem("submit", "-q", "--", "seq", "200000")
+    tandem("wait", "1")
+    script = " ".join([*(f"'{word}'" for word in tandem.prefix), "logs 1 | head -1; echo ${PIPESTATUS[0]}"])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("1\n141\n", "")
+
+
+class Screen:
+    """Runs the command on a terminal of 100 columns."""
+
+    def __init__(self, prefix: Sequence[str], *args: str, **environ: str) -> None:
+        self._ours, theirs = pty.openpty()
+        env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **environ}
+        command = [*prefix, *args]
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, close_fds=True)
+        os.close(theirs)
+        self.text = ""
+
+    def read_until(self, words: str) -> str:
+        """Read until the words have come, or the end."""
+        with contextlib.suppress(OSError):  # Linux says EIO at the end of a terminal
+            while words not in self.text and (chunk := os.read(self._ours, 1 << 16)):
+                self.text += chunk.decode()
+        return self.text
+
+    def close(self) -> int:
+        """Read the rest; return the exit status."""
+        self.read_until("\0")
+        os.close(self._ours)
+        return self.process.wait(timeout=30)
+
+
+def test_a_terminal_gets_colours_and_no_line_is_too_wide(tandem: Shell, tmp_path: Path) -> None:
+    tandem(
+        "submit", "-q", "--name", "a rather long name", "--expected", "1h", *blocked_by(tmp_path / "never")
+    )
+    tandem("submit", "-q", "--array", "0-99", "--expected", "2d", "--", "true")
+    until(lambda: state(tandem, 1) == "running")
+    for args in (["queue"], ["show", "1"], ["nodes"], ["doctor"]):
+        screen = Screen(tandem.prefix, *args)
+        assert screen.close() == 0
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", screen.text)
+        assert max(map(len, plain.splitlines())) <= 100, args
+        assert ("\x1b[32mrunning" in screen.text) == (args == ["queue"])
+    sober = Screen(tandem.prefix, "queue", NO_COLOR="1")
+    assert (sober.close(), "\x1b[32m" in sober.text) == (0, False)
+
+
+def test_watch_shows_the_queue_until_ctrl_c(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", "--name", "watched", *blocked_by(tmp_path / "never"))
+    screen = Screen(tandem.prefix, "queue", "--watch")
+    assert "watched" in screen.read_until("watched")
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.close() == 130
+    assert "Traceback" not in screen.text

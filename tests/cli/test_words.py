@@ -1,0 +1,182 @@
+"""How instants, demands, ids, quotes and tables are written."""
+
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tandem.cli import moments, promises, queue, selection, terminal, wait, words
+from tandem.core.errors import ConfigError
+
+NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "12:00:00"),
+        (3600 + 65, "13:01:05"),
+        (86400, "Thu 12:00:00"),
+        (-86400, "Tue 12:00:00"),
+        (30 * 86400, "Apr 03 12:00"),
+        (400 * 86400, "2027-04-08 12:00"),
+    ],
+)
+def test_an_instant_is_as_short_as_the_day_allows(seconds: float, text: str) -> None:
+    assert moments.clock_time(NOON + seconds, NOON) == text
+
+
+def test_no_instant_and_no_idea() -> None:
+    assert moments.clock_time(None, NOON) == moments.NONE
+    assert moments.clock_time(math.inf, NOON) == "no idea"
+
+
+def test_a_quote_has_seconds_only_where_they_mean_something() -> None:
+    assert moments.promised(NOON + 5, NOON + 10, NOON + 20, NOON) == "12:00:10 (12:00:05-12:00:20)"
+    assert moments.promised(NOON, NOON + 600, NOON + 4000, NOON) == "12:10 (12:00-13:06)"
+    quote = {"start": [NOON, NOON + 1, NOON + 2], "finish": [NOON, NOON + 600, NOON + 4000]}
+    assert words.quoted(quote, NOON) == "quoted start 12:00:01, finish 12:10 (12:00-13:06, 90 %)"
+    row = {f"{what}_{bound}": NOON for what in ("start", "finish") for bound in ("low", "mid", "high")}
+    assert words.quoted(row, NOON) == "quoted start 12:00:00, finish 12:00:00 (12:00:00-12:00:00, 90 %)"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "short", "long"),
+    [
+        (1, 4, 0, "4", "4 cores"),
+        (1, 1, 0.5, "1+0.5g", "1 core, 0.5 GPU"),
+        (2, 16, 8, "2x(8+4g)", "8 cores, 4 GPUs on each of 2 nodes"),
+        (3, 6, 0, "3x2", "2 cores on each of 3 nodes"),
+    ],
+)
+def test_demand(nodes: int, cpus: float, gpus: float, short: str, long: str) -> None:
+    view = {"nodes": nodes, "cpus": cpus, "gpus": gpus, "mem_mib": 0, "membw_mbs": 0}
+    assert words.cores_and_gpus(view) == short
+    assert words.demand(view) == long
+
+
+def test_places() -> None:
+    view = {"node": "a,b", "cores": [[0, 1, 2, 5], []], "gpus_given": [[], [3]]}
+    assert words.places(view) == "a: cores 0-2,5; b: GPU 3"
+    assert words.places({"node": "", "cores": [], "gpus_given": []}) == ""
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_ranges_hold_exactly_the_numbers(numbers: set[int]) -> None:
+    text = words.ranges(sorted(numbers))
+    read: set[int] = set()
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        read |= set(range(int(low), int(high or low) + 1))
+    assert read == numbers
+
+
+@pytest.mark.parametrize("text", ["", "x", "12_", "_3", "1_2_3", "-1", "1.5", "१", "9" * 30])
+def test_what_is_no_id_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="an id such as 12"):
+        selection.parse(text)
+
+
+def test_how_a_job_ended() -> None:
+    view: dict[str, Any] = {
+        "state": "failed",
+        "exit_code": 3,
+        "started_at": 1.0,
+        "ended_at": 3.0,
+        "reason": "exit status 3",
+    }
+    assert wait.sentence(view) == "failed (exit status 3) after 2s"
+    assert wait.sentence(view | {"reason": "no such file"}) == "failed (exit status 3) after 2s: no such file"
+    assert wait.sentence({"state": "cancelled", "reason": "by root", "signal": 15}) == "cancelled: by root"
+    assert wait.sentence({"state": "done", "reason": "x"}) == "done"
+
+
+def job(number: int, state: str, **more: object) -> dict[str, Any]:
+    view = {"id": number, "uid": 0, "class": "primary", "state": state, "cpus": 1, "gpus": 0, "nodes": 1, "array": None}
+    return (
+        view
+        | {"throttle": 1.0, "own": True, "name": f"job-{number}", "why": "not enough free cores on any node"}
+        | more
+    )
+
+
+def drawn(found: list[dict[str, Any]], columns: int) -> list[str]:
+    page = Console(width=columns, no_color=True, force_terminal=False)
+    with page.capture() as captured:
+        page.print(queue.table(found, NOON, columns))
+    return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 160])
+def test_the_queue_fits_the_terminal_and_cuts_only_the_note(columns: int) -> None:
+    promise = {"start": [NOON, NOON, NOON], "finish": [NOON + 60, NOON + 90, NOON + 86400]}
+    found = [
+        job(1, "running", done=0.43, phase="train", promise=promise, name="x" * 40),
+        job(2, "suspended", uid=1000),
+        job(3, "queued", promise=promise, why="y" * 200),
+    ]
+    lines = drawn(found, columns)
+    assert all(len(line) <= columns for line in lines)
+    heads = lines[0].split()
+    assert {"ID", "NAME", "STATE", "CORES", "FINISH"} <= set(heads)
+    assert ("NOTE" in heads) == (columns >= 80)
+    assert ("PROGRESS" in heads) == (columns >= 100)
+    assert "12:01-Thu 12:00" in lines[2]
+    assert lines[4].endswith("…") == ("NOTE" in heads)
+
+
+def test_elements_of_an_array_that_wait_alike_share_a_row() -> None:
+    found = [job(9, "running", array=[9, 0])]
+    found += [job(9 + i, "queued", array=[9, i]) for i in (1, 2, 3, 7)]
+    found += [job(30, "held", array=[30, 0]), job(31, "queued", array=[31, 0])]
+    assert [line.split()[0] for line in drawn(found, 120)[2:]] == ["9_0", "9_[1-3,7]", "30_0", "31_0"]
+
+
+def row(job: int, end: float, **more: object) -> dict[str, Any]:
+    base = {"job": job, "name": f"n{job}", "app": "a", "class": "primary", "moment": "submit", "reason": "", "at": 0.0}
+    times = {
+        "submitted_at": 0.0,
+        "started_at": 10.0,
+        "ended_at": end,
+        "start_low": 5.0,
+        "start_mid": 8.0,
+        "start_high": 9.0,
+    }
+    return base | times | {"finish_low": 90.0, "finish_mid": 100.0, "finish_high": 120.0} | more
+
+
+def test_the_ledger_counts_kept_late_and_early() -> None:
+    rows = [row(1, 90.0), row(2, 120.0), row(3, 121.0), row(4, 89.0), row(5, 100.0, moment="start")]
+    submit, start = promises.lines(rows)
+    assert (submit.moment, submit.quotes, submit.kept, submit.late, submit.early) == ("submit", 4, 0.5, 0.25, 0.25)
+    assert submit.width == pytest.approx(0.3)  # (120 - 90) / 100
+    assert (start.moment, start.kept) == ("start", 1.0)
+    assert [one["job"] for one in promises.late(rows)] == [3]
+
+
+def test_classes_and_policies_are_told_apart() -> None:
+    rows = [
+        row(1, 100.0, policy="hybrid"),
+        row(2, 200.0, policy="hybrid", **{"class": "harvest"}),
+        row(3, 1.0, policy="share"),
+    ]
+    found = {(line.policy, line.klass): line.quotes for line in promises.lines(rows)}
+    assert found == {("hybrid", "all"): 2, ("hybrid", "primary"): 1, ("hybrid", "harvest"): 1, ("share", "primary"): 1}
+
+
+def test_why_it_was_late() -> None:
+    assert promises.why(row(1, 150.0)) == "it started 1s after its quoted start; it ran 2m20s, 1m32s were expected"
+    assert promises.why(row(1, 121.0, started_at=8.0, finish_mid=130.0, reason="beside fft")) == "beside fft"
+    assert promises.why(row(1, 121.0, started_at=8.0, finish_mid=130.0)) == "not known"
+
+
+def test_json_holds_no_number_that_json_has_not(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_json({"a": [math.inf, math.nan, 1.5], "b": ("x\x1b[0m", {3: True})})
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert json.loads(out) == {"a": [None, None, 1.5], "b": ["x\x1b[0m", {"3": True}]}
