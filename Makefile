@@ -26,7 +26,7 @@ $(INSTALLED): $(BIN)/python pyproject.toml constraints.txt CMakeLists.txt $(NATI
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/tandem lab examples/lab.toml --demo
+	@$(BIN)/tandem lab examples/lab.toml
 
 # The tools are quiet unless they find something; pytest's summary comes last.
 test: $(INSTALLED)

@@ -120,7 +120,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 
 
 @pytest.mark.slow
-def test_sigterm_saves_a_checkpoint_and_ends_the_run(tmp_path: Path) -> None:
+def test_sigterm_saves_a_checkpoint_which_a_run_of_another_length_does_not_use(tmp_path: Path) -> None:
     process = subprocess.Popen(command("stencil", "--scale", "5"), env=environment(tmp_path))
     try:
         wait_for(lambda: any(record.step for record in records.read(tmp_path / "events.jsonl")), process)
@@ -129,11 +129,6 @@ def test_sigterm_saves_a_checkpoint_and_ends_the_run(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert (tmp_path / "checkpoints" / "stencil.npz").exists()
-
-
-@pytest.mark.slow
-def test_a_checkpoint_of_another_length_is_not_used(tmp_path: Path) -> None:
-    test_sigterm_saves_a_checkpoint_and_ends_the_run(tmp_path)
     done = run("stencil", "--scale", "0.01", cwd=tmp_path, env=environment(tmp_path))
     assert done.returncode == 0
     assert re.match(r"stencil: starts over: .+stencil\.npz is of 550 steps, not 4\n", done.stderr)

@@ -342,9 +342,7 @@ class Screen:
 
 
 def test_a_terminal_gets_colours_and_no_line_is_too_wide(tandem: Shell, tmp_path: Path) -> None:
-    tandem(
-        "submit", "-q", "--name", "a rather long name", "--expected", "1h", *blocked_by(tmp_path / "never")
-    )
+    tandem("submit", "-q", "--name", "a rather long name", "--expected", "1h", *blocked_by(tmp_path / "never"))
     tandem("submit", "-q", "--array", "0-99", "--expected", "2d", "--", "true")
     until(lambda: state(tandem, 1) == "running")
     for args in (["queue"], ["show", "1"], ["nodes"], ["doctor"]):

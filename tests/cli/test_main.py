@@ -104,6 +104,7 @@ def test_version() -> None:
     assert result.stdout.startswith("tandem 0.")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     case = tmp_path / "case.toml"
     case.write_text("[[nodes]]\ncpus = 4\n[[jobs]]\nname = 'a'\nwork_s = 1\ncount = 3\n")
@@ -114,6 +115,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert done.stdout in ("141\n", "0\n")  # 0: everything was written before the reader went
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     case = tmp_path / "case.toml"
     case.write_text("[[nodes]]\ncpus = 4\n[[jobs]]\nname = 'a'\nwork_s = 1\nevery_s = 0.5\ncount = 200_000\n")

@@ -100,5 +100,7 @@ def _explain(job: str, state: str, path: Path) -> None:
             todo=f"`tandem logs -f {job}` waits for it",
         )
     raise JobStateError(
-        given=f"the output of job {job} is not there any more", allowed=f"the file {path}", todo="see `tandem show`"
+        given=f"job {job} ({state}) has no output: it never started, or the file was removed",
+        allowed=f"jobs whose file is there, here {path}",
+        todo=f"see `tandem show {job}`",
     )

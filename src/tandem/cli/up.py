@@ -30,7 +30,8 @@ def up(
 ) -> None:
     """Start the daemon (the first command does it by itself).
 
-    Its settings are kept until they are given again. Jobs of a daemon before are adopted.
+    The next daemon keeps policy, estimator and options; cores and machine are given each time. Jobs of a daemon before
+    are adopted.
     """
     from tandem.share.client import Client
 

@@ -92,8 +92,14 @@ class Driver:
         self._meter_at = 0.0
         machine = store.restore()
         self._setup = replace(machine.setup if machine is not None else Setup(), **(setup or {}))
+        # A clock that was set back since the last daemon: time goes on from where the log stands, it does not halt.
+        self._ahead_s = max(0.0, machine.now - clock.now()) if machine is not None else 0.0
         self._begin_epoch(machine.snapshot() if machine is not None else None)
         self._take_over()
+
+    def now(self) -> float:
+        """Return the time of the log, in unix seconds; it never goes back, not even over restarts."""
+        return self.clock.now() + self._ahead_s
 
     # ------------------------------------------------------------------------------------- requests
 
@@ -110,7 +116,7 @@ class Driver:
         times = [self._try_at] if self.full is not None else []
         wake = self.machine.next_wake()
         if wake is not None and self.full is None:
-            times.append(self.clock.monotonic() + max(0.0, wake - self.clock.now()))
+            times.append(self.clock.monotonic() + max(0.0, wake - self.now()))
         engine = self.engine.wake_at()
         if engine is not None:
             times.append(engine)
@@ -125,7 +131,7 @@ class Driver:
             self._refuse(self.full)
             return False
         wake = self.machine.next_wake()
-        now = self.clock.now()
+        now = self.now()
         due = wake is not None and wake <= now
         if not (self._events or self._changes or due):
             self.full = None
@@ -136,11 +142,11 @@ class Driver:
     def close(self) -> None:
         """Store what is left to store and let go; jobs run on."""
         self._collect()
-        self._meter.close(self.clock.now())
+        self._meter.close(self.now())
         self._besides += self._meter.take()[1]
         if self._events or self._besides:
             with contextlib.suppress(StoreFullError):  # the engine tells its news again; stretches are lost
-                step = self.machine.step(self.clock.now(), self._events)
+                step = self.machine.step(self.now(), self._events)
                 self.store.commit(self._entry(self._events, (), step, self._touched(self._events, step)))
         self.engine.close()
         self.store.close()
@@ -150,7 +156,7 @@ class Driver:
         self._events += self.engine.poll()
         monotonic = self.clock.monotonic()
         if monotonic >= self._meter_at and len(self._meter):
-            self._meter.poll(self.clock.now())
+            self._meter.poll(self.now())
             self._meter_at = monotonic + METER_S
         measured, besides = self._meter.take()
         self._events += measured
@@ -261,7 +267,7 @@ class Driver:
     def _begin_epoch(self, snapshot: Mapping[str, Any] | None) -> None:
         """Begin a new log from a state; the machine is built from it, as a replay would."""
         setup = replace(self._setup, snapshot=snapshot)
-        self.store.begin_epoch(self.clock.now(), setup)
+        self.store.begin_epoch(self.now(), setup)
         self.machine = Machine(setup)
 
     def _take_over(self) -> None:

@@ -1,0 +1,54 @@
+"""The reference names every command and option there is, and the documentation's own case can be played."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tandem.cli.main import COMMANDS, tandem
+
+DOCS = Path(__file__).parents[2] / "docs"
+NAMES = [name for section in COMMANDS.values() for name in section]
+
+
+def options(name: str) -> set[str]:
+    command = tandem.get_command(click.Context(tandem), name)
+    assert command is not None
+    return {text for parameter in command.params if isinstance(parameter, click.Option) for text in parameter.opts}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_has_the_command_with_exactly_its_options(name: str) -> None:
+    text = (DOCS / "reference" / "cli.md").read_text()
+    part = text.split(f"### tandem {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    told = {text for row in rows for text in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
+    assert told == options(name) - {"--json"}
+
+
+def test_commands_in_the_documentation_exist() -> None:
+    pages = [*DOCS.glob("tutorial/*.md"), *DOCS.glob("how-to/*.md")]
+    checked = 0
+    for page in pages:
+        for line in re.findall(r"(?:^[$#] |\$\()(tandem [^|)\n]*)", page.read_text(), re.MULTILINE):
+            words = shlex.split(line, comments=True)
+            assert words[1] in NAMES, (page, line)
+            own = words[2 : words.index("--")] if "--" in words else words[2:]
+            given = {word for word in own if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+            assert given <= options(words[1]), (page, line)
+            checked += 1
+    assert checked > 20
+
+
+def test_the_case_in_the_documentation_can_be_played(tmp_path: Path) -> None:
+    page = (DOCS / "how-to" / "compare-policies.md").read_text()
+    case = tmp_path / "robots.toml"
+    case.write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+    command = ["compare", str(case), "--set", "jobs.1.count=10", "--report", str(tmp_path), "--json"]
+    told = json.loads(CliRunner().invoke(tandem, command).stdout)
+    assert set(told["policies"]) == {"backfill", "hybrid"}
+    assert told["policies"]["hybrid"]["done"] == 11
