@@ -193,7 +193,9 @@ def _all_policies(name: str, day: Workload) -> dict[str, tuple[Metrics, float]]:
     load = day.load()
     truth = truth_of(day)
     print(f"{name}: {len(day.arrivals)} jobs on {len(day.nodes)} nodes, offered CPU {load.cpu:.2f}, GPU {load.gpu:.2f}")
-    print("  policy     useful CPU  GPU use   completion h: all  primary  harvest   bounds broken   makespan h  seconds")
+    print(
+        "  policy     useful CPU  GPU use   completion h: all  primary  harvest   bounds broken   makespan h  seconds"
+    )
     rows = {}
     for policy in POLICIES:
         began = time.perf_counter()

@@ -171,7 +171,8 @@ def test_another_engine_adopts(stage: Stage, when: str) -> None:
     (stage.paths.data / "go").touch()
     stage.expect(ev.Ended(1, 1, code=4))
     stage.engine.forget(1, 1)
-    assert not stage.paths.attempt_dir(1, 1).exists()
+    folder = stage.paths.attempt_dir(1, 1)
+    until(lambda: [stage.engine.poll(), not folder.exists()][1], "the attempt to be cleared away")
 
 
 def test_what_belongs_to_no_job_is_killed(stage: Stage) -> None:

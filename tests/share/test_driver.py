@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tandem.core.clock import VirtualClock
-from tandem.core.errors import TandemError
 from tandem.share import events as ev
 from tandem.share import paths
 from tandem.share.driver import AGAIN_S, Change, Driver
@@ -73,7 +72,7 @@ class Day:
         self.paths = paths.home(folder)
         paths.prepare(self.paths)
         self.clock = VirtualClock(START)
-        self.answers: list[Step | TandemError] = []
+        self.answers: list[object] = []
         self.open()
 
     def open(self, **setup: str) -> None:
@@ -185,8 +184,6 @@ def test_a_clock_that_was_set_back_between_two_daemons_does_not_halt_time(day: D
     day.clock = VirtualClock(START - 3600)
     day.open()
     assert day.driver.now() == START
-    due = day.driver.due_at()
-    assert due == pytest.approx(START - 3600 + 60)
     day.clock.advance_to(START - 3600 + 61)
     day.driver.turn()
     assert day.state(1) is State.STOPPING
@@ -221,7 +218,7 @@ def test_the_stored_day_replays_to_the_same_decisions(day: Day) -> None:
         day.hear(*[ev.Started(*start) for start in day.engine.starts()])
         if k == 4:
             day.again()
-        for start in day.engine.starts()[:1]:
+        for start in day.engine.starts()[-1:]:
             day.hear(ev.Ended(*start, code=k % 2))
     entries: list[dict[str, object]] = []
     for _, setup, steps in steps_of(day.driver.store.engine):

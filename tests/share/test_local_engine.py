@@ -152,10 +152,11 @@ def test_a_full_disk_delays_a_start(stage: Stage, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tandem.core.process.keeper.spawn", refuse)
+    monkeypatch.setattr("tandem.core.process.keeper.start", refuse)
     stage.start(1, "exit 0")
     stage.expect(ev.StartRefused(1, 1, "No space left on device"))
-    assert not stage.paths.attempt_dir(1, 1).exists()
+    folder = stage.paths.attempt_dir(1, 1)
+    until(lambda: [stage.engine.poll(), not folder.exists()][1], "the attempt to be cleared away")
 
 
 HARDWARE = Hardware(

@@ -45,6 +45,8 @@ class Observations:
         self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
         self._keys: set[str] = set()
         self._partners: dict[str, set[str]] = {}
+        self.pair_count = 0
+        """How many pairs were seen alone together."""
 
     def add(self, corun: CoRun) -> bool:
         """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
@@ -54,8 +56,9 @@ class Observations:
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
         settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
-        if len(beside) == 1:
+        if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
+            self.pair_count += 1
         if beside:
             self._keys.update((corun.app, *beside))
             self._figures.pop((corun.app, beside), None)
@@ -71,6 +74,15 @@ class Observations:
     def partners(self, app: str) -> AbstractSet[str]:
         """Applications that ``app`` was seen beside as the only neighbour."""
         return self._partners.get(app, frozenset())
+
+    def pairs(self) -> dict[tuple[str, str], float]:
+        """Slowdown by (application, neighbour) of every pair that was seen alone together."""
+        return {
+            (app, beside): seen.mid
+            for app, partners in self._partners.items()
+            for beside in partners
+            if (seen := self.slowdown(app, (beside,))) is not None
+        }
 
     def alone_rate(self, app: str) -> float | None:
         """Steps per second alone, or None where it was not seen alone."""

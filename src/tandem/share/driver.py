@@ -153,13 +153,16 @@ class Driver:
 
     def _collect(self) -> None:
         """Take in what the engine and the meter have to say."""
-        self._events += self.engine.poll()
+        news = self.engine.poll()
+        for event in news:
+            if isinstance(event, ev.Ended):  # what it did until its end is told before its end
+                self._meter.ended(self.now(), event.job, event.attempt)
         monotonic = self.clock.monotonic()
         if monotonic >= self._meter_at and len(self._meter):
             self._meter.poll(self.now())
             self._meter_at = monotonic + METER_S
         measured, besides = self._meter.take()
-        self._events += measured
+        self._events += [*measured, *news]
         self._besides += besides
 
     def _advance(self, now: float, due: bool) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,7 @@ class Lab:
         policies: run one after the other, each on the same jobs; ``exclusive`` gives the rates alone, and every later
             one knows what the ones before observed.
         estimator: the model that predicts how neighbours slow each other.
+        scale: how much work the applications do, as their ``--scale``.
         cores: cores to use, such as "0-1"; "" is all.
         jobs: what is submitted.
     """
@@ -62,6 +66,7 @@ class Lab:
     apps: Path = Path("apps")
     policies: tuple[str, ...] = ("exclusive", "share", "backfill", "hybrid")
     estimator: str = "proportional"
+    scale: float = 1.0
     cores: str = ""
     jobs: tuple[LabJob, ...]
 
@@ -79,6 +84,15 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Lab:
         _check(path, lab, job, names)
     in_order(lab)
     return lab
+
+
+def without(lab: Lab, apps: Collection[str]) -> Lab:
+    """The day without the jobs of some applications (and without dependencies on them)."""
+    gone = {job.name for job in lab.jobs if job.app in apps}
+    kept = (
+        replace(job, after=tuple(n for n in job.after if n not in gone)) for job in lab.jobs if job.name not in gone
+    )
+    return replace(lab, jobs=tuple(kept))
 
 
 def in_order(lab: Lab) -> list[LabJob]:
@@ -106,7 +120,7 @@ def in_order(lab: Lab) -> list[LabJob]:
 
 def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cwd: Path) -> dict[str, Any]:
     """What is sent to the daemon for ``job``; ``ids`` are those of the jobs submitted before."""
-    argv = list(job.argv) or [sys.executable, str(lab.apps / f"{job.app}.py"), *job.args]
+    argv = list(job.argv) or [sys.executable, str(lab.apps / f"{job.app}.py"), *_scaled(lab), *job.args]
     gpus = job.gpus or float(job.if_gpu and gpus_here > 0)
     asked: dict[str, Any] = {
         "name": job.name,
@@ -127,6 +141,10 @@ def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cw
     if job.after:
         asked["after"] = [str(ids[name]) for name in job.after]
     return asked
+
+
+def _scaled(lab: Lab) -> list[str]:
+    return [] if lab.scale == 1.0 else ["--scale", f"{lab.scale:g}"]
 
 
 def _check(path: Path, lab: Lab, job: LabJob, names: list[str]) -> None:

@@ -37,7 +37,8 @@ def room_for(
     used: set[int] = set()
     for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
         ever = view.index.nodes_ever(row)
-        already = {int(n) for n in view.index.nodes_now(row)} - used
+        fitting = [n for n in view.index.nodes_now(row).tolist() if n not in used]
+        already = {n for n in fitting if suits is None or suits(n, part.need, [], view.ledger.forecast(n))}
         used |= set(sorted(already)[: part.nodes])
         lacking = part.nodes - len(already)
         if lacking <= 0:

@@ -99,6 +99,12 @@ class Meter:
             self._on_node[node].discard(job)
         self._changed(now, stretch.who.nodes)
 
+    def ended(self, now: float, job: int, attempt: int) -> None:
+        """The attempt has ended."""
+        stretch = self._running.get(job)
+        if stretch is not None and stretch.who.attempt == attempt:
+            self.rests(now, job)
+
     def throttled(self, now: float, job: int, fraction: float) -> None:
         """The job runs at `fraction` of its cores from now on."""
         stretch = self._running.get(job)

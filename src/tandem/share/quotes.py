@@ -37,6 +37,9 @@ Z90 = 1.6449
 MEMORY = 200
 """Errors remembered for calibration."""
 
+FRESH_S = 1.0
+"""So long a play of the queue serves further submissions: what runs has not gone much further."""
+
 _DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
 
 
@@ -102,7 +105,8 @@ class Quoter:
             self._stretch.add(math.log((now - life.started_at) / life.expected.mid))
 
     def snapshot(self) -> dict[str, Any]:
-        """JSON-able state."""
+        """JSON-able state. What was played is forgotten, so that a machine made from this goes on as this one does."""
+        self._queue = None
         return {
             "count": self._count,
             "open": [
@@ -185,7 +189,7 @@ class Quoter:
             for life in blocked:
                 played[life.id] = self._put(view, units, life, self._ready(view, life, ends, units))
         elif waiting and waiting[-1][0] == view.pending.last():
-            self._queue = _Played(view.stamp, waiting[-1][0], len(view.pending), units)
+            self._queue = _Played(view.stamp, float(units.now[0]), waiting[-1][0], len(view.pending), units)
         return played
 
     def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> _Units:
@@ -263,13 +267,15 @@ class _Played:
     """The queue as it was played up to its last job."""
 
     stamp: int
+    at: float
     last: Key
     size: int
     units: _Units
 
     def ends_before(self, view: View, new: list[Key]) -> bool:
         """Whether nothing has changed but that ``new`` (sorted) has come to the end of the queue."""
-        return self.stamp == view.stamp and self.size + len(new) == len(view.pending) and self.last < new[0]
+        same = self.stamp == view.stamp and self.size + len(new) == len(view.pending) and self.last < new[0]
+        return same and view.now - self.at <= FRESH_S
 
 
 class _Units:

@@ -96,6 +96,7 @@ def test_knows_what_states_a_bandwidth_or_was_seen_in_company() -> None:
 
 def test_answers_are_kept_until_an_observation_of_a_member(monkeypatch: pytest.MonkeyPatch) -> None:
     model = proportional.make(seen("cg", (), 10.0))
+    model.observe(CoRun("other", ("cg",), 5.0, 5.0))  # a new pair tells something of every pair
     before = model.predict((CG, STREAM), NODE)
     assert model.predict((CG, STREAM), NODE) is before
     model.observe(CoRun("other", ("cg",), 5.0, 5.0))
@@ -103,4 +104,23 @@ def test_answers_are_kept_until_an_observation_of_a_member(monkeypatch: pytest.M
     model.observe(CoRun("cg", ("stream",), 5.0, 5.0))
     assert model.predict((CG, STREAM), NODE)[0].mid == 2.0
     monkeypatch.setattr(proportional, "_CACHED", 1)
-    assert model.predict((CG, MC), NODE) == proportional.make([]).predict((CG, MC), NODE)
+    fresh = proportional.make([*seen("cg", (), 10.0), CoRun("cg", ("stream",), 5.0, 5.0)])
+    assert model.predict((CG, MC), NODE) == fresh.predict((CG, MC), NODE)
+
+
+def test_a_pair_that_was_never_seen_is_judged_by_what_both_did_beside_others() -> None:
+    loud, calm, victim = App("loud"), App("calm"), App("victim")
+    alone = [corun for key in ("loud", "calm", "victim", "other") for corun in seen(key, (), 10.0)]
+    told = [
+        *seen("other", ("loud",), 6.0),
+        *seen("other", ("calm",), 10.0),
+        *seen("victim", ("other",), 7.0),
+        *seen("loud", ("other",), 7.0),
+        *seen("calm", ("other",), 10.0),
+    ]
+    model = proportional.make(alone + told)
+    beside_loud, beside_calm = (model.predict((victim, app), NODE)[0] for app in (loud, calm))
+    assert beside_loud.mid > 1.3
+    assert beside_calm.mid < 1.15
+    assert not beside_loud.known
+    assert "judged by what both did beside others" in beside_loud.why

@@ -9,7 +9,8 @@ For each member of a set, the best of what there is:
    causes, it is 1 + sum(s - 1): additive in the excess. On a public set of co-runs of 15 CPU applications, predicting
    from pairs alone, additive had a mean absolute error of 12.6 % for three (19.9 % for four) applications, the worst
    pair 16.4 % (34.8 %), the product 24.6 % (44.8 %): so additive, with an interval for that error.
-3. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
+3. A pair that was never seen is judged by what both did beside others (`tandem.estimate.inferred`).
+4. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
 
 Limits: an application's rate alone is one number, whatever its cores; an observation is not carried over to another
 programme with similar demands.
@@ -21,6 +22,7 @@ from collections.abc import Iterable
 
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
 from tandem.estimate.demand import stretch
+from tandem.estimate.inferred import Inferred
 from tandem.estimate.observed import Observations, Observed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 
@@ -34,6 +36,9 @@ half-width of 26 % of the slowdown if errors are normal; at that set's median pa
 _DEMAND = 0.5
 """The same for a slowdown that rests, for some neighbour, on stated demands alone: a judgement, not a measurement.
 Demands are what users say, and programmes do not wait for bandwidth all the time."""
+
+_INFERRED = 0.5
+"""The same for a pair that was never seen, judged by what both did beside others."""
 
 _CACHED = 1 << 16
 
@@ -49,12 +54,17 @@ class _Proportional:
 
     def __init__(self) -> None:
         self._observations = Observations()
+        self._inferred, self._inferred_from = Inferred({}), 0
         self._cache: dict[_Key, tuple[Slowdown, ...]] = {}
         self._cached_with: dict[str, set[_Key]] = defaultdict(set)
 
     def observe(self, corun: CoRun) -> None:
         """See `Estimator.observe`."""
+        pairs = self._observations.pair_count
         if self._observations.add(corun):
+            if pairs != self._observations.pair_count:  # a new pair tells something of every pair not seen yet
+                self._cache.clear()
+                self._cached_with.clear()
             for key in self._cached_with.pop(corun.app, ()):
                 self._cache.pop(key, None)
 
@@ -86,6 +96,13 @@ class _Proportional:
             answers[i] = self._of_member(ordered[place], ordered[:place] + ordered[place + 1 :], capacity)
         return tuple(answers[i] for i in range(len(apps)))
 
+    def _infer(self, app: str, beside: str) -> float | None:
+        """The pair that was not seen, from others (`tandem.estimate.inferred`); fitted anew as pairs come."""
+        pairs = self._observations.pair_count
+        if pairs != self._inferred_from:
+            self._inferred_from, self._inferred = pairs, Inferred(self._observations.pairs())
+        return self._inferred.slowdown(app, beside)
+
     def _of_member(self, app: App, others: list[App], capacity: Capacity) -> Slowdown:
         beside = tuple(other.key for other in others)
         seen = self._observations.slowdown(app.key, beside)
@@ -99,6 +116,7 @@ class _Proportional:
         excess = whole.factor - 1.0
         below = above = 0.0  # squared half-widths
         pairs: dict[str, Observed] = {}
+        inferred: dict[str, float] = {}
         unknown: set[str] = set()
         partners, app_states = self._observations.partners(app.key), _states(app)
         for other in others:
@@ -110,6 +128,11 @@ class _Proportional:
             elif app_states and _states(other):
                 below += NOISE**2
                 above += NOISE**2
+            elif (guess := self._infer(app.key, other.key)) is not None:
+                excess += guess - 1.0
+                below += (_INFERRED * (guess - 1.0) + NOISE) ** 2
+                above += (_INFERRED * (guess - 1.0) + 2 * NOISE) ** 2
+                inferred[other.key] = guess
             else:
                 above += UNKNOWN_EXCESS**2
                 unknown.add(other.key)
@@ -119,7 +142,7 @@ class _Proportional:
         spread = (factor * excess) ** 2
         mid = 1.0 + excess
         low, high = max(1.0, mid - math.sqrt(below + spread)), mid + math.sqrt(above + spread)
-        return Slowdown(mid, low, high, all_seen, _combined_words(mid, whole.why, pairs, unknown))
+        return Slowdown(mid, low, high, all_seen, _combined_words(mid, whole.why, pairs, inferred, unknown))
 
 
 def make(coruns: Iterable[CoRun]) -> Estimator:
@@ -139,12 +162,17 @@ def _seen_words(seen: Observed, beside: Iterable[str]) -> str:
     return f"seen {times} beside {' + '.join(beside)}: {seen.mid:.2f}x ({seen.low:.2f}-{seen.high:.2f})"
 
 
-def _combined_words(mid: float, cause: str, pairs: dict[str, Observed], unknown: set[str]) -> str:
+def _combined_words(
+    mid: float, cause: str, pairs: dict[str, Observed], inferred: dict[str, float], unknown: set[str]
+) -> str:
     words = []
     if cause:
         words.append(cause)
     if pairs:
         words.append("from pairs seen: " + ", ".join(f"{key} {seen.mid:.2f}x" for key, seen in sorted(pairs.items())))
+    if inferred:
+        guesses = ", ".join(f"{key} {guess:.2f}x" for key, guess in sorted(inferred.items()))
+        words.append(f"not seen together, judged by what both did beside others: {guesses}")
     if unknown:
         names = ", ".join(key or "an unnamed programme" for key in sorted(unknown))
         words.append(f"never seen beside {names}: assumed {1.0:.1f}x")

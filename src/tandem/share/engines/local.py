@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,15 @@ LOOK_S = 3.0
 
 AGAIN_S = 1.0
 """When a start that failed for want of the machine's resources is reported, and a refused command sent again."""
+
+TIDY_S = 0.5
+"""Folders of ended attempts are removed after so long a pause in ends, in seconds, ..."""
+
+RUBBISH_MOST = 5000
+"""... or when there are more of them than this, ..."""
+
+TIDY_AT_ONCE = 20
+"""... so many at a time."""
 
 _CLAIMED_BY_ANOTHER = 75  # exit code of a keeper whose attempt has one already
 _LOCKS_LINGER_S = 0.05
@@ -65,6 +75,9 @@ class LocalEngine:
         self._timers: list[tuple[float, int, Key, str]] = []  # (when, order, attempt, what to do)
         self._order = itertools.count()
         self._looked_at = -LOOK_S
+        self._rubbish: deque[Path] = deque()  # folders of attempts whose end is stored
+        self._tidy_at = 0.0
+        self._restarted = _machine_restarted(context.paths.data / "boot")
         self._foreign: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     # ------------------------------------------------------------------------- the engine's interface
@@ -82,7 +95,8 @@ class LocalEngine:
         if self._events:
             return self._clock.monotonic()
         look = self._looked_at + LOOK_S
-        return min(look, self._timers[0][0]) if self._timers else look
+        tidy = self._tidy_at if self._rubbish else look
+        return min(look, tidy, self._timers[0][0] if self._timers else look)
 
     def execute(self, instruction: ev.Instruction, launch: Launch | None) -> None:
         """Begin to carry out an instruction."""
@@ -133,12 +147,16 @@ class LocalEngine:
                 self._ring(self._attempts[key], what)
         if now >= self._looked_at + LOOK_S:
             self._look_for_strangers()
+        if self._rubbish and (now >= self._tidy_at or len(self._rubbish) > RUBBISH_MOST):
+            for folder in [self._rubbish.popleft() for _ in range(min(TIDY_AT_ONCE, len(self._rubbish)))]:
+                shutil.rmtree(folder, ignore_errors=True)
         events, self._events = self._events, []
         return events
 
     def forget(self, job: int, attempt: int) -> None:
-        """Remove the attempt's folder; its end is stored."""
-        shutil.rmtree(self._paths.attempt_dir(job, attempt), ignore_errors=True)
+        """Remove the attempt's folder when there is time for it; its end is stored."""
+        self._rubbish.append(self._paths.attempt_dir(job, attempt))
+        self._tidy_at = self._clock.monotonic() + TIDY_S
 
     def describe(self) -> dict[str, object]:
         """Say what protects jobs from each other here."""
@@ -167,7 +185,10 @@ class LocalEngine:
         crash.point("before_spawn")
         try:
             attempt_spec.make_run_dir(launch)
-            attempt.keeper = keeper.spawn(self._spec(attempt, launch), folder, command=self._command)
+            content = self._spec(attempt, launch).to_bytes()
+            folder.mkdir(mode=0o700)
+            _write_aside(folder / "spec", content)
+            attempt.keeper = keeper.start(folder, command=self._command)
         except TandemError as error:
             self._events.append(ev.Ended(*key, code=126, reason=str(error)))
             return
@@ -216,6 +237,10 @@ class LocalEngine:
         key, folder = (adoptee.job, adoptee.attempt), self._paths.attempt_dir(adoptee.job, adoptee.attempt)
         attempt = Attempt(*key, adoptee.placement.shares[0], cores=adoptee.placement.shares[0].cores)
         if journal.state(folder) == "unclaimed":
+            if self._restarted:  # it may have run: the machine may have lost what the keeper wrote
+                why = "the machine restarted: whether it ran is not known"
+                self._events.append(ev.Ended(*key, lost=True, reason=why))
+                return
             if not folder.exists():
                 self._start(key, adoptee.placement, adoptee.launch)
                 return
@@ -376,6 +401,18 @@ class LocalEngine:
         if found != self._foreign:
             self._foreign = found
             self._events.append(ev.ForeignUse(self._local.node.id, *found))
+
+
+def _machine_restarted(kept: Path) -> bool:
+    """Whether the machine was started anew since the last engine on this data folder; keeps this boot's id.
+
+    Attempts are not made durable before their keepers are: that would cost every start a write to the disk. It is only
+    after a restart of the machine that one can be missing.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    before = kept.read_text() if kept.exists() else boot
+    _write_aside(kept, boot.encode())
+    return before != boot
 
 
 def _write_aside(path: Path, content: bytes) -> None:

@@ -67,9 +67,10 @@ def decide(view: View, now: float) -> list[Decision]:
     if view.pending.fitting():
         decisions += _start(view, near, None)
     head = view.head()
-    if head is not None and (len(head.shape.parts) > 1 or not view.index.may_fit(head.shape)):
+    if head is not None:
         decisions += _for_head(view, near, head)
-    decisions += resume(view, near, now)
+    if not any(isinstance(decision, Suspend) for decision in decisions):  # the cores that come free are spoken for
+        decisions += resume(view, near, now)
     return decisions
 
 
@@ -86,7 +87,8 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
             # None of them means that enough are leaving already, and that nobody is to take what they leave.
             head.has_room = True
             return [Suspend(one.id, f"primary job {head.id} needs its cores") for one in victims]
-    if not view.pending.fitting():
+    passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # for its neighbours' sake, or GPU jobs'
+    if passed_over or not view.pending.fitting():
         return []
     reservation = view.earliest(head)
     if reservation is None:  # the nodes that could hold it are away: nobody has to wait for that

@@ -15,7 +15,7 @@ from tandem.share.events import Decision, Requeue, Resume, Start, Suspend
 from tandem.share.making_room import room_for
 from tandem.share.model import State
 from tandem.share.policies.exclusive import PLANS_BY_LIMIT, plan_s
-from tandem.share.view import View, best_fit
+from tandem.share.view import View, best_fit, makes_way
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +58,13 @@ def decide(view: View, now: float) -> list[Decision]:
     def level(life: Life) -> int:
         return service_class(life.attained(now), step)
 
+    head = view.head()
+    if head is not None and any(map(makes_way, view.on_nodes.values())):
+        placement = view.place(head, order)
+        if placement is not None:
+            decisions.append(Start(head.id, placement, "least attained service"))
+        elif _room_for(view, head, level(head), step) == []:
+            return decisions  # enough are leaving already, and nobody is to take what they leave
     suspended = sorted(
         (life for life in view.on_nodes.values() if life.state is State.SUSPENDED),
         key=lambda life: (level(life), life.submitted_at),
@@ -85,13 +92,19 @@ def decide(view: View, now: float) -> list[Decision]:
 
 
 def _displace(view: View, head: Life, head_level: int, step: float) -> list[Decision]:
-    def may_go(life: Life) -> bool:
-        preemptable = not life.job.gpu_total_milli or bool(life.job.checkpoint)
-        behind = life.job.priority <= head.job.priority and service_class(life.attained(view.now), step) > head_level
-        return preemptable and behind  # else it would be first in the queue again, and displace the head in its turn
-
     reason = f"job {head.id} has had less service"
     return [
         Requeue(life.id, reason) if life.job.gpu_total_milli else Suspend(life.id, reason)
-        for life in room_for(view, head, may_go) or ()
+        for life in _room_for(view, head, head_level, step) or ()
     ]
+
+
+def _room_for(view: View, head: Life, head_level: int, step: float) -> list[Life] | None:
+    """See `room_for`. Whoever is displaced stands behind the head in the queue, or they would displace each other."""
+
+    def may_go(life: Life) -> bool:
+        preemptable = not life.job.gpu_total_milli or bool(life.job.checkpoint)
+        behind = life.job.priority <= head.job.priority and service_class(life.attained(view.now), step) > head_level
+        return preemptable and behind
+
+    return room_for(view, head, may_go)
