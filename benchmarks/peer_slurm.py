@@ -40,6 +40,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf
 CompleteWait=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
 MaxArraySize=10001
 MaxJobCount=20000
 MinJobAge=2

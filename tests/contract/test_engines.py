@@ -180,5 +180,3 @@ def test_what_belongs_to_no_job_is_killed(stage: Stage) -> None:
     stage.expect(ev.Started(1, 1))
     stage.restart()
     until(lambda: _ended(stage, 1), "the end of a job that nobody knows")
-
-

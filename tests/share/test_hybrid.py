@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
 from tandem.share import events as ev
 from tandem.share.machine import Setup
-from tandem.share.model import Gpu, Job, JobClass, Node, State
+from tandem.share.model import Gpu, JobClass, Node, State
 from tandem.share.simulator import Simulator
 from tandem.share.truth import Pairwise
 from tandem.share.workload import Arrival, Workload
 from tests.share.told import Told, job
-from tests.share.unruly import Unruly, crowded, live
+from tests.share.unruly import Live, Unruly, crowded
 
 NODE = Node("a", 4000, 100)
 OTHER = Node("b", 4000, 100)
@@ -213,7 +213,7 @@ def test_nobody_takes_the_place_that_is_made() -> None:
     told.answers = False
     told.submit(job(3, 4, nodes=2, expected=10.0), at=10.0)
     told.tell(ev.SuspendDone(1, 1), at=11.0)
-    told.submit(job(4, 1, harvest=True, expected=0.1), at=12.0)
+    told.submit(job(4, 1, harvest=True, expected=15.0), at=12.0)
     assert told.state(4) is State.QUEUED
     told.tick(at=17.0)
     assert told.state(1) is State.SUSPENDED
@@ -327,9 +327,11 @@ def test_a_measured_breach_throttles_then_suspends() -> None:
     assert told[2].reason == "primary job 1 goes 2.00 times slower than alone, and 1.2 is its bound"
     told.measure(1, 6.0, "stream", at=13.0, seconds=2.0)
     assert told[2].throttle == 0.5, "part of that was measured before the throttle"
-    told.measure(1, 6.0, "stream", at=15.0, seconds=2.0)
+    told.measure(1, 6.0, "stream", at=14.0, seconds=1.0)
+    assert told[2].throttle == 0.5, "it was measured beside another neighbour than the throttled one"
+    told.measure(1, 6.0, "stream@0.5", at=15.0, seconds=2.0)
     assert told[2].throttle == 0.25
-    told.measure(1, 7.0, "stream", at=18.0, seconds=2.0)
+    told.measure(1, 7.0, "stream@0.25", at=18.0, seconds=2.0)
     assert told.state(2) is State.SUSPENDED
     told.measure(1, 10.0, at=21.0, seconds=2.0)
     assert [one.fraction for one in told.decided if isinstance(one, ev.Throttle)] == [0.5, 0.25]
@@ -418,10 +420,8 @@ def test_bounds_hold_where_the_estimator_is_right() -> None:
 @given(crowded())
 def test_no_primary_is_placed_beside_a_bad_neighbour(day: Unruly) -> None:
     """Checked against the table itself, at every start and resumption."""
-    from tests.share import unruly
-
     table = Table({("cg", "fft"): 1.3, ("fft", "train"): 1.2, ("train", "train"): 1.5})
-    one = unruly.Live(Setup("hybrid", "none"), day)
+    one = Live(Setup("hybrid", "none"), day)
     one.machine.estimator = one.machine.view.estimator = table
     for action in day.actions:
         one.act(action)
@@ -432,10 +432,7 @@ def test_no_primary_is_placed_beside_a_bad_neighbour(day: Unruly) -> None:
     one.settle()
 
 
-def _all_keep_their_bounds(one: object, started: int, table: Table) -> None:
-    from tests.share.unruly import Live
-
-    assert isinstance(one, Live)
+def _all_keep_their_bounds(one: Live, started: int, table: Table) -> None:
     held = {job: held for job, held in one.count.held.items() if not held.paused}
     for share in held[started].shares:
         here = [other.job for other in held.values() if any(s.node == share.node for s in other.shares)]
@@ -456,6 +453,3 @@ def test_a_weighed_job_is_a_job() -> None:
         ev.Submitted(job(3, 1, app="quiet", harvest=True, expected=50.0)),
     )
     assert told.decisions(ev.Start) == [1, 2]
-
-
-__all__ = ["Job", "live"]

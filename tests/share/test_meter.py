@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tandem.core.records import Record, Recorder, Tail
 from tandem.share.events import Measured
 from tandem.share.meter import REPORT_S, Meter, Metered, tail_of

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tandem.core.errors import PermissionRefusedError, TandemError
 from tandem.share import submission
 from tandem.share.model import After, JobClass, Need
@@ -13,7 +14,7 @@ from tandem.share.submission import Submitter
 ROOT = Submitter(0, 0, environ={"PATH": "/bin", "OMP_NUM_THREADS": "64"}, cwd="/home/me")
 
 
-def read(**given: Any) -> list[tuple[Any, Any]]:
+def read(**given: object) -> list[tuple[Any, Any]]:
     return submission.read({"argv": ["true"], **given}, ROOT, ROOT.inherited(), 7, "/data/jobs")
 
 

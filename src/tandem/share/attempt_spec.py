@@ -57,9 +57,8 @@ def gpu_locks(
     return tuple(ranges), mine
 
 
-def core_locks(share: Share, kept: Collection[int]) -> Locks:
-    """Return the locks of a placement's cores; `kept` are already held by suspended jobs of this daemon."""
-    path = str(locks.lock_file("cores"))
+def core_locks(share: Share, kept: Collection[int], path: str) -> Locks:
+    """Return the locks of a placement's cores in the file `path`; `kept` are held by suspended jobs of this daemon."""
     if not set(share.cores) & set(kept):
         return Locks(core_file=path)
     return Locks(ranges=tuple(ByteRange(path=path, first=core) for core in share.cores if core not in kept))

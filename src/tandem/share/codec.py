@@ -51,18 +51,25 @@ def from_json(value: Any) -> Any:  # noqa: ANN401 - see to_json
     """The inverse of `to_json`.
 
     Raises:
-        StoreError: a class or field that this version does not know.
+        StoreError: a class or field that this version does not know, or a field is missing.
     """
-    cls = _CLASSES.get(value["is"])
-    known = _hints(cls) if cls is not None else {}
+    name = str(value.get("is")) if isinstance(value, dict) else repr(value)
+    cls = _CLASSES.get(name)
+    if cls is None:
+        raise _not_ours(f"a stored {name}")
+    known = _hints(cls)
     unknown = value.keys() - known.keys() - {"is"}
-    if cls is None or unknown:
-        raise StoreError(
-            given=f"a stored {value['is']}" + (f" with {', '.join(sorted(unknown))}" if unknown else ""),
-            allowed="what this version of tandem writes",
-            todo="read it with the version that wrote it",
-        )
-    return cls(**{name: _read(v, known[name]) for name, v in value.items() if name != "is"})
+    missing = [field for field, default in _fields(cls) if default is dataclasses.MISSING and field not in value]
+    if unknown or missing:
+        words = [f"with {field}" for field in sorted(unknown)] + [f"without {field}" for field in missing]
+        raise _not_ours(f"a stored {name} {', '.join(words)}")
+    return cls(**{field: _read(v, known[field]) for field, v in value.items() if field != "is"})
+
+
+def _not_ours(given: str) -> StoreError:
+    return StoreError(
+        given=given, allowed="what this version of tandem writes", todo="read it with the version that wrote it"
+    )
 
 
 def _read(value: Any, hint: Any) -> Any:  # noqa: ANN401 - see to_json

@@ -25,17 +25,13 @@ def guard(view: View, now: float) -> list[Decision]:
     decisions: list[Decision] = []
     if not view.harvesting:
         return decisions
-    guarded: set[int] = set()
-    for life in view.on_nodes.values():
-        if life.job.klass is JobClass.HARVEST or life.state is not State.RUNNING:
-            continue
-        broken = life.slowdown is not None and life.slowdown > _tolerated(view, life)
-        for n in life.numbers:
-            guarded.add(n)
-            if broken:
+    for _, life in sorted(view.strained.items()):
+        if life.state is State.RUNNING and life.slowdown is not None and life.slowdown > _tolerated(view, life):
+            for n in life.numbers:
                 decisions += _tighten(view, life, n)
-    for life in view.on_nodes.values():
-        if life.throttle < 1.0 and life.state is State.RUNNING and guarded.isdisjoint(life.numbers):
+    for _, life in sorted(view.curbed.items()):
+        throttled = life.throttle < 1.0 and life.state is State.RUNNING
+        if throttled and not any(_primaries(view, n) for n in life.numbers):
             decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
     del now
     return decisions
@@ -50,9 +46,9 @@ def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
     if not view.harvesting:
         return decisions
     head = view.head()
-    if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.on_nodes.values())):
+    if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.curbed.values())):
         return decisions
-    for life in view.on_nodes.values():
+    for _, life in sorted(view.curbed.items()):
         if life.state is not State.SUSPENDED:
             continue
         rested = now - life.suspended_at >= REST_S
@@ -69,8 +65,15 @@ def _tolerated(view: View, life: Life) -> float:
 
 
 def _tighten(view: View, primary: Life, n: int) -> list[Decision]:
-    """One step against the harvest neighbour that is least throttled, if the measurement came after the last step."""
-    harvest = [one for one in view.neighbours(n) if one.job.klass is JobClass.HARVEST and one.state is State.RUNNING]
+    """One step against the harvest neighbour that is least throttled, if the measurement came after the last step.
+
+    Only against one that was there when it was measured.
+    """
+    harvest = [
+        one
+        for one in view.neighbours(n)
+        if one.job.klass is JobClass.HARVEST and one.state is State.RUNNING and known_as(one) in primary.beside
+    ]
     if not harvest or primary.guarded_at >= primary.measured_from:
         return []
     worst = max(harvest, key=lambda one: (one.throttle, one.id))
@@ -82,8 +85,13 @@ def _tighten(view: View, primary: Life, n: int) -> list[Decision]:
     return [Throttle(worst.id, lower[0], why)] if lower else [Suspend(worst.id, why)]
 
 
+def known_as(life: Life) -> str:
+    """How a neighbour is called in measurements: a throttled one presses otherwise than its application does."""
+    return life.job.app if life.throttle >= 1.0 else f"{life.job.app}@{life.throttle:g}"
+
+
 def _primaries(view: View, n: int) -> list[Life]:
-    return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY]
+    return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY and one.state is State.RUNNING]
 
 
 def _suffers(view: View, life: Life) -> bool:

@@ -98,7 +98,7 @@ class Machine:
             self.history = History.restore(setup.snapshot["history"])
             self.coruns.extend(snap.corun(row) for row in setup.snapshot["coruns"])
         self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
-        self.quoter = Quoter(setup.policy, int(setup.options.get("quotes", 1)))
+        self.quoter = Quoter(setup.policy, int(setup.options.get("quotes", 1)), getattr(self.policy, "WINDOW", 0))
         self.view = View(
             self.ledger, self.index, self.pending, self.jobs, self.on_nodes, self.estimator, self.history, setup.options
         )
@@ -184,6 +184,20 @@ class Machine:
         """Something changed that the policy should look at."""
         self._dirty = True
 
+    @staticmethod
+    def is_strained(life: Life) -> bool:
+        """Whether a primary job was last measured to go slower than its bound."""
+        beyond = life.slowdown is not None and life.slowdown > life.job.max_slowdown
+        return beyond and life.job.klass is JobClass.PRIMARY
+
+    def judge(self, life: Life) -> None:
+        """The job's slowdown was measured: have the policy look where a bound is broken, or no longer is."""
+        if self.is_strained(life):
+            self.view.strained[life.id] = life
+            self._dirty = True
+        elif self.view.strained.pop(life.id, None) is not None:
+            self._dirty = True
+
     def leave_nodes(self, life: Life) -> None:
         """The job gives back all it holds."""
         life.pause_clock(self.now)
@@ -194,6 +208,8 @@ class Machine:
         life.planned_end = math.inf
         if self.on_nodes.pop(life.id, None) is not None:
             self.view.harvesting -= life.job.klass is JobClass.HARVEST
+            self.view.strained.pop(life.id, None)
+            self.view.curbed.pop(life.id, None)
         self._dirty = True
 
     def finish(self, life: Life, state: State, reason: str) -> None:
@@ -213,7 +229,7 @@ class Machine:
         self._ignored.append(words)
 
     def quote_submission(self, life: Life) -> None:
-        """Promise when the job starts and finishes, once the step's events are all known. A job is asked for but once."""
+        """Promise when the job starts and finishes, once the step's events are all known; once for each job."""
         if not life.counted:
             life.counted = True
             self._unquoted.append(life)
@@ -230,7 +246,9 @@ class Machine:
     def set_alarms(self, life: Life) -> None:
         """Have a `Tick` when the policy wants to look at the running job again, if it ever does."""
         alarm = getattr(self.policy, "alarm", None)
-        seconds = alarm(life, self.now, self.setup.options) if alarm is not None and life.run_since is not None else None
+        seconds = (
+            alarm(life, self.now, self.setup.options) if alarm is not None and life.run_since is not None else None
+        )
         if seconds is not None:
             self.wake_at(self.now + seconds, life)
 
@@ -302,6 +320,7 @@ class Machine:
         if life.state is not State.RUNNING:
             return False
         life.state, life.reason = State.SUSPENDING, decision.reason
+        self.view.curbed[life.id] = life
         self._guarded(life)
         self._out.append(ev.SuspendJob(life.id, life.attempt))
         return True
@@ -320,6 +339,9 @@ class Machine:
         if life.state is not State.RUNNING or life.throttle == decision.fraction:
             return False
         life.throttle, life.throttled_at, life.reason = decision.fraction, self.now, decision.reason
+        self.view.curbed[life.id] = life
+        if decision.fraction == 1.0:
+            del self.view.curbed[life.id]
         self._guarded(life)
         self._out.append(ev.ThrottleJob(life.id, life.attempt, decision.fraction))
         return True

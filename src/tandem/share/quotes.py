@@ -17,12 +17,12 @@ import numpy as np
 
 from tandem.share.history import Quantiles
 from tandem.share.model import Interval, Quote, State
+from tandem.share.pending import Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tandem.share.life import Life
-    from tandem.share.pending import Key
     from tandem.share.view import View
 
 AHEAD = 256
@@ -40,14 +40,29 @@ MEMORY = 200
 FRESH_S = 1.0
 """So long a play of the queue serves further submissions: what runs has not gone much further."""
 
+INFORMED = 16.0
+"""An expected duration whose interval spans more than this factor is a guess."""
+
+SHUFFLED_MOST = 64
+"""With more waiting jobs than this the order in which a policy takes them matters little, and is not varied."""
+
+_JITTER = np.random.default_rng(20_260_102).random((6, 64))
 _DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
 
 
 class Quoter:
     """Makes quotes and learns how wrong they were."""
 
-    def __init__(self, policy: str, every: int) -> None:
+    def __init__(self, policy: str, every: int, window: int = 0) -> None:
+        """Set up.
+
+        Args:
+            policy: its name: under ``exclusive`` jobs take whole nodes.
+            every: quote every k-th job; 0 quotes none.
+            window: among how many of the first jobs the policy chooses freely; 0 for strict order.
+        """
         self._whole_nodes = policy == "exclusive"
+        self._window = window
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Interval]] = {}
@@ -87,14 +102,14 @@ class Quoter:
         raw = _interval(start + seconds)
         begin = _interval(start)
         if moment == "submit":
-            begin = self._calibrated(moment, begin, view.now)
+            begin = self._calibrated(life, moment, begin, view.now)
         self._open.setdefault(life.id, {})[moment] = raw
-        return Quote(life.id, view.now, moment, begin, self._calibrated(moment, raw, view.now), basis)
+        return Quote(life.id, view.now, moment, begin, self._calibrated(life, moment, raw, view.now), basis)
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
         quoted = self._open.pop(life.id, {})
-        if life.state is not State.DONE:
+        if life.state is not State.DONE or not _informed(life):
             return
         for moment, raw in quoted.items():
             floor = max(0.02 * (raw.mid - life.submitted_at), 1e-3)
@@ -127,7 +142,9 @@ class Quoter:
 
     # ------------------------------------------------------------------------------------ details
 
-    def _calibrated(self, moment: str, raw: Interval, now: float) -> Interval:
+    def _calibrated(self, life: Life, moment: str, raw: Interval, now: float) -> Interval:
+        if not _informed(life):
+            return raw
         up, down = self._factor(self._late[moment]), self._factor(self._early[moment])
         low = max(now, raw.mid - down * (raw.mid - raw.low))
         return Interval(min(low, raw.mid), raw.mid, raw.mid + up * (raw.high - raw.mid))
@@ -149,7 +166,7 @@ class Quoter:
         below = math.log(mid / max(low, 1e-3 * mid)) / Z90
         above = math.log(max(high, mid) / mid) / Z90
         trust = len(self._stretch) / (len(self._stretch) + 8)
-        stretch = math.exp(trust * self._stretch.at(0.5)) if len(self._stretch) else 1.0
+        stretch = math.exp(trust * self._stretch.at(0.5)) if len(self._stretch) and _informed(life) else 1.0
         seconds: np.ndarray = stretch * mid * np.exp(np.where(z < 0, below, above) * z)
         if life.job.limit_s is not None:
             np.minimum(seconds, life.job.limit_s, out=seconds)
@@ -171,6 +188,8 @@ class Quoter:
 
     def _play(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Start times and run times, one for each draw, of ``lives``, which have just begun to wait."""
+        if self._window and len(view.pending) <= SHUFFLED_MOST and all(life.id in view.pending for life in lives):
+            return self._play_shuffled(view, lives)
         waiting = sorted((view.pending.key(life.id), life) for life in lives if life.id in view.pending)
         blocked = [life for life in lives if life.id not in view.pending]
         played: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -180,7 +199,9 @@ class Quoter:
         if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting]):
             units = self._play_running(view, ends)
             last = view.pending.last() if blocked else None  # what blocked jobs wait for may be anywhere
-            self._play_waiting(view, units, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends)
+            self._play_waiting(
+                view, units, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends
+            )
         else:
             units = queue.units
             for _, life in waiting:
@@ -191,6 +212,22 @@ class Quoter:
         elif waiting and waiting[-1][0] == view.pending.last():
             self._queue = _Played(view.stamp, float(units.now[0]), waiting[-1][0], len(view.pending), units)
         return played
+
+    def _play_shuffled(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """The same for a policy that chooses among the first few: several orders, each as likely as the next."""
+        order = [key[2] for key in view.pending.in_order()]
+        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
+        for jitter in _JITTER:
+            units = self._play_running(view, {})
+            place = {job: i + self._window * jitter[job % len(jitter)] for i, job in enumerate(order)}
+            for job in sorted(order, key=place.__getitem__):
+                start, seconds = self._put(view, units, view.jobs[job])
+                if job in found:
+                    found[job].append((start, seconds))
+        return {
+            job: (np.concatenate([s for s, _ in plays]), np.concatenate([t for _, t in plays]))
+            for job, plays in found.items()
+        }
 
     def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> _Units:
         self.plays += 1
@@ -317,6 +354,11 @@ class _Units:
         if amount <= 0:
             return 0
         return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+
+
+def _informed(life: Life) -> bool:
+    """Whether something is known of the job: what is quoted from a prior alone says nothing of how quotes err."""
+    return life.expected.high <= INFORMED * max(life.expected.low, 1e-9)
 
 
 def _interval(draws: np.ndarray) -> Interval:

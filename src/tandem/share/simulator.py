@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tandem.share.workload import Workload
 
+
 @dataclass(slots=True)
 class Day:
     """What came of a simulated day."""

@@ -81,7 +81,8 @@ def load(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.now = machine.view.now = state["now"]
     machine.next_id = state["next_id"]
     machine.ended.update((job, State(end)) for job, end in state["ended"])
-    machine.quoter.restore(state["quoter"])
+    if state["policy"] == machine.setup.policy:  # how quotes under another policy erred says nothing of this one's
+        machine.quoter.restore(state["quoter"])
     for row in state["nodes"]:
         n = machine.ledger.join(from_json(row["node"]))
         cores, gpus = row["foreign"]
@@ -98,6 +99,11 @@ def load(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
     machine.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
     machine.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in machine.on_nodes.values())
+    for life in machine.on_nodes.values():
+        if machine.is_strained(life):
+            machine.view.strained[life.id] = life
+        if life.throttle < 1.0 or life.state in (State.SUSPENDING, State.SUSPENDED, State.RESUMING):
+            machine.view.curbed[life.id] = life
     machine.view.contended = state["contended"]
     machine.view.has_gpus = any(node.gpus for node in machine.ledger.nodes)
     if state["dirty"] or not same_policy:
@@ -160,5 +166,7 @@ def _load_life(machine: Machine, row: Mapping[str, Any], *, replan: bool) -> Non
 def _load_holdings(machine: Machine, life: Life, row: Mapping[str, Any]) -> None:
     life.placement = from_json(row["placement"])
     life.numbers = tuple(machine.ledger.number[node] for node in row["held_on"])
-    left = tuple(share for share in life.placement.shares if share.node in row["held_on"])  # a node of a gang may be lost
+    left = tuple(
+        share for share in life.placement.shares if share.node in row["held_on"]
+    )  # a node of a gang may be lost
     machine.ledger.restore(life.id, replace(life.placement, shares=left), paused=row["paused"])

@@ -308,6 +308,8 @@ class Transitions:
             return
         m = self._m
         life.state, life.run_since = State.RUNNING, m.now
+        if life.throttle == 1.0:
+            m.view.curbed.pop(life.id, None)
         if life.job.limit_s is not None:
             m.wake_at(m.now + life.job.limit_s - life.ran_s, life)
         m.set_alarms(life)
@@ -333,7 +335,7 @@ class Transitions:
             life.measured_from = m.now - event.seconds
             life.measured_s += event.seconds
             life.measured_alone_s += event.seconds / life.slowdown
-            m.dirty()
+            m.judge(life)
         corun = CoRun(app, event.beside, event.rate, event.seconds)
         m.estimator.observe(corun)
         m.coruns.append(corun)

@@ -73,6 +73,10 @@ class View:
         self.now = 0.0
         self.stamp = 0
         """Changes whenever anything but the end of the queue does."""
+        self.strained: dict[int, Life] = {}
+        """Primary jobs whose last measurement was beyond their bound (noise not yet considered)."""
+        self.curbed: dict[int, Life] = {}
+        """Jobs that are throttled, suspended, or on the way there."""
         self.harvesting = 0
         """Harvest jobs on nodes."""
         self.has_gpus = False

@@ -66,6 +66,7 @@ class LocalEngine:
         self._layout = cgroups.discover()
         self._plans = attempt_spec.CgroupPlans(self._layout)
         self._command = keeper.keeper_command()
+        self._core_locks = str(locks.lock_file("cores"))
         folder = os.fsencode(context.paths.data.resolve())
         self._prefix = f"{hashlib.sha256(folder).hexdigest()[:10]}."
         self._attempts: dict[Key, Attempt] = {}
@@ -205,7 +206,7 @@ class LocalEngine:
         taken = {gpu: self._slots_taken(gpu) for gpu in share.gpus if share.need.gpu_milli}
         ranges, attempt.slots = attempt_spec.gpu_locks(share, taken)
         attempt.cores = share.cores
-        held = attempt_spec.core_locks(share, kept) if share.cores else Locks()
+        held = attempt_spec.core_locks(share, kept, self._core_locks) if share.cores else Locks()
         env = attempt_spec.environment(attempt.job, attempt.number, launch, share, self._local.uuids)
         every = Locks(core_file=held.core_file, ranges=held.ranges + ranges)
         key = f"{self._prefix}{attempt.job}.{attempt.number}"

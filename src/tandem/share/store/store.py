@@ -19,30 +19,16 @@ from tandem.share.store import entry as rows
 from tandem.share.store import schema
 from tandem.share.store.database import Lock, open_engine, storing
 from tandem.share.store.entry import Entry, Row
+from tandem.share.store.prepared import Prepared
 
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
 
+_STATE = ("state", "started_at", "ended_at", "attempt", "reason", "node", "cores", "gpus", "exit_code", "signal")
 _CHANGE_JOB = (
     sa.update(schema.JOBS)
     .where(schema.JOBS.c.id == sa.bindparam("key"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in (
-                "state",
-                "started_at",
-                "ended_at",
-                "attempt",
-                "reason",
-                "node",
-                "cores",
-                "gpus",
-                "exit_code",
-                "signal",
-            )
-        }
-    )
+    .values({name: sa.bindparam(name) for name in _STATE})
 )
 
 
@@ -54,6 +40,8 @@ class Store:
         self.engine = engine
         self._lock = lock
         self._writer = engine.connect()
+        self._insert = {table: _insert(table, engine.dialect) for table in schema.METADATA.sorted_tables}
+        self._change_job = Prepared(_CHANGE_JOB, (*_STATE, "key"), engine.dialect)
         self._epoch, self._seq, self._first = self._last()
         self._environs: set[str] = set()  # keys of environments that are stored
         self._fresh: set[str] = set()  # those of the transaction under way
@@ -135,7 +123,7 @@ class Store:
                 self._launches[job] = launch
 
     def _write(self, entry: Entry) -> None:
-        execute, self._fresh = self._writer.execute, set()
+        self._fresh = set()
         new = {life.id for life in entry.submitted}
         step = {
             "seq": self._seq + 1,
@@ -144,17 +132,17 @@ class Store:
             "events": rows.encode_list(entry.events),
             "decisions": rows.encode_list(entry.decisions),
         }
-        execute(sa.insert(schema.STEPS), step)
+        changed = (life for life in entry.touched if life.id not in new)
+        self._add(schema.STEPS, [step])
+        self._add(schema.JOBS, [rows.job_row(life) for life in entry.submitted])
         if entry.submitted:
-            execute(sa.insert(schema.JOBS), [rows.job_row(life) for life in entry.submitted])
-            execute(sa.insert(schema.LAUNCHES), self._launch_rows(entry.launches))
-        changes = [rows.job_change(life, entry.exits.get(life.id)) for life in entry.touched if life.id not in new]
-        if changes:
-            execute(_CHANGE_JOB, changes)
-        if entry.quotes:
-            execute(sa.insert(schema.QUOTES), [rows.quote_row(quote) for quote in entry.quotes])
-        if entry.besides:
-            execute(sa.insert(schema.CORUNS), [rows.beside_row(beside) for beside in entry.besides])
+            self._add(schema.LAUNCHES, self._launch_rows(entry.launches))
+        self._change_job.run(self._writer, [rows.job_change(life, entry.exits.get(life.id)) for life in changed])
+        self._add(schema.QUOTES, [rows.quote_row(quote) for quote in entry.quotes])
+        self._add(schema.CORUNS, [rows.beside_row(beside) for beside in entry.besides])
+
+    def _add(self, table: sa.Table, added: Sequence[Row]) -> None:
+        self._insert[table].run(self._writer, added)
 
     def _launch_rows(self, launches: Mapping[int, Launch]) -> list[Row]:
         """Rows of `launches`; environments that are not stored yet are stored first."""
@@ -176,7 +164,7 @@ class Store:
             found = set(self._writer.execute(sa.select(column).where(column.in_(asked))).scalars())
             missing = [wanted[key] for key in asked if key not in found]
             if missing:
-                self._writer.execute(sa.insert(schema.ENVIRONS), missing)
+                self._add(schema.ENVIRONS, missing)
             self._fresh.update(asked)
 
     # --------------------------------------------------------------------------------------------- jobs
@@ -209,6 +197,12 @@ class Store:
             in_epoch = sa.select(sa.func.count()).where(schema.STEPS.c.epoch == epoch)
             steps = connection.execute(in_epoch).scalar() or 0
         return epoch, seq, seq - steps
+
+
+def _insert(table: sa.Table, dialect: sa.Dialect) -> Prepared:
+    """A new row of a table; the database numbers rows where the table leaves that to it."""
+    names = [column.name for column in table.columns if column.autoincrement is not True]
+    return Prepared(sa.insert(table), names, dialect)
 
 
 def setup_text(setup: Setup) -> str:
