@@ -353,8 +353,8 @@ def test_the_throttle_is_lifted_when_the_primary_is_gone() -> None:
 
 def test_a_suspended_job_comes_back_when_the_primary_is_gone() -> None:
     told = breached()
-    for at in (15.0, 18.0):
-        told.measure(1, 5.0, "stream", at=at, seconds=2.0)
+    for at, neighbour in ((15.0, "stream@0.5"), (18.0, "stream@0.25")):
+        told.measure(1, 5.0, neighbour, at=at, seconds=2.0)
     assert told.state(2) is State.SUSPENDED
     told.end(1, at=40.0)
     assert told.state(2) is State.RUNNING
@@ -363,9 +363,9 @@ def test_a_suspended_job_comes_back_when_the_primary_is_gone() -> None:
 def test_the_least_throttled_neighbour_is_the_next() -> None:
     told = breached()
     told.submit(job(3, 1, app="other", harvest=True, expected=1000.0), at=13.0)
-    told.measure(1, 5.0, "other", "stream", at=20.0)
+    told.measure(1, 5.0, "other", "stream@0.5", at=20.0)
     assert (told[2].throttle, told[3].throttle) == (0.5, 0.5)
-    told.measure(1, 5.0, "other", "stream", at=30.0)
+    told.measure(1, 5.0, "other@0.5", "stream@0.5", at=30.0)
     assert sorted([told[2].throttle, told[3].throttle]) == [0.25, 0.5]
 
 

@@ -166,6 +166,13 @@ def test_somebody_elses_database_is_refused(place: Paths) -> None:
     assert place.database.read_bytes() == content
 
 
+def test_a_log_of_another_version_is_refused(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, Setup("share", "none", snapshot={"of": "tomorrow"}))
+    with Store.open(place) as store, pytest.raises(StoreError, match="not understood"):
+        store.restore()
+
+
 def test_a_full_database_refuses_one_entry_and_takes_the_next(place: Paths) -> None:
     with Store.open(place) as store:
         store.begin_epoch(0.0, SETUP)

@@ -3,18 +3,19 @@
 At submission the queue is played forward: the durations of running and waiting jobs are drawn from what is known of
 them (a two-sided lognormal through each job's 5 %, median and 95 % points), and each job in order takes the units
 (cores, GPUs or whole nodes) that come free first. The spread of the new job's start and finish over the draws is the
-interval; how wrong earlier intervals were stretches or narrows it on each side (split conformal: the factor is the
-95 % quantile of past errors in units of the quoted half-width). Deterministic: the draws are a fixed table.
+interval; how wrong earlier ones were moves and stretches it (`tandem.share.calibration`). Deterministic: the draws are a
+fixed table.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tandem.share.calibration import Calibration, Predicted
 from tandem.share.history import Quantiles
 from tandem.share.model import Interval, Quote, State
 from tandem.share.pending import Key
@@ -35,7 +36,10 @@ Z90 = 1.6449
 """Standard normal quantile at 95 %."""
 
 MEMORY = 200
-"""Errors remembered for calibration."""
+"""Ratios of run time to expectation remembered."""
+
+PROGRESS_SPREAD = 0.1
+"""Spread of log(time left) where a job says how far it is."""
 
 FRESH_S = 1.0
 """So long a play of the queue serves further submissions: what runs has not gone much further."""
@@ -65,9 +69,8 @@ class Quoter:
         self._window = window
         self._every = every
         self._count = 0
-        self._open: dict[int, dict[str, Interval]] = {}
-        self._late = {"submit": Quantiles(MEMORY), "start": Quantiles(MEMORY)}
-        self._early = {"submit": Quantiles(MEMORY), "start": Quantiles(MEMORY)}
+        self._open: dict[int, dict[str, Predicted]] = {}
+        self._learned = {what: Calibration() for what in ("submit", "start", "begin")}
         self._stretch = Quantiles(MEMORY)  # log(run time / expected alone)
         self._queue: _Played | None = None
         self.plays = 0
@@ -93,18 +96,29 @@ class Quoter:
         """The promise for a job that starts now; None if only every k-th job is quoted and this is not one."""
         if not self._every or (self._every > 1 and life.id not in self._open):
             return None
+        raw = self._open.get(life.id, {}).pop("begin", None)
+        if raw is not None and _informed(life):
+            self._learned["begin"].learn(raw, view.now)
         start = np.array([view.now])
         return self._promise(view, life, "start", start, self._run_time(view, life), "its neighbours now")
 
     def _promise(
         self, view: View, life: Life, moment: str, start: np.ndarray, seconds: np.ndarray, basis: str
     ) -> Quote:
-        raw = _interval(start + seconds)
-        begin = _interval(start)
-        if moment == "submit":
-            begin = self._calibrated(life, moment, begin, view.now)
-        self._open.setdefault(life.id, {})[moment] = raw
-        return Quote(life.id, view.now, moment, begin, self._calibrated(life, moment, raw, view.now), basis)
+        begin = Interval(view.now, view.now, view.now)
+        if start.max() > view.now:
+            begin = self._promised(view, life, "begin", start)
+        finish = self._promised(view, life, moment, start + seconds)
+        return Quote(life.id, view.now, moment, begin, finish, basis)
+
+    def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
+        low, mid, high = (float(x) for x in np.quantile(draws, (0.05, 0.5, 0.95)))
+        raw = Predicted(view.now, low, mid, high)
+        promised = self._learned[what].promise(raw) if _informed(life) else Interval(low, mid, high)
+        self._open.setdefault(life.id, {})[what] = replace(
+            raw, promised_low=promised.low, promised_high=promised.high
+        )
+        return promised
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
@@ -112,10 +126,8 @@ class Quoter:
         if life.state is not State.DONE or not _informed(life):
             return
         for moment, raw in quoted.items():
-            floor = max(0.02 * (raw.mid - life.submitted_at), 1e-3)
-            error = now - raw.mid
-            self._late[moment].add(error / max(raw.high - raw.mid, floor))
-            self._early[moment].add(-error / max(raw.mid - raw.low, floor))
+            if moment != "begin":
+                self._learned[moment].learn(raw, now)
         if life.started_at is not None and quoted and now > life.started_at and life.expected.mid > 0:
             self._stretch.add(math.log((now - life.started_at) / life.expected.mid))
 
@@ -124,38 +136,19 @@ class Quoter:
         self._queue = None
         return {
             "count": self._count,
-            "open": [
-                [job, {m: [i.low, i.mid, i.high] for m, i in quoted.items()}] for job, quoted in self._open.items()
-            ],
-            "late": {m: list(q.recent) for m, q in self._late.items()},
-            "early": {m: list(q.recent) for m, q in self._early.items()},
+            "open": [[job, {m: list(astuple(raw)) for m, raw in quoted.items()}] for job, quoted in self._open.items()],
+            "learned": {what: learned.snapshot() for what, learned in self._learned.items()},
             "stretch": list(self._stretch.recent),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """The inverse of `snapshot`."""
         self._count = state["count"]
-        self._open = {job: {m: Interval(*i) for m, i in quoted.items()} for job, quoted in state["open"]}
-        self._late = {m: Quantiles(MEMORY, values) for m, values in state["late"].items()}
-        self._early = {m: Quantiles(MEMORY, values) for m, values in state["early"].items()}
+        self._open = {job: {m: Predicted(*raw) for m, raw in quoted.items()} for job, quoted in state["open"]}
+        self._learned = {what: Calibration.restore(learned) for what, learned in state["learned"].items()}
         self._stretch = Quantiles(MEMORY, state["stretch"])
 
     # ------------------------------------------------------------------------------------ details
-
-    def _calibrated(self, life: Life, moment: str, raw: Interval, now: float) -> Interval:
-        if not _informed(life):
-            return raw
-        up, down = self._factor(self._late[moment]), self._factor(self._early[moment])
-        low = max(now, raw.mid - down * (raw.mid - raw.low))
-        return Interval(min(low, raw.mid), raw.mid, raw.mid + up * (raw.high - raw.mid))
-
-    @staticmethod
-    def _factor(errors: Quantiles) -> float:
-        """How much wider (or narrower) one side has to be, shrunk towards 1 while little is known."""
-        if not len(errors):
-            return 1.0
-        trust = len(errors) / (len(errors) + 10)
-        return min(8.0, max(0.3, trust * errors.at(0.95) + (1 - trust)))
 
     def _draw(self, life: Life) -> np.ndarray:
         """Run times of a job, one for each draw."""
@@ -251,7 +244,7 @@ class Quoter:
             if not left:
                 return
             if count == AHEAD:
-                units.spread(view.pending.core_s, view.pending.gpu_s, count / len(view.pending))
+                units.spread(len(view.pending) / count - 1)
                 break
             left.discard(key)
             life = view.jobs[key[2]]
@@ -289,9 +282,13 @@ class Quoter:
         ran = life.ran(view.now)
         if life.done is not None and life.done > 0.1 and ran > 0:
             fresh = max(life.done - life.saved_done, 1e-3)
-            return np.full(64, ran * (1 - life.done) / fresh)
+            left: np.ndarray = ran * (1 - life.done) / fresh * np.exp(PROGRESS_SPREAD * _DRAWS[life.id % len(_DRAWS)])
+            return left
         seconds = self._draw(life)
-        return np.where(seconds > ran, seconds - ran, 0.2 * (ran + seconds))
+        longer = seconds[seconds > ran]
+        if len(longer) < 4:  # it takes longer than anybody thought
+            return 0.2 * (ran + seconds)
+        return np.resize(longer, len(seconds)) - ran
 
     def _wants(self, life: Life) -> tuple[float, float]:
         if self._whole_nodes:
@@ -329,6 +326,7 @@ class _Units:
         self.draws = 64 if max(counts) <= 64 else 16
         self.now = np.full(self.draws, view.now)
         self._free = [np.full((self.draws, count), view.now) for count in counts]
+        self._work = [np.zeros(self.draws) for _ in counts]  # that was put, in units' seconds
 
     def put(self, wants: tuple[float, float], seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
         """A job takes the units that come free first, from ``ready`` on; returns its start in each draw."""
@@ -342,13 +340,13 @@ class _Units:
         for kind, columns in enumerate(taken):
             if columns:
                 self._free[kind][:, :columns] = (start + seconds)[:, None]
+                self._work[kind] += columns * seconds
         return start
 
-    def spread(self, core_s: float, gpu_s: float, counted: float) -> None:
-        """The part of the waiting work that was not played one by one delays every unit alike."""
-        for kind, work in enumerate((core_s, gpu_s)):
-            free = self._free[kind]
-            free += (1 - counted) * work / (free.shape[1] * self._bundle[kind])
+    def spread(self, more: float) -> None:
+        """``more`` times the work that was put so far, which was not played one by one, delays every unit alike."""
+        for free, work in zip(self._free, self._work, strict=True):
+            free += more * work[:, None] / free.shape[1]
 
     def _columns(self, kind: int, amount: float) -> int:
         if amount <= 0:
@@ -359,8 +357,3 @@ class _Units:
 def _informed(life: Life) -> bool:
     """Whether something is known of the job: what is quoted from a prior alone says nothing of how quotes err."""
     return life.expected.high <= INFORMED * max(life.expected.low, 1e-9)
-
-
-def _interval(draws: np.ndarray) -> Interval:
-    low, mid, high = np.quantile(draws, (0.05, 0.5, 0.95)) if len(draws) > 1 else (draws[0],) * 3
-    return Interval(float(low), float(mid), float(high))

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
+from tandem.core.errors import StoreError
 from tandem.share.launch import Launch
 from tandem.share.machine import Machine, Setup
 from tandem.share.paths import Paths
@@ -93,11 +94,19 @@ class Store:
             text = connection.execute(
                 sa.select(schema.EPOCHS.c.setup).where(schema.EPOCHS.c.id == self._epoch)
             ).scalar_one()
-            machine = Machine(setup_of(text))
             steps = schema.STEPS.c
             wanted = sa.select(steps.now, steps.events).where(steps.epoch == self._epoch).order_by(steps.seq)
-            for now, events in connection.execute(wanted):
-                machine.step(now, rows.decode_list(events))
+            stored = connection.execute(wanted)
+            try:
+                machine = Machine(setup_of(text))
+                for now, events in stored:
+                    machine.step(now, rows.decode_list(events))
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise StoreError(
+                    given=f"the event log in {self.paths.database} is not understood ({type(error).__name__}: {error})",
+                    allowed="a log that this version wrote",
+                    todo="run the version that wrote it, or set TANDEM_HOME to another folder; nothing was overwritten",
+                ) from error
         return machine
 
     def begin_epoch(self, now: float, setup: Setup) -> None:

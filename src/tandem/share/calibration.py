@@ -1,0 +1,88 @@
+"""Turning predicted instants into promises that hold: intervals that learn from how wrong earlier ones were.
+
+Split conformal prediction with an adaptive level (Gibbs and Candes, NeurIPS 2021): the ends of an interval are quantiles of
+past errors, in units of the predicted half-width on their side; each end that was missed moves its quantile outwards, each
+that held moves it inwards a little, so that in the long run each side is missed in one case of twenty, whatever happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tandem.share.history import Quantiles
+from tandem.share.model import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEMORY = 200
+"""Errors remembered."""
+
+TRUST = 10
+"""So many errors count as much as the prediction's own spread."""
+
+MISSED = 0.05
+"""Accepted part of misses on each side."""
+
+STEP = 0.01
+"""How far a miss moves the level of its end (a hit moves it by a twentieth of that, the other way)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """An instant as it was predicted at ``at``, and what was promised of it."""
+
+    at: float
+    low: float
+    mid: float
+    high: float
+    promised_low: float = 0.0
+    promised_high: float = 0.0
+
+    def half_width(self, side: float) -> float:
+        """Half-width above (``side`` > 0) or below the middle; at least 2 % of the time until then, and 1 ms."""
+        return max(self.high - self.mid if side > 0 else self.mid - self.low, 0.02 * (self.mid - self.at), 1e-3)
+
+
+class Calibration:
+    """What is known of the errors of one kind of prediction."""
+
+    def __init__(self) -> None:
+        self._errors = Quantiles(MEMORY)
+        self._early = self._late = MISSED  # levels of the two ends; below 0 beyond the worst error
+
+    def promise(self, raw: Predicted) -> Interval:
+        """The interval with its ends and its middle where past errors lay, trusted as far as there are some."""
+        ends = [-1.0, 0.0, 1.0]
+        errors = self._errors
+        if len(errors):
+            trust = len(errors) / (len(errors) + TRUST)
+            learned = (self._end(self._early), errors.at(0.5), self._end(1 - self._late))
+            ends = [trust * found + (1 - trust) * end for found, end in zip(learned, ends, strict=True)]
+        low, mid, high = (max(raw.at, raw.mid + end * raw.half_width(end)) for end in ends)
+        return Interval(min(low, mid), mid, max(mid, high))
+
+    def learn(self, raw: Predicted, true: float) -> None:
+        """It happened at ``true``."""
+        self._errors.add((true - raw.mid) / raw.half_width(true - raw.mid))
+        self._early += STEP * (MISSED - (true < raw.promised_low))
+        self._late += STEP * (MISSED - (true > raw.promised_high))
+
+    def _end(self, q: float) -> float:
+        """The error at a level; beyond 0 and 1 it goes on outwards, by a tenth of the range for each hundredth."""
+        errors = self._errors
+        inside = min(1.0, max(0.0, q))
+        return errors.at(inside) + 10 * (q - inside) * (errors.at(1.0) - errors.at(0.0))
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON-able state."""
+        return {"errors": list(self._errors.recent), "early": self._early, "late": self._late}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Calibration:
+        """The inverse of `snapshot`."""
+        made = cls()
+        made._errors = Quantiles(MEMORY, state["errors"])
+        made._early, made._late = state["early"], state["late"]
+        return made

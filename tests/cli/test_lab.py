@@ -1,0 +1,74 @@
+"""`tandem lab` end to end: real daemons, real processes, a table, a report and results."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAB = """
+title = "A <b>small</b> day"
+policies = ["exclusive", "hybrid"]
+[[jobs]]
+name = "first"
+argv = ["sleep", "0.3"]
+max_slowdown = 1.5
+[[jobs]]
+name = "second"
+argv = ["sleep", "0.2"]
+[[jobs]]
+name = "third"
+argv = ["true"]
+after = ["first"]
+"""
+
+
+def tandem(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tandem", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_a_day_is_run_under_each_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "lab.toml").write_text(LAB)
+    done = tandem("lab", "lab.toml", "--out", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    exclusive, hybrid = told["policies"]
+    assert [day["policy"] for day in told["policies"]] == ["exclusive", "hybrid"]
+    for day in (exclusive, hybrid):
+        assert [job["name"] for job in day["jobs"]] == ["first", "second", "third"]
+        assert all(job["well"] for job in day["jobs"])
+        third, first = day["jobs"][2], day["jobs"][0]
+        assert third["started"] >= first["ended"]
+    spans = sorted((job["started"], job["ended"]) for job in exclusive["jobs"])
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans)), "one at a time under exclusive"
+    page = (tmp_path / told["report"]).read_text()
+    assert "A &lt;b&gt;small&lt;/b&gt; day" in page
+    assert json.loads((tmp_path / "run" / "results.json").read_text())[1]["policy"] == "hybrid"
+    assert (tmp_path / "run" / "config.toml").exists()
+
+
+def test_a_policy_that_does_not_exist_is_named_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text(LAB)
+    done = tandem("lab", "lab.toml", "--policies", "exclusive,hybird", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "hybird" in done.stderr
+    assert "hybrid" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_typo_in_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text(LAB.replace("max_slowdown", "max_slowdwon"))
+    done = tandem("lab", "lab.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "max_slowdown" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
