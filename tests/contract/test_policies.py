@@ -1,4 +1,4 @@
-"""What every scheduling policy promises, in unruly days and in ordered ones: a new file in `share/policies` is tested here."""
+"""What every scheduling policy promises, in unruly days and in ordered ones."""
 
 from collections import Counter
 

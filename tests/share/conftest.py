@@ -1,6 +1,5 @@
 """Real daemons in folders of their own: started, killed and cleared away."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from tandem.core.process import journal
+from tandem.core.process import journal, keeper
 from tandem.share import paths
 from tandem.share.client import Client
 
@@ -85,10 +84,11 @@ class Home:
             self.process.kill()
             self.process.wait()
         for attempt in (self.folder / "attempts").glob("*"):
-            fate = journal.read(attempt)
-            if fate.keeper is not None and journal.keeper_alive(attempt):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(fate.keeper.pid, signal.SIGKILL)
+            left = keeper.adopt(attempt)
+            if left is not None:
+                left.send("kill")
+                until(lambda attempt=attempt: not journal.keeper_alive(attempt), "the end of a job")
+                left.close()
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """EASY backfilling in plain lists, written from its definition, to compare the real one with.
 
-Lifka (JSSPP 1995), Mu'alem and Feitelson (TPDS 2001): jobs start in order of submission while they fit. The first that does
-not gets a reservation at the earliest moment at which running jobs, going to their limits, leave it enough nodes: those that
-come free first. A later job starts now if it fits and does not delay that: its limit ends by then, or what is left of the
-reserved nodes by then still holds the reservation. Among nodes that fit the fullest is taken: fewest free GPUs, then the
-smallest free part of a GPU, then fewest free cores, then the first.
+Lifka (JSSPP 1995), Mu'alem and Feitelson (TPDS 2001): jobs start in order of submission while they fit. The first that
+does not gets a reservation at the earliest moment at which running jobs, going to their limits, leave it enough nodes:
+those that come free first. A later job starts now if it fits and does not delay that: its limit ends by then, or what
+is left of the reserved nodes by then still holds it. Among nodes that fit the fullest is taken: fewest free
+GPUs, then fewest free cores, then the first.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 

@@ -1,7 +1,7 @@
 """What is given out, counted anew from what an engine sees: instructions, its own answers, and lost nodes.
 
-Shares no code with `tandem.share.ledger`. An engine holds cores and bandwidth from the start (or resume) of a job until it
-has told that the job ended or is suspended, memory and GPUs until the end; a lost node holds nothing any more.
+Shares no code with `tandem.share.ledger`. An engine holds cores and bandwidth from the start (or resume) of a job until
+it has told that the job ended or is suspended, memory and GPUs until the end; a lost node holds nothing any more.
 """
 
 from collections import Counter
@@ -114,7 +114,9 @@ class Recount:
         assert all(count <= 1000 for count in gpus.values()), f"GPUs of {node.id}: {gpus}"
         assert all(s.need.labels <= node.labels for _, s in here)
         whole = {held.job.id for held, _ in here if held.placement.whole}
-        assert not whole or len({held.job.id for held, _ in here}) == 1, f"{node.id} was given whole, and then more of it"
+        assert not whole or len({held.job.id for held, _ in here}) == 1, (
+            f"{node.id} was given whole, and then more of it"
+        )
 
     @staticmethod
     def _check_gang(job: Job, placement: Placement) -> None:

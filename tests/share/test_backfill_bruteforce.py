@@ -37,7 +37,9 @@ def workloads(draw: st.DrawFn) -> Workload:
     for i in range(1, draw(st.integers(1, 25)) + 1):
         at += draw(st.sampled_from([0, 0, 1, 2, 5]))
         need = Need(
-            1000 * draw(st.integers(0, 6)), draw(st.sampled_from([0, 0, 4, 8])), gpus=draw(st.sampled_from([0, 0, 1, 2]))
+            1000 * draw(st.integers(0, 6)),
+            draw(st.sampled_from([0, 0, 4, 8])),
+            gpus=draw(st.sampled_from([0, 0, 1, 2])),
         )
         able = sum(
             node.cpu_milli >= need.cpu_milli and node.mem_mib >= need.mem_mib and len(node.gpus) >= need.gpus
@@ -73,9 +75,7 @@ def test_philly(philly_trace: Path, first: int, faster: int) -> None:
     """2,000 jobs on 110 nodes of 4 GPUs, limits 1 to 5 times the run time; ``faster``: compressed, for long queues."""
     whole = philly.read(philly_trace)
     begin = whole.arrivals[first].at
-    arrivals = tuple(
-        Arrival((a.at - begin) // faster, a.job, a.work_s) for a in whole.arrivals[first : first + 2000]
-    )
+    arrivals = tuple(Arrival((a.at - begin) // faster, a.job, a.work_s) for a in whole.arrivals[first : first + 2000])
     limited = limits_with_error(Workload(whole.nodes, arrivals), seed=first)
     rounded = tuple(replace(a, job=replace(a.job, limit_s=round(a.job.limit_s or 0.0))) for a in limited.arrivals)
     workload = Workload(whole.nodes, rounded)

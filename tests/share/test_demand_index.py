@@ -29,11 +29,13 @@ NEEDS = [
     Need(1000, labels=frozenset({"ssd"})),
     Need(10_000),
 ]
-ops = st.tuples(st.sampled_from(["add", "drop", "join", "take", "give", "lose"]), st.integers(0, 20), st.integers(0, 20))
+ops = st.tuples(
+    st.sampled_from(["add", "drop", "join", "take", "give", "lose"]), st.integers(0, 20), st.integers(0, 20)
+)
 
 
 @settings(max_examples=300)
-@given(st.lists(ops, max_size=50))
+@given(st.lists(ops, min_size=30, max_size=50))
 def test_it_says_what_every_node_says(story: list[tuple[str, int, int]]) -> None:
     ledger = Ledger()
     index = DemandIndex(ledger)

@@ -2,7 +2,6 @@
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
 from tandem.share import events as ev
@@ -425,7 +424,7 @@ def test_no_primary_is_placed_beside_a_bad_neighbour(day: Unruly) -> None:
     one.machine.estimator = one.machine.view.estimator = table
     for action in day.actions:
         one.act(action)
-        now, _, step = one.steps[-1]
+        _, _, step = one.steps[-1]
         for said in step.instructions:
             if isinstance(said, ev.StartJob | ev.ResumeJob):
                 _all_keep_their_bounds(one, said.job, table)

@@ -18,6 +18,7 @@ from tandem.share import events as ev
 from tandem.share.attempt import Attempt
 from tandem.share.launch import Launch
 from tandem.share.model import Need, Placement, Share
+from tests.conftest import requires
 from tests.contract.test_engines import Stage
 from tests.share.conftest import Home, until
 
@@ -45,9 +46,8 @@ def test_a_job_is_pinned_and_told_how_many_threads(stage: Stage) -> None:
     assert out(stage, 1).split() == ["Cpus_allowed_list:", str(core), "1", "1", "0022"]
 
 
+@requires("cgroup")
 def test_a_job_that_takes_more_memory_than_it_asked_for_is_stopped(stage: Stage) -> None:
-    if "memory is not limited" in str(stage.engine.describe()["cgroups"]):
-        pytest.fail("this machine cannot limit memory: say so in the test's own words")
     placement = stage.placement()
     share = placement.shares[0]
     small = Placement((Share(share.node, Need(mem_mib=32), share.cores),))
@@ -88,6 +88,7 @@ def test_fractions_of_a_gpu_take_different_locks(tmp_path: Path, monkeypatch: py
     assert [(lock.first, lock.count) for lock in whole] == [(0, 100)]
 
 
+@pytest.mark.slow
 def test_a_core_that_somebody_else_holds_is_not_given_out(stage: Stage, tmp_path: Path) -> None:
     core = stage.engine.nodes()[0].cores[0]
     held = Locks(core_file=str(locks.lock_file("cores")))
@@ -114,6 +115,22 @@ def test_a_core_of_a_suspended_job_can_be_used_by_another(stage: Stage) -> None:
     stage.expect(ev.SuspendDone(1, 1))
     stage.start(2, "exit 3")
     stage.expect(ev.Ended(2, 1, code=3))
+
+
+@requires("cgroup")
+def test_a_killed_keeper_leaves_no_control_group_behind(stage: Stage) -> None:
+    stage.start(1, "sleep 100 & wait")
+    stage.expect(ev.Started(1, 1))
+    fate = journal.read(stage.paths.attempt_dir(1, 1))
+    assert fate.keeper is not None
+    assert fate.process is not None
+    lines = Path(f"/proc/{fate.process.pid}/cgroup").read_text().splitlines()
+    groups = {line.rpartition("/")[2] for line in lines if line.endswith(".1.1")}
+    assert len(groups) == 1
+    os.kill(fate.keeper.pid, signal.SIGKILL)
+    why = "its end is not known: its keeper was killed, or the machine restarted"
+    stage.expect(ev.Ended(1, 1, lost=True, reason=why))
+    assert not [path for path in Path("/sys/fs/cgroup").glob("**/tandem/*") if path.name in groups]
 
 
 def test_a_resumed_job_moves_to_its_new_cores(stage: Stage) -> None:
@@ -148,6 +165,7 @@ def test_a_frozen_job_is_thawed_to_save(stage: Stage) -> None:
     stage.expect(ev.Ended(1, 1, saved=True))
 
 
+@pytest.mark.slow
 def test_a_full_disk_delays_a_start(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -17,7 +17,7 @@ ops = st.tuples(
 
 
 @settings(max_examples=200)
-@given(st.lists(ops, max_size=60), st.integers(0, 6))
+@given(st.lists(ops, min_size=20, max_size=60), st.integers(0, 6))
 def test_it_is_a_sorted_list(story: list[tuple[bool, int, int, float, int]], cores: int) -> None:
     ledger = Ledger()
     for i in range(2):
@@ -55,7 +55,14 @@ def _check(pending: Pending, waiting: dict[Key, tuple[Shape, float]]) -> None:
             assert queue.first_within(limit) == next((key for key in mine if waiting[key][1] <= limit), None)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 100)), min_size=BLOCK, max_size=5 * BLOCK, unique_by=lambda j: j[0]))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1000), st.integers(1, 100)),
+        min_size=BLOCK,
+        max_size=5 * BLOCK,
+        unique_by=lambda j: j[0],
+    )
+)
 @settings(max_examples=40)
 def test_long_queues_split_into_blocks(jobs: list[tuple[int, int]]) -> None:
     queue = ShapeQueue()

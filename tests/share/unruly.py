@@ -1,4 +1,4 @@
-"""A day in which everything happens: random nodes, jobs and events, and an engine that answers late, twice or not at all.
+"""A day in which everything happens: random nodes, jobs and events, and an engine that answers late, or twice.
 
 `days()` draws one for Hypothesis as plain data; `live` plays it against a machine and returns every step, checked by
 `tests.share.recount`; at the end the engine becomes honest, so that every job must come to its end.
@@ -328,7 +328,7 @@ class Live:
                 self._gone(job)
 
     def repeat(self, event: ev.Event) -> None:
-        """The engine says something a second time. (A StartRefused or Ended of the attempt that is on was said never.)"""
+        """The engine says something a second time."""
         self.step(event)
 
     def settle(self) -> None:

@@ -57,13 +57,6 @@ def gpu_locks(
     return tuple(ranges), mine
 
 
-def core_locks(share: Share, kept: Collection[int], path: str) -> Locks:
-    """Return the locks of a placement's cores in the file `path`; `kept` are held by suspended jobs of this daemon."""
-    if not set(share.cores) & set(kept):
-        return Locks(core_file=path)
-    return Locks(ranges=tuple(ByteRange(path=path, first=core) for core in share.cores if core not in kept))
-
-
 def keeper_spec(
     launch: Launch, share: Share, env: Mapping[str, str], held: Locks, groups: tuple[CgroupStep, ...]
 ) -> Spec:
@@ -73,7 +66,7 @@ def keeper_spec(
         launch: How the job is started.
         share: What it holds on this node.
         env: See `environment`.
-        held: See `gpu_locks` and `core_locks`.
+        held: Its cores' lock file and GPU ranges (see `gpu_locks`).
         groups: How its control groups are made; see `CgroupPlans`.
     """
     user = User(uid=launch.uid, gid=launch.gid, groups=launch.groups) if os.geteuid() == 0 else None

@@ -1,8 +1,9 @@
 """Turning predicted instants into promises that hold: intervals that learn from how wrong earlier ones were.
 
-Split conformal prediction with an adaptive level (Gibbs and Candes, NeurIPS 2021): the ends of an interval are quantiles of
-past errors, in units of the predicted half-width on their side; each end that was missed moves its quantile outwards, each
-that held moves it inwards a little, so that in the long run each side is missed in one case of twenty, whatever happens.
+Split conformal prediction with an adaptive level (Gibbs and Candes, NeurIPS 2021): the ends of an interval are
+quantiles of past errors, in units of the predicted half-width there; each end that was missed moves its quantile
+outwards, each that held moves it inwards a little, so that in the long run each side is missed in one case of twenty,
+whatever happens.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ STEP = 0.01
 """How far a miss moves the level of its end (a hit moves it by a twentieth of that, the other way)."""
 
 
+LEAST = 0.3
+"""An end stays at least so many predicted half-widths away from the middle: errors may be those of other days."""
+
+
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """An instant as it was predicted at ``at``, and what was promised of it."""
@@ -53,15 +58,14 @@ class Calibration:
         self._early = self._late = MISSED  # levels of the two ends; below 0 beyond the worst error
 
     def promise(self, raw: Predicted) -> Interval:
-        """The interval with its ends and its middle where past errors lay, trusted as far as there are some."""
-        ends = [-1.0, 0.0, 1.0]
-        errors = self._errors
-        if len(errors):
-            trust = len(errors) / (len(errors) + TRUST)
-            learned = (self._end(self._early), errors.at(0.5), self._end(1 - self._late))
-            ends = [trust * found + (1 - trust) * end for found, end in zip(learned, ends, strict=True)]
-        low, mid, high = (max(raw.at, raw.mid + end * raw.half_width(end)) for end in ends)
-        return Interval(min(low, mid), mid, max(mid, high))
+        """The interval with its ends where past errors lay, trusted as far as there are some."""
+        below, above = -1.0, 1.0
+        if len(self._errors):
+            trust = len(self._errors) / (len(self._errors) + TRUST)
+            below = min(-LEAST, trust * self._end(self._early) + (1 - trust) * below)
+            above = max(LEAST, trust * self._end(1 - self._late) + (1 - trust) * above)
+        low = max(raw.at, raw.mid + below * raw.half_width(-1.0))
+        return Interval(min(low, raw.mid), raw.mid, raw.mid + above * raw.half_width(1.0))
 
     def learn(self, raw: Predicted, true: float) -> None:
         """It happened at ``true``."""
@@ -70,10 +74,10 @@ class Calibration:
         self._late += STEP * (MISSED - (true > raw.promised_high))
 
     def _end(self, q: float) -> float:
-        """The error at a level; beyond 0 and 1 it goes on outwards, by a tenth of the range for each hundredth."""
+        """The error at a level; beyond 0 and 1 it goes on outwards, by a twentieth of the range for each hundredth."""
         errors = self._errors
         inside = min(1.0, max(0.0, q))
-        return errors.at(inside) + 10 * (q - inside) * (errors.at(1.0) - errors.at(0.0))
+        return errors.at(inside) + 5 * (q - inside) * (errors.at(1.0) - errors.at(0.0))
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-able state."""

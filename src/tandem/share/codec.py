@@ -56,19 +56,22 @@ def from_json(value: Any) -> Any:  # noqa: ANN401 - see to_json
     name = str(value.get("is")) if isinstance(value, dict) else repr(value)
     cls = _CLASSES.get(name)
     if cls is None:
-        raise _not_ours(f"a stored {name}")
+        raise _not_ours(name)
     known = _hints(cls)
     unknown = value.keys() - known.keys() - {"is"}
     missing = [field for field, default in _fields(cls) if default is dataclasses.MISSING and field not in value]
     if unknown or missing:
-        words = [f"with {field}" for field in sorted(unknown)] + [f"without {field}" for field in missing]
-        raise _not_ours(f"a stored {name} {', '.join(words)}")
+        raise _not_ours(
+            name, *(f"with {field}" for field in sorted(unknown)), *(f"without {field}" for field in missing)
+        )
     return cls(**{field: _read(v, known[field]) for field, v in value.items() if field != "is"})
 
 
-def _not_ours(given: str) -> StoreError:
+def _not_ours(name: str, *how: str) -> StoreError:
     return StoreError(
-        given=given, allowed="what this version of tandem writes", todo="read it with the version that wrote it"
+        given=f"a stored {name} {', '.join(how)}".rstrip(),
+        allowed="what this version of tandem writes",
+        todo="read it with the version that wrote it",
     )
 
 

@@ -103,7 +103,7 @@ class Forecast:
                 self._run_off(holding.share)
 
     def take(self, need: Need) -> None:
-        """Somebody gets ``need``, which `fits`; a fraction comes from the fullest GPU that has it, as in `Ledger.take`."""
+        """Somebody gets ``need``, which `fits`; a fraction comes from the fullest GPU with room, as in `take`."""
         self._cpu -= need.cpu_milli
         self._mem -= need.mem_mib
         self._membw -= need.membw_mbs

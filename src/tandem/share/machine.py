@@ -307,6 +307,7 @@ class Machine:
         life.done = life.saved_done or None
         life.rate = life.slowdown = life.reserved = None
         life.measured_s = life.measured_alone_s = 0.0
+        life.expected, _ = self.history.expect(life.job)  # more may be known than when it was submitted
         self.on_nodes[life.id] = life
         self.view.harvesting += life.job.klass is JobClass.HARVEST
         self.plan_end(life, life.planned_end)

@@ -18,9 +18,7 @@ Suits = Callable[[int, Need, list[Life], Forecast], bool]
 """Asked for (node number, need there, jobs that are gone by then, what the node has by then)."""
 
 
-def room_for(
-    view: View, life: Life, may_go: Callable[[Life], bool], suits: Suits | None = None
-) -> list[Life] | None:
+def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suits | None = None) -> list[Life] | None:
     """Running jobs to displace for ``life``; empty if enough are leaving already, None if nothing makes it fit.
 
     Args:

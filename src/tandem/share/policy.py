@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """A policy. It may also have ``alarm(life, now, options) -> float | None``: seconds until it looks at a job again."""
+    """A policy. It may also have ``alarm(life, now, options) -> float | None``: seconds until it looks again."""
 
     PLANS_BY_LIMIT: bool
     """Whether planned ends rest on the users' limits alone, or on measured progress too."""

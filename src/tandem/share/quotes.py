@@ -3,8 +3,8 @@
 At submission the queue is played forward: the durations of running and waiting jobs are drawn from what is known of
 them (a two-sided lognormal through each job's 5 %, median and 95 % points), and each job in order takes the units
 (cores, GPUs or whole nodes) that come free first. The spread of the new job's start and finish over the draws is the
-interval; how wrong earlier ones were moves and stretches it (`tandem.share.calibration`). Deterministic: the draws are a
-fixed table.
+interval; how wrong earlier ones were stretches it or narrows it (`tandem.share.calibration`). Deterministic: the draws
+are a fixed table.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Quoter:
         if not self._every or (self._every > 1 and life.id not in self._open):
             return None
         raw = self._open.get(life.id, {}).pop("begin", None)
-        if raw is not None and _informed(life):
+        if raw is not None:
             self._learned["begin"].learn(raw, view.now)
         start = np.array([view.now])
         return self._promise(view, life, "start", start, self._run_time(view, life), "its neighbours now")
@@ -113,22 +113,25 @@ class Quoter:
 
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
         low, mid, high = (float(x) for x in np.quantile(draws, (0.05, 0.5, 0.95)))
+        kept = self._open.setdefault(life.id, {})
+        if not _informed(_expected(view, life)):
+            return Interval(low, mid, high)
         raw = Predicted(view.now, low, mid, high)
-        promised = self._learned[what].promise(raw) if _informed(life) else Interval(low, mid, high)
-        self._open.setdefault(life.id, {})[what] = replace(
-            raw, promised_low=promised.low, promised_high=promised.high
-        )
+        promised = self._learned[what].promise(raw)
+        kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
         return promised
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
         quoted = self._open.pop(life.id, {})
-        if life.state is not State.DONE or not _informed(life):
+        if life.state is not State.DONE:
             return
         for moment, raw in quoted.items():
             if moment != "begin":
                 self._learned[moment].learn(raw, now)
-        if life.started_at is not None and quoted and now > life.started_at and life.expected.mid > 0:
+        if life.started_at is None or not _informed(life.expected):
+            return
+        if now > life.started_at and life.expected.mid > 0:
             self._stretch.add(math.log((now - life.started_at) / life.expected.mid))
 
     def snapshot(self) -> dict[str, Any]:
@@ -150,16 +153,17 @@ class Quoter:
 
     # ------------------------------------------------------------------------------------ details
 
-    def _draw(self, life: Life) -> np.ndarray:
+    def _draw(self, view: View, life: Life) -> np.ndarray:
         """Run times of a job, one for each draw."""
-        low, mid, high = life.expected.low, life.expected.mid, life.expected.high
+        expected = _expected(view, life)
+        low, mid, high = expected.low, expected.mid, expected.high
         if not 0 < mid < math.inf:
             mid = 1e-3
         z = _DRAWS[life.id % len(_DRAWS)]
         below = math.log(mid / max(low, 1e-3 * mid)) / Z90
         above = math.log(max(high, mid) / mid) / Z90
         trust = len(self._stretch) / (len(self._stretch) + 8)
-        stretch = math.exp(trust * self._stretch.at(0.5)) if len(self._stretch) and _informed(life) else 1.0
+        stretch = math.exp(trust * self._stretch.at(0.5)) if len(self._stretch) and _informed(expected) else 1.0
         seconds: np.ndarray = stretch * mid * np.exp(np.where(z < 0, below, above) * z)
         if life.job.limit_s is not None:
             np.minimum(seconds, life.job.limit_s, out=seconds)
@@ -173,7 +177,7 @@ class Quoter:
             if neighbours:
                 apps = tuple(view.app(one) for one in [life, *neighbours])
                 worst = max(worst, view.estimator.predict(apps, view.capacity(n))[0].mid)
-        seconds = self._draw(life)
+        seconds = self._draw(view, life)
         return seconds if worst == 1.0 else np.maximum(seconds, seconds * worst / max(1.0, self._typical()))
 
     def _typical(self) -> float:
@@ -267,13 +271,13 @@ class Quoter:
             one = view.jobs[job]
             ready = np.maximum.reduce([units.now, *(ends[k] for k in one.waits_for if k in ends)])
             if job != life.id:
-                ends[job] = ready + self._draw(one)[: units.draws]
+                ends[job] = ready + self._draw(view, one)[: units.draws]
         return ready
 
     def _put(
         self, view: View, units: _Units, life: Life, ready: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        seconds = self._draw(life)[: units.draws]
+        seconds = self._draw(view, life)[: units.draws]
         now = np.full(units.draws, view.now)
         return units.put(self._wants(life), seconds, now if ready is None else ready), seconds
 
@@ -284,7 +288,7 @@ class Quoter:
             fresh = max(life.done - life.saved_done, 1e-3)
             left: np.ndarray = ran * (1 - life.done) / fresh * np.exp(PROGRESS_SPREAD * _DRAWS[life.id % len(_DRAWS)])
             return left
-        seconds = self._draw(life)
+        seconds = self._draw(view, life)
         longer = seconds[seconds > ran]
         if len(longer) < 4:  # it takes longer than anybody thought
             return 0.2 * (ran + seconds)
@@ -354,6 +358,11 @@ class _Units:
         return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
 
 
-def _informed(life: Life) -> bool:
+def _expected(view: View, life: Life) -> Interval:
+    """How long the job runs alone: for one that waits, from what is known now and not only when it was submitted."""
+    return view.history.expect(life.job)[0] if life.state in (State.QUEUED, State.BLOCKED) else life.expected
+
+
+def _informed(expected: Interval) -> bool:
     """Whether something is known of the job: what is quoted from a prior alone says nothing of how quotes err."""
-    return life.expected.high <= INFORMED * max(life.expected.low, 1e-9)
+    return expected.high <= INFORMED * max(expected.low, 1e-9)

@@ -35,7 +35,11 @@ Order = Callable[[np.ndarray, Need], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """``job`` can start at ``at`` if nothing takes what frees up until then of ``needs``: node number -> its needs there."""
+    """``job`` can start at ``at`` if nothing takes what frees up until then.
+
+    Attributes:
+        needs: node number -> what the job takes there.
+    """
 
     job: int
     needs: Mapping[int, tuple[Need, ...]]
@@ -182,8 +186,9 @@ class View:
         given = [share for n in life.numbers for share in self.ledger.unpause(life.id, n)]
         shares = []
         for old in life.placement.shares:
-            k = next(k for k, new in enumerate(given) if (new.node, new.need, new.gpus) == (old.node, old.need, old.gpus))
-            shares.append(given.pop(k))
+            new = next(one for one in given if (one.node, one.need, one.gpus) == (old.node, old.need, old.gpus))
+            given.remove(new)
+            shares.append(new)
         self.placed.add(life.id)
         return Placement(tuple(shares), life.placement.whole)
 
@@ -240,10 +245,8 @@ class View:
         times = self._earliest(row, part.need, life.shape)
         if not len(times):
             return None
-        if part.nodes == 1:
-            nodes = [int(times.argmin())]
-        else:
-            nodes = np.argsort(times, kind="stable")[: part.nodes].tolist()
+        soonest = [times.argmin()] if part.nodes == 1 else np.argsort(times, kind="stable")[: part.nodes]
+        nodes = [int(n) for n in soonest]
         if len(nodes) < part.nodes or math.isinf(times[nodes[-1]]):
             return None
         return Reservation(life.id, dict.fromkeys(nodes, (part.need,)), max(self.now, float(times[nodes[-1]])))
@@ -299,7 +302,9 @@ class View:
             if len(self._forecasts) >= 4:
                 _, old = self._forecasts.popitem()
                 self.ledger.unwatch(old.touched)
-            cache = _Earliest(self.ledger.watch(ends=True), self.ledger.layout, np.full(len(self.ledger.nodes), math.inf))
+            cache = _Earliest(
+                self.ledger.watch(ends=True), self.ledger.layout, np.full(len(self.ledger.nodes), math.inf)
+            )
             self._forecasts[(shape.rows, need)] = cache
         if cache.touched:
             ever = self.index.nodes_ever(row)

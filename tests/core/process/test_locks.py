@@ -103,3 +103,28 @@ def test_looking_takes_nothing() -> None:
         assert not locks._is_held(fd, 0, 8)
         seen = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert seen.stdout == "[]\n"
+
+
+def test_a_suspended_job_holds_no_core_and_two_can_swap(launch: Launch) -> None:
+    """The cores of a suspended job are somebody else's; it may come back on others, even on each other's."""
+    first, second = launch(spec=holding(0)), launch(spec=holding(1))
+    for attempt in (first, second):
+        attempt.message("started")
+    for attempt in (first, second):
+        attempt.command("suspend")
+    assert locks.foreign_holders("cores", range(2)) == frozenset()
+    third = launch(spec=holding(0))
+    third.message("started")
+    refused = first.command("resume")
+    assert (refused.kind, "busy" in refused.text) == ("error", True)
+    first.command("pin 1")
+    first.command("resume")
+    third.command("kill")
+    third.end()
+    second.command("pin 0")
+    second.command("resume")
+    assert locks.foreign_holders("cores", range(2)) == {0, 1}
+    second.command("suspend")
+    second.command("term")  # it may end without its core
+    second.end()
+    assert locks.foreign_holders("cores", range(2)) == {1}

@@ -131,9 +131,7 @@ class LocalEngine:
             self._clear_leftover((int(job), int(number)))
         for adoptee in jobs:
             self._adopt(adoptee)
-        names = {f"{self._prefix}{job}.{number}" for job, number in self._attempts}
-        for removed in cgroups.remove_stale(self._layout, self._prefix, names):
-            _log.warning("removed the control group %s, which a killed keeper had left", removed)
+        self._remove_stale_groups()
 
     def poll(self) -> list[ev.Event]:
         """Return what happened since the last call."""
@@ -201,14 +199,11 @@ class LocalEngine:
 
     def _spec(self, attempt: Attempt, launch: Launch) -> Spec:
         share = attempt.share
-        others = [other for other in self._attempts.values() if other is not attempt]
-        kept = {core for other in others if other.suspended for core in other.cores}
         taken = {gpu: self._slots_taken(gpu) for gpu in share.gpus if share.need.gpu_milli}
         ranges, attempt.slots = attempt_spec.gpu_locks(share, taken)
         attempt.cores = share.cores
-        held = attempt_spec.core_locks(share, kept, self._core_locks) if share.cores else Locks()
         env = attempt_spec.environment(attempt.job, attempt.number, launch, share, self._local.uuids)
-        every = Locks(core_file=held.core_file, ranges=held.ranges + ranges)
+        every = Locks(core_file=self._core_locks if share.cores else "", ranges=ranges)
         key = f"{self._prefix}{attempt.job}.{attempt.number}"
         return attempt_spec.keeper_spec(launch, share, env, every, self._plans.steps(key, share))
 
@@ -273,6 +268,12 @@ class LocalEngine:
         strays.kill_strays(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
+    def _remove_stale_groups(self) -> None:
+        """Remove what keepers left that were killed; ours are known by their prefix."""
+        names = {f"{self._prefix}{job}.{number}" for job, number in self._attempts}
+        for removed in cgroups.remove_stale(self._layout, self._prefix, names):
+            _log.warning("removed the control group %s, which a killed keeper had left", removed)
+
     # ------------------------------------------------------------------------------------- listening
 
     def _listen(self, attempt: Attempt) -> None:
@@ -298,6 +299,7 @@ class LocalEngine:
             if command in ("suspend", "resume", "pin") and not attempt.stop_asked:
                 self._later(AGAIN_S, attempt, command)
         elif obeyed and command == "suspend" and attempt.suspended:
+            attempt.cores = ()  # their locks were released: others may use them
             self._events.append(ev.SuspendDone(*attempt.key))
         elif obeyed and command == "pin":
             attempt.cores = attempt.share.cores
@@ -328,6 +330,7 @@ class LocalEngine:
             self._events.append(attempt.end(fate))
             return
         strays.kill_strays(folder)
+        self._remove_stale_groups()
         if fate.claimed:
             why = "its end is not known: its keeper was killed, or the machine restarted"
             self._events.append(ev.Ended(*attempt.key, lost=True, reason=why))
@@ -391,7 +394,8 @@ class LocalEngine:
     def _look_for_strangers(self) -> None:
         """Say which cores and GPUs somebody else uses, if that has changed."""
         self._looked_at = self._clock.monotonic()
-        ours = {core for attempt in self._attempts.values() for core in (*attempt.cores, *attempt.share.cores)}
+        attempts = self._attempts.values()
+        ours = {core for one in attempts for core in (one.cores if one.suspended else one.cores + one.share.cores)}
         cores = locks.foreign_holders("cores", [core for core in self._local.node.cores if core not in ours])
         gpus = set(local_node.strangers(self._local, self._paths.data / "attempts"))
         for gpu in self._local.uuids:

@@ -22,6 +22,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tandem.share.demand_index import Shape
 from tandem.share.events import Decision, Reserve, Start, Suspend
 from tandem.share.guard import guard, resume
 from tandem.share.life import Life
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from tandem.share.demand_index import Shape
     from tandem.share.ledger import Forecast
     from tandem.share.making_room import Suits
     from tandem.share.model import Need, Placement
@@ -87,7 +87,7 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
             # None of them means that enough are leaving already, and that nobody is to take what they leave.
             head.has_room = True
             return [Suspend(one.id, f"primary job {head.id} needs its cores") for one in victims]
-    passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # for its neighbours' sake, or GPU jobs'
+    passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # a bound would break, or GPU jobs lack
     if passed_over or not view.pending.fitting():
         return []
     reservation = view.earliest(head)

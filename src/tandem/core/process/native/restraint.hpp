@@ -18,15 +18,31 @@ class Restraint {
     Restraint(const Spec& spec, Cgroups& cgroups, LockFiles& locks)
         : cgroups_(cgroups), locks_(locks), cores_(spec.cores), core_lock_(spec.core_lock) {}
 
+    // A suspended job gives its cores to others: their locks go with it, and come back before it runs again.
     string suspend() {
         suspended_ = true;
-        if (cgroups_.can_freeze()) return cgroups_.freeze(true) ? "" : "not everything is frozen yet";
-        stop_all();
-        stopped_ = true;
+        if (cgroups_.can_freeze()) {
+            if (!cgroups_.freeze(true)) return "not everything is frozen yet";
+        } else {
+            stop_all();
+            stopped_ = true;
+        }
+        unlock(cores_);
+        holding_ = false;
         return "";
     }
 
     string resume() {
+        if (!holding_) {
+            string busy = lock(cores_);
+            if (!busy.empty()) return "busy " + busy;
+            holding_ = true;
+        }
+        return thaw();
+    }
+
+    // Let it run without a claim on its cores, since it is to end.
+    string thaw() {
         if (suspended_ && cgroups_.can_freeze() && !cgroups_.freeze(false)) return "the cgroup does not thaw";
         if (stopped_) continue_all();
         suspended_ = stopped_ = false;
@@ -42,7 +58,7 @@ class Restraint {
         if (cgroups_.has_quota()) return apply_quota() ? "" : "the cpu quota cannot be set";
         duty_on_ = fraction < 1;
         duty_at_ = now_ms();
-        if (!duty_on_ && stopped_ && !suspended_) resume();
+        if (!duty_on_ && stopped_ && !suspended_) thaw();
         return "";
     }
 
@@ -50,18 +66,18 @@ class Restraint {
     string pin(pid_t job, const string& argument) {
         vector<int> cores, fresh, left;
         if (!parse_cores(argument, cores)) return "cores are numbers with commas: 0,3";
-        std::set_difference(cores.begin(), cores.end(), cores_.begin(), cores_.end(), std::back_inserter(fresh));
-        std::set_difference(cores_.begin(), cores_.end(), cores.begin(), cores.end(), std::back_inserter(left));
-        string busy;
-        size_t locked = 0;
-        bool locking = !core_lock_.empty();
-        while (locking && locked < fresh.size() && (busy = locks_.acquire(core_lock_, fresh[locked])).empty()) ++locked;
+        vector<int> held = holding_ ? cores_ : vector<int>{};
+        std::set_difference(cores.begin(), cores.end(), held.begin(), held.end(), std::back_inserter(fresh));
+        std::set_difference(held.begin(), held.end(), cores.begin(), cores.end(), std::back_inserter(left));
+        string busy = lock(fresh);
         bool moved = busy.empty() && cgroups_.set_cores(cores) && pin_all(job, cores);
-        if (!moved && busy.empty() && !cores_.empty()) cgroups_.set_cores(cores_), pin_all(job, cores_);
-        for (size_t i = 0; i < locked && !moved; ++i) locks_.release(core_lock_, fresh[i]);
+        if (!moved && busy.empty()) {
+            if (!cores_.empty()) cgroups_.set_cores(cores_), pin_all(job, cores_);
+            unlock(fresh);
+        }
         if (!moved) return busy.empty() ? "the cores cannot be used" : "busy " + busy;
-        for (int core : left)
-            if (locking) locks_.release(core_lock_, core);
+        unlock(left);
+        holding_ = true;
         cores_ = cores;
         return throttle_ < 1 && cgroups_.has_quota() && !apply_quota() ? "the cpu quota cannot be set" : "";
     }
@@ -103,6 +119,23 @@ class Restraint {
   private:
     int64_t run_ms() const { return std::max<int64_t>(1, static_cast<int64_t>(throttle_ * DUTY_PERIOD_MS + 0.5)); }
 
+    // All of them or none; returns "" or which one somebody else holds.
+    string lock(const vector<int>& cores) {
+        if (core_lock_.empty()) return "";
+        for (size_t i = 0; i < cores.size(); ++i) {
+            string busy = locks_.acquire(core_lock_, cores[i]);
+            if (busy.empty()) continue;
+            unlock({cores.begin(), cores.begin() + static_cast<long>(i)});
+            return busy;
+        }
+        return "";
+    }
+
+    void unlock(const vector<int>& cores) {
+        if (core_lock_.empty()) return;
+        for (int core : cores) locks_.release(core_lock_, core);
+    }
+
     bool apply_quota() const {
         auto cores = cores_.empty() ? sysconf(_SC_NPROCESSORS_ONLN) : static_cast<long>(cores_.size());
         return cgroups_.set_quota(throttle_ * static_cast<double>(cores), throttle_ >= 1);
@@ -113,6 +146,7 @@ class Restraint {
     vector<int> cores_;
     string core_lock_;
     bool suspended_ = false, stopped_ = false, duty_on_ = false;  // stopped_: by our own SIGSTOP
+    bool holding_ = true;  // the locks of cores_
     double throttle_ = 1;
     int64_t duty_at_ = 0, duty_look_at_ = 0;
     vector<Process> duty_members_;

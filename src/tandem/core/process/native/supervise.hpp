@@ -227,7 +227,7 @@ class Supervisor {
 
     // The job's process group, running: a handler cannot run while it is frozen or stopped.
     string terminate() {
-        string why = restraint_.suspended() ? restraint_.resume() : "";
+        string why = restraint_.suspended() ? restraint_.thaw() : "";
         if (!why.empty()) return why;
         return kill(-job_.pid, SIGTERM) == 0 || kill(job_.pid, SIGTERM) == 0 ? "" : strerror(errno);
     }
