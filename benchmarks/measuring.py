@@ -1,12 +1,13 @@
 """What every benchmark shares: the machine's name, ratios with intervals, and the closing JSON line.
 
-A ratio is taken over interleaved rounds, pair by pair; its 95 % interval is a bootstrap over the pairs (percentiles of
-2,000 resamples of the median), and the noise floor is the same ratio of a side against itself (odd against even rounds).
+A ratio is taken over interleaved rounds, pair by pair; its 95 % interval is a bootstrap over the pairs
+(percentiles of 2,000 resamples of the median), and the noise floor is how much a side's neighbouring rounds differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -80,7 +81,7 @@ def ratio(above: Sequence[float], below: Sequence[float], *, seed: int = 0) -> R
 
 def noise_floor(rounds: Sequence[float]) -> float:
     """Percent by which a side's rounds differ from one another: the median of neighbours' relative differences."""
-    differences = [abs(b / a - 1) for a, b in zip(rounds, rounds[1:], strict=False)]
+    differences = [abs(b / a - 1) for a, b in itertools.pairwise(rounds)]
     return 100 * statistics.median(differences) if differences else float("nan")
 
 

@@ -1,16 +1,16 @@
 """What harvesting idle cores of GPU nodes brings, and what it costs the GPU jobs, in simulation with interference.
 
-Run: `python benchmarks/share_harvest.py [--quick] [--json]`. Two workloads on a stratified 10 % of openb's nodes (alibaba
-cluster-trace-gpu-v2023), run times cut to 6 h, user limits 1 to 5 times the true run time:
+Run: `python benchmarks/share_harvest.py [--quick] [--json]`. Two workloads on a stratified 10 % of openb's nodes
+(alibaba cluster-trace-gpu-v2023), run times cut to 6 h, user limits 1 to 5 times the true run time:
 
 * `openb`: its pods, arrivals squeezed to a GPU load of 0.9 and a CPU load of 0.6;
-* `mixed` (the figures are of this one): its GPU pods alone at a GPU load of 0.9, all primary with a bound of 1.10, merged
-  with a generated stream of CPU harvest jobs that offers 0.6 of the cores (`tandem.share.cpu_stream`, seed 0).
+* `mixed` (the figures are of this one): its GPU pods alone at a GPU load of 0.9, all primary with a bound of 1.10,
+  merged with a generated stream of CPU harvest jobs that offers 0.6 of the cores (`tandem.share.cpu_stream`, seed 0).
 
-The truth: memory bandwidth saturates at 2 GB/s a core of the node (`tandem.share.truth.Bandwidth`); GPU pods draw 0.2 or
-1 GB/s a core, CPU jobs 0.2, 1.5 or 4. Only `hybrid` looks at stated bandwidths, and those are wrong by 20 % (lognormal);
-the other policies count cores, memory and GPUs, as the schedulers do that they stand for. Rates are measured with 3 %
-noise. ``--quick`` squeezes a third of the pods.
+The truth: memory bandwidth saturates at 2 GB/s a core of the node (`tandem.share.truth.Bandwidth`); GPU pods draw 0.2
+or 1 GB/s a core, CPU jobs 0.2, 1.5 or 4. Only `hybrid` looks at stated bandwidths, and those are wrong by 20 %
+(lognormal); the other policies count cores, memory and GPUs, as the schedulers do that they stand for. Rates are
+measured with 3 % noise. ``--quick`` squeezes a third of the pods.
 
 Figures: `harvest_cpu_utilisation_gain` (useful CPU between first and last arrival, hybrid over backfill),
 `harvest_mean_completion_speedup` (backfill over hybrid, all jobs), `harvest_bounds_broken_hybrid`,
@@ -23,7 +23,7 @@ import math
 import random
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,7 +53,7 @@ class ByApplication:
     """The truth: each application's bandwidth by its key, whatever anybody stated."""
 
     mbs_per_core: dict[str, int]
-    bandwidth: Bandwidth = Bandwidth(fraction=0.8)
+    bandwidth: Bandwidth = field(default_factory=lambda: Bandwidth(fraction=0.8))
 
     def rates(
         self, members: tuple[App, ...], capacity: Capacity, throttles: tuple[float, ...] = ()

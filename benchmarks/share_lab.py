@@ -1,22 +1,23 @@
 """Repeats of the lab day (examples/lab.toml), for real: what sharing gains, which bounds break, which quotes hold.
 
-Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N]`. Each repeat runs every policy on the
-same jobs, one day after the other, so that policies are interleaved; each repeat starts from an empty store, so that
-`hybrid` knows only what its own repeat has observed. The full run takes about three minutes a repeat and keeps its table
-in benchmarks/results/share_lab.json. ``--quick`` runs one repeat of a fifth of the work live and takes the figures that
-need repeats from that table, named in `_kept`.
+Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N]`. Each repeat runs every policy on the same
+jobs, one day after the other, so that policies are interleaved; each repeat starts from an empty store, so that
+`hybrid` knows only what its own repeat has observed. The full run takes about three minutes a repeat and keeps its
+table in benchmarks/results/share_lab.json. ``--quick`` runs one repeat of a fifth of the work live and takes the
+figures that need repeats from that table, named in `_kept`.
 
-A bound is broken *significantly* where a primary job's slowdown against its own run alone in the same repeat exceeds it in
-the mean over repeats by more than its 95 % interval, and by more than the noise measured between runs alone.
+A bound is broken *significantly* where a primary job's slowdown against its own run alone in the same repeat exceeds
+it in the mean over repeats by more than its 95 % interval, and by more than the noise measured between runs alone.
 
 Figures: `lab_speedup_vs_backfill`, `lab_speedup_vs_exclusive` (makespans over hybrid's, medians of paired repeats),
 `lab_breaches_hybrid`, `lab_breaches_backfill`, `lab_breaches_share` (jobs), `lab_quote_coverage`, `lab_quote_width`
-(hybrid's quotes at submission: fraction inside, median width over predicted time to finish), `noise_floor` (percent, runs
-alone against runs alone).
+(hybrid's quotes at submission: fraction inside, median width over predicted time to finish), `noise_floor` (percent,
+runs alone against runs alone).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -92,7 +93,7 @@ def noise_floor(repeats: list[Repeat]) -> float:
         for job in _jobs(one, "exclusive"):
             if job["run_s"]:
                 times[job["name"]].append(job["run_s"])
-    differences = [abs(b / a - 1) for t in times.values() for a, b in zip(t, t[1:], strict=False)]
+    differences = [abs(b / a - 1) for t in times.values() for a, b in itertools.pairwise(t)]
     return max(lab_judge.NOISE_FLOOR, statistics.median(differences)) if differences else lab_judge.NOISE_FLOOR
 
 

@@ -1,14 +1,14 @@
 """How fast a trace is scheduled, and how much sooner jobs complete: Philly on 110 nodes x 4 GPUs x 48 cores.
 
 Run: `python benchmarks/share_simulate.py [--quick] [--json]`. The trace (82,247 GPU jobs over 109 days, Microsoft
-Philly) offers 374 GPUs on average to 440, so queues are long; jobs take 4 cores a GPU. True run times are known to the
-simulator only; policies see users' limits, which are the true time times 1 to 3, uniformly (seed 0). ``--quick`` takes
-the first 20,000 jobs. Where the trace is not at hand a generated one of the same shape is used, and said.
+Philly) offers 374 GPUs on average to 440, so queues are long; jobs take 4 cores a GPU. True run times are known to
+the simulator only; policies see users' limits, which are the true time times 1 to 3, uniformly (seed 0). ``--quick``
+takes the first 20,000 jobs. Where the trace is not at hand a generated one of the same shape is used, and said.
 
-Figures: `philly_backfill_jobs_per_s`, `philly_hybrid_jobs_per_s` (jobs simulated per second of CPU time on one core, the
-median of rounds), `philly_hybrid_completion_vs_backfill` (mean completion of backfill over hybrid's),
-`philly_scaling_exponent` (of backfill's CPU time over the number of jobs, from 10,000 to 80,000),
-`philly_memory_gib` (peak). Baseline: public Python simulators, 180-390 jobs/s (PAI), a naive EASY scan 900.
+Figures: `philly_backfill_jobs_per_s`, `philly_hybrid_jobs_per_s` (jobs simulated per second of CPU time on one core,
+the median of rounds), `philly_hybrid_completion_vs_backfill` (mean completion of backfill over hybrid's),
+`philly_scaling_exponent` (of backfill's CPU time over the number of jobs, from 10,000 to 80,000), `philly_memory_gib`
+(peak). Baseline: public Python simulators, 180-390 jobs/s (PAI), a naive EASY scan 900.
 """
 
 from __future__ import annotations

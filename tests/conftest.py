@@ -32,9 +32,7 @@ def _has_gpu() -> bool:
 @functools.cache
 def _has_writable_cgroup() -> bool:
     roots = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/freezer"), Path("/sys/fs/cgroup/unified")]
-    return any(
-        (root / "cgroup.procs").exists() and os.access(root / "cgroup.procs", os.W_OK) for root in roots
-    )
+    return any((root / "cgroup.procs").exists() and os.access(root / "cgroup.procs", os.W_OK) for root in roots)
 
 
 _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {

@@ -223,9 +223,7 @@ def test_errors_point_at_the_override(file: Path, override: str, expected: str) 
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    assert message(tmp_path / "none.toml").startswith(
-        "FILE: No such file or directory; allowed: a readable TOML"
-    )
+    assert message(tmp_path / "none.toml").startswith("FILE: No such file or directory; allowed: a readable TOML")
     assert "Is a directory" in message(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'label = "\xe9"')
     assert "allowed: TOML in UTF-8" in message(tmp_path / "latin.toml")

@@ -106,16 +106,12 @@ def test_without_the_native_part_numpy_measures_and_says_so_once(
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert 1e8 < machine.copy_bandwidth(2, 1 << 20, 0.01) < 1e14
-    assert [record.message for record in caplog.records if "not built" in record.message] == [
-        caplog.records[0].message
-    ]
+    assert [record.message for record in caplog.records if "not built" in record.message] == [caplog.records[0].message]
     with pytest.raises(ValueError, match="too few"):
         machine.copy_bandwidth(2, 47, 0.01)
 
 
-def test_without_the_native_part_the_features_come_from_the_kernel(
-    without_native: None, tmp_path: Path
-) -> None:
+def test_without_the_native_part_the_features_come_from_the_kernel(without_native: None, tmp_path: Path) -> None:
     write(tmp_path / "cpuinfo", "processor : 0\nflags\t\t: fpu avx2 sse4_2 madeup\n")
     assert machine.cpu_features(tmp_path) == ["sse4_2", "avx2"]
     assert machine.cpu_features(tmp_path / "none") == []

@@ -37,9 +37,7 @@ def flavours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     info.mkdir(parents=True)
     (info / "METADATA").write_text(DISTRIBUTION)
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    (tmp_path / "site" / "flavours_of_a_friend.py").write_text(
-        "mint = 'cool'\nvanilla = 'theirs'\n_hidden = 1\n"
-    )
+    (tmp_path / "site" / "flavours_of_a_friend.py").write_text("mint = 'cool'\nvanilla = 'theirs'\n_hidden = 1\n")
     monkeypatch.setattr(tandem, "__path__", [*tandem.__path__, str(tmp_path / "tandem")])
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     yield folder
@@ -80,9 +78,7 @@ def test_a_file_written_later_is_found(flavours: Path) -> None:
 def test_an_unknown_name_says_what_exists_and_what_was_probably_meant(flavours: Path) -> None:
     with pytest.raises(UnknownPluginError) as caught:
         plug.load("flavours", "vanila")
-    message = (
-        "unknown flavours 'vanila'; allowed: broken, cherry, deep, mint, vanilla, or package.module:attribute"
-    )
+    message = "unknown flavours 'vanila'; allowed: broken, cherry, deep, mint, vanilla, or package.module:attribute"
     assert str(caught.value) == f"{message}; did you mean 'vanilla'?"
 
 
@@ -98,9 +94,7 @@ def test_an_attribute_that_is_missing_says_what_the_module_has(flavours: Path) -
 
 
 def test_a_missing_package_without_an_extra_names_the_package(flavours: Path) -> None:
-    with pytest.raises(
-        MissingPackageError, match=r"'cherry' needs the package 'a_package_nobody_has'.*pip install"
-    ):
+    with pytest.raises(MissingPackageError, match=r"'cherry' needs the package 'a_package_nobody_has'.*pip install"):
         plug.load("flavours", "cherry")
 
 

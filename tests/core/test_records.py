@@ -30,9 +30,7 @@ lines_of_records = st.builds(
 
 
 def write(recorder: Recorder, record: Record) -> None:
-    recorder.record(
-        step=record.step, total=record.total, rate=record.rate, phase=record.phase, **dict(record.metrics)
-    )
+    recorder.record(step=record.step, total=record.total, rate=record.rate, phase=record.phase, **dict(record.metrics))
 
 
 def bytes_of(path: Path, wanted: list[Record]) -> bytes:
@@ -128,9 +126,7 @@ def test_numbers_that_are_not_finite_are_valid_json(tmp_path: Path) -> None:
 
 
 def test_numpy_values_are_numbers(tmp_path: Path) -> None:
-    Recorder(tmp_path / "e").record(
-        step=np.int64(3), loss=np.float32(0.5), ok=np.bool_(True), one=np.array(2)
-    )
+    Recorder(tmp_path / "e").record(step=np.int64(3), loss=np.float32(0.5), ok=np.bool_(True), one=np.array(2))
     (record,) = read(tmp_path / "e")
     assert (record.step, record.metrics) == (3, {"loss": 0.5, "ok": 1, "one": 2})
 
@@ -139,9 +135,7 @@ def test_a_bad_value_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFix
     recorder = Recorder(tmp_path / "events.jsonl")
     for _ in range(2):
         recorder.record(step=1, rate="fast", bad=object(), good=2)  # type: ignore[arg-type]
-    assert [(r.step, r.rate, r.metrics) for r in read(tmp_path / "events.jsonl")] == [
-        (1, None, {"good": 2})
-    ] * 2
+    assert [(r.step, r.rate, r.metrics) for r in read(tmp_path / "events.jsonl")] == [(1, None, {"good": 2})] * 2
     assert recorder.dropped == 4
     assert capsys.readouterr().err.count("\n") == 1
 

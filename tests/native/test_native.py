@@ -21,9 +21,7 @@ def test_bandwidth_is_that_of_a_memory(threads: int) -> None:
     assert 1e8 < _native.copy_bandwidth(threads, 1 << 20, 0.01) < 1e14
 
 
-@pytest.mark.parametrize(
-    ("threads", "size_bytes", "seconds"), [(0, 1024, 1), (-1, 1024, 1), (2, 47, 1), (1, 1024, 0)]
-)
+@pytest.mark.parametrize(("threads", "size_bytes", "seconds"), [(0, 1024, 1), (-1, 1024, 1), (2, 47, 1), (1, 1024, 0)])
 def test_what_cannot_be_measured_is_refused(threads: int, size_bytes: int, seconds: float) -> None:
     with pytest.raises(ValueError, match=r"positive|too few"):
         _native.copy_bandwidth(threads, size_bytes, seconds)

@@ -53,6 +53,7 @@ def workloads(draw: st.DrawFn) -> Workload:
     return Workload(nodes, tuple(arrivals))
 
 
+@pytest.mark.slow
 @given(workloads())
 @settings(max_examples=400)
 def test_small_workloads(workload: Workload) -> None:

@@ -34,7 +34,7 @@ ops = st.tuples(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(ops, min_size=30, max_size=50))
 def test_it_says_what_every_node_says(story: list[tuple[str, int, int]]) -> None:
     ledger = Ledger()

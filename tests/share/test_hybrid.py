@@ -220,6 +220,17 @@ def test_nobody_takes_the_place_that_is_made() -> None:
     assert told.state(3) is State.STARTING
 
 
+def test_room_is_for_the_head_and_not_for_one_that_would_cost_less() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "old", 1.05))
+    told.submit(job(1, 2, app="old", expected=1000.0))
+    told.submit(job(2, 2, app="quiet", harvest=True, expected=1000.0))
+    told.answers = False
+    told.submit(job(3, 2, app="train", expected=20.0), at=10.0)
+    told.submit(job(4, 2, app="quiet", expected=20.0), at=11.0)
+    told.tell(ev.SuspendDone(2, 1), at=12.0)
+    assert (told.state(3), told.state(4)) == (State.STARTING, State.QUEUED)
+
+
 def test_one_that_waits_for_gpus_leaves_the_suspended_their_cores() -> None:
     told = Told("hybrid", GPUS)
     told.submit(job(1, 2, gpus=2, expected=1000.0))
@@ -293,17 +304,18 @@ def test_short_jobs_pass_long_ones_but_not_for_ever() -> None:
 
 
 def test_a_primary_that_nobody_suits_is_not_passed_over_for_ever() -> None:
-    """Beside the stream it would be too slow, and the stream never ends: after its patience it gets a quiet node."""
-    nodes = (NODE, OTHER)
-    arrivals = [Arrival(2.0 * k, job(k + 2, 1, app="stream", expected=20.0, bound=9.0), 20.0) for k in range(300)]
-    arrivals.insert(4, Arrival(6.5, job(1, 1, app="train", expected=5.0), 5.0))
-    simulator = Simulator(Workload(nodes, tuple(arrivals)), Setup("hybrid", "none", {"quotes": 0}))
+    """Beside the stream it would be too slow, and the stream never ends: after its patience its node falls quiet."""
+    arrivals = [Arrival(7.0 * k, job(k + 2, 1, app="stream", expected=20.0, bound=9.0), 20.0) for k in range(100)]
+    arrivals.insert(2, Arrival(9.5, job(1, 2, app="train", expected=5.0), 5.0))
+    workload = Workload((Node("a", 8000, 0),), tuple(arrivals))
+    simulator = Simulator(workload, Setup("hybrid", "none", {"quotes": 0}))
     table = Table({("train", "stream"): 1.5})
     simulator.machine.estimator = simulator.machine.view.estimator = table
     outcomes = {outcome.job.id: outcome for outcome in simulator.run().outcomes}
     started = outcomes[1].started
     assert started is not None
-    assert started <= 6.5 + (60 + 8 * 5.0) + 25.0
+    patience_s = 60 + 8 * 5.0
+    assert 9.5 + patience_s < started <= 9.5 + patience_s + 7.0 + 20.0, "once it is impatient, and those there are done"
     assert all(outcome.state is State.DONE for outcome in outcomes.values())
 
 

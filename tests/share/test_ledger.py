@@ -65,7 +65,7 @@ class Model:
         )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.sampled_from([PINNED, COUNTED]), st.lists(ops, min_size=15, max_size=40))
 def test_free_is_capacity_less_what_is_held(node: Node, story: list[tuple[str, int, Need]]) -> None:
     ledger = Ledger()

@@ -16,7 +16,7 @@ ops = st.tuples(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(ops, min_size=20, max_size=60), st.integers(0, 6))
 def test_it_is_a_sorted_list(story: list[tuple[bool, int, int, float, int]], cores: int) -> None:
     ledger = Ledger()

@@ -61,6 +61,13 @@ def test_several_cores_work_through_the_queue_together() -> None:
     assert quoted(step, 10).start.mid == pytest.approx(300.0, rel=0.02), "all four cores at once, behind job 9"
 
 
+def test_the_far_end_of_a_long_queue_is_counted_in_sum() -> None:
+    told = experienced(Node("a", 4000, 0), policy="backfill")
+    told.tell(*(ev.Submitted(job(k, app="known", limit=1e6)) for k in range(1, 2001)))
+    step = told.submit(job(2001, app="known", limit=1e6))
+    assert quoted(step, 2001).start.mid == pytest.approx(2000 / 4 * 100.0, rel=0.02), "by expectation, not by limits"
+
+
 def test_what_runs_is_partly_done() -> None:
     told = experienced(CORE)
     told.submit(job(1, app="known"))

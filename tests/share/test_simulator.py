@@ -159,6 +159,21 @@ def test_a_requeued_job_goes_on_from_its_checkpoint() -> None:
             assert found[1].ended == end
 
 
+def test_what_was_measured_is_told_before_a_job_that_is_stopped_ends() -> None:
+    """So the machine knows how much of it is saved."""
+    node = Node("g", 4000, 0, (Gpu(0),))
+    day = simulate(
+        "las",
+        (node,),
+        (0.0, job(1, 1, gpus=1, checkpoint="SIGUSR1", app="a"), 50.0),
+        (30.0, job(2, 1, gpus=1), 10.0),
+        options={"las_step_s": 20.0},
+        truth=Pairwise({("x", "y"): 2.0}),
+    )
+    (batch,) = [events for _, events, _ in day.log if ev.Ended(1, 1, signal=15, saved=True) in events]
+    assert batch[0] == ev.Measured(1, 1.0, 30.0, (), 0.6)
+
+
 def test_a_lost_node_loses_the_work_and_a_retry_begins_anew() -> None:
     extra: list[tuple[float, ev.Event]] = [(6.0, ev.NodeLost("a")), (8.0, ev.NodeJoined(NODE))]
     day = simulate(

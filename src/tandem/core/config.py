@@ -77,14 +77,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            given=f"{path}: {error}", allowed="TOML in UTF-8", todo="correct that place"
-        ) from error
+        raise ConfigError(given=f"{path}: {error}", allowed="TOML in UTF-8", todo="correct that place") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(
-            given=f"{path}: {reason}", allowed="a readable TOML file", todo="check the path"
-        ) from error
+        raise ConfigError(given=f"{path}: {reason}", allowed="a readable TOML file", todo="check the path") from error
 
 
 def _override(cls: type, text: str) -> tuple[Keys, Any, str]:
@@ -110,9 +106,7 @@ def _put(values: dict[str, Any], keys: Keys, value: object, text: str) -> None:
         fits = isinstance(here, list) and isinstance(key, int) and key < len(here)
         if not fits and not isinstance(here, dict):
             allowed = f"items 0 to {len(here) - 1}" if isinstance(here, list) and here else "keys of tables"
-            raise ConfigError(
-                given=f"--set {text}: there is no {key!r}", allowed=allowed, todo="check the key"
-            )
+            raise ConfigError(given=f"--set {text}: there is no {key!r}", allowed=allowed, todo="check the key")
         at: Any = key if fits else str(key)
         if after is None:
             here[at] = value

@@ -130,8 +130,7 @@ def foreign(ours: Iterable[int], nvml: Nvml | None = None) -> dict[str, list[Gpu
     """
     known = frozenset(ours)
     found = {
-        uuid: [process for process in running if process.pid not in known]
-        for uuid, running in processes(nvml).items()
+        uuid: [process for process in running if process.pid not in known] for uuid, running in processes(nvml).items()
     }
     return {uuid: strangers for uuid, strangers in found.items() if strangers}
 

@@ -189,9 +189,7 @@ def _physical(sys_root: Path, index: int) -> int:
 
 
 def _memory_bytes(sys_root: Path, proc_root: Path) -> int:
-    total = next(
-        int(line.split()[1]) << 10 for line in _lines(proc_root / "meminfo") if line.startswith("MemTotal:")
-    )
+    total = next(int(line.split()[1]) << 10 for line in _lines(proc_root / "meminfo") if line.startswith("MemTotal:"))
     limits = [
         int(line)
         for name in ("fs/cgroup/memory.max", "fs/cgroup/memory/memory.limit_in_bytes")

@@ -47,9 +47,7 @@ def load(family: str, name: str) -> object:
         if ":" in name:
             return _attribute(family, name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == tandem.__name__ and not name.startswith(
-            f"{tandem.__name__}."
-        ):
+        if (error.name or "").partition(".")[0] == tandem.__name__ and not name.startswith(f"{tandem.__name__}."):
             raise  # a mistake in a plug-in of ours, not a package to install
         raise _missing(family, name, error) from error
     raise _unknown(family, name)

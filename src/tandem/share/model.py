@@ -45,9 +45,7 @@ class State(StrEnum):
 
 
 ENDS = frozenset({State.DONE, State.FAILED, State.CANCELLED, State.TIMEOUT, State.LOST})
-ON_NODE = frozenset(
-    {State.STARTING, State.RUNNING, State.SUSPENDING, State.SUSPENDED, State.RESUMING, State.STOPPING}
-)
+ON_NODE = frozenset({State.STARTING, State.RUNNING, State.SUSPENDING, State.SUSPENDED, State.RESUMING, State.STOPPING})
 
 
 @dataclass(frozen=True, slots=True)
