@@ -1,10 +1,10 @@
 """Repeats of the lab day (examples/lab.toml), for real: what sharing gains, which bounds break, which quotes hold.
 
 Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N]`. Each repeat runs every policy on the same
-jobs, one day after the other, so that policies are interleaved; each repeat starts from an empty store, so that
-`hybrid` knows only what its own repeat has observed. The full run takes about three minutes a repeat and keeps its
-table in benchmarks/results/share_lab.json. ``--quick`` runs one repeat of a fifth of the work live and takes the
-figures that need repeats from that table, named in `_kept`.
+jobs, one day after the other, so that policies are interleaved. All repeats are days of one lab, on one store:
+durations, rates and how quotes erred are known from the days before, as they would be in use. The full run takes
+about three minutes a repeat and keeps its table in benchmarks/results/share_lab.json. ``--quick`` runs one repeat of
+a fifth of the work live and takes the figures that need repeats from that table, named in `_kept`.
 
 A bound is broken *significantly* where a primary job's slowdown against its own run alone in the same repeat exceeds
 it in the mean over repeats by more than its 95 % interval, and by more than the noise measured between runs alone.
@@ -43,13 +43,13 @@ T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 
 Repeat = list[dict[str, Any]]
 
 
-def repeat(overrides: tuple[str, ...], *, quick: bool) -> Repeat:
+def repeat(overrides: tuple[str, ...], home: Path, *, quick: bool) -> Repeat:
     """One repeat: every policy's day, judged."""
     lab = labs.load(measuring.ROOT / "examples" / "lab.toml", overrides)
     if quick:
         lab = labs.without(lab, SLOW_TO_START)
     with tempfile.TemporaryDirectory(prefix="tandem-lab-") as folder:
-        ran = lab_run.run(lab, Path(folder))
+        ran = lab_run.run(lab, Path(folder), home=home)
         judged = lab_judge.as_json(lab_judge.judge(ran.days, ran.names, ran.cores))
     for day in judged:
         print(
@@ -127,17 +127,19 @@ def main() -> None:
         _quick(as_json=options.json)
         return
     repeats: list[Repeat] = []
-    for number in range(options.repeats):
-        print(f"repeat {number + 1} of {options.repeats}")
-        repeats.append(repeat((), quick=False))
-        _keep(repeats)
+    with tempfile.TemporaryDirectory(prefix="tandem-lab-") as home:
+        for number in range(options.repeats):
+            print(f"repeat {number + 1} of {options.repeats}", flush=True)
+            repeats.append(repeat((), Path(home), quick=False))
+            _keep(repeats)
     measuring.finish(figures(repeats), as_json=options.json)
 
 
 def _quick(*, as_json: bool) -> None:
     began = time.perf_counter()
     print("one repeat of a fifth of the work, live:")
-    live = figures([repeat(QUICK, quick=True)])
+    with tempfile.TemporaryDirectory(prefix="tandem-lab-") as home:
+        live = figures([repeat(QUICK, Path(home), quick=True)])
     print(f"  took {time.perf_counter() - began:.0f} s")
     kept: dict[str, float | None] = {}
     if TABLE.exists():

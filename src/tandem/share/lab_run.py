@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.core import config
 from tandem.core.errors import MachineBusyError
@@ -17,6 +16,9 @@ from tandem.share.client import Client
 from tandem.share.lab import Lab, LabJob, in_order, submission
 from tandem.share.lab_day import Day, read_day
 from tandem.share.model import Interval, Quote
+
+if TYPE_CHECKING:
+    from tandem.share.paths import Paths
 
 Watch = Callable[[str, Sequence[Mapping[str, Any]], float], None]
 """Called now and then with (policy, the queue as the daemon shows it, seconds since the day began)."""
@@ -35,11 +37,12 @@ class LabRun:
     cores: int
 
 
-def run(lab: Lab, folder: Path, *, watch: Watch | None = None) -> LabRun:
+def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None = None) -> LabRun:
     """Run every policy's day, one after the other.
 
     Args:
         folder: the run folder: ``config.toml``, the daemons' data, results; made if absent.
+        home: the daemons' data folder; that of earlier days lets this day know of them. None: one in ``folder``.
         watch: shown the queue while a day runs.
 
     Raises:
@@ -47,37 +50,39 @@ def run(lab: Lab, folder: Path, *, watch: Watch | None = None) -> LabRun:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config.dump(lab), encoding="utf-8")
-    home = places.home(folder / "home")
+    where = places.home(home or folder / "home")
     days: list[Day] = []
     names: dict[str, dict[int, str]] = {}
     cores = 0
     for policy in lab.policies:
         options = ["--policy", policy, "--estimator", lab.estimator]
         options += ["--engine-set", f"cores={lab.cores}"] if lab.cores else []
-        with Client.connect(paths=home, options=options) as client:
+        with Client.connect(paths=where, options=options) as client:
             cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
             try:
-                day, names[policy] = _day(client, lab, policy, folder, watch)
+                day, names[policy] = _day(client, lab, policy, where, folder / "work" / policy, watch)
             finally:
                 client.down(kill=True)
         days.append(day)
     return LabRun(folder, tuple(days), names, cores)
 
 
-def _day(client: Client, lab: Lab, policy: str, folder: Path, watch: Watch | None) -> tuple[Day, dict[int, str]]:
+def _day(
+    client: Client, lab: Lab, policy: str, where: Paths, work: Path, watch: Watch | None
+) -> tuple[Day, dict[int, str]]:
     """Submit the jobs at their times, wait for them, read the log."""
     gpus = sum(int(node["capacity"]["gpus"] or 0) for node in client.nodes())
     _demand_idle(client)
     began = time.monotonic()
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(policy, folder, watch, done, began), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(policy, where, watch, done, began), daemon=True)
     if watch is not None:
         watcher.start()
     ids: dict[str, int] = {}
     try:
         for job in in_order(lab):
             _until(began + job.at_s)
-            ids[job.name] = _submit(client, lab, job, ids, gpus, folder / "work" / policy)
+            ids[job.name] = _submit(client, lab, job, ids, gpus, work)
         client.wait(list(ids.values()))
     finally:
         done.set()
@@ -109,10 +114,10 @@ def _until(instant: float) -> None:
     time.sleep(max(0.0, instant - time.monotonic()))
 
 
-def _watch(policy: str, folder: Path, watch: Watch | None, done: threading.Event, began: float) -> None:
+def _watch(policy: str, where: Paths, watch: Watch | None, done: threading.Event, began: float) -> None:
     if watch is None:
         return
-    with Client.connect(start=False, paths=places.home(folder / "home")) as client:
+    with Client.connect(start=False, paths=where) as client:
         while not done.wait(WATCH_S):
             watch(policy, client.queue(why=True), time.monotonic() - began)
 
@@ -132,8 +137,3 @@ def _quote(row: Mapping[str, Any]) -> Quote:
         return Interval(row[f"{what}_low"], row[f"{what}_mid"], row[f"{what}_high"])
 
     return Quote(row["job"], row["at"], row["moment"], interval("start"), interval("finish"), row.get("basis") or "")
-
-
-def clear(folder: Path) -> None:
-    """Remove what a lab run needed only while it ran."""
-    shutil.rmtree(folder / "work", ignore_errors=True)

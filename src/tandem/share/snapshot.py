@@ -71,7 +71,7 @@ def save(machine: Machine) -> dict[str, Any]:
         "on_nodes": list(machine.on_nodes),
         "ended": [[job, state.value] for job, state in ends],
         "history": machine.history.snapshot(),
-        "quoter": machine.quoter.snapshot(),
+        "quoters": {**machine.quoters, machine.setup.policy: machine.quoter.snapshot()},
         "coruns": [[c.app, list(c.beside), c.rate, c.seconds] for c in machine.coruns],
     }
 
@@ -81,8 +81,9 @@ def load(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.now = machine.view.now = state["now"]
     machine.next_id = state["next_id"]
     machine.ended.update((job, State(end)) for job, end in state["ended"])
-    if state["policy"] == machine.setup.policy:  # how quotes under another policy erred says nothing of this one's
-        machine.quoter.restore(state["quoter"])
+    machine.quoters.update(state["quoters"])
+    if machine.setup.policy in machine.quoters:  # how quotes under another policy erred says nothing of this one's
+        machine.quoter.restore(machine.quoters[machine.setup.policy])
     for row in state["nodes"]:
         n = machine.ledger.join(from_json(row["node"]))
         cores, gpus = row["foreign"]
