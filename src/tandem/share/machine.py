@@ -100,7 +100,7 @@ class Machine:
         self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
         self.quoters: dict[str, Any] = {}
         """What quoters have learned under each policy that was used before (JSON-able)."""
-        self.quoter = Quoter(setup.policy, int(setup.options.get("quotes", 1)), getattr(self.policy, "WINDOW", 0))
+        self.quoter = Quoter(self.policy, int(setup.options.get("quotes", 1)))
         self.view = View(
             self.ledger, self.index, self.pending, self.jobs, self.on_nodes, self.estimator, self.history, setup.options
         )

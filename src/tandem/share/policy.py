@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """A policy. It may also have ``alarm(life, now, options) -> float | None``: seconds until it looks again."""
+    """A policy. It may also have:
+
+    * ``alarm(life, now) -> float | None``: seconds until it wants to look at a running job again;
+    * ``WHOLE_NODES``: True where a job takes whole nodes;
+    * ``WINDOW``: among how many of the first waiting jobs it chooses freely (for quotes);
+    * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes).
+    """
 
     PLANS_BY_LIMIT: bool
     """Whether planned ends rest on the users' limits alone, or on measured progress too."""

@@ -21,9 +21,10 @@ from tandem.share.model import Interval, Quote, State
 from tandem.share.pending import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tandem.share.life import Life
+    from tandem.share.policy import Policy
     from tandem.share.view import View
 
 AHEAD = 256
@@ -57,16 +58,16 @@ _DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
 class Quoter:
     """Makes quotes and learns how wrong they were."""
 
-    def __init__(self, policy: str, every: int, window: int = 0) -> None:
+    def __init__(self, policy: Policy, every: int) -> None:
         """Set up.
 
         Args:
-            policy: its name: under ``exclusive`` jobs take whole nodes.
+            policy: it may say how it deviates from strict order: see `tandem.share.policy.Policy`.
             every: quote every k-th job; 0 quotes none.
-            window: among how many of the first jobs the policy chooses freely; 0 for strict order.
         """
-        self._whole_nodes = policy == "exclusive"
-        self._window = window
+        self._whole_nodes = getattr(policy, "WHOLE_NODES", False)
+        self._window = getattr(policy, "WINDOW", 0)
+        self._barred_until: Callable[[View, Life], float] | None = getattr(policy, "barred_until", None)
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
@@ -213,12 +214,16 @@ class Quoter:
     def _play_shuffled(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """The same for a policy that chooses among the first few: several orders, each as likely as the next."""
         order = [key[2] for key in view.pending.in_order()]
+        barred = {}
+        if self._barred_until is not None:
+            barred = {job: self._barred_until(view, view.jobs[job]) for job in order}
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
         for jitter in _JITTER:
             units = self._play_running(view, {})
             place = {job: i + self._window * jitter[job % len(jitter)] for i, job in enumerate(order)}
             for job in sorted(order, key=place.__getitem__):
-                start, seconds = self._put(view, units, view.jobs[job])
+                ready = np.full(units.draws, barred[job]) if job in barred else None
+                start, seconds = self._put(view, units, view.jobs[job], ready)
                 if job in found:
                     found[job].append((start, seconds))
         return {

@@ -28,7 +28,7 @@ from tandem.share.guard import guard, resume
 from tandem.share.life import Life
 from tandem.share.making_room import room_for
 from tandem.share.model import JobClass
-from tandem.share.neighbours import Neighbours
+from tandem.share.neighbours import NODES, Neighbours
 from tandem.share.view import Reservation, View, best_fit, makes_way, node_names
 
 if TYPE_CHECKING:
@@ -72,6 +72,18 @@ def decide(view: View, now: float) -> list[Decision]:
     if not any(isinstance(decision, Suspend) for decision in decisions):  # the cores that come free are spoken for
         decisions += resume(view, near, now)
     return decisions
+
+
+def barred_until(view: View, life: Life) -> float:
+    """Until when no node takes a waiting job though it would fit, for the sake of bounds; now where none does."""
+    if len(life.shape.parts) > 1 or not view.contended:
+        return view.now
+    near = Neighbours(view)
+    fitting = view.index.nodes_now(life.shape.rows[0])[:NODES].tolist()
+    if not fitting or any(near.bounds_hold(n, life) for n in fitting):
+        return view.now
+    until = min(max(one.planned_end for one in view.neighbours(n)) for n in fitting)
+    return view.now if math.isinf(until) else until
 
 
 def impatient(life: Life, now: float) -> bool:
