@@ -78,6 +78,7 @@ class Machine:
         self.ended: dict[int, State] = {}
         """How every job ended."""
         self.policy = policy.load(setup.policy)
+        self._starts_only: bool = getattr(self.policy, "STARTS_ONLY", False)
         self.ledger = Ledger()
         self.index = DemandIndex(self.ledger)
         self.pending = Pending(self.index)
@@ -174,8 +175,10 @@ class Machine:
         life.hindered, life.has_room = "", False
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
-        self.pending.add((-life.job.priority, life.rank, life.id), life.shape, life.plan_s)
-        self._dirty = True
+        key = (-life.job.priority, life.rank, life.id)
+        self.pending.add(key, life.shape, life.plan_s)
+        if not self._starts_only or self.index.may_fit(life.shape) or self.pending.head() == key:
+            self._dirty = True
 
     @property
     def is_dirty(self) -> bool:

@@ -18,6 +18,8 @@ class Policy(Protocol):
     """A policy. It may also have:
 
     * ``alarm(life, now) -> float | None``: seconds until it wants to look at a running job again;
+    * ``STARTS_ONLY``: True where it does nothing but start jobs in order, so that one more job that neither fits nor
+      is first changes nothing;
     * ``WHOLE_NODES``: True where a job takes whole nodes;
     * ``WINDOW``: among how many of the first waiting jobs it chooses freely (for quotes);
     * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes).

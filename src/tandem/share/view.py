@@ -17,7 +17,7 @@ import numpy as np
 
 from tandem.estimate.corun import App, Capacity, Estimator
 from tandem.share.gang import fit_together
-from tandem.share.model import Need, Placement, Share, State
+from tandem.share.model import Need, Part, Placement, Share, State
 
 if TYPE_CHECKING:
     from tandem.share.demand_index import DemandIndex, Shape
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Accept = Callable[[int, Need], bool]
 """Asked for (node number, need) after the need was deducted there; False undoes it."""
 
-Order = Callable[[np.ndarray, Need], list[int]]
+Order = Callable[[np.ndarray, Need], Iterable[int]]
 """Puts candidate nodes in the order in which they are tried."""
 
 
@@ -194,27 +194,39 @@ class View:
 
     def _take(self, life: Life, order: Order, accept: Accept | None) -> list[Share] | None:
         """Take each part's share of ``life``, the part with the fewest nodes to go to first; nothing if not all fit."""
+        if len(life.shape.parts) == 1:
+            shares = self._take_part(life, life.shape.parts[0], life.shape.rows[0], order, accept)
+            if len(shares) == life.shape.parts[0].nodes:
+                return shares
+            self._give_back(life, shares)
+            return None
         parts = list(enumerate(zip(life.shape.parts, life.shape.rows, strict=True)))
-        shares: list[list[Share]] = [[] for _ in parts]
+        taken: list[list[Share]] = [[] for _ in parts]
         while parts:
-            if len(parts) > 1:
-                parts.sort(key=lambda one: (self.index.count_now(one[1][1]) - one[1][0].nodes, one[0]), reverse=True)
+            parts.sort(key=lambda one: (self.index.count_now(one[1][1]) - one[1][0].nodes, one[0]), reverse=True)
             i, (part, row) = parts.pop()
-            wanted = part.nodes
-            for n in order(self.index.nodes_now(row), part.need):
-                share = self.ledger.take(life.id, n, part.need)
-                if accept is not None and not accept(n, part.need):
-                    self.ledger.drop_last(life.id, n)
-                    continue
-                shares[i].append(share)
-                wanted -= 1
-                if not wanted:
-                    break
-            if wanted:
-                for n in self._numbers([share for some in shares for share in some]):
-                    self.ledger.give_back(life.id, n)
+            taken[i] = self._take_part(life, part, row, order, accept)
+            if len(taken[i]) < part.nodes:
+                self._give_back(life, [share for some in taken for share in some])
                 return None
-        return [share for some in shares for share in some]
+        return [share for some in taken for share in some]
+
+    def _take_part(self, life: Life, part: Part, row: int, order: Order, accept: Accept | None) -> list[Share]:
+        """Take the part's share of as many nodes as it wants, or as there are."""
+        shares: list[Share] = []
+        for n in order(self.index.nodes_now(row), part.need):
+            share = self.ledger.take(life.id, n, part.need)
+            if accept is not None and not accept(n, part.need):
+                self.ledger.drop_last(life.id, n)
+                continue
+            shares.append(share)
+            if len(shares) == part.nodes:
+                break
+        return shares
+
+    def _give_back(self, life: Life, shares: list[Share]) -> None:
+        for n in self._numbers(shares):
+            self.ledger.give_back(life.id, n)
 
     def _numbers(self, shares: list[Share]) -> tuple[int, ...]:
         """Node numbers, each once."""
@@ -261,6 +273,21 @@ class View:
             if not forecast.fits(need.vector()):
                 return False
             forecast.take(need)
+        return forecast.fits(needs[-1].vector())
+
+    def would_keep(self, reservation: Reservation, n: int, need: Need) -> bool:
+        """Whether the reservation would hold on node ``n`` with ``need`` taken there for longer than until then.
+
+        A cheap look ahead of `keeps`, which decides once it is taken; True where only taking tells (parts of GPUs).
+        """
+        needs = reservation.needs.get(n)
+        if needs is None or need.gpu_milli:
+            return True
+        forecast = self._forecast(n, reservation.at)
+        for one in (need, *needs[:-1]):
+            if not forecast.fits(one.vector()):
+                return False
+            forecast.take(one)
         return forecast.fits(needs[-1].vector())
 
     def _forecast(self, n: int, at: float) -> Forecast:
@@ -351,7 +378,7 @@ def first_fit(nodes: np.ndarray, need: Need) -> list[int]:
     return cast("list[int]", nodes.tolist())
 
 
-def best_fit(ledger: Ledger) -> Order:
+def best_fit(ledger: Ledger) -> Callable[[np.ndarray, Need], list[int]]:
     """The fullest node first: fewest free GPUs, then the smallest free fraction, then fewest free cores."""
     free = ledger.free
 

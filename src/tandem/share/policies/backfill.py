@@ -10,15 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Reserve, Start
-from tandem.share.policies.exclusive import PLANS_BY_LIMIT, plan_s, rank
+from tandem.share.policies.exclusive import PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
 from tandem.share.view import Order, Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
     from tandem.share.demand_index import Shape
     from tandem.share.life import Life
     from tandem.share.model import Need
 
-__all__ = ["PLANS_BY_LIMIT", "decide", "plan_s", "rank"]
+__all__ = ["PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
 
 
 def decide(view: View, now: float) -> list[Decision]:
@@ -52,11 +56,15 @@ def around(view: View, order: Order, reservation: Reservation | None) -> list[De
         del need
         return reservation is None or view.keeps(reservation, n)
 
+    def beside(nodes: np.ndarray, need: Need) -> Iterable[int]:
+        ranked = order(nodes, need)
+        return ranked if reservation is None else (n for n in ranked if view.would_keep(reservation, n, need))
+
     barred: set[Shape] = set()  # shapes of which no long job can be placed any more in this pass
     shut: set[Shape] = set()  # nor a short one: gangs that fit part by part, but not together
     while (life := _next(view, window, barred, shut)) is not None:
         short = life.plan_s <= window
-        placement = view.place(life, order, None if short else keeps)
+        placement = view.place(life, order) if short else view.place(life, beside, keeps)
         if placement is not None:
             why = "it is over before the head can start" if short else "it leaves the head's nodes enough"
             decisions.append(Start(life.id, placement, why))

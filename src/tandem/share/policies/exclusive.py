@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tandem.share.view import View
 
 PLANS_BY_LIMIT = True
+STARTS_ONLY = True
 WHOLE_NODES = True
 
 
