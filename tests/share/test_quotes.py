@@ -39,7 +39,7 @@ def test_on_an_idle_machine_it_starts_now_and_takes_what_is_expected() -> None:
     for quote in (quoted(step, 1), quoted(step, 1, "start")):
         assert (quote.start.low, quote.start.mid, quote.start.high) == (50.0, 50.0, 50.0)
         assert quote.finish.mid == pytest.approx(150.0, rel=0.01)
-        assert 145.0 <= quote.finish.low <= quote.finish.high <= 155.0
+        assert 140.0 <= quote.finish.low <= quote.finish.high <= 160.0
     assert quoted(step, 1).basis == "32 earlier runs of known"
 
 
@@ -295,12 +295,15 @@ def test_a_long_wait_does_not_narrow_the_quote_at_the_start() -> None:
 
 def test_only_jobs_that_were_done_teach() -> None:
     told = experienced(CORE)
-    before = told.machine.quoter.snapshot()["learned"]
+
+    def learned() -> int:
+        return sum(len(one["errors"]) for one in told.machine.quoter.snapshot()["learned"].values())
+
     told.submit(job(1, app="known"))
     told.end(1, code=1, at=3.0)
     assert told.state(1) is State.FAILED
-    assert told.machine.quoter.snapshot()["learned"] == before
+    assert learned() == 0
     assert told.machine.quoter.snapshot()["open"] == []
     told.submit(job(2, app="known"))
     told.end(2, at=200.0)
-    assert told.machine.quoter.snapshot()["learned"] != before
+    assert learned() == 2, "the quotes at submission and at the start"

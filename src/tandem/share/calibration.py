@@ -30,6 +30,9 @@ STEP = 0.01
 """How far a miss moves the level of its end (a hit moves it by a twentieth of that, the other way)."""
 
 
+WORST = 8.0
+"""Errors beyond so many half-widths count as that: one job that was stopped for an hour is not every job's future."""
+
 LEAST = 0.3
 """An end stays at least so many predicted half-widths away from the middle: errors may be those of other days."""
 
@@ -46,8 +49,8 @@ class Predicted:
     promised_high: float = 0.0
 
     def half_width(self, side: float) -> float:
-        """Half-width above (``side`` > 0) or below the middle; at least 2 % of the time until then, and 1 ms."""
-        return max(self.high - self.mid if side > 0 else self.mid - self.low, 0.02 * (self.mid - self.at), 1e-3)
+        """Half-width above (``side`` > 0) or below the middle; at least 4 % of the time until then, and 1 ms."""
+        return max(self.high - self.mid if side > 0 else self.mid - self.low, 0.04 * (self.mid - self.at), 1e-3)
 
 
 class Calibration:
@@ -69,7 +72,7 @@ class Calibration:
 
     def learn(self, raw: Predicted, true: float) -> None:
         """It happened at ``true``."""
-        self._errors.add((true - raw.mid) / raw.half_width(true - raw.mid))
+        self._errors.add(max(-WORST, min(WORST, (true - raw.mid) / raw.half_width(true - raw.mid))))
         self._early += STEP * (MISSED - (true < raw.promised_low))
         self._late += STEP * (MISSED - (true > raw.promised_high))
 

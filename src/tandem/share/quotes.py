@@ -17,7 +17,7 @@ import numpy as np
 
 from tandem.share.calibration import Calibration, Predicted
 from tandem.share.history import Quantiles
-from tandem.share.model import Interval, Quote, State
+from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.pending import Key
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ INFORMED = 16.0
 SHUFFLED_MOST = 64
 """With more waiting jobs than this the order in which a policy takes them matters little, and is not varied."""
 
+TOGETHER = 0.6
+"""Correlation of every job's error with a common one: a slow hour of the machine makes all jobs slow."""
+
+_COMMON = np.random.default_rng(20_260_103).standard_normal(64)
 _JITTER = np.random.default_rng(20_260_102).random((6, 64))
 _DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
 
@@ -71,7 +75,8 @@ class Quoter:
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
-        self._learned = {what: Calibration() for what in ("submit", "start", "begin")}
+        self._learned: dict[str, Calibration] = {}
+        """What is known of errors, by kind of prediction and class of job (harvest jobs give way to others)."""
         self._stretch = Quantiles(MEMORY)  # log(run time / expected alone)
         self._queue: _Played | None = None
         self.plays = 0
@@ -99,7 +104,7 @@ class Quoter:
             return None
         raw = self._open.get(life.id, {}).pop("begin", None)
         if raw is not None:
-            self._learned["begin"].learn(raw, view.now)
+            self._learn("begin", life, raw, view.now)
         start = np.array([view.now])
         return self._promise(view, life, "start", start, self._run_time(view, life), "its neighbours now")
 
@@ -118,9 +123,12 @@ class Quoter:
         if not _informed(_expected(view, life)):
             return Interval(low, mid, high)
         raw = Predicted(view.now, low, mid, high)
-        promised = self._learned[what].promise(raw)
+        promised = self._learned.get(f"{what} {life.job.klass.value}", Calibration()).promise(raw)
         kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
         return promised
+
+    def _learn(self, what: str, life: Life, raw: Predicted, true: float) -> None:
+        self._learned.setdefault(f"{what} {life.job.klass.value}", Calibration()).learn(raw, true)
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
@@ -129,7 +137,7 @@ class Quoter:
             return
         for moment, raw in quoted.items():
             if moment != "begin":
-                self._learned[moment].learn(raw, now)
+                self._learn(moment, life, raw, now)
         if life.started_at is None or not _informed(life.expected):
             return
         if now > life.started_at and life.expected.mid > 0:
@@ -160,7 +168,7 @@ class Quoter:
         low, mid, high = expected.low, expected.mid, expected.high
         if not 0 < mid < math.inf:
             mid = 1e-3
-        z = _DRAWS[life.id % len(_DRAWS)]
+        z = TOGETHER * _COMMON + math.sqrt(1 - TOGETHER**2) * _DRAWS[life.id % len(_DRAWS)]
         below = math.log(mid / max(low, 1e-3 * mid)) / Z90
         above = math.log(max(high, mid) / mid) / Z90
         trust = len(self._stretch) / (len(self._stretch) + 8)
@@ -220,7 +228,9 @@ class Quoter:
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
         for jitter in _JITTER:
             units = self._play_running(view, {})
-            place = {job: i + self._window * jitter[job % len(jitter)] for i, job in enumerate(order)}
+            place = {
+                job: i + self._reach(view, job, len(order)) * jitter[job % len(jitter)] for i, job in enumerate(order)
+            }
             for job in sorted(order, key=place.__getitem__):
                 ready = np.full(units.draws, barred[job]) if job in barred else None
                 start, seconds = self._put(view, units, view.jobs[job], ready)
@@ -230,6 +240,10 @@ class Quoter:
             job: (np.concatenate([s for s, _ in plays]), np.concatenate([t for _, t in plays]))
             for job, plays in found.items()
         }
+
+    def _reach(self, view: View, job: int, waiting: int) -> int:
+        """How many places later a job may be taken: any, for a harvest job, which gives way to all others."""
+        return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
 
     def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> _Units:
         self.plays += 1
