@@ -348,7 +348,7 @@ class Api:
             raise PermissionRefusedError(
                 given=f"stopping the daemon, asked for by uid {request.caller.uid}",
                 allowed="its own user and root",
-                todo="cancel your own jobs with `tandem cancel --all`",
+                todo="cancel your own jobs with `tandem cancel --all-mine`",
             )
         self.stopping = True
         if not request.params.get("kill"):

@@ -54,15 +54,18 @@ class _Proportional:
 
     def __init__(self) -> None:
         self._observations = Observations()
-        self._inferred, self._inferred_from = Inferred({}), 0
+        self._inferred = Inferred({})
         self._cache: dict[_Key, tuple[Slowdown, ...]] = {}
         self._cached_with: dict[str, set[_Key]] = defaultdict(set)
 
     def observe(self, corun: CoRun) -> None:
         """See `Estimator.observe`."""
-        pairs = self._observations.pair_count
+        pairs, alone = self._observations.pair_count, self._observations.alone_rate(corun.app)
         if self._observations.add(corun):
-            if pairs != self._observations.pair_count:  # a new pair tells something of every pair not seen yet
+            first_alone = not corun.beside and alone is None and bool(self._observations.partners(corun.app))
+            if pairs != self._observations.pair_count or first_alone:  # it tells something of every pair not seen yet
+                # Fitted here, not when it is asked for: what is answered must depend on what was told alone.
+                self._inferred = Inferred(self._observations.pairs())
                 self._cache.clear()
                 self._cached_with.clear()
             for key in self._cached_with.pop(corun.app, ()):
@@ -96,13 +99,6 @@ class _Proportional:
             answers[i] = self._of_member(ordered[place], ordered[:place] + ordered[place + 1 :], capacity)
         return tuple(answers[i] for i in range(len(apps)))
 
-    def _infer(self, app: str, beside: str) -> float | None:
-        """The pair that was not seen, from others (`tandem.estimate.inferred`); fitted anew as pairs come."""
-        pairs = self._observations.pair_count
-        if pairs != self._inferred_from:
-            self._inferred_from, self._inferred = pairs, Inferred(self._observations.pairs())
-        return self._inferred.slowdown(app, beside)
-
     def _of_member(self, app: App, others: list[App], capacity: Capacity) -> Slowdown:
         beside = tuple(other.key for other in others)
         seen = self._observations.slowdown(app.key, beside)
@@ -128,7 +124,7 @@ class _Proportional:
             elif app_states and _states(other):
                 below += NOISE**2
                 above += NOISE**2
-            elif (guess := self._infer(app.key, other.key)) is not None:
+            elif (guess := self._inferred.slowdown(app.key, other.key)) is not None:
                 excess += guess - 1.0
                 below += (_INFERRED * (guess - 1.0) + NOISE) ** 2
                 above += (_INFERRED * (guess - 1.0) + 2 * NOISE) ** 2
