@@ -271,7 +271,7 @@ def test_down_can_take_all_jobs_with_it(home: Home) -> None:
         assert client.queue() == []
 
 
-def test_a_gigabyte_of_output_goes_to_the_file(home: Home) -> None:
+def test_a_flood_of_output_goes_to_the_file(home: Home) -> None:
     megabytes = 100
     with home.start().client() as client:
         [job] = submit(client, shell(f"head -c {megabytes}M /dev/zero"))
