@@ -34,6 +34,7 @@ def test_an_instant_is_as_short_as_the_day_allows(seconds: float, text: str) -> 
 def test_no_instant_and_no_idea() -> None:
     assert moments.clock_time(None, NOON) == moments.NONE
     assert moments.clock_time(math.inf, NOON) == "no idea"
+    assert moments.clock_time(1e18, NOON) == "no idea"
 
 
 def test_a_quote_has_seconds_only_where_they_mean_something() -> None:

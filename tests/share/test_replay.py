@@ -90,3 +90,11 @@ def test_a_file_is_read_line_by_line(tmp_path: Path, log: list[Entry]) -> None:
         path.write_text(json.dumps(log[0]) + "\n" + broken + "\n", encoding="utf-8")
         with pytest.raises(StoreError, match="line 2"):
             list(read_log(path))
+
+
+def test_an_empty_log_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="empty log"):
+        replay([])
+    (tmp_path / "bin.dat").write_bytes(bytes(range(256)))
+    with pytest.raises(StoreError, match=r"bin\.dat, line 1"):
+        list(read_log(tmp_path / "bin.dat"))

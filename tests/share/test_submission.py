@@ -86,6 +86,7 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"checkpoint": "KILL"}, ["checkpoint", "SIGUSR1"]),
         ({"time": "soon"}, ["soon"]),
         ({"time": 0}, ["time"]),
+        ({"time": "99999999h"}, ["time", "ten years"]),
         ({"mem": "lots"}, ["lots"]),
         ({"parts": []}, ["parts"]),
         ({"parts": [{"cpus": 1}], "cpus": 2}, ["cpus", "part"]),

@@ -12,11 +12,12 @@ NONE = "\N{EN DASH}"
 
 _NEAR_S = 6 * 86400
 _SECONDS_MATTER_S = 300
+_LATEST = 253_402_000_000.0  # the year 9999: what calendars can write
 
 
 def clock_time(at: float | None, now: float, *, seconds: bool = True) -> str:
     """Write an instant (unix seconds): the time alone today, with the weekday within a week, else with the date."""
-    if at is None or not math.isfinite(at):
+    if at is None or not math.isfinite(at) or abs(at) > _LATEST:
         return NONE if at is None else "no idea"
     there, here = time.localtime(at), time.localtime(now)
     clock = time.strftime("%H:%M:%S" if seconds else "%H:%M", there)

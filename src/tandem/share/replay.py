@@ -92,6 +92,8 @@ def replay(entries: Iterable[Mapping[str, Any]], *, policy: str | None = None) -
         steps, events, decisions = steps + 1, events + len(told), decisions + len(replayed)
         if replayed != entry["decisions"]:
             differences.append(Difference(number, entry["now"], list(entry["decisions"]), replayed))
+    if not epochs:
+        raise StoreError(given="an empty log", allowed="a log that begins with a setup", todo="export the day again")
     return Replayed(epochs, steps, events, decisions, tuple(differences))
 
 
@@ -101,7 +103,7 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         StoreError: a line is not one; says which.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)

@@ -45,6 +45,7 @@ KEYS = (
 )
 ARRAY_MOST = 100_000
 NAME_LONGEST = 256
+LONGEST_S = 10 * 365 * 86_400.0
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _PYTHON = re.compile(r"python[0-9.]*")
 
@@ -304,8 +305,8 @@ def _seconds(key: str, given: object) -> float | None:
     if given is None:
         return None
     seconds = parse_duration(given)  # type: ignore[arg-type]  # it refuses what it cannot read
-    if seconds <= 0:
-        raise _wrong(given, key, "a duration above 0", "leave it out for none")
+    if not 0 < seconds <= LONGEST_S:
+        raise _wrong(given, key, "a duration above 0, and at most ten years", "leave it out for none")
     return seconds
 
 
