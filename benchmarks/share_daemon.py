@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measuring, peer_slurm
 from tandem.share import paths
-from tandem.share.client import Client
+from tandem.share.daemon.client import Client
 
 ENVIRON = {"PATH": os.environ["PATH"]}
 WAITING = 10_000

@@ -5,9 +5,9 @@ Run: `python benchmarks/share_harvest.py [--quick] [--json]`. Two workloads on a
 
 * `openb`: its pods, arrivals squeezed to a GPU load of 0.9 and a CPU load of 0.6;
 * `mixed` (the figures are of this one): its GPU pods alone at a GPU load of 0.9, all primary with a bound of 1.10,
-  merged with a generated stream of CPU harvest jobs that offers 0.6 of the cores (`tandem.share.cpu_stream`, seed 0).
+  merged with a generated stream of CPU harvest jobs that offers 0.6 of the cores (`cpu_stream`, seed 0).
 
-The truth: memory bandwidth saturates at 2 GB/s a core of the node (`tandem.share.truth.Bandwidth`); GPU pods draw 0.2
+The truth: memory bandwidth saturates at 2 GB/s a core of the node (`truth.Bandwidth`); GPU pods draw 0.2
 or 1 GB/s a core, CPU jobs 0.2, 1.5 or 4. Only `hybrid` looks at stated bandwidths, and those are wrong by 20 %
 (lognormal); the other policies count cores, memory and GPUs, as the schedulers do that they stand for. Rates are
 measured with 3 % noise. ``--quick`` squeezes a third of the pods.
@@ -30,14 +30,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measuring
 from tandem.estimate.corun import App, Capacity
-from tandem.share.cpu_stream import CpuStream, cpu_stream
-from tandem.share.machine import Setup
-from tandem.share.metrics import Metrics, Outcome, measure
 from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part
-from tandem.share.simulator import Simulator
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.simulate.metrics import Metrics, Outcome, measure
+from tandem.share.simulate.simulator import Simulator
+from tandem.share.simulate.truth import Bandwidth
 from tandem.share.traces import openb
-from tandem.share.truth import Bandwidth
-from tandem.share.workload import Arrival, Workload, compress, limits_with_error, merge, sample_nodes
+from tandem.share.workloads.cpu_stream import CpuStream, cpu_stream
+from tandem.share.workloads.workload import Arrival, Workload, compress, limits_with_error, merge, sample_nodes
 
 POLICIES = ("exclusive", "share", "backfill", "las", "hybrid")
 NODE_MBS_PER_CORE = 2_000
@@ -58,11 +58,11 @@ class ByApplication:
     def rates(
         self, members: tuple[App, ...], capacity: Capacity, throttles: tuple[float, ...] = ()
     ) -> tuple[float, ...]:
-        """See `tandem.share.truth.Truth.rates`."""
+        """See `tandem.share.simulate.truth.Truth.rates`."""
         return self.bandwidth.rates(self._true(members), self._whole(capacity), throttles)
 
     def quiet(self, members: tuple[App, ...], capacity: Capacity | None = None) -> bool:
-        """See `tandem.share.truth.Truth.quiet`."""
+        """See `tandem.share.simulate.truth.Truth.quiet`."""
         return self.bandwidth.quiet(self._true(members), self._whole(capacity) if capacity else None)
 
     def _true(self, members: tuple[App, ...]) -> tuple[App, ...]:

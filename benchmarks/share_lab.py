@@ -30,8 +30,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measuring
-from tandem.share import lab as labs
-from tandem.share import lab_judge, lab_run
+from tandem.share.lab import judge as lab_judge
+from tandem.share.lab import plan as labs
+from tandem.share.lab import run as lab_run
 
 TABLE = measuring.RESULTS / "share_lab.json"
 POLICIES = ("exclusive", "share", "backfill", "hybrid")

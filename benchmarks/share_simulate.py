@@ -24,13 +24,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measuring
-from tandem.share.cpu_stream import CpuStream, cpu_stream
-from tandem.share.machine import Setup
-from tandem.share.metrics import measure
 from tandem.share.model import Gpu, Node
-from tandem.share.simulator import Simulator
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.simulate.metrics import measure
+from tandem.share.simulate.simulator import Simulator
 from tandem.share.traces import philly
-from tandem.share.workload import Workload, limits_with_error
+from tandem.share.workloads.cpu_stream import CpuStream, cpu_stream
+from tandem.share.workloads.workload import Workload, limits_with_error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tandem.core.errors import DaemonError
-from tandem.share.client import Client
+from tandem.share.daemon.client import Client
 
 COMMAND = [sys.executable, "-c", "from tandem.cli.main import main; main()"]
 

@@ -121,7 +121,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     case.write_text("[[nodes]]\ncpus = 4\n[[jobs]]\nname = 'a'\nwork_s = 1\nevery_s = 0.5\ncount = 200_000\n")
     ready = tmp_path / "ready"
     code = (
-        "from pathlib import Path; import tandem.share.compare as c; from tandem.cli.main import main\n"
+        "from pathlib import Path; import tandem.share.simulate.compare as c; from tandem.cli.main import main\n"
         f"play = c.play\ndef tell(*a, **k):\n Path({str(ready)!r}).touch(); return play(*a, **k)\nc.play = tell\nmain()"
     )
     process = subprocess.Popen(

@@ -11,9 +11,9 @@ from tandem.core import plug
 from tandem.core.clock import SystemClock
 from tandem.share import events as ev
 from tandem.share import paths
-from tandem.share.engine import Adoptee, Engine, EngineContext
-from tandem.share.launch import Launch
 from tandem.share.model import Need, Placement, Share
+from tandem.share.node.engine import Adoptee, Engine, EngineContext
+from tandem.share.node.launch import Launch
 from tests.share.conftest import until
 
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 0.02; done"

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.core import plug
-from tandem.share import policy
+from tandem.share.deciding import policy
 from tandem.share.events import NodeJoined, StartJob, Submitted
-from tandem.share.machine import Machine, Setup
 from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part, State
-from tandem.share.replay import replay, setup_entry, step_entry
-from tandem.share.simulator import Simulator
-from tandem.share.workload import Arrival, Workload
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
+from tandem.share.simulate.replay import replay, setup_entry, step_entry
+from tandem.share.simulate.simulator import Simulator
+from tandem.share.workloads.workload import Arrival, Workload
 from tests.share.recount import Recount
 from tests.share.unruly import Unruly, continued, crowded, days, live
 

@@ -13,7 +13,7 @@ import pytest
 
 from tandem.core.process import journal, keeper
 from tandem.share import paths
-from tandem.share.client import Client
+from tandem.share.daemon.client import Client
 
 DEADLINE_S = 60.0
 

@@ -10,7 +10,7 @@ GPUs, then fewest free cores, then the first.
 from dataclasses import dataclass, field
 
 from tandem.share.model import Job
-from tandem.share.workload import Workload
+from tandem.share.workloads.workload import Workload
 
 Amount = tuple[int, int, int]  # CPU, memory, GPUs
 

@@ -1,6 +1,6 @@
 """What is given out, counted anew from what an engine sees: instructions, its own answers, and lost nodes.
 
-Shares no code with `tandem.share.ledger`. An engine holds cores and bandwidth from the start (or resume) of a job until
+Shares no code with `state.ledger`. An engine holds cores and bandwidth from the start (or resume) of a job until
 it has told that the job ended or is suspended, memory and GPUs until the end; a lost node holds nothing any more.
 """
 

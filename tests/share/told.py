@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from tandem.share import events as ev
-from tandem.share.life import Life
-from tandem.share.machine import Machine, Setup, Step
 from tandem.share.model import Job, JobClass, Need, Node, Part, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine, Step
+from tandem.share.state.life import Life
 
 
 class Told:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tandem.core.errors import DependencyError, ImpossibleDemandError
 from tandem.share import events as ev
-from tandem.share.machine import Machine, Setup, Step
 from tandem.share.model import ENDS, After, Gpu, Job, JobClass, Need, Node, Part, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine, Step
 from tests.share.recount import Recount
 
 Action = tuple[str, int, int, float]

@@ -45,7 +45,7 @@ def play_and_show(
 ) -> None:
     """Play the trace, print the figures, and write the report where one is asked for."""
     from tandem.report.page import write
-    from tandem.share import compare as comparing
+    from tandem.share.simulate import compare as comparing
 
     play = workloads.read(trace, asked)
     names = names or play.policies or ("backfill", "hybrid")

@@ -42,7 +42,7 @@ def release(jobs: tuple[str, ...], all_mine: bool, as_json: bool) -> None:
 
 
 def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) -> None:
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     if bool(jobs) == all_mine:
         raise ConfigError(

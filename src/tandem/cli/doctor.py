@@ -65,7 +65,7 @@ def examine() -> dict[str, Any]:
 
 
 def _daemon() -> dict[str, Any] | None:
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     try:
         client = Client.connect(start=False)

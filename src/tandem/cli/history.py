@@ -30,7 +30,7 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
     """
     from tandem.core.units import parse_duration
     from tandem.report.table import Column, Table
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     now = time.time()
     after = 0.0 if since is None else now - parse_duration(since)

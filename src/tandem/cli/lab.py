@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from tandem.share.lab import Lab
-    from tandem.share.lab_run import Watch
+    from tandem.share.lab.plan import Lab
+    from tandem.share.lab.run import Watch
 
 _BAR_CELLS = 18
 
@@ -40,9 +40,10 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     tandem lab examples/lab.toml
     tandem lab examples/lab.toml --policies exclusive,hybrid
     """
-    from tandem.share import lab as labs
-    from tandem.share import lab_judge, lab_run
-    from tandem.share.lab_report import job_table, policy_table, write_report
+    from tandem.share.lab import judge as lab_judge
+    from tandem.share.lab import plan as labs
+    from tandem.share.lab import run as lab_run
+    from tandem.share.lab.report import job_table, policy_table, write_report
 
     if policies is not None:
         names = ",".join(f'"{name.strip()}"' for name in policies.split(","))
@@ -73,7 +74,7 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
 
 
 def _check_policies(day: Lab) -> None:
-    from tandem.share import policy
+    from tandem.share.deciding import policy
 
     for name in day.policies:
         policy.load(name)

@@ -30,7 +30,7 @@ def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) ->
 
     With --json: where it is written, and the job's state.
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
         number = one(client, job)

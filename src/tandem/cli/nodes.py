@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def nodes(as_json: bool) -> None:
     """Cores, GPUs and memory, and who has them."""
     from tandem.report.table import Column, Table
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
         found = client.nodes()

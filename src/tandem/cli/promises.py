@@ -59,7 +59,7 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     do not count.
     """
     from tandem.core.units import parse_duration
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     now = time.time()
     after = 0.0 if since is None else now - parse_duration(since)

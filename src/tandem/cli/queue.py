@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
 View = dict[str, Any]
 
@@ -47,7 +47,7 @@ def queue(all_: bool, watch: bool, user: str | None, as_json: bool) -> None:
 
     FINISH is the quoted interval. Of other users' jobs you see what they hold, not what they are.
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     uid = _uid(user)
     if watch and (as_json or not sys.stdout.isatty()):

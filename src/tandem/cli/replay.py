@@ -30,7 +30,7 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
     LOG is a file that --export wrote; without one, the log of this machine. Exit status 1 if a decision differs
     (without --policy none should).
     """
-    from tandem.share import replay as replaying
+    from tandem.share.simulate import replay as replaying
 
     entries = replaying.read_log(log) if log is not None else _stored()
     if export is not None:
@@ -57,7 +57,7 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
 
 
 def _stored() -> Iterator[dict[str, Any]]:
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
         yield from client.log()

@@ -12,7 +12,7 @@ from tandem.core.errors import ConfigError, UnknownJobError
 if TYPE_CHECKING:
     import click
 
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
 View = Mapping[str, Any]
 

@@ -19,7 +19,7 @@ from tandem.cli.terminal import json_option, print_json, say, say_pairs
 from tandem.core.units import human_duration
 
 if TYPE_CHECKING:
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
 View = Mapping[str, Any]
 Line = tuple[str, str]
@@ -37,7 +37,7 @@ def show(job: str, decisions: bool, as_json: bool) -> None:
 
     What was asked for and promised, what it has, how far it is, who is beside it, and what was decided about it.
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
         number = one(client, job)

@@ -15,7 +15,7 @@ from tandem.core.errors import ConfigError, PermissionRefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
 _AS_GIVEN = ("cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "max_slowdown", "time", "expected", "array")
 _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdout", "error": "stderr"}
@@ -62,7 +62,7 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
     tandem submit --cpus 4 --gpus 1 --expected 20m -- python train.py
     tandem submit --class harvest --array 0-9 -- ./simulate --seed
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
         asked = submission(given, argv)

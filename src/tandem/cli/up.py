@@ -33,7 +33,7 @@ def up(
     The next daemon keeps policy, estimator and options; cores and machine are given each time. Jobs of a daemon before
     are adopted.
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     options = [
         word for name, value in (("policy", policy), ("estimator", estimator)) if value for word in (f"--{name}", value)
@@ -41,9 +41,9 @@ def up(
     options += [word for text in option for word in ("--set", text)]
     options += [word for text in ([f"cores={cores}"] if cores else []) + [*machine] for word in ("--engine-set", text)]
     if foreground:
-        from tandem.share import daemon
+        from tandem.share.daemon.__main__ import main as serve
 
-        raise click.exceptions.Exit(daemon.main(options))
+        raise click.exceptions.Exit(serve(options))
     _check(policy, estimator)
     try:
         running = Client.connect(start=False)
@@ -73,7 +73,7 @@ def down(kill: bool, as_json: bool) -> None:
 
     The next daemon adopts them.
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     try:
         client = Client.connect(start=False)

@@ -15,7 +15,7 @@ from tandem.cli.terminal import json_option, print_json, say, say_err
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
 View = dict[str, Any]
 
@@ -35,7 +35,7 @@ def wait(jobs: tuple[str, ...], any_: bool, timeout: str | None, as_json: bool) 
     Exit status 0 if all ended well, 1 if one did not or the time was over. `12` is also a whole array.
     """
     from tandem.core.units import parse_duration
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     timeout_s = None if timeout is None else parse_duration(timeout)
     with Client.connect() as client:
@@ -55,7 +55,7 @@ def wait_for(
     Returns:
         The ends, and whether nothing is left to wait for and all ended well.
     """
-    from tandem.share.client import Client
+    from tandem.share.daemon.client import Client
 
     ends: list[View] = []
     try:

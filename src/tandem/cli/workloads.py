@@ -11,11 +11,11 @@ import click
 
 from tandem.cli.terminal import json_option, say
 from tandem.core.errors import ConfigError, TraceError
-from tandem.share.truth import Truth
-from tandem.share.workload import Workload
+from tandem.share.simulate.truth import Truth
+from tandem.share.workloads.workload import Workload
 
 if TYPE_CHECKING:
-    from tandem.share.compare import Terms
+    from tandem.share.simulate.compare import Terms
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -111,7 +111,7 @@ def read(path: Path, asked: Asked) -> Play:
 
 def terms(play: Play, asked: Asked) -> Terms:
     """What is the same for every policy."""
-    from tandem.share.compare import Terms
+    from tandem.share.simulate.compare import Terms
 
     options = {key: _number(key, value) for key, value in map(_pair, asked.option)}
     return Terms(asked.estimator, options, play.truth, asked.noise, asked.seed)
@@ -138,7 +138,7 @@ def say_notes(workload: Workload) -> None:
 
 
 def _case(path: Path, asked: Asked) -> Play:
-    from tandem.share import case as cases
+    from tandem.share.simulate import case as cases
 
     for name in ("format", "nodes", "limit_error"):
         if getattr(asked, name) is not None:
@@ -154,9 +154,9 @@ def _case(path: Path, asked: Asked) -> Play:
 
 
 def _trace(path: Path, asked: Asked) -> Play:
-    from tandem.share.trace_detect import read_trace
-    from tandem.share.truth import Bandwidth, Undisturbed
-    from tandem.share.workload import limits_with_error
+    from tandem.share.simulate.trace_detect import read_trace
+    from tandem.share.simulate.truth import Bandwidth, Undisturbed
+    from tandem.share.workloads.workload import limits_with_error
 
     options: dict[str, object] = dict(map(_pair, asked.set))
     if asked.nodes is not None:

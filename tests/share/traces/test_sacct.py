@@ -5,7 +5,7 @@ import pytest
 from tandem.core.errors import TraceError
 from tandem.share.model import JobClass, Need
 from tandem.share.traces import sacct
-from tandem.share.workload import Workload
+from tandem.share.workloads.workload import Workload
 
 FULL = """\
 State|JobID|JobName|User|Submit|Start|End|ElapsedRaw|Timelimit|ReqCPUS|AllocCPUS|NNodes|ReqMem|ReqTRES|QOS|Priority

@@ -1,1 +1,1 @@
-"""Engines: what carries out the instructions of the state machine (see `tandem.share.engine`)."""
+"""Engines: what carries out the instructions of the state machine (see `tandem.share.node.engine`)."""

@@ -19,12 +19,13 @@ from pathlib import Path
 from tandem.core.errors import TandemError
 from tandem.core.process import cgroups, journal, keeper, locks, strays
 from tandem.core.process.spec import Locks, Spec
-from tandem.share import attempt_spec, crash, local_node
+from tandem.share import crash
 from tandem.share import events as ev
-from tandem.share.attempt import Attempt, Key
-from tandem.share.engine import Adoptee, Engine, EngineContext
-from tandem.share.launch import Launch
 from tandem.share.model import Node, Placement
+from tandem.share.node import attempt_spec, local_node
+from tandem.share.node.attempt import Attempt, Key
+from tandem.share.node.engine import Adoptee, Engine, EngineContext
+from tandem.share.node.launch import Launch
 
 LOOK_S = 3.0
 """How often foreign use of cores and GPUs is looked for, in seconds."""
@@ -57,7 +58,7 @@ def make(context: EngineContext) -> Engine:
 
 
 class LocalEngine:
-    """See the module's docstring; `tandem.share.engine.Engine` says what each method is for."""
+    """See the module's docstring; `tandem.share.node.engine.Engine` says what each method is for."""
 
     def __init__(self, context: EngineContext, local: local_node.LocalNode) -> None:
         self._paths = context.paths

@@ -1,1 +1,1 @@
-"""Scheduling policies: one file each (see `tandem.share.policy`)."""
+"""Scheduling policies: one file each (see `tandem.share.deciding.policy`)."""

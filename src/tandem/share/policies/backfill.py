@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Reserve, Start
 from tandem.share.policies.exclusive import PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
-from tandem.share.view import Order, Reservation, View, best_fit, node_names
+from tandem.share.state.view import Order, Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy as np
 
-    from tandem.share.demand_index import Shape
-    from tandem.share.life import Life
     from tandem.share.model import Need
+    from tandem.share.state.demand_index import Shape
+    from tandem.share.state.life import Life
 
 __all__ = ["PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
 

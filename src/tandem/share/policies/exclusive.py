@@ -12,8 +12,8 @@ from tandem.share.events import Decision, Start
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tandem.share.life import Life
-    from tandem.share.view import View
+    from tandem.share.state.life import Life
+    from tandem.share.state.view import View
 
 PLANS_BY_LIMIT = True
 STARTS_ONLY = True

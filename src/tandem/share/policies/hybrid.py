@@ -22,23 +22,23 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tandem.share.demand_index import Shape
+from tandem.share.deciding.guard import guard, resume
+from tandem.share.deciding.making_room import room_for
+from tandem.share.deciding.neighbours import NODES, Neighbours
 from tandem.share.events import Decision, Reserve, Start, Suspend
-from tandem.share.guard import guard, resume
-from tandem.share.life import Life
-from tandem.share.making_room import room_for
 from tandem.share.model import JobClass
-from tandem.share.neighbours import NODES, Neighbours
-from tandem.share.view import Reservation, View, best_fit, makes_way, node_names
+from tandem.share.state.demand_index import Shape
+from tandem.share.state.life import Life
+from tandem.share.state.view import Reservation, View, best_fit, makes_way, node_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
 
-    from tandem.share.ledger import Forecast
-    from tandem.share.making_room import Suits
+    from tandem.share.deciding.making_room import Suits
     from tandem.share.model import Need, Placement
+    from tandem.share.state.ledger import Forecast
 
 PLANS_BY_LIMIT = False
 

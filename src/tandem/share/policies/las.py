@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tandem.share.deciding.making_room import room_for
 from tandem.share.events import Decision, Requeue, Resume, Start, Suspend
-from tandem.share.making_room import room_for
 from tandem.share.model import State
 from tandem.share.policies.exclusive import PLANS_BY_LIMIT, plan_s
-from tandem.share.view import View, best_fit, makes_way
+from tandem.share.state.view import View, best_fit, makes_way
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tandem.share.life import Life
+    from tandem.share.state.life import Life
 
 __all__ = ["PLANS_BY_LIMIT", "alarm", "decide", "plan_s", "rank"]
 

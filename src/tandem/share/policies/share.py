@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Start
 from tandem.share.policies.exclusive import PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
-from tandem.share.view import first_fit
+from tandem.share.state.view import first_fit
 
 if TYPE_CHECKING:
-    from tandem.share.view import View
+    from tandem.share.state.view import View
 
 __all__ = ["PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from tandem.share.codec import from_json, to_json
 from tandem.share.events import Decision, Event
-from tandem.share.launch import Launch
-from tandem.share.life import Life
 from tandem.share.model import Interval, Quote
+from tandem.share.node.launch import Launch
+from tandem.share.state.life import Life
 
 Row = dict[str, Any]
 

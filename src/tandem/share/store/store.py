@@ -13,9 +13,10 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from tandem.core.errors import StoreError
-from tandem.share.launch import Launch
-from tandem.share.machine import Machine, Setup
+from tandem.share.node.launch import Launch
 from tandem.share.paths import Paths
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
 from tandem.share.store import entry as rows
 from tandem.share.store import schema
 from tandem.share.store.database import Lock, open_engine, storing

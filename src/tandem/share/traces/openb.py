@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tandem.core.errors import TraceError
 from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part
-from tandem.share.trace_table import (
+from tandem.share.workloads.trace_table import (
     Table,
     bad_cell,
     first_line,
@@ -23,7 +23,7 @@ from tandem.share.trace_table import (
     submission_order,
     whole,
 )
-from tandem.share.workload import Arrival, Workload
+from tandem.share.workloads.workload import Arrival, Workload
 
 EXTENSIONS = (".csv", ".csv.gz")
 

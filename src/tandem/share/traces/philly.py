@@ -4,7 +4,7 @@ The trace knows no nodes, CPU demands, applications or users. What stands in for
 48 cores unless given), `cores_per_gpu` cores a GPU, no application key, and the virtual cluster as the user. A job of
 more GPUs than a node has is a gang of whole nodes: ceil(GPUs / GPUs a node) of them; where that does not divide, the
 gang holds a few GPUs more than the job asked for (counted in the notes). Time limits are unknown: see
-`tandem.share.workload.limits_with_error`.
+`tandem.share.workloads.workload.limits_with_error`.
 
 Source: Jeon et al., "Analysis of Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads", USENIX ATC 2019;
 the table as republished with AdaptDL (OSDI 2021 artifact).
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tandem.core.errors import TraceError
 from tandem.share.model import Job, Need, Part
-from tandem.share.trace_table import (
+from tandem.share.workloads.trace_table import (
     Table,
     bad_cell,
     counted_nodes,
@@ -25,7 +25,7 @@ from tandem.share.trace_table import (
     submission_order,
     whole,
 )
-from tandem.share.workload import Arrival, Workload
+from tandem.share.workloads.workload import Arrival, Workload
 
 EXTENSIONS = (".csv", ".csv.gz")
 

@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 
 from tandem.share.model import Job, JobClass, Need, Node, Part
-from tandem.share.slurm_nodes import read_nodes
-from tandem.share.trace_table import (
+from tandem.share.workloads.slurm_nodes import read_nodes
+from tandem.share.workloads.trace_table import (
     Table,
     bad_cell,
     counted_nodes,
@@ -28,7 +28,7 @@ from tandem.share.trace_table import (
     submission_order,
     whole,
 )
-from tandem.share.workload import Arrival, Workload
+from tandem.share.workloads.workload import Arrival, Workload
 
 EXTENSIONS = (".txt", ".sacct", ".psv", ".csv", ".txt.gz", ".sacct.gz")
 COMMAND = (

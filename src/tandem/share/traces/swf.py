@@ -18,8 +18,16 @@ from pathlib import Path
 
 from tandem.core.errors import TraceError
 from tandem.share.model import Job, Need, Part
-from tandem.share.trace_table import DAMAGED, bad_cell, counted_nodes, damaged, first_line, open_text, submission_order
-from tandem.share.workload import Arrival, Workload
+from tandem.share.workloads.trace_table import (
+    DAMAGED,
+    bad_cell,
+    counted_nodes,
+    damaged,
+    first_line,
+    open_text,
+    submission_order,
+)
+from tandem.share.workloads.workload import Arrival, Workload
 
 EXTENSIONS = (".swf", ".swf.gz")
 

@@ -1,0 +1,1 @@
+"""The service: submissions in, steps stored, instructions carried out; and the client that speaks to it."""

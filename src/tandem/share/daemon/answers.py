@@ -1,0 +1,250 @@
+"""What the daemon answers to questions: queue, one job, nodes, history, promises, log. Nothing here changes a thing."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tandem
+from tandem.core.errors import ConfigError, PermissionRefusedError, UnknownJobError
+from tandem.share.daemon import job_view
+from tandem.share.daemon.driver import Driver
+from tandem.share.daemon.job_view import View
+from tandem.share.model import RESOURCES, UNLIMITED
+from tandem.share.store import queries
+from tandem.share.store.store import steps_of
+
+ROWS_MOST = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel says it.
+
+    Attributes:
+        all: Root, or the daemon's own user: may see and do everything.
+    """
+
+    uid: int
+    gid: int
+    pid: int
+    all: bool
+
+    def owns(self, uid: int) -> bool:
+        """Whether the caller may see and change what belongs to `uid`."""
+        return self.all or self.uid == uid
+
+    @property
+    def only(self) -> int | None:
+        """The only user whose past the caller sees; None for everybody's."""
+        return None if self.all else self.uid
+
+
+def owner_of(driver: Driver, job: int) -> int:
+    """Return whose job it is.
+
+    Raises:
+        UnknownJobError: No job has this id.
+    """
+    life = driver.machine.jobs.get(job)
+    if life is not None:
+        return life.job.uid
+    row = queries.job(driver.store.engine, job)
+    if row is None:
+        raise unknown(job)
+    return int(row["uid"])
+
+
+def demand_own(driver: Driver, caller: Caller, job: int) -> None:
+    """Refuse what the caller may not touch.
+
+    Raises:
+        UnknownJobError: No job has this id.
+        PermissionRefusedError: It is somebody else's.
+    """
+    owner = owner_of(driver, job)
+    if not caller.owns(owner):
+        raise PermissionRefusedError(
+            given=f"job {job} of uid {owner}, asked for by uid {caller.uid}",
+            allowed="your own jobs",
+            todo="ask its owner, or root",
+        )
+
+
+def unknown(job: object) -> UnknownJobError:
+    """The error for an id that no job has."""
+    return UnknownJobError(
+        given=f"job {job}",
+        allowed="ids of jobs that were submitted here",
+        todo="see `tandem queue` and `tandem history`",
+    )
+
+
+def queue(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
+    """All live jobs: running ones first, then in the order of ids; `why` only where `why` is asked for."""
+    with_why = bool(params.get("why", False))
+    machine = driver.machine
+    lives = [life for life in machine.jobs.values() if not life.ended]
+    lives.sort(key=lambda life: (life.id not in machine.on_nodes, life.id))
+    views = []
+    for life in lives:
+        own = caller.owns(life.job.uid)
+        views.append(job_view.of_life(life, own=own, why=machine.why(life.id) if own and with_why else ""))
+    return views
+
+
+def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
+    """One job: all that is known, why it waits, its promises, who it ran beside."""
+    job = one_job(params)
+    demand_own(driver, caller, job)
+    engine = driver.store.engine
+    promises = queries.quotes(engine, job)
+    life = driver.machine.jobs.get(job)
+    if life is not None:
+        why = driver.machine.why(job) if not life.ended else life.reason
+        view = job_view.of_life(life, own=True, why=why, promise=promises[-1] if promises else None)
+        row = queries.job(engine, job)
+        view |= {"exit_code": row["exit_code"], "signal": row["signal"]} if row is not None else {}
+    else:
+        row = queries.job(engine, job)
+        if row is None:
+            raise unknown(job)
+        view = job_view.of_row(row, own=True) | {"why": row["reason"]}
+    launch = driver.store.launch(job)
+    if launch is not None:
+        view |= {"argv": list(launch.argv), "cwd": launch.cwd, "env": dict(launch.env), "run_dir": launch.run_dir}
+        view |= {"stdout": launch.stdout, "stderr": launch.stderr}
+    return view | {"promises": promises, "coruns": queries.coruns(engine, job_id=job, limit=100)}
+
+
+def log_path(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
+    """Where a job's output is; the client reads it itself, with its own rights."""
+    job = one_job(params)
+    demand_own(driver, caller, job)
+    launch = driver.store.launch(job)
+    if launch is None:
+        raise unknown(job)
+    life = driver.machine.jobs.get(job)
+    row = queries.job(driver.store.engine, job)
+    state = life.state.value if life is not None else row["state"] if row is not None else ""
+    return {"stdout": launch.stdout, "stderr": launch.stderr, "run_dir": launch.run_dir, "state": state}
+
+
+def nodes(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> list[View]:
+    """All nodes: what they have, what is free, what somebody outside uses, which jobs are there."""
+    ledger = driver.machine.ledger
+    found = []
+    for n, node in enumerate(ledger.nodes):
+        foreign_cores, foreign_gpus = ledger.foreign_use(n)
+        capacity = [None if value >= UNLIMITED else value for value in node.capacity()]
+        free = [None if int(value) >= UNLIMITED // 2 else int(value) for value in ledger.free[n]]
+        found.append(
+            {
+                "id": node.id,
+                "up": bool(ledger.is_up(n)),
+                "capacity": dict(zip(RESOURCES, capacity, strict=True)),
+                "free": dict(zip(RESOURCES, free, strict=True)),
+                "cores": list(node.cores),
+                "numa": list(node.numa),
+                "gpus": [{"index": g.index, "type": g.type, "mem_mib": g.mem_mib, "uuid": g.uuid} for g in node.gpus],
+                "labels": sorted(node.labels),
+                "foreign_cores": sorted(foreign_cores),
+                "foreign_gpus": sorted(foreign_gpus),
+                "jobs": sorted(ledger.holders(n)),
+            }
+        )
+    return found
+
+
+def history(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
+    """The caller's jobs that ended (everybody's for root), the latest first."""
+    rows = queries.history(driver.store.engine, uid=caller.only, limit=_limit(params), since=_since(params))
+    return [job_view.of_row(row, own=True) for row in rows]
+
+
+def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
+    """The ledger: every quote of a job that ended beside what happened; names only of the caller's own."""
+    mine = bool(params.get("mine", False))
+    rows = queries.promises(
+        driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
+    )
+    hidden = dict.fromkeys(("name", "app", "reason", "basis"), "")
+    return [row if caller.owns(row["uid"]) else row | hidden for row in rows]
+
+
+def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
+    """Who ran beside whom: stretches of the caller's jobs (everybody's for root)."""
+    return queries.coruns(driver.store.engine, uid=caller.only, limit=_limit(params))
+
+
+def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
+    """What this daemon is and which protections it gives."""
+    setup = driver.machine.setup
+    return {
+        "version": tandem.__version__,
+        "pid": os.getpid(),
+        "uid": os.geteuid(),
+        "data": str(driver.store.paths.data),
+        "socket": str(driver.store.paths.socket),
+        "shared": driver.store.paths.shared,
+        "policy": setup.policy,
+        "estimator": setup.estimator,
+        "options": dict(setup.options),
+        "store": str(driver.full) if driver.full is not None else "ok",
+        "engine": driver.engine.describe(),
+        "jobs": {"live": len(driver.machine.jobs), "on_nodes": len(driver.machine.on_nodes)},
+    }
+
+
+def log_entries(driver: Driver, caller: Caller) -> Iterator[list[View]]:
+    """The event log in pieces, as `tandem.share.simulate.replay` reads it.
+
+    Raises:
+        PermissionRefusedError: The caller may not see everybody's jobs: the log holds them.
+    """
+    if not caller.all:
+        raise PermissionRefusedError(
+            given=f"the event log, asked for by uid {caller.uid}",
+            allowed="root, since it holds everybody's jobs",
+            todo="ask root for `tandem replay`, or replay a daemon of your own",
+        )
+    for _, setup, steps in steps_of(driver.store.engine):
+        yield [{"setup": json.loads(setup)}]
+        for start in range(0, len(steps), 1000):
+            yield [
+                {"now": now, "events": json.loads(events), "decisions": json.loads(decisions)}
+                for _, now, events, decisions in steps[start : start + 1000]
+            ]
+
+
+def one_job(params: Mapping[str, Any]) -> int:
+    """Return the job's id out of the parameters."""
+    return job_ids([params.get("job")])[0]
+
+
+def job_ids(given: object) -> list[int]:
+    """Return job ids, each once.
+
+    Raises:
+        ConfigError: Not a list of whole numbers.
+        UnknownJobError: A number that no job can have.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        given = [given]
+    for job in given:
+        if isinstance(job, bool) or not isinstance(job, int):
+            raise ConfigError(given=f"job {job!r}", allowed="a job's id, a whole number", todo="see `tandem queue`")
+        if not 0 < job < 1 << 62:
+            raise unknown(job)
+    return list(dict.fromkeys(given))
+
+
+def _limit(params: Mapping[str, Any]) -> int:
+    limit = params.get("limit", 1000)
+    return max(0, min(int(limit), ROWS_MOST)) if isinstance(limit, int | float) else 1000
+
+
+def _since(params: Mapping[str, Any]) -> float:
+    since = params.get("since", 0.0)
+    return float(since) if isinstance(since, int | float) else 0.0

@@ -1,0 +1,307 @@
+"""Speak to the daemon; start it where none runs.
+
+with Client.connect() as client:
+    job = client.submit([{"argv": ["python", "train.py"], "cpus": 4}])[0]["ids"][0]
+    client.wait([job])
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tandem.core.errors import DaemonError, TandemError
+from tandem.share import paths as places
+from tandem.share.paths import Paths
+
+START_S = 30.0
+"""How long a daemon that was just started may take until it answers, in seconds."""
+
+_CHUNK = 1 << 18
+
+View = dict[str, Any]
+
+
+class Client:
+    """A connection to the daemon. Every method raises the `TandemError` that the daemon sent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._in = bytearray()
+        self._lines: list[bytes] = []
+        self._key = 0
+
+    # ------------------------------------------------------------------------------------ connecting
+
+    @classmethod
+    def connect(cls, *, start: bool = True, paths: Paths | None = None, options: Sequence[str] = ()) -> Self:
+        """Connect to the daemon that serves this user.
+
+        Args:
+            start: Start one where none runs.
+            paths: Its places; None finds them from the environment.
+            options: Command-line options of a daemon that is started.
+
+        Raises:
+            DaemonError: None runs and none is to be started, or it does not start; says why.
+        """
+        found = paths or places.of_client(os.environ, os.geteuid())
+        connection = _try(found.socket)
+        if connection is None and start:
+            connection = _start(found, options)
+        if connection is None:
+            raise DaemonError(
+                given=f"no daemon answers on {found.socket}", allowed="one that runs", todo="start it with `tandem up`"
+            )
+        return cls(connection)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --------------------------------------------------------------------------------------- requests
+
+    def call(self, method: str, **params: object) -> Any:  # noqa: ANN401 - each method has its own result
+        """Ask, and wait for the result.
+
+        Raises:
+            TandemError: What the daemon answered.
+            DaemonError: The daemon went away.
+        """
+        key = self.send(method, **params)
+        while True:
+            message = self._receive(key)
+            if "part" not in message:
+                return message["result"]
+
+    def stream(self, method: str, **params: object) -> Iterator[Any]:
+        """Ask, and yield the parts of the result as they come."""
+        key = self.send(method, **params)
+        while True:
+            message = self._receive(key)
+            if "part" not in message:
+                return
+            yield message["part"]
+
+    def send(self, method: str, **params: object) -> int:
+        """Send a request without waiting; `receive` takes its result. Many may be under way."""
+        self._key += 1
+        line = json.dumps({"id": self._key, "method": method, "params": params}, separators=(",", ":"))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its last words may still be read
+            self._socket.sendall(line.encode() + b"\n")
+        return self._key
+
+    def receive(self, key: int) -> Any:  # noqa: ANN401
+        """Return the result of an earlier `send`; requests are to be received in the order they were sent."""
+        return self._receive(key)["result"]
+
+    # ----------------------------------------------------------------------------------------- methods
+
+    def submit(self, jobs: Sequence[Mapping[str, object]], *, environ: Mapping[str, str] | None = None) -> list[View]:
+        """Submit jobs (see `tandem.share.daemon.submission`); they are durable when this returns.
+
+        Args:
+            jobs: One mapping a submission; an array is one of them.
+            environ: What the jobs inherit; None takes this process's environment.
+
+        Returns:
+            For each submission ``ids`` and ``quotes``.
+        """
+        mask = os.umask(0o077)
+        os.umask(mask)
+        inherited = dict(os.environ if environ is None else environ)
+        result: list[View] = self.call("submit", jobs=list(jobs), environ=inherited, cwd=str(Path.cwd()), umask=mask)
+        return result
+
+    def queue(self, *, why: bool = False) -> list[View]:
+        """Return all live jobs; of other users' only what everybody may see."""
+        result: list[View] = self.call("queue", why=why)
+        return result
+
+    def show(self, job: int) -> View:
+        """Return all that is known of a job."""
+        result: View = self.call("show", job=job)
+        return result
+
+    def wait(self, jobs: Sequence[int]) -> list[View]:
+        """Wait until all have ended; return how."""
+        result: list[View] = self.call("wait", jobs=list(jobs))
+        return result
+
+    def cancel(self, jobs: Sequence[int] = (), *, every: bool = False, array: bool = False) -> list[int]:
+        """Cancel jobs; `every` live job of this user, or whole arrays. Returns whose end was asked for."""
+        return self._change("cancel", jobs, every=every, array=array)
+
+    def hold(self, jobs: Sequence[int] = (), *, every: bool = False, array: bool = False) -> list[int]:
+        """Keep waiting jobs from starting."""
+        return self._change("hold", jobs, every=every, array=array)
+
+    def release(self, jobs: Sequence[int] = (), *, every: bool = False, array: bool = False) -> list[int]:
+        """Let held jobs go."""
+        return self._change("release", jobs, every=every, array=array)
+
+    def nodes(self) -> list[View]:
+        """Return all nodes with what is free."""
+        result: list[View] = self.call("nodes")
+        return result
+
+    def history(self, *, limit: int = 1000, since: float = 0.0) -> list[View]:
+        """Return this user's jobs that ended, the latest first."""
+        result: list[View] = self.call("history", limit=limit, since=since)
+        return result
+
+    def promises(self, *, limit: int = 1000, since: float = 0.0, mine: bool = False) -> list[View]:
+        """Return every quote beside what happened."""
+        result: list[View] = self.call("promises", limit=limit, since=since, mine=mine)
+        return result
+
+    def coruns(self, *, limit: int = 1000) -> list[View]:
+        """Return who ran beside whom."""
+        result: list[View] = self.call("coruns", limit=limit)
+        return result
+
+    def log_path(self, job: int) -> View:
+        """Return where the job's output is; read it with this process's own rights."""
+        result: View = self.call("log_path", job=job)
+        return result
+
+    def doctor(self) -> View:
+        """Return what the daemon is and protects."""
+        result: View = self.call("doctor")
+        return result
+
+    def watch(self) -> Iterator[View]:
+        """Yield the queue, then every step as it happens."""
+        yield from self.stream("watch")
+
+    def log(self) -> Iterator[View]:
+        """Yield the entries of the event log, as `tandem.share.simulate.replay` reads them."""
+        for piece in self.stream("log"):
+            yield from piece
+
+    def down(self, *, kill: bool = False) -> None:
+        """Stop the daemon, with `kill` all jobs too; returns when it has stopped."""
+        self.call("down", kill=kill)
+        self._socket.settimeout(None)
+        with contextlib.suppress(ConnectionResetError):
+            while self._socket.recv(_CHUNK):
+                pass
+
+    # ----------------------------------------------------------------------------------------- details
+
+    def _change(self, method: str, jobs: Sequence[int], *, every: bool, array: bool) -> list[int]:
+        result: list[int] = self.call(method, jobs=list(jobs), all=every, array=array)["jobs"]
+        return result
+
+    def _receive(self, key: int) -> View:
+        """The next message that belongs to the request; late ones of an abandoned stream are passed over."""
+        while True:
+            message: View = json.loads(self._line())
+            if "error" in message and message.get("id") in (key, None):
+                raise TandemError.from_dict(message["error"])
+            if message.get("id") == key:
+                return message
+
+    def _line(self) -> bytes:
+        while not self._lines:
+            try:
+                chunk = self._socket.recv(_CHUNK)
+            except ConnectionResetError:
+                chunk = b""
+            if not chunk:
+                raise DaemonError(
+                    given="the daemon went away while it was asked",
+                    allowed="a daemon that runs",
+                    todo="ask again: `tandem` starts it; what it acknowledged is kept",
+                )
+            self._in += chunk
+            if b"\n" in chunk:
+                *self._lines, rest = bytes(self._in).split(b"\n")
+                self._in = bytearray(rest)
+        return self._lines.pop(0)
+
+
+def _try(path: Path) -> socket.socket | None:
+    """Connect if somebody listens there."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise DaemonError(
+            given=f"the socket {path} cannot be used ({error.strerror})",
+            allowed="a daemon of this user, or the system's",
+            todo="look at the folder's owner and mode, or set TANDEM_HOME",
+        ) from error
+    return connection
+
+
+def _start(paths: Paths, options: Sequence[str]) -> socket.socket | None:
+    """Start a daemon in the background and wait until it answers; of several clients one does it."""
+    try:
+        places.prepare(paths)
+        lock = os.open(paths.data / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise DaemonError(
+            given=f"the data folder {paths.data} cannot be used ({error.strerror or error})",
+            allowed="a folder of your own that can be written",
+            todo="make room or correct its owner, or set TANDEM_HOME to another folder",
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _try(paths.socket) or _spawn(paths, options)
+    finally:
+        os.close(lock)
+
+
+def _spawn(paths: Paths, options: Sequence[str]) -> socket.socket | None:
+    where = ["--home", str(paths.data), "--socket", str(paths.socket)]
+    command = [sys.executable, "-m", "tandem.share.daemon", *where, *options]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("TANDEM_JOB_")}
+    mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(paths.log, mode, 0o600)
+    began = os.fstat(log).st_size
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environ, start_new_session=True
+        )
+    finally:
+        os.close(log)
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        connection = _try(paths.socket)
+        if connection is not None:
+            return connection
+        if process.poll() is not None:
+            connection = _try(paths.socket)
+            if connection is None:
+                raise _failed(paths, process.returncode, began)
+            return connection
+        time.sleep(0.01)
+    return None
+
+
+def _failed(paths: Paths, code: int, began: int) -> DaemonError:
+    """Say why the daemon did not start, in its own words."""
+    said = paths.log.read_bytes()[began:].decode(errors="replace").strip().splitlines()
+    return DaemonError(
+        given=f"the daemon did not start (exit code {code}): {said[-1] if said else 'it said nothing'}",
+        allowed="a daemon that starts",
+        todo=f"see {paths.log}",
+    )

@@ -1,0 +1,219 @@
+"""The daemon: one thread, one loop. `python -m tandem.share.daemon` runs it in the foreground.
+
+Each round takes in what clients and keepers have sent, makes one step of it, stores the step, answers and acts. SIGTERM
+and SIGINT stop it; jobs run on, and the next daemon adopts them.
+"""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from tandem.core import plug
+from tandem.core.clock import Clock, SystemClock
+from tandem.core.errors import ConfigError, TandemError
+from tandem.share import paths as places
+from tandem.share.daemon.api import Api
+from tandem.share.daemon.driver import Driver
+from tandem.share.daemon.wire import Connection
+from tandem.share.node.engine import Engine, EngineContext
+from tandem.share.paths import Paths
+from tandem.share.store.store import Store
+
+CONNECTIONS_MOST = 1024
+CONNECTIONS_OF_USER_MOST = 128
+
+_log = logging.getLogger(__name__)
+
+
+class _EngineFile(Protocol):
+    """What a file in `tandem.share.engines` exposes."""
+
+    @staticmethod
+    def make(context: EngineContext) -> Engine: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """What a daemon is started with.
+
+    Attributes:
+        setup: Fields of `tandem.share.scheduler.cluster.Setup` that replace the stored ones.
+        engine: Name of the engine.
+        engine_options: The engine's own settings.
+    """
+
+    paths: Paths
+    setup: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "local"
+    engine_options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Daemon:
+    """The loop over clients and engine."""
+
+    def __init__(self, config: DaemonConfig, clock: Clock | None = None) -> None:
+        """Open everything; jobs of an earlier daemon are adopted.
+
+        Raises:
+            TandemError: Another daemon runs on the data folder, the database cannot be used, a bad option.
+        """
+        clock = clock or SystemClock()
+        self._paths = config.paths
+        places.prepare(config.paths)
+        engine_file = cast("_EngineFile", plug.load("share.engines", config.engine))
+        store = Store.open(config.paths)
+        try:
+            engine = engine_file.make(EngineContext(config.paths, clock, options=config.engine_options))
+            self.driver = Driver(store, engine, clock, config.setup)
+        except BaseException:
+            store.close()
+            raise
+        self._clock = clock
+        self.driver.turn()
+        self.api = Api(self.driver)
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[int, Connection] = {}
+        self._listener = self._listen()
+        for fileno in engine.filenos():
+            self._selector.register(fileno, selectors.EVENT_READ, None)
+
+    def run(self) -> None:
+        """Serve until somebody asks it to stop."""
+        with _signals(self._stop) as wakeup:
+            self._selector.register(wakeup, selectors.EVENT_READ, wakeup)
+            _log.info("process %d serves %s on %s", os.getpid(), self._paths.data, self._paths.socket)
+            while not self.api.ready_to_stop:
+                self._round()
+        self._close()
+
+    def _round(self) -> None:
+        due = self.driver.due_at()
+        timeout = None if due is None else max(0.0, due - self._clock.monotonic())
+        somebody_new = False
+        for key, mask in self._selector.select(timeout):
+            if key.fileobj is self._listener:
+                somebody_new = True
+            elif isinstance(key.data, Connection):
+                self._serve(key.data, mask)
+            elif isinstance(key.data, socket.socket):
+                with contextlib.suppress(BlockingIOError):
+                    key.data.recv(64)
+        self.driver.turn()
+        for connection in list(self._connections.values()):
+            self._tend(connection)
+        if somebody_new:  # after those who left made room
+            self._accept()
+
+    # -------------------------------------------------------------------------------------- clients
+
+    def _listen(self) -> socket.socket:
+        """Listen where clients look; the data folder's lock is held, so a socket that is there is a dead one's."""
+        path = self._paths.socket
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o111 if self._paths.shared else 0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        listener.listen(1024)
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+        return listener
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # nobody waits any more, or no descriptor is left
+            while True:
+                self._welcome(self._listener.accept()[0])
+
+    def _welcome(self, accepted: socket.socket) -> None:
+        connection = Connection(accepted)
+        refusal = self._refusal(connection.peer.uid)
+        if refusal is not None:
+            connection.send({"id": None, "error": refusal.as_dict()})
+            connection.close()
+            return
+        self._connections[connection.fileno()] = connection
+        self._selector.register(connection, selectors.EVENT_READ, connection)
+
+    def _refusal(self, uid: int) -> TandemError | None:
+        """Why this user is not served, if they are not."""
+        if not self._paths.shared and uid not in (0, os.geteuid()):
+            return ConfigError(
+                given=f"uid {uid} on the daemon of uid {os.geteuid()}",
+                allowed="its own user and root",
+                todo="start your own with `tandem up`",
+            )
+        theirs = Counter(connection.peer.uid for connection in self._connections.values())
+        if theirs[uid] >= CONNECTIONS_OF_USER_MOST or len(self._connections) >= CONNECTIONS_MOST:
+            return ConfigError(
+                given=f"connection {theirs[uid] + 1} of uid {uid}",
+                allowed=f"{CONNECTIONS_OF_USER_MOST} of each user, {CONNECTIONS_MOST} of all",
+                todo="close some; one connection takes many requests",
+            )
+        return None
+
+    def _serve(self, connection: Connection, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            connection.flush()
+        if not mask & selectors.EVENT_READ:
+            return
+        try:
+            lines = connection.receive()
+        except TandemError as error:
+            connection.send({"id": None, "error": error.as_dict()})
+            connection.closed = True
+            return
+        for line in lines:
+            self.api.handle(connection, line)
+
+    def _tend(self, connection: Connection) -> None:
+        """Drop who is gone; look for readiness to write only where something waits."""
+        if connection.closed:
+            self._selector.unregister(connection)
+            del self._connections[connection.fileno()]
+            self.api.gone(connection)
+            connection.close()
+            return
+        wanted = selectors.EVENT_WRITE * connection.wants_to_write | selectors.EVENT_READ * connection.wants_to_read
+        if self._selector.get_key(connection).events != wanted:
+            self._selector.modify(connection, wanted, connection)
+
+    # ------------------------------------------------------------------------------------- stopping
+
+    def _stop(self) -> None:
+        self.api.stopping = True
+
+    def _close(self) -> None:
+        """Hang up last: who waits for the end of the connection finds the data folder free."""
+        self._paths.socket.unlink(missing_ok=True)
+        self._listener.close()
+        self.driver.close()
+        for connection in self._connections.values():
+            connection.close()
+        self._selector.close()
+        _log.info("stopped; jobs run on")
+
+
+@contextlib.contextmanager
+def _signals(stop: Any) -> Iterator[socket.socket]:  # noqa: ANN401 - a callable without arguments
+    """Call `stop` on SIGTERM and SIGINT, and wake the loop through the socket that is yielded."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        writer.close()

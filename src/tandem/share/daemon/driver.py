@@ -1,0 +1,302 @@
+"""Drives the state machine: collects what happened, steps, stores, and only then answers and acts.
+
+One turn is one step and one transaction. A submission is acknowledged, and an instruction handed to the engine, only
+after the step that holds it is durable; so the `StartJob` of a committed step is the durable intent to start. When the
+disk is full the step is undone: the machine is rebuilt from what was stored, requests are refused, what the engine
+reported is kept and tried again every second.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tandem.core.clock import Clock
+from tandem.core.errors import TandemError
+from tandem.share import crash
+from tandem.share import events as ev
+from tandem.share.daemon.meter import Meter, Metered
+from tandem.share.model import ON_NODE, State
+from tandem.share.node.engine import Adoptee, Engine
+from tandem.share.node.launch import Launch
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine, Step
+from tandem.share.state.life import Life
+from tandem.share.store.database import StoreFullError
+from tandem.share.store.entry import Beside, Entry
+from tandem.share.store.store import Store
+
+STEPS_IN_EPOCH = 100_000
+"""After so many steps a new epoch begins, so that a restart does not take long."""
+
+AGAIN_S = 1.0
+"""How long a full disk is left alone before storing is tried again, in seconds."""
+
+METER_S = 1.0
+"""How often records are read, in seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one request asks of the state machine.
+
+    Attributes:
+        done: Called once the step is durable, with the step, or with the error if it could not be stored.
+    """
+
+    events: tuple[ev.Event, ...]
+    launches: Mapping[int, Launch] = field(default_factory=dict)
+    done: Callable[[Step | TandemError], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One durable step, for those who watch."""
+
+    now: float
+    step: Step
+    touched: tuple[Life, ...]
+
+
+class Driver:
+    """The state machine with its store, engine and meter."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        setup: Mapping[str, Any] | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        """Go on from the store's last step.
+
+        Args:
+            setup: Fields of `Setup` that are other than the stored ones from now on.
+
+        Raises:
+            StoreError: The log cannot be read, or there is no room for a new epoch.
+        """
+        self.store = store
+        self.engine = engine
+        self.clock = clock
+        self.listeners: list[Callable[[Turn], None]] = []
+        self.full: StoreFullError | None = None
+        self._meter = meter or Meter()
+        self._changes: list[Change] = []
+        self._events: list[ev.Event] = []  # not yet durable
+        self._besides: list[Beside] = []
+        self._try_at = 0.0
+        self._meter_at = 0.0
+        machine = store.restore()
+        self._setup = replace(machine.setup if machine is not None else Setup(), **(setup or {}))
+        # A clock that was set back since the last daemon: time goes on from where the log stands, it does not halt.
+        self._ahead_s = max(0.0, machine.now - clock.now()) if machine is not None else 0.0
+        self._begin_epoch(machine.snapshot() if machine is not None else None)
+        self._take_over()
+
+    def now(self) -> float:
+        """Return the time of the log, in unix seconds; it never goes back, not even over restarts."""
+        return self.clock.now() + self._ahead_s
+
+    # ------------------------------------------------------------------------------------- requests
+
+    def ask(self, change: Change) -> None:
+        """Put a request into the next step."""
+        self._changes.append(change)
+
+    # ---------------------------------------------------------------------------------------- turns
+
+    def due_at(self) -> float | None:
+        """Return when a turn is due even if nothing happens (monotonic seconds)."""
+        if self.full is None and (self._events or self._changes):
+            return self.clock.monotonic()
+        times = [self._try_at] if self.full is not None else []
+        wake = self.machine.next_wake()
+        if wake is not None and self.full is None:
+            times.append(self.clock.monotonic() + max(0.0, wake - self.now()))
+        engine = self.engine.wake_at()
+        if engine is not None:
+            times.append(engine)
+        if len(self._meter):
+            times.append(self._meter_at)
+        return min(times, default=None)
+
+    def turn(self) -> bool:
+        """Take a step if there is anything to take in; returns whether there was."""
+        self._collect()
+        if self.full is not None and self.clock.monotonic() < self._try_at:
+            self._refuse(self.full)
+            return False
+        wake = self.machine.next_wake()
+        now = self.now()
+        due = wake is not None and wake <= now
+        if not (self._events or self._changes or due):
+            self.full = None
+            return False
+        self._advance(now, due)
+        return True
+
+    def close(self) -> None:
+        """Store what is left to store and let go; jobs run on."""
+        self._collect()
+        self._meter.close(self.now())
+        self._besides += self._meter.take()[1]
+        if self._events or self._besides:
+            with contextlib.suppress(StoreFullError):  # the engine tells its news again; stretches are lost
+                step = self.machine.step(self.now(), self._events)
+                self.store.commit(self._entry(self._events, (), step, self._touched(self._events, step)))
+        self.engine.close()
+        self.store.close()
+
+    def _collect(self) -> None:
+        """Take in what the engine and the meter have to say."""
+        news = self.engine.poll()
+        for event in news:
+            if isinstance(event, ev.Ended):  # what it did until its end is told before its end
+                self._meter.ended(self.now(), event.job, event.attempt)
+        monotonic = self.clock.monotonic()
+        if monotonic >= self._meter_at and len(self._meter):
+            self._meter.poll(self.now())
+            self._meter_at = monotonic + METER_S
+        measured, besides = self._meter.take()
+        self._events += [*measured, *news]
+        self._besides += besides
+
+    def _advance(self, now: float, due: bool) -> None:
+        changes, self._changes = self._changes, []
+        asked = [event for change in changes for event in change.events]
+        events = [*self._events, *asked] or ([ev.Tick()] if due else [])
+        crash.point("before_step")
+        step = self.machine.step(now, events)
+        crash.point("after_step")
+        touched = self._touched(events, step)
+        try:
+            self._commit(self._entry(events, changes, step, touched))
+        except StoreFullError as error:
+            self._undo(error, changes)
+            return
+        self.full = None
+        self._events, self._besides = [], []
+        for change in changes:
+            change.done(step)
+        self._act(events, step, touched)
+        for listener in self.listeners:
+            listener(Turn(self.machine.now, step, tuple(touched)))
+        if self.store.steps_in_epoch >= STEPS_IN_EPOCH:
+            with contextlib.suppress(StoreFullError):  # the old epoch goes on
+                self._begin_epoch(self.machine.snapshot())
+
+    def _entry(self, events: list[ev.Event], changes: Sequence[Change], step: Step, touched: list[Life]) -> Entry:
+        return Entry(
+            now=self.machine.now,
+            events=events,
+            decisions=step.decisions,
+            quotes=step.quotes,
+            launches={job: launch for change in changes for job, launch in change.launches.items()},
+            submitted=[self.machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)],
+            touched=touched,
+            exits={event.job: (event.code, event.signal) for event in events if isinstance(event, ev.Ended)},
+            besides=self._besides,
+        )
+
+    def _commit(self, entry: Entry) -> None:
+        """Store the step, past the points at which tests let the daemon die."""
+        kinds = {type(decision).__name__ for decision in entry.decisions} | {type(e).__name__ for e in entry.events}
+        points = {"Start": "intent", "Started": "record", "Ended": "exit"}
+        passed = [name for kind, name in points.items() if kind in kinds]
+        for name in (*passed, "commit"):
+            crash.point(f"before_{name}")
+        self.store.commit(entry)
+        for name in ("commit", *passed):
+            crash.point(f"after_{name}")
+
+    def _act(self, events: list[ev.Event], step: Step, touched: list[Life]) -> None:
+        """The step is durable: hand its instructions to the engine."""
+        for event in events:
+            if isinstance(event, ev.Ended | ev.StartRefused):
+                self.engine.forget(event.job, event.attempt)
+        for instruction in step.instructions:
+            starts = isinstance(instruction, ev.StartJob)
+            launch = self.store.launch(instruction.job, last_use=True) if starts else None
+            self.engine.execute(instruction, launch)
+        for life in touched:
+            self._meter_life(life)
+        for instruction in step.instructions:
+            if isinstance(instruction, ev.ThrottleJob):
+                self._meter.throttled(self.machine.now, instruction.job, instruction.fraction)
+
+    def _touched(self, events: list[ev.Event], step: Step) -> list[Life]:
+        """The jobs that the step spoke of."""
+        asked = [getattr(event, "job", None) for event in events if not isinstance(event, ev.Measured)]
+        spoken = [item.job for item in (*step.instructions, *step.decisions)]
+        ids = dict.fromkeys([job for job in (*asked, *spoken) if isinstance(job, int)])
+        ids |= dict.fromkeys(event.job.id for event in events if isinstance(event, ev.Submitted))
+        return [self.machine.jobs[job] for job in ids if job in self.machine.jobs]
+
+    def _meter_life(self, life: Life) -> None:
+        """The meter follows the jobs that run."""
+        if life.state is State.RUNNING and life.placement is not None:
+            run_dir = str(self.store.paths.job_dir(life.id))
+            nodes = tuple(share.node for share in life.placement.shares)
+            who = Metered(life.id, life.attempt, life.job.app, life.job.uid, nodes, run_dir)
+            self._meter.runs(self.machine.now, who, life.throttle)
+        elif life.state not in (State.SUSPENDING, State.STOPPING):
+            self._meter.rests(self.machine.now, life.id)
+
+    # ------------------------------------------------------------------------------------ full disk
+
+    def _undo(self, error: StoreFullError, changes: Sequence[Change]) -> None:
+        """Nothing was stored: be again as the store says, keep what the engine told, refuse the rest."""
+        if self.full is None:
+            _log.error("%s", error)
+        self.full = error
+        self._try_at = self.clock.monotonic() + AGAIN_S
+        machine = self.store.restore()
+        assert machine is not None
+        self.machine = machine
+        self._changes = list(changes)
+        self._refuse(error)
+
+    def _refuse(self, error: StoreFullError) -> None:
+        changes, self._changes = self._changes, []
+        for change in changes:
+            change.done(error)
+
+    # ------------------------------------------------------------------------------ epochs, restarts
+
+    def _begin_epoch(self, snapshot: Mapping[str, Any] | None) -> None:
+        """Begin a new log from a state; the machine is built from it, as a replay would."""
+        setup = replace(self._setup, snapshot=snapshot)
+        self.store.begin_epoch(self.now(), setup)
+        self.machine = Machine(setup)
+
+    def _take_over(self) -> None:
+        """Tell the machine what this node is, and go on with what a daemon before had begun."""
+        lives = [life for life in self.machine.jobs.values() if life.state in ON_NODE and life.placement]
+        launches = self.store.launches([life.id for life in lives])
+        self.engine.adopt(
+            [Adoptee(life.id, life.attempt, life.placement, launches[life.id]) for life in lives if life.placement]
+        )
+        for life in lives:
+            self._meter_life(life)
+            if life.throttle < 1:
+                self.engine.execute(ev.ThrottleJob(life.id, life.attempt, life.throttle), None)
+            again = _unfinished(life)
+            if again is not None:
+                self.engine.execute(again, None)
+        self._events += [ev.NodeJoined(node) for node in self.engine.nodes()]
+
+
+def _unfinished(life: Life) -> ev.Instruction | None:
+    """The instruction whose outcome a daemon that stopped did not hear."""
+    if life.state is State.STOPPING:
+        return ev.StopJob(life.id, life.attempt, life.job.checkpoint, life.job.grace_s, life.stop_why)
+    if life.state in (State.SUSPENDING, State.SUSPENDED):
+        return ev.SuspendJob(life.id, life.attempt)
+    if life.state is State.RESUMING and life.placement is not None:
+        return ev.ResumeJob(life.id, life.attempt, life.placement)
+    return None

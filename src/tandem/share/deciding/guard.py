@@ -1,0 +1,103 @@
+"""Enforcing bounds with what was measured: throttle, then suspend a harvest job beside a primary one that suffers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tandem.share.events import Decision, Resume, Suspend, Throttle
+from tandem.share.model import JobClass, State
+from tandem.share.state.view import makes_way
+
+if TYPE_CHECKING:
+    from tandem.share.deciding.neighbours import Neighbours
+    from tandem.share.state.life import Life
+    from tandem.share.state.view import View
+
+STEPS = (0.5, 0.25)
+"""Fractions of its cores that a harvest job is throttled to before it is suspended."""
+
+REST_S = 5.0
+"""A suspended job rests at least so long before it is resumed."""
+
+
+def guard(view: View, now: float) -> list[Decision]:
+    """Throttle or suspend where a bound is measured to be broken; lift throttles that nobody needs."""
+    decisions: list[Decision] = []
+    if not view.harvesting:
+        return decisions
+    for _, life in sorted(view.strained.items()):
+        if life.state is State.RUNNING and life.slowdown is not None and life.slowdown > _tolerated(view, life):
+            for n in life.numbers:
+                decisions += _tighten(view, life, n)
+    for _, life in sorted(view.curbed.items()):
+        throttled = life.throttle < 1.0 and life.state is State.RUNNING
+        if throttled and not any(_primaries(view, n) for n in life.numbers):
+            decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
+    del now
+    return decisions
+
+
+def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
+    """Resume suspended jobs that had their rest and whose cores are free, where that breaks no bound.
+
+    Nobody is resumed while others make way for a primary job at the head of the queue.
+    """
+    decisions: list[Decision] = []
+    if not view.harvesting:
+        return decisions
+    head = view.head()
+    if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.curbed.values())):
+        return decisions
+    for _, life in sorted(view.curbed.items()):
+        if life.state is not State.SUSPENDED:
+            continue
+        rested = now - life.suspended_at >= REST_S
+        if rested and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
+            placement = view.place_resumed(life)
+            if placement is not None:
+                decisions.append(Resume(life.id, placement, "its cores are free again"))
+    return decisions
+
+
+def _tolerated(view: View, life: Life) -> float:
+    """The bound plus the noise of the job's own rate alone."""
+    return life.job.max_slowdown * (1 + view.history.alone_noise(life.job.app))
+
+
+def _tighten(view: View, primary: Life, n: int) -> list[Decision]:
+    """One step against the harvest neighbour that is least throttled, if the measurement came after the last step.
+
+    Only against one that was there when it was measured.
+    """
+    harvest = [
+        one
+        for one in view.neighbours(n)
+        if one.job.klass is JobClass.HARVEST and one.state is State.RUNNING and known_as(one) in primary.beside
+    ]
+    if not harvest or primary.guarded_at >= primary.measured_from:
+        return []
+    worst = max(harvest, key=lambda one: (one.throttle, one.id))
+    why = (
+        f"primary job {primary.id} goes {primary.slowdown:.2f} times slower than alone, "
+        f"and {primary.job.max_slowdown:g} is its bound"
+    )
+    lower = [fraction for fraction in STEPS if fraction < worst.throttle]
+    return [Throttle(worst.id, lower[0], why)] if lower else [Suspend(worst.id, why)]
+
+
+def known_as(life: Life) -> str:
+    """How a neighbour is called in measurements: a throttled one presses otherwise than its application does."""
+    return life.job.app if life.throttle >= 1.0 else f"{life.job.app}@{life.throttle:g}"
+
+
+def _primaries(view: View, n: int) -> list[Life]:
+    return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY and one.state is State.RUNNING]
+
+
+def _suffers(view: View, life: Life) -> bool:
+    """Whether a primary job on its nodes was last measured beyond its bound, beside such a neighbour."""
+    return any(
+        one.slowdown is not None and one.slowdown > _tolerated(view, one) and life.job.app in one.beside
+        for n in life.numbers
+        for one in _primaries(view, n)
+    )

@@ -1,0 +1,1 @@
+"""A lab's hybrid day for real: declared, run, judged, reported."""

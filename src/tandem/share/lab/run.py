@@ -1,0 +1,139 @@
+"""Running a lab's day for real: one daemon a policy, on one store, so that each knows what was seen before it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tandem.core import config
+from tandem.core.errors import MachineBusyError
+from tandem.share import paths as places
+from tandem.share.daemon.client import Client
+from tandem.share.lab.day import Day, read_day
+from tandem.share.lab.plan import Lab, LabJob, in_order, submission
+from tandem.share.model import Interval, Quote
+
+if TYPE_CHECKING:
+    from tandem.share.paths import Paths
+
+Watch = Callable[[str, Sequence[Mapping[str, Any]], float], None]
+"""Called now and then with (policy, the queue as the daemon shows it, seconds since the day began)."""
+
+WATCH_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class LabRun:
+    """All days of one lab run, in the order they were run."""
+
+    folder: Path
+    days: tuple[Day, ...]
+    names: Mapping[str, Mapping[int, str]]
+    """Policy -> job id -> the job's name in the file."""
+    cores: int
+
+
+def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None = None) -> LabRun:
+    """Run every policy's day, one after the other.
+
+    Args:
+        folder: the run folder: ``config.toml``, the daemons' data, results; made if absent.
+        home: the daemons' data folder; that of earlier days lets this day know of them. None: one in ``folder``.
+        watch: shown the queue while a day runs.
+
+    Raises:
+        MachineBusyError: cores that the day needs are used by another scheduler.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_text(config.dump(lab), encoding="utf-8")
+    where = places.home(home or folder / "home")
+    days: list[Day] = []
+    names: dict[str, dict[int, str]] = {}
+    cores = 0
+    for policy in lab.policies:
+        options = ["--policy", policy, "--estimator", lab.estimator]
+        options += ["--engine-set", f"cores={lab.cores}"] if lab.cores else []
+        with Client.connect(paths=where, options=options) as client:
+            cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
+            try:
+                day, names[policy] = _day(client, lab, policy, where, folder / "work" / policy, watch)
+            finally:
+                client.down(kill=True)
+        days.append(day)
+    return LabRun(folder, tuple(days), names, cores)
+
+
+def _day(
+    client: Client, lab: Lab, policy: str, where: Paths, work: Path, watch: Watch | None
+) -> tuple[Day, dict[int, str]]:
+    """Submit the jobs at their times, wait for them, read the log."""
+    gpus = sum(int(node["capacity"]["gpus"] or 0) for node in client.nodes())
+    _demand_idle(client)
+    began = time.monotonic()
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(policy, where, watch, done, began), daemon=True)
+    if watch is not None:
+        watcher.start()
+    ids: dict[str, int] = {}
+    try:
+        for job in in_order(lab):
+            _until(began + job.at_s)
+            ids[job.name] = _submit(client, lab, job, ids, gpus, work)
+        client.wait(list(ids.values()))
+    finally:
+        done.set()
+        if watch is not None:
+            watcher.join()
+    mine = set(ids.values())
+    quotes = [quote for row in client.promises(limit=10_000) if (quote := _quote(row)).job in mine]
+    entries = _last_epoch(client)
+    return read_day(entries, quotes), {job: name for name, job in ids.items()}
+
+
+def _submit(client: Client, lab: Lab, job: LabJob, ids: dict[str, int], gpus: int, cwd: Path) -> int:
+    cwd.mkdir(parents=True, exist_ok=True)
+    asked = submission(lab, job, ids, gpus_here=gpus, cwd=cwd)
+    return int(client.submit([asked])[0]["ids"][0])
+
+
+def _demand_idle(client: Client) -> None:
+    busy = sorted({core for node in client.nodes() for core in node.get("foreign_cores", ())})
+    if busy:
+        raise MachineBusyError(
+            given=f"cores {', '.join(map(str, busy))} used by another scheduler",
+            allowed="a machine of its own for the time of a lab day",
+            todo="wait, or give the lab other cores with --set cores=...",
+        )
+
+
+def _until(instant: float) -> None:
+    time.sleep(max(0.0, instant - time.monotonic()))
+
+
+def _watch(policy: str, where: Paths, watch: Watch | None, done: threading.Event, began: float) -> None:
+    if watch is None:
+        return
+    with Client.connect(start=False, paths=where) as client:
+        while not done.wait(WATCH_S):
+            watch(policy, client.queue(why=True), time.monotonic() - began)
+
+
+def _last_epoch(client: Client) -> list[Mapping[str, Any]]:
+    """The log since the daemon of this policy began."""
+    entries: list[Mapping[str, Any]] = []
+    for entry in client.log():
+        if "setup" in entry:
+            entries = []
+        entries.append(entry)
+    return entries
+
+
+def _quote(row: Mapping[str, Any]) -> Quote:
+    def interval(what: str) -> Interval:
+        return Interval(row[f"{what}_low"], row[f"{what}_mid"], row[f"{what}_high"])
+
+    return Quote(row["job"], row["at"], row["moment"], interval("start"), interval("finish"), row.get("basis") or "")

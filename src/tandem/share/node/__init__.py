@@ -1,0 +1,1 @@
+"""Jobs on a node: what is launched, on what, and how an engine is told."""

@@ -1,0 +1,1 @@
+"""Promises of start and finish, and what makes them hold."""

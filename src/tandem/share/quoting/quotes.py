@@ -1,0 +1,387 @@
+"""Promises: when a job will start and finish, with a 90 % interval. Made once, stored, never rewritten.
+
+At submission the queue is played forward: the durations of running and waiting jobs are drawn from what is known of
+them (a two-sided lognormal through each job's 5 %, median and 95 % points), and each job in order takes the units
+(cores, GPUs or whole nodes) that come free first. The spread of the new job's start and finish over the draws is the
+interval; how wrong earlier ones were stretches it or narrows it (`calibration`). Deterministic: the draws
+are a fixed table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tandem.share.model import Interval, JobClass, Quote, State
+from tandem.share.quoting.calibration import Calibration, Predicted
+from tandem.share.state.history import Quantiles
+from tandem.share.state.pending import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tandem.share.deciding.policy import Policy
+    from tandem.share.state.life import Life
+    from tandem.share.state.view import View
+
+AHEAD = 256
+"""Waiting jobs ahead that are played one by one; the rest is spread evenly over all units."""
+
+UNITS = 512
+"""At most so many units are told apart; larger clusters are counted in bundles."""
+
+Z90 = 1.6449
+"""Standard normal quantile at 95 %."""
+
+MEMORY = 200
+"""Ratios of run time to expectation remembered."""
+
+PROGRESS_SPREAD = 0.1
+"""Spread of log(time left) where a job says how far it is."""
+
+FRESH_S = 1.0
+"""So long a play of the queue serves further submissions: what runs has not gone much further."""
+
+INFORMED = 16.0
+"""An expected duration whose interval spans more than this factor is a guess."""
+
+SHUFFLED_MOST = 64
+"""With more waiting jobs than this the order in which a policy takes them matters little, and is not varied."""
+
+TOGETHER = 0.6
+"""Correlation of every job's error with a common one: a slow hour of the machine makes all jobs slow."""
+
+_COMMON = np.random.default_rng(20_260_103).standard_normal(64)
+_JITTER = np.random.default_rng(20_260_102).random((6, 64))
+_DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
+
+
+class Quoter:
+    """Makes quotes and learns how wrong they were."""
+
+    def __init__(self, policy: Policy, every: int) -> None:
+        """Set up.
+
+        Args:
+            policy: it may say how it deviates from strict order: see `tandem.share.deciding.policy.Policy`.
+            every: quote every k-th job; 0 quotes none.
+        """
+        self._whole_nodes = getattr(policy, "WHOLE_NODES", False)
+        self._window = getattr(policy, "WINDOW", 0)
+        self._barred_until: Callable[[View, Life], float] | None = getattr(policy, "barred_until", None)
+        self._every = every
+        self._count = 0
+        self._open: dict[int, dict[str, Predicted]] = {}
+        self._learned: dict[str, Calibration] = {}
+        """What is known of errors, by kind of prediction and class of job (harvest jobs give way to others)."""
+        self._stretch = Quantiles(MEMORY)  # log(run time / expected alone)
+        self._queue: _Played | None = None
+        self.plays = 0
+        """How often the queue was played from its beginning."""
+
+    def submitted(self, view: View, lives: Sequence[Life]) -> list[Quote]:
+        """Promises for jobs that have just begun to wait: for all of them, or for every k-th."""
+        if not self._every:
+            return []
+        quoted = set()
+        for life in lives:
+            self._count += 1
+            if self._count % self._every == 0:
+                quoted.add(life.id)
+        if not quoted:
+            return []
+        played = self._play(view, lives)
+        return [
+            self._promise(view, life, "submit", *played[life.id], life.reason) for life in lives if life.id in quoted
+        ]
+
+    def started(self, view: View, life: Life) -> Quote | None:
+        """The promise for a job that starts now; None if only every k-th job is quoted and this is not one."""
+        if not self._every or (self._every > 1 and life.id not in self._open):
+            return None
+        raw = self._open.get(life.id, {}).pop("begin", None)
+        if raw is not None:
+            self._learn("begin", life, raw, view.now)
+        start = np.array([view.now])
+        return self._promise(view, life, "start", start, self._run_time(view, life), "its neighbours now")
+
+    def _promise(
+        self, view: View, life: Life, moment: str, start: np.ndarray, seconds: np.ndarray, basis: str
+    ) -> Quote:
+        begin = Interval(view.now, view.now, view.now)
+        if start.max() > view.now:
+            begin = self._promised(view, life, "begin", start)
+        finish = self._promised(view, life, moment, start + seconds)
+        return Quote(life.id, view.now, moment, begin, finish, basis)
+
+    def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
+        low, mid, high = (float(x) for x in np.quantile(draws, (0.05, 0.5, 0.95)))
+        kept = self._open.setdefault(life.id, {})
+        if not _informed(_expected(view, life)):
+            return Interval(low, mid, high)
+        raw = Predicted(view.now, low, mid, high)
+        promised = self._learned.get(f"{what} {life.job.klass.value}", Calibration()).promise(raw)
+        kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
+        return promised
+
+    def _learn(self, what: str, life: Life, raw: Predicted, true: float) -> None:
+        self._learned.setdefault(f"{what} {life.job.klass.value}", Calibration()).learn(raw, true)
+
+    def ended(self, life: Life, now: float) -> None:
+        """A job has ended: compare with what was quoted."""
+        quoted = self._open.pop(life.id, {})
+        if life.state is not State.DONE:
+            return
+        for moment, raw in quoted.items():
+            if moment != "begin":
+                self._learn(moment, life, raw, now)
+        if life.started_at is None or not _informed(life.expected):
+            return
+        if now > life.started_at and life.expected.mid > 0:
+            self._stretch.add(math.log((now - life.started_at) / life.expected.mid))
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON-able state. What was played is forgotten, so that a machine made from this goes on as this one does."""
+        self._queue = None
+        return {
+            "count": self._count,
+            "open": [[job, {m: list(astuple(raw)) for m, raw in quoted.items()}] for job, quoted in self._open.items()],
+            "learned": {what: learned.snapshot() for what, learned in self._learned.items()},
+            "stretch": list(self._stretch.recent),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `snapshot`."""
+        self._count = state["count"]
+        self._open = {job: {m: Predicted(*raw) for m, raw in quoted.items()} for job, quoted in state["open"]}
+        self._learned = {what: Calibration.restore(learned) for what, learned in state["learned"].items()}
+        self._stretch = Quantiles(MEMORY, state["stretch"])
+
+    # ------------------------------------------------------------------------------------ details
+
+    def _draw(self, view: View, life: Life) -> np.ndarray:
+        """Run times of a job, one for each draw."""
+        expected = _expected(view, life)
+        low, mid, high = expected.low, expected.mid, expected.high
+        if not 0 < mid < math.inf:
+            mid = 1e-3
+        z = TOGETHER * _COMMON + math.sqrt(1 - TOGETHER**2) * _DRAWS[life.id % len(_DRAWS)]
+        below = math.log(mid / max(low, 1e-3 * mid)) / Z90
+        above = math.log(max(high, mid) / mid) / Z90
+        trust = len(self._stretch) / (len(self._stretch) + 8)
+        stretch = math.exp(trust * self._stretch.at(0.5)) if len(self._stretch) and _informed(expected) else 1.0
+        seconds: np.ndarray = stretch * mid * np.exp(np.where(z < 0, below, above) * z)
+        if life.job.limit_s is not None:
+            np.minimum(seconds, life.job.limit_s, out=seconds)
+        return seconds
+
+    def _run_time(self, view: View, life: Life) -> np.ndarray:
+        """Run times from its start, beside the neighbours it has now."""
+        worst = 1.0
+        for n in life.numbers:
+            neighbours = view.neighbours(n, but=life.id)
+            if neighbours:
+                apps = tuple(view.app(one) for one in [life, *neighbours])
+                worst = max(worst, view.estimator.predict(apps, view.capacity(n))[0].mid)
+        seconds = self._draw(view, life)
+        return seconds if worst == 1.0 else np.maximum(seconds, seconds * worst / max(1.0, self._typical()))
+
+    def _typical(self) -> float:
+        return math.exp(self._stretch.at(0.5)) if len(self._stretch) else 1.0
+
+    def _play(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Start times and run times, one for each draw, of ``lives``, which have just begun to wait."""
+        if self._window and len(view.pending) <= SHUFFLED_MOST and all(life.id in view.pending for life in lives):
+            return self._play_shuffled(view, lives)
+        waiting = sorted((view.pending.key(life.id), life) for life in lives if life.id in view.pending)
+        blocked = [life for life in lives if life.id not in view.pending]
+        played: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        ends: dict[int, np.ndarray] = {}
+        queue = self._queue
+        self._queue = None
+        if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting]):
+            units = self._play_running(view, ends)
+            last = view.pending.last() if blocked else None  # what blocked jobs wait for may be anywhere
+            self._play_waiting(
+                view, units, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends
+            )
+        else:
+            units = queue.units
+            for _, life in waiting:
+                played[life.id] = self._put(view, units, life)
+        if blocked:
+            for life in blocked:
+                played[life.id] = self._put(view, units, life, self._ready(view, life, ends, units))
+        elif waiting and waiting[-1][0] == view.pending.last():
+            self._queue = _Played(view.stamp, float(units.now[0]), waiting[-1][0], len(view.pending), units)
+        return played
+
+    def _play_shuffled(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """The same for a policy that chooses among the first few: several orders, each as likely as the next."""
+        order = [key[2] for key in view.pending.in_order()]
+        barred = {}
+        if self._barred_until is not None:
+            barred = {job: self._barred_until(view, view.jobs[job]) for job in order}
+        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
+        for jitter in _JITTER:
+            units = self._play_running(view, {})
+            place = {
+                job: i + self._reach(view, job, len(order)) * jitter[job % len(jitter)] for i, job in enumerate(order)
+            }
+            for job in sorted(order, key=place.__getitem__):
+                ready = np.full(units.draws, barred[job]) if job in barred else None
+                start, seconds = self._put(view, units, view.jobs[job], ready)
+                if job in found:
+                    found[job].append((start, seconds))
+        return {
+            job: (np.concatenate([s for s, _ in plays]), np.concatenate([t for _, t in plays]))
+            for job, plays in found.items()
+        }
+
+    def _reach(self, view: View, job: int, waiting: int) -> int:
+        """How many places later a job may be taken: any, for a harvest job, which gives way to all others."""
+        return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
+
+    def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> _Units:
+        self.plays += 1
+        units = _Units(view, self._whole_nodes)
+        for one in view.on_nodes.values():
+            left = self._left(view, one)[: units.draws]
+            units.put(self._wants(one), left, units.now)
+            ends[one.id] = view.now + left
+        return units
+
+    def _play_waiting(
+        self,
+        view: View,
+        units: _Units,
+        left: set[Key],
+        played: dict[int, tuple[np.ndarray, np.ndarray]],
+        ends: dict[int, np.ndarray],
+    ) -> None:
+        """Put the waiting jobs in order up to the last of ``left``; beyond `AHEAD`, the others only in sum."""
+        for count, key in enumerate(view.pending.in_order()):
+            if not left:
+                return
+            if count == AHEAD:
+                units.spread(len(view.pending) / count - 1)
+                break
+            left.discard(key)
+            life = view.jobs[key[2]]
+            start, seconds = played[life.id] = self._put(view, units, life)
+            ends[life.id] = start + seconds
+        for key in sorted(left):
+            life = view.jobs[key[2]]
+            start, seconds = played[life.id] = self._put(view, units, life)
+            ends[life.id] = start + seconds
+
+    def _ready(self, view: View, life: Life, ends: dict[int, np.ndarray], units: _Units) -> np.ndarray:
+        """When all that a blocked job waits for has ended."""
+        chain, found = [life.id], {life.id}
+        for job in chain:
+            more = [one for one in view.jobs[job].waits_for if one not in ends and one not in found]
+            chain += more
+            found.update(more)
+        ready = units.now
+        for job in sorted(chain):  # a job waits only for earlier ones
+            one = view.jobs[job]
+            ready = np.maximum.reduce([units.now, *(ends[k] for k in one.waits_for if k in ends)])
+            if job != life.id:
+                ends[job] = ready + self._draw(view, one)[: units.draws]
+        return ready
+
+    def _put(
+        self, view: View, units: _Units, life: Life, ready: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        seconds = self._draw(view, life)[: units.draws]
+        now = np.full(units.draws, view.now)
+        return units.put(self._wants(life), seconds, now if ready is None else ready), seconds
+
+    def _left(self, view: View, life: Life) -> np.ndarray:
+        """Seconds that a job on its nodes still takes."""
+        ran = life.ran(view.now)
+        if life.done is not None and life.done > 0.1 and ran > 0:
+            fresh = max(life.done - life.saved_done, 1e-3)
+            left: np.ndarray = ran * (1 - life.done) / fresh * np.exp(PROGRESS_SPREAD * _DRAWS[life.id % len(_DRAWS)])
+            return left
+        seconds = self._draw(view, life)
+        longer = seconds[seconds > ran]
+        if len(longer) < 4:  # it takes longer than anybody thought
+            return 0.2 * (ran + seconds)
+        return np.resize(longer, len(seconds)) - ran
+
+    def _wants(self, life: Life) -> tuple[float, float]:
+        if self._whole_nodes:
+            return float(sum(part.nodes for part in life.job.parts)), 0.0
+        return life.job.cpu_milli / 1000, life.job.gpu_total_milli / 1000
+
+
+@dataclass(slots=True)
+class _Played:
+    """The queue as it was played up to its last job."""
+
+    stamp: int
+    at: float
+    last: Key
+    size: int
+    units: _Units
+
+    def ends_before(self, view: View, new: list[Key]) -> bool:
+        """Whether nothing has changed but that ``new`` (sorted) has come to the end of the queue."""
+        same = self.stamp == view.stamp and self.size + len(new) == len(view.pending) and self.last < new[0]
+        return same and view.now - self.at <= FRESH_S
+
+
+class _Units:
+    """When each core and GPU (or each node) comes free, in several draws at once: arrays (draw, unit)."""
+
+    def __init__(self, view: View, whole_nodes: bool) -> None:
+        up = [node for n, node in enumerate(view.ledger.nodes) if view.ledger.is_up(n)]
+        cores = float(len(up)) if whole_nodes else sum(node.cpu_milli for node in up) / 1000
+        gpus = 0.0 if whole_nodes else float(sum(len(node.gpus) for node in up))
+        self._bundle = (max(1.0, cores / UNITS), max(1.0, gpus / UNITS))
+        counts = [
+            max(1, math.ceil(amount / bundle)) for amount, bundle in zip((cores, gpus), self._bundle, strict=True)
+        ]
+        self.draws = 64 if max(counts) <= 64 else 16
+        self.now = np.full(self.draws, view.now)
+        self._free = [np.full((self.draws, count), view.now) for count in counts]
+        self._work = [np.zeros(self.draws) for _ in counts]  # that was put, in units' seconds
+
+    def put(self, wants: tuple[float, float], seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
+        """A job takes the units that come free first, from ``ready`` on; returns its start in each draw."""
+        taken = [self._columns(kind, amount) for kind, amount in enumerate(wants)]
+        start = ready.copy()
+        for kind, columns in enumerate(taken):
+            if columns:
+                free = self._free[kind]
+                free.sort(axis=1)
+                np.maximum(start, free[:, columns - 1], out=start)
+        for kind, columns in enumerate(taken):
+            if columns:
+                self._free[kind][:, :columns] = (start + seconds)[:, None]
+                self._work[kind] += columns * seconds
+        return start
+
+    def spread(self, more: float) -> None:
+        """``more`` times the work that was put so far, which was not played one by one, delays every unit alike."""
+        for free, work in zip(self._free, self._work, strict=True):
+            free += more * work[:, None] / free.shape[1]
+
+    def _columns(self, kind: int, amount: float) -> int:
+        if amount <= 0:
+            return 0
+        return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+
+
+def _expected(view: View, life: Life) -> Interval:
+    """How long the job runs alone: for one that waits, from what is known now and not only when it was submitted."""
+    return view.history.expect(life.job)[0] if life.state in (State.QUEUED, State.BLOCKED) else life.expected
+
+
+def _informed(expected: Interval) -> bool:
+    """Whether something is known of the job: what is quoted from a prior alone says nothing of how quotes err."""
+    return expected.high <= INFORMED * max(expected.low, 1e-9)

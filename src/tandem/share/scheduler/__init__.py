@@ -1,0 +1,1 @@
+"""The deterministic state machine: events in, decisions and instructions out."""

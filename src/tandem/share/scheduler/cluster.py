@@ -1,0 +1,212 @@
+"""All nodes and jobs as the scheduler knows them, and the few ways in which they change.
+
+The state under the state machine: `scheduler.transitions` says what each event does to it, `scheduler.machine` what
+each decision does, `scheduler.snapshot` writes it down and `scheduler.waiting` explains it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tandem.estimate import estimators
+from tandem.estimate.corun import CoRun
+from tandem.share import events as ev
+from tandem.share.deciding import policy
+from tandem.share.model import Job, JobClass, Part, Quote, State
+from tandem.share.quoting.quotes import Quoter
+from tandem.share.state.demand_index import DemandIndex, Shape
+from tandem.share.state.history import History
+from tandem.share.state.ledger import Ledger
+from tandem.share.state.life import Life
+from tandem.share.state.pending import Pending
+from tandem.share.state.view import View
+
+CORUNS = 5000
+"""Observations of co-runs that a snapshot carries over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a machine starts from: the first entry of an event log.
+
+    Attributes:
+        policy, estimator: plug-in names.
+        options: numbers that the policy reads (each policy documents its own), and ``quotes``: 0 makes none,
+            1 (the default) quotes every job, k every k-th.
+        snapshot: state carried over from an earlier log, or None.
+    """
+
+    policy: str = "hybrid"
+    estimator: str = "proportional"
+    options: Mapping[str, float] = field(default_factory=dict)
+    snapshot: Mapping[str, Any] | None = None
+
+
+class Cluster:
+    """All nodes and jobs, and what may be done to them; what to do is for `transitions` and `machine` to say."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.now = 0.0
+        self.jobs: dict[int, Life] = {}
+        """Live jobs; a job that ended stays until the next step."""
+        self.ended: dict[int, State] = {}
+        """How every job ended."""
+        self.policy = policy.load(setup.policy)
+        self._starts_only: bool = getattr(self.policy, "STARTS_ONLY", False)
+        self.ledger = Ledger()
+        self.index = DemandIndex(self.ledger)
+        self.pending = Pending(self.index)
+        self.history = History()
+        self.coruns: deque[CoRun] = deque(maxlen=CORUNS)
+        self.on_nodes: dict[int, Life] = {}
+        self.next_id = 1
+        self._shapes: dict[tuple[Part, ...], Shape] = {}
+        self.timers: list[tuple[float, int, int]] = []  # (when, job, attempt): look at the job then
+        self.overdue: list[tuple[float, int, int]] = []
+        self._gone: list[int] = []
+        self._dirty = False
+        self._out: list[ev.Instruction] = []
+        self._quotes: list[Quote] = []
+        self._unquoted: list[Life] = []  # let into the queue in this step
+        self._ignored: list[str] = []
+        if setup.snapshot is not None:
+            self.history = History.restore(setup.snapshot["history"])
+            self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
+        self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
+        self.quoters: dict[str, Any] = {}
+        """What quoters have learned under each policy that was used before (JSON-able)."""
+        self.quoter = Quoter(self.policy, int(setup.options.get("quotes", 1)))
+        self.view = View(
+            self.ledger, self.index, self.pending, self.jobs, self.on_nodes, self.estimator, self.history, setup.options
+        )
+        self.dependents: dict[int, set[int]] = {}
+        """Who waits for a job's end."""
+
+    def shape(self, parts: tuple[Part, ...]) -> Shape:
+        """The interned shape of ``parts``."""
+        shape = self._shapes.get(parts)
+        if shape is None:
+            shape = self._shapes[parts] = Shape(parts)
+        return shape
+
+    def admit(self, job: Job, state: State) -> Life:
+        """A new job's life, planned but not yet queued."""
+        expected, basis = self.history.expect(job)
+        life = Life(job, self.shape(job.parts), state, self.now, expected, 0.0, reason=basis)
+        life.plan_s = self.policy.plan_s(life)
+        self.view.contended = self.view.contended or self.estimator.knows(self.view.app(life))
+        return life
+
+    def enqueue(self, life: Life) -> None:
+        """The job waits for its turn from now on."""
+        life.state = State.QUEUED
+        life.hindered, life.has_room = "", False
+        life.queued_at = self.now
+        life.rank = self.policy.rank(life, self.setup.options)
+        key = (-life.job.priority, life.rank, life.id)
+        self.pending.add(key, life.shape, life.plan_s)
+        if not self._starts_only or self.index.may_fit(life.shape) or self.pending.head() == key:
+            self._dirty = True
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the policy has not looked at the last change yet."""
+        return self._dirty
+
+    def dirty(self) -> None:
+        """Something changed that the policy should look at."""
+        self._dirty = True
+
+    @staticmethod
+    def is_strained(life: Life) -> bool:
+        """Whether a primary job was last measured to go slower than its bound."""
+        beyond = life.slowdown is not None and life.slowdown > life.job.max_slowdown
+        return beyond and life.job.klass is JobClass.PRIMARY
+
+    def judge(self, life: Life) -> None:
+        """The job's slowdown was measured: have the policy look where a bound is broken, or no longer is."""
+        if self.is_strained(life):
+            self.view.strained[life.id] = life
+            self._dirty = True
+        elif self.view.strained.pop(life.id, None) is not None:
+            self._dirty = True
+
+    def leave_nodes(self, life: Life) -> None:
+        """The job gives back all it holds."""
+        life.pause_clock(self.now)
+        self.view.stamp += 1
+        for n in life.numbers:
+            self.ledger.give_back(life.id, n)
+        life.numbers = ()
+        life.planned_end = math.inf
+        if self.on_nodes.pop(life.id, None) is not None:
+            self.view.harvesting -= life.job.klass is JobClass.HARVEST
+            self.view.strained.pop(life.id, None)
+            self.view.curbed.pop(life.id, None)
+        self._dirty = True
+
+    def finish(self, life: Life, state: State, reason: str) -> None:
+        """The job has reached its end; said to the outside exactly once."""
+        life.state, life.reason, life.ended_at = state, reason, self.now
+        self.ended[life.id] = state
+        self._gone.append(life.id)
+        self._out.append(ev.JobEnded(life.id, state, reason))
+        self.quoter.ended(life, self.now)
+
+    def instruct(self, instruction: ev.Instruction) -> None:
+        """Tell the engine."""
+        self._out.append(instruction)
+
+    def ignore(self, words: str) -> None:
+        """An event that changes nothing, said in words."""
+        self._ignored.append(words)
+
+    def quote_submission(self, life: Life) -> None:
+        """Promise when the job starts and finishes, once the step's events are all known; once for each job."""
+        if not life.counted:
+            life.counted = True
+            self._unquoted.append(life)
+
+    def wake_at(self, when: float, life: Life) -> None:
+        """Have a `Tick` at ``when`` as long as the job is in this attempt."""
+        heapq.heappush(self.timers, (when, life.id, life.attempt))
+
+    def is_due(self, timer: tuple[float, int, int]) -> bool:
+        """Whether the job of a timer is still on its nodes in that attempt."""
+        life = self.jobs.get(timer[1])
+        return life is not None and not life.ended and life.attempt == timer[2] and life.id in self.on_nodes
+
+    def set_alarms(self, life: Life) -> None:
+        """Have a `Tick` when the policy wants to look at the running job again, if it ever does."""
+        alarm = getattr(self.policy, "alarm", None)
+        seconds = (
+            alarm(life, self.now, self.setup.options) if alarm is not None and life.run_since is not None else None
+        )
+        if seconds is not None:
+            self.wake_at(self.now + seconds, life)
+
+    def plan_end(self, life: Life, when: float) -> None:
+        """Expect the running attempt to end at ``when``; planned anew when that passes."""
+        self.view.stamp += 1
+        life.planned_end = when
+        if not math.isinf(when):
+            heapq.heappush(self.overdue, (when, life.id, life.attempt))
+        for n in life.numbers:
+            self.ledger.replanned(n)
+
+    def link(self, life: Life) -> None:
+        """Remember what a blocked job waits for."""
+        for dependency in life.waits_for:
+            self.dependents.setdefault(dependency, set()).add(life.id)
+
+
+def _corun(row: Sequence[Any]) -> CoRun:
+    """One stored observation."""
+    app, beside, rate, seconds = row
+    return CoRun(app, tuple(beside), rate, seconds)

@@ -1,0 +1,166 @@
+"""The state machine's whole state as JSON, so that a new log can begin where an old one ended."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tandem.share.codec import from_json, to_json
+from tandem.share.model import ON_NODE, Interval, JobClass, State
+from tandem.share.state.life import Life
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tandem.share.scheduler.cluster import Cluster
+
+ENDS_KEPT = 20_000
+"""Ends of old jobs that a new log still knows of (for dependencies on them)."""
+
+_PLAIN = (
+    "submitted_at",
+    "plan_s",
+    "rank",
+    "attempt",
+    "failures",
+    "stop_why",
+    "queued_at",
+    "first_start",
+    "started_at",
+    "run_since",
+    "ran_s",
+    "attained_core_s",
+    "attained_gpu_s",
+    "throttle",
+    "done",
+    "saved_done",
+    "continues",
+    "counted",
+    "rate",
+    "slowdown",
+    "reason",
+    "hindered",
+    "has_room",
+    "measured_s",
+    "measured_alone_s",
+)
+_INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "guarded_at")
+
+
+def save(cluster: Cluster) -> dict[str, Any]:
+    """The state between two steps."""
+    ledger = cluster.ledger
+    ends = list(cluster.ended.items())[-ENDS_KEPT:]
+    return {
+        "now": cluster.now,
+        "policy": cluster.setup.policy,
+        "dirty": cluster.is_dirty,
+        "contended": cluster.view.contended,
+        "timers": [list(timer) for timer in sorted(cluster.timers) if cluster.is_due(timer)],
+        "overdue": [
+            list(timer) for timer in sorted(cluster.overdue) if cluster.is_due(timer) and _is_planned(cluster, timer)
+        ],
+        "next_id": cluster.next_id,
+        "nodes": [
+            {"node": to_json(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
+            for n, node in enumerate(ledger.nodes)
+        ],
+        "jobs": [_save_life(cluster, life) for life in cluster.jobs.values() if not life.ended],
+        "on_nodes": list(cluster.on_nodes),
+        "ended": [[job, state.value] for job, state in ends],
+        "history": cluster.history.snapshot(),
+        "quoters": {**cluster.quoters, cluster.setup.policy: cluster.quoter.snapshot()},
+        "coruns": [[c.app, list(c.beside), c.rate, c.seconds] for c in cluster.coruns],
+    }
+
+
+def load(cluster: Cluster, state: Mapping[str, Any]) -> None:
+    """Bring a fresh machine into the saved state (its history and co-runs are read by its constructor)."""
+    cluster.now = cluster.view.now = state["now"]
+    cluster.next_id = state["next_id"]
+    cluster.ended.update((job, State(end)) for job, end in state["ended"])
+    cluster.quoters.update(state["quoters"])
+    if cluster.setup.policy in cluster.quoters:  # how quotes under another policy erred says nothing of this one's
+        cluster.quoter.restore(cluster.quoters[cluster.setup.policy])
+    for row in state["nodes"]:
+        n = cluster.ledger.join(from_json(row["node"]))
+        cores, gpus = row["foreign"]
+        cluster.ledger.foreign(n, frozenset(cores), frozenset(gpus))
+        if not row["up"]:
+            cluster.ledger.lose(n)
+    same_policy = state["policy"] == cluster.setup.policy
+    rows = {row["job"]["id"]: row for row in state["jobs"]}
+    for row in rows.values():
+        _load_life(cluster, row, replan=not same_policy)
+    for job in state["on_nodes"]:  # in the order in which they took their nodes
+        cluster.on_nodes[job] = cluster.jobs[job]
+        _load_holdings(cluster, cluster.jobs[job], rows[job])
+    cluster.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
+    cluster.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
+    cluster.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in cluster.on_nodes.values())
+    for life in cluster.on_nodes.values():
+        if cluster.is_strained(life):
+            cluster.view.strained[life.id] = life
+        if life.throttle < 1.0 or life.state in (State.SUSPENDING, State.SUSPENDED, State.RESUMING):
+            cluster.view.curbed[life.id] = life
+    cluster.view.contended = state["contended"]
+    cluster.view.has_gpus = any(node.gpus for node in cluster.ledger.nodes)
+    if state["dirty"] or not same_policy:
+        cluster.dirty()
+    if not same_policy:
+        for life in cluster.on_nodes.values():
+            cluster.set_alarms(life)
+
+
+def _is_planned(cluster: Cluster, timer: tuple[float, int, int]) -> bool:
+    return cluster.jobs[timer[1]].planned_end == timer[0]
+
+
+def _save_life(cluster: Cluster, life: Life) -> dict[str, Any]:
+    out: dict[str, Any] = {name: getattr(life, name) for name in _PLAIN}
+    out |= {name: None if math.isinf(v := getattr(life, name)) else v for name in _INSTANTS}
+    return out | {
+        "job": to_json(life.job),
+        "state": life.state.value,
+        "stop_as": life.stop_as.value if life.stop_as is not None else None,
+        "expected": [life.expected.low, life.expected.mid, life.expected.high],
+        "placement": to_json(life.placement) if life.state in ON_NODE else None,
+        "held_on": [cluster.ledger.nodes[n].id for n in life.numbers],
+        "paused": any(cluster.ledger.holders(n)[life.id][0].paused for n in life.numbers),
+        "beside": list(life.beside),
+        "waits_for": sorted(life.waits_for),
+        "reserved": [life.reserved[0], list(life.reserved[1])] if life.reserved else None,
+    }
+
+
+def _load_life(cluster: Cluster, row: Mapping[str, Any], *, replan: bool) -> None:
+    job = from_json(row["job"])
+    life = Life(
+        job,
+        cluster.shape(job.parts),
+        State(row["state"]),
+        expected=Interval(*row["expected"]),
+        **{name: row[name] for name in _PLAIN},
+    )
+    cluster.jobs[job.id] = life
+    for name, missing in zip(_INSTANTS, (math.inf, *[-math.inf] * 4), strict=True):
+        setattr(life, name, missing if row[name] is None else row[name])
+    life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None
+    life.beside = tuple(row["beside"])
+    life.waits_for = set(row["waits_for"])
+    life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] else None
+    cluster.link(life)
+    if replan:
+        life.plan_s, life.rank = cluster.policy.plan_s(life), cluster.policy.rank(life, cluster.setup.options)
+    if life.state is State.QUEUED:
+        cluster.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s)
+
+
+def _load_holdings(cluster: Cluster, life: Life, row: Mapping[str, Any]) -> None:
+    life.placement = from_json(row["placement"])
+    life.numbers = tuple(cluster.ledger.number[node] for node in row["held_on"])
+    left = tuple(
+        share for share in life.placement.shares if share.node in row["held_on"]
+    )  # a node of a gang may be lost
+    cluster.ledger.restore(life.id, replace(life.placement, shares=left), paused=row["paused"])

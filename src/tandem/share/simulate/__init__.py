@@ -1,0 +1,1 @@
+"""Days in no time: workloads, the simulator, replay, figures."""

@@ -1,0 +1,120 @@
+"""Replaying a stored day: the same events into a fresh state machine must give the same decisions.
+
+A log is a list of entries ``{"setup": ...}`` (a new epoch) and ``{"now": t, "events": [...], "decisions": [...]}``, as
+`tandem replay` reads them from the store or from an exported file (one JSON object a line).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tandem.core.errors import StoreError
+from tandem.share.codec import from_json, to_json
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A step that decided otherwise than it did on the day."""
+
+    entry: int
+    now: float
+    stored: list[Any]
+    replayed: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay found."""
+
+    epochs: int
+    steps: int
+    events: int
+    decisions: int
+    differences: tuple[Difference, ...]
+
+
+def setup_entry(setup: Setup) -> dict[str, Any]:
+    """The log entry with which an epoch begins."""
+    return {
+        "setup": {
+            "policy": setup.policy,
+            "estimator": setup.estimator,
+            "options": dict(setup.options),
+            "snapshot": setup.snapshot,
+        }
+    }
+
+
+def step_entry(now: float, events: Iterable[Any], step: Step) -> dict[str, Any]:
+    """The log entry of one step."""
+    return {"now": now, "events": [to_json(e) for e in events], "decisions": [to_json(d) for d in step.decisions]}
+
+
+def read_setup(entry: Mapping[str, Any]) -> Setup:
+    """The inverse of `setup_entry`."""
+    setup = entry["setup"]
+    return Setup(setup["policy"], setup["estimator"], setup["options"], setup["snapshot"])
+
+
+def replay(entries: Iterable[Mapping[str, Any]], *, policy: str | None = None) -> Replayed:
+    """Feed a log to fresh machines and compare every decision.
+
+    Args:
+        policy: another policy than the stored one (then differences are what it would have decided).
+    """
+    machine: Machine | None = None
+    epochs = steps = events = decisions = 0
+    differences: list[Difference] = []
+    for number, entry in enumerate(entries):
+        if "setup" in entry:
+            setup = read_setup(entry)
+            machine = Machine(
+                setup if policy is None else Setup(policy, setup.estimator, setup.options, setup.snapshot)
+            )
+            epochs += 1
+            continue
+        if machine is None:
+            raise StoreError(
+                given="a log that does not begin with a setup",
+                allowed="a log as `tandem replay --export` writes it",
+                todo="export the day again",
+            )
+        told = [from_json(event) for event in entry["events"]]
+        step = machine.step(entry["now"], told)
+        replayed = [to_json(decision) for decision in step.decisions]
+        steps, events, decisions = steps + 1, events + len(told), decisions + len(replayed)
+        if replayed != entry["decisions"]:
+            differences.append(Difference(number, entry["now"], list(entry["decisions"]), replayed))
+    if not epochs:
+        raise StoreError(given="an empty log", allowed="a log that begins with a setup", todo="export the day again")
+    return Replayed(epochs, steps, events, decisions, tuple(differences))
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Entries of an exported log, one JSON object a line.
+
+    Raises:
+        StoreError: a line is not one; says which.
+    """
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                known = isinstance(entry, dict) and ("setup" in entry or {"now", "events", "decisions"} <= entry.keys())
+            except json.JSONDecodeError:
+                known = False
+            if not known:
+                raise StoreError(
+                    given=f"{path}, line {number}: {line[:60]!r}",
+                    allowed="lines with a setup, or with now, events and decisions",
+                    todo="give a log that `tandem replay --export` wrote",
+                )
+            yield entry

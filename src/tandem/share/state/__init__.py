@@ -1,0 +1,1 @@
+"""What the scheduler keeps: jobs, who holds what, who waits; and what a policy sees of it."""

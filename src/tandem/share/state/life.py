@@ -1,0 +1,108 @@
+"""One job's life inside the state machine: the only mutable record of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from tandem.share.model import ENDS, Interval, Job, Placement, State
+from tandem.share.state.demand_index import Shape
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """What has happened to a job so far, and what is planned.
+
+    Attributes:
+        attempt: number of the current or last start, from 1; 0 before the first.
+        failures: attempts that counted against ``job.retries``.
+        stop_as: why a stopping job is being stopped: the state it will end in, or QUEUED for a requeue.
+        expected: how long the job runs alone, from the user's word, history or the limit.
+        plan_s: the duration the policy plans with.
+        planned_end: when the policy expects the running attempt to end; infinite where it has no idea.
+        run_since, ran_s: start of the current stretch of running, and seconds of running in this attempt
+            before it (suspension does not count).
+        attained: core-seconds and GPU-seconds over all attempts (least attained service).
+        throttle: fraction of its cores that the job may use now.
+        done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
+        counted: whether the job's submission was shown to the quoter.
+        continues: an earlier attempt left a checkpoint, so an attempt's duration is not the job's.
+        measured_from: when the stretch of that measurement began.
+        guarded_at: when a neighbour was last throttled or suspended.
+        measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
+        hindered: why the policy did not place the waiting job though it fits by count.
+        has_room: others were displaced for the waiting job.
+        slowdown: last measured slowdown against running alone, with the neighbours it was measured beside.
+    """
+
+    job: Job
+    shape: Shape
+    state: State
+    submitted_at: float
+    expected: Interval
+    plan_s: float
+    rank: float = 0.0
+    attempt: int = 0
+    failures: int = 0
+    stop_as: State | None = None
+    stop_why: str = ""
+    placement: Placement | None = None
+    numbers: tuple[int, ...] = ()  # node numbers of the placement, each once
+    queued_at: float = 0.0
+    first_start: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    planned_end: float = math.inf
+    run_since: float | None = None
+    ran_s: float = 0.0
+    attained_core_s: float = 0.0
+    attained_gpu_s: float = 0.0
+    throttle: float = 1.0
+    throttled_at: float = -math.inf
+    suspended_at: float = -math.inf
+    done: float | None = None
+    saved_done: float = 0.0
+    continues: bool = False
+    counted: bool = False
+    rate: float | None = None
+    slowdown: float | None = None
+    beside: tuple[str, ...] = ()
+    measured_from: float = -math.inf
+    guarded_at: float = -math.inf
+    measured_s: float = 0.0
+    measured_alone_s: float = 0.0
+    reserved: tuple[float, tuple[str, ...]] | None = None
+    reason: str = ""
+    hindered: str = ""
+    has_room: bool = False
+    waits_for: set[int] = field(default_factory=set)
+
+    @property
+    def id(self) -> int:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has reached its end."""
+        return self.state in ENDS
+
+    def ran(self, now: float) -> float:
+        """Seconds this attempt has run, suspension left out."""
+        return self.ran_s + (now - self.run_since if self.run_since is not None else 0.0)
+
+    def pause_clock(self, now: float) -> None:
+        """The job stops running (it is suspended, or it ends)."""
+        if self.run_since is not None:
+            seconds = now - self.run_since
+            self.ran_s += seconds
+            self.attained_core_s += seconds * self.job.cpu_milli / 1000
+            self.attained_gpu_s += seconds * self.job.gpu_total_milli / 1000
+            self.run_since = None
+
+    def attained(self, now: float) -> float:
+        """Attained service: GPU-seconds for a GPU job, core-seconds otherwise (Tiresias' two-dimensional LAS)."""
+        running = now - self.run_since if self.run_since is not None else 0.0
+        if self.job.gpu_total_milli:
+            return self.attained_gpu_s + running * self.job.gpu_total_milli / 1000
+        return self.attained_core_s + running * self.job.cpu_milli / 1000

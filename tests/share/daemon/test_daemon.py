@@ -1,0 +1,318 @@
+"""A real daemon with real keepers: lives of jobs, restarts, kills at every named point."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tandem.core.errors import DaemonError, TandemError
+from tandem.core.process import journal
+from tandem.share import crash
+from tandem.share.daemon.client import Client
+from tandem.share.simulate.replay import replay
+from tests.share.conftest import Home, until
+
+SLOW = pytest.mark.slow
+pytestmark = SLOW  # a daemon's start alone takes more than half a second
+
+NEVER_ENDS = ["sh", "-c", "while :; do sleep 0.05; done"]
+
+
+def submit(client: Client, *jobs: dict[str, Any]) -> list[int]:
+    return [job for made in client.submit(jobs, environ={"PATH": os.environ["PATH"]}) for job in made["ids"]]
+
+
+def shell(script: str, **more: object) -> dict[str, Any]:
+    return {"argv": ["sh", "-c", script], **more}
+
+
+def text(client: Client, job: int, which: str = "stdout") -> str:
+    return Path(client.log_path(job)[which]).read_text()
+
+
+def running(client: Client, job: int) -> Callable[[], bool]:
+    return lambda: bool(client.show(job)["state"] == "running")
+
+
+def test_the_life_of_a_few_jobs(home: Home) -> None:
+    with home.start().client() as client:
+        odd = "na'me\n\"é\\"
+        jobs = submit(
+            client,
+            shell("echo out; echo err >&2; echo $OMP_NUM_THREADS $TANDEM_JOB_ID; exit 3", name=odd, cpus=2),
+            {"argv": ["no-such-programme"]},
+            shell("kill -9 $$", after="1:any"),
+            shell("echo $TANDEM_ARRAY_INDEX", array="4,7"),
+            shell("true", after="1"),
+        )
+        ends = client.wait(jobs)
+        assert [(e["state"], e["exit_code"], e["signal"]) for e in ends] == [
+            ("failed", 3, 0),
+            ("failed", 127, 0),
+            ("failed", 0, 9),
+            ("done", 0, 0),
+            ("done", 0, 0),
+            ("cancelled", None, None),
+        ]
+        assert "no-such-programme" in ends[1]["reason"]
+        assert "No such file" in ends[1]["reason"]
+        assert "job 1" in ends[5]["reason"]
+        assert text(client, 1) == "out\n2 1\n"
+        assert text(client, 1, "stderr") == "err\n"
+        assert (text(client, 4), text(client, 5)) == ("4\n", "7\n")
+        assert Path(client.log_path(1)["stdout"]).stat().st_mode & 0o777 == 0o600
+        assert client.show(1)["name"] == odd
+        assert {row["id"] for row in client.history()} == set(jobs)
+        quoted = client.promises(mine=True)
+        assert {(row["job"], row["moment"]) for row in quoted} >= {(1, "submit"), (1, "start")}
+        assert until(lambda: not list((home.folder / "attempts").iterdir()), "the attempts to be cleared away")
+    assert home.stop() == 0
+    assert not home.paths.socket.exists()
+
+
+def test_jobs_are_stopped_held_and_limited(home: Home) -> None:
+    save = "trap 'echo saved; exit 0' USR1; echo ready; while :; do sleep 0.02; done"
+    with home.start().client() as client:
+        saved, limited, held = submit(
+            client,
+            shell(save, checkpoint="USR1", grace=20),
+            {"argv": NEVER_ENDS, "time": 0.3, "grace": 0.2},
+            shell("true", hold=True),
+        )
+        until(lambda: text(client, saved) == "ready\n" if running(client, saved)() else False, "the trap to be set")
+        assert client.cancel([saved]) == [saved]
+        ends = client.wait([saved, limited])
+        assert [end["state"] for end in ends] == ["cancelled", "timeout"]
+        assert text(client, saved) == "ready\nsaved\n"
+        assert client.show(held)["state"] == "held"
+        assert "held" in client.show(held)["why"]
+        client.release([held])
+        assert client.wait([held])[0]["state"] == "done"
+        stubborn = submit(client, shell("trap '' TERM; while :; do :; done", grace=0.2))
+        until(running(client, stubborn[0]), "the start")
+        client.cancel(every=True)
+        assert client.wait(stubborn)[0]["signal"] == signal.SIGKILL
+
+
+def test_a_killed_daemon_loses_nothing_it_acknowledged_and_jobs_run_on(home: Home) -> None:
+    with home.start().client() as client:
+        runs, ends, waits = submit(
+            client,
+            shell("while [ ! -e go ]; do sleep 0.02; done; echo done", cwd=str(home.folder)),
+            shell("true"),
+            shell("echo after", after="1"),
+        )
+        until(running(client, runs), "the start")
+        client.wait([ends])
+        pid = Path(f"{home.folder}/attempts/{runs}.1/journal").read_text().split("pid ")[1].split()[0]
+        more = submit(client, *[shell("true") for _ in range(5)])
+    home.kill()
+    assert Path(f"/proc/{pid}").exists()
+    with home.start().client() as client:
+        assert client.show(runs)["state"] == "running"
+        assert client.show(runs)["attempt"] == 1
+        (home.folder / "go").touch()
+        assert {end["state"] for end in client.wait([runs, waits, *more])} == {"done"}
+        assert (text(client, runs), text(client, waits)) == ("done\n", "after\n")
+        log = list(client.log())
+    assert home.stop() == 0
+    replayed = replay(log)
+    assert replayed.epochs == 2
+    assert replayed.decisions >= 8
+    assert not replayed.differences
+
+
+def test_an_end_while_no_daemon_runs_is_not_missed(home: Home) -> None:
+    with home.start().client() as client:
+        [job] = submit(client, shell("while [ ! -e go ]; do sleep 0.02; done; exit 7", cwd=str(home.folder)))
+        until(running(client, job), "the start")
+    assert home.stop() == 0
+    (home.folder / "go").touch()
+    attempt = home.folder / "attempts" / f"{job}.1"
+    until(lambda: journal.state(attempt) == "ended", "the end")
+    with home.start().client() as client:
+        assert client.wait([job])[0]["exit_code"] == 7
+
+
+def test_a_job_whose_keeper_was_killed_is_lost_or_retried(home: Home) -> None:
+    with home.start().client() as client:
+        jobs = submit(client, {"argv": NEVER_ENDS}, {"argv": NEVER_ENDS, "retries": 1})
+        for job in jobs:
+            until(running(client, job), "the start")
+            keeper = journal.read(home.folder / "attempts" / f"{job}.1").keeper
+            assert keeper is not None
+            os.kill(keeper.pid, signal.SIGKILL)
+        [lost] = client.wait(jobs[:1])
+        assert lost["state"] == "lost"
+        until(lambda: client.show(jobs[1])["attempt"] == 2 and running(client, jobs[1])(), "the second attempt")
+        client.cancel(jobs[1:])
+        assert client.wait(jobs[1:])[0]["state"] == "cancelled"
+
+
+class Lines:
+    """Jobs that each append their id to one file: who ran, and how often."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.path = home.folder / "ran"
+        self.path.touch()
+
+    def job(self, **more: object) -> dict[str, Any]:
+        return shell(f"echo $TANDEM_JOB_ID >> {self.path}", **more)
+
+    def check(self, jobs: list[int]) -> None:
+        """Every job ended well, exactly once, and ran exactly once."""
+        with self.home.client() as client:
+            ends = client.wait(jobs)
+            log = list(client.log())
+        assert Counter(end["state"] for end in ends) == {"done": len(jobs)}
+        assert Counter(map(int, self.path.read_text().split())) == dict.fromkeys(jobs, 1)
+        told = Counter(e["job"] for entry in log for e in entry.get("events", ()) if e["is"] == "Ended")
+        assert told == dict.fromkeys(jobs, 1)
+        assert not replay(log).differences
+
+
+@pytest.mark.parametrize("point", crash.POINTS)
+def test_killed_at_a_named_point_no_job_is_lost_or_run_twice(home: Home, point: str) -> None:
+    home.folder.mkdir()
+    lines = Lines(home)
+    with home.start().client() as client:
+        jobs = submit(client, lines.job(hold=True), lines.job(hold=True), lines.job(after="1,2"))
+    home.stop()
+    home.start(**{crash.VARIABLE: point})
+    try:
+        with home.client() as client:
+            client.release([1, 2])
+            client.wait(jobs)
+    except DaemonError:
+        pass
+    assert home.process is not None
+    assert home.process.wait(60) == -signal.SIGKILL
+    with home.start().client() as client:
+        for job in jobs[:2]:
+            if client.show(job)["state"] == "held":  # the crash came before the release was acknowledged
+                client.release([job])
+    lines.check(jobs)
+
+
+def test_killed_at_random_moments_no_job_is_lost_or_run_twice(home: Home) -> None:
+    home.folder.mkdir()
+    lines = Lines(home)
+    dice = random.Random(1)
+    jobs: list[int] = []
+    home.start()
+    for _ in range(50):
+        with home.client() as client:
+            jobs += submit(client, *[lines.job() for _ in range(4)])
+            aim = dice.randrange(12)
+            for seen, _ in enumerate(client.watch()):  # a random number of steps further
+                if seen > aim or not live(home):
+                    break
+        home.kill()
+        home.start()
+    assert len(jobs) == 200
+    lines.check(jobs)
+
+
+def live(home: Home) -> list[Any]:
+    """The queue, asked on a connection of its own."""
+    with home.client() as client:
+        return client.queue()
+
+
+def test_a_second_daemon_is_refused(make_home: Callable[..., Home]) -> None:
+    home = make_home().start()
+    assert home.process is not None
+    words = [sys.executable, "-m", "tandem.share.daemon"]
+    second = subprocess.run(words, env=home.env, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 2
+    assert f"process {home.process.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert home.answers()
+
+
+def test_the_first_client_starts_the_daemon_once(home: Home) -> None:
+    script = "from tandem.share.daemon.client import Client; print(Client.connect().call('ping')['pid'])"
+    words = [sys.executable, "-c", script]
+    clients = [subprocess.Popen(words, env=home.env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    pids = {client.communicate(timeout=60)[0].strip() for client in clients}
+    assert len(pids) == 1
+    with home.client() as client:
+        client.down()
+    assert not home.answers()
+
+
+def test_a_daemon_that_cannot_start_says_why(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", home.env["TANDEM_LOCK_DIR"])
+    with pytest.raises(DaemonError, match="did you mean 'hybrid'"):
+        Client.connect(paths=home.paths, options=["--policy", "hybird"])
+    home.paths.database.write_bytes(b"no database" * 1000)
+    with pytest.raises(DaemonError, match="corrupted"):
+        Client.connect(paths=home.paths)
+
+
+def test_down_can_take_all_jobs_with_it(home: Home) -> None:
+    with home.start().client() as client:
+        jobs = submit(client, {"argv": NEVER_ENDS}, {"argv": NEVER_ENDS, "hold": True})
+        until(running(client, jobs[0]), "the start")
+        client.down(kill=True)
+    assert home.process is not None
+    assert home.process.wait(60) == 0
+    with home.start().client() as client:
+        assert [end["state"] for end in client.wait(jobs)] == ["cancelled", "cancelled"]
+        assert client.queue() == []
+
+
+def test_a_flood_of_output_goes_to_the_file(home: Home) -> None:
+    megabytes = 100
+    with home.start().client() as client:
+        [job] = submit(client, shell(f"head -c {megabytes}M /dev/zero"))
+        assert client.wait([job])[0]["state"] == "done"
+        assert Path(client.log_path(job)["stdout"]).stat().st_size == megabytes << 20
+
+
+def test_a_full_disk_refuses_submissions_and_harms_no_running_job(
+    make_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    home = make_home("small")
+    home.folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", home.folder], check=True)
+    try:
+        with home.start().client() as client:
+            go = tmp_path / "go"
+            [job] = submit(client, shell(f"while [ ! -e {go} ]; do sleep 0.02; done; exit 5", stdout="/dev/null"))
+            until(running(client, job), "the start")
+            ballast = home.folder / "ballast"
+            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while file.write(b"x" * 4096):
+                    pass
+            refused = [_accepted(client, env={"X": "x" * 3000}) == [] for _ in range(100)]
+            assert refused[-1]
+            with pytest.raises(TandemError, match="no room left"):
+                submit(client, shell("true"))
+            assert client.show(job)["state"] == "running"
+            go.touch()
+            ballast.unlink()
+            assert client.wait([job])[0]["exit_code"] == 5
+            done = until(lambda: _accepted(client), "room for submissions")
+            assert client.wait(done)[0]["state"] == "done"
+            assert not replay(list(client.log())).differences
+        assert home.stop() == 0
+    finally:
+        home.clear()
+        subprocess.run(["umount", "-l", home.folder], check=True)
+
+
+def _accepted(client: Client, **more: object) -> list[int]:
+    try:
+        return submit(client, shell("true", **more))
+    except TandemError:
+        return []

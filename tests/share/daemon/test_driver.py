@@ -1,0 +1,247 @@
+"""The order of deciding, storing, answering and acting, with a fake engine and a virtual clock."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tandem.core.clock import VirtualClock
+from tandem.share import events as ev
+from tandem.share import paths
+from tandem.share.daemon.driver import AGAIN_S, Change, Driver
+from tandem.share.model import Job, Need, Node, Part, State
+from tandem.share.node.engine import Adoptee
+from tandem.share.node.launch import Launch
+from tandem.share.scheduler.machine import Step
+from tandem.share.simulate.replay import replay
+from tandem.share.store import queries
+from tandem.share.store.database import StoreFullError
+from tandem.share.store.store import Store, steps_of
+
+NODE = Node("n", 2000, 4096, cores=(0, 1))
+START = 1_000_000.0
+
+
+class FakeEngine:
+    """Keeps what it is told and says what the test puts in."""
+
+    def __init__(self) -> None:
+        self.told: list[ev.Instruction] = []
+        self.adopted: list[Adoptee] = []
+        self.forgotten: list[tuple[int, int]] = []
+        self.news: list[ev.Event] = []
+
+    def nodes(self) -> list[Node]:
+        return [NODE]
+
+    def execute(self, instruction: ev.Instruction, launch: Launch | None) -> None:
+        assert (launch is not None) == isinstance(instruction, ev.StartJob)
+        self.told.append(instruction)
+
+    def adopt(self, jobs: Sequence[Adoptee]) -> None:
+        self.adopted = list(jobs)
+
+    def poll(self) -> list[ev.Event]:
+        news, self.news = self.news, []
+        return news
+
+    def wake_at(self) -> float | None:
+        return None
+
+    def filenos(self) -> list[int]:
+        return []
+
+    def forget(self, job: int, attempt: int) -> None:
+        self.forgotten.append((job, attempt))
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def starts(self) -> list[tuple[int, int]]:
+        return [(item.job, item.attempt) for item in self.told if isinstance(item, ev.StartJob)]
+
+
+class Day:
+    """A driver over a data folder; `again` is the next daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = paths.home(folder)
+        paths.prepare(self.paths)
+        self.clock = VirtualClock(START)
+        self.answers: list[object] = []
+        self.open()
+
+    def open(self, **setup: str) -> None:
+        self.engine = FakeEngine()
+        self.driver = Driver(Store.open(self.paths), self.engine, self.clock, setup)
+        self.driver.turn()
+
+    def again(self, **setup: str) -> None:
+        """Another daemon, after a clean stop of this one."""
+        self.driver.close()
+        self.open(**setup)
+
+    def submit(self, *jobs: Job) -> None:
+        launches = {job.id: Launch(("true",), "/") for job in jobs}
+        events = tuple(ev.Submitted(job) for job in jobs)
+        self.driver.ask(Change(events, launches, self.answers.append))
+
+    def hear(self, *events: ev.Event) -> None:
+        self.engine.news += events
+        self.driver.turn()
+
+    def state(self, job: int) -> State:
+        return self.driver.machine.jobs[job].state
+
+    def fill(self, full: bool) -> None:
+        """Leave no room in the database, or make room again."""
+        writer = self.driver.store._writer
+        pages = writer.exec_driver_sql("PRAGMA page_count").scalar() if full else 1_000_000
+        writer.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        writer.rollback()
+
+
+def job(number: int, **values: object) -> Job:
+    return Job(number, (Part(Need()),), app="x" * 5000, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Iterator[Day]:
+    made = Day(tmp_path / "home")
+    yield made
+    made.driver.store.close()
+
+
+def test_all_that_arrived_is_one_step_and_is_answered_once_it_is_stored(day: Day) -> None:
+    before = day.driver.store.steps_in_epoch
+    day.submit(job(1), job(2))
+    day.submit(job(3))
+    assert day.answers == []
+    assert day.driver.turn()
+    assert day.driver.store.steps_in_epoch == before + 1
+    assert len(day.answers) == 2
+    assert all(isinstance(answer, Step) for answer in day.answers)
+    assert day.engine.starts() == [(1, 1), (2, 1)]
+    assert queries.job(day.driver.store.engine, 3) is not None
+    assert not day.driver.turn()
+
+
+def test_a_full_disk_undoes_the_step_refuses_the_request_and_loses_no_news(day: Day) -> None:
+    day.submit(job(1))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1))
+    state = json.dumps(day.driver.machine.snapshot())
+    told = list(day.engine.told)
+    day.fill(True)
+    day.submit(*[job(k) for k in range(2, 40)])
+    day.hear(ev.Ended(1, 1, code=4))
+    assert isinstance(day.answers[-1], StoreFullError)
+    assert json.dumps(day.driver.machine.snapshot()) == state
+    assert (day.engine.told, day.engine.forgotten) == (told, [])
+    day.submit(job(2))
+    day.driver.turn()
+    assert isinstance(day.answers[-1], StoreFullError)  # at once: the disk is left alone for a while
+    day.fill(False)
+    day.clock.advance_to(START + AGAIN_S)
+    assert day.driver.due_at() == START + AGAIN_S
+    day.driver.turn()
+    assert day.driver.full is None
+    assert day.engine.forgotten == [(1, 1)]
+    row = queries.job(day.driver.store.engine, 1)
+    assert row is not None
+    assert (row["state"], row["exit_code"]) == ("failed", 4)
+    day.submit(job(2))
+    day.driver.turn()
+    assert isinstance(day.answers[-1], Step)
+
+
+def test_a_restart_adopts_and_repeats_what_was_not_heard_of(day: Day) -> None:
+    day.submit(job(1), job(2, checkpoint="SIGUSR1", grace_s=7.0), job(3))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1), ev.Started(2, 1))
+    day.driver.ask(Change((ev.CancelAsked(2),)))
+    day.driver.turn()
+    day.again()
+    assert [(one.job, one.attempt) for one in day.engine.adopted] == [(1, 1), (2, 1)]
+    assert day.engine.told == [ev.StopJob(2, 1, "SIGUSR1", 7.0, "it was cancelled")]
+    day.hear(ev.Started(1, 1), ev.Ended(2, 1, signal=15), ev.Ended(1, 1))
+    assert day.engine.starts() == [(3, 1)]
+    day.hear(ev.Ended(2, 1, signal=15))  # told twice
+    row = queries.job(day.driver.store.engine, 2)
+    assert row is not None
+    assert row["state"] == "cancelled"
+
+
+def test_a_clock_that_was_set_back_between_two_daemons_does_not_halt_time(day: Day) -> None:
+    day.submit(job(1, limit_s=60.0))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1))
+    day.driver.close()
+    day.clock = VirtualClock(START - 3600)
+    day.open()
+    assert day.driver.now() == START
+    day.clock.advance_to(START - 3600 + 61)
+    day.driver.turn()
+    assert day.state(1) is State.STOPPING
+
+
+def test_a_clock_that_jumps_back_while_it_runs_does_no_harm(day: Day) -> None:
+    day.submit(job(1))
+    day.driver.turn()
+    day.clock.now_s -= 1000
+    day.hear(ev.Started(1, 1))
+    day.hear(ev.Ended(1, 1))
+    row = queries.job(day.driver.store.engine, 1)
+    assert row is not None
+    assert row["submitted_at"] <= row["started_at"] <= row["ended_at"]
+
+
+def test_a_new_policy_takes_over_and_stays(day: Day) -> None:
+    assert day.driver.machine.setup.policy == "hybrid"
+    day.submit(job(1))
+    day.driver.turn()
+    day.again(policy="exclusive")
+    day.again()
+    assert day.driver.machine.setup.policy == "exclusive"
+    assert day.state(1) is State.STARTING
+
+
+def test_the_stored_day_replays_to_the_same_decisions(day: Day) -> None:
+    for k in range(1, 9):
+        day.submit(job(k, after=()))
+        day.clock.advance_to(START + k)
+        day.driver.turn()
+        day.hear(*[ev.Started(*start) for start in day.engine.starts()])
+        if k == 4:
+            day.again()
+        for start in day.engine.starts()[-1:]:
+            day.hear(ev.Ended(*start, code=k % 2))
+    entries: list[dict[str, object]] = []
+    for _, setup, steps in steps_of(day.driver.store.engine):
+        entries.append({"setup": json.loads(setup)})
+        entries += [{"now": n, "events": json.loads(e), "decisions": json.loads(d)} for _, n, e, d in steps]
+    found = replay(entries)
+    assert (found.epochs, found.differences) == (2, ())
+    assert found.decisions >= 5
+
+
+def test_who_ran_beside_whom_is_kept(day: Day) -> None:
+    day.submit(Job(1, (Part(Need()),), app="a"), Job(2, (Part(Need()),), app="b"))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1), ev.Started(2, 1))
+    day.clock.advance_to(START + 10)
+    day.hear(ev.Ended(2, 1))
+    day.clock.advance_to(START + 15)
+    day.hear(ev.Ended(1, 1))
+    day.hear()
+    day.again()
+    rows = queries.coruns(day.driver.store.engine)
+    assert {(r["app"], tuple(map(tuple, r["beside"])), r["ended_at"] - r["began_at"]) for r in rows} == {
+        ("a", ((2, "b"),), 10.0),
+        ("b", ((1, "a"),), 10.0),
+        ("a", (), 5.0),
+    }

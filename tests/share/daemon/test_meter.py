@@ -1,0 +1,142 @@
+"""Rates over stretches between neighbour changes, from records that a fake run folder holds."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.records import Record, Recorder, Tail
+from tandem.share.daemon.meter import REPORT_S, Meter, Metered, tail_of
+from tandem.share.events import Measured
+
+
+class Lines(Tail):
+    """Records put in by hand."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Record] = []
+
+    def poll(self, *, max_bytes: int = 0) -> list[Record]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+
+def metered(job: int, app: str) -> Metered:
+    return Metered(job, 1, app, 0, ("n",), "/nowhere")
+
+
+class Day:
+    """A meter, and jobs that write a record every half second at a rate of their own."""
+
+    def __init__(self) -> None:
+        self.lines: dict[int, Lines] = {}
+        self.meter = Meter(lambda who: self.lines.setdefault(who.job, Lines()))
+        self.step: dict[int, float] = {}
+        self.now = 0.0
+
+    def work(self, seconds: float, **rates: float) -> None:
+        """Let time pass; ``j1=2.0`` makes job 1 do two steps a second."""
+        for _ in range(round(seconds / 0.5)):
+            self.now += 0.5
+            for name, rate in rates.items():
+                job = int(name[1:])
+                self.step[job] = self.step.get(job, 0.0) + rate * 0.5
+                self.lines[job].waiting.append(Record(self.now, step=self.step[job], total=100.0))
+            self.meter.poll(self.now)
+
+
+def test_a_stretch_ends_with_a_neighbour_and_the_first_record_is_its_start() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(2.5, j1=10.0)
+    day.meter.runs(day.now, metered(2, "b"))
+    day.work(2.5, j1=5.0, j2=4.0)
+    day.meter.rests(day.now, 2)
+    day.work(2.5, j1=10.0)
+    day.meter.rests(day.now, 1)
+    measured, besides = day.meter.take()
+    assert [(m.job, m.rate, m.beside, m.seconds) for m in measured] == [
+        (1, 10.0, (), 2.5),
+        (2, 4.0, ("a",), 2.5),
+        (1, 5.0, ("b",), 2.5),
+        (1, 10.0, (), 2.5),
+    ]
+    assert measured[-1].done == pytest.approx((10 * 2.5 + 5 * 2.5 + 10 * 2.5) / 100)
+    assert [(b.job, b.began_at, b.ended_at, b.beside, b.rate) for b in besides] == [
+        (1, 0.0, 2.5, (), 10.0),
+        (2, 2.5, 5.0, ((1, "a"),), 4.0),
+        (1, 2.5, 5.0, ((2, "b"),), 5.0),
+        (1, 5.0, 7.5, (), 10.0),
+    ]
+
+
+def test_a_long_stretch_is_reported_every_few_seconds_and_kept_once() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(REPORT_S, j1=10.0)
+    day.work(REPORT_S, j1=20.0)
+    day.meter.rests(day.now, 1)
+    measured, besides = day.meter.take()
+    assert [m.rate for m in measured] == [10.0, 20.0]
+    [whole] = besides
+    assert 10.0 < (whole.rate or 0) < 20.0
+
+
+def test_one_record_is_no_measurement_but_the_stretch_is_kept() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(0.5, j1=10.0)
+    day.meter.rests(day.now, 1)
+    measured, [beside] = day.meter.take()
+    assert measured == []
+    assert (beside.rate, beside.ended_at) == (None, 0.5)
+
+
+def test_throttling_begins_a_new_stretch_for_the_job_and_for_its_neighbours() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.meter.runs(0.0, metered(2, "b"))
+    day.work(2, j1=10.0, j2=10.0)
+    day.meter.throttled(day.now, 2, 0.5)
+    day.work(2, j1=12.0, j2=5.0)
+    day.meter.rests(day.now, 2)
+    day.meter.rests(day.now, 1)
+    measured, _ = day.meter.take()
+    assert (2, 5.0, ("a",), True) in [(m.job, m.rate, m.beside, m.throttled) for m in measured]
+    assert (1, 12.0, ("b@0.5",), False) in [(m.job, m.rate, m.beside, m.throttled) for m in measured]
+
+
+def test_told_rates_count_where_no_steps_are_counted() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.lines[1].waiting = [Record(0.1, rate=99.0), Record(0.2, rate=4.0), Record(0.3, rate=6.0)]
+    day.meter.rests(1.0, 1)
+    assert day.meter.take()[0] == [Measured(1, 5.0, 1.0)]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e6)), max_size=20))
+def test_no_record_makes_a_rate_that_is_not_above_zero(pairs: list[tuple[float, float]]) -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.lines[1].waiting = [Record(t, step=step, total=50.0) for t, step in pairs]
+    day.meter.rests(10.0, 1)
+    measured, _ = day.meter.take()
+    assert all(m.rate > 0 and (m.done is None or 0 <= m.done <= 1) for m in measured)
+
+
+def test_records_are_read_from_the_run_folder_but_never_through_a_link(tmp_path: Path) -> None:
+    who = Metered(1, 1, "a", tmp_path.stat().st_uid, ("n",), str(tmp_path))
+    recorder = Recorder(tmp_path / "events.jsonl", now=iter((1.0, 2.0, 3.0)).__next__)
+    recorder.record(step=1, total=4)
+    meter = Meter()
+    meter.runs(0.0, who)  # what was there before is no measurement
+    recorder.record(step=2, total=4)
+    recorder.record(step=3, total=4)
+    recorder.close()
+    meter.rests(5.0, 1)
+    assert [(m.rate, m.done) for m in meter.take()[0]] == [(1.0, 0.75)]
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "events.jsonl").symlink_to(tmp_path / "events.jsonl")
+    assert tail_of(Metered(1, 1, "a", who.uid, ("n",), str(tmp_path / "link"))).poll() == []
+    assert tail_of(Metered(1, 1, "a", who.uid + 1, ("n",), str(tmp_path))).poll() == []

@@ -1,0 +1,131 @@
+"""Reading a day from its log and judging it: a hand-written log with hand-worked answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tandem.share import events as ev
+from tandem.share.codec import to_json
+from tandem.share.lab.day import read_day
+from tandem.share.lab.judge import as_json, judge, noise_alone, sentences
+from tandem.share.model import Interval, Job, JobClass, Need, Part, Placement, Quote, Share
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T0 = 1000.0
+PARTS = (Part(Need(1000)),)
+SOLVER = Job(1, PARTS, name="solver", app="cg", max_slowdown=1.1)
+HOG = Job(2, PARTS, name="hog", app="stream", klass=JobClass.HARVEST)
+
+
+def on(core: int) -> Placement:
+    return Placement((Share("box", Need(1000), (core,)),))
+
+
+def entry(at: float, events: list[Any], decisions: Sequence[Any] = ()) -> dict[str, Any]:
+    return {"now": T0 + at, "events": [to_json(e) for e in events], "decisions": [to_json(d) for d in decisions]}
+
+
+def setup(policy: str) -> dict[str, Any]:
+    return {"setup": {"policy": policy, "estimator": "proportional", "options": {}, "snapshot": None}}
+
+
+def alone() -> list[dict[str, Any]]:
+    return [
+        setup("exclusive"),
+        entry(0, [ev.Submitted(SOLVER), ev.Submitted(HOG)], [ev.Start(1, on(0), "empty")]),
+        entry(0, [ev.Started(1, 1)]),
+        entry(5, [ev.Measured(1, 10.0, 4.0), ev.Measured(1, 10.2, 1.0), ev.Measured(1, 9.9, 1.0)]),
+        entry(10, [ev.Ended(1, 1)], [ev.Start(2, on(0), "empty")]),
+        entry(10, [ev.Started(2, 1)]),
+        entry(14, [ev.Ended(2, 1)]),
+    ]
+
+
+def together() -> list[dict[str, Any]]:
+    return [
+        setup("hybrid"),
+        entry(0, [ev.Submitted(SOLVER), ev.Submitted(HOG)], [ev.Start(1, on(0), "a"), ev.Start(2, on(1), "b")]),
+        entry(0, [ev.Started(1, 1), ev.Started(2, 1)]),
+        entry(3, [ev.Measured(1, 5.0, 3.0, ("stream",))], [ev.Throttle(2, 0.5, "too loud")]),
+        entry(4, [], [ev.Suspend(2, "still too loud")]),
+        entry(4, [ev.SuspendDone(2, 1)]),
+        entry(6, [], [ev.Resume(2, on(1), "free again")]),
+        entry(6, [ev.ResumeDone(2, 1)]),
+        entry(9, [ev.Ended(2, 1)]),
+        entry(13, [ev.Ended(1, 1)]),
+    ]
+
+
+NAMES = {"exclusive": {1: "solver", 2: "hog"}, "hybrid": {1: "solver", 2: "hog"}}
+
+
+def quote(job: int, low: float, mid: float, high: float) -> Quote:
+    return Quote(job, T0, "submit", Interval(T0, T0, T0), Interval(T0 + low, T0 + mid, T0 + high))
+
+
+def test_stretches_say_how_cores_were_held() -> None:
+    hog = read_day(together()).courses[2]
+    held = [(s.start - T0, s.end - T0, s.how, s.cores) for s in hog.stretches]
+    assert held == [
+        (0, 3, "ran", (1,)),
+        (3, 4, "throttled", (1,)),
+        (4, 6, "suspended", (1,)),
+        (6, 9, "ran", (1,)),
+    ]
+    assert hog.reasons == ["start: b", "throttle: too loud", "suspend: still too loud", "resume: free again"]
+
+
+def test_a_bound_is_judged_against_the_same_job_alone() -> None:
+    days = [read_day(alone()), read_day(together(), [quote(1, 9, 12, 14), quote(2, 3, 4, 5)])]
+    exclusive, hybrid = judge(days, NAMES, cores=2)
+    assert exclusive.broken == 0
+    assert (exclusive.makespan_s, hybrid.makespan_s) == (14.0, 13.0)
+    solver, hog = hybrid.verdicts
+    assert (solver.alone_s, solver.run_s, solver.slowdown, solver.kept) == (10.0, 13.0, 1.3, False)
+    assert (hog.slowdown, hog.kept) == (None, None), "a job that was throttled says nothing of neighbours"
+    assert (hybrid.broken, hybrid.bounded) == (1, 1)
+    assert hybrid.cpu_utilisation == pytest.approx((13 + 7) / 26)
+    assert "solver was slowed 1.30 times, beyond its bound of 1.1" in sentences(hybrid)[0]
+
+
+def test_quotes_are_kept_or_not() -> None:
+    days = [read_day(alone()), read_day(together(), [quote(1, 9, 12, 14), quote(2, 3, 4, 5)])]
+    hybrid = judge(days, NAMES, cores=2)[1]
+    assert [v.in_time for v in hybrid.verdicts] == [True, False]
+    assert hybrid.quote_coverage == 0.5
+    assert hybrid.quote_width == pytest.approx((5 / 12 + 2 / 4) / 2)
+
+
+def test_within_the_noise_a_bound_is_not_broken() -> None:
+    quieter = [e for e in together() if e.get("now") != T0 + 13]
+    quieter.append(entry(11.3, [ev.Ended(1, 1)]))
+    hybrid = judge([read_day(alone()), read_day(quieter)], NAMES, cores=2)[1]
+    assert hybrid.verdicts[0].slowdown == pytest.approx(1.13)
+    assert hybrid.broken == 0, "1.13 is within 1.10 and 4 % of noise"
+
+
+def test_noise_is_measured_alone_with_a_floor() -> None:
+    assert noise_alone(read_day(alone())) == 0.04
+    noisy = [*alone()[:3], entry(5, [ev.Measured(1, rate, 1.0) for rate in (10.0, 8.0, 12.0)]), *alone()[4:]]
+    assert noise_alone(read_day(noisy)) == pytest.approx(0.2)
+
+
+def test_without_exclusive_nothing_is_said_of_bounds() -> None:
+    (only,) = judge([read_day(together())], NAMES, cores=2)
+    assert (only.broken, only.bounded) == (0, 0)
+
+
+def test_a_failed_job_is_said() -> None:
+    failed = [*together()[:-1], entry(13, [ev.Ended(1, 1, code=1, reason="exit status 1")])]
+    hybrid = judge([read_day(alone()), read_day(failed)], NAMES, cores=2)[1]
+    assert any("solver did not end well" in sentence for sentence in sentences(hybrid))
+
+
+def test_results_are_plain() -> None:
+    day = as_json(judge([read_day(alone())], NAMES, cores=2))[0]
+    assert day["policy"] == "exclusive"
+    assert day["jobs"][0]["klass"] == "primary"

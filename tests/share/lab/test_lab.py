@@ -1,0 +1,82 @@
+"""The lab file: what is accepted, and what a mistake in it is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import ConfigError
+from tandem.share.lab import plan as labs
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "apps").mkdir(exist_ok=True)
+    (folder / "apps" / "solve.py").write_text("print('ok')\n")
+    path = folder / "lab.toml"
+    path.write_text(text)
+    return path
+
+
+GOOD = """
+title = "a day"
+[[jobs]]
+name = "first"
+app = "solve"
+max_slowdown = 1.2
+[[jobs]]
+name = "second"
+argv = ["true"]
+at_s = 3.0
+after = ["first"]
+"""
+
+
+def test_the_example_is_a_hybrid_day() -> None:
+    lab = labs.load(ROOT / "examples" / "lab.toml")
+    assert len(lab.jobs) >= 12
+    assert len({job.app for job in lab.jobs}) >= 8
+    assert sum(job.max_slowdown is not None for job in lab.jobs) >= 3
+    assert {"stream", "stencil"} <= {job.app for job in lab.jobs}
+    assert lab.policies == ("exclusive", "share", "backfill", "hybrid")
+
+
+def test_jobs_become_submissions(tmp_path: Path) -> None:
+    lab = labs.load(write(tmp_path, GOOD), ("scale=0.5",))
+    first, second = labs.in_order(lab)
+    asked = labs.submission(lab, first, {}, gpus_here=0, cwd=tmp_path)
+    assert asked["argv"][1:] == [str(tmp_path / "apps" / "solve.py"), "--scale", "0.5"]
+    assert (asked["class"], asked["max_slowdown"], asked["app"], asked["name"]) == ("primary", 1.2, "solve", "first")
+    asked = labs.submission(lab, second, {"first": 7}, gpus_here=0, cwd=tmp_path)
+    assert (asked["class"], asked["after"], asked["argv"]) == ("harvest", ["7"], ["true"])
+
+
+def test_a_job_takes_a_gpu_where_there_is_one(tmp_path: Path) -> None:
+    lab = labs.load(write(tmp_path, GOOD.replace('app = "solve"', 'app = "solve"\nif_gpu = true')))
+    assert "gpus" not in labs.submission(lab, lab.jobs[0], {}, gpus_here=0, cwd=tmp_path)
+    assert labs.submission(lab, lab.jobs[0], {}, gpus_here=2, cwd=tmp_path)["gpus"] == 1
+
+
+def test_a_day_without_some_applications_drops_dependencies_on_them(tmp_path: Path) -> None:
+    lab = labs.without(labs.load(write(tmp_path, GOOD)), {"solve"})
+    assert [(job.name, job.after) for job in lab.jobs] == [("second", ())]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('app = "solve"', 'app = "solver"'), "solve"),
+        (('name = "second"', 'name = "first"'), "unique"),
+        (('argv = ["true"]', ""), "app or argv"),
+        (('after = ["first"]', 'after = ["frist"]'), "first, second"),
+        (("max_slowdown = 1.2", "max_slowdown = 0.9"), "1 or more"),
+        (("max_slowdown = 1.2", "max_slowdwon = 1.2"), "max_slowdown"),
+        (("max_slowdown = 1.2", 'max_slowdown = 1.2\nafter = ["second"]'), "circle"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        labs.load(write(tmp_path, GOOD.replace(*change)))
+    assert said in str(caught.value)

@@ -1,0 +1,232 @@
+"""What the local engine gives a job: cores, memory, environment, locks; and what it tells of strangers."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import ConfigError
+from tandem.core.gpu import Gpu as FoundGpu
+from tandem.core.machine import Core, Hardware
+from tandem.core.process import journal, locks
+from tandem.core.process.keeper import spawn
+from tandem.core.process.spec import Locks, Spec
+from tandem.share import events as ev
+from tandem.share.model import Need, Placement, Share
+from tandem.share.node import attempt_spec, local_node
+from tandem.share.node.attempt import Attempt
+from tandem.share.node.launch import Launch
+from tests.conftest import requires
+from tests.contract.test_engines import Stage
+from tests.share.conftest import Home, until
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path))
+    made = Stage("local", tmp_path / "home")
+    yield made
+    for job in range(1, 5):
+        made.engine.execute(ev.StopJob(job, 1, "", 0.0, "the test is over"), None)
+    attempts = [made.paths.attempt_dir(job, 1) for job in range(1, 5)]
+    until(lambda: [made.engine.poll(), not any(map(journal.keeper_alive, attempts))][1], "the end of all jobs")
+    made.engine.close()
+
+
+def out(stage: Stage, job: int) -> str:
+    return (stage.paths.job_dir(job) / "stdout").read_text()
+
+
+def test_a_job_is_pinned_and_told_how_many_threads(stage: Stage) -> None:
+    stage.start(1, "grep Cpus_allowed_list /proc/self/status; echo $OMP_NUM_THREADS $TORCH_NUM_THREADS; umask", core=-1)
+    stage.expect(ev.Ended(1, 1))
+    core = stage.engine.nodes()[0].cores[-1]
+    assert out(stage, 1).split() == ["Cpus_allowed_list:", str(core), "1", "1", "0022"]
+
+
+@requires("cgroup")
+def test_a_job_that_takes_more_memory_than_it_asked_for_is_stopped(stage: Stage) -> None:
+    placement = stage.placement()
+    share = placement.shares[0]
+    small = Placement((Share(share.node, Need(mem_mib=32), share.cores),))
+    script = "dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null"
+    stage.engine.execute(ev.StartJob(1, 1, small), stage.launch(1, script))
+    until(lambda: [stage.seen.extend(stage.engine.poll()), _end(stage, 1)][1], "the end")
+    assert (_end(stage, 1) or ev.Ended(0, 0)).code != 0 or (_end(stage, 1) or ev.Ended(0, 0)).signal == signal.SIGKILL
+
+
+def _end(stage: Stage, job: int) -> ev.Ended | None:
+    return next((event for event in stage.seen if isinstance(event, ev.Ended) and event.job == job), None)
+
+
+UUIDS = {0: "GPU-a", 1: "GPU-b"}
+LAUNCH = Launch(("x",), "/", {"A": "1", "CUDA_VISIBLE_DEVICES": "7"}, {"OMP_NUM_THREADS": "5"}, run_dir="/r")
+
+
+def test_the_environment_follows_the_placement_but_not_against_the_submission() -> None:
+    share = Share("n", Need(cpu_milli=3000, gpus=2), (0, 2, 4), (0, 1))
+    env = attempt_spec.environment(9, 2, LAUNCH, share, UUIDS)
+    assert env["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+    assert (env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"], env["A"]) == ("5", "3", "1")
+    assert (env["TANDEM_JOB_ID"], env["TANDEM_ATTEMPT_NUMBER"], env["TANDEM_RUN_DIR"]) == ("9", "2", "/r")
+    assert attempt_spec.environment(9, 2, LAUNCH, Share("n", Need()), UUIDS)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_fractions_of_a_gpu_take_different_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path))
+    third = Share("n", Need(gpu_milli=333), gpus=(1,))
+    taken: dict[int, set[int]] = {1: set()}
+    for _ in range(3):
+        ranges, mine = attempt_spec.gpu_locks(third, taken)
+        assert len(mine[1]) == 33
+        assert not mine[1] & taken[1]
+        assert {lock.first for lock in ranges} == {100 + slot for slot in mine[1]}
+        taken[1] |= mine[1]
+    whole, _ = attempt_spec.gpu_locks(Share("n", Need(gpus=1), gpus=(0,)), {})
+    assert [(lock.first, lock.count) for lock in whole] == [(0, 100)]
+
+
+@pytest.mark.slow
+def test_a_core_that_somebody_else_holds_is_not_given_out(stage: Stage, tmp_path: Path) -> None:
+    core = stage.engine.nodes()[0].cores[0]
+    held = Locks(core_file=str(locks.lock_file("cores")))
+    waits = Spec(argv=("sleep", "100"), env={"PATH": os.environ["PATH"]}, cores=(core,), locks=held)
+    with spawn(waits, tmp_path / "stranger") as stranger:
+        until(lambda: journal.state(tmp_path / "stranger") == "running", "the stranger")
+        stage.start(1, "exit 0")
+        why = f"somebody else on this machine holds core {core}"
+        stage.expect(ev.StartRefused(1, 1, why))
+        node = stage.engine.nodes()[0].id
+        assert stage.seen.index(ev.ForeignUse(node, (core,), ())) < stage.seen.index(ev.StartRefused(1, 1, why))
+        stranger.send("kill")
+        until(lambda: journal.state(tmp_path / "stranger") == "ended", "the stranger's end")
+        stranger.wait()
+    stage.expect(ev.ForeignUse(node, (), ()))  # looked for every few seconds
+    stage.start(2, "exit 0")
+    stage.expect(ev.Ended(2, 1))
+
+
+def test_a_core_of_a_suspended_job_can_be_used_by_another(stage: Stage) -> None:
+    stage.start(1, "while :; do sleep 0.01; done")
+    stage.expect(ev.Started(1, 1))
+    stage.engine.execute(ev.SuspendJob(1, 1), None)
+    stage.expect(ev.SuspendDone(1, 1))
+    stage.start(2, "exit 3")
+    stage.expect(ev.Ended(2, 1, code=3))
+
+
+@requires("cgroup")
+def test_a_killed_keeper_leaves_no_control_group_behind(stage: Stage) -> None:
+    stage.start(1, "sleep 100 & wait")
+    stage.expect(ev.Started(1, 1))
+    fate = journal.read(stage.paths.attempt_dir(1, 1))
+    assert fate.keeper is not None
+    assert fate.process is not None
+    lines = Path(f"/proc/{fate.process.pid}/cgroup").read_text().splitlines()
+    groups = {line.rpartition("/")[2] for line in lines if line.endswith(".1.1")}
+    assert len(groups) == 1
+    os.kill(fate.keeper.pid, signal.SIGKILL)
+    why = "its end is not known: its keeper was killed, or the machine restarted"
+    stage.expect(ev.Ended(1, 1, lost=True, reason=why))
+    assert not [path for path in Path("/sys/fs/cgroup").glob("**/tandem/*") if path.name in groups]
+
+
+def test_a_resumed_job_moves_to_its_new_cores(stage: Stage) -> None:
+    stage.start(1, "while :; do sleep 0.01; done")
+    stage.expect(ev.Started(1, 1))
+    process = journal.read(stage.paths.attempt_dir(1, 1)).process
+    assert process is not None
+    stage.engine.execute(ev.SuspendJob(1, 1), None)
+    stage.expect(ev.SuspendDone(1, 1))
+    stage.engine.execute(ev.ResumeJob(1, 1, stage.placement(-1)), None)
+    stage.expect(ev.ResumeDone(1, 1))
+    assert os.sched_getaffinity(process.pid) == {stage.engine.nodes()[0].cores[-1]}
+
+
+def test_a_stop_saves_then_asks_then_kills(stage: Stage) -> None:
+    said = stage.paths.job_dir(1) / "said"
+    trap = f"trap 'echo usr1 >> {said}' USR1; trap 'echo term >> {said}' TERM; echo on >> {said}; while :; do :; done"
+    stage.start(1, trap)
+    until(said.exists, "the traps")
+    stage.engine.execute(ev.StopJob(1, 1, "SIGUSR1", 0.6, "moved"), None)
+    stage.expect(ev.Ended(1, 1, signal=signal.SIGKILL))  # killed: nobody knows that it saved
+    assert said.read_text().split() == ["on", "usr1", "term"]
+
+
+def test_a_frozen_job_is_thawed_to_save(stage: Stage) -> None:
+    said = stage.paths.job_dir(1) / "said"
+    stage.start(1, f"trap 'exit 0' USR1; echo on > {said}; while :; do sleep 0.01; done")
+    until(said.exists, "the trap")
+    stage.engine.execute(ev.SuspendJob(1, 1), None)
+    stage.expect(ev.SuspendDone(1, 1))
+    stage.engine.execute(ev.StopJob(1, 1, "SIGUSR1", 30.0, "moved"), None)
+    stage.expect(ev.Ended(1, 1, saved=True))
+
+
+@pytest.mark.slow
+def test_a_full_disk_delays_a_start(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tandem.core.process.keeper.start", refuse)
+    stage.start(1, "exit 0")
+    stage.expect(ev.StartRefused(1, 1, "No space left on device"))
+    folder = stage.paths.attempt_dir(1, 1)
+    until(lambda: [stage.engine.poll(), not folder.exists()][1], "the attempt to be cleared away")
+
+
+HARDWARE = Hardware(
+    "lab",
+    tuple(Core(k, k // 2, k) for k in range(4)),
+    8 << 30,
+    (FoundGpu(0, "GPU-a", "NVIDIA H100 80GB HBM3", 80 << 30),),
+)
+
+
+def test_the_node_is_what_the_machine_has_or_less(tmp_path: Path) -> None:
+    found = local_node.discover({"membw": "20G", "mem": "2G", "labels": "fast,big"}, tmp_path / "bw", HARDWARE)
+    node = found.node
+    assert (node.id, node.cpu_milli, node.mem_mib, node.membw_mbs) == ("lab", 4000, 2048, 21474)
+    assert (node.cores, node.numa, node.labels) == ((0, 1, 2, 3), (0, 0, 1, 1), {"fast", "big"})
+    assert [(gpu.type, gpu.mem_mib, gpu.uuid) for gpu in node.gpus] == [("h100", 81920, "GPU-a")]
+    assert found.uuids == {0: "GPU-a"}
+
+
+def test_the_bandwidth_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr("tandem.core.machine.copy_bandwidth", lambda *_: measured.append(1) or 12.5e9)
+    first = Hardware("lab", HARDWARE.cores, 8 << 30, ())
+    again = Hardware("lab", HARDWARE.cores, 8 << 30, ())
+    assert local_node.discover({}, tmp_path / "bw", first).node.membw_mbs == 12_500
+    assert local_node.discover({}, tmp_path / "bw", again).node.membw_mbs == 12_500
+    assert measured == [1]
+
+
+@pytest.mark.parametrize("options", [{"cores": "0-99999"}, {"cores": "x"}, {"croes": "0"}])
+def test_a_bad_option_is_refused(tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="cores"):
+        local_node.discover(options, tmp_path / "bw")
+
+
+def test_an_end_from_the_journal_becomes_an_event() -> None:
+    attempt = Attempt(1, 2, Share("n", Need()))
+    assert attempt.end(journal.parse("exit 3 0 0 0 1 5.0\n")) == ev.Ended(1, 2, code=3)
+    assert attempt.end(journal.parse("exit -1 9 0 0 1 5.0\n")) == ev.Ended(1, 2, signal=9)
+    failed = attempt.end(journal.parse("exec-failed 2 cannot execute 'x'\n"))
+    assert failed == ev.Ended(1, 2, code=127, reason="cannot execute 'x'")
+    assert "GPU 2" in getattr(attempt.end(journal.parse("busy /run/lock/gpus 250\n")), "why", "")
+
+
+@pytest.mark.slow
+def test_two_daemons_on_one_host_never_give_a_core_out_twice(make_home: Callable[..., Home], tmp_path: Path) -> None:
+    mine = f"mkdir {tmp_path}/core-$TANDEM_CORES || exit 9; sleep 0.1; rmdir {tmp_path}/core-$TANDEM_CORES"
+    homes = [make_home("one").start(), make_home("two").start()]
+    for _ in range(2):
+        for home in homes:
+            with home.client() as client:
+                client.submit([{"argv": ["sh", "-c", mine], "cwd": "/"}] * 6)
+    for home in homes:
+        with home.client() as client:
+            assert [(end["state"], end["exit_code"]) for end in client.wait(list(range(1, 13)))] == [("done", 0)] * 12

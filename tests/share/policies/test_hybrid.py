@@ -1,0 +1,466 @@
+"""`hybrid` by hand: neighbours, room, reservations, enforcement."""
+
+import pytest
+from hypothesis import given, settings
+
+from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
+from tandem.share import events as ev
+from tandem.share.model import Gpu, JobClass, Node, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.simulate.simulator import Simulator
+from tandem.share.simulate.truth import Pairwise
+from tandem.share.workloads.workload import Arrival, Workload
+from tests.share.told import Told, job
+from tests.share.unruly import Live, Unruly, crowded
+
+NODE = Node("a", 4000, 100)
+OTHER = Node("b", 4000, 100)
+GPUS = Node("g", 16_000, 100, (Gpu(0), Gpu(1)))
+
+
+def knowing(told: Told, *pairs: tuple[str, str, float]) -> Told:
+    """Give the machine's estimator a table of (who, beside whom, slowdown)."""
+    told.machine.estimator = told.machine.view.estimator = Table({(a, b): slow for a, b, slow in pairs})
+    return told
+
+
+class Table:
+    """An estimator that knows pairs by heart; whom it does not know costs nothing."""
+
+    def __init__(self, pairs: dict[tuple[str, str], float]) -> None:
+        self.pairs = pairs
+
+    def observe(self, corun: CoRun) -> None:
+        """It has learnt enough."""
+
+    def predict(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
+        """The product over the neighbours."""
+        answers = []
+        for i, app in enumerate(apps):
+            slow = 1.0
+            for j, other in enumerate(apps):
+                slow *= self.pairs.get((app.key, other.key), 1.0) if i != j else 1.0
+            answers.append(Slowdown(slow, slow, slow, True, f"{slow:.2f} in the table"))
+        return tuple(answers)
+
+    def knows(self, app: App) -> bool:
+        """Whether it is in the table."""
+        return any(app.key in pair for pair in self.pairs)
+
+
+# ---------------------------------------------------------------------------------------- neighbours
+
+
+def test_a_known_bad_pair_is_never_put_together() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="train"))
+    told.submit(job(2, 1, app="stream", harvest=True))
+    assert told.state(2) is State.QUEUED
+    assert told.why(2) == "it would fit, but a bound would break beside those that run now"
+    told.end(1)
+    assert told.state(2) is State.RUNNING
+    told.submit(job(3, 1, app="stream"))
+    assert told.running() == {2, 3}, "it does not hurt its like"
+
+
+def test_the_arriving_primary_is_protected_too() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="stream"))
+    told.submit(job(2, 1, app="train"))
+    assert told.running() == {1}
+    told.end(1)
+    assert told.running() == {2}
+
+
+def test_a_primary_that_accepts_it_gets_it() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="train", bound=1.6))
+    told.submit(job(2, 1, app="stream"))
+    assert told.running() == {1, 2}
+
+
+def test_harvest_has_no_bound() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="train", harvest=True))
+    told.submit(job(2, 1, app="stream"))
+    assert told.running() == {1, 2}
+
+
+def test_the_quieter_neighbour_is_preferred() -> None:
+    told = knowing(Told("hybrid", NODE, OTHER), ("train", "stream", 1.08), ("train", "quiet", 1.01))
+    told.submit(job(1, 3, app="stream", expected=100.0))
+    told.submit(job(2, 2, app="quiet", expected=100.0))
+    assert (told.where(1), told.where(2)) == (("a",), ("b",))
+    told.submit(job(3, 1, app="train", expected=100.0))
+    assert told.where(3) == ("b",), "though a is fuller"
+    assert "beside quiet" in told[3].reason
+
+
+def test_who_is_not_known_is_allowed() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="train"))
+    told.submit(job(2, 1, app="new", harvest=True))
+    assert told.running() == {1, 2}
+
+
+def test_a_bad_neighbour_does_not_block_those_behind_it() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="train", expected=100.0))
+    for k in (2, 3, 4):
+        told.submit(job(k, 1, app="stream", harvest=True, expected=10.0), at=1.0)
+    told.submit(job(5, 1, app="quiet", harvest=True, expected=10.0), at=2.0)
+    assert told.running() == {1, 5}
+
+
+def test_the_cheapest_of_the_first_few_goes_first() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.09), ("stream", "train", 3.0))
+    told.submit(job(1, 3, app="train", expected=100.0))
+    told.answers = False
+    told.tell(
+        ev.Submitted(job(2, 1, app="stream", harvest=True, expected=50.0)),
+        ev.Submitted(job(3, 1, app="quiet", harvest=True, expected=50.0)),
+    )
+    assert told.decisions(ev.Start) == [1, 3]
+
+
+# -------------------------------------------------------------------------------------------- room
+
+
+def test_harvest_makes_room_for_a_primary_head_and_comes_back() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 3, mem=40, harvest=True, expected=100.0))
+    told.submit(job(2, 1, mem=10, harvest=True, expected=100.0))
+    told.submit(job(3, 2, mem=40, expected=10.0), at=1.0)
+    assert told.state(3) is State.RUNNING
+    assert told.state(2) is State.SUSPENDED
+    assert told.state(1) is State.SUSPENDED
+    assert told.machine.ledger.free[0].tolist()[:2] == [2000, 10], "memory stays with the suspended"
+    assert told[1].reason == "primary job 3 needs its cores"
+    told.tick(at=6.0)
+    assert told.running() == {2, 3}, "what fits beside comes back after its rest"
+    told.end(3, at=11.0)
+    assert told.running() == {1, 2}
+
+
+def test_memory_of_the_suspended_is_not_given_out() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, mem=80, harvest=True, expected=100.0))
+    told.submit(job(2, 2, mem=40, expected=10.0), at=1.0)
+    assert told.running() == {1}, "suspending it would not help"
+    told.submit(job(3, 2, mem=20, expected=10.0, priority=1), at=2.0)
+    assert told.running() == {3}
+
+
+def test_gpu_harvest_is_not_suspended_for_cores() -> None:
+    told = Told("hybrid", Node("g", 4000, 100, (Gpu(0),)))
+    told.submit(job(1, 4, gpus=1, harvest=True))
+    told.submit(job(2, 4), at=1.0)
+    assert told.running() == {1}
+
+
+def test_primary_jobs_are_never_displaced() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4))
+    told.submit(job(2, 4, priority=100), at=1.0)
+    assert told.running() == {1}
+
+
+def test_harvest_displaces_nobody() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, harvest=True))
+    told.submit(job(2, 4, harvest=True, priority=9), at=1.0)
+    assert told.running() == {1}
+
+
+def test_no_more_room_is_made_than_is_needed() -> None:
+    told = Told("hybrid", NODE, OTHER)
+    for k in range(1, 9):
+        told.submit(job(k, 1, harvest=True, expected=100.0))
+    told.submit(job(9, 2, expected=10.0), at=1.0)
+    assert told.state(9) is State.RUNNING
+    assert len(told.decisions(ev.Suspend)) == 2
+
+
+def test_room_is_made_where_a_bound_would_break() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="stream", harvest=True, expected=100.0))
+    told.submit(job(2, 1, app="train", expected=10.0), at=1.0)
+    assert told.running() == {2}
+    assert told.state(1) is State.SUSPENDED
+    told.tick(at=20.0)
+    assert told.running() == {2}, "not beside it"
+    told.end(2, at=30.0)
+    assert told.running() == {1}
+
+
+def test_nobody_is_suspended_in_vain() -> None:
+    """Job 3 could have the cores, but not beside job 1."""
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="stream", expected=100.0))
+    told.submit(job(2, 3, app="quiet", harvest=True, expected=100.0))
+    told.submit(job(3, 3, app="train", expected=10.0), at=1.0)
+    for at in range(2, 40):
+        told.tick(at=float(at))
+    assert told.running() == {1, 2}
+    assert told.decisions(ev.Suspend) == []
+
+
+def test_nobody_takes_the_place_that_is_made() -> None:
+    told = Told("hybrid", NODE, OTHER)
+    told.submit(job(1, 4, harvest=True, expected=100.0))
+    told.submit(job(2, 4, harvest=True, expected=100.0))
+    told.answers = False
+    told.submit(job(3, 4, nodes=2, expected=10.0), at=10.0)
+    told.tell(ev.SuspendDone(1, 1), at=11.0)
+    told.submit(job(4, 1, harvest=True, expected=15.0), at=12.0)
+    assert told.state(4) is State.QUEUED
+    told.tick(at=17.0)
+    assert told.state(1) is State.SUSPENDED
+    told.tell(ev.SuspendDone(2, 1), at=18.0)
+    assert told.state(3) is State.STARTING
+
+
+def test_room_is_for_the_head_and_not_for_one_that_would_cost_less() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "old", 1.05))
+    told.submit(job(1, 2, app="old", expected=1000.0))
+    told.submit(job(2, 2, app="quiet", harvest=True, expected=1000.0))
+    told.answers = False
+    told.submit(job(3, 2, app="train", expected=20.0), at=10.0)
+    told.submit(job(4, 2, app="quiet", expected=20.0), at=11.0)
+    told.tell(ev.SuspendDone(2, 1), at=12.0)
+    assert (told.state(3), told.state(4)) == (State.STARTING, State.QUEUED)
+
+
+def test_one_that_waits_for_gpus_leaves_the_suspended_their_cores() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 2, gpus=2, expected=1000.0))
+    told.submit(job(2, 14, harvest=True, expected=1000.0), at=1.0)
+    told.submit(job(3, 14, expected=5.0), at=2.0)
+    assert told.running() == {1, 3}
+    told.submit(job(4, 2, gpus=2, expected=1000.0), at=3.0)
+    told.end(3, at=20.0)
+    assert told.running() == {1, 2}
+
+
+# ------------------------------------------------------------------------------- cores for GPU jobs
+
+
+def test_cores_are_kept_for_gpu_jobs() -> None:
+    told = Told("hybrid", GPUS)  # 16 cores, 2 GPUs: 2 cores a GPU (an eighth of the cores, at most 4)
+    told.submit(job(1, 10))
+    told.submit(job(2, 3))
+    assert told.running() == {1}
+    assert told.why(2) == "it would fit, but the cores that are left are kept for GPU jobs"
+    told.submit(job(3, 2))
+    assert told.running() == {1, 3}
+    told.submit(job(4, 2, gpus=2))
+    assert told.running() == {1, 3, 4}, "they were kept for this one"
+
+
+def test_harvest_may_have_them() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 16, harvest=True))
+    assert told.running() == {1}
+    told.submit(job(2, 2, gpus=1), at=1.0)
+    assert told.running() == {2}
+
+
+def test_nothing_is_kept_where_the_gpus_are_taken() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 1, gpus=2))
+    told.submit(job(2, 15))
+    assert told.running() == {1, 2}
+
+
+def test_a_job_for_the_whole_node_is_not_kept_from_it() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 16))
+    assert told.running() == {1}
+
+
+def test_nor_one_that_has_waited_for_long() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 10, expected=5000.0))
+    told.submit(job(2, 4, expected=10.0))
+    assert told.running() == {1}
+    told.tick(at=60 + 8 * 10.0)
+    assert told.running() == {1}
+    told.tick(at=60 + 8 * 10.0 + 1.0)
+    assert told.running() == {1, 2}
+
+
+# ------------------------------------------------------------------------------------ order, patience
+
+
+def test_short_jobs_pass_long_ones_but_not_for_ever() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, expected=100.0))
+    told.submit(job(2, 4, expected=50.0), at=1.0)
+    told.submit(job(3, 4, expected=10.0), at=2.0)
+    told.submit(job(4, 4, expected=10.0), at=180.0)
+    for k in (1, 3, 2):
+        told.end(k, at=200.0 + k)
+    assert told.decisions(ev.Start) == [1, 3, 2, 4], "4 weights of 40 s for each are less than 178 s of waiting"
+
+
+def test_a_primary_that_nobody_suits_is_not_passed_over_for_ever() -> None:
+    """Beside the stream it would be too slow, and the stream never ends: after its patience its node falls quiet."""
+    arrivals = [Arrival(7.0 * k, job(k + 2, 1, app="stream", expected=20.0, bound=9.0), 20.0) for k in range(100)]
+    arrivals.insert(2, Arrival(9.5, job(1, 2, app="train", expected=5.0), 5.0))
+    workload = Workload((Node("a", 8000, 0),), tuple(arrivals))
+    simulator = Simulator(workload, Setup("hybrid", "none", {"quotes": 0}))
+    table = Table({("train", "stream"): 1.5})
+    simulator.machine.estimator = simulator.machine.view.estimator = table
+    outcomes = {outcome.job.id: outcome for outcome in simulator.run().outcomes}
+    started = outcomes[1].started
+    assert started is not None
+    patience_s = 60 + 8 * 5.0
+    assert 9.5 + patience_s < started <= 9.5 + patience_s + 7.0 + 20.0, "once it is impatient, and those there are done"
+    assert all(outcome.state is State.DONE for outcome in outcomes.values())
+
+
+# --------------------------------------------------------------------------------------- enforcement
+
+
+def breached(rate: float = 5.0, bound: float = 1.2) -> Told:
+    """A primary job that goes at 10 alone, beside a harvest job."""
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 1, app="train", bound=bound, expected=1000.0))
+    told.measure(1, 10.0, at=10.0)
+    told.submit(job(2, 1, app="stream", harvest=True, expected=1000.0), at=10.0)
+    told.measure(1, rate, "stream", at=12.0)
+    return told
+
+
+def test_a_measured_breach_throttles_then_suspends() -> None:
+    told = breached()
+    assert told[2].throttle == 0.5
+    assert told[2].reason == "primary job 1 goes 2.00 times slower than alone, and 1.2 is its bound"
+    told.measure(1, 6.0, "stream", at=13.0, seconds=2.0)
+    assert told[2].throttle == 0.5, "part of that was measured before the throttle"
+    told.measure(1, 6.0, "stream", at=14.0, seconds=1.0)
+    assert told[2].throttle == 0.5, "it was measured beside another neighbour than the throttled one"
+    told.measure(1, 6.0, "stream@0.5", at=15.0, seconds=2.0)
+    assert told[2].throttle == 0.25
+    told.measure(1, 7.0, "stream@0.25", at=18.0, seconds=2.0)
+    assert told.state(2) is State.SUSPENDED
+    told.measure(1, 10.0, at=21.0, seconds=2.0)
+    assert [one.fraction for one in told.decided if isinstance(one, ev.Throttle)] == [0.5, 0.25]
+
+
+def test_within_the_bound_and_its_noise_nothing_is_done() -> None:
+    told = breached(rate=10.0 / (1.2 * 1.07))  # little is known of its rate alone: 8 % may be noise
+    assert told[2].throttle == 1.0
+    told = breached(rate=10.0 / (1.2 * 1.09))
+    assert told[2].throttle == 0.5
+
+
+def test_the_throttle_is_lifted_when_the_primary_is_gone() -> None:
+    told = breached()
+    told.end(1, at=20.0)
+    assert told[2].throttle == 1.0
+    assert told.said[-1] == ev.ThrottleJob(2, 1, 1.0)
+
+
+def test_a_suspended_job_comes_back_when_the_primary_is_gone() -> None:
+    told = breached()
+    for at, neighbour in ((15.0, "stream@0.5"), (18.0, "stream@0.25")):
+        told.measure(1, 5.0, neighbour, at=at, seconds=2.0)
+    assert told.state(2) is State.SUSPENDED
+    told.end(1, at=40.0)
+    assert told.state(2) is State.RUNNING
+
+
+def test_the_least_throttled_neighbour_is_the_next() -> None:
+    told = breached()
+    told.submit(job(3, 1, app="other", harvest=True, expected=1000.0), at=13.0)
+    told.measure(1, 5.0, "other", "stream@0.5", at=20.0)
+    assert (told[2].throttle, told[3].throttle) == (0.5, 0.5)
+    told.measure(1, 5.0, "other@0.5", "stream@0.5", at=30.0)
+    assert sorted([told[2].throttle, told[3].throttle]) == [0.25, 0.5]
+
+
+def test_a_throttled_job_teaches_nothing() -> None:
+    told = breached()
+    told.tell(ev.Measured(2, 3.0, 2.0, (), None, throttled=True), at=16.0)
+    assert told.machine.history.alone_rate("stream") is None
+    told.end(2, at=30.0)
+    told.submit(job(4, app="stream"), at=31.0)
+    assert told[4].expected.mid != 20.0, "nor does how long it took"
+
+
+def test_what_was_observed_is_not_done_again() -> None:
+    """With an estimator that learns, the pair is known to be bad after it was measured once."""
+    told = Told("hybrid", NODE, estimator="proportional")
+    told.submit(job(1, 1, app="train", bound=1.2, expected=1000.0))
+    told.submit(job(2, 1, app="stream", harvest=True, expected=1000.0))
+    assert told.running() == {1, 2}
+    told.measure(1, 10.0, at=10.0)
+    for at in (20.0, 30.0, 40.0):
+        told.measure(1, 5.0, "stream", at=at, seconds=5.0)
+    told.end(2, at=50.0)
+    told.submit(job(3, 1, app="stream", harvest=True, expected=1000.0), at=51.0)
+    assert told.state(3) is State.QUEUED
+
+
+# --------------------------------------------------------------------------------------- in whole days
+
+
+def test_bounds_hold_where_the_estimator_is_right() -> None:
+    """`share` breaks bounds, `hybrid` breaks none, on the same day under the same truth."""
+    table = {("train", "stream"): 1.6, ("stream", "train"): 1.3, ("train", "train"): 1.02}
+    arrivals = []
+    for k in range(60):
+        harvest = k % 2 == 0
+        one = job(k + 1, 1 + k % 3, app="stream" if harvest else "train", harvest=harvest, expected=20.0)
+        arrivals.append(Arrival(3.0 * k, one, 20.0))
+    broken = {}
+    for policy in ("share", "hybrid"):
+        workload = Workload((NODE, OTHER, Node("c", 8000, 100)), tuple(arrivals))
+        simulator = Simulator(workload, Setup(policy, "none", {"quotes": 0}), Pairwise(table))
+        simulator.machine.estimator = simulator.machine.view.estimator = Table(table)
+        outcomes = simulator.run().outcomes
+        assert {outcome.state for outcome in outcomes} == {State.DONE}
+        broken[policy] = sum(o.bound is not None and o.slowdown > o.bound * 1.0001 for o in outcomes)
+    assert broken["share"] > 5
+    assert broken["hybrid"] == 0
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(crowded())
+def test_no_primary_is_placed_beside_a_bad_neighbour(day: Unruly) -> None:
+    """Checked against the table itself, at every start and resumption."""
+    table = Table({("cg", "fft"): 1.3, ("fft", "train"): 1.2, ("train", "train"): 1.5})
+    one = Live(Setup("hybrid", "none"), day)
+    one.machine.estimator = one.machine.view.estimator = table
+    for action in day.actions:
+        one.act(action)
+        _, _, step = one.steps[-1]
+        for said in step.instructions:
+            if isinstance(said, ev.StartJob | ev.ResumeJob):
+                _all_keep_their_bounds(one, said.job, table)
+    one.settle()
+
+
+def _all_keep_their_bounds(one: Live, started: int, table: Table) -> None:
+    held = {job: held for job, held in one.count.held.items() if not held.paused}
+    for share in held[started].shares:
+        here = [other.job for other in held.values() if any(s.node == share.node for s in other.shares)]
+        slow = table.predict(tuple(App(j.app) for j in here), Capacity(0))
+        for neighbour, slowdown in zip(here, slow, strict=True):
+            if neighbour.klass is JobClass.PRIMARY:
+                assert slowdown.mid <= neighbour.max_slowdown, (neighbour.id, started, [j.app for j in here])
+
+
+def test_a_weighed_job_is_a_job() -> None:
+    """The number of jobs that are weighed against each other is an option, down to one."""
+    told = Told("hybrid", NODE, options={"hybrid_window": 1})
+    knowing(told, ("train", "stream", 1.09))
+    told.submit(job(1, 3, app="train", expected=100.0))
+    told.answers = False
+    told.tell(
+        ev.Submitted(job(2, 1, app="stream", harvest=True, expected=50.0)),
+        ev.Submitted(job(3, 1, app="quiet", harvest=True, expected=50.0)),
+    )
+    assert told.decisions(ev.Start) == [1, 2]

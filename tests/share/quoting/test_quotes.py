@@ -1,0 +1,310 @@
+"""Promises against closed forms, and against what came true."""
+
+import math
+import random
+import statistics
+
+import pytest
+
+from tandem.share import events as ev
+from tandem.share.model import After, Gpu, Job, Need, Node, Part, Quote, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Step
+from tandem.share.simulate.simulator import Day, Simulator
+from tandem.share.workloads.workload import Arrival, Workload
+from tests.share.told import Told, job
+
+CORE = Node("a", 1000, 100)
+
+
+def experienced(*nodes: Node, policy: str = "share", seconds: float = 100.0, app: str = "known") -> Told:
+    """A machine that has seen an application take ``seconds`` so often that it is sure."""
+    told = Told(policy, *nodes)
+    for k in range(400):
+        told.machine.history.ended(job(10**6 + k, app=app), seconds)
+    return told
+
+
+def quoted(step: Step, number: int, moment: str = "submit") -> Quote:
+    """The job's quote of that moment."""
+    (quote,) = [one for one in step.quotes if one.job == number and one.moment == moment]
+    return quote
+
+
+# ------------------------------------------------------------------------------------- closed forms
+
+
+def test_on_an_idle_machine_it_starts_now_and_takes_what_is_expected() -> None:
+    told = experienced(CORE)
+    step = told.submit(job(1, app="known"), at=50.0)
+    for quote in (quoted(step, 1), quoted(step, 1, "start")):
+        assert (quote.start.low, quote.start.mid, quote.start.high) == (50.0, 50.0, 50.0)
+        assert quote.finish.mid == pytest.approx(150.0, rel=0.01)
+        assert 140.0 <= quote.finish.low <= quote.finish.high <= 160.0
+    assert quoted(step, 1).basis == "32 earlier runs of known"
+
+
+def test_behind_others_it_starts_when_they_are_through() -> None:
+    told = experienced(CORE)
+    for k in range(1, 12):
+        step = told.submit(job(k, app="known"), at=float(k))
+        waited = 100.0 * (k - 1)
+        assert quoted(step, k).start.mid == pytest.approx(max(k, 1 + waited), rel=0.02)
+        assert quoted(step, k).finish.mid == pytest.approx(1 + waited + 100.0, rel=0.02)
+
+
+def test_several_cores_work_through_the_queue_together() -> None:
+    told = experienced(Node("a", 4000, 0))
+    told.tell(*(ev.Submitted(job(k, app="known")) for k in range(1, 9)))
+    step = told.submit(job(9, app="known"))
+    assert quoted(step, 9).start.mid == pytest.approx(200.0, rel=0.02)
+    step = told.submit(job(10, 4, app="known"))
+    assert quoted(step, 10).start.mid == pytest.approx(300.0, rel=0.02), "all four cores at once, behind job 9"
+
+
+def test_the_far_end_of_a_long_queue_is_counted_in_sum() -> None:
+    told = experienced(Node("a", 4000, 0), policy="backfill")
+    told.tell(*(ev.Submitted(job(k, app="known", limit=1e6)) for k in range(1, 2001)))
+    step = told.submit(job(2001, app="known", limit=1e6))
+    assert quoted(step, 2001).start.mid == pytest.approx(2000 / 4 * 100.0, rel=0.02), "by expectation, not by limits"
+
+
+def test_what_runs_is_partly_done() -> None:
+    told = experienced(CORE)
+    told.submit(job(1, app="known"))
+    step = told.submit(job(2, app="known"), at=70.0)
+    assert quoted(step, 2).start.mid == pytest.approx(100.0, abs=2.0)
+
+
+def test_progress_counts_more_than_expectation() -> None:
+    told = experienced(CORE)
+    told.submit(job(1, app="known"))
+    told.tell(ev.Measured(1, 1.0, 50.0, (), 0.25), at=50.0)
+    step = told.submit(job(2, app="known"), at=50.0)
+    assert quoted(step, 2).start.mid == pytest.approx(200.0, rel=0.05), "a quarter in 50 s: 150 s more"
+
+
+def test_one_that_is_overdue_is_not_expected_to_end_at_once() -> None:
+    told = experienced(CORE)
+    told.submit(job(1, app="known"))
+    step = told.submit(job(2, app="known"), at=500.0)
+    assert quoted(step, 2).start.mid > 550.0
+
+
+def test_gpu_jobs_do_not_wait_for_cores() -> None:
+    told = experienced(Node("g", 8000, 0, (Gpu(0), Gpu(1))))
+    told.submit(job(1, 1, gpus=2, app="known"))
+    step = told.submit(job(2, 1, gpus=1, app="known"))
+    assert quoted(step, 2).start.mid == pytest.approx(100.0, rel=0.02)
+    step = told.submit(job(3, 1, app="known"))
+    assert quoted(step, 3).start.mid == 0.0
+
+
+def test_whole_nodes_are_waited_for_under_exclusive() -> None:
+    told = experienced(Node("a", 4000, 0), Node("b", 4000, 0), policy="exclusive")
+    for k in (1, 2):
+        told.submit(job(k, app="known"))
+    step = told.submit(job(3, app="known"))
+    assert quoted(step, 3).start.mid == pytest.approx(100.0, rel=0.02)
+    step = told.submit(job(4, nodes=2, app="known"))
+    assert quoted(step, 4).start.mid == pytest.approx(200.0, rel=0.02)
+
+
+def test_a_job_that_waits_for_others_starts_after_them() -> None:
+    told = experienced(Node("a", 8000, 0))
+    told.submit(job(1, app="known"))
+    step = told.submit(job(2, app="known", after=(After(1),)))
+    assert quoted(step, 2).start.mid == pytest.approx(100.0, rel=0.02)
+    step = told.submit(job(3, app="known", after=(After(2), After(1))))
+    assert quoted(step, 3).start.mid == pytest.approx(200.0, rel=0.02)
+    step = told.tell(*(ev.Submitted(job(k, app="known", after=(After(k - 1),))) for k in range(4, 300)))
+    assert quoted(step, 299).start.mid == pytest.approx(29_800.0, rel=0.02)
+    assert len(step.quotes) == 296
+
+
+def test_higher_priorities_are_not_waited_behind() -> None:
+    told = experienced(CORE)
+    for k in range(1, 6):
+        told.submit(job(k, app="known"))
+    step = told.submit(job(6, app="known", priority=1))
+    assert quoted(step, 6).start.mid == pytest.approx(100.0, rel=0.03)
+
+
+def test_a_lost_node_is_not_counted_on() -> None:
+    told = experienced(CORE, Node("b", 1000, 100))
+    told.submit(job(1, app="known"))
+    told.submit(job(2, app="known"))
+    told.submit(job(3, app="known"))
+    told.tell(ev.NodeLost("b"))
+    step = told.submit(job(4, app="known"))
+    assert quoted(step, 4).start.mid == pytest.approx(200.0, rel=0.03)
+
+
+def test_what_is_learned_while_a_job_waits_counts() -> None:
+    """Jobs were submitted before anything was known of them; what is quoted behind them rests on what is known now."""
+    told = Told("share", CORE)
+    for k in range(1, 6):
+        told.submit(job(k, app="known"))
+    for k in range(400):
+        told.machine.history.ended(job(10**6 + k, app="known"), 10.0)
+    told.end(1, at=10.0)
+    step = told.submit(job(6, app="known"), at=10.0)
+    assert quoted(step, 6).start.mid == pytest.approx(10.0 + 40.0, rel=0.05)
+
+
+# ------------------------------------------------------------------------------ when quotes are made
+
+
+def test_a_job_is_quoted_at_submission_and_at_every_start() -> None:
+    told = Told("share", CORE)
+    moments = []
+    for step in (
+        told.submit(job(1, retries=1)),
+        told.end(1, code=1, at=1.0),
+        told.end(1, at=2.0),
+    ):
+        moments += [(quote.job, quote.moment, quote.at) for quote in step.quotes]
+    assert moments == [(1, "submit", 0.0), (1, "start", 0.0), (1, "start", 1.0)]
+
+
+def test_a_held_job_is_quoted_when_it_is_let_go_and_only_then() -> None:
+    told = experienced(CORE)
+    assert told.submit(job(1, held=True, app="known")).quotes == ()
+    step = told.tell(ev.ReleaseAsked(1), at=30.0)
+    assert quoted(step, 1).start.mid == 30.0
+    told.submit(job(2, app="known"), at=31.0)
+    told.tell(ev.HoldAsked(2), at=32.0)
+    assert told.tell(ev.ReleaseAsked(2), at=33.0).quotes == (), "a promise is made once"
+
+
+def test_who_is_gone_within_the_step_is_not_quoted() -> None:
+    told = experienced(CORE)
+    step = told.tell(ev.Submitted(job(1)), ev.CancelAsked(1), ev.Submitted(job(2)), ev.HoldAsked(2))
+    assert step.quotes == ()
+
+
+def test_every_tenth_or_none() -> None:
+    told = Told("share", Node("a", 100_000, 0), options={"quotes": 10})
+    step = told.tell(*(ev.Submitted(job(k)) for k in range(1, 31)))
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [10, 20, 30]
+    assert [quote.job for quote in step.quotes if quote.moment == "start"] == [10, 20, 30]
+    told = Told("share", CORE, options={"quotes": 0})
+    assert told.submit(job(1)).quotes == ()
+
+
+@pytest.mark.parametrize("policy", ["share", "backfill", "hybrid"])
+def test_a_batch_is_one_play_of_the_queue(policy: str) -> None:
+    told = Told(policy, Node("a", 4000, 0))
+    told.tell(*(ev.Submitted(job(k, expected=float(1 + k * 37 % 101))) for k in range(1, 301)))
+    plays = told.machine.quoter.plays
+    step = told.tell(*(ev.Submitted(job(k, expected=float(1 + k * 37 % 101))) for k in range(301, 2301)), at=1.0)
+    assert len(step.quotes) == 2000
+    assert told.machine.quoter.plays == plays + 1
+
+
+def test_a_stream_of_submissions_shares_plays() -> None:
+    told = Told("backfill", Node("a", 4000, 0))
+    told.tell(*(ev.Submitted(job(k, limit=50.0)) for k in range(1, 101)))
+    plays = told.machine.quoter.plays
+    for k in range(101, 201):
+        told.submit(job(k, limit=50.0), at=0.01 * k)
+    assert told.machine.quoter.plays <= plays + 2
+    told.submit(job(201, limit=50.0), at=20.0)
+    assert told.machine.quoter.plays == plays + 3 or told.machine.quoter.plays == plays + 2, "time has passed"
+
+
+def test_a_play_that_is_shared_gives_what_a_new_one_would() -> None:
+    first, second = experienced(CORE), experienced(CORE)
+    for told in (first, second):
+        told.tell(*(ev.Submitted(job(k, app="known")) for k in range(1, 41)))
+    second.machine.snapshot()  # forgets what was played
+    assert first.submit(job(41, app="known")).quotes == second.submit(job(41, app="known")).quotes
+
+
+# ------------------------------------------------------------------------------------- what came true
+
+
+def stationary(seed: int, *, jobs: int, load: float, spread: float, cores: int = 8, nodes: int = 1) -> Workload:
+    """Poisson arrivals of six applications, lognormal about their medians, of one, two and four cores."""
+    rng = random.Random(seed)
+    median_s = [30 * 2 ** rng.uniform(0, 3) for _ in range(6)]
+    width = [rng.choice([1, 1, 2, 4]) for _ in range(6)]
+    mean_core_s = statistics.mean(m * w * math.exp(spread**2 / 2) for m, w in zip(median_s, width, strict=True))
+    at, arrivals = 0.0, []
+    for k in range(1, jobs + 1):
+        at += rng.expovariate(load * cores * nodes / mean_core_s)
+        i = rng.randrange(6)
+        one = Job(k, (Part(Need(1000 * width[i])),), app=f"app{i}")
+        arrivals.append(Arrival(at, one, median_s[i] * rng.lognormvariate(0.0, spread)))
+    return Workload(tuple(Node(f"n{i}", 1000 * cores, 0) for i in range(nodes)), tuple(arrivals))
+
+
+def coverage(day: Day, moment: str, skip: int) -> tuple[float, float]:
+    """Part of the true ends within their quotes, and the median width relative to the predicted time until then."""
+    true = {outcome.job.id: outcome.ended for outcome in day.outcomes}
+    mine = [quote for quote in day.quotes if quote.moment == moment and quote.job > skip]
+    kept = statistics.mean(quote.finish.low <= true[quote.job] <= quote.finish.high for quote in mine)
+    widths = [(quote.finish.high - quote.finish.low) / (quote.finish.mid - quote.at) for quote in mine]
+    return kept, statistics.median(widths)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["share", "backfill", "hybrid"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_nine_in_ten_are_kept_on_a_stationary_queue(policy: str, seed: int) -> None:
+    day = Simulator(stationary(seed, jobs=500, load=0.85, spread=0.15), Setup(policy, "none")).run()
+    for moment in ("submit", "start"):
+        kept, _ = coverage(day, moment, skip=120)
+        assert 0.85 <= kept <= 0.95, moment
+
+
+@pytest.mark.slow
+def test_start_times_are_kept_too() -> None:
+    day = Simulator(stationary(4, jobs=500, load=0.9, spread=0.15), Setup("backfill", "none")).run()
+    started = {outcome.job.id: outcome.started for outcome in day.outcomes}
+    mine = [quote for quote in day.quotes if quote.moment == "submit" and quote.job > 120]
+    kept = statistics.mean(q.start.low - 1e-6 <= (started[q.job] or 0.0) <= q.start.high + 1e-6 for q in mine)
+    assert 0.85 <= kept <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["backfill", "hybrid"])
+def test_quotes_are_narrow_where_jobs_are_regular(policy: str) -> None:
+    """Median width at most half of what is predicted, as promised, for applications that vary by a tenth."""
+    day = Simulator(stationary(5, jobs=500, load=0.6, spread=0.1, nodes=2), Setup(policy, "none")).run()
+    for moment in ("submit", "start"):
+        kept, width = coverage(day, moment, skip=120)
+        assert 0.85 <= kept <= 0.95, moment
+        assert width <= 0.5, moment
+
+
+@pytest.mark.slow
+def test_whole_nodes_in_strict_order_are_predictable() -> None:
+    day = Simulator(stationary(6, jobs=400, load=0.2, spread=0.15), Setup("exclusive", "none")).run()
+    for moment in ("submit", "start"):
+        kept, _ = coverage(day, moment, skip=120)
+        assert 0.85 <= kept <= 0.95, moment
+
+
+def test_a_long_wait_does_not_narrow_the_quote_at_the_start() -> None:
+    """What a quote at the start errs by has nothing to do with how long the job waited before."""
+    workload = stationary(1, jobs=250, load=3.0, spread=0.15)
+    day = Simulator(workload, Setup("exclusive", "none")).run()
+    kept, _ = coverage(day, "start", skip=80)
+    assert 0.84 <= kept <= 0.96
+
+
+def test_only_jobs_that_were_done_teach() -> None:
+    told = experienced(CORE)
+
+    def learned() -> int:
+        return sum(len(one["errors"]) for one in told.machine.quoter.snapshot()["learned"].values())
+
+    told.submit(job(1, app="known"))
+    told.end(1, code=1, at=3.0)
+    assert told.state(1) is State.FAILED
+    assert learned() == 0
+    assert told.machine.quoter.snapshot()["open"] == []
+    told.submit(job(2, app="known"))
+    told.end(2, at=200.0)
+    assert learned() == 2, "the quotes at submission and at the start"

@@ -1,0 +1,162 @@
+"""A machine that is made from a snapshot is the machine it was taken of."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tandem.share import events as ev
+from tandem.share.model import After, Gpu, Node, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine, Step
+from tests.share.told import Told, job
+
+NODES = (Node("a", 4000, 100, cores=(0, 1, 2, 3)), Node("b", 4000, 100, (Gpu(0), Gpu(1))))
+
+
+def reborn(told: Told, **changed: str) -> Machine:
+    """A new machine from the snapshot's text."""
+    text = json.dumps(told.machine.snapshot(), allow_nan=False)
+    machine = Machine(replace(told.machine.setup, snapshot=json.loads(text), **changed))
+    machine.ledger.audit()
+    return machine
+
+
+def both(told: Told, *events: ev.Event, at: float) -> Step:
+    """The same step on the machine and on one made of its snapshot: equal answers."""
+    other = reborn(told)
+    step = told.machine.step(at, events)
+    assert other.step(at, events) == step
+    assert json.dumps(other.snapshot(), sort_keys=True) == json.dumps(told.machine.snapshot(), sort_keys=True)
+    assert other.next_wake() == told.machine.next_wake()
+    assert other.ledger.free.tolist() == told.machine.ledger.free.tolist()
+    for number, life in told.machine.jobs.items():
+        if not life.ended:
+            assert other.why(number) == told.machine.why(number)
+    return step
+
+
+def test_an_empty_machine() -> None:
+    both(Told("hybrid"), ev.Tick(), at=1.0)
+
+
+def test_every_state_goes_through() -> None:
+    told = Told("hybrid", *NODES)
+    told.submit(job(1, 4, harvest=True, mem=10, limit=500.0, app="h"))
+    told.submit(job(2, 3, gpus=1, limit=300.0, app="t"), at=1.0)
+    told.submit(job(3, held=True), at=2.0)
+    told.submit(job(4, after=(After(2), After(1, ok=False))), at=3.0)
+    told.answers = False
+    told.submit(job(5, 4, expected=10.0), at=4.0)
+    told.submit(job(6, 2, gpus=2), at=5.0)
+    states = [told.state(k) for k in range(1, 7)]
+    assert states == [State.SUSPENDING, State.RUNNING, State.HELD, State.BLOCKED, State.QUEUED, State.QUEUED]
+    both(told, ev.SuspendDone(1, 1), at=6.0)
+    assert told.state(5) is State.STARTING
+    both(told, ev.Started(5, 1), at=7.0)
+    both(told, ev.Ended(5, 1), at=17.0)
+    assert told.state(1) is State.RESUMING
+    both(told, ev.CancelAsked(1), at=18.0)
+    assert told.state(1) is State.STOPPING
+    both(told, ev.ResumeDone(1, 1), ev.Measured(2, 3.0, 5.0, ("h",), 0.5), at=19.0)
+    both(told, ev.Ended(1, 1, signal=15), ev.HoldAsked(6), at=20.0)
+    both(told, ev.ForeignUse("a", (0,)), ev.ReleaseAsked(3), ev.Ended(2, 1), at=21.0)
+    both(told, ev.NodeLost("b"), at=22.0)
+    both(told, ev.NodeJoined(NODES[1]), ev.ReleaseAsked(6), at=23.0)
+
+
+def test_timers_go_through() -> None:
+    told = Told("hybrid", *NODES)
+    told.submit(job(1, 4, harvest=True))
+    told.submit(job(2, 4), at=1.0)
+    told.submit(job(3, 1, limit=50.0), at=2.0)
+    wake = reborn(told).next_wake()
+    assert wake is not None
+    assert wake == told.machine.next_wake()
+    both(told, ev.Tick(), at=wake)
+
+
+def test_a_gang_that_lost_a_node_which_came_back() -> None:
+    """It holds nothing there any more, though its placement still names it."""
+    told = Told("share", *NODES)
+    told.submit(job(1, 3, nodes=2))
+    told.answers = False
+    told.tell(ev.NodeLost("a"), at=1.0)
+    both(told, ev.Tick(), at=1.5)
+    told.tell(ev.NodeJoined(NODES[0]), at=2.0)
+    assert told.state(1) is State.STOPPING
+    both(told, ev.Submitted(job(2, 4)), at=3.0)
+    assert told.state(2) is State.STARTING
+    both(told, ev.Ended(1, 1), at=4.0)
+
+
+def test_a_node_that_is_down_stays_down() -> None:
+    told = Told("share", *NODES)
+    told.tell(ev.NodeLost("a"))
+    both(told, ev.Submitted(job(1, 1)), at=1.0)
+    assert told.machine.jobs[1].placement is not None
+    assert told.machine.jobs[1].placement.shares[0].node == "b"
+
+
+def test_how_jobs_ended_is_remembered() -> None:
+    told = Told("share", *NODES)
+    for k, code in ((1, 0), (2, 1)):
+        told.submit(job(k))
+        told.end(k, code=code)
+    other = reborn(told)
+    other.step(1.0, [ev.Submitted(job(3, after=(After(1),))), ev.Submitted(job(4, after=(After(2),)))])
+    assert other.jobs[3].state is State.STARTING
+    assert other.ended[4] is State.CANCELLED
+    assert other.next_id == 5
+    assert "already" in other.step(2.0, [ev.Submitted(job(1))]).ignored[0]
+
+
+def test_the_order_of_neighbours_is_kept() -> None:
+    """Words name neighbours in the order in which they came, which is not that of their numbers."""
+    told = Told("hybrid", NODES[0], estimator="proportional")
+    for k, app in ((3, "c"), (1, "a"), (2, "b")):
+        told.submit(job(k, app=app, membw=10))
+    step = both(told, ev.Submitted(job(9, app="z", membw=10)), at=1.0)
+    (start,) = [one for one in step.decisions if isinstance(one, ev.Start)]
+    assert "beside c, a, b" in start.reason
+
+
+def test_another_policy_takes_over_with_its_own_order() -> None:
+    told = Told("hybrid", NODES[0])
+    told.submit(job(1, 4, limit=1000.0))
+    told.submit(job(2, 4, expected=500.0), at=1.0)
+    told.submit(job(3, 4, expected=5.0), at=2.0)
+    assert told.machine.view.head() is told[3], "hybrid lets the short one go first"
+    other = reborn(told, policy="exclusive")
+    head = other.view.head()
+    assert head is not None
+    assert head.id == 2, "first come first served"
+    other.step(3.0, [ev.Ended(1, 1)])
+    assert other.jobs[2].state is State.STARTING
+    las = reborn(told, policy="las")
+    assert las.step(3.0, []).decisions == ()
+    assert las.next_wake() == pytest.approx(900.0, abs=1.0)
+
+
+def test_another_policy_decides_at_once() -> None:
+    told = Told("exclusive", NODES[0])
+    told.submit(job(1, 1))
+    told.submit(job(2, 1), at=1.0)
+    assert told.state(2) is State.QUEUED
+    other = reborn(told, policy="share")
+    other.step(2.0, [ev.Ended(1, 1)])
+    other.step(2.0, [ev.Submitted(job(3, 1))])
+    assert {life.state for life in other.jobs.values()} == {State.STARTING}
+
+
+def test_what_was_learned_goes_through() -> None:
+    told = Told("hybrid", NODES[0], estimator="proportional")
+    told.submit(job(1, app="a"))
+    told.measure(1, 10.0, at=10.0)
+    told.measure(1, 5.0, "b", at=20.0)
+    told.end(1, at=30.0)
+    other = reborn(told)
+    assert other.history.snapshot() == told.machine.history.snapshot()
+    assert list(other.coruns) == list(told.machine.coruns)
+    assert other.view.contended == told.machine.view.contended
+    assert isinstance(other.setup, Setup)

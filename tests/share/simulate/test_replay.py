@@ -1,0 +1,101 @@
+"""A stored day, replayed, gives the same decisions; one that was tampered with does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import StoreError
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
+from tandem.share.simulate.replay import read_log, read_setup, replay, setup_entry, step_entry
+from tandem.share.simulate.simulator import Simulator
+from tandem.share.simulate.truth import Bandwidth
+from tests.contract.test_policies import some_jobs
+
+Entry = dict[str, object]
+SETUP = Setup("hybrid", "proportional", {"quotes": 1})
+
+
+@pytest.fixture(scope="module")
+def log() -> list[Entry]:
+    """The log of a simulated day, as text and back."""
+    day = Simulator(some_jobs(80), SETUP, Bandwidth(), noise=0.03, seed=4, keep_log=True).run()
+    entries = [setup_entry(SETUP), *(step_entry(*told) for told in day.log)]
+    loaded: list[Entry] = json.loads(json.dumps(entries))
+    return loaded
+
+
+def test_a_simulated_day_replays_without_a_difference(log: list[Entry]) -> None:
+    found = replay(log)
+    assert not found.differences
+    assert found.epochs == 1
+    assert found.steps == len(log) - 1
+    assert found.decisions > 80
+    assert found.events > 240
+
+
+def test_a_setup_comes_back() -> None:
+    setup = Setup("las", "none", {"las_step_s": 3.0}, {"x": 1})
+    assert read_setup(json.loads(json.dumps(setup_entry(setup)))) == setup
+
+
+def test_one_changed_decision_is_noticed(log: list[Entry]) -> None:
+    number = next(i for i, entry in enumerate(log) if i > 20 and entry.get("decisions"))
+    changed = json.loads(json.dumps(log))
+    changed[number]["decisions"][0]["reason"] = "because"
+    (difference,) = replay(changed).differences
+    assert difference.entry == number
+    assert difference.now == log[number]["now"]
+    assert difference.stored != difference.replayed
+
+
+def test_a_missing_event_is_noticed(log: list[Entry]) -> None:
+    number = next(i for i, entry in enumerate(log) if any(e["is"] == "Ended" for e in entry.get("events", [])))  # type: ignore[index]
+    assert replay(log[:number] + log[number + 1 :]).differences
+
+
+def test_another_policy_decides_otherwise(log: list[Entry]) -> None:
+    assert replay(log, policy="exclusive").differences
+    assert not replay(log, policy="hybrid").differences
+
+
+def test_epochs_begin_with_snapshots(log: list[Entry]) -> None:
+    """Every 40 steps a new epoch: all of its state comes from the snapshot's text."""
+    from tandem.share.codec import from_json
+
+    machine = Machine(SETUP)
+    entries: list[Entry] = [log[0]]
+    for number, entry in enumerate(log[1:], 1):
+        machine.step(entry["now"], [from_json(event) for event in entry["events"]])  # type: ignore[arg-type, attr-defined]
+        entries.append(entry)
+        if number % 40 == 0:
+            entries.append(
+                json.loads(json.dumps(setup_entry(Setup("hybrid", "proportional", {"quotes": 1}, machine.snapshot()))))
+            )
+    found = replay(entries)
+    assert found.epochs == 1 + (len(log) - 1) // 40
+    assert not found.differences
+
+
+def test_a_log_must_begin_with_a_setup(log: list[Entry]) -> None:
+    with pytest.raises(StoreError, match="begin with a setup"):
+        replay(log[1:])
+
+
+def test_a_file_is_read_line_by_line(tmp_path: Path, log: list[Entry]) -> None:
+    path = tmp_path / "day.jsonl"
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
+    assert list(read_log(path)) == log
+    for broken in ('{"now": 1}', "{", "[]", "7"):
+        path.write_text(json.dumps(log[0]) + "\n" + broken + "\n", encoding="utf-8")
+        with pytest.raises(StoreError, match="line 2"):
+            list(read_log(path))
+
+
+def test_an_empty_log_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="empty log"):
+        replay([])
+    (tmp_path / "bin.dat").write_bytes(bytes(range(256)))
+    with pytest.raises(StoreError, match=r"bin\.dat, line 1"):
+        list(read_log(tmp_path / "bin.dat"))

@@ -1,0 +1,150 @@
+"""What is learned of durations and rates."""
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.share.model import Interval
+from tandem.share.state.history import PRIOR_S, RUNS, History, Quantiles
+from tests.share.told import job
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.integers(1, 20), st.floats(0, 1))
+def test_quantiles_of_the_last_values(values: list[float], size: int, q: float) -> None:
+    kept = Quantiles(size)
+    for value in values:
+        kept.add(value)
+        kept.at(0.5)  # what was asked before must not be remembered wrongly
+    last = sorted(values[-size:])
+    place = q * (len(last) - 1)
+    low = last[math.floor(place)]
+    high = last[math.ceil(place)]
+    assert kept.at(q) == pytest.approx(low + (place - math.floor(place)) * (high - low), abs=1e-6)
+    assert kept.at(0.0) == last[0]
+    assert kept.at(1.0) == last[-1]
+    assert len(kept) == len(last)
+
+
+def test_nothing_is_known_at_first() -> None:
+    history = History()
+    found, why = history.expect(job(1))
+    assert found == Interval(*PRIOR_S)
+    assert "nothing" in why
+
+
+def test_the_users_word_then_how_wrong_users_are() -> None:
+    history = History()
+    found, why = history.expect(job(1, expected=100.0, limit=1000.0))
+    assert found.mid == 100.0
+    assert found.low < 100.0 < found.high
+    assert why == "its expected duration"
+    for k in range(200):
+        history.ended(job(k, expected=100.0), 150.0)
+    found, _ = history.expect(job(1, expected=10.0))
+    assert found.mid == pytest.approx(15.0, rel=0.05)
+
+
+def test_a_limit_is_an_upper_end() -> None:
+    history = History()
+    found, why = history.expect(job(1, limit=100.0))
+    assert found.high == 100.0
+    assert why == "its time limit"
+    for k in range(200):
+        history.ended(job(k, limit=100.0), 20.0)
+    found, _ = history.expect(job(1, limit=50.0))
+    assert found.mid == pytest.approx(10.0, rel=0.1)
+    found, _ = history.expect(job(1, limit=5.0, expected=100.0))
+    assert found.high <= 5.0
+
+
+def test_the_median_of_its_own_runs() -> None:
+    history = History()
+    for seconds in (10.0, 11.0, 12.0, 13.0, 500.0):
+        history.ended(job(1, app="cg"), seconds)
+    found, why = history.expect(job(2, app="cg", expected=3.0))
+    assert found.mid == 12.0
+    assert why == "5 earlier runs of cg"
+    assert history.expect(job(2, app="fft"))[0] == Interval(*PRIOR_S)
+
+
+def test_the_interval_covers_what_it_says() -> None:
+    """Lognormal runs of an application: 90 % of the next ones lie in the interval."""
+    rng = random.Random(7)
+    history = History()
+    kept = asked = 0
+    for k in range(900):
+        app = f"app{k % 6}"
+        seconds = 100.0 * (1 + k % 6) * rng.lognormvariate(0.0, 0.3)
+        if k > 100:
+            found, _ = history.expect(job(k, app=app))
+            asked += 1
+            kept += found.low <= seconds <= found.high
+        history.ended(job(k, app=app), seconds)
+    assert 0.85 <= kept / asked <= 0.95
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.floats(1e-3, 1e6)), max_size=60),
+    st.sampled_from(["", "a", "c"]),
+    st.none() | st.floats(1e-3, 1e6),
+    st.none() | st.floats(1e-3, 1e6),
+)
+def test_every_interval_is_in_order_and_within_the_limit(
+    runs: list[tuple[str, float]], app: str, expected: float | None, limit: float | None
+) -> None:
+    history = History()
+    for app_run, seconds in runs:
+        history.ended(job(1, app=app_run, expected=expected, limit=limit), seconds)
+    found, why = history.expect(job(2, app=app, expected=expected, limit=limit))
+    assert 0 <= found.low <= found.mid <= found.high < math.inf
+    assert limit is None or found.high <= limit
+    assert why
+
+
+def test_only_the_last_runs_count() -> None:
+    history = History()
+    for _ in range(RUNS):
+        history.ended(job(1, app="a"), 10.0)
+    for _ in range(RUNS):
+        history.ended(job(1, app="a"), 20.0)
+    assert history.expect(job(2, app="a"))[0].mid == 20.0
+
+
+def test_nonsense_is_not_learned() -> None:
+    history = History()
+    history.ended(job(1, app="a"), 0.0)
+    history.observe_rate("", 1.0)
+    history.observe_rate("a", 0.0)
+    assert history.alone_rate("a") is None
+    assert history.expect(job(2, app="a"))[0] == Interval(*PRIOR_S)
+
+
+def test_solo_rates_and_their_noise() -> None:
+    history = History()
+    for rate in (9.0, 10.0, 11.0):
+        history.observe_rate("a", rate)
+    assert history.alone_rate("a") == 10.0
+    assert history.alone_noise("a") == pytest.approx((10.9 - 9.1) / 20.0)
+    assert history.alone_noise("new") == 0.08
+    for _ in range(30):
+        history.observe_rate("b", 5.0)
+    assert history.alone_noise("b") == 0.04
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.floats(0.1, 1e4)), max_size=80))
+def test_a_snapshot_is_all_of_it(runs: list[tuple[str, float]]) -> None:
+    history = History()
+    for app, seconds in runs:
+        history.ended(job(1, app=app, expected=50.0, limit=1e5), seconds)
+        history.observe_rate(app, seconds)
+    other = History.restore(json.loads(json.dumps(history.snapshot())))
+    for one in (job(2, app="a"), job(2, app="c", expected=5.0), job(2, limit=70.0)):
+        assert other.expect(one) == history.expect(one)
+    assert other.alone_rate("a") == history.alone_rate("a")
+    history.ended(job(3, app="a", expected=1.0), 3.0)
+    other.ended(job(3, app="a", expected=1.0), 3.0)
+    assert other.snapshot() == history.snapshot()

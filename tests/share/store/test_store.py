@@ -1,0 +1,207 @@
+"""The store keeps what it acknowledged, and leaves alone what is not its own."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.errors import DaemonError, StoreError
+from tandem.share import events as ev
+from tandem.share import paths
+from tandem.share.codec import from_json
+from tandem.share.model import Interval, Job, Need, Node, Part, Quote
+from tandem.share.node.launch import Launch
+from tandem.share.paths import Paths
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
+from tandem.share.store import entry as rows
+from tandem.share.store import queries, schema
+from tandem.share.store.database import StoreFullError
+from tandem.share.store.entry import Beside, Entry
+from tandem.share.store.store import Store, setup_of, setup_text
+
+NODE = Node("n", 2000, 4096, cores=(0, 1))
+SETUP = Setup("share", "none")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Paths:
+    found = paths.home(tmp_path / "home")
+    paths.prepare(found)
+    return found
+
+
+def job(number: int, **values: object) -> Job:
+    return Job(number, (Part(Need()),), app="true", **values)  # type: ignore[arg-type]
+
+
+def launch(**values: object) -> Launch:
+    return Launch(("true",), "/", **values)  # type: ignore[arg-type]
+
+
+def step(store: Store, machine: Machine, now: float, events: list[ev.Event], launches: dict[int, Launch]) -> None:
+    """Take one step and store it, as the driver does."""
+    taken = machine.step(now, events)
+    submitted = [machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)]
+    spoken = {item.job for item in taken.instructions} & machine.jobs.keys()
+    ends = {event.job: (event.code, event.signal) for event in events if isinstance(event, ev.Ended)}
+    touched = [machine.jobs[number] for number in spoken]
+    store.commit(Entry(now, events, taken.decisions, taken.quotes, launches, submitted, touched, ends))
+
+
+def test_a_restored_machine_is_in_the_state_of_the_last_step(place: Paths) -> None:
+    with Store.open(place) as store:
+        assert store.restore() is None
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        step(store, machine, 1.0, [ev.NodeJoined(NODE)], {})
+        submissions: list[ev.Event] = [ev.Submitted(job(k)) for k in (1, 2, 3)]
+        step(store, machine, 2.0, submissions, {k: launch() for k in (1, 2, 3)})
+        step(store, machine, 3.0, [ev.Started(1, 1), ev.Ended(1, 1, code=0)], {})
+    with Store.open(place) as store:
+        again = store.restore()
+        assert again is not None
+        assert again.snapshot() == machine.snapshot()
+        assert store.steps_in_epoch == 3
+        assert store.next_job() == 4
+        store.begin_epoch(4.0, Setup("share", "none", snapshot=again.snapshot()))
+        assert store.steps_in_epoch == 0
+    with Store.open(place) as store:
+        third = store.restore()
+        assert third is not None
+        assert third.jobs.keys() == {2, 3}
+
+
+def test_launches_survive_with_any_bytes_and_share_their_environment(place: Paths) -> None:
+    odd = {"NAME": "\udcff\n'\"é", "PATH": "/bin"}
+    made = {
+        k: Launch(("a b", "\udcfe"), "/tmp/\udcfd", odd, {"K": str(k)}, 1, 2, (3, 4), 0o77, "o", "e", "r")
+        for k in (1, 2)
+    }
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        step(store, Machine(SETUP), 1.0, [ev.Submitted(job(1)), ev.Submitted(job(2))], made)
+    with Store.open(place) as store:
+        assert store.launches([1, 2]) == made
+        assert store.launch(3) is None
+        with store.engine.connect() as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(schema.ENVIRONS)).scalar() == 1
+
+
+def test_what_people_ask_for(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        step(store, machine, 1.0, [ev.NodeJoined(NODE), ev.Submitted(job(1, uid=5, name="a'b\nc"))], {1: launch()})
+        step(store, machine, 2.0, [ev.Started(1, 1)], {})
+        step(store, machine, 5.0, [ev.Ended(1, 1, code=3)], {})
+        store.commit(Entry(6.0, [], besides=[Beside(1, 1, "true", "n", 2.0, 5.0, ((7, "x"),), 2.5, False)]))
+        row = queries.job(store.engine, 1)
+        assert row is not None
+        assert (row["name"], row["state"], row["exit_code"], row["uid"]) == ("a'b\nc", "failed", 3, 5)
+        assert (row["submitted_at"], row["started_at"], row["ended_at"]) == (1.0, 2.0, 5.0)
+        assert from_json(row["job"]) == job(1, uid=5, name="a'b\nc")
+        assert [r["id"] for r in queries.history(store.engine, uid=5, limit=9)] == [1]
+        assert queries.history(store.engine, uid=6, limit=9) == []
+        moments = [r["moment"] for r in queries.quotes(store.engine, 1)]
+        assert moments == ["submit", "start"]
+        promises = queries.promises(store.engine, uid=None, limit=9)
+        assert [(r["job"], r["ended_at"]) for r in promises] == [(1, 5.0), (1, 5.0)]
+        [beside] = queries.coruns(store.engine, uid=5)
+        assert (beside["beside"], beside["rate"], beside["throttled"]) == ([[7, "x"]], 2.5, False)
+        assert queries.coruns(store.engine, uid=6) == []
+
+
+def test_a_second_daemon_is_told_who_has_the_folder(place: Paths) -> None:
+    with Store.open(place), pytest.raises(DaemonError, match=f"process {os.getpid()}"):
+        Store.open(place)
+    Store.open(place).close()
+
+
+def _damage(path: Path) -> bytes:
+    data = bytearray(path.read_bytes())
+    data[4096 : 4096 * 6] = noise(4096 * 5)
+    return bytes(data)
+
+
+def noise(count: int) -> bytes:
+    """Bytes that are no database page."""
+    return bytes((k * 37 + 11) % 251 for k in range(count))
+
+
+def test_a_damaged_database_is_refused_and_left_as_it_is(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        many = range(1, 400)
+        step(store, Machine(SETUP), 1.0, [ev.Submitted(job(k)) for k in many], {k: launch() for k in many})
+    for content in (_damage(place.database), noise(9000)):
+        place.database.write_bytes(content)
+        with pytest.raises(StoreError, match="corrupted"):
+            Store.open(place)
+        assert place.database.read_bytes() == content
+
+
+def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
+    Store.open(place).close()
+    with sqlite3.connect(place.database) as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'version'")
+        connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+    content = place.database.read_bytes()
+    with pytest.raises(StoreError, match="version 99"):
+        Store.open(place)
+    assert place.database.read_bytes() == content
+
+
+def test_somebody_elses_database_is_refused(place: Paths) -> None:
+    with sqlite3.connect(place.database) as connection:
+        connection.execute("CREATE TABLE songs (name)")
+    connection.close()
+    content = place.database.read_bytes()
+    with pytest.raises(StoreError, match="not one of Tandem's"):
+        Store.open(place)
+    assert place.database.read_bytes() == content
+
+
+def test_a_log_of_another_version_is_refused(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, Setup("share", "none", snapshot={"of": "tomorrow"}))
+    with Store.open(place) as store, pytest.raises(StoreError, match="not understood"):
+        store.restore()
+
+
+def test_a_full_database_refuses_one_entry_and_takes_the_next(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        limit = store._writer.exec_driver_sql("PRAGMA page_count").scalar()
+        store._writer.exec_driver_sql(f"PRAGMA max_page_count={limit + 4}")
+        store._writer.rollback()
+        big = {1: launch(env={"X": "x" * 100_000})}
+        with pytest.raises(StoreFullError, match="no room"):
+            step(store, Machine(SETUP), 1.0, [ev.Submitted(job(1))], big)
+        assert store.next_job() == 1
+        assert store.launch(1) is None
+        store._writer.exec_driver_sql("PRAGMA max_page_count=1000000")
+        store._writer.rollback()
+        step(store, Machine(SETUP), 1.0, [ev.Submitted(job(1))], big)
+        assert store.launch(1) == big[1]
+
+
+_FLOATS = st.floats(min_value=-1e12, max_value=1e12) | st.just(float("inf"))
+
+
+@given(st.tuples(*[_FLOATS] * 6), st.text(max_size=5))
+def test_quotes_come_back_as_they_were(bounds: tuple[float, ...], basis: str) -> None:
+    quote = Quote(3, 1.5, "start", Interval(*bounds[:3]), Interval(*bounds[3:]), basis)
+    again = rows.quote_of(rows.quote_row(quote))
+    assert again == quote
+    assert again.basis == basis
+
+
+def test_a_setup_comes_back_as_it_was() -> None:
+    setup = Setup("hybrid", "proportional", {"reserve": 2.0}, {"now": 1.0})
+    assert setup_of(setup_text(setup)) == setup
