@@ -60,10 +60,11 @@ class ReleaseAsked:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The engine says that the attempt's programme runs."""
+    """The engine says that the attempt's programme runs, since ``at`` (Unix seconds; None: since now)."""
 
     job: int
     attempt: int
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class StartRefused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The attempt is over. ``code`` is the exit status, ``signal`` the killing signal or 0.
+    """The attempt is over. ``code`` is the exit status, ``signal`` the killing signal or 0; ``at`` is when it ended
+    (Unix seconds; None: now), which may be long ago if nobody was there to see it.
 
     ``lost`` is set where the true end is unknown (keeper killed, machine restarted)."""
 
@@ -89,6 +91,7 @@ class Ended:
     reason: str = ""
     lost: bool = False
     saved: bool = False  # a checkpoint was written before the end: a requeued job continues from it
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

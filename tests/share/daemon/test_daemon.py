@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -138,8 +139,12 @@ def test_an_end_while_no_daemon_runs_is_not_missed(home: Home) -> None:
     (home.folder / "go").touch()
     attempt = home.folder / "attempts" / f"{job}.1"
     until(lambda: journal.state(attempt) == "ended", "the end")
+    ended_at = journal.read(attempt).ended_at
+    assert ended_at is not None
+    time.sleep(1.5)
     with home.start().client() as client:
         assert client.wait([job])[0]["exit_code"] == 7
+        assert client.show(job)["ended_at"] == pytest.approx(ended_at, abs=0.01)  # and not when it was noticed
 
 
 def test_a_job_whose_keeper_was_killed_is_lost_or_retried(home: Home) -> None:

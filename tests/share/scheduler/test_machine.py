@@ -38,6 +38,19 @@ def test_a_job_lives_and_ends_once() -> None:
     assert 1 not in told.machine.jobs
 
 
+def test_an_end_that_nobody_saw_is_dated_when_it_happened() -> None:
+    told = Told("backfill", ONE)
+    told.answers = False
+    told.submit(job(1, 4, expected=50.0), at=100.0)
+    life = told[1]
+    told.tell(ev.Started(1, 1, at=101.0), ev.Ended(1, 1, at=111.0), at=500.0)
+    assert (life.started_at, life.ended_at, life.ran_s) == (101.0, 111.0, 10.0)
+    told.submit(job(2, 4, expected=50.0), at=500.0)
+    another = told[2]
+    told.tell(ev.Started(2, 1, at=3.0), ev.Ended(2, 1, at=9e9), at=510.0)  # a clock that jumped: not before its start
+    assert (another.started_at, another.ended_at) == (500.0, 510.0)
+
+
 @pytest.mark.parametrize(
     ("event", "state", "word"),
     [

@@ -250,8 +250,9 @@ class LocalEngine:
             return
         attempt.slots = {gpu: locks.held_slots(gpu) for gpu in attempt.share.gpus}
         attempt.keeper = keeper.adopt(folder)
-        if journal.read(folder).process is not None:
-            self._events.append(ev.Started(*key))
+        fate = journal.read(folder)
+        if fate.process is not None:
+            self._events.append(ev.Started(*key, at=fate.started_at))
         if attempt.keeper is not None:
             self._watch(attempt)
         else:
@@ -317,8 +318,9 @@ class LocalEngine:
             attempt.replaced, attempt.keeper = False, keeper.adopt(folder)
             if attempt.keeper is not None:
                 self._watch(attempt)
-                if journal.read(folder).process is not None:
-                    self._events.append(ev.Started(*attempt.key))
+                fate = journal.read(folder)
+                if fate.process is not None:
+                    self._events.append(ev.Started(*attempt.key, at=fate.started_at))
                 return
         self._attempts.pop(attempt.key, None)
         fate = attempt.fate or journal.read(folder)

@@ -74,10 +74,10 @@ class Attempt:
         if fate.busy is not None:
             return StartRefused(self.job, self.number, f"somebody else on this machine holds {_held(*fate.busy)}")
         if fate.exec_error is not None:
-            return Ended(self.job, self.number, code=127, reason=fate.exec_error[1])
+            return Ended(self.job, self.number, code=127, reason=fate.exec_error[1], at=fate.ended_at)
         code, number = fate.exit_code or 0, fate.signal or 0
         saved = self.save_asked and not self.killed
-        return Ended(self.job, self.number, code=max(0, code), signal=number, saved=saved)
+        return Ended(self.job, self.number, code=max(0, code), signal=number, saved=saved, at=fate.ended_at)
 
 
 def _held(path: str, byte: int) -> str:

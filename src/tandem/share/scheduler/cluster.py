@@ -137,9 +137,9 @@ class Cluster:
         elif self.view.strained.pop(life.id, None) is not None:
             self._dirty = True
 
-    def leave_nodes(self, life: Life) -> None:
-        """The job gives back all it holds."""
-        life.pause_clock(self.now)
+    def leave_nodes(self, life: Life, when: float | None = None) -> None:
+        """The job gives back all it holds; it stopped running at ``when`` (None: now)."""
+        life.pause_clock(self.now if when is None else when)
         self.view.stamp += 1
         for n in life.numbers:
             self.ledger.give_back(life.id, n)
@@ -151,13 +151,13 @@ class Cluster:
             self.view.curbed.pop(life.id, None)
         self._dirty = True
 
-    def finish(self, life: Life, state: State, reason: str) -> None:
-        """The job has reached its end; said to the outside exactly once."""
-        life.state, life.reason, life.ended_at = state, reason, self.now
+    def finish(self, life: Life, state: State, reason: str, when: float | None = None) -> None:
+        """The job has reached its end, at ``when`` (None: now); said to the outside exactly once."""
+        life.state, life.reason, life.ended_at = state, reason, self.now if when is None else when
         self.ended[life.id] = state
         self._gone.append(life.id)
         self._out.append(ev.JobEnded(life.id, state, reason))
-        self.quoter.ended(life, self.now)
+        self.quoter.ended(life, life.ended_at)
 
     def instruct(self, instruction: ev.Instruction) -> None:
         """Tell the engine."""

@@ -130,7 +130,7 @@ class Machine(Cluster):
         self.view.placed.discard(life.id)
         life.attempt += 1
         life.state = State.STARTING
-        life.started_at = None
+        life.started_at, life.placed_at = None, self.now
         life.reason = decision.reason
         life.ran_s, life.run_since, life.throttle = 0.0, None, 1.0
         life.done = life.saved_done or None

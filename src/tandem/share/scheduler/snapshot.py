@@ -26,6 +26,7 @@ _PLAIN = (
     "failures",
     "stop_why",
     "queued_at",
+    "placed_at",
     "first_start",
     "started_at",
     "run_since",
@@ -141,7 +142,7 @@ def _load_life(cluster: Cluster, row: Mapping[str, Any], *, replan: bool) -> Non
         cluster.shape(job.parts),
         State(row["state"]),
         expected=Interval(*row["expected"]),
-        **{name: row[name] for name in _PLAIN},
+        **{name: row[name] for name in _PLAIN if name in row},
     )
     cluster.jobs[job.id] = life
     for name, missing in zip(_INSTANTS, (math.inf, *[-math.inf] * 4), strict=True):

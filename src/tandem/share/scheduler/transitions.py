@@ -179,10 +179,10 @@ class Transitions:
             self._m.dirty()
         self._finish(life, end, why)
 
-    def _finish(self, life: Life, end: State, why: str) -> None:
+    def _finish(self, life: Life, end: State, why: str, when: float | None = None) -> None:
         """A job ends, and all that could run only after its success end with it (a chain may be long: no recursion)."""
         m = self._m
-        m.finish(life, end, why)
+        m.finish(life, end, why, when)
         over = deque([life])
         while over:
             gone = over.popleft()
@@ -217,14 +217,14 @@ class Transitions:
         elif life.state is not State.STOPPING or life.started_at is not None:
             m.ignore(f"job {life.id} has started already")
             return
-        life.run_since = m.now
-        life.started_at = m.now
+        since = m.now if event.at is None else min(m.now, max(event.at, life.placed_at))
+        life.run_since = life.started_at = since
         if life.first_start is None:
-            life.first_start = m.now
+            life.first_start = since
         if life.job.limit_s is not None:
-            m.wake_at(m.now + life.job.limit_s, life)
+            m.wake_at(since + life.job.limit_s, life)
         if life.state is State.RUNNING:
-            m.plan_end(life, m.now + life.plan_s)
+            m.plan_end(life, since + life.plan_s)
             m.set_alarms(life)
 
     def _start_refused(self, event: ev.StartRefused) -> None:
@@ -250,14 +250,16 @@ class Transitions:
             life.continues = True
             life.saved_done = life.done if life.done is not None else life.saved_done
         well = event.code == 0 and event.signal == 0 and not event.lost
-        self._over(life, lost=event.lost, well=well, why=event.reason or _how(event))
+        self._over(life, lost=event.lost, well=well, why=event.reason or _how(event), at=event.at)
 
-    def _over(self, life: Life, *, lost: bool, well: bool, why: str) -> None:
-        """The attempt is over: the job ends, or waits again."""
+    def _over(self, life: Life, *, lost: bool, well: bool, why: str, at: float | None = None) -> None:
+        """The attempt is over, since ``at``: the job ends, or waits again."""
         m = self._m
-        ran = life.ran(m.now)
+        since = life.run_since if life.run_since is not None else m.now  # no clock is turned back
+        when = m.now if at is None else min(m.now, max(at, since))
+        ran = life.ran(when)
         alone = ran * life.measured_alone_s / life.measured_s if life.measured_s else ran
-        m.leave_nodes(life)
+        m.leave_nodes(life, when)
         stop_as, life.stop_as = life.stop_as, None
         if stop_as is State.LOST:
             lost, well, why, stop_as = True, False, life.stop_why, None
@@ -265,17 +267,17 @@ class Transitions:
             m.enqueue(life)
             return
         if stop_as is not None:
-            self._finish(life, stop_as, life.stop_why)
+            self._finish(life, stop_as, life.stop_why, when)
         elif well:
             if not life.continues and life.throttled_at < (life.started_at or m.now):
                 m.history.ended(life.job, alone)
-            self._finish(life, State.DONE, why)
+            self._finish(life, State.DONE, why, when)
         elif life.failures < life.job.retries:
             life.failures += 1
             m.enqueue(life)
             life.reason = f"attempt {life.attempt} ended badly ({why}); retry {life.failures} of {life.job.retries}"
         else:
-            self._finish(life, State.LOST if lost else State.FAILED, why)
+            self._finish(life, State.LOST if lost else State.FAILED, why, when)
 
     def _suspend_done(self, event: ev.SuspendDone) -> None:
         life = self._attempt(event)

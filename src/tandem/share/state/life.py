@@ -49,6 +49,7 @@ class Life:
     placement: Placement | None = None
     numbers: tuple[int, ...] = ()  # node numbers of the placement, each once
     queued_at: float = 0.0
+    placed_at: float = 0.0  # when the policy started this attempt
     first_start: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
