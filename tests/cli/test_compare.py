@@ -80,7 +80,15 @@ def test_exact_limits_make_a_day_that_can_be_worked_out(philly: Path) -> None:
         (["--set", "jobs.0.cuont=3"], "did you mean 'jobs.0.count'?"),
         (["--set", "nonsense"], "KEY=VALUE"),
         (["--nodes", "3"], "a case names its nodes"),
-        (["--option", "hybrid_weight=much"], "allowed: a number"),
+        (["--option", "hybrid_window=much"], "allowed: a number"),
+        (["--option", "hybrid_window=inf"], "allowed: a number"),
+        (["--option", "hybrid_windwo=2", "--policies", "hybrid"], "did you mean 'hybrid_window'?"),
+        (["--option", "las_step_s=2", "--policies", "hybrid,share"], "it is an option of las"),
+        (["--policies", "share,nope"], "unknown policy 'nope'; allowed: backfill,"),
+        (["--estimator", "nope"], "unknown estimator 'nope'"),
+        (["--noise", "nan"], "'--noise': nan is not a finite number"),
+        (["--noise", "inf"], "'--noise': inf is not a finite number"),
+        (["--limit-error", "nan"], "'--limit-error': nan is not a finite number"),
         (["--estimator", "oracle"], "oracle"),
         (["--first", "0"], "--first"),
     ],
@@ -101,3 +109,26 @@ def test_mistakes_with_a_trace(philly: Path, tmp_path: Path) -> None:
     assert "'roses are red', which no format would read" in run("simulate", unknown).stderr
     assert run("simulate", unknown).exit_code == 2
     assert "did you mean 'philly'?" in run("simulate", philly, "--format", "phily").stderr
+
+
+def test_an_option_that_one_of_the_policies_reads_is_taken(tmp_path: Path) -> None:
+    args = ["--policies", "exclusive,las", "--option", "las_step_s=5", "--option", "quotes=0"]
+    assert run("compare", EXAMPLES / "hybridshare.toml", "--report", tmp_path, *args).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["simulate", "compare", "replay"])
+def test_a_file_that_is_no_text_is_not_echoed(command: str, tmp_path: Path) -> None:
+    rubbish = tmp_path / "rubbish"
+    rubbish.write_bytes(bytes(range(256)) * 4)
+    result = run(command, rubbish)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"tandem: {rubbish} is no text (it begins with the bytes 00 01 02 03 04 05 06 07); "
+        "allowed: text, or gzipped text; check that this is the file you meant\n"
+    )
+
+
+def test_text_in_any_alphabet_is_text(tmp_path: Path) -> None:
+    poem = tmp_path / "poem.txt"
+    poem.write_text("\N{BLACK HEART SUIT} розы красные\t\x1b[0m\n")
+    assert "which no format would read" in run("simulate", poem).stderr

@@ -154,16 +154,19 @@ def test_an_array_is_shown_chosen_and_cancelled_by_element_or_whole(tandem: Shel
     assert told.startswith("array 1, 4 jobs: ")
     assert "1_[0-2,7]" in tandem("queue")
     assert tandem("show", "1_7").startswith("job 1_7  ")
-    assert tandem("cancel", "1_2") == "job 3: cancelled\n"
+    assert tandem("cancel", "1_2") == "job 1_2: cancelled\n"
     assert tandem("release", "1") == "3 jobs released\n"
     ends = tandem("wait", "1", status=1)
     assert sorted(line.split(":")[0] for line in ends.splitlines()) == ["job 1_0", "job 1_1", "job 1_2", "job 1_7"]
     assert tandem("logs", "1_7") == "7\n"
+    tandem("submit", "-q", "--hold", "--", "true")
+    assert "job 5_3, and job 5 is no array; allowed: 5 alone" in tandem.run("cancel", "5_3").stderr
+    tandem("cancel", "5")
     unknown = tandem.run("show", "1_5")
     assert (unknown.returncode, "the indices of array 1: 0-2,7" in unknown.stderr) == (2, True)
     tandem("submit", "-q", "--after", "1:any", "--", "true")
-    assert [after["job"] for after in json.loads(tandem("show", "5", "--json"))["after"]] in ([], [1, 2, 3, 4])
-    tandem("wait", "5")
+    assert [after["job"] for after in json.loads(tandem("show", "6", "--json"))["after"]] in ([], [1, 2, 3, 4])
+    tandem("wait", "6")
 
 
 def test_wait_for_any_and_not_for_ever(tandem: Shell, tmp_path: Path) -> None:
@@ -181,11 +184,128 @@ def test_wait_for_any_and_not_for_ever(tandem: Shell, tmp_path: Path) -> None:
     tandem("wait", "1", "2")
 
 
-def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell) -> None:
-    tandem("submit", "-q", "--", "/no/such/programme")
+def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell, tmp_path: Path) -> None:
+    submitted = tandem.run("submit", "-q", "--", "/no/such/programme")
+    assert (submitted.returncode, submitted.stdout) == (0, "1\n")
+    assert submitted.stderr.startswith("tandem: warning: there is no programme '/no/such/programme'; ")
     ends = tandem("wait", "1", status=1)
     assert ends.startswith("job 1: failed")
     assert "/no/such/programme" in ends
+    for args in (["1"], ["--err", "1"], ["-f", "1"]):
+        done = tandem.run("logs", *args)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "job 1 has printed nothing: failed (exit status 127): cannot execute '/no/such/programme'" in done.stderr
+
+    told = json.loads(tandem("submit", "--json", "--cwd", tmp_path / "later", "--hold", "--", "true"))
+    assert told["warnings"] == [
+        f"the folder {tmp_path / 'later'} does not exist; the job fails unless it is there when it starts"
+    ]
+    (tmp_path / "later").mkdir()
+    tandem("release", "2")
+    assert tandem("wait", "2").startswith("job 2: done")  # somebody made it meanwhile
+    assert json.loads(tandem("submit", "--json", "--hold", "--", "true"))["warnings"] == []
+
+
+def test_logs_say_where_the_output_went(tandem: Shell) -> None:
+    tandem("submit", "-q", "--wait", "--", "sh", "-c", "echo trouble >&2")
+    done = tandem.run("logs", "1")
+    assert (done.stdout, done.stderr) == ("", "tandem: job 1 has printed nothing here; see `tandem logs --err 1`\n")
+    tandem("submit", "-q", "--wait", "--", "true")
+    assert tandem.run("logs", "2").stderr == ""
+
+
+def test_an_array_is_printed_element_by_element(tandem: Shell) -> None:
+    tandem("submit", "-q", "--wait", "--array", "3,7%1", "--", "sh", "-c", "printf $TANDEM_ARRAY_INDEX; echo e >&2")
+    assert tandem("logs", "1") == "==> 1_3 (done) <==\n3\n==> 1_7 (done) <==\n7\n"
+    assert tandem("logs", "1_7") == "7"
+    assert tandem("logs", "--err", "-n", "1", "1") == "==> 1_3 (done) <==\ne\n==> 1_7 (done) <==\ne\n"
+    assert [one["id"] for one in json.loads(tandem("logs", "--json", "1"))] == [1, 2]
+    refused = tandem.run("logs", "-f", "1")
+    assert refused.returncode == 2
+    assert "allowed: one of them: 1_3, 1_7; as in `tandem logs -f 1_3`" in refused.stderr
+    assert tandem("show", "1").startswith("array 1: indices 3,7: 2 done; this is 1_3, see also 1_7\njob 1_3  ")
+    assert "array       1, of which at most 1 run at a time\n" in tandem("show", "1_7")
+    assert "after " not in tandem("show", "1_7")
+
+
+def test_dependencies_on_elements_and_throttles_are_named_as_users_name_them(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", "--array", "0-2%1", *blocked_by(gate))
+    tandem("submit", "-q", "--after", "1_0,1_2:any", "--", "true")
+    why = {view["id"]: view["why"] for view in json.loads(tandem("queue", "--json"))}
+    assert why[2] == "its array runs at most 1 at a time"
+    assert why[4] == "it waits for jobs 1_0, 1_2 to end"
+    assert "after       1_0, 1_2 (any end)\n" in tandem("show", "4")
+    late = tandem.run("wait", "--timeout", "0", "1", "4")
+    assert (late.returncode, late.stderr) == (1, "tandem: the time is over; not ended: 1_0, 1_1, 1_2, 4\n")
+    gate.touch()
+    tandem("wait", "1", "4")
+
+
+def test_no_time_to_wait_is_enough_for_what_has_ended(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", "--wait", "--", "true")
+    tandem("submit", "-q", *blocked_by(tmp_path / "never"))
+    assert tandem("wait", "--timeout", "0", "1").startswith("job 1: done")
+    assert tandem("wait", "--any", "--timeout", "0", "2", "1").startswith("job 1: done")
+    both = tandem.run("wait", "--timeout", "0", "2", "1")
+    assert (both.returncode, both.stdout.split(":")[0]) == (1, "job 1")
+    assert both.stderr == "tandem: the time is over; not ended: 2\n"
+
+
+def test_a_dependency_on_what_has_failed_is_refused_at_once(tandem: Shell) -> None:
+    tandem("submit", "-q", "--wait", "--array", "0,5", "--", "false", status=1)
+    refused = tandem.run("submit", "--after", "1_5", "--", "true")
+    assert refused.returncode == 2
+    assert "the success of job 1_5, which ended as failed; allowed: jobs that ended well" in refused.stderr
+    assert tandem("submit", "-q", "--after", "1:any", "--wait", "--", "true") == "3\n"
+
+
+def test_promises_and_why_are_in_json(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", "--expected", "5s", "--", "true")
+    tandem("wait", "1")
+    tandem("submit", "-q", "--expected", "5s", *blocked_by(tmp_path / "never"))
+    tandem("submit", "-q", "--class", "harvest", "--expected", "5s", "--", "true")
+    waiting = next(view for view in json.loads(tandem("queue", "--json")) if view["id"] == 3)
+    assert (waiting["class"], waiting["why"]) == ("harvest", "not enough free cores on any node")
+    for view in (waiting, json.loads(tandem("show", "3", "--json"))):
+        promise = view["promise"]
+        assert (promise["moment"], promise["policy"], bool(promise["basis"])) == ("submit", "hybrid", True)
+        for what in ("start", "finish"):
+            assert promise[f"{what}_low"] <= promise[f"{what}_mid"] <= promise[f"{what}_high"]
+    lines = json.loads(tandem("promises", "--json"))["lines"]
+    assert {(line["policy"], line["klass"]) for line in lines} == {("hybrid", "primary")}
+    shown = tandem("show", "3")
+    assert ", under hybrid\n              rests on " in shown
+    tandem("down")
+    tandem("up", "--policy", "share")
+    tandem("submit", "-q", "--hold", "--", "true")
+    promise = json.loads(tandem("show", "3", "--json"))["promises"][0]
+    assert promise["policy"] == "hybrid"  # it was made under it
+
+
+def test_columns_of_the_queue_and_long_names_in_history(tandem: Shell) -> None:
+    tandem("submit", "-q", "--wait", "--name", "n" * 200, "--", "true")
+    assert max(map(len, tandem("history").splitlines())) < 120
+    tandem("submit", "-q", "--hold", "--name", "h", "--", "true")
+    head, _, line = tandem("queue", "-o", "name, id").splitlines()[1:]
+    assert (head.split(), line.split()) == (["NAME", "ID"], ["h", "2"])
+
+
+def test_quotes_of_different_shell_commands_do_not_share_a_history(tandem: Shell) -> None:
+    for text in ("sleep 0.1", "sleep 0.1", "sleep 0.2"):
+        tandem("submit", "-q", "--wait", "--", "sh", "-c", text)
+    basis = [json.loads(tandem("show", n, "--json"))["promises"][0]["basis"] for n in (1, 2, 3)]
+    assert basis[0] == basis[2] != basis[1]
+    assert [view["app"] for view in json.loads(tandem("history", "--json"))] == [
+        "sh -c 'sleep 0.2'",
+        *["sh -c 'sleep 0.1'"] * 2,
+    ]
+
+
+def test_an_export_that_cannot_be_written_names_the_path(tandem: Shell, tmp_path: Path) -> None:
+    log = tmp_path / "no" / "day"
+    refused = tandem.run("replay", "--export", log)
+    assert (refused.returncode, refused.stderr) == (2, f"tandem: {log}: No such file or directory\n")
 
 
 def test_nobody_is_fooled_by_a_name(tandem: Shell) -> None:
@@ -250,6 +370,48 @@ def test_an_unknown_policy_starts_no_daemon(tandem_: Shell) -> None:
     assert tandem_("down") == "no daemon runs\n"
 
 
+REFUSED: list[tuple[list[str], str]] = [
+    (["--cores", "4096"], "the daemon did not start: cores = '4096'; allowed: a list such as"),
+    (["--machine", "foo=1"], "the daemon did not start: the setting 'foo' of this machine; allowed: cores, mem,"),
+    (["--machine", "mem"], "--machine 'mem'; allowed: KEY=VALUE"),
+    (["--option", "foo=1"], "the daemon did not start: option 'foo' of the policy hybrid; allowed: quotes"),
+    (["--option", "quotes=nan"], "the option quotes = 'nan'; allowed: a number"),
+    (["--policy", "las", "--option", "hybrid_window=1"], "las_step_s ("),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "words"), REFUSED)
+def test_settings_that_do_not_fit_start_no_daemon(tandem_: Shell, args: list[str], words: str) -> None:
+    refused = tandem_.run("up", *args, "--machine", "membw=off")
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert refused.stderr.count("allowed:") == 1
+    assert tandem_("down") == "no daemon runs\n"
+
+
+def test_settings_for_a_daemon_that_runs_are_named_as_they_were_given(tandem: Shell) -> None:
+    refused = tandem.run("up", "--cores", CORE, "--machine", "mem=1G", "--option", "quotes=1")
+    assert f"a daemon that runs already, and --option quotes=1 --cores {CORE} --machine mem=1G; " in refused.stderr
+
+
+def test_other_cores_than_those_of_adopted_jobs_are_refused(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", *blocked_by(gate))
+    until(lambda: state(tandem, 1) == "running")
+    tandem("down")
+    refused = tandem.run("up", "--cores", CORE, "--machine", "membw=off", "--machine", "mem=64M")
+    assert refused.returncode == 2
+    assert "mem = '64M' while jobs of the daemon before run on (1); allowed: " in refused.stderr
+    tandem("up", *HERE)
+    assert state(tandem, 1) == "running"  # adopted all the same
+    gate.touch()
+    tandem("wait", "1")
+    tandem("down")
+    tandem("up", *HERE, "--machine", "mem=64M")
+    (node,) = json.loads(tandem("nodes", "--json"))
+    assert node["capacity"]["mem_mib"] == 64
+
+
 def test_up_in_the_foreground_ends_with_ctrl_c(tandem_: Shell, home: Path) -> None:
     process = tandem_.start("up", "--foreground", *HERE)
     until(lambda: (home / "tandem.sock").exists())
@@ -273,12 +435,21 @@ def test_doctor_and_nodes(tandem: Shell) -> None:
 
 MISTAKES: list[tuple[list[str], str]] = [
     (["submit", "--cpus", "9999", "--", "true"], "9999 cores on one node; allowed: at most 1 core on a node"),
-    (["submit", "--cpus", "two", "--", "true"], "cpus = 'two'"),
+    (["submit", "--cpus", "two", "--", "true"], "--cpus 'two'; allowed: a number"),
     (["submit", "--class", "harvset", "--", "true"], "did you mean 'harvest'?"),
     (["submit", "--env", "X", "--", "true"], "allowed: KEY=VALUE"),
     (["submit", "--after", "77", "--", "true"], "job 77"),
-    (["submit", "--time", "soon", "--", "true"], "duration 'soon'"),
-    (["submit", "--array", "5-1", "--", "true"], "array = '5-1'"),
+    (["submit", "--after", "99:foo", "--", "true"], "--after 99:foo; allowed: ID (it ends well) or ID:any"),
+    (["submit", "--array", "1,1,1", "--", "true"], "1 is there twice"),
+    (["submit", "--priority", "x", "--", "true"], "allowed: a whole number from -1000000 to 1000000"),
+    (["submit", "--mem", "9000T", "--", "true"], "1 core, 8.8PiB of memory on one node; allowed: at most "),
+    (["submit", "--cpus", "0.5", "--", "true"], "allowed: whole cores (jobs are pinned here); ask for 1"),
+    (["submit", "--time", "soon", "--", "true"], "--time 'soon'; allowed: 90s, 5m,"),
+    (["submit", "--array", "5-1", "--", "true"], "--array '5-1'; allowed: rising"),
+    (["submit", "--max-slowdown", "0.5", "--", "true"], "--max-slowdown '0.5'; allowed: a number of at least 1"),
+    (["submit", "--checkpoint-signal", "KILL", "--", "true"], "--checkpoint-signal 'KILL'; allowed: a signal"),
+    (["submit", "--gpus", "many", "--", "true"], "--gpus 'many'; allowed: a number such as 2, a fraction"),
+    (["submit", "--gpu-mem", "80G", "--", "true"], "--gpu-mem '80G'; allowed: the memory of GPUs that are asked for"),
     (["submit"], "missing argument"),
     (["show", "77"], "job 77"),
     (["wait", "0x1"], "job '0x1'; allowed: an id such as 12"),

@@ -65,9 +65,30 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["sumbit"], "tandem: unknown command 'sumbit'; did you mean 'submit'?\n"),
         (["queue", "--al"], "tandem: unknown option '--al'; did you mean '--all'?\n"),
+        (["queue", "-x"], "tandem: unknown option '-x'; see `tandem queue --help`\n"),
         (["--versoin"], "tandem: unknown option '--versoin'; did you mean '--version'?\n"),
         (["simulate"], "tandem: missing argument 'TRACE'; see `tandem simulate --help`\n"),
         (["show", "--json", "abc"], None),
+        (
+            ["history", "--state", "faield"],
+            "tandem: --state 'faield'; allowed: done, failed, cancelled, timeout, lost; did you mean 'failed'?\n",
+        ),
+        (
+            ["queue", "-o", "id,stat"],
+            "tandem: --columns 'id,stat'; allowed: id, name, user, class, state, cores, "
+            "progress, finish, note, each once, with commas between them; did you mean 'state'?\n",
+        ),
+        (["queue", "-o", "%Z"], None),
+        (["queue", "-o", ""], None),
+        (["queue", "-o", "id,id"], None),
+        (
+            ["up", "--policy", "nope"],
+            "tandem: unknown policy 'nope'; allowed: backfill, exclusive, hybrid, las, share, "
+            "or package.module:attribute; choose one of these\n",
+        ),
+        (["up", "--policy", "las", "--option", "foo=1"], None),
+        (["up", "--option", "foo"], "tandem: --option 'foo'; allowed: KEY=VALUE; write it with an equals sign\n"),
+        (["replay", "--policy", "hybird"], None),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(args: list[str], words: str | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tandem.cli import moments, promises, queue, selection, terminal, wait, words
+from tandem.cli import lab, moments, promises, queue, selection, submit, terminal, wait, words
 from tandem.core.errors import ConfigError
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
@@ -136,6 +137,52 @@ def test_elements_of_an_array_that_wait_alike_share_a_row() -> None:
     found += [job(9 + i, "queued", array=[9, i]) for i in (1, 2, 3, 7)]
     found += [job(30, "held", array=[30, 0]), job(31, "queued", array=[31, 0])]
     assert [line.split()[0] for line in drawn(found, 120)[2:]] == ["9_0", "9_[1-3,7]", "30_0", "31_0"]
+
+
+def test_the_columns_that_are_asked_for_are_shown() -> None:
+    found = [job(1, "running", beside=["x" * 40, "cg"]), job(2, "queued")]
+    page = Console(width=160, no_color=True, force_terminal=False)
+    with page.capture() as captured:
+        page.print(queue.table(found, NOON, 160, ["STATE", "ID", "NOTE"]))
+    lines = [line.split() for line in captured.get().splitlines() if line.strip()]
+    assert lines[0] == ["STATE", "ID", "NOTE"]
+    assert lines[2] == ["running", "1", "beside", "x" * 15 + "…,", "cg"]
+    assert lines[3][:3] == ["queued", "2", "not"]
+
+
+def test_the_note_of_a_running_job_tells_of_now() -> None:
+    alone = job(1, "running", beside=[], why="beside cg: seen 3 times at 1.2x")
+    assert drawn([alone], 120)[2].endswith("nobody is beside it")
+    curbed = job(1, "running", beside=["cg"], throttle=0.5, why="job 2 is slowed")
+    assert drawn([curbed], 120)[2].endswith("throttled to 50%; job 2 is slowed")
+
+
+def test_the_live_view_of_a_lab_shows_quotes() -> None:
+    quote = {f"finish_{bound}": 100.0 + at for bound, at in (("low", 5), ("mid", 10), ("high", 20))}
+    assert lab._quoted(quote, 100.0) == "10 s (5-20)"
+    assert lab._quoted(dict.fromkeys(quote, math.inf), 100.0) == "no idea"
+
+
+def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for place in (tmp_path / "bin" / "here", tmp_path / "mine" / "solve"):
+        place.parent.mkdir()
+        place.touch(mode=0o755)
+    (tmp_path / "mine" / "plain").touch(mode=0o644)
+    mine = str(tmp_path / "mine")
+    for argv, cwd, env in (
+        (["here"], None, None),
+        (["./solve"], mine, None),
+        (["solve"], None, {"PATH": f"/none:{mine}"}),
+        (["solve"], mine, {"PATH": "."}),
+        ([f"{mine}/solve"], None, None),
+    ):
+        assert submit.misgivings(argv, cwd, env) == []
+    assert "there is no programme 'solve' on your PATH" in submit.misgivings(["solve"], mine, None)[0]
+    assert "there is no programme './here'" in submit.misgivings(["./here"], mine, None)[0]
+    assert "'./plain' may not be executed" in submit.misgivings(["./plain"], mine, None)[0]
+    assert f"the folder {mine}x does not exist" in submit.misgivings(["here"], f"{mine}x", None)[0]
+    assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 
 
 def row(job: int, end: float, **more: object) -> dict[str, Any]:

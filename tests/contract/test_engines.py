@@ -1,7 +1,9 @@
 """Every engine in `tandem.share.engines` passes the same life-cycle: start, end, stop, suspend, adopt."""
 
 import os
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -37,6 +39,7 @@ class Stage:
         self.engine = self.file.make(self.context)
         self.engine.adopt([])
         self.seen: list[ev.Event] = []
+        self.began = time.time()
 
     def restart(self, *jobs: Adoptee) -> None:
         """Another engine takes over."""
@@ -61,14 +64,18 @@ class Stage:
         self.engine.execute(ev.StartJob(job, 1, placement), launch)
         return Adoptee(job, 1, placement, launch)
 
+    def poll(self) -> list[ev.Event]:
+        """All that was seen so far, without its instants, which must be within this test."""
+        for told in self.engine.poll():
+            at = told.at if isinstance(told, ev.Started | ev.Ended) else None
+            assert at is None or self.began - 0.01 <= at <= time.time(), told
+            self.seen.append(replace(told, at=None) if isinstance(told, ev.Started | ev.Ended) else told)
+        return self.seen
+
     def expect(self, event: ev.Event) -> None:
         """Wait until the engine says this."""
 
-        def said() -> bool:
-            self.seen += self.engine.poll()
-            return event in self.seen
-
-        until(said, f"{event}, after {self.seen}")
+        until(lambda: event in self.poll(), f"{event}, after {self.seen}")
 
 
 @pytest.fixture(params=plug.names("share.engines"))
@@ -123,7 +130,7 @@ def _term_was_caught(stage: Stage) -> bool:
     """The signal may come before the shell has set its trap."""
 
     def ended() -> list[ev.Event]:
-        stage.seen += stage.engine.poll()
+        stage.poll()
         return [event for event in stage.seen if isinstance(event, ev.Ended)]
 
     [event] = until(ended, "the end")

@@ -3,9 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate.corun import App, Capacity
-from tandem.estimate.demand import stretch
+from tandem.estimate.demand import Load, Stretch
 
 NODE = Capacity(4000, 16_000, 1_000)
+
+
+def stretch(app: App, others: list[App], capacity: Capacity) -> Stretch:
+    return Load((app, *others), capacity).stretch(app)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def play_and_show(
     play = workloads.read(trace, asked)
     names = names or play.policies or ("backfill", "hybrid")
     with progress("jobs", quiet=as_json) as tell:
-        days = comparing.play(play.workload, names, workloads.terms(play, asked), progress=tell)
+        days = comparing.play(play.workload, names, workloads.terms(play, asked, names), progress=tell)
     title = f"{', '.join(names[:-1])} and {names[-1]} side by side" if len(names) > 1 else f"A day under {names[0]}"
     where = None
     if report is not None:

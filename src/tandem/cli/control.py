@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tandem.cli.selection import checked, resolve
+from tandem.cli.selection import checked, label, resolve
 from tandem.cli.terminal import json_option, print_json, say
 from tandem.core.errors import ConfigError
 
@@ -52,12 +52,13 @@ def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) 
         )
     with Client.connect() as client:
         ids = [] if all_mine else resolve(client, jobs, live=True)
+        names = {view["id"]: label(view) for view in client.queue()}
         changed = getattr(client, what)(ids, every=all_mine) if ids or all_mine else []
     if as_json:
         print_json({"jobs": changed})
     elif not changed:
         say(f"nothing to {what}")
     elif len(changed) == 1:
-        say(f"job {changed[0]}: {_DONE[what]}")
+        say(f"job {names.get(changed[0], changed[0])}: {_DONE[what]}")
     else:
         say(f"{len(changed)} jobs {_DONE[what]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from typing import Any
 
@@ -10,14 +11,16 @@ import click
 from tandem.cli import words
 from tandem.cli.moments import clock_time, span
 from tandem.cli.selection import label
-from tandem.cli.terminal import json_option, print_json, say, show_table
+from tandem.cli.terminal import cut, json_option, print_json, say, show_table
+from tandem.core.errors import ConfigError, one_line
 
 _MOST = 100_000
+_NAME = 24
 
 
 @click.command()
 @click.option("--app", metavar="NAME", help="Only of this application: the name, or the programme's.")
-@click.option("--state", metavar="STATE", help="Only those that ended so: done, failed, cancelled, timeout, lost.")
+@click.option("--state", metavar="STATE", help=f"Only those that ended so: {', '.join(words.ENDS)}.")
 @click.option("--since", metavar="TIME", help="Only of the last TIME, such as 2d or 12h.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, _MOST), default=50, show_default=True, metavar="N", help="At most N."
@@ -32,6 +35,10 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
     from tandem.report.table import Column, Table
     from tandem.share.daemon.client import Client
 
+    if state not in (None, *words.ENDS):
+        near = difflib.get_close_matches(str(state), words.ENDS, n=1, cutoff=0.5)
+        todo = f"did you mean {near[0]!r}?" if near else "choose one of these"
+        raise ConfigError(given=f"--state {state!r}", allowed=", ".join(words.ENDS), todo=todo)
     now = time.time()
     after = 0.0 if since is None else now - parse_duration(since)
     with Client.connect() as client:
@@ -48,7 +55,7 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
     lines = [
         (
             label(view),
-            view["name"] or view["app"],
+            cut(one_line(view["name"] or view["app"]), _NAME),
             words.user(view["uid"]),
             view["class"],
             words.cores_and_gpus(view),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli import words
 from tandem.cli.terminal import console, json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError, one_line
 
@@ -142,5 +144,7 @@ def _bar(done: float | None) -> str:
 def _quoted(promise: Mapping[str, Any] | None, submitted: float) -> str:
     if not promise:
         return ""
-    low, mid, high = (promise["finish"][bound] - submitted for bound in ("low", "mid", "high"))
+    low, mid, high = (bound - submitted for bound in words.interval(promise, "finish"))
+    if not math.isfinite(mid):
+        return "no idea"
     return f"{mid:.0f} s ({low:.0f}-{high:.0f})"

@@ -6,17 +6,24 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli import words
-from tandem.cli.selection import checked, one
-from tandem.cli.terminal import json_option, print_json
-from tandem.core.errors import JobStateError
+from tandem.cli.selection import checked, label, resolve
+from tandem.cli.terminal import json_option, print_json, say_err
+from tandem.cli.wait import sentence
+from tandem.core.errors import ConfigError, JobStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tandem.share.daemon.client import Client
 
 _CHUNK = 1 << 16
 _LOOK_S = 0.2
+_NAMED = 8
 
 
 @click.command()
@@ -28,32 +35,70 @@ _LOOK_S = 0.2
 def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) -> None:
     """What a job has printed.
 
-    With --json: where it is written, and the job's state.
+    Of a whole array, each element's under a line with its name. With --json: where it is written, and the job's
+    state.
     """
     from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
-        number = one(client, job)
-        where = client.log_path(number)
+        jobs = resolve(client, [job])
         if as_json:
-            print_json(where)
+            found = [client.log_path(number) for number in jobs]
+            print_json(found[0] if len(jobs) == 1 else [{"id": n, **at} for n, at in zip(jobs, found, strict=True)])
             return
-        path = Path(where["stderr" if err else "stdout"])
-        state = where["state"]
-        with contextlib.ExitStack() as stack:
-            stream = _opened(path, stack)
-            if stream is None and not follow:
-                _explain(job, state, path)
-                return
-            if stream is not None and lines is not None:
-                _skip_to_last(stream, lines)
-            while True:
-                stream = stream or _opened(path, stack)
-                _copy(stream)
-                if not follow or state not in words.LIVE:
-                    return
-                time.sleep(_LOOK_S)
-                state = client.log_path(number)["state"]  # asked before the last copy: nothing written before is lost
+        if len(jobs) == 1:
+            _print(client, jobs[0], job, follow=follow, err=err, lines=lines)
+            return
+        names = [label(client.show(number)) for number in jobs]
+        if follow:
+            raise _several(job, names)
+        for number, name in zip(jobs, names, strict=True):
+            where = client.log_path(number)
+            click.echo(f"==> {name} ({where['state']}) <==")
+            with contextlib.ExitStack() as stack:
+                stream = _opened(Path(where["stderr" if err else "stdout"]), stack)
+                if stream is not None and lines is not None:
+                    _skip_to_last(stream, lines)
+                sys.stdout.flush()
+                last = _copy(stream)
+                if last and not last.endswith(b"\n"):
+                    click.echo()
+
+
+def _print(client: Client, number: int, job: str, *, follow: bool, err: bool, lines: int | None) -> None:
+    """Copy one job's output to ours; say on stderr why there is none."""
+    where = client.log_path(number)
+    path = Path(where["stderr" if err else "stdout"])
+    state = where["state"]
+    copied = False
+    with contextlib.ExitStack() as stack:
+        stream = _opened(path, stack)
+        if stream is None and not follow and (state in words.WAITING or not where["reason"]):
+            _explain(job, state, path)
+            return
+        if stream is not None and lines is not None:
+            _skip_to_last(stream, lines)
+        while True:
+            stream = stream or _opened(path, stack)
+            copied = bool(_copy(stream)) or copied
+            if not follow or state not in words.LIVE:
+                break
+            time.sleep(_LOOK_S)
+            state = client.log_path(number)["state"]  # asked before the last copy: nothing written before is lost
+    if not copied and lines != 0 and state not in words.LIVE:
+        _say_why_nothing(job, client.show(number), err=err)
+
+
+def _say_why_nothing(job: str, view: Mapping[str, Any], *, err: bool) -> None:
+    """The job has ended and this stream of it is empty."""
+    other = Path(view["stdout" if err else "stderr"])
+    with contextlib.suppress(OSError):
+        if view["stdout"] != view["stderr"] and other.stat().st_size:
+            option = "" if err else "--err "
+            say_err(f"tandem: job {job} has printed nothing here; see `tandem logs {option}{job}`")
+            return
+    if view["state"] != "done":
+        say_err(f"tandem: job {job} has printed nothing: {sentence(view)}")
 
 
 def _opened(path: Path, stack: contextlib.ExitStack) -> IO[bytes] | None:
@@ -63,12 +108,15 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> IO[bytes] | None:
         return None
 
 
-def _copy(stream: IO[bytes] | None) -> None:
-    """Write out what is new, as it is: it is the job's own."""
+def _copy(stream: IO[bytes] | None) -> bytes:
+    """Write out what is new, as it is: it is the job's own. Returns the last of it."""
     out = sys.stdout.buffer
+    last = b""
     while stream is not None and (chunk := stream.read(_CHUNK)):
         out.write(chunk)
+        last = chunk
     out.flush()
+    return last
 
 
 def _skip_to_last(stream: IO[bytes], lines: int) -> None:
@@ -89,6 +137,16 @@ def _skip_to_last(stream: IO[bytes], lines: int) -> None:
                 stream.seek(at + place + 1)
                 return
     stream.seek(0 if lines else end)
+
+
+def _several(given: str, names: Sequence[str]) -> ConfigError:
+    """Only one job's output can be followed."""
+    shown = ", ".join(names[:_NAMED]) + (f", ... {names[-1]}" if len(names) > _NAMED else "")
+    return ConfigError(
+        given=f"`tandem logs -f {given}`, an array of {len(names)} jobs",
+        allowed=f"one of them: {shown}",
+        todo=f"as in `tandem logs -f {names[0]}`, or without -f for all",
+    )
 
 
 def _explain(job: str, state: str, path: Path) -> None:

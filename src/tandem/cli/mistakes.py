@@ -56,7 +56,8 @@ def _usage(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
     if isinstance(error, click.NoSuchOption):
         known = list(error.possibilities or _options(error.ctx))
-        nearest = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.5)
+        is_long = error.option_name.startswith("--")  # one letter is near to every other
+        nearest = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.5) if is_long else []
         message = f"unknown option {error.option_name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
     else:
         message = message[:1].lower() + message[1:]

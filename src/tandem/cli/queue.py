@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from tandem.cli import words
 from tandem.cli.moments import NONE, clock_time
 from tandem.cli.selection import label
-from tandem.cli.terminal import console, json_option, print_json, say, show
+from tandem.cli.terminal import console, cut, json_option, print_json, say, show
 from tandem.core.errors import ConfigError, TandemError, one_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ WAITING_SHOWN = 40
 ENDED_SHOWN = 20
 _REFRESH_S = 1.0
 _BAR = 6
-_NAME = 16
+NAME = 16
+"""How wide a job's name may be in a column."""
+
 _NOTE = 16
 _STYLES = {"running": "green", "suspended": "yellow", "held": "dim", "failed": "red", "lost": "red", "timeout": "red"}
 
@@ -41,8 +44,9 @@ _STYLES = {"running": "green", "suspended": "yellow", "held": "dim", "failed": "
 @click.option("-a", "--all", "all_", is_flag=True, help=f"Also the last {ENDED_SHOWN} of your jobs that ended.")
 @click.option("-w", "--watch", is_flag=True, help="Keep it on the screen until Ctrl-C.")
 @click.option("-u", "--user", metavar="NAME", help="Only this user's jobs.")
+@click.option("-o", "--columns", metavar="A,B,C", help="Only these columns, such as id,state,finish. [as fit]")
 @json_option
-def queue(all_: bool, watch: bool, user: str | None, as_json: bool) -> None:
+def queue(all_: bool, watch: bool, user: str | None, columns: str | None, as_json: bool) -> None:
     """Jobs that run and jobs that wait.
 
     FINISH is the quoted interval. Of other users' jobs you see what they hold, not what they are.
@@ -50,6 +54,7 @@ def queue(all_: bool, watch: bool, user: str | None, as_json: bool) -> None:
     from tandem.share.daemon.client import Client
 
     uid = _uid(user)
+    chosen = None if columns is None else _chosen(columns)
     if watch and (as_json or not sys.stdout.isatty()):
         raise ConfigError(
             given="--watch without a terminal",
@@ -60,16 +65,16 @@ def queue(all_: bool, watch: bool, user: str | None, as_json: bool) -> None:
         if as_json:
             print_json(rows(client, all_=all_, uid=uid))
         elif watch:
-            _watch(client, all_=all_, uid=uid)
+            _watch(client, all_=all_, uid=uid, chosen=chosen)
         else:
             say(summary(client))
             found = rows(client, all_=all_, uid=uid, most=WAITING_SHOWN if sys.stdout.isatty() else None)
             if found:
-                show(table(found, time.time(), console().width))
+                show(table(found, time.time(), console().width, chosen))
 
 
 def rows(client: Client, *, all_: bool, uid: int | None, most: int | None = None) -> list[View]:
-    """The jobs, those that wait last; each with ``phase`` and its last ``promise`` where the caller may see it.
+    """The jobs, those that wait last; the caller's own with ``why``, the last ``promise`` and their ``phase``.
 
     Args:
         all_: also some that ended.
@@ -83,12 +88,12 @@ def rows(client: Client, *, all_: bool, uid: int | None, most: int | None = None
     if all_:
         ended = client.history(limit=ENDED_SHOWN)
         found = [*reversed([view for view in ended if uid is None or view["uid"] == uid]), *found]
-    with contextlib.ExitStack() as stack:
-        for view in found:
-            if view["own"] and view["state"] in words.LIVE:
+    for view in found:
+        if view["own"] and view["state"] in words.LIVE:
+            view["phase"] = None
+            if view["state"] not in words.WAITING:
                 with contextlib.suppress(TandemError):  # it ended meanwhile
-                    _detail(view, client.show(view["id"]))
-        stack.close()
+                    view["phase"] = phase(Path(client.log_path(view["id"])["run_dir"]))
     return found
 
 
@@ -102,32 +107,23 @@ def summary(client: Client) -> str:
     return f"{len(views) - waiting} running, {waiting} waiting; {there} free"
 
 
-def table(found: Sequence[View], now: float, columns: int) -> Table:
+def table(found: Sequence[View], now: float, columns: int, chosen: Sequence[str] | None = None) -> Table:
     """The jobs as a table; waiting elements of one array that wait alike share a row.
 
     Args:
         columns: how wide it may be; the note is cut there, and what tells least is left out where it is narrow.
+        chosen: these columns and no others, in this order.
     """
     from rich import box
-    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     grouped = list(_grouped(found))
-    cells = {head: [one_line(write(name, view, now)) for name, view in grouped] for head, write in _CELLS.items()}
-    if len({view["uid"] for view in found}) < 2:
-        del cells["USER"]
-    if not any(cells["PROGRESS"]):
-        del cells["PROGRESS"]
-    cells["NAME"] = [_cut(name, _NAME) for name in cells["NAME"]]
-    for narrower in (None, "USER", "CLASS", "PROGRESS"):
-        cells.pop(narrower or "", None)
-        taken = sum(max(map(cell_len, (head, *texts))) + 2 for head, texts in cells.items() if head != "NOTE")
-        if columns - taken >= _NOTE:
-            break
-    cells["NOTE"] = [_cut(note, columns - taken) for note in cells["NOTE"]]
-    if columns - taken < _NOTE:
-        del cells["NOTE"]
+    cells = {head: [one_line(_CELLS[head](name, view, now)) for name, view in grouped] for head in chosen or _CELLS}
+    if "NAME" in cells:
+        cells["NAME"] = [cut(name, NAME) for name in cells["NAME"]]
+    if chosen is None:
+        cells = _fitting(cells, columns, several_users=len({view["uid"] for view in found}) > 1)
     page = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for head in cells:
         page.add_column(head, no_wrap=True, justify="right" if head == "CORES" else "left")
@@ -138,21 +134,52 @@ def table(found: Sequence[View], now: float, columns: int) -> Table:
     return page
 
 
-def _cut(text: str, width: int) -> str:
-    """Cut a text where it is too wide."""
-    from rich.cells import cell_len, set_cell_size
+def _fitting(cells: dict[str, list[str]], columns: int, *, several_users: bool) -> dict[str, list[str]]:
+    """The columns that tell something and fit; the note is cut to what room is left."""
+    from rich.cells import cell_len
 
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+    if not several_users:
+        del cells["USER"]
+    if not any(cells["PROGRESS"]):
+        del cells["PROGRESS"]
+    for narrower in (None, "USER", "CLASS", "PROGRESS"):
+        cells.pop(narrower or "", None)
+        taken = sum(max(map(cell_len, (head, *texts))) + 2 for head, texts in cells.items() if head != "NOTE")
+        if columns - taken >= _NOTE:
+            break
+    cells["NOTE"] = [cut(note, columns - taken) for note in cells["NOTE"]]
+    if columns - taken < _NOTE:
+        del cells["NOTE"]
+    return cells
 
 
-def _watch(client: Client, *, all_: bool, uid: int | None) -> None:
+def _chosen(text: str) -> list[str]:
+    """The columns that are asked for.
+
+    Raises:
+        ConfigError: one does not exist; names those that do.
+    """
+    asked = [name.strip().upper() for name in text.split(",")]
+    unknown = next((name for name in asked if name not in _CELLS), None)
+    if unknown is None and len(set(asked)) == len(asked):
+        return asked
+    near = difflib.get_close_matches(unknown or "", _CELLS, n=1, cutoff=0.5)
+    raise ConfigError(
+        given=f"--columns {text!r}",
+        allowed=f"{', '.join(map(str.lower, _CELLS))}, each once, with commas between them",
+        todo=f"did you mean {near[0].lower()!r}?" if near else "as in `tandem queue -o id,state,finish`",
+    )
+
+
+def _watch(client: Client, *, all_: bool, uid: int | None, chosen: Sequence[str] | None) -> None:
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
     def page() -> RenderableType:
         found = rows(client, all_=all_, uid=uid, most=WAITING_SHOWN)
-        return Group(Text(f"{time.strftime('%H:%M:%S')}  {summary(client)}"), table(found, time.time(), screen.width))
+        drawn = table(found, time.time(), screen.width, chosen)
+        return Group(Text(f"{time.strftime('%H:%M:%S')}  {summary(client)}"), drawn)
 
     screen = console()
     with Live(page(), console=screen, screen=True, auto_refresh=False) as live:
@@ -170,10 +197,9 @@ def _uid(user: str | None) -> int | None:
     return uid
 
 
-def _detail(view: View, shown: Mapping[str, Any]) -> None:
-    """Add what only the whole description of a job has."""
-    view["promise"] = (shown.get("promises") or [None])[-1]
-    view["phase"] = phase(Path(shown["run_dir"])) if view["state"] not in words.WAITING else None
+def beside(view: Mapping[str, Any]) -> str:
+    """Who is on its nodes now, each name cut to a column's width."""
+    return ", ".join(cut(name, NAME) for name in view.get("beside") or [])
 
 
 def phase(run_dir: Path) -> str | None:
@@ -246,9 +272,11 @@ def _note(view: View) -> str:
     said = [view["phase"]] if view.get("phase") else []
     if view["throttle"] < 1:
         said.append(f"throttled to {view['throttle']:.0%}")
-    if view.get("beside"):
-        said.append(f"beside {', '.join(view['beside'])}")
-    return "; ".join(said) or (view.get("why") or "")
+    if view["state"] in ("starting", "running") and view["throttle"] == 1:
+        said.append(f"beside {beside(view)}" if view.get("beside") else "nobody is beside it")
+    elif view.get("why"):
+        said.append(view["why"])
+    return "; ".join(said)
 
 
 _CELLS: dict[str, Callable[[str, View, float], str]] = {

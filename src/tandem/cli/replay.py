@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from tandem.cli.moments import clock_time
 from tandem.cli.terminal import json_option, print_json, progress, say
 from tandem.cli.words import count
+from tandem.cli.workloads import demand_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,8 +32,13 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
     LOG is a file that --export wrote; without one, the log of this machine. Exit status 1 if a decision differs
     (without --policy none should).
     """
+    from tandem.share.scheduler.admission import check_options
     from tandem.share.simulate import replay as replaying
 
+    if policy is not None:
+        check_options([policy], ())
+    if log is not None:
+        demand_text(log)
     entries = replaying.read_log(log) if log is not None else _stored()
     if export is not None:
         written = _write(entries, export)
@@ -73,8 +80,11 @@ def _write(entries: Iterator[dict[str, Any]], path: Path) -> int:
                 out.write(json.dumps(entry, separators=(",", ":")) + "\n")
                 written += 1
         aside.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
     return written
 
 

@@ -38,11 +38,16 @@ def resolve(client: Client, texts: Sequence[str], *, live: bool = False) -> list
         array = client.show(first)["array"]
         if array is None or array[0] != first:
             if index is not None:
-                raise _unknown(first, index, f"job {first} is no array")
+                raise UnknownJobError(
+                    given=f"job {first}_{index}, and job {first} is no array",
+                    allowed=f"{first} alone, and elements of arrays",
+                    todo="see `tandem queue --all`",
+                )
             found[first] = None
             continue
         if first not in arrays:
-            arrays[first] = _elements(client, first, live=live and index is None)
+            found_there = elements(client, first, live=live and index is None)
+            arrays[first] = {place: view["id"] for place, view in found_there.items()}
         if index is None:
             found.update(dict.fromkeys(arrays[first].values()))
         elif index in arrays[first]:
@@ -89,11 +94,15 @@ def checked(ctx: click.Context, param: click.Parameter, value: Texts) -> Texts:
     return value
 
 
-def _elements(client: Client, first: int, *, live: bool) -> dict[int, int]:
-    """Index -> id of an array's elements."""
+def elements(client: Client, first: int, *, live: bool = False) -> dict[int, View]:
+    """Index -> element of an array, in the order of ids.
+
+    Args:
+        live: only those that have not ended.
+    """
     views = [*client.queue(), *([] if live else client.history(limit=_HISTORY))]
     ours = [view for view in views if view.get("array") and view["array"][0] == first]
-    return {view["array"][1]: view["id"] for view in sorted(ours, key=lambda view: int(view["id"]))}
+    return {view["array"][1]: view for view in sorted(ours, key=lambda view: int(view["id"]))}
 
 
 def _unknown(first: int, index: int, allowed: str) -> UnknownJobError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -13,9 +14,9 @@ import click
 
 from tandem.cli import words
 from tandem.cli.moments import clock_time, promised, span
-from tandem.cli.queue import phase
-from tandem.cli.selection import checked, label, one
-from tandem.cli.terminal import json_option, print_json, say, say_pairs
+from tandem.cli.queue import NAME, beside, phase
+from tandem.cli.selection import checked, elements, label, one
+from tandem.cli.terminal import cut, json_option, print_json, say, say_pairs
 from tandem.core.units import human_duration
 
 if TYPE_CHECKING:
@@ -44,16 +45,28 @@ def show(job: str, decisions: bool, as_json: bool) -> None:
         view = client.show(number)
         if decisions and "decisions" not in view:
             view["decisions"] = list(_decisions(client, number, view["submitted_at"]))
+        whole = None if as_json or "_" in job or view["array"] is None else _whole(client, view)
     if view["state"] in words.LIVE - words.WAITING and view.get("run_dir"):
         view["phase"] = phase(Path(view["run_dir"]))
     if as_json:
         print_json(view)
         return
+    if whole is not None:
+        say(whole)
     now = time.time()
     name = view.get("name") or view.get("app") or ""
     say(f"job {label(view)}  {name}  {words.ended(view)}")
     parts = (_asked(view), _life(view, now), _promised(view, now), _beside(view, now), _decided(view, now))
     say_pairs(chain.from_iterable(parts), indent="  ")
+
+
+def _whole(client: Client, view: View) -> str:
+    """Which elements the job's array has, and how each is asked for."""
+    states = elements(client, view["array"][0])
+    counts = Counter(one["state"] for one in states.values())
+    how = ", ".join(f"{count} {state}" for state, count in counts.items())
+    whole = f"array {view['array'][0]}: indices {words.ranges(list(states))}: {how}"
+    return f"{whole}; this is {label(view)}, see also {view['array'][0]}_{max(states)}"
 
 
 def _asked(view: View) -> Iterator[Line]:
@@ -69,10 +82,18 @@ def _asked(view: View) -> Iterator[Line]:
     asked += [f"expected {human_duration(view['expected_s'])}"] if view.get("expected_s") else []
     asked += [words.count(view["retries"], "retry").replace("retrys", "retries")] if view.get("retries") else []
     yield "asks for", "; ".join(asked)
-    if view.get("after"):
-        yield "after", ", ".join(f"{after['job']}{'' if after['ok'] else ' (any end)'}" for after in view["after"])
+    yield from _after(view)
     if view.get("checkpoint"):
         yield "checkpoint", f"{view['checkpoint']}, then {human_duration(view['grace_s'])} of grace"
+
+
+def _after(view: View) -> Iterator[Line]:
+    first = view["array"][0] if view.get("array") else view["id"]
+    if view.get("array_most"):
+        yield "array", f"{first}, of which at most {view['array_most']} run at a time"
+    others = [one for one in view.get("after") or [] if one["job"] < first]
+    if others:
+        yield "after", ", ".join(f"{one.get('name', one['job'])}{'' if one['ok'] else ' (any end)'}" for one in others)
 
 
 def _life(view: View, now: float) -> Iterator[Line]:
@@ -96,7 +117,12 @@ def _life(view: View, now: float) -> Iterator[Line]:
     if far:
         yield "progress", ", ".join(far)
     if view.get("why"):
-        yield "waits" if view["state"] in words.WAITING else "why", view["why"]
+        waits, live = view["state"] in words.WAITING, view["state"] in words.LIVE
+        yield "waits" if waits else "decision" if live else "why", view["why"]
+    if view.get("overtaken"):
+        yield "", view["overtaken"]
+    if view["state"] in words.LIVE - words.WAITING:
+        yield "neighbours", beside(view) or "nobody"
     if view.get("stdout"):
         yield "output", view["stdout"]
         if view["stderr"] != view["stdout"]:
@@ -116,19 +142,21 @@ def _promised(view: View, now: float) -> Iterator[Line]:
                 else f": {human_duration(low - end)} early" if end < low
                 else ": kept"
             )  # fmt: skip
+        if quote.get("policy"):
+            text += f", under {quote['policy']}"
         yield f"at {quote['moment']}", text
         if quote.get("basis"):
-            yield "", quote["basis"]
+            yield "", f"rests on {quote['basis']}"
 
 
 def _beside(view: View, now: float) -> Iterator[Line]:
     stretches = list(reversed(view.get("coruns") or []))
     for place, stretch in enumerate(stretches[-_NEIGHBOURS:]):
-        beside = ", ".join(f"{app or 'job'} ({job})" for job, app in stretch["beside"]) or "nobody"
+        who = ", ".join(f"{cut(app or 'job', NAME)} ({job})" for job, app in stretch["beside"]) or "nobody"
         rate = f" at {stretch['rate']:.3g} steps/s" if stretch["rate"] is not None else ""
         how = ", throttled" if stretch["throttled"] else ""
         lasted = span(stretch["ended_at"] - stretch["began_at"])
-        yield "" if place else "beside", f"{clock_time(stretch['began_at'], now)} for {lasted}: {beside}{rate}{how}"
+        yield "" if place else "beside", f"{clock_time(stretch['began_at'], now)} for {lasted}: {who}{rate}{how}"
 
 
 def _decided(view: View, now: float) -> Iterator[Line]:

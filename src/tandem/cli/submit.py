@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli import words
 from tandem.cli.selection import resolve
-from tandem.cli.terminal import json_option, print_json, say
+from tandem.cli.terminal import json_option, print_json, say, say_err
 from tandem.core.errors import ConfigError, PermissionRefusedError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tandem.share.daemon.client import Client
 
 _AS_GIVEN = ("cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "max_slowdown", "time", "expected", "array")
+_SAME = ("retries", "name", "priority", "grace", "cwd")
 _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdout", "error": "stderr"}
 
 
@@ -42,7 +45,7 @@ _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdo
 @click.option("--after", multiple=True, metavar="ID[:any]", help="Wait until a job ends well; with :any, ends at all.")
 @click.option("--array", metavar="RANGE", help="One job for each index: 0-9, 1,3,5-8, 0-99%4 (4 at once).")
 @click.option("--retries", metavar="N", help="Start it again so often if it fails. [0]")
-@click.option("--name", help="Its name, under which its history is kept. [the programme's]")
+@click.option("--name", help="Its name, under which its history is kept. [programme or script]")
 @click.option("--priority", metavar="N", help="Higher goes first. [0]")
 @click.option("--hold", is_flag=True, help="Do not start it before `tandem release`.")
 @click.option("--checkpoint-signal", metavar="SIGNAL", help="Makes it save its state before it is stopped: SIGUSR1.")
@@ -61,13 +64,22 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
     \b
     tandem submit --cpus 4 --gpus 1 --expected 20m -- python train.py
     tandem submit --class harvest --array 0-9 -- ./simulate --seed
+
+    The job finds TANDEM_JOB_ID, TANDEM_ARRAY_INDEX, TANDEM_CORES, TANDEM_RUN_DIR, ... in its environment.
     """
     from tandem.share.daemon.client import Client
 
     with Client.connect() as client:
         asked = submission(given, argv)
         asked["after"] = [item for text in given["after"] for item in _after(client, text)] or None
-        (made,) = client.submit([{key: value for key, value in asked.items() if value is not None}])
+        try:
+            (made,) = client.submit([{key: value for key, value in asked.items() if value is not None}])
+        except ConfigError as error:
+            error.given = _as_options(error.given)
+            raise
+    doubts = misgivings(argv, given["cwd"], asked["env"])
+    for doubt in () if as_json else doubts:
+        say_err(f"tandem: warning: {doubt}")
     if quiet and not as_json:
         click.echo(made["ids"][0])
     elif not as_json:
@@ -77,6 +89,7 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
 
         ends, well = wait_for(made["ids"], quiet=quiet or as_json)
         made = {**made, "ends": ends}
+    made = {**made, "warnings": doubts}
     if as_json:
         print_json(made)
     if wait and not well:
@@ -89,9 +102,7 @@ def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, objec
     Raises:
         ConfigError: a variable is not KEY=VALUE.
     """
-    asked: dict[str, object] = {
-        name: given[name] for name in (*_AS_GIVEN, "retries", "name", "priority", "grace", "cwd")
-    }
+    asked: dict[str, object] = {name: given[name] for name in (*_AS_GIVEN, *_SAME)}
     asked |= {name: given[option] for option, name in _RENAMED.items()}
     asked |= {"argv": list(argv), "labels": list(given["label"]) or None, "hold": given["hold"] or None}
     env = {}
@@ -103,11 +114,56 @@ def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, objec
     return asked | {"env": env or None}
 
 
+def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:
+    """What will make the job fail if nobody changes it before the start, as this user sees it now.
+
+    Args:
+        argv: The job's command line.
+        cwd: Where it runs; None for here.
+        env: Its own variables.
+    """
+    own = env if isinstance(env, dict) else {}
+    folder = Path(cwd or ".")
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        return [f"the folder {cwd} {what}; the job fails unless it is there when it starts"]
+    programme = argv[0]
+    if "/" in programme:
+        found, where = [folder / programme], ""
+    else:
+        places = str(own.get("PATH", os.environ.get("PATH", os.defpath))).split(os.pathsep)
+        found, where = [folder / place / programme for place in places], " on your PATH"
+    if any(path.is_file() and os.access(path, os.X_OK) for path in found):
+        return []
+    there = any(path.is_file() for path in found)
+    said = f"{programme!r} may not be executed" if there else f"there is no programme {programme!r}{where}"
+    return [f"{said}; the job fails unless that has changed when it starts"]
+
+
+def _as_options(given: str) -> str:
+    """What the daemon says of a key, said of the option: `--max-slowdown '0.5'` for `max_slowdown = '0.5'`."""
+    key, equals, value = given.partition(" = ")
+    names = {its: name for name, its in _RENAMED.items() if name != "klass"}
+    if not equals or key not in {*_AS_GIVEN, *_SAME, *_RENAMED.values()}:
+        return given
+    return f"--{names.get(key, key).replace('_', '-')} {value}"
+
+
 def _after(client: Client, text: str) -> list[str]:
-    """Dependencies: an array's first id means all its elements."""
+    """Dependencies: an array's first id means all its elements.
+
+    Raises:
+        ConfigError: an item is neither an id nor ID:any.
+    """
     found = []
     for item in text.split(","):
         job, colon, how = item.strip().partition(":")
+        if how not in ("", "ok", "any") or (colon and not how):
+            raise ConfigError(
+                given=f"--after {text}",
+                allowed="ID (it ends well) or ID:any (it ends at all), with commas between several",
+                todo=f"write --after {job}:any or --after {job}",
+            )
         try:
             found += [f"{one}{colon}{how}" for one in resolve(client, [job])]
         except PermissionRefusedError:  # somebody else's job: whether it may be waited for is the daemon's to say

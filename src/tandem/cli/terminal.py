@@ -62,6 +62,13 @@ def say_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
             click.echo((" " * len(head) if place else head) + part)
 
 
+def cut(text: str, width: int) -> str:
+    """Cut a text where it is too wide for its column."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
 def console(*, err: bool = False) -> Console:
     """A terminal, or a wide plain page where there is none."""
     from rich.console import Console

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from tandem.cli.terminal import json_option, print_json, say
 from tandem.cli.words import count
-from tandem.core.errors import DaemonError
+from tandem.core.errors import ConfigError, DaemonError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command()
 @click.option("--policy", metavar="NAME", help="The policy from now on: exclusive, share, backfill, las or hybrid.")
 @click.option("--estimator", metavar="NAME", help="What it believes of neighbours: proportional or none.")
 @click.option("--cores", metavar="LIST", help="Only these cores, such as 0-3. [all]")
-@click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy.")
+@click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_window=2.")
 @click.option(
     "--machine", multiple=True, metavar="KEY=VALUE", help="What it may give out: mem=8G, membw=off, labels=a."
 )
@@ -35,16 +41,12 @@ def up(
     """
     from tandem.share.daemon.client import Client
 
-    options = [
-        word for name, value in (("policy", policy), ("estimator", estimator)) if value for word in (f"--{name}", value)
-    ]
-    options += [word for text in option for word in ("--set", text)]
-    options += [word for text in ([f"cores={cores}"] if cores else []) + [*machine] for word in ("--engine-set", text)]
+    options, given = _settings(policy, estimator, cores, option, machine)
+    _check(policy, estimator, option)
     if foreground:
         from tandem.share.daemon.__main__ import main as serve
 
         raise click.exceptions.Exit(serve(options))
-    _check(policy, estimator)
     try:
         running = Client.connect(start=False)
     except DaemonError:
@@ -52,7 +54,7 @@ def up(
     if running is not None and options:
         running.close()
         raise DaemonError(
-            given=f"a daemon that runs already, and {' '.join(options)}",
+            given=f"a daemon that runs already, and {shlex.join(given)}",
             allowed="settings for a daemon that is started",
             todo="stop it with `tandem down` (its jobs run on), then start it so",
         )
@@ -94,11 +96,34 @@ def down(kill: bool, as_json: bool) -> None:
         say(f"daemon stopped; {count(live, 'job')} kept: what runs runs on, what waits waits for the next daemon")
 
 
-def _check(policy: str | None, estimator: str | None) -> None:
-    """Refuse a name that does not exist here, where the words are better than in the daemon's log."""
+def _settings(
+    policy: str | None, estimator: str | None, cores: str | None, option: Sequence[str], machine: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The words of the daemon's own command line, and those that the user gave for them."""
+    daemons, users = [], []
+    for name, its_name, values in (
+        ("--policy", "--policy", [policy]),
+        ("--estimator", "--estimator", [estimator]),
+        ("--option", "--set", option),
+        ("--cores", "--engine-set", [cores]),
+        ("--machine", "--engine-set", machine),
+    ):
+        for value in values:
+            if value is None:
+                continue
+            if name in ("--option", "--machine") and not all(value.partition("=")):
+                raise ConfigError(given=f"{name} {value!r}", allowed="KEY=VALUE", todo="write it with an equals sign")
+            users += [name, value]
+            daemons += [its_name, f"cores={value}" if name == "--cores" else value]
+    return daemons, users
+
+
+def _check(policy: str | None, estimator: str | None, option: Sequence[str]) -> None:
+    """Refuse here what is known to be wrong before a daemon is started."""
     from tandem.core import plug
+    from tandem.share.scheduler.admission import check_options
 
     if policy is not None:
-        plug.load("share.policies", policy)
+        check_options([policy], [text.partition("=")[0] for text in option])
     if estimator is not None:
         plug.load("estimate.models", estimator)

@@ -13,11 +13,13 @@ from tandem.cli.selection import checked, label, resolve
 from tandem.cli.terminal import json_option, print_json, say, say_err
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tandem.share.daemon.client import Client
 
 View = dict[str, Any]
+
+_NAMED = 10
 
 
 class _OutOfTimeError(Exception):
@@ -58,19 +60,31 @@ def wait_for(
     from tandem.share.daemon.client import Client
 
     ends: list[View] = []
-    try:
-        with _at_most(timeout_s), Client.connect() as watching, Client.connect() as asking:
-            for job in ended(watching, ids):
-                ends.append(asking.show(job))
-                if not quiet:
-                    say(f"job {label(ends[-1])}: {sentence(ends[-1])}")
-                if any_:
-                    break
-    except _OutOfTimeError:
-        left = [str(job) for job in ids if job not in {end["id"] for end in ends}]
+
+    def tell(view: View) -> None:
+        ends.append(view)
         if not quiet:
-            say_err(f"tandem: the time is over; not ended: {', '.join(left[:10])}{' ...' if len(left) > 10 else ''}")
-        return ends, False
+            say(f"job {label(view)}: {sentence(view)}")
+
+    with Client.connect() as asking:
+        names = {view["id"]: label(view) for view in asking.queue()}
+        over = [job for job in ids if job not in names]
+        for job in over[:1] if any_ else over:  # whatever the time: they have ended
+            tell(asking.show(job))
+        left = [job for job in ids if job in names]
+        try:
+            with _at_most(timeout_s), Client.connect() as watching:
+                for job in ended(watching, left) if left and not (any_ and ends) else ():
+                    tell(asking.show(job))
+                    if any_:
+                        break
+        except _OutOfTimeError:
+            told = {end["id"] for end in ends}
+            late = [names[job] for job in left if job not in told]
+            if not quiet:
+                more = " ..." if len(late) > _NAMED else ""
+                say_err(f"tandem: the time is over; not ended: {', '.join(late[:_NAMED])}{more}")
+            return ends, False
     return ends, all(end["state"] == "done" for end in ends)
 
 
@@ -92,7 +106,7 @@ def ended(client: Client, ids: Sequence[int]) -> Iterator[int]:
             return
 
 
-def sentence(view: View) -> str:
+def sentence(view: Mapping[str, Any]) -> str:
     """How it ended, how long it ran, and why, where that is not plain."""
     text = words.ended(view)
     if view.get("started_at") is not None and view.get("ended_at") is not None:

@@ -18,6 +18,9 @@ LIVE = {"held", "blocked", "queued", "starting", "running", "suspending", "suspe
 WAITING = {"held", "blocked", "queued"}
 """States of a job that is on no node."""
 
+ENDS = ("done", "failed", "cancelled", "timeout", "lost")
+"""States in which a job ends."""
+
 
 @functools.cache
 def user(uid: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +17,16 @@ from tandem.share.simulate.truth import Truth
 from tandem.share.workloads.workload import Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tandem.share.simulate.compare import Terms
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 REPORT = "report.html"
+_LOOKED_AT = 4096
+_GZIP = b"\x1f\x8b"
+_UNPRINTED = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,7 @@ def workload_options(command: Command) -> Command:
         click.option(
             "--limit-error",
             type=click.FloatRange(1),
+            callback=finite,
             metavar="F",
             help="Time limits: the run time times 1 to F, at random. [5 where the trace has none]",
         ),
@@ -76,6 +84,7 @@ def workload_options(command: Command) -> Command:
         click.option(
             "--noise",
             type=click.FloatRange(0),
+            callback=finite,
             default=0.0,
             metavar="X",
             help="Noise of measured rates: 0.05 is about 5 %.",
@@ -88,7 +97,7 @@ def workload_options(command: Command) -> Command:
             help="What policies believe of neighbours.",
         ),
         click.option(
-            "--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_weight=2."
+            "--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_window=2."
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
         json_option,
@@ -98,22 +107,52 @@ def workload_options(command: Command) -> Command:
     return command
 
 
+def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuse `nan` and `inf`, which ranges let through (a callback of an option)."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number", ctx, param)  # noqa: TRY003, EM102 - click's way
+    return value
+
+
 def read(path: Path, asked: Asked) -> Play:
     """Read a trace or a case.
 
     Raises:
-        TraceError: the trace, or an option of its reader, cannot be understood.
+        TraceError: the file is no text, or the trace or an option of its reader cannot be understood.
         ConfigError: a key of the case is wrong.
     """
+    demand_text(path)
     play = _case(path, asked) if path.suffix == ".toml" else _trace(path, asked)
     return play if asked.first is None else replace(play, workload=play.workload.first(asked.first))
 
 
-def terms(play: Play, asked: Asked) -> Terms:
-    """What is the same for every policy."""
+def demand_text(path: Path) -> None:
+    """Refuse a file that holds no text, unless it is gzipped: nobody wants to read its first line in an error.
+
+    Raises:
+        TraceError: Shows the file's first bytes.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(_LOOKED_AT)
+    if not beginning.startswith(_GZIP) and _UNPRINTED.search(beginning):
+        raise TraceError(
+            given=f"{path} is no text (it begins with the bytes {beginning[:8].hex(' ')})",
+            allowed="text, or gzipped text",
+            todo="check that this is the file you meant",
+        )
+
+
+def terms(play: Play, asked: Asked, policies: Sequence[str]) -> Terms:
+    """What is the same for every policy.
+
+    Raises:
+        ConfigError: an option that none of the policies reads, or no number.
+    """
+    from tandem.share.scheduler.admission import check_options
     from tandem.share.simulate.compare import Terms
 
     options = {key: _number(key, value) for key, value in map(_pair, asked.option)}
+    check_options(policies, options)
     return Terms(asked.estimator, options, play.truth, asked.noise, asked.seed)
 
 
@@ -183,6 +222,9 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _number(key: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise ConfigError(given=f"--option {key}={value}", allowed="a number", todo="as in hybrid_weight=2") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(given=f"--option {key}={value}", allowed="a number", todo="as in hybrid_window=2")
+    return number

@@ -16,6 +16,14 @@ import tandem
 from tandem.core.errors import MissingPackageError, UnknownPluginError
 
 _DISTRIBUTION = "tandemlab"
+_KINDS = {
+    "share.policies": "policy",
+    "share.engines": "engine",
+    "share.traces": "trace format",
+    "estimate.models": "estimator",
+}
+"""What a plug-in of a family is called; others go by the family's name."""
+
 _DISTRIBUTION_OF = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "pynvml": "nvidia-ml-py"}
 
 
@@ -99,7 +107,7 @@ def _attribute(family: str, name: str) -> object:
 def _unknown(family: str, name: str) -> UnknownPluginError:
     existing = names(family)
     return UnknownPluginError(
-        given=f"unknown {family} {name!r}",
+        given=f"unknown {_KINDS.get(family, family)} {name!r}",
         allowed=", ".join([*existing, "or package.module:attribute"]),
         todo=_did_you_mean(name, existing),
     )
@@ -111,7 +119,7 @@ def _missing(family: str, name: str, error: ModuleNotFoundError) -> MissingPacka
     extra = extra_for(package)
     remedy = f"{_DISTRIBUTION}[{extra}]" if extra else _DISTRIBUTION_OF.get(package, package)
     return MissingPackageError(
-        given=f"{family} {name!r} needs the package {missing!r}, which is not installed",
+        given=f"{_KINDS.get(family, family)} {name!r} needs the package {missing!r}, which is not installed",
         allowed="plug-ins whose packages are installed",
         todo=f"run: pip install '{remedy}'",
     )

@@ -9,7 +9,10 @@ it would cost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,3 +76,6 @@ class Estimator(Protocol):
 
     def knows(self, app: App) -> bool:
         """Whether a neighbour could change the prediction for ``app`` or ``app`` that of a neighbour."""
+
+    def revision(self, keys: Iterable[str]) -> tuple[int, int]:
+        """Another value whenever an answer for a set of applications with these keys may have changed."""

@@ -21,17 +21,38 @@ class Stretch:
     why: str = ""
 
 
-def stretch(app: App, others: Sequence[App], capacity: Capacity) -> Stretch:
-    """How much ``others`` on the same node slow ``app``."""
-    worst = Stretch(1.0)
-    if capacity.membw_mbs and app.membw_mbs:
-        total = app.membw_mbs + sum(o.membw_mbs for o in others)
-        worst = _worse(worst, "memory bandwidth", app.membw_mbs, total, capacity.membw_mbs, 1000, "GB/s")
-    if capacity.nic_mbs and app.nic_mbs:
-        total = app.nic_mbs + sum(o.nic_mbs for o in others)
-        worst = _worse(worst, "network bandwidth", app.nic_mbs, total, capacity.nic_mbs, 1, "MB/s")
-    total = app.cpu_milli + sum(o.cpu_milli for o in others)
-    return _worse(worst, "cores", app.cpu_milli, total, capacity.cpu_milli, 1000, "cores")
+class Load:
+    """What all members of a set ask for together, against the node."""
+
+    __slots__ = ("_cpu", "_membw", "_nic", "capacity", "fits")
+
+    def __init__(self, members: Sequence[App], capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._cpu = sum(one.cpu_milli for one in members)
+        self._membw = sum(one.membw_mbs for one in members)
+        self._nic = sum(one.nic_mbs for one in members)
+        within_membw = not capacity.membw_mbs or self._membw <= capacity.membw_mbs
+        within_nic = not capacity.nic_mbs or self._nic <= capacity.nic_mbs
+        self.fits = within_membw and within_nic and self._cpu <= capacity.cpu_milli
+        """Whether the node has all that they ask for, so that nobody slows anybody."""
+
+    def of_pair(self, app: App, other: App) -> float:
+        """How much ``other`` alone slows ``app`` on such a node."""
+        return Load((app, other), self.capacity).stretch(app).factor
+
+    def stretch(self, app: App) -> Stretch:
+        """How much the other members slow ``app``, which is one of them."""
+        if self.fits:
+            return _NONE
+        capacity, worst = self.capacity, _NONE
+        if capacity.membw_mbs and app.membw_mbs:
+            worst = _worse(worst, "memory bandwidth", app.membw_mbs, self._membw, capacity.membw_mbs, 1000, "GB/s")
+        if capacity.nic_mbs and app.nic_mbs:
+            worst = _worse(worst, "network bandwidth", app.nic_mbs, self._nic, capacity.nic_mbs, 1, "MB/s")
+        return _worse(worst, "cores", app.cpu_milli, self._cpu, capacity.cpu_milli, 1000, "cores")
+
+
+_NONE = Stretch(1.0)
 
 
 def _worse(so_far: Stretch, name: str, own: int, total: int, capacity: int, unit: int, unit_name: str) -> Stretch:

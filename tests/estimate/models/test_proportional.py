@@ -124,3 +124,24 @@ def test_a_pair_that_was_never_seen_is_judged_by_what_both_did_beside_others() -
     assert beside_calm.mid < 1.15
     assert not beside_loud.known
     assert "judged by what both did beside others" in beside_loud.why
+
+
+def test_pairs_that_agree_with_what_is_stated_add_up_to_nothing() -> None:
+    """Each pair is within the noise of no slowdown, and none was measured below 1: their sum would be 1.14."""
+    quiet = [App(f"q{k}", 1000, 100) for k in range(7)]
+    seen = [CoRun("train", (), 1.0, 10.0), *(CoRun("train", (one.key,), 0.98, 10.0) for one in quiet)]
+    answer = proportional.make(seen).predict((App("train", 1000, 100), *quiet), Capacity(16_000, 10_000))[0]
+    assert answer.mid == 1.0
+    assert answer.known
+
+
+def test_a_revision_changes_with_what_was_told_of_a_member_only() -> None:
+    model = proportional.make([CoRun("a", (), 1.0, 10.0), CoRun("c", (), 1.0, 10.0)])
+    before = model.revision(("a", "b"))
+    model.observe(CoRun("c", (), 1.0, 10.0))
+    assert model.revision(("a", "b")) == before
+    model.observe(CoRun("a", (), 1.0, 10.0))
+    assert model.revision(("a", "b")) != before
+    before = model.revision(("a", "b"))
+    model.observe(CoRun("c", ("d",), 0.5, 10.0))
+    assert model.revision(("a", "b")) != before, "a new pair tells something of every pair"

@@ -249,6 +249,10 @@ def test_requests_are_refused_with_what_is_wrong(served: Home) -> None:
             client.cancel([job])
         with pytest.raises(JobStateError, match="has ended"):
             client.hold([job])
+        failed = submit(client, argv=["false"])
+        client.wait([failed])
+        with pytest.raises(DependencyError, match=f"success of job {failed}, which ended as failed"):
+            submit(client, argv=["true"], after=failed)
         held = submit(client, argv=["true"], hold=True)
         with pytest.raises(JobStateError, match="held"):
             client.hold([held])

@@ -80,14 +80,21 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"class": "primry"}, ["'primry'", "did you mean 'primary'"]),
         ({"max_slowdown": 0.9}, ["max_slowdown"]),
         ({"array": "5-1"}, ["array"]),
+        ({"array": "1,1,1"}, ["array", "1 is there twice"]),
+        ({"array": "0-4,8,3"}, ["array", "3 is there twice"]),
+        ({"priority": "x"}, ["priority", "a whole number from -1000000 to 1000000"]),
+        ({"retries": "nan"}, ["retries", "a whole number from 0 to 1000"]),
         ({"array": "0-9%0"}, ["array"]),
         ({"array": "0-10000000"}, ["array", "100000"]),
         ({"after": "x"}, ["after", "'x'"]),
         ({"checkpoint": "KILL"}, ["checkpoint", "SIGUSR1"]),
-        ({"time": "soon"}, ["soon"]),
+        ({"time": "soon"}, ["time = 'soon'"]),
         ({"time": 0}, ["time"]),
         ({"time": "99999999h"}, ["time", "ten years"]),
-        ({"mem": "lots"}, ["lots"]),
+        ({"mem": "lots"}, ["mem = 'lots'", "number"]),
+        ({"grace": "long"}, ["grace = 'long'", "90s"]),
+        ({"gpus": "many"}, ["gpus = 'many'", "TYPE:2"]),
+        ({"gpu_mem": "8G"}, ["gpu_mem = '8G'", "ask for GPUs too"]),
         ({"parts": []}, ["parts"]),
         ({"parts": [{"cpus": 1}], "cpus": 2}, ["cpus", "part"]),
         ({"parts": [{"cpu": 1}]}, ["'cpu'", "'cpus'"]),
@@ -114,13 +121,34 @@ def test_only_the_trusted_raise_their_priority() -> None:
     ("argv", "key"),
     [
         (["/usr/bin/python3.12", "-W", "error", "-m", "my.module"], "my.module"),
-        (["python", "-c", "print(1)"], "python"),
+        (["python", "train.py", "--lr", "1"], "train"),
+        (["python", "train.py", "--lr", "2"], "train"),
+        (["python", "-m", "pkg", "--fast"], "pkg"),
+        (["python", "-uc", "print(1)"], "python -uc 'print(1)'"),
         (["./solve", "4"], "solve"),
-        (["sh", "-c", "true"], "sh"),
+        (["/bin/sh", "-c", "sleep 1"], "sh -c 'sleep 1'"),
+        (["sh", "-c", "sleep 100"], "sh -c 'sleep 100'"),
+        (["bash", "-o", "pipefail", "-lc", "true"], "bash -o pipefail -lc true"),
+        (["bash", "-o", "pipefail", "a/run.sh", "-c"], "run"),
+        (["perl", "-e", "1"], "perl -e 1"),
+        (["Rscript", "fit.R"], "fit"),
+        (["bash"], "bash"),
     ],
 )
 def test_the_programme_is_the_key_of_history(argv: list[str], key: str) -> None:
     assert submission.programme(argv) == key
+
+
+def test_a_long_key_of_history_is_short_and_still_its_own() -> None:
+    one, other = (submission.programme(["sh", "-c", "x" * 5000 + end]) for end in ("1", "2"))
+    assert max(len(one), len(other)) <= submission.APP_LONGEST
+    assert one != other
+    assert one == submission.programme(["sh", "-c", "x" * 5000 + "1"])
+
+
+def test_a_place_in_an_array_is_not_inherited() -> None:
+    element = {"PATH": "/bin", "TANDEM_ARRAY_ID": "3", "TANDEM_ARRAY_INDEX": "4"}
+    assert Submitter(0, 0, environ=element).inherited() == {"PATH": "/bin"}
 
 
 _JSON = st.recursive(

@@ -53,7 +53,7 @@ def test_a_job_that_takes_more_memory_than_it_asked_for_is_stopped(stage: Stage)
     small = Placement((Share(share.node, Need(mem_mib=32), share.cores),))
     script = "dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null"
     stage.engine.execute(ev.StartJob(1, 1, small), stage.launch(1, script))
-    until(lambda: [stage.seen.extend(stage.engine.poll()), _end(stage, 1)][1], "the end")
+    until(lambda: [stage.poll(), _end(stage, 1)][1], "the end")
     assert (_end(stage, 1) or ev.Ended(0, 0)).code != 0 or (_end(stage, 1) or ev.Ended(0, 0)).signal == signal.SIGKILL
 
 
@@ -212,8 +212,8 @@ def test_a_bad_option_is_refused(tmp_path: Path, options: dict[str, str]) -> Non
 
 def test_an_end_from_the_journal_becomes_an_event() -> None:
     attempt = Attempt(1, 2, Share("n", Need()))
-    assert attempt.end(journal.parse("exit 3 0 0 0 1 5.0\n")) == ev.Ended(1, 2, code=3)
-    assert attempt.end(journal.parse("exit -1 9 0 0 1 5.0\n")) == ev.Ended(1, 2, signal=9)
+    assert attempt.end(journal.parse("exit 3 0 0 0 1 5.0\n")) == ev.Ended(1, 2, code=3, at=5.0)
+    assert attempt.end(journal.parse("exit -1 9 0 0 1 5.0\n")) == ev.Ended(1, 2, signal=9, at=5.0)
     failed = attempt.end(journal.parse("exec-failed 2 cannot execute 'x'\n"))
     assert failed == ev.Ended(1, 2, code=127, reason="cannot execute 'x'")
     assert "GPU 2" in getattr(attempt.end(journal.parse("busy /run/lock/gpus 250\n")), "why", "")

@@ -1,10 +1,13 @@
 """`hybrid` by hand: neighbours, room, reservations, enforcement."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, settings
 
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
 from tandem.share import events as ev
+from tandem.share.deciding.neighbours import Neighbours
 from tandem.share.model import Gpu, JobClass, Node, State
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.simulate.simulator import Simulator
@@ -46,6 +49,10 @@ class Table:
     def knows(self, app: App) -> bool:
         """Whether it is in the table."""
         return any(app.key in pair for pair in self.pairs)
+
+    def revision(self, keys: Iterable[str]) -> tuple[int, int]:
+        """It never learns."""
+        return 0, 0
 
 
 # ---------------------------------------------------------------------------------------- neighbours
@@ -110,6 +117,51 @@ def test_a_bad_neighbour_does_not_block_those_behind_it() -> None:
         told.submit(job(k, 1, app="stream", harvest=True, expected=10.0), at=1.0)
     told.submit(job(5, 1, app="quiet", harvest=True, expected=10.0), at=2.0)
     assert told.running() == {1, 5}
+
+
+def test_a_good_job_behind_many_bad_ones_of_its_shape_is_found() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5), ("train", "gather", 1.4))
+    told.submit(job(1, 1, app="train", expected=100.0))
+    for k in range(2, 11):
+        told.submit(job(k, 1, app="stream" if k % 2 else "gather", harvest=True, expected=10.0), at=1.0)
+    told.submit(job(11, 1, app="quiet", harvest=True, expected=10.0), at=2.0)
+    assert told.running() == {1, 11}
+
+
+def test_all_nodes_are_asked_before_a_job_is_passed_over() -> None:
+    """The first five nodes have a bad neighbour, and all of them are fuller than the sixth."""
+    nodes = [Node(f"n{k}", 4000, 100) for k in range(6)]
+    told = knowing(Told("hybrid", *nodes), ("train", "stream", 1.5))
+    for k in range(1, 6):
+        told.submit(job(k, 3, app="train", expected=100.0))
+    told.submit(job(6, 1, app="stream", harvest=True, expected=10.0), at=1.0)
+    assert told.where(6) == ("n5",)
+
+
+def test_stated_bandwidths_are_not_believed_to_the_last() -> None:
+    """0.9 of the bandwidth by what they say: within the node, but statements may be too low."""
+    node = Node("a", 4000, 100, membw_mbs=1000)
+    told = Told("hybrid", node, estimator="proportional")
+    told.submit(job(1, 1, app="train", membw=450, bound=1.05, expected=100.0))
+    told.submit(job(2, 1, app="stream", membw=450, harvest=True, expected=10.0))
+    assert told.running() == {1}
+    told.submit(job(3, 1, app="quiet", membw=350, harvest=True, expected=10.0), at=1.0)
+    assert told.running() == {1, 3}
+
+
+def test_what_was_learned_counts_on_a_node_that_has_not_changed() -> None:
+    """Answers are kept from pass to pass, but not beyond an observation of those that they are about."""
+    told = Told("hybrid", NODE, OTHER, estimator="proportional")
+    told.submit(job(1, 1, app="train", bound=1.2, expected=1000.0))
+    told.measure(1, 10.0, at=10.0)
+    told.submit(job(2, 4, app="wide", expected=1000.0), at=11.0)
+    told.submit(job(3, 4, app="stream", harvest=True, expected=10.0), at=12.0)
+    assert (told.where(1), told.where(2), told.state(3)) == (("a",), ("b",), State.QUEUED)
+    near = Neighbours.of(told.machine.view)
+    assert near.bounds_hold(0, told[3])
+    for _ in range(3):
+        told.machine.estimator.observe(CoRun("train", ("stream",), 5.0, 10.0))
+    assert not Neighbours.of(told.machine.view).bounds_hold(0, told[3])
 
 
 def test_the_cheapest_of_the_first_few_goes_first() -> None:

@@ -40,7 +40,7 @@ def test_on_an_idle_machine_it_starts_now_and_takes_what_is_expected() -> None:
     for quote in (quoted(step, 1), quoted(step, 1, "start")):
         assert (quote.start.low, quote.start.mid, quote.start.high) == (50.0, 50.0, 50.0)
         assert quote.finish.mid == pytest.approx(150.0, rel=0.01)
-        assert 140.0 <= quote.finish.low <= quote.finish.high <= 160.0
+        assert 150.0 - 12.5 <= quote.finish.low <= quote.finish.high <= 150.0 + 12.5  # machines differ by day
     assert quoted(step, 1).basis == "32 earlier runs of known"
 
 

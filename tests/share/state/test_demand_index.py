@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.share.model import Gpu, Need, Node, Part
-from tandem.share.state.demand_index import DemandIndex, Shape, could_ever_fit
+from tandem.share.state.demand_index import IDLE, DemandIndex, Shape, could_ever_fit
 from tandem.share.state.ledger import Ledger
 
 NODES = [
@@ -43,7 +43,8 @@ def test_it_says_what_every_node_says(story: list[tuple[str, int, int]]) -> None
     held: dict[int, tuple[int, Need]] = {}
     for i, (kind, a, b) in enumerate(story):
         if kind == "add":
-            shapes.append(Shape((Part(NEEDS[a % len(NEEDS)], 1 + b % 2),)))
+            parts = (Part(NEEDS[a % len(NEEDS)], 1 + b % 2), Part(NEEDS[b % len(NEEDS)]))
+            shapes.append(Shape(parts[: 1 + b % 3 // 2]))
             index.add(shapes[-1])
         elif kind == "drop" and shapes:
             index.drop(shapes.pop(a % len(shapes)))
@@ -65,6 +66,7 @@ def test_it_says_what_every_node_says(story: list[tuple[str, int, int]]) -> None
             ledger.lose(n)
         for shape in shapes:
             _check(ledger, index, shape)
+        assert set(index.fitting()) == {shape for shape in shapes if index.may_fit(shape)}
 
 
 def _fits(ledger: Ledger, n: int, need: Need) -> bool:
@@ -74,13 +76,16 @@ def _fits(ledger: Ledger, n: int, need: Need) -> bool:
 
 
 def _check(ledger: Ledger, index: DemandIndex, shape: Shape) -> None:
-    part, row = shape.parts[0], shape.rows[0]
-    now = [n for n in range(len(ledger.nodes)) if _fits(ledger, n, part.need)]
-    ever = [could_ever_fit(node, part.need) for node in ledger.nodes]
-    assert index.nodes_now(row).tolist() == now
-    assert index.count_now(row) == len(now)
-    assert np.array_equal(index.nodes_ever(row), ever)
-    assert index.may_fit(shape) == (len(now) >= part.nodes)
+    enough = True
+    for part, row in zip(shape.parts, shape.rows, strict=True):
+        now = [n for n in range(len(ledger.nodes)) if _fits(ledger, n, part.need)]
+        ever = [could_ever_fit(node, part.need) for node in ledger.nodes]
+        assert index.nodes_now(row).tolist() == now
+        assert index.mask_now(row).nonzero()[0].tolist() == now
+        assert index.count_now(row) == len(now)
+        assert np.array_equal(index.nodes_ever(row), ever)
+        enough = enough and len(now) >= part.nodes
+    assert index.may_fit(shape) == enough
 
 
 def test_two_shapes_may_share_a_need() -> None:
@@ -107,3 +112,35 @@ def test_what_could_ever_fit() -> None:
     assert not could_ever_fit(NODES[2], Need(1500)), "pinned ones do not"
     assert not could_ever_fit(NODES[3], Need(0, membw_mbs=51))
     assert could_ever_fit(NODES[1], Need(0, membw_mbs=10**9)), "not metered there"
+
+
+def test_a_column_is_not_taken_from_before_a_need_came() -> None:
+    ledger = Ledger()
+    n = ledger.join(NODES[0])
+    index = DemandIndex(ledger)
+    one, two = Shape((Part(NEEDS[2]),)), Shape((Part(NEEDS[1]),))
+    index.add(one)
+    ledger.take(1, n, Need(2000))
+    assert index.fitting() == []
+    ledger.give_back(1, n)
+    assert index.fitting() == [one]
+    index.add(two)
+    ledger.take(1, n, Need(2000))
+    assert index.fitting() == [], "what is free was seen before, but without the second need"
+    ledger.give_back(1, n)
+    assert index.fitting() == [one, two]
+
+
+def test_rows_are_used_again() -> None:
+    ledger = Ledger()
+    ledger.join(Node("n", 10**6, 0))
+    index = DemandIndex(ledger)
+    rows = set()
+    for cpu_milli in range(1000, 1200):
+        shape = Shape((Part(Need(cpu_milli)),))
+        index.add(shape)
+        assert index.fitting() == [shape]
+        rows.update(shape.rows)
+        index.drop(shape)
+        assert index.fitting() == []
+    assert len(rows) <= IDLE + 1

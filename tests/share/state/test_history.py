@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -148,3 +149,12 @@ def test_a_snapshot_is_all_of_it(runs: list[tuple[str, float]]) -> None:
     history.ended(job(3, app="a", expected=1.0), 3.0)
     other.ended(job(3, app="a", expected=1.0), 3.0)
     assert other.snapshot() == history.snapshot()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.floats(1, 1e4), st.booleans()), max_size=30))
+def test_what_was_asked_before_changes_no_answer(ends: list[tuple[str, float, bool]]) -> None:
+    history = History()
+    for k, (app, seconds, expected) in enumerate(ends):
+        one = replace(job(k + 1, expected=100.0 if expected else None, limit=1e5), app=app)
+        history.ended(one, seconds)
+        assert history.expect(one) == History.restore(history.snapshot()).expect(one)

@@ -102,7 +102,7 @@ def test_free_is_capacity_less_what_is_held(node: Node, story: list[tuple[str, i
                 model.cores = frozenset(range(job)) if node.cores else frozenset()
                 model.gpus = frozenset({job}) & {gpu.index for gpu in node.gpus}
                 ledger.foreign(n, model.cores, model.gpus)
-        assert tuple(ledger.free[n]) == model.free()
+        assert tuple(ledger.free[n]) == ledger.rows[n] == model.free()
         ledger.audit()
     assert list(ledger.holders(n)) == list(model.held)
 
@@ -255,3 +255,14 @@ def test_watchers_hear_of_every_node_that_changes() -> None:
     ledger.unwatch(free)
     ledger.give_back(1, m)
     assert free == set()
+
+
+def test_emptiness_is_gpus_then_a_fraction_of_one_then_cores() -> None:
+    ledger = Ledger()
+    nodes = [ledger.join(Node(f"n{i}", 8000, 64, tuple(map(Gpu, range(4))))) for i in range(4)]
+    ledger.take(1, nodes[0], Need(1000, gpus=2))
+    ledger.take(2, nodes[1], Need(1000, gpus=3))
+    ledger.take(3, nodes[1], Need(0, gpu_milli=300))
+    ledger.take(4, nodes[2], Need(0, gpus=4))
+    ledger.take(5, nodes[3], Need(7000, gpus=2))
+    assert ledger.emptiness.argsort().tolist() == [nodes[2], nodes[1], nodes[3], nodes[0]]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tandem.core.errors import ConfigError
 from tandem.share.model import After, Gpu, Job, Need, Node, Part
-from tandem.share.workloads.workload import Arrival, Workload, compress, limits_with_error, merge, sample_nodes
+from tandem.share.workloads.workload import Arrival, Workload, compress, limits_with_error, merge, sample_nodes, steady
 
 CPU_NODE = Node("cpu", 8000, 1024)
 GPU_NODE = Node("gpu", 8000, 1024, (Gpu(0, "T4"), Gpu(1, "T4")))
@@ -95,6 +95,34 @@ def test_compress_to_a_gpu_load_and_a_cap(keep_bursts: bool) -> None:
     assert squeezed.load().gpu == pytest.approx(0.9)
     assert max(a.work_s for a in squeezed.arrivals) == 100.0
     assert [a.job for a in squeezed.arrivals] == [a.job for a in mixed().arrivals]
+
+
+def test_steady_offers_its_load_over_every_part_of_the_span() -> None:
+    drawn = steady(mixed(2000), 1e6, 0.9, gpus=True, cap_s=100.0)
+    capacity = 1000 * sum(len(node.gpus) for node in drawn.nodes)
+    for part in range(4):
+        arrived = [a for a in drawn.arrivals if part * 2.5e5 <= a.at < (part + 1) * 2.5e5]
+        offered = sum(a.work_s * a.job.gpu_total_milli for a in arrived) / (2.5e5 * capacity)
+        assert offered == pytest.approx(0.9, rel=0.03)
+    assert max(a.work_s for a in drawn.arrivals) == 100.0
+    assert all(a.job.gpu_total_milli for a in drawn.arrivals)
+    assert [a.job.id for a in drawn.arrivals] == list(range(1, len(drawn.arrivals) + 1))
+    assert drawn == steady(mixed(2000), 1e6, 0.9, gpus=True, cap_s=100.0)
+
+
+def test_steady_draws_large_and_small_jobs_as_often_as_they_are() -> None:
+    drawn = steady(mixed(2000), 2e6, 0.5, gpus=False, cap_s=1e9)
+    before = sorted(a.work_s * a.job.cpu_milli for a in mixed(2000).arrivals if not a.job.gpu_total_milli)
+    after = sorted(a.work_s * a.job.cpu_milli for a in drawn.arrivals)
+    for q in (0.1, 0.5, 0.9):
+        assert after[int(q * len(after))] == pytest.approx(before[int(q * len(before))], rel=0.05)
+
+
+@pytest.mark.parametrize(("load", "span_s", "gpus"), [(0.0, 10.0, True), (0.9, 0.0, True), (0.9, 10.0, False)])
+def test_a_steady_stream_of_nothing_is_refused(load: float, span_s: float, gpus: bool) -> None:
+    only_gpus = workload((0.0, job(1, 1, 1), 1.0))
+    with pytest.raises(ConfigError, match="load"):
+        steady(only_gpus, span_s, load, gpus=gpus, cap_s=10.0)
 
 
 def test_compress_scales_gaps_exactly() -> None:

@@ -29,6 +29,10 @@ class _Nothing:
         """See `Estimator.knows`."""
         return False
 
+    def revision(self, keys: Iterable[str]) -> tuple[int, int]:
+        """See `Estimator.revision`."""
+        return 0, 0
+
 
 def make(coruns: Iterable[CoRun]) -> Estimator:
     """Return the estimator; it ignores ``coruns``."""

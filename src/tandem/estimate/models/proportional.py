@@ -8,7 +8,9 @@ For each member of a set, the best of what there is:
    With no pair seen this is demand over capacity; with all pairs seen, and no saturation that only the whole set
    causes, it is 1 + sum(s - 1): additive in the excess. On a public set of co-runs of 15 CPU applications, predicting
    from pairs alone, additive had a mean absolute error of 12.6 % for three (19.9 % for four) applications, the worst
-   pair 16.4 % (34.8 %), the product 24.6 % (44.8 %): so additive, with an interval for that error.
+   pair 16.4 % (34.8 %), the product 24.6 % (44.8 %): so additive, with an interval for that error. A pair that agrees
+   with stated demands within its own interval corrects nothing: a slowdown is never below 1, so the noise of many
+   harmless pairs would add up.
 3. A pair that was never seen is judged by what both did beside others (`tandem.estimate.inferred`).
 4. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
 
@@ -19,11 +21,12 @@ programme with similar demands.
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
-from tandem.estimate.demand import stretch
+from tandem.estimate.demand import Load, Stretch
 from tandem.estimate.inferred import Inferred
-from tandem.estimate.observed import Observations, Observed
+from tandem.estimate.observed import LARGEST, Observations, Observed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 
 USES_PAIRS = True
@@ -46,6 +49,8 @@ _WITHIN = "within the node's bandwidth"
 
 _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 
+_ORDER = attrgetter("key", "cpu_milli", "membw_mbs", "nic_mbs")
+
 _Key = tuple[tuple[App, ...], Capacity]
 
 
@@ -55,73 +60,96 @@ class _Proportional:
     def __init__(self) -> None:
         self._observations = Observations()
         self._inferred = Inferred({})
-        self._cache: dict[_Key, tuple[Slowdown, ...]] = {}
-        self._cached_with: dict[str, set[_Key]] = defaultdict(set)
+        self._cache: dict[_Key, tuple[tuple[int, int], tuple[Slowdown, ...]]] = {}
+        self._told: dict[str, int] = defaultdict(int)  # observations kept, by application
+        self._pairs: dict[str, tuple[int, dict[str, Observed]]] = {}
+        self._fits = 0
 
     def observe(self, corun: CoRun) -> None:
         """See `Estimator.observe`."""
         pairs, alone = self._observations.pair_count, self._observations.alone_rate(corun.app)
         if self._observations.add(corun):
+            self._told[corun.app] += 1
             first_alone = not corun.beside and alone is None and bool(self._observations.partners(corun.app))
             if pairs != self._observations.pair_count or first_alone:  # it tells something of every pair not seen yet
                 # Fitted here, not when it is asked for: what is answered must depend on what was told alone.
                 self._inferred = Inferred(self._observations.pairs())
+                self._fits += 1
                 self._cache.clear()
-                self._cached_with.clear()
-            for key in self._cached_with.pop(corun.app, ()):
-                self._cache.pop(key, None)
 
     def predict(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
         """See `Estimator.predict`."""
         key = (apps, capacity)
+        revision = self.revision(app.key for app in apps)
         found = self._cache.get(key)
-        if found is None:
+        if found is None or found[0] != revision:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()
-                self._cached_with.clear()
-            found = self._cache[key] = self._of_set(apps, capacity)
-            for app in apps:
-                self._cached_with[app.key].add(key)
-        return found
+            found = self._cache[key] = revision, self._of_set(apps, capacity)
+        return found[1]
 
     def knows(self, app: App) -> bool:
         """See `Estimator.knows`: it states a bandwidth, or was seen beside others."""
         return app.membw_mbs > 0 or app.nic_mbs > 0 or self._observations.has_company(app.key)
 
+    def revision(self, keys: Iterable[str]) -> tuple[int, int]:
+        """See `Estimator.revision`."""
+        told = self._told
+        return self._fits, sum(told.get(key, 0) for key in keys)
+
     def _of_set(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
         """Work on the sorted set, so that the order of ``apps`` changes nothing, not even a rounding."""
-        if len(apps) == 1:
-            return (_ALONE,)
-        order = sorted(range(len(apps)), key=apps.__getitem__)
-        ordered = [apps[i] for i in order]
-        answers: dict[int, Slowdown] = {}
-        for place, i in enumerate(order):
-            answers[i] = self._of_member(ordered[place], ordered[:place] + ordered[place + 1 :], capacity)
-        return tuple(answers[i] for i in range(len(apps)))
+        if len(apps) < 2:
+            return (_ALONE,) * len(apps)
+        ordered = sorted(apps, key=_ORDER)
+        load = Load(ordered, capacity)
+        unhurried = _by_demand(Stretch(1.0), len(apps) - 1) if load.fits else None
+        stating = {app.key for app in ordered} if all(map(_states, ordered)) else None
+        answers: dict[App, Slowdown] = {}
+        for i, app in enumerate(ordered):
+            if app not in answers:
+                answers[app] = self._of_member(app, ordered[:i] + ordered[i + 1 :], load, stating, unhurried)
+        return tuple([answers[app] for app in apps])
 
-    def _of_member(self, app: App, others: list[App], capacity: Capacity) -> Slowdown:
-        beside = tuple(other.key for other in others)
-        seen = self._observations.slowdown(app.key, beside)
-        if seen is not None:
-            return Slowdown(seen.mid, seen.low, seen.high, True, _seen_words(seen, beside))
-        return self._combined(app, others, capacity)
+    def _of_member(
+        self, app: App, others: list[App], load: Load, stating: set[str] | None, unhurried: Slowdown | None
+    ) -> Slowdown:
+        """Of one of the set.
 
-    def _combined(self, app: App, others: list[App], capacity: Capacity) -> Slowdown:
+        Args:
+            stating: the keys in the set, where all of it states what it takes.
+            unhurried: the answer by demand, where all demands together are within the node.
+        """
+        if len(others) <= LARGEST:
+            beside = tuple(other.key for other in others)
+            seen = self._observations.slowdown(app.key, beside)
+            if seen is not None:
+                return Slowdown(seen.mid, seen.low, seen.high, True, _seen_words(seen, beside))
+        if stating is not None and stating.isdisjoint(self._observations.partners(app.key)):
+            return unhurried or _by_demand(load.stretch(app), len(others))
+        return self._combined(app, others, load, all_state=stating is not None)
+
+    def _combined(self, app: App, others: list[App], load: Load, *, all_state: bool) -> Slowdown:
         """Demand over capacity for the whole set, each pair that was seen put in its place."""
-        whole = stretch(app, others, capacity)
+        whole = load.stretch(app)
+        seen_pairs = self._seen_pairs(app.key)
         excess = whole.factor - 1.0
-        below = above = 0.0  # squared half-widths
+        near = [other for other in others if other.key in seen_pairs] if all_state else others
+        below = above = (len(others) - len(near)) * NOISE**2  # squared half-widths
         pairs: dict[str, Observed] = {}
         inferred: dict[str, float] = {}
         unknown: set[str] = set()
-        partners, app_states = self._observations.partners(app.key), _states(app)
-        for other in others:
-            if other.key in partners and (seen := self._observations.slowdown(app.key, (other.key,))) is not None:
-                excess += seen.mid - stretch(app, (other,), capacity).factor
+        app_states = _states(app)
+        for other in near:
+            states = all_state or (app_states and _states(other))
+            if (seen := seen_pairs.get(other.key)) is not None:
+                by_demand = 1.0 if load.fits else load.of_pair(app, other)
+                if not (states and seen.low <= by_demand <= seen.high):  # else both say the same, and one is measured
+                    excess += seen.mid - by_demand
                 below += (seen.mid - seen.low) ** 2
                 above += (seen.high - seen.mid) ** 2
                 pairs[other.key] = seen
-            elif app_states and _states(other):
+            elif states:
                 below += NOISE**2
                 above += NOISE**2
             elif (guess := self._inferred.slowdown(app.key, other.key)) is not None:
@@ -133,12 +161,21 @@ class _Proportional:
                 above += UNKNOWN_EXCESS**2
                 unknown.add(other.key)
         excess = max(0.0, excess)
-        all_seen = all(other.key in pairs for other in others)
+        all_seen = len(near) == len(others) and all(other.key in pairs for other in others)
         factor = _COMBINING if all_seen else _DEMAND
         spread = (factor * excess) ** 2
         mid = 1.0 + excess
         low, high = max(1.0, mid - math.sqrt(below + spread)), mid + math.sqrt(above + spread)
         return Slowdown(mid, low, high, all_seen, _combined_words(mid, whole.why, pairs, inferred, unknown))
+
+    def _seen_pairs(self, key: str) -> dict[str, Observed]:
+        """What was seen of an application beside each neighbour alone."""
+        told = self._told.get(key, 0)
+        kept = self._pairs.get(key)
+        if kept is None or kept[0] != told:
+            found = {other: self._observations.slowdown(key, (other,)) for other in self._observations.partners(key)}
+            kept = self._pairs[key] = told, {other: seen for other, seen in found.items() if seen is not None}
+        return kept[1]
 
 
 def make(coruns: Iterable[CoRun]) -> Estimator:
@@ -151,6 +188,14 @@ def make(coruns: Iterable[CoRun]) -> Estimator:
 
 def _states(app: App) -> bool:
     return app.membw_mbs > 0 or app.nic_mbs > 0
+
+
+def _by_demand(whole: Stretch, others: int) -> Slowdown:
+    """Of one that was seen beside none of its ``others``, where all state what they take."""
+    excess = whole.factor - 1.0
+    half = math.sqrt(others * NOISE**2 + (_DEMAND * excess) ** 2)
+    why = f"{whole.factor:.2f}x {whole.why or _WITHIN}"
+    return Slowdown(whole.factor, max(1.0, whole.factor - half), whole.factor + half, False, why)
 
 
 def _seen_words(seen: Observed, beside: Iterable[str]) -> str:

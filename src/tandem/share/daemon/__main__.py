@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--engine-set", action="append", default=[], metavar="KEY=VALUE", help="an option of the engine"
     )
+    parser.add_argument("--json-errors", action="store_true", help="write an error as JSON, for the client that waits")
     given = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     os.umask(0o077)
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         Daemon(_config(given)).run()
     except TandemError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{json.dumps(error.as_dict()) if given.json_errors else error}\n")
         return error.exit_code
     return 0
 
@@ -63,15 +66,18 @@ def _config(given: argparse.Namespace) -> DaemonConfig:
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise ConfigError(given=f"the option {text!r}", allowed="KEY=VALUE", todo="write it with an equals sign")
+        raise ConfigError(given=f"the setting {text!r}", allowed="KEY=VALUE", todo="write it with an equals sign")
     return key, value
 
 
 def _number(key: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise ConfigError(given=f"{key} = {value!r}", allowed="a number", todo="correct it") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(given=f"the option {key} = {value!r}", allowed="a number", todo="correct it")
+    return number
 
 
 if __name__ == "__main__":

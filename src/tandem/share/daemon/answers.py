@@ -1,5 +1,6 @@
 """What the daemon answers to questions: queue, one job, nodes, history, promises, log. Nothing here changes a thing."""
 
+import bisect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,10 @@ from tandem.core.errors import ConfigError, PermissionRefusedError, UnknownJobEr
 from tandem.share.daemon import job_view
 from tandem.share.daemon.driver import Driver
 from tandem.share.daemon.job_view import View
-from tandem.share.model import RESOURCES, UNLIMITED
+from tandem.share.model import RESOURCES, UNLIMITED, State
+from tandem.share.scheduler import waiting
+from tandem.share.scheduler.machine import Machine
+from tandem.share.state.life import Life
 from tandem.share.store import queries
 from tandem.share.store.store import steps_of
 
@@ -82,40 +86,70 @@ def unknown(job: object) -> UnknownJobError:
 
 
 def queue(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
-    """All live jobs: running ones first, then in the order of ids; `why` only where `why` is asked for."""
-    with_why = bool(params.get("why", False))
+    """All live jobs: running ones first, then in the order of ids.
+
+    Only where `why` is asked for: the reason in words, and the last promise.
+    """
+    explained = bool(params.get("why", False))
     machine = driver.machine
     lives = [life for life in machine.jobs.values() if not life.ended]
     lives.sort(key=lambda life: (life.id not in machine.on_nodes, life.id))
+    own = {life.id for life in lives if caller.owns(life.job.uid)}
+    last = queries.last_quotes(driver.store.engine, list(own)) if explained else {}
+    promises = {row["job"]: row for row in _with_policies(driver, list(last.values()))}
     views = []
     for life in lives:
-        own = caller.owns(life.job.uid)
-        views.append(job_view.of_life(life, own=own, why=machine.why(life.id) if own and with_why else ""))
+        why = machine.why(life.id) if life.id in own and explained else ""
+        beside = neighbours(machine, caller, life)
+        promise = promises.get(life.id)
+        views.append(job_view.of_life(life, own=life.id in own, why=why, promise=promise, beside=beside))
     return views
+
+
+def neighbours(machine: Machine, caller: Caller, life: Life) -> list[str]:
+    """Who runs on a job's nodes now: names of the caller's own jobs, and no names of others'."""
+    held = {job for n in life.numbers for job in machine.ledger.holders(n)} - {life.id}
+    others = [machine.jobs[job] for job in sorted(held)]
+    return [
+        (other.job.name or other.job.app) if caller.owns(other.job.uid) else "another user's job"
+        for other in others
+        if other.state is not State.SUSPENDED
+    ]
 
 
 def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     """One job: all that is known, why it waits, its promises, who it ran beside."""
     job = one_job(params)
     demand_own(driver, caller, job)
-    engine = driver.store.engine
-    promises = queries.quotes(engine, job)
-    life = driver.machine.jobs.get(job)
+    engine, machine = driver.store.engine, driver.machine
+    promises = _with_policies(driver, queries.quotes(engine, job))
+    last = promises[-1] if promises else None
+    life = machine.jobs.get(job)
+    row = queries.job(engine, job)
     if life is not None:
-        why = driver.machine.why(job) if not life.ended else life.reason
-        view = job_view.of_life(life, own=True, why=why, promise=promises[-1] if promises else None)
-        row = queries.job(engine, job)
+        why = waiting.named(machine, life.reason) if life.ended else machine.why(job)
+        view = job_view.of_life(life, own=True, why=why, promise=last, beside=neighbours(machine, caller, life))
+        view |= {"overtaken": waiting.overtaken(machine, life) if caller.all else ""}
         view |= {"exit_code": row["exit_code"], "signal": row["signal"]} if row is not None else {}
     else:
-        row = queries.job(engine, job)
         if row is None:
             raise unknown(job)
-        view = job_view.of_row(row, own=True) | {"why": row["reason"]}
+        view = job_view.of_row(row, own=True) | {"why": row["reason"], "promise": last}
     launch = driver.store.launch(job)
     if launch is not None:
         view |= {"argv": list(launch.argv), "cwd": launch.cwd, "env": dict(launch.env), "run_dir": launch.run_dir}
         view |= {"stdout": launch.stdout, "stderr": launch.stderr}
+    view["after"] = [after | {"name": name_of(driver, after["job"])} for after in view["after"]]
     return view | {"promises": promises, "coruns": queries.coruns(engine, job_id=job, limit=100)}
+
+
+def name_of(driver: Driver, job: int) -> str:
+    """A job's id as users give it, also of one that has ended."""
+    if job in driver.machine.jobs:
+        return waiting.name_of(driver.machine, job)
+    row = queries.job(driver.store.engine, job)
+    array = None if row is None else row["job"].get("array")
+    return str(job) if not array else f"{array[0]}_{array[1]}"
 
 
 def log_path(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
@@ -128,7 +162,9 @@ def log_path(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     life = driver.machine.jobs.get(job)
     row = queries.job(driver.store.engine, job)
     state = life.state.value if life is not None else row["state"] if row is not None else ""
-    return {"stdout": launch.stdout, "stderr": launch.stderr, "run_dir": launch.run_dir, "state": state}
+    reason = life.reason if life is not None else row["reason"] if row is not None else ""
+    files = {"stdout": launch.stdout, "stderr": launch.stderr, "run_dir": launch.run_dir}
+    return files | {"state": state, "reason": reason}
 
 
 def nodes(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> list[View]:
@@ -170,7 +206,16 @@ def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
     hidden = dict.fromkeys(("name", "app", "reason", "basis"), "")
+    rows = _with_policies(driver, rows)
     return [row if caller.owns(row["uid"]) else row | hidden for row in rows]
+
+
+def _with_policies(driver: Driver, quotes: Sequence[View]) -> list[View]:
+    """Each quote with the policy that decided when it was made."""
+    if not quotes:
+        return []
+    began, names = zip(*queries.policies(driver.store.engine), strict=True)
+    return [row | {"policy": names[max(0, bisect.bisect_right(began, row["at"]) - 1)]} for row in quotes]
 
 
 def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:

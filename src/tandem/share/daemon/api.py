@@ -208,14 +208,16 @@ class Api:
         batch = {job.id for job in jobs}
         asked = {after.job for job in jobs for after in job.after}
         old = [job for job in asked if job not in batch and job not in machine.jobs and job not in machine.ended]
-        ends = queries.ends(self._driver.store.engine, old) if old else {}
+        ends = {job: machine.ended[job] for job in asked if job in machine.ended}
+        ends |= queries.ends(self._driver.store.engine, old) if old else {}
         return [self._with_dependencies(job, batch, ends) if job.after else job for job in jobs]
 
     def _with_dependencies(self, job: Job, batch: set[int], ends: Mapping[int, State]) -> Job:
         machine = self._driver.machine
         kept: list[After] = []
         for after in job.after:
-            if after.job in machine.jobs or after.job in machine.ended or (after.job in batch and after.job < job.id):
+            live = after.job in machine.jobs and after.job not in machine.ended
+            if live or (after.job in batch and after.job < job.id):
                 kept.append(after)
             elif after.job not in ends:
                 raise DependencyError(
@@ -225,9 +227,10 @@ class Api:
                 )
             elif after.ok and ends[after.job] is not State.DONE:
                 raise DependencyError(
-                    given=f"a dependency on the success of job {after.job}, which ended as {ends[after.job]}",
+                    given=f"a dependency on the success of job {answers.name_of(self._driver, after.job)}, "
+                    f"which ended as {ends[after.job]}",
                     allowed="jobs that ended well, or have not ended",
-                    todo=f"write {after.job}:any to wait for any end",
+                    todo=f"submit that job again, or write {after.job}:any: any end will do",
                 )
         return replace(job, after=tuple(kept))
 
@@ -279,11 +282,13 @@ class Api:
             state = life.state if life is not None else None
             if life is None or life.ended:
                 raise JobStateError(
-                    given=f"job {job} has ended", allowed="jobs that have not", todo="see `tandem show`"
+                    given=f"job {answers.name_of(self._driver, job)} has ended",
+                    allowed="jobs that have not",
+                    todo="see `tandem show`",
                 )
             if states and state not in states:
                 raise JobStateError(
-                    given=f"job {job} is {state}, it cannot be {what}",
+                    given=f"job {answers.name_of(self._driver, job)} is {state}, it cannot be {what}",
                     allowed="jobs that are " + " or ".join(states),
                     todo="see `tandem queue`",
                 )
@@ -327,7 +332,7 @@ class Api:
             if request.connection.unread_bytes > WATCHER_LAGS_MOST:
                 request.connection.closed = True
                 continue
-            request.part(_turn_view(turn, request.caller))
+            request.part(_turn_view(self._driver, turn, request.caller))
 
     # -------------------------------------------------------------------------------------- the rest
 
@@ -390,7 +395,7 @@ def _quote_view(quote: Quote) -> View:
     return view
 
 
-def _turn_view(turn: Turn, caller: Caller) -> View:
+def _turn_view(driver: Driver, turn: Turn, caller: Caller) -> View:
     """One step as this caller may see it."""
     own = {life.id: caller.owns(life.job.uid) for life in turn.touched}
     decisions = []
@@ -401,7 +406,12 @@ def _turn_view(turn: Turn, caller: Caller) -> View:
         decisions.append(view)
     return {
         "now": turn.now,
-        "jobs": [job_view.of_life(life, own=own[life.id], why=life.reason) for life in turn.touched],
+        "jobs": [
+            job_view.of_life(
+                life, own=own[life.id], why=life.reason, beside=answers.neighbours(driver.machine, caller, life)
+            )
+            for life in turn.touched
+        ],
         "decisions": decisions,
         "quotes": [_quote_view(quote) for quote in turn.step.quotes if own.get(quote.job, False)],
     }

@@ -272,7 +272,7 @@ def _start(paths: Paths, options: Sequence[str]) -> socket.socket | None:
 
 def _spawn(paths: Paths, options: Sequence[str]) -> socket.socket | None:
     where = ["--home", str(paths.data), "--socket", str(paths.socket)]
-    command = [sys.executable, "-m", "tandem.share.daemon", *where, *options]
+    command = [sys.executable, "-m", "tandem.share.daemon", "--json-errors", *where, *options]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TANDEM_JOB_")}
     mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(paths.log, mode, 0o600)
@@ -298,10 +298,15 @@ def _spawn(paths: Paths, options: Sequence[str]) -> socket.socket | None:
 
 
 def _failed(paths: Paths, code: int, began: int) -> DaemonError:
-    """Say why the daemon did not start, in its own words."""
+    """Say why the daemon did not start: its own error, or its last words."""
     said = paths.log.read_bytes()[began:].decode(errors="replace").strip().splitlines()
+    with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):
+        error = TandemError.from_dict(json.loads(said[-1]))
+        if error.given:
+            given = f"the daemon did not start: {error.given}"
+            return DaemonError(given=given, allowed=error.allowed, todo=error.todo)
     return DaemonError(
-        given=f"the daemon did not start (exit code {code}): {said[-1] if said else 'it said nothing'}",
+        given=f"the daemon did not start (exit status {code}): {said[-1] if said else 'it said nothing'}",
         allowed="a daemon that starts",
         todo=f"see {paths.log}",
     )

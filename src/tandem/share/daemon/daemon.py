@@ -24,10 +24,16 @@ from tandem.share.daemon.driver import Driver
 from tandem.share.daemon.wire import Connection
 from tandem.share.node.engine import Engine, EngineContext
 from tandem.share.paths import Paths
+from tandem.share.scheduler.admission import check_options
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.store import queries
 from tandem.share.store.store import Store
 
 CONNECTIONS_MOST = 1024
 CONNECTIONS_OF_USER_MOST = 128
+
+_SETTINGS = {"cores": "cores", "mem": "mem_mib", "membw": "membw_mbs", "labels": "labels"}
+"""Setting of the machine -> what it changes in a node."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,12 +77,19 @@ class Daemon:
         store = Store.open(config.paths)
         try:
             engine = engine_file.make(EngineContext(config.paths, clock, options=config.engine_options))
+            if config.setup.get("options"):
+                check_options([config.setup.get("policy") or _stored_policy(store)], config.setup["options"])
             self.driver = Driver(store, engine, clock, config.setup)
         except BaseException:
             store.close()
             raise
         self._clock = clock
         self.driver.turn()
+        try:
+            self._check_in_force(config.engine_options)
+        except BaseException:
+            self.driver.close()
+            raise
         self.api = Api(self.driver)
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}
@@ -92,6 +105,24 @@ class Daemon:
             while not self.api.ready_to_stop:
                 self._round()
         self._close()
+
+    def _check_in_force(self, settings: Mapping[str, str]) -> None:
+        """Refuse settings of the machine that are not in force: it stays as it was as long as adopted jobs hold it.
+
+        Raises:
+            ConfigError: Says which, and which jobs have to end first.
+        """
+        ledger = self.driver.machine.ledger
+        for node in self.driver.engine.nodes():
+            n = ledger.number.get(node.id)
+            for key, name in _SETTINGS.items():
+                if n is not None and key in settings and getattr(node, name) != getattr(ledger.nodes[n], name):
+                    jobs = ", ".join(map(str, sorted(ledger.holders(n))))
+                    raise ConfigError(
+                        given=f"{key} = {settings[key]!r} while jobs of the daemon before run on ({jobs})",
+                        allowed="the machine as it was given out to them",
+                        todo="start it without that, and again so when they have ended",
+                    )
 
     def _round(self) -> None:
         due = self.driver.due_at()
@@ -200,6 +231,12 @@ class Daemon:
             connection.close()
         self._selector.close()
         _log.info("stopped; jobs run on")
+
+
+def _stored_policy(store: Store) -> str:
+    """The policy that a daemon goes on with where none is named."""
+    epochs = queries.policies(store.engine)
+    return epochs[-1][1] if epochs else Setup().policy
 
 
 @contextlib.contextmanager

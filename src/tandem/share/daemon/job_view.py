@@ -1,20 +1,22 @@
 """What a caller sees of a job: everything of their own, little of somebody else's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tandem.share.codec import from_json
 from tandem.share.model import Job
+from tandem.share.scheduler.waiting import array_throttle
 from tandem.share.state.life import Life
 
 View = dict[str, Any]
 
 
-def of_life(life: Life, *, own: bool, why: str = "", promise: View | None = None) -> View:
+def of_life(life: Life, *, own: bool, why: str = "", promise: View | None = None, beside: Sequence[str] = ()) -> View:
     """Describe a live job.
 
     Args:
         own: Whether the caller may see all of it.
+        beside: Who is on its nodes now, in words.
         why: Why it waits, in words.
         promise: Its last quote.
     """
@@ -35,7 +37,7 @@ def of_life(life: Life, *, own: bool, why: str = "", promise: View | None = None
     }
     if own:
         view |= _private(job)
-        view |= {"done": life.done, "rate": life.rate, "slowdown": life.slowdown, "beside": list(life.beside)}
+        view |= {"done": life.done, "rate": life.rate, "slowdown": life.slowdown, "beside": list(beside)}
         view |= {"why": why, "reason": life.reason, "promise": promise}
     return view
 
@@ -76,6 +78,7 @@ def _private(job: Job) -> View:
         "limit_s": job.limit_s,
         "expected_s": job.expected_s,
         "after": [{"job": after.job, "ok": after.ok} for after in job.after],
+        "array_most": array_throttle(job) or None,
         "retries": job.retries,
         "checkpoint": job.checkpoint,
         "grace_s": job.grace_s,

@@ -8,14 +8,17 @@ that names the key.
 """
 
 import difflib
+import hashlib
 import re
+import shlex
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from tandem.core.errors import ConfigError, PermissionRefusedError
+from tandem.core.errors import ConfigError, PermissionRefusedError, QuantityError
 from tandem.core.units import parse_duration, parse_size
 from tandem.share.model import After, Job, JobClass, Need, Part
 from tandem.share.node.launch import THREAD_COUNTS, Launch
@@ -46,8 +49,13 @@ KEYS = (
 ARRAY_MOST = 100_000
 NAME_LONGEST = 256
 LONGEST_S = 10 * 365 * 86_400.0
+APP_LONGEST = 80
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
-_PYTHON = re.compile(r"python[0-9.]*")
+_SHELL = re.compile(r"(?:ba|da|z|k|mk|fi|c|tc)?sh")
+_INTERPRETER = re.compile(r"(?:python|pypy|perl|ruby|node|julia|Rscript|lua)[0-9.]*")
+_CODE = {"python": "c", "pypy": "c", "perl": "eE", "ruby": "e", "node": "ep", "julia": "eE", "Rscript": "e", "lua": "e"}
+_WORD_FOLLOWS = {"-X", "-W", "-I", "-r", "-L", "-J", "--rcfile", "--init-file", "-o", "+o", "-O", "+O"}
+_OF_AN_ARRAY = ("TANDEM_ARRAY_ID", "TANDEM_ARRAY_INDEX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,9 @@ class Submitter:
     trusted: bool = True
 
     def inherited(self) -> dict[str, str]:
-        """Return the environment without numbers of threads: those follow the placement."""
-        return {key: value for key, value in (self.environ or {}).items() if key not in THREAD_COUNTS}
+        """Return the environment without what each job has of its own: numbers of threads and a place in an array."""
+        own = {*THREAD_COUNTS, *_OF_AN_ARRAY}
+        return {key: value for key, value in (self.environ or {}).items() if key not in own}
 
 
 def read(
@@ -115,7 +124,7 @@ def _placed(
     run_dir = f"{folder}/{job_id}"
     env = dict(launch.env)
     if array is not None:
-        env |= {"TANDEM_ARRAY_ID": str(array[0]), "TANDEM_ARRAY_INDEX": str(array[1])}
+        env |= dict(zip(_OF_AN_ARRAY, map(str, array), strict=True))
 
     def path(key: str, default: str) -> str:
         if given.get(key) is None:
@@ -175,32 +184,56 @@ def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
         after=_after(given.get("after")),
         retries=_whole("retries", given.get("retries", 0), 0, 1000),
         checkpoint=_signal(given.get("checkpoint") or ""),
-        grace_s=10.0 if given.get("grace") is None else parse_duration(given["grace"]),
+        grace_s=10.0 if given.get("grace") is None else _duration("grace", given["grace"]),
         held=bool(given.get("hold", False)),
     )
 
 
 def programme(argv: Sequence[str]) -> str:
-    """Return the application's key in history: the programme's name, or the script's where Python runs one.
+    """Return the application's key in history.
+
+    It is the programme's name, the script's or module's where an interpreter runs one, and the whole command line
+    where that is the programme: ``sh -c ...``, ``python -c ...``.
 
     >>> programme(["/usr/bin/python3", "-u", "train.py", "--fast"]), programme(["./solve", "4"])
     ('train', 'solve')
+    >>> programme(["sh", "-c", "sleep 1"])
+    "sh -c 'sleep 1'"
     """
     name = PurePath(argv[0]).name
-    if _PYTHON.fullmatch(name):
-        words = iter(argv[1:])
-        for word in words:
-            if word == "-m":
-                name = next(words, name)
-                break
-            if word in ("-X", "-W"):
-                next(words, None)
-            elif word == "-c":
-                break
-            elif not word.startswith("-"):
-                name = PurePath(word).stem
-                break
-    return name.encode(errors="replace").decode()
+    key = name
+    if _SHELL.fullmatch(name):
+        key = _script(argv, "c") or name
+    elif _INTERPRETER.fullmatch(name):
+        key = _script(argv, _CODE[name.rstrip("0123456789.")]) or name
+    return _short(key).encode(errors="replace").decode()
+
+
+def _script(argv: Sequence[str], code: str) -> str:
+    """What an interpreter runs: a script's stem, ``-m``'s module, or the whole line where ``-c`` holds the programme.
+
+    Args:
+        code: Letters of the options that are followed by the programme itself.
+    """
+    words = iter(argv[1:])
+    for word in words:
+        if word == "-m":
+            return next(words, "")
+        if word in _WORD_FOLLOWS:
+            next(words, None)
+        elif re.match(rf"-[A-Za-z]*[{code}]", word) or word in ("--eval", "--print"):
+            return shlex.join([PurePath(argv[0]).name, *argv[1:]])
+        elif not word.startswith(("-", "+")):
+            return PurePath(word).stem
+    return ""
+
+
+def _short(key: str) -> str:
+    """A long key as its beginning and a digest of the whole."""
+    if len(key) <= APP_LONGEST:
+        return key
+    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:8]
+    return f"{key[: APP_LONGEST - 12]}... {digest}"
 
 
 def _parts(given: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -221,6 +254,10 @@ def _parts(given: Mapping[str, Any]) -> tuple[Part, ...]:
 
 def _part(given: Mapping[str, Any]) -> Part:
     gpus, gpu_milli, gpu_type = _gpus(given.get("gpus") or 0)
+    if given.get("gpu_mem") is not None and not (gpus or gpu_milli):
+        raise _wrong(
+            given["gpu_mem"], "gpu_mem", "the memory of GPUs that are asked for", "ask for GPUs too, or leave it out"
+        )
     labels = given.get("labels") or ()
     need = Need(
         cpu_milli=_milli("cpus", given.get("cpus") if given.get("cpus") is not None else 1, 0.001),
@@ -240,7 +277,11 @@ def _part(given: Mapping[str, Any]) -> Part:
 def _gpus(value: object) -> tuple[int, int, str]:
     """Whole GPUs, thousandths of one GPU, type: from 2, "0.5" or "h100:2"."""
     kind, colon, count = value.rpartition(":") if isinstance(value, str) else ("", "", value)
-    milli = _milli("gpus", count if colon else value, 0)
+    try:
+        milli = _milli("gpus", count if colon else value, 0)
+    except ConfigError:
+        forms = "a number such as 2, a fraction such as 0.5, or TYPE:2"
+        raise _wrong(value, "gpus", forms, "correct it; `tandem nodes` shows the types") from None
     if milli % 1000 == 0:
         return milli // 1000, 0, kind.lower()
     if milli > 1000:
@@ -271,16 +312,19 @@ def _array(given: object) -> tuple[list[int | None], int]:
     ranges = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
     if any(match is None for match in ranges) or (percent and not (most.isdecimal() and int(most) > 0)):
         raise _wrong(given, "array", 'indices such as "0-9", "1,3,5-8:2" or "0-99%4"', "correct the indices")
-    indices: dict[int | None, None] = {}
+    indices: list[int] = []
     for match in ranges:
         assert match is not None
         low, high, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if step == 0 or high < low or (high - low) // step >= ARRAY_MOST:
             raise _wrong(given, "array", f"rising ranges of at most {ARRAY_MOST} elements", "correct the indices")
-        indices.update(dict.fromkeys(range(low, high + 1, step)))
-    if len(indices) > ARRAY_MOST:
-        raise _wrong(given, "array", f"at most {ARRAY_MOST} elements", "submit several arrays")
-    return list(indices), int(most or 0)
+        indices += range(low, high + 1, step)
+        if len(indices) > ARRAY_MOST:
+            raise _wrong(given, "array", f"at most {ARRAY_MOST} elements", "submit several arrays")
+    twice = next((index for index, count in Counter(indices).items() if count > 1), None)
+    if twice is not None:
+        raise _wrong(given, "array", f"each index once (here {twice} is there twice)", "leave out what is there twice")
+    return [*indices], int(most or 0)
 
 
 def _class(given: object) -> JobClass:
@@ -304,10 +348,17 @@ def _signal(given: object) -> str:
 def _seconds(key: str, given: object) -> float | None:
     if given is None:
         return None
-    seconds = parse_duration(given)  # type: ignore[arg-type]  # it refuses what it cannot read
+    seconds = _duration(key, given)
     if not 0 < seconds <= LONGEST_S:
         raise _wrong(given, key, "a duration above 0, and at most ten years", "leave it out for none")
     return seconds
+
+
+def _duration(key: str, given: object) -> float:
+    try:
+        return parse_duration(given)  # type: ignore[arg-type]  # it refuses what it cannot read
+    except QuantityError as error:
+        raise _wrong(given, key, error.allowed, error.todo) from None
 
 
 def _size_mib(key: str, given: object) -> int:
@@ -327,7 +378,10 @@ def _rate_mbs(key: str, given: object) -> int:
 def _sized(key: str, given: object, bare_unit: int) -> int:
     if not isinstance(given, str):
         raise _wrong(given, key, "a size such as 4G", "give a number with a unit")
-    return parse_size(given, bare_unit_bytes=bare_unit)
+    try:
+        return parse_size(given, bare_unit_bytes=bare_unit)
+    except QuantityError as error:
+        raise _wrong(given, key, error.allowed, error.todo) from None
 
 
 def _milli(key: str, given: object, least: float) -> int:
@@ -345,8 +399,11 @@ def _number(key: str, given: object, least: float) -> float:
 
 
 def _whole(key: str, given: object, least: int, most: int) -> int:
-    number = _number(key, given if not isinstance(given, str) else given.strip(), -1e8)
-    if number != int(number) or not least <= number <= most:
+    try:
+        number = float(given) if not isinstance(given, bool) else float("nan")  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not least <= number <= most or number != int(number):
         raise _wrong(given, key, f"a whole number from {least} to {most}", "correct it")
     return int(number)
 

@@ -26,15 +26,10 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
             GPUs leaves altogether.
         suits: whether a node that fits by count is good for it in other respects, or more has to go.
     """
-    movable: dict[int, list[Life]] = {}
-    for one in view.on_nodes.values():
-        if one.state is State.RUNNING and may_go(one):
-            for n in one.numbers:
-                movable.setdefault(n, []).append(one)
+    emptied = _where_all_comes_free(view, may_go)
     chosen: dict[int, Life] = {}
     used: set[int] = set()
     for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
-        ever = view.index.nodes_ever(row)
         fitting = [n for n in view.index.nodes_now(row).tolist() if n not in used]
         already = {n for n in fitting if suits is None or suits(n, part.need, [], view.ledger.forecast(n))}
         used |= set(sorted(already)[: part.nodes])
@@ -43,8 +38,8 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
             continue
         plans = [
             (cost, n, victims)
-            for n in movable.keys() | _being_left(view)
-            if ever[n] and n not in used and (found := _victims(view, n, part, movable.get(n, []), suits)) is not None
+            for n in _worth_a_look(view, part.need, row, emptied)
+            if n not in used and (found := _victims(view, n, part, may_go, suits)) is not None
             for cost, victims in [found]
         ]
         if len(plans) < lacking:
@@ -55,27 +50,47 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
     return list(chosen.values())
 
 
-def _being_left(view: View) -> set[int]:
-    """Nodes on which a job is on its way out: what it frees may be enough."""
-    return {n for one in view.on_nodes.values() if makes_way(one) for n in one.numbers}
+def _where_all_comes_free(view: View, may_go: Callable[[Life], bool]) -> set[int]:
+    """Nodes that a job leaves altogether, or with GPUs may have to; from others only cores and bandwidth come free."""
+    return {
+        n
+        for one in view.on_nodes.values()
+        if one.state is State.STOPPING or (one.shape.gpus and one.state is State.RUNNING and may_go(one))
+        for n in one.numbers
+    }
+
+
+def _worth_a_look(view: View, need: Need, row: int, emptied: set[int]) -> list[int]:
+    """Nodes that could ever hold the need, and have the memory and the GPUs for it or may get them."""
+    free = view.ledger.free
+    good = (free[:, 1] >= need.mem_mib) & (free[:, 4] >= need.gpus) & (free[:, 5] >= need.gpu_milli)
+    good[list(emptied)] = True
+    found: list[int] = (good & view.index.nodes_ever(row)).nonzero()[0].tolist()
+    return found
 
 
 def _victims(
-    view: View, n: int, part: Part, movable: list[Life], suits: Suits | None
+    view: View, n: int, part: Part, may_go: Callable[[Life], bool], suits: Suits | None
 ) -> tuple[float, list[Life]] | None:
-    """The cheapest jobs to displace on node ``n``, shortest past work first; None if it never fits."""
+    """The cheapest jobs to displace on node ``n``; None if it never fits, or nobody leaves or is to be displaced."""
+    holders = view.ledger.holders(n)
+    movable: list[Life] = []
+    gone: list[Life] = []
+    for job in holders:
+        one = view.jobs[job]
+        if makes_way(one):
+            gone.append(one)
+        elif one.state is State.RUNNING and may_go(one):
+            movable.append(one)
+    if not gone and not movable:
+        return None
     forecast = view.ledger.forecast(n)
     vector = part.need.vector()
-    holders = view.ledger.holders(n)
-    gone: list[Life] = []
-    for job, holdings in holders.items():
-        one = view.jobs[job]
+    for one in gone:
         if one.state is State.STOPPING:
-            forecast.leave(job, holdings)
-            gone.append(one)
-        elif one.state is State.SUSPENDING:
-            forecast.pause(holdings)
-            gone.append(one)
+            forecast.leave(one.id, holders[one.id])
+        else:
+            forecast.pause(holders[one.id])
 
     def enough() -> bool:
         return forecast.fits(vector) and (suits is None or suits(n, part.need, gone + victims, forecast))

@@ -1,85 +1,115 @@
-"""What neighbours would cost each other, from the estimator: the scheduler's only view of interference."""
+"""What neighbours would cost each other, from the estimator: the scheduler's only view of interference.
+
+Most passes ask what was asked before: one node has changed, and the same jobs wait. So the answers for a node are
+kept from pass to pass, until other jobs run there or the estimator has learned something of those that do.
+"""
 
 from __future__ import annotations
 
+import itertools
+import weakref
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tandem.estimate.corun import App, Capacity, Slowdown
 from tandem.share.model import JobClass
+from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from tandem.estimate.corun import App, Slowdown
-    from tandem.share.state.life import Life
     from tandem.share.state.view import View
 
 NODES = 4
 """Candidate nodes that are weighed against each other, in the order of the plain preference."""
 
+FULL = 0.85
+"""Part of a node's bandwidth up to which stated demands are believed to leave everybody their pace."""
+
+_KEPT = 64
+"""Answers kept for each node."""
+
 
 class Neighbours:
-    """Questions about co-running, for one pass of a policy."""
+    """Questions about co-running on the nodes of one view."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._known: dict[str, bool] = {}
+        self._estimator = view.estimator
+        self._touched = view.ledger.watch()
+        self._layout = view.ledger.layout
+        self._companies: dict[int, _Company] = {}
+        self._known: dict[App, bool] = {}
+
+    @classmethod
+    def of(cls, view: View) -> Neighbours:
+        """Those of a view, with what is known of its nodes from earlier passes."""
+        found = _OF_VIEWS.get(view)
+        if found is None or found._estimator is not view.estimator or found._layout != view.ledger.layout:
+            if found is not None:
+                view.ledger.unwatch(found._touched)
+            found = _OF_VIEWS[view] = cls(weakref.proxy(view))
+        found._known.clear()
+        return found
 
     def bounds_hold(self, n: int, life: Life, without: Sequence[Life] = ()) -> bool:
         """Whether no primary job on node ``n``, ``life`` included, is predicted to break its bound."""
-        others = [one for one in self._running(n, life) if one not in without]
-        if not others or self._quiet(life, others):
+        if without:
+            return self._hold(n, life, [one for one in self._view.neighbours(n, but=life.id) if one not in without])
+        company = self._company(n, life)
+        joined = self._joined(n, company, life)
+        if joined is None:
             return True
-        members = [life, *others]
-        return all(
-            one.job.klass is not JobClass.PRIMARY or slowdown.mid <= one.job.max_slowdown
-            for one, slowdown in zip(members, self._predict(n, members), strict=True)
-        )
+        own_bound = life.job.max_slowdown if life.job.klass is JobClass.PRIMARY else float("inf")
+        return joined.own.mid <= own_bound and joined.others_hold
 
     def suit(self, n: int, a: Life, b: Life) -> bool:
         """Whether the two, alone together on node ``n``, are predicted to keep the bounds of those that are primary."""
-        return self._quiet(a, [b]) or all(
-            one.job.klass is not JobClass.PRIMARY or slowdown.mid <= one.job.max_slowdown
-            for one, slowdown in zip((a, b), self._predict(n, [a, b]), strict=True)
-        )
+        return self._hold(n, a, [b])
 
     def soonest_quiet(self, life: Life) -> frozenset[int]:
         """As many nodes as the first part of ``life`` needs: those whose unsuitable neighbours leave first."""
         able = self._view.index.nodes_ever(life.shape.rows[0]).nonzero()[0].tolist()
 
         def quiet_at(n: int) -> float:
-            return max((one.planned_end for one in self._running(n, life) if not self.suit(n, life, one)), default=0.0)
+            others = self._view.neighbours(n, but=life.id)
+            return max((one.planned_end for one in others if not self.suit(n, life, one)), default=0.0)
 
         return frozenset(sorted(able, key=lambda n: (quiet_at(n), n))[: life.shape.parts[0].nodes])
 
     def cost_s(self, n: int, life: Life) -> float:
         """Seconds that ``life`` on node ``n`` would add to completion times: the neighbours' and its own."""
-        others = self._running(n, life)
-        if not others or self._quiet(life, others):
+        company = self._company(n, life)
+        joined = self._joined(n, company, life)
+        if joined is None:
             return 0.0
-        before = self._predict(n, others) if len(others) > 1 else None
-        after = self._predict(n, [life, *others])
-        cost = (after[0].mid - 1) * life.expected.mid
-        for k, one in enumerate(others):
-            was = before[k].mid if before is not None else 1.0
-            cost += max(0.0, after[k + 1].mid - was) * max(0.0, one.planned_end - self._view.now) / was
+        now = self._view.now
+        cost = (joined.own.mid - 1) * life.expected.mid
+        for one, added in joined.slowed:
+            cost += added * max(0.0, one.planned_end - now)
         return cost
 
-    def cheapest(self, life: Life, nodes: list[int]) -> list[int]:
+    def cheapest(self, life: Life, nodes: Iterable[int]) -> Iterable[int]:
         """The nodes in order of cost; those beyond the first `NODES` stay behind as they are."""
-        if len(nodes) < 2 or not self._view.contended:
+        if not self._view.contended:
             return nodes
-        costs = {n: round(self.cost_s(n, life), 3) for n in nodes[:NODES]}
-        return sorted(nodes[:NODES], key=costs.__getitem__) + nodes[NODES:]
+        rest = iter(nodes)
+        first = list(itertools.islice(rest, NODES))
+        if len(first) > 1:
+            costs = {n: round(self.cost_s(n, life), 3) for n in first}
+            first.sort(key=costs.__getitem__)
+        return itertools.chain(first, rest)
 
-    def least_costly(self, candidates: list[Life]) -> Life:
-        """The candidate whose start adds least to completion times, relative to its own duration; ties in order."""
-        return min(candidates, key=self._relative_cost)
+    def relative_cost(self, life: Life, nodes: Iterable[int]) -> float:
+        """The least cost on the first `NODES` of ``nodes`` over the job's own duration; infinite on none."""
+        cost = min((self.cost_s(n, life) for n in itertools.islice(nodes, NODES)), default=float("inf"))
+        return round(cost / max(life.expected.mid, 1e-3), 1)
 
     def words(self, life: Life) -> str:
         """Why the placement that ``life`` has just got is a good one."""
         said = []
         for n in life.numbers:
-            others = self._running(n, life)
+            others = self._view.neighbours(n, but=life.id)
             if others:
                 slowdown = self._predict(n, [life, *others])[0]
                 beside = ", ".join(one.job.app or f"job {one.id}" for one in others[:3])
@@ -88,25 +118,113 @@ class Neighbours:
                 break
         return "; ".join(said) or "nobody is beside it"
 
-    def _relative_cost(self, life: Life) -> float:
-        nodes = self._view.index.nodes_now(life.shape.rows[0])[:NODES].tolist()
-        cost = min((self.cost_s(n, life) for n in nodes if self.bounds_hold(n, life)), default=float("inf"))
-        return round(cost / max(life.expected.mid, 1e-3), 1)
+    def _hold(self, n: int, life: Life, others: list[Life]) -> bool:
+        if not others or not self._knows(self._view.app(life)):
+            return True
+        if not any(self._knows(self._view.app(one)) for one in others):
+            return True
+        members = [life, *others]
+        return all(map(_holds, members, self._predict(n, members)))
 
-    def _running(self, n: int, life: Life) -> list[Life]:
-        return self._view.neighbours(n, but=life.id)
+    def _company(self, n: int, life: Life) -> _Company:
+        """Those on node ``n`` but for ``life`` (which may have taken its place already)."""
+        if self._touched:
+            for touched in self._touched:
+                company = self._companies.get(touched)
+                if company is not None:
+                    company.checked = False
+            self._touched.clear()
+        company = self._companies.get(n)
+        if company is None or not company.checked:
+            others = self._view.neighbours(n, but=life.id)
+            if company is None or company.others != others:
+                company = _Company(others, tuple(self._view.app(one, n) for one in others))
+                self._companies[n] = company
+            company.checked = all(held.paused for held in self._view.ledger.holders(n).get(life.id, ()))
+        return company
+
+    def _joined(self, n: int, company: _Company, life: Life) -> _Joined | None:
+        """What happens if ``life`` joins; None where nothing is known that could make anybody slow."""
+        if not company.others:
+            return None
+        app = self._view.app(life) if len(life.job.parts) == 1 else self._view.app(life, n)
+        if not self._knows(app) or not any(map(self._knows, company.apps)):
+            return None
+        revision = self._estimator.revision(company.keys)
+        own = self._estimator.revision((app.key,))
+        if company.revision != revision:
+            company.answers.clear()
+            company.revision = revision
+        found = company.answers.get(app)
+        if found is None or found.revision != own:
+            if len(company.answers) >= _KEPT:
+                company.answers.clear()
+            found = company.answers[app] = self._join(n, company, app, own)
+        return found
+
+    def _join(self, n: int, company: _Company, app: App, revision: tuple[int, int]) -> _Joined:
+        capacity = self._capacity(n)
+        own, *after = self._estimator.predict((app, *company.apps), capacity)
+        slowed = []
+        if any(one.mid > 1.0 for one in after):
+            before = self._estimator.predict(company.apps, capacity)
+            for one, was, then in zip(company.others, before, after, strict=True):
+                if then.mid > was.mid:
+                    slowed.append((one, (then.mid - was.mid) / was.mid))
+        return _Joined(revision, own, all(map(_holds, company.others, after)), tuple(slowed))
 
     def _predict(self, n: int, members: list[Life]) -> tuple[Slowdown, ...]:
         apps = tuple(self._view.app(one, n) for one in members)
-        return self._view.estimator.predict(apps, self._view.capacity(n))
+        return self._estimator.predict(apps, self._capacity(n))
 
-    def _quiet(self, life: Life, others: list[Life]) -> bool:
-        """Nothing is known that could make anybody slow."""
-        return not self._knows(self._view.app(life)) or not any(self._knows(self._view.app(one)) for one in others)
+    def _capacity(self, n: int) -> Capacity:
+        """The node as it is filled: stated demands may be too low."""
+        whole = self._view.capacity(n)
+        membw = None if whole.membw_mbs is None else int(FULL * whole.membw_mbs)
+        nic = None if whole.nic_mbs is None else int(FULL * whole.nic_mbs)
+        return Capacity(whole.cpu_milli, membw, nic)
 
     def _knows(self, app: App) -> bool:
-        key = f"{app.key}/{app.membw_mbs}/{app.nic_mbs}"
-        known = self._known.get(key)
+        known = self._known.get(app)
         if known is None:
-            known = self._known[key] = self._view.estimator.knows(app)
+            known = self._known[app] = self._estimator.knows(app)
         return known
+
+
+@dataclass(slots=True)
+class _Joined:
+    """What the estimator says of a node that one more application joins.
+
+    Attributes:
+        own: its own slowdown.
+        others_hold: whether the bounds of those that are there hold.
+        slowed: who is slowed, and by how much relative to before.
+    """
+
+    revision: tuple[int, int]
+    own: Slowdown
+    others_hold: bool
+    slowed: tuple[tuple[Life, float], ...]
+
+
+@dataclass(slots=True)
+class _Company:
+    """Who runs on a node, and what was answered about it; ``checked`` until the node's accounts change."""
+
+    others: list[Life]
+    apps: tuple[App, ...]
+    checked: bool = False
+    revision: tuple[int, int] = (-1, -1)
+    answers: dict[App, _Joined] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Gather the keys."""
+        self.keys = tuple(app.key for app in self.apps)
+
+
+_OF_VIEWS: weakref.WeakKeyDictionary[View, Neighbours] = weakref.WeakKeyDictionary()
+
+
+def _holds(life: Life, slowdown: Slowdown) -> bool:
+    return life.job.klass is not JobClass.PRIMARY or slowdown.mid <= life.job.max_slowdown

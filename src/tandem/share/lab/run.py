@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -80,9 +81,9 @@ def _day(
         watcher.start()
     ids: dict[str, int] = {}
     try:
-        for job in in_order(lab):
-            _until(began + job.at_s)
-            ids[job.name] = _submit(client, lab, job, ids, gpus, work)
+        for at_s, batch in itertools.groupby(in_order(lab), key=lambda job: job.at_s):
+            _until(began + at_s)
+            _submit(client, lab, list(batch), ids, gpus, work)
         client.wait(list(ids.values()))
     finally:
         done.set()
@@ -94,10 +95,15 @@ def _day(
     return read_day(entries, quotes), {job: name for name, job in ids.items()}
 
 
-def _submit(client: Client, lab: Lab, job: LabJob, ids: dict[str, int], gpus: int, cwd: Path) -> int:
+def _submit(client: Client, lab: Lab, batch: list[LabJob], ids: dict[str, int], gpus: int, cwd: Path) -> None:
+    """Submit jobs together, except that one which depends on another of them has to know its number."""
     cwd.mkdir(parents=True, exist_ok=True)
-    asked = submission(lab, job, ids, gpus_here=gpus, cwd=cwd)
-    return int(client.submit([asked])[0]["ids"][0])
+    while batch:
+        names = {job.name for job in batch}
+        now = [job for job in batch if names.isdisjoint(job.after)]
+        told = client.submit([submission(lab, job, ids, gpus_here=gpus, cwd=cwd) for job in now])
+        ids |= {job.name: int(one["ids"][0]) for job, one in zip(now, told, strict=True)}
+        batch = [job for job in batch if job not in now]
 
 
 def _demand_idle(client: Client) -> None:

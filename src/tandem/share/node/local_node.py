@@ -44,7 +44,7 @@ def discover(options: Mapping[str, str], cache: Path, hardware: machine.Hardware
     for key in options:
         if key not in OPTIONS:
             raise ConfigError(
-                given=f"the option {key!r} of the local engine", allowed=", ".join(OPTIONS), todo="choose one of these"
+                given=f"the setting {key!r} of this machine", allowed=", ".join(OPTIONS), todo="choose one of these"
             )
     found = hardware or machine.discover(usable=_cores(options.get("cores")))
     memory_bytes = found.memory_bytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Reserve, Start
-from tandem.share.policies.exclusive import PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
+from tandem.share.policies.exclusive import OPTIONS, PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
 from tandem.share.state.view import Order, Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tandem.share.state.demand_index import Shape
     from tandem.share.state.life import Life
 
-__all__ = ["PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
+__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
 
 
 def decide(view: View, now: float) -> list[Decision]:
@@ -40,7 +40,7 @@ def decide(view: View, now: float) -> list[Decision]:
     if head is None or not view.pending.fitting():
         return decisions
     reservation = view.earliest(head)
-    if reservation is not None:
+    if reservation is not None and view.is_news(reservation):
         names = node_names(view, reservation.nodes)
         decisions.append(Reserve(head.id, reservation.at, names, "it is first in the queue; nodes are kept for it"))
     decisions += around(view, order, reservation)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PLANS_BY_LIMIT = True
 STARTS_ONLY = True
 WHOLE_NODES = True
+OPTIONS: Mapping[str, str] = {}
 
 
 def rank(life: Life, options: Mapping[str, float]) -> float:

@@ -5,46 +5,60 @@ Each pass, in this order:
 1. *Guard*: where a primary job is measured to go slower than its bound allows (beyond the noise of its own rate alone),
    a harvest neighbour is throttled to a half, then a quarter, then suspended; where nobody needs that any more it is
    lifted again.
-2. *Start*: waiting jobs in order of submission plus `WEIGHT` times their expected duration, so short ones pass long
-   ones but nobody waits for ever. Among the first few that fit, the one that costs its neighbours and itself least is
-   taken, and on the node where it costs least; never where the estimator says that a primary job's bound breaks. Jobs
-   without GPUs leave a few cores for each free GPU, unless they are harvest.
+2. *Start*: waiting jobs in order of submission plus `WEIGHT` times their expected duration (`HARVEST_WEIGHT` for
+   harvest jobs), so short ones pass long ones but nobody waits for ever. Among the first few that fit, the one that
+   costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator
+   says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its bandwidth, since stated
+   demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest.
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
-5. *Resume* suspended harvest jobs where that breaks no bound.
+5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job is first.
 
-Options: ``hybrid_window`` (how many waiting jobs are weighed against each other), ``hybrid_cores_per_gpu``.
+Its options are in `OPTIONS`.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tandem.share.deciding.guard import guard, resume
 from tandem.share.deciding.making_room import room_for
 from tandem.share.deciding.neighbours import NODES, Neighbours
-from tandem.share.events import Decision, Reserve, Start, Suspend
+from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass
 from tandem.share.state.demand_index import Shape
 from tandem.share.state.life import Life
 from tandem.share.state.view import Reservation, View, best_fit, makes_way, node_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
 
     from tandem.share.deciding.making_room import Suits
     from tandem.share.model import Need, Placement
     from tandem.share.state.ledger import Forecast
+    from tandem.share.state.pending import Key
 
 PLANS_BY_LIMIT = False
+OPTIONS: Mapping[str, str] = {
+    "hybrid_window": "how many waiting jobs are weighed against each other",
+    "hybrid_cores_per_gpu": "cores that primary jobs without GPUs leave for each free GPU",
+}
 
 WEIGHT = 4.0
+HARVEST_WEIGHT = 12.0
+"""Harvest jobs fill what primary ones leave: they weigh their length three times as much."""
+
 WINDOW = 6
 CORES_PER_GPU = 4
+LOOK = 64
+"""How many waiting jobs of one shape are looked at where the first ones find no place."""
+
 PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
 
@@ -52,7 +66,8 @@ PATIENCE = 8.0
 def rank(life: Life, options: Mapping[str, float]) -> float:
     """Submission plus a multiple of the expected duration: a static order in which waiting counts."""
     del options
-    return life.submitted_at + WEIGHT * life.expected.mid
+    weight = HARVEST_WEIGHT if life.job.klass is JobClass.HARVEST else WEIGHT
+    return life.submitted_at + weight * life.expected.mid
 
 
 def plan_s(life: Life) -> float:
@@ -63,13 +78,16 @@ def plan_s(life: Life) -> float:
 def decide(view: View, now: float) -> list[Decision]:
     """One pass."""
     decisions = guard(view, now)
-    near = Neighbours(view)
+    near = Neighbours.of(view)
+    head = view.head()
+    if head is None or head.job.klass is JobClass.HARVEST:  # who had begun goes before harvest jobs that have not
+        decisions += resume(view, near, now)
     if view.pending.fitting():
         decisions += _start(view, near, None)
     head = view.head()
     if head is not None:
         decisions += _for_head(view, near, head)
-    if not any(isinstance(decision, Suspend) for decision in decisions):  # the cores that come free are spoken for
+    if not any(isinstance(decision, Suspend | Resume) for decision in decisions):  # cores that come free are spoken for
         decisions += resume(view, near, now)
     return decisions
 
@@ -78,7 +96,7 @@ def barred_until(view: View, life: Life) -> float:
     """Until when no node takes a waiting job though it would fit, for the sake of bounds; now where none does."""
     if len(life.shape.parts) > 1 or not view.contended:
         return view.now
-    near = Neighbours(view)
+    near = Neighbours.of(view)
     fitting = view.index.nodes_now(life.shape.rows[0])[:NODES].tolist()
     if not fitting or any(near.bounds_hold(n, life) for n in fitting):
         return view.now
@@ -111,7 +129,7 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
 
 
 def _is_movable(life: Life) -> bool:
-    return life.job.klass is JobClass.HARVEST and not life.job.gpu_total_milli
+    return life.job.klass is JobClass.HARVEST and not life.shape.gpus
 
 
 def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
@@ -124,6 +142,10 @@ def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
     return suits
 
 
+Kind = tuple[str, JobClass, float]
+"""What, besides its shape, decides whether bounds hold with a job: its application, class and bound."""
+
+
 @dataclass(slots=True)
 class _Pass:
     """One pass over the waiting jobs.
@@ -131,6 +153,7 @@ class _Pass:
     Attributes:
         barred: shapes of which only jobs that end before the reservation may still be tried.
         shut: shapes of which none may be tried any more.
+        closed: kinds of jobs of which none may be tried any more, by their shape, which is not shut.
         quiet: nodes on which nobody starts who would disturb ``guest``, which waits for its neighbours to go.
     """
 
@@ -138,6 +161,7 @@ class _Pass:
     window: float
     barred: set[Shape] = field(default_factory=set)
     shut: set[Shape] = field(default_factory=set)
+    closed: dict[Shape, set[Kind]] = field(default_factory=dict)
     quiet: frozenset[int] = frozenset()
     guest: Life | None = None
 
@@ -153,16 +177,28 @@ def _start(view: View, near: Neighbours, reservation: Reservation | None) -> lis
         candidates = _candidates(view, this)
         if not candidates:
             return decisions
-        life = near.least_costly(candidates) if len(candidates) > 1 else candidates[0]
+        life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
         placement = _place(view, near, life, this)
         if placement is not None:
             decisions.append(Start(life.id, placement, near.words(life)))
         elif reservation is None or life.shape in this.barred:
-            this.shut.add(life.shape)
+            _close(view, this, life)
             if this.guest is None and life is view.head() and impatient(life, view.now):
                 this.guest, this.quiet = life, near.soonest_quiet(life)
         else:
             this.barred.add(life.shape)
+
+
+def _close(view: View, this: _Pass, life: Life) -> None:
+    """No job like ``life`` is tried any more; others of its shape are, which may suit the neighbours better."""
+    if not view.contended or len(life.shape.parts) > 1:
+        this.shut.add(life.shape)
+    else:
+        this.closed.setdefault(life.shape, set()).add(_kind(life))
+
+
+def _kind(life: Life) -> Kind:
+    return life.job.app, life.job.klass, life.job.max_slowdown
 
 
 def _candidates(view: View, this: _Pass) -> list[Life]:
@@ -170,18 +206,34 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
     head = view.head()
     if head is None or (this.reservation is None and not _may_go_first(view, head, this)):
         return []
-    firsts = []
-    for shape in view.pending.fitting():
-        if shape not in this.shut:
-            queue = view.pending.shape(shape)
-            firsts.append(queue.first_within(this.window) if shape in this.barred else queue.first())
-    keys = sorted(key for key in firsts if key is not None)
-    if not keys:
+    open_shapes = [shape for shape in view.pending.fitting() if shape not in this.shut]
+    firsts = sorted(key for shape in open_shapes for key in _first_of(view, this, shape, 1))
+    if not firsts:
         return []
-    first = view.jobs[keys[0][2]]
+    first = view.jobs[firsts[0][2]]
     if not view.contended or first.has_room or impatient(first, view.now):
         return [first]
-    return view.first_of_shapes(keys, int(view.options.get("hybrid_window", WINDOW)), this.barred)
+    window = int(view.options.get("hybrid_window", WINDOW))
+    shapes = [view.jobs[key[2]].shape for key in firsts[:window]]
+    keys = heapq.merge(*(_first_of(view, this, shape, window) for shape in shapes))
+    return [view.jobs[key[2]] for key in itertools.islice(keys, window)]
+
+
+def _first_of(view: View, this: _Pass, shape: Shape, most: int) -> Iterable[Key]:
+    """The first ``most`` jobs of a shape that may be tried; one, where only those that are over in time may be."""
+    queue = view.pending.shape(shape)
+    closed, barred = this.closed.get(shape), shape in this.barred
+    if not closed:
+        if not barred:
+            return itertools.islice(queue, most)
+        key = queue.first_within(this.window)
+        return () if key is None else (key,)
+    open_keys = (
+        key
+        for key in itertools.islice(queue, LOOK)
+        if _kind(view.jobs[key[2]]) not in closed and (not barred or view.jobs[key[2]].plan_s <= this.window)
+    )
+    return itertools.islice(open_keys, 1 if barred else most)
 
 
 def _may_go_first(view: View, head: Life, this: _Pass) -> bool:
@@ -189,14 +241,57 @@ def _may_go_first(view: View, head: Life, this: _Pass) -> bool:
     return view.index.may_fit(head.shape) and (len(head.shape.parts) == 1 or head.shape not in this.shut)
 
 
+def _least_costly(view: View, near: Neighbours, candidates: list[Life], this: _Pass) -> Life:
+    """The candidate whose start adds least to completion times, relative to its own duration; ties in order."""
+    preference = best_fit(view.ledger)
+
+    def cost(life: Life) -> float:
+        part = life.shape.parts[0]
+        accept = _acceptance(view, near, life, this)
+        nodes = preference(view.index.nodes_now(life.shape.rows[0]), part.need)
+        return near.relative_cost(life, (n for n in nodes if accept(n, part.need, taken=False)))
+
+    best, least = candidates[0], math.inf
+    for life in candidates:
+        costs = cost(life)
+        if costs < least:
+            best, least = life, costs
+        if least == 0.0:
+            break
+    return best
+
+
 def _place(view: View, near: Neighbours, life: Life, this: _Pass) -> Placement | None:
+    preference = best_fit(view.ledger)
+    accept = _acceptance(view, near, life, this)
+
+    def order(nodes: np.ndarray, need: Need) -> Iterable[int]:
+        """Refused before anything is taken, which costs much less; a gang's parts may meet, so it is asked after."""
+        ranked: Iterable[int] = preference(nodes, need)
+        if len(life.shape.parts) == 1:
+            ranked = (n for n in ranked if accept(n, need, taken=False))
+        return near.cheapest(life, ranked)
+
+    whole = len(life.shape.parts) > 1 or life.shape.parts[0].need.gpu_milli
+    return view.place(life, order, accept if whole else None)
+
+
+class _Accepts(Protocol):
+    def __call__(self, n: int, need: Need, *, taken: bool = True) -> bool: ...
+
+
+def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accepts:
+    """Whether ``life`` may have ``need`` on a node, before it is taken there or after; says in the job why not."""
     reservation = None if life.plan_s <= this.window else this.reservation
     holds_back = _holds_back(view, life)
 
-    def accept(n: int, need: Need) -> bool:
-        if reservation is not None and not view.keeps(reservation, n):
+    def accept(n: int, need: Need, *, taken: bool = True) -> bool:
+        free = view.ledger.free[n, 0] - (0 if taken else need.cpu_milli)
+        if reservation is not None and not (
+            view.keeps(reservation, n) if taken else view.would_keep(reservation, n, need)
+        ):
             life.hindered = f"it would delay job {reservation.job}"
-        elif holds_back and not _leaves_cores(view, n, need, view.ledger.free[n, 0]):
+        elif holds_back and not _leaves_cores(view, n, need, free):
             life.hindered = "the cores that are left are kept for GPU jobs"
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
             life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
@@ -206,12 +301,7 @@ def _place(view: View, near: Neighbours, life: Life, this: _Pass) -> Placement |
             return True
         return False
 
-    preference = best_fit(view.ledger)
-
-    def order(nodes: np.ndarray, need: Need) -> list[int]:
-        return near.cheapest(life, preference(nodes, need))
-
-    return view.place(life, order, accept)
+    return accept
 
 
 def _holds_back(view: View, life: Life) -> bool:

@@ -4,7 +4,7 @@ Jobs are in classes by the GPU-seconds (for jobs without GPUs: core-seconds) the
 within a class the earlier submission. A waiting job of a lower class displaces running ones of higher classes: jobs
 without GPUs are suspended, jobs with GPUs are requeued if they can checkpoint, and left alone otherwise.
 
-Options: ``las_step_s`` (3600: width of the first class; each further one is ten times as wide).
+Options: see `OPTIONS`; ``las_step_s`` is 3600 unless it is set.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from tandem.share.state.life import Life
 
-__all__ = ["PLANS_BY_LIMIT", "alarm", "decide", "plan_s", "rank"]
+__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "alarm", "decide", "plan_s", "rank"]
 
+OPTIONS: Mapping[str, str] = {"las_step_s": "seconds of the first class; each further one is ten times as wide"}
 STEP_S = 3600.0
 CLASS_WIDTH = 1e13
 """Distance between the ranks of two classes: more than any submission time."""

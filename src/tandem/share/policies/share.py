@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Start
-from tandem.share.policies.exclusive import PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
+from tandem.share.policies.exclusive import OPTIONS, PLANS_BY_LIMIT, STARTS_ONLY, plan_s, rank
 from tandem.share.state.view import first_fit
 
 if TYPE_CHECKING:
     from tandem.share.state.view import View
 
-__all__ = ["PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
+__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "STARTS_ONLY", "decide", "plan_s", "rank"]
 
 
 def decide(view: View, now: float) -> list[Decision]:

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 MEMORY = 200
 """Errors remembered."""
 
-TRUST = 10
+TRUST = 20
 """So many errors count as much as the prediction's own spread."""
 
 MISSED = 0.05
 """Accepted part of misses on each side."""
 
-STEP = 0.01
+STEP = 0.02
 """How far a miss moves the level of its end (a hit moves it by a twentieth of that, the other way)."""
 
 
 WORST = 8.0
 """Errors beyond so many half-widths count as that: one job that was stopped for an hour is not every job's future."""
 
-LEAST = 0.3
+LEAST = 0.4
 """An end stays at least so many predicted half-widths away from the middle: errors may be those of other days."""
 
 

@@ -10,6 +10,8 @@ are a fixed table.
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from tandem.share.state.history import Quantiles
 from tandem.share.state.pending import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from tandem.share.deciding.policy import Policy
     from tandem.share.state.life import Life
@@ -51,12 +53,57 @@ INFORMED = 16.0
 SHUFFLED_MOST = 64
 """With more waiting jobs than this the order in which a policy takes them matters little, and is not varied."""
 
+DRIFT = (0.12, 0.12)
+"""An interval reaches at least so far below and above its middle, as parts of the time until then, until errors have
+shown that less is enough: machines are not equally fast on all days."""
+
+CHOSEN = (0.25, 0.25)
+"""The same where the policy chooses among waiting jobs, so that jobs yet to come may go first."""
+
+PUT_OFF = (0.4, 0.8)
+"""The same for harvest jobs there: they give way to every primary job yet to come."""
+
 TOGETHER = 0.6
 """Correlation of every job's error with a common one: a slow hour of the machine makes all jobs slow."""
 
-_COMMON = np.random.default_rng(20_260_103).standard_normal(64)
+REHEARSED_MOST = 32
+"""With no more nodes and jobs than this, the policy itself plays the queue."""
+
+REST_S = 0.05
+"""After a rehearsal there is none for so long for each node and job in it: many small submissions are not held up."""
+
+PLAYS = 16
+"""Rehearsals for a quote, each with other run times."""
+
+
+def _even(seed: int) -> np.ndarray:
+    """64 standard normal draws, each 16 of which cover the distribution evenly."""
+    levels = np.array([statistics.NormalDist().inv_cdf((k + 0.5) / PLAYS) for k in range(PLAYS)])
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.permutation(levels) for _ in range(64 // PLAYS)])
+
+
+_COMMON = _even(20_260_103)
+_PESSIMISM = np.clip(_even(20_260_104) / Z90, -1.0, 1.0)
 _JITTER = np.random.default_rng(20_260_102).random((6, 64))
 _DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What is given for one play of the queue.
+
+    Attributes:
+        seconds: what each job, waiting or running, still takes alone, in seconds.
+        pessimism: which slowdown of the estimator's interval holds: -1 its lower end, 0 its middle, 1 its upper.
+    """
+
+    seconds: Mapping[int, float]
+    pessimism: float
+
+
+Rehearsed = dict[int, tuple[float, float]]
+"""Job -> its start and end in one play, in Unix seconds."""
 
 
 class Quoter:
@@ -79,6 +126,9 @@ class Quoter:
         """What is known of errors, by kind of prediction and class of job (harvest jobs give way to others)."""
         self._stretch = Quantiles(MEMORY)  # log(run time / expected alone)
         self._queue: _Played | None = None
+        self.rehearse: Callable[[Sequence[Play], Collection[int]], list[Rehearsed]] | None = None
+        """Has the policy play the queue; None where nobody can."""
+        self._rehearsed_at = -math.inf
         self.plays = 0
         """How often the queue was played from its beginning."""
 
@@ -98,15 +148,28 @@ class Quoter:
             self._promise(view, life, "submit", *played[life.id], life.reason) for life in lives if life.id in quoted
         ]
 
-    def started(self, view: View, life: Life) -> Quote | None:
-        """The promise for a job that starts now; None if only every k-th job is quoted and this is not one."""
-        if not self._every or (self._every > 1 and life.id not in self._open):
-            return None
-        raw = self._open.get(life.id, {}).pop("begin", None)
-        if raw is not None:
-            self._learn("begin", life, raw, view.now)
+    def started(self, view: View, lives: Sequence[Life]) -> list[Quote]:
+        """Promises for jobs that start now; where only every k-th job is quoted, for those among them."""
+        quoted = [life for life in lives if self._every == 1 or (self._every and life.id in self._open)]
+        if not quoted:
+            return []
+        for life in quoted:
+            raw = self._open.get(life.id, {}).pop("begin", None)
+            if raw is not None:
+                self._learn("begin", life, raw, view.now)
         start = np.array([view.now])
-        return self._promise(view, life, "start", start, self._run_time(view, life), "its neighbours now")
+        rehearsed = self._rehearsal(view, quoted)
+        return [
+            self._promise(
+                view,
+                life,
+                "start",
+                start,
+                rehearsed[life.id][1] if life.id in rehearsed else self._run_time(view, life),
+                "its neighbours now",
+            )
+            for life in quoted
+        ]
 
     def _promise(
         self, view: View, life: Life, moment: str, start: np.ndarray, seconds: np.ndarray, basis: str
@@ -119,6 +182,8 @@ class Quoter:
 
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
         low, mid, high = (float(x) for x in np.quantile(draws, (0.05, 0.5, 0.95)))
+        early, late = self._unforeseen(life.job.klass) if what != "start" else DRIFT
+        low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now))
         kept = self._open.setdefault(life.id, {})
         if not _informed(_expected(view, life)):
             return Interval(low, mid, high)
@@ -126,6 +191,11 @@ class Quoter:
         promised = self._learned.get(f"{what} {life.job.klass.value}", Calibration()).promise(raw)
         kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
         return promised
+
+    def _unforeseen(self, klass: JobClass) -> tuple[float, float]:
+        if not self._window:
+            return DRIFT
+        return PUT_OFF if klass is JobClass.HARVEST else CHOSEN
 
     def _learn(self, what: str, life: Life, raw: Predicted, true: float) -> None:
         self._learned.setdefault(f"{what} {life.job.klass.value}", Calibration()).learn(raw, true)
@@ -151,6 +221,7 @@ class Quoter:
             "open": [[job, {m: list(astuple(raw)) for m, raw in quoted.items()}] for job, quoted in self._open.items()],
             "learned": {what: learned.snapshot() for what, learned in self._learned.items()},
             "stretch": list(self._stretch.recent),
+            "rehearsed_at": self._rehearsed_at if math.isfinite(self._rehearsed_at) else None,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -159,11 +230,13 @@ class Quoter:
         self._open = {job: {m: Predicted(*raw) for m, raw in quoted.items()} for job, quoted in state["open"]}
         self._learned = {what: Calibration.restore(learned) for what, learned in state["learned"].items()}
         self._stretch = Quantiles(MEMORY, state["stretch"])
+        at = state.get("rehearsed_at")
+        self._rehearsed_at = -math.inf if at is None else at
 
     # ------------------------------------------------------------------------------------ details
 
-    def _draw(self, view: View, life: Life) -> np.ndarray:
-        """Run times of a job, one for each draw."""
+    def _draw(self, view: View, life: Life, *, disturbed: bool = True) -> np.ndarray:
+        """Run times of a job, one for each draw: among neighbours, or alone."""
         expected = _expected(view, life)
         low, mid, high = expected.low, expected.mid, expected.high
         if not 0 < mid < math.inf:
@@ -172,7 +245,8 @@ class Quoter:
         below = math.log(mid / max(low, 1e-3 * mid)) / Z90
         above = math.log(max(high, mid) / mid) / Z90
         trust = len(self._stretch) / (len(self._stretch) + 8)
-        stretch = math.exp(trust * self._stretch.at(0.5)) if len(self._stretch) and _informed(expected) else 1.0
+        known = disturbed and len(self._stretch) and _informed(expected)
+        stretch = math.exp(trust * self._stretch.at(0.5)) if known else 1.0
         seconds: np.ndarray = stretch * mid * np.exp(np.where(z < 0, below, above) * z)
         if life.job.limit_s is not None:
             np.minimum(seconds, life.job.limit_s, out=seconds)
@@ -194,6 +268,9 @@ class Quoter:
 
     def _play(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Start times and run times, one for each draw, of ``lives``, which have just begun to wait."""
+        rehearsed = self._rehearsal(view, lives)
+        if rehearsed.keys() >= {life.id for life in lives}:
+            return rehearsed
         if self._window and len(view.pending) <= SHUFFLED_MOST and all(life.id in view.pending for life in lives):
             return self._play_shuffled(view, lives)
         waiting = sorted((view.pending.key(life.id), life) for life in lives if life.id in view.pending)
@@ -218,6 +295,34 @@ class Quoter:
         elif waiting and waiting[-1][0] == view.pending.last():
             self._queue = _Played(view.stamp, float(units.now[0]), waiting[-1][0], len(view.pending), units)
         return played
+
+    def _rehearsal(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Start times and run times as the policy itself would have them; nothing of jobs that it cannot tell of."""
+        around = len(view.jobs) + len(view.ledger.nodes)
+        soon = view.now < self._rehearsed_at + REST_S * around
+        if self.rehearse is None or around > REHEARSED_MOST or soon:
+            return {}
+        self._rehearsed_at = view.now
+        work = {life.id: self._work(view, life) for life in view.jobs.values() if not life.ended}
+        plays = [Play({job: float(w[k]) for job, w in work.items()}, float(_PESSIMISM[k])) for k in range(PLAYS)]
+        played = self.rehearse(plays, [life.id for life in lives])
+        found = {}
+        for life in lives:
+            times = np.array([play[life.id] for play in played if life.id in play])
+            if len(times) > PLAYS // 2:
+                found[life.id] = times[:, 0], times[:, 1] - times[:, 0]
+        return found
+
+    def _work(self, view: View, life: Life) -> np.ndarray:
+        """Seconds alone that the job still takes."""
+        if life.id not in view.on_nodes:
+            return self._draw(view, life, disturbed=False)
+        slowed = life.slowdown or 1.0
+        ran = life.ran(view.now) * life.throttle / slowed
+        if life.done is not None and life.done > 0.1 and ran > 0:
+            fresh = max(life.done - life.saved_done, 1e-3)
+            return _spread(ran * (1 - life.done) / fresh, life.id)
+        return _longer(self._draw(view, life, disturbed=False), ran)
 
     def _play_shuffled(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """The same for a policy that chooses among the first few: several orders, each as likely as the next."""
@@ -305,13 +410,8 @@ class Quoter:
         ran = life.ran(view.now)
         if life.done is not None and life.done > 0.1 and ran > 0:
             fresh = max(life.done - life.saved_done, 1e-3)
-            left: np.ndarray = ran * (1 - life.done) / fresh * np.exp(PROGRESS_SPREAD * _DRAWS[life.id % len(_DRAWS)])
-            return left
-        seconds = self._draw(view, life)
-        longer = seconds[seconds > ran]
-        if len(longer) < 4:  # it takes longer than anybody thought
-            return 0.2 * (ran + seconds)
-        return np.resize(longer, len(seconds)) - ran
+            return _spread(ran * (1 - life.done) / fresh, life.id)
+        return _longer(self._draw(view, life), ran)
 
     def _wants(self, life: Life) -> tuple[float, float]:
         if self._whole_nodes:
@@ -375,6 +475,20 @@ class _Units:
         if amount <= 0:
             return 0
         return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+
+
+def _spread(seconds: float, job: int) -> np.ndarray:
+    """Draws around what a job's own progress says."""
+    around: np.ndarray = seconds * np.exp(PROGRESS_SPREAD * _DRAWS[job % len(_DRAWS)])
+    return around
+
+
+def _longer(seconds: np.ndarray, ran: float) -> np.ndarray:
+    """What is left of run times drawn for a job that has run for ``ran`` already."""
+    longer = seconds[seconds > ran]
+    if len(longer) < 4:  # it takes longer than anybody thought
+        return 0.2 * (ran + seconds)
+    return np.resize(longer, len(seconds)) - ran
 
 
 def _expected(view: View, life: Life) -> Interval:

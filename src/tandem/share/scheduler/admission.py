@@ -1,29 +1,33 @@
-"""What is refused at submission because it could never run: one clear sentence each."""
+"""What is refused because it could never run, or would never be read: one clear sentence each."""
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tandem.core.errors import DependencyError, ImpossibleDemandError
+from tandem.core.errors import ConfigError, DependencyError, ImpossibleDemandError
+from tandem.core.units import human_size
+from tandem.share.deciding import policy
 from tandem.share.model import RESOURCES, Job, Node, Part
 from tandem.share.state.demand_index import could_ever_fit
 from tandem.share.state.gang import fit_together
 from tandem.share.state.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
 _WORDS = {
     "cpu_milli": ("cores", 1000),
-    "mem_mib": ("MiB of memory", 1),
     "membw_mbs": ("MB/s of memory bandwidth", 1),
     "nic_mbs": ("MB/s of network", 1),
     "gpus": ("whole GPUs", 1),
     "gpu_milli": ("of a GPU", 1000),
 }
+_EXACT_MIB = 1_000_000
+_LESS = "ask for less, or see `tandem nodes` for what there is"
 
 
 def check(job: Job, nodes: Sequence[Node], known: Sequence[Container[int]]) -> None:
@@ -46,17 +50,42 @@ def check(job: Job, nodes: Sequence[Node], known: Sequence[Container[int]]) -> N
     for part in job.parts:
         able = sum(could_ever_fit(node, part.need) for node in nodes)
         if able < part.nodes:
-            raise ImpossibleDemandError(
-                given=_asked(part),
-                allowed=_lacking(part, nodes, able),
-                todo="ask for less, or see `tandem nodes` for what there is",
-            )
+            allowed, todo = _lacking(part, nodes, able)
+            raise ImpossibleDemandError(given=_asked(part), allowed=allowed, todo=todo)
     if len(job.parts) > 1 and not _fit_together(job.parts, nodes):
         raise ImpossibleDemandError(
             given=" with ".join(_asked(part) for part in job.parts),
             allowed="each of these alone, but not all of them at once",
-            todo="ask for less, or see `tandem nodes` for what there is",
+            todo=_LESS,
         )
+
+
+def check_options(policies: Sequence[str], options: Iterable[str]) -> None:
+    """Refuse options that none of the policies reads.
+
+    Args:
+        policies: names of policies; one from elsewhere that declares no ``OPTIONS`` is believed to read any.
+
+    Raises:
+        UnknownPluginError: there is no such policy.
+        ConfigError: names the options there are.
+    """
+    known = {"quotes": "0: no job is quoted, k: every k-th"}
+    for name in policies:
+        declared: Mapping[str, str] | None = getattr(policy.load(name), "OPTIONS", None)
+        if declared is None:
+            return
+        known |= declared
+    for option in options:
+        if option not in known:
+            others = [name for name in policy.names() if option in getattr(policy.load(name), "OPTIONS", ())]
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            correct = f"did you mean {near[0]!r}?" if near else "choose one of these"
+            raise ConfigError(
+                given=f"option {option!r} of the policy {', '.join(policies)}",
+                allowed=", ".join(f"{name} ({what})" for name, what in known.items()),
+                todo=f"it is an option of {', '.join(others)}" if others else correct,
+            )
 
 
 def _fit_together(parts: Sequence[Part], nodes: Sequence[Node]) -> bool:
@@ -73,43 +102,51 @@ def _asked(part: Part) -> str:
     if part.need.gpu_type:
         words.append(f"GPU type {part.need.gpu_type}")
     if part.need.gpu_mem_mib:
-        words.append(f"{part.need.gpu_mem_mib} MiB of GPU memory")
+        words.append(f"{_size(part.need.gpu_mem_mib)} of GPU memory")
     if part.need.labels:
         words.append("label " + ", ".join(sorted(part.need.labels)))
     where = f"each of {part.nodes} nodes" if part.nodes > 1 else "one node"
     return f"{', '.join(words) or 'nothing'} on {where}"
 
 
-def _lacking(part: Part, nodes: Sequence[Node], able: int) -> str:
-    """The resource that is missing, in words."""
+def _lacking(part: Part, nodes: Sequence[Node], able: int) -> tuple[str, str]:
+    """The resource that is missing, in words, and what to do."""
     need = part.need
     if not nodes:
-        return "nothing yet: no node has joined"
+        return "nothing yet: no node has joined", "try again in a moment"
     if able:
-        return f"{able} node{'s' if able > 1 else ''} at a time can give that"
+        return f"{able} node{'s' if able > 1 else ''} at a time can give that", _LESS
+    if (need.gpus or need.gpu_milli) and not any(node.gpus for node in nodes):
+        return "no GPU: there is none here", "ask for none, or see `tandem doctor` for why none is found"
     if need.labels or need.gpu_type:
         bare = replace(need, labels=frozenset(), gpu_type="")
         if any(could_ever_fit(node, bare) for node in nodes):
             labels = sorted({label for node in nodes for label in node.labels})
             types = sorted({gpu.type for node in nodes for gpu in node.gpus if gpu.type})
-            return f"labels here: {', '.join(labels) or 'none'}; GPU types here: {', '.join(types) or 'none'}"
+            there = f"labels here: {', '.join(labels) or 'none'}; GPU types here: {', '.join(types) or 'none'}"
+            return there, "ask for one of these, or for none"
     for i, name in enumerate(RESOURCES):
         most = max(node.capacity()[i] for node in nodes)
         if need.vector()[i] > most:
-            return f"at most {_amount(name, most)} on a node"
+            return f"at most {_amount(name, most)} on a node", _LESS
     if need.cpu_milli % 1000 and any(node.cores for node in nodes):
-        return "whole cores (jobs are pinned here)"
+        return "whole cores (jobs are pinned here)", f"ask for {-(-need.cpu_milli // 1000)}"
     if need.gpu_mem_mib:
         most = max((gpu.mem_mib for node in nodes for gpu in node.gpus), default=0)
         if need.gpu_mem_mib > most:
-            return f"at most {most} MiB of GPU memory"
-    return "no single node has all of it together"
+            return f"at most {_size(most)} of GPU memory", _LESS
+    return "no single node has all of it together", _LESS
 
 
 def _amount(resource: str, value: int) -> str:
+    if resource == "mem_mib":
+        return f"{_size(value)} of memory"
     words, unit = _WORDS[resource]
-    if value == 1 and resource == "gpus":
-        return "1 whole GPU"
-    if value == unit == 1000 and resource == "cpu_milli":
-        return "1 core"
-    return f"{value / unit:g} {words}"
+    if value == unit and resource in ("cpu_milli", "gpus"):
+        return f"1 {words.removesuffix('s')}"
+    return f"{f'{value / unit:.3f}'.rstrip('0').rstrip('.')} {words}"
+
+
+def _size(mib: int) -> str:
+    """Exact as long as that can be read."""
+    return f"{mib} MiB" if mib < _EXACT_MIB else human_size(mib << 20)

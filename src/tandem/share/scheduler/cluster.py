@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tandem.estimate import estimators
-from tandem.estimate.corun import CoRun
+from tandem.estimate.corun import CoRun, Estimator
 from tandem.share import events as ev
 from tandem.share.deciding import policy
 from tandem.share.model import Job, JobClass, Part, Quote, State
@@ -47,17 +47,26 @@ class Setup:
     snapshot: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What another cluster has and has learned, lent to a copy of it that learns nothing itself."""
+
+    policy: policy.Policy
+    history: History
+    estimator: Estimator
+
+
 class Cluster:
     """All nodes and jobs, and what may be done to them; what to do is for `transitions` and `machine` to say."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, known: Knowledge | None = None) -> None:
         self.setup = setup
         self.now = 0.0
         self.jobs: dict[int, Life] = {}
         """Live jobs; a job that ended stays until the next step."""
         self.ended: dict[int, State] = {}
         """How every job ended."""
-        self.policy = policy.load(setup.policy)
+        self.policy = policy.load(setup.policy) if known is None else known.policy
         self._starts_only: bool = getattr(self.policy, "STARTS_ONLY", False)
         self.ledger = Ledger()
         self.index = DemandIndex(self.ledger)
@@ -75,10 +84,13 @@ class Cluster:
         self._quotes: list[Quote] = []
         self._unquoted: list[Life] = []  # let into the queue in this step
         self._ignored: list[str] = []
-        if setup.snapshot is not None:
+        if setup.snapshot is not None and known is None:
             self.history = History.restore(setup.snapshot["history"])
             self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
-        self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
+        if known is not None:
+            self.history, self.estimator = known.history.closed(), known.estimator
+        else:
+            self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
         self.quoters: dict[str, Any] = {}
         """What quoters have learned under each policy that was used before (JSON-able)."""
         self.quoter = Quoter(self.policy, int(setup.options.get("quotes", 1)))
@@ -179,8 +191,8 @@ class Cluster:
 
     def is_due(self, timer: tuple[float, int, int]) -> bool:
         """Whether the job of a timer is still on its nodes in that attempt."""
-        life = self.jobs.get(timer[1])
-        return life is not None and not life.ended and life.attempt == timer[2] and life.id in self.on_nodes
+        life = self.on_nodes.get(timer[1])
+        return life is not None and life.attempt == timer[2]
 
     def set_alarms(self, life: Life) -> None:
         """Have a `Tick` when the policy wants to look at the running job again, if it ever does."""

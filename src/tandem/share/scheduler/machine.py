@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tandem.share import events as ev
+from tandem.share.codec import from_json
 from tandem.share.model import Job, JobClass, Quote, State
 from tandem.share.scheduler import snapshot as snap
 from tandem.share.scheduler.admission import check
-from tandem.share.scheduler.cluster import Cluster, Setup
+from tandem.share.scheduler.cluster import Cluster, Knowledge, Setup
+from tandem.share.scheduler.rehearsal import rehearse
 from tandem.share.scheduler.transitions import Transitions
 from tandem.share.scheduler.waiting import why_it_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from tandem.share.quoting.quotes import Play, Rehearsed
     from tandem.share.state.life import Life
 
 
@@ -38,14 +41,19 @@ class Step:
     """Events that came twice or too late, in words."""
 
 
+NOTHING = Step()
+
+
 class Machine(Cluster):
     """The cluster, and what drives it. Deterministic: equal setups and equal steps give equal answers."""
 
-    def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
+    def __init__(self, setup: Setup, known: Knowledge | None = None) -> None:
+        super().__init__(setup, known)
         self.transitions = Transitions(self)
+        self._started: list[Life] = []  # in this step
+        self.quoter.rehearse = self._rehearse
         if setup.snapshot is not None:
-            snap.load(self, setup.snapshot)
+            snap.load(self, setup.snapshot, _same if known is not None else from_json)
 
     # ------------------------------------------------------------------------------------ outside
 
@@ -72,8 +80,11 @@ class Machine(Cluster):
         for event in events:
             self.transitions.apply(event)
         self._fire_timers()
-        self._quote_submissions()
+        if self._unquoted:
+            self._quote_submissions()
         decisions = self._decide() if self._dirty else ()
+        if not (self._out or decisions or self._quotes or self._ignored):
+            return NOTHING
         return Step(tuple(self._out), tuple(decisions), tuple(self._quotes), tuple(self._ignored))
 
     def next_wake(self) -> float | None:
@@ -92,24 +103,30 @@ class Machine(Cluster):
 
     # ----------------------------------------------------------------------------------- details
 
+    def _rehearse(self, plays: Sequence[Play], wanted: Collection[int]) -> list[Rehearsed]:
+        """Play the queue forward with this policy, once for each of ``plays``; this machine does not change."""
+        state = snap.copy(self, _same)
+        setup = Setup(self.setup.policy, self.setup.estimator, {**self.setup.options, "quotes": 0}, state)
+        known = Knowledge(self.policy, self.history, self.estimator)
+        return [rehearse(Machine(setup, known), play, wanted) for play in plays]
+
     def _fire_timers(self) -> None:
-        while self.timers and (self.timers[0][0] <= self.now or not self.is_due(self.timers[0])):
+        while self.timers and self.timers[0][0] <= self.now:
             timer = heapq.heappop(self.timers)
             if self.is_due(timer):
                 self.transitions.timer(self.jobs[timer[1]])
                 self._dirty = True
         while self.overdue and self.overdue[0][0] <= self.now:
             when, job, attempt = heapq.heappop(self.overdue)
-            life = self.jobs.get(job)
-            if life is not None and life.attempt == attempt and life.planned_end == when and job in self.on_nodes:
+            life = self.on_nodes.get(job)
+            if life is not None and life.attempt == attempt and life.planned_end == when:
                 # It took longer than planned: expect half as much again as it has run, at least a second.
                 self.plan_end(life, self.now + max(1.0, 0.5 * life.ran(self.now)))
 
     def _quote_submissions(self) -> None:
-        if self._unquoted:
-            waiting = [life for life in self._unquoted if life.state in (State.QUEUED, State.BLOCKED)]
-            self._unquoted = []
-            self._quotes += self.quoter.submitted(self.view, waiting)
+        waiting = [life for life in self._unquoted if life.state in (State.QUEUED, State.BLOCKED)]
+        self._unquoted = []
+        self._quotes += self.quoter.submitted(self.view, waiting)
 
     def _decide(self) -> list[ev.Decision]:
         self._dirty = False
@@ -118,6 +135,9 @@ class Machine(Cluster):
             life = self.jobs[decision.job]
             if _CARRY[type(decision)](self, life, decision):
                 carried.append(decision)
+        if self._started:
+            self._quotes += self.quoter.started(self.view, self._started)
+            self._started = []
         if self.view.placed:
             msg = f"the policy placed jobs {sorted(self.view.placed)} and decided nothing about them"
             raise AssertionError(msg)
@@ -141,9 +161,7 @@ class Machine(Cluster):
         self.view.harvesting += life.job.klass is JobClass.HARVEST
         self.plan_end(life, life.planned_end)
         self._out.append(ev.StartJob(life.id, life.attempt, decision.placement))
-        quote = self.quoter.started(self.view, life)
-        if quote is not None:
-            self._quotes.append(quote)
+        self._started.append(life)
         return True
 
     def _suspend(self, life: Life, decision: ev.Suspend) -> bool:
@@ -205,3 +223,7 @@ _CARRY: dict[type, Callable[[Machine, Life, Any], bool]] = {
     ev.Reserve: Machine._reserve,
 }
 """How each kind of decision is carried over; each answers whether it changed anything."""
+
+
+def _same(value: Any) -> Any:  # noqa: ANN401 - whatever a snapshot holds
+    return value

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tandem.share.codec import from_json, to_json
-from tandem.share.model import ON_NODE, Interval, JobClass, State
+from tandem.share.model import ON_NODE, Interval, Job, JobClass, State
 from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tandem.share.scheduler.cluster import Cluster
 
@@ -51,8 +51,18 @@ _INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "gu
 
 def save(cluster: Cluster) -> dict[str, Any]:
     """The state between two steps."""
-    ledger = cluster.ledger
     ends = list(cluster.ended.items())[-ENDS_KEPT:]
+    return copy(cluster, to_json) | {
+        "ended": [[job, state.value] for job, state in ends],
+        "history": cluster.history.snapshot(),
+        "quoters": {**cluster.quoters, cluster.setup.policy: cluster.quoter.snapshot()},
+        "coruns": [[c.app, list(c.beside), c.rate, c.seconds] for c in cluster.coruns],
+    }
+
+
+def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:
+    """Nodes, jobs and timers alone, without what was learned; jobs, nodes and placements as ``encode`` makes them."""
+    ledger = cluster.ledger
     return {
         "now": cluster.now,
         "policy": cluster.setup.policy,
@@ -64,19 +74,17 @@ def save(cluster: Cluster) -> dict[str, Any]:
         ],
         "next_id": cluster.next_id,
         "nodes": [
-            {"node": to_json(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
+            {"node": encode(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
             for n, node in enumerate(ledger.nodes)
         ],
-        "jobs": [_save_life(cluster, life) for life in cluster.jobs.values() if not life.ended],
+        "jobs": [_save_life(cluster, life, encode) for life in cluster.jobs.values() if not life.ended],
         "on_nodes": list(cluster.on_nodes),
-        "ended": [[job, state.value] for job, state in ends],
-        "history": cluster.history.snapshot(),
-        "quoters": {**cluster.quoters, cluster.setup.policy: cluster.quoter.snapshot()},
-        "coruns": [[c.app, list(c.beside), c.rate, c.seconds] for c in cluster.coruns],
+        "ended": [],
+        "quoters": {},
     }
 
 
-def load(cluster: Cluster, state: Mapping[str, Any]) -> None:
+def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any] = from_json) -> None:
     """Bring a fresh machine into the saved state (its history and co-runs are read by its constructor)."""
     cluster.now = cluster.view.now = state["now"]
     cluster.next_id = state["next_id"]
@@ -85,18 +93,18 @@ def load(cluster: Cluster, state: Mapping[str, Any]) -> None:
     if cluster.setup.policy in cluster.quoters:  # how quotes under another policy erred says nothing of this one's
         cluster.quoter.restore(cluster.quoters[cluster.setup.policy])
     for row in state["nodes"]:
-        n = cluster.ledger.join(from_json(row["node"]))
+        n = cluster.ledger.join(decode(row["node"]))
         cores, gpus = row["foreign"]
         cluster.ledger.foreign(n, frozenset(cores), frozenset(gpus))
         if not row["up"]:
             cluster.ledger.lose(n)
     same_policy = state["policy"] == cluster.setup.policy
-    rows = {row["job"]["id"]: row for row in state["jobs"]}
-    for row in rows.values():
-        _load_life(cluster, row, replan=not same_policy)
-    for job in state["on_nodes"]:  # in the order in which they took their nodes
-        cluster.on_nodes[job] = cluster.jobs[job]
-        _load_holdings(cluster, cluster.jobs[job], rows[job])
+    rows = {job.id: (job, row) for job, row in ((decode(row["job"]), row) for row in state["jobs"])}
+    for job, row in rows.values():
+        _load_life(cluster, job, row, replan=not same_policy)
+    for number in state["on_nodes"]:  # in the order in which they took their nodes
+        cluster.on_nodes[number] = cluster.jobs[number]
+        _load_holdings(cluster, cluster.jobs[number], rows[number][1], decode)
     cluster.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
     cluster.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
     cluster.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in cluster.on_nodes.values())
@@ -118,15 +126,15 @@ def _is_planned(cluster: Cluster, timer: tuple[float, int, int]) -> bool:
     return cluster.jobs[timer[1]].planned_end == timer[0]
 
 
-def _save_life(cluster: Cluster, life: Life) -> dict[str, Any]:
+def _save_life(cluster: Cluster, life: Life, encode: Callable[[Any], Any]) -> dict[str, Any]:
     out: dict[str, Any] = {name: getattr(life, name) for name in _PLAIN}
     out |= {name: None if math.isinf(v := getattr(life, name)) else v for name in _INSTANTS}
     return out | {
-        "job": to_json(life.job),
+        "job": encode(life.job),
         "state": life.state.value,
         "stop_as": life.stop_as.value if life.stop_as is not None else None,
         "expected": [life.expected.low, life.expected.mid, life.expected.high],
-        "placement": to_json(life.placement) if life.state in ON_NODE else None,
+        "placement": encode(life.placement) if life.state in ON_NODE else None,
         "held_on": [cluster.ledger.nodes[n].id for n in life.numbers],
         "paused": any(cluster.ledger.holders(n)[life.id][0].paused for n in life.numbers),
         "beside": list(life.beside),
@@ -135,8 +143,7 @@ def _save_life(cluster: Cluster, life: Life) -> dict[str, Any]:
     }
 
 
-def _load_life(cluster: Cluster, row: Mapping[str, Any], *, replan: bool) -> None:
-    job = from_json(row["job"])
+def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bool) -> None:
     life = Life(
         job,
         cluster.shape(job.parts),
@@ -158,8 +165,11 @@ def _load_life(cluster: Cluster, row: Mapping[str, Any], *, replan: bool) -> Non
         cluster.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s)
 
 
-def _load_holdings(cluster: Cluster, life: Life, row: Mapping[str, Any]) -> None:
-    life.placement = from_json(row["placement"])
+def _load_holdings(
+    cluster: Cluster, life: Life, row: Mapping[str, Any], decode: Callable[[Any], Any] = from_json
+) -> None:
+    life.placement = decode(row["placement"])
+    assert life.placement is not None
     life.numbers = tuple(cluster.ledger.number[node] for node in row["held_on"])
     left = tuple(
         share for share in life.placement.shares if share.node in row["held_on"]

@@ -224,7 +224,8 @@ class Transitions:
         if life.job.limit_s is not None:
             m.wake_at(since + life.job.limit_s, life)
         if life.state is State.RUNNING:
-            m.plan_end(life, since + life.plan_s)
+            if life.planned_end != since + life.plan_s:
+                m.plan_end(life, since + life.plan_s)
             m.set_alarms(life)
 
     def _start_refused(self, event: ev.StartRefused) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
-from tandem.share.model import RESOURCES, Part, State
+from tandem.share.model import RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
 if TYPE_CHECKING:
     from tandem.share.scheduler.cluster import Cluster
     from tandem.share.state.life import Life
+
+_JOB = re.compile(r"\bjob (\d+)\b(?!_)")
+_NAMED = 6
+_OVERTAKERS = 3
 
 
 def why_it_waits(cluster: Cluster, life: Life) -> str:
@@ -18,10 +23,9 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
     if life.state is State.HELD:
         return "it is held: `tandem release` lets it go"
     if life.state is State.BLOCKED:
-        jobs = ", ".join(str(job) for job in sorted(life.waits_for))
-        return f"it waits for job{'s' if len(life.waits_for) > 1 else ''} {jobs} to end"
+        return _blocked(cluster, life)
     if life.state is not State.QUEUED:
-        return life.reason
+        return named(cluster, life.reason)
     words = []
     head = cluster.pending.head()
     if head is not None and head[2] != life.id:
@@ -34,6 +38,68 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
         words.append(f"it is promised {', '.join(nodes[:4])}{' ...' if len(nodes) > 4 else ''} by {when}")
     if life.attempt and life.reason:
         words.append(life.reason)
+    return named(cluster, "; ".join(words))
+
+
+def overtaken(cluster: Cluster, life: Life) -> str:
+    """Who was submitted after a waiting job and runs before it, and why; empty where nobody does."""
+    if life.state is not State.QUEUED:
+        return ""
+    ahead = [
+        other
+        for other in cluster.on_nodes.values()
+        if other.submitted_at > life.submitted_at and other.placed_at >= life.queued_at and other.placed_at
+    ]
+    latest = sorted(ahead, key=lambda other: other.placed_at)[-_OVERTAKERS:]
+    told = [f"job {other.id} runs before it: {_why_first(other, life)}" for other in latest]
+    more = f"; so do {len(ahead) - len(latest)} more" if len(ahead) > len(latest) else ""
+    return named(cluster, "; ".join(told) + more)
+
+
+def _why_first(other: Life, life: Life) -> str:
+    """Why a job that came later runs already."""
+    if other.job.priority > life.job.priority:
+        return "its priority is higher"
+    if life.reserved is not None and other.planned_end <= life.reserved[0]:
+        return "it fits in the gap"
+    if other.job.cpu_milli < life.job.cpu_milli or other.job.gpu_total_milli < life.job.gpu_total_milli:
+        return "it asks for less, and fits"
+    return other.reason or "the policy chose it"
+
+
+def array_throttle(job: Job) -> int:
+    """How many of the job's array may run at once; 0 where that is not limited.
+
+    Such a job waits for the one that many places before it.
+    """
+    before = [after.job for after in job.after if _same_array(job, after.job)]
+    return job.id - max(before) if before else 0
+
+
+def named(cluster: Cluster, text: str) -> str:
+    """The text with elements of arrays named as users name them: `job 10_3`."""
+    return _JOB.sub(lambda match: f"job {name_of(cluster, int(match[1]))}", text)
+
+
+def name_of(cluster: Cluster, job: int) -> str:
+    """A job's id as users give it, where the job is still known."""
+    life = cluster.jobs.get(job)
+    array = life.job.array if life is not None else None
+    return str(job) if array is None else f"{array[0]}_{array[1]}"
+
+
+def _same_array(job: Job, other: int) -> bool:
+    return job.array is not None and job.array[0] <= other < job.id
+
+
+def _blocked(cluster: Cluster, life: Life) -> str:
+    most = array_throttle(life.job)
+    jobs = [job for job in sorted(life.waits_for) if not _same_array(life.job, job)]
+    words = [f"its array runs at most {most} at a time"] if most and len(jobs) < len(life.waits_for) else []
+    if jobs:
+        names = ", ".join(name_of(cluster, job) for job in jobs[:_NAMED])
+        more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
+        words.append(f"it waits for job{'s' if len(jobs) > 1 else ''} {names}{more} to end")
     return "; ".join(words)
 
 

@@ -64,8 +64,8 @@ class _Course:
     end: float | None = None
     state: State = State.QUEUED
     ran_s: float = 0.0  # time on the nodes at the speed its own throttle allows
-    held_from: list[float] = field(default_factory=list)
-    held_to: list[float] = field(default_factory=list)
+    held_since: float = 0.0
+    intervals: tuple[tuple[float, float, int, int], ...] = ()  # see `Outcome`; without the one that lasts
 
 
 class Simulator:
@@ -100,7 +100,7 @@ class Simulator:
         self._log: list[tuple[float, tuple[ev.Event, ...], Step]] = []
         self._quotes: list[Quote] = []
         self._decisions = self._steps = 0
-        self._measured: list[ev.Measured] = []
+        self._measured: list[ev.Event] = []
 
     def run(self, extra: Sequence[tuple[float, ev.Event]] = ()) -> Day:
         """Play the workload to its end.
@@ -168,8 +168,7 @@ class Simulator:
 
     def _news(self) -> list[ev.Event]:
         """What was measured since the last step; told before the ends, as a job's records are read before its exit."""
-        news: list[ev.Event] = list(self._measured)
-        self._measured = []
+        news, self._measured = self._measured, []
         return news
 
     def _step(self, now: float, batch: list[ev.Event]) -> Step:
@@ -199,7 +198,8 @@ class Simulator:
                 course.attempt, course.left_s, course.throttle = attempt, course.saved_s, 1.0
                 if course.saved_s == course.work_s:
                     course.ran_s = 0.0
-                self._apps[job] = _app(course.job)
+                if not self._undisturbed:
+                    self._apps[job] = _app(course.job)
                 if course.first_start is None:
                     course.first_start = now
                 self._go(now, course, tuple(dict.fromkeys(share.node for share in placement.shares)))
@@ -233,11 +233,11 @@ class Simulator:
     def _go(self, now: float, course: _Course, nodes: tuple[str, ...]) -> None:
         def enter() -> None:
             course.nodes, course.rate, course.since, course.stretch_from = nodes, 1.0, now, now
-            course.rates = {}
+            course.rates.clear()
             for node in nodes:
                 self._on[node][course.job.id] = course
 
-        course.held_from.append(now)
+        course.held_since = now
         self._change(now, nodes, enter, and_for=course)
 
     def _off(self, now: float, course: _Course) -> None:
@@ -251,7 +251,7 @@ class Simulator:
             course.rate = 0.0
             course.version += 1
 
-        course.held_to.append(now)
+        course.intervals += ((course.held_since, now, course.job.cpu_milli, course.job.gpu_total_milli),)
         self._change(now, course.nodes, leave)
 
     def _throttle(self, now: float, course: _Course, fraction: float) -> None:
@@ -321,7 +321,7 @@ class Simulator:
 
     def _outcome(self, course: _Course) -> Outcome:
         job = course.job
-        held = zip(course.held_from, course.held_to, strict=True)
+        assert not course.rate, f"job {job.id} still runs at the end of the day"
         return Outcome(
             job=job,
             submitted=course.arrived,
@@ -329,7 +329,7 @@ class Simulator:
             ended=self.machine.now if course.end is None else course.end,
             state=course.state,
             work_s=course.work_s,
-            intervals=tuple((start, end, job.cpu_milli, job.gpu_total_milli) for start, end in held),
+            intervals=course.intervals,
             slowdown=max(1.0, course.ran_s / course.work_s) if course.work_s > 0 else 1.0,
             bound=job.max_slowdown if job.klass is JobClass.PRIMARY else None,
         )

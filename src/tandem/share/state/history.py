@@ -41,6 +41,7 @@ class Quantiles:
         self.recent: deque[float] = deque(values or [], maxlen=size)
         self._sorted = sorted(self.recent)
         self._known: dict[float, float] = {}
+        self._factors: dict[float, tuple[float, float, float]] = {}
 
     def __len__(self) -> int:
         return len(self.recent)
@@ -50,6 +51,7 @@ class Quantiles:
         if len(self.recent) == self.size:
             del self._sorted[bisect_left(self._sorted, self.recent[0])]
         self._known.clear()
+        self._factors.clear()
         self.recent.append(value)
         insort(self._sorted, value)
 
@@ -59,6 +61,26 @@ class Quantiles:
         if found is None:
             found = self._known[q] = self._interpolated(q)
         return found
+
+    def factors(self, prior: float) -> tuple[float, float, float]:
+        """Of log ratios: 5 %, median and 95 % of the ratios, shrunk towards ``prior`` while there are few."""
+        found = self._factors.get(prior)
+        if found is None:
+            low, high = self.spread(prior)
+            trust = len(self) / (len(self) + 8)
+            mid = trust * self.at(0.5) if trust else 0.0
+            found = self._factors[prior] = (math.exp(min(low, mid)), math.exp(mid), math.exp(max(high, mid)))
+        return found
+
+    def spread(self, prior: float) -> tuple[float, float]:
+        """5 % and 95 % of log residuals, shrunk towards the prior while there are few."""
+        if not len(self):
+            return -prior, prior
+        trust = len(self) / (len(self) + 8)
+        return (
+            min(0.0, trust * self.at(0.05) - (1 - trust) * prior),
+            max(0.0, trust * self.at(0.95) + (1 - trust) * prior),
+        )
 
     def _interpolated(self, q: float) -> float:
         place = q * (len(self._sorted) - 1)
@@ -98,17 +120,16 @@ class History:
         """How long the job will run alone, and in words what that rests on."""
         runs = self._runs.get(job.app) if job.app else None
         if runs is not None and len(runs):
-            low, high = self._spread(self._residuals, PRIOR_LOG_SPREAD)
+            low, high = self._residuals.spread(PRIOR_LOG_SPREAD)
             mid = runs.at(0.5)
             widen = math.sqrt(1 + 1 / len(runs))
-            interval = Interval(mid * math.exp(low * widen), mid, mid * math.exp(high * widen))
-            return self._cap(interval, job), f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} of {job.app}"
+            factors = math.exp(low * widen), 1.0, math.exp(high * widen)
+            return _scaled(mid, factors, job), f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} of {job.app}"
         if job.expected_s:
-            return self._cap(self._scaled(job.expected_s, self._user_ratio, 0.5), job), "its expected duration"
+            return _scaled(job.expected_s, self._user_ratio.factors(0.5), job), "its expected duration"
         if job.limit_s:
-            if len(self._limit_ratio) >= 8:
-                return self._cap(self._scaled(job.limit_s, self._limit_ratio, 1.0), job), "its time limit"
-            return Interval(0.05 * job.limit_s, 0.6 * job.limit_s, job.limit_s), "its time limit"
+            factors = self._limit_ratio.factors(1.0) if len(self._limit_ratio) >= 8 else (0.05, 0.6, 1.0)
+            return _scaled(job.limit_s, factors, job), "its time limit"
         low, mid, high = PRIOR_S
         return Interval(low, mid, high), "nothing: no history, no expected duration, no limit"
 
@@ -128,6 +149,10 @@ class History:
         if rates is None or len(rates) < 3:
             return 0.08
         return max(0.04, (rates.at(0.95) - rates.at(0.05)) / (2 * rates.at(0.5)))
+
+    def closed(self) -> History:
+        """The same knowledge, to which nothing is added any more (it follows this one)."""
+        return _Closed(self)
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-able state."""
@@ -150,26 +175,22 @@ class History:
         history._limit_ratio = Quantiles(POOL, state["limit_ratio"])
         return history
 
-    @staticmethod
-    def _spread(pool: Quantiles, prior: float) -> tuple[float, float]:
-        """5 % and 95 % of log residuals, shrunk towards the prior while there are few."""
-        if not len(pool):
-            return -prior, prior
-        trust = len(pool) / (len(pool) + 8)
-        return (
-            min(0.0, trust * pool.at(0.05) - (1 - trust) * prior),
-            max(0.0, trust * pool.at(0.95) + (1 - trust) * prior),
-        )
 
-    @classmethod
-    def _scaled(cls, seconds: float, pool: Quantiles, prior: float) -> Interval:
-        trust = len(pool) / (len(pool) + 8)
-        mid = trust * pool.at(0.5) if len(pool) else 0.0
-        low, high = cls._spread(pool, prior)
-        return Interval(seconds * math.exp(min(low, mid)), seconds * math.exp(mid), seconds * math.exp(max(high, mid)))
+class _Closed(History):
+    """Answers from another history, and learns nothing."""
 
-    @staticmethod
-    def _cap(interval: Interval, job: Job) -> Interval:
-        if job.limit_s is None:
-            return interval
-        return Interval(*(min(v, job.limit_s) for v in (interval.low, interval.mid, interval.high)))
+    def __init__(self, of: History) -> None:
+        self.__dict__.update(of.__dict__)
+
+    def ended(self, job: Job, seconds: float) -> None:
+        """Not learned."""
+
+    def observe_rate(self, app: str, rate: float) -> None:
+        """Not learned."""
+
+
+def _scaled(seconds: float, factors: tuple[float, float, float], job: Job) -> Interval:
+    """``seconds`` times each of ``factors``, at most the job's limit."""
+    low, mid, high = factors
+    most = math.inf if job.limit_s is None else job.limit_s
+    return Interval(min(seconds * low, most), min(seconds * mid, most), min(seconds * high, most))

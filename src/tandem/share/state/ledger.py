@@ -2,19 +2,27 @@
 
 Every change goes through `take`, `give_back`, `pause` and `unpause`; each checks its node before it writes and
 raises `OverAllocationError` otherwise, which is a defect of the caller and never a user's mistake. Free resources
-are kept as one integer matrix (node x resource) for the demand index to compare whole columns with.
+are kept as one tuple a node; the integer matrix of them (node x resource), for whole columns to be compared, is brought
+up to date when somebody asks for it.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tandem.share.model import RESOURCES, Need, Node, Placement, Share
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 NOTHING = -1
 """Free amount of every resource on a node that gives nothing now (down, or given out whole)."""
+
+_NOTHING_AT_ALL = (NOTHING,) * len(RESOURCES)
 
 
 class OverAllocationError(AssertionError):
@@ -35,6 +43,7 @@ class _Books:
 
     node: Node
     capacity: tuple[int, ...]
+    gpu_place: dict[int, int]  # the position of each GPU index
     up: bool = True
     used: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # cpu, mem, membw, nic
     gpu_free: list[int] = field(default_factory=list)
@@ -44,40 +53,44 @@ class _Books:
     holdings: dict[int, list[Holding]] = field(default_factory=dict)
     whole_by: int | None = None
 
-    def free_row(self) -> list[int]:
+    def free_row(self) -> tuple[int, ...]:
         """Free resources in the order of ``RESOURCES``."""
         if not self.up or self.whole_by is not None:
-            return [NOTHING] * len(RESOURCES)
+            return _NOTHING_AT_ALL
         node, used = self.node, self.used
         cpu = 1000 * len(self.free_cores) if node.cores else node.cpu_milli - used[0]
         capacity = self.capacity
         free_gpus = self.gpu_free
         if not free_gpus:
-            return [cpu, node.mem_mib - used[1], capacity[2] - used[2], capacity[3] - used[3], 0, 0]
+            return (cpu, node.mem_mib - used[1], capacity[2] - used[2], capacity[3] - used[3], 0, 0)
         if self.foreign_gpus:
-            free_gpus = [f for g, f in zip(node.gpus, free_gpus, strict=True) if g.index not in self.foreign_gpus]
-        return [
+            free_gpus = [free_gpus[place] for place in self.usable_gpus()]
+        return (
             cpu,
             node.mem_mib - used[1],
             capacity[2] - used[2],
             capacity[3] - used[3],
             free_gpus.count(1000),
             max(free_gpus, default=0),
-        ]
+        )
+
+    def usable_gpus(self) -> Sequence[int]:
+        """The positions of the GPUs that nobody else uses."""
+        if not self.foreign_gpus:
+            return range(len(self.gpu_free))
+        return [place for index, place in self.gpu_place.items() if index not in self.foreign_gpus]
 
 
 class Forecast:
     """What a node would have free if some of its holders left. A copy: changes nothing."""
 
-    __slots__ = ("_books", "_cpu", "_gpus", "_mem", "_membw", "_nic", "_usable", "_whole_by")
+    __slots__ = ("_books", "_cpu", "_gpus", "_mem", "_membw", "_nic", "_whole_by")
 
-    def __init__(self, books: _Books) -> None:
+    def __init__(self, books: _Books, free: tuple[int, ...]) -> None:
         self._books = books
-        whole, books.whole_by = books.whole_by, None
-        self._cpu, self._mem, self._membw, self._nic, _, _ = books.free_row()
-        books.whole_by = self._whole_by = whole
-        self._gpus = {gpu.index: free for gpu, free in zip(books.node.gpus, books.gpu_free, strict=True)}
-        self._usable = [gpu.index for gpu in books.node.gpus if gpu.index not in books.foreign_gpus]
+        self._whole_by = books.whole_by
+        self._cpu, self._mem, self._membw, self._nic, _, _ = free
+        self._gpus = books.gpu_free.copy()
 
     @property
     def cpu_milli(self) -> int:
@@ -92,7 +105,7 @@ class Forecast:
             if not holding.paused:
                 self._run_off(holding.share)
             for index in holding.share.gpus:
-                self._gpus[index] += need.gpu_milli or 1000
+                self._gpus[self._books.gpu_place[index]] += need.gpu_milli or 1000
         if self._whole_by == job:
             self._whole_by = None
 
@@ -109,9 +122,9 @@ class Forecast:
         self._membw -= need.membw_mbs
         self._nic -= need.nic_mbs
         for _ in range(need.gpus):
-            self._gpus[next(index for index in self._usable if self._gpus[index] == 1000)] = 0
+            self._gpus[next(place for place in self._books.usable_gpus() if self._gpus[place] == 1000)] = 0
         if need.gpu_milli:
-            room = [index for index in self._usable if self._gpus[index] >= need.gpu_milli]
+            room = [place for place in self._books.usable_gpus() if self._gpus[place] >= need.gpu_milli]
             self._gpus[min(room, key=self._gpus.__getitem__)] -= need.gpu_milli
 
     def _run_off(self, share: Share) -> None:
@@ -129,7 +142,9 @@ class Forecast:
             return False
         if not gpus and not gpu_milli:
             return True
-        free = [self._gpus[index] for index in self._usable]
+        free = self._gpus
+        if self._books.foreign_gpus:
+            free = [free[place] for place in self._books.usable_gpus()]
         return free.count(1000) >= gpus and max(free, default=0) >= gpu_milli
 
 
@@ -140,7 +155,12 @@ class Ledger:
         self.nodes: list[Node] = []
         self.number: dict[str, int] = {}
         self._books: list[_Books] = []
-        self.free: np.ndarray = np.zeros((0, len(RESOURCES)), dtype=np.int64)
+        self.rows: list[tuple[int, ...]] = []
+        """What is free on each node, in the order of ``RESOURCES``."""
+        self.emptiness: np.ndarray = np.zeros(0, dtype=np.int64)
+        """By node, larger where more is free: GPUs first, then the largest free fraction of one, then cores."""
+        self._free = np.zeros((0, len(RESOURCES)), dtype=np.int64)
+        self._stale: set[int] = set()  # rows of that matrix
         self._of_free: list[set[int]] = []
         self._of_ends: list[set[int]] = []
         self.layout = 0  # grows when a node appears or changes its description
@@ -165,7 +185,9 @@ class Ledger:
         self.nodes.append(node)
         self.number[node.id] = n
         self._books.append(_open_books(node))
-        self.free = np.vstack([self.free, np.zeros((1, len(RESOURCES)), dtype=np.int64)])
+        self.rows.append(_NOTHING_AT_ALL)
+        self.emptiness = np.append(self.emptiness, 0)
+        self._free = np.vstack([self._free, np.zeros((1, len(RESOURCES)), dtype=np.int64)])
         self.layout += 1
         self._refresh(n)
         return n
@@ -174,6 +196,14 @@ class Ledger:
         """A node is gone; its holdings are forgotten by `give_back` of each job on it."""
         self._books[n].up = False
         self._refresh(n)
+
+    @property
+    def free(self) -> np.ndarray:
+        """What is free: a matrix of node x resource."""
+        for n in self._stale:
+            self._free[n] = self.rows[n]
+        self._stale.clear()
+        return self._free
 
     def is_up(self, n: int) -> bool:
         """Whether the node is there."""
@@ -197,7 +227,8 @@ class Ledger:
 
     def forecast(self, n: int) -> Forecast:
         """A copy of the node's accounts in which holders can leave, for looking ahead."""
-        return Forecast(self._books[n])
+        books = self._books[n]
+        return Forecast(books, self.rows[n] if books.whole_by is None else _free_of_owner(books))
 
     def is_empty(self, n: int) -> bool:
         """Whether the node is up and nobody, foreign use included, holds anything on it."""
@@ -213,9 +244,8 @@ class Ledger:
             OverAllocationError: the node does not have it.
         """
         books = self._books[n]
-        free = books.free_row()
-        if any(f < v for f, v in zip(free, need.vector(), strict=True)):
-            msg = f"job {job} needs {need} on {books.node.id}, which has {free} free"
+        if not all(map(operator.ge, self.rows[n], need.vector())):
+            msg = f"job {job} needs {need} on {books.node.id}, which has {self.rows[n]} free"
             raise OverAllocationError(msg)
         share = Share(books.node.id, need, self._take_cores(books, need, books.node.id), self._take_gpus(books, need))
         _charge(books, need, 1)
@@ -283,7 +313,7 @@ class Ledger:
         books = self._books[n]
         if not books.up or books.whole_by not in (None, job):
             return False
-        free = books.free_row() if books.whole_by is None else _free_of_owner(books)
+        free = self.rows[n] if books.whole_by is None else _free_of_owner(books)
         wanted = [0, 0, 0, 0]
         for holding in books.holdings.get(job, []):
             if not holding.paused:
@@ -323,9 +353,8 @@ class Ledger:
                 books.used[1] += share.need.mem_mib
             else:
                 _charge(books, share.need, 1)
-            for i, gpu in enumerate(books.node.gpus):
-                if gpu.index in share.gpus:
-                    books.gpu_free[i] -= share.need.gpu_milli or 1000
+            for index in share.gpus:
+                books.gpu_free[books.gpu_place[index]] -= share.need.gpu_milli or 1000
             if placement.whole:
                 books.whole_by = job
             self._refresh(n)
@@ -348,27 +377,27 @@ class Ledger:
     @staticmethod
     def _take_gpus(books: _Books, need: Need) -> tuple[int, ...]:
         """Whole GPUs: the lowest free ones. A fraction: the fullest GPU that still has room."""
-        usable = [i for i, g in enumerate(books.node.gpus) if g.index not in books.foreign_gpus]
         if need.gpus:
-            chosen = [i for i in usable if books.gpu_free[i] == 1000][: need.gpus]
+            chosen = [i for i in books.usable_gpus() if books.gpu_free[i] == 1000][: need.gpus]
             for i in chosen:
                 books.gpu_free[i] = 0
             return tuple(books.node.gpus[i].index for i in chosen)
         if need.gpu_milli:
-            best = min((i for i in usable if books.gpu_free[i] >= need.gpu_milli), key=lambda i: (books.gpu_free[i], i))
+            room = (i for i in books.usable_gpus() if books.gpu_free[i] >= need.gpu_milli)
+            best = min(room, key=lambda i: (books.gpu_free[i], i))
             books.gpu_free[best] -= need.gpu_milli
             return (books.node.gpus[best].index,)
         return ()
 
     @staticmethod
     def _give_gpus(books: _Books, share: Share) -> None:
-        if share.gpus:
-            for i, gpu in enumerate(books.node.gpus):
-                if gpu.index in share.gpus:
-                    books.gpu_free[i] += share.need.gpu_milli or 1000
+        for index in share.gpus:
+            books.gpu_free[books.gpu_place[index]] += share.need.gpu_milli or 1000
 
     def _refresh(self, n: int) -> None:
-        self.free[n] = self._books[n].free_row()
+        row = self.rows[n] = self._books[n].free_row()
+        self.emptiness[n] = row[4] * 10**14 + row[5] * 10**10 + min(row[0], 10**10 - 1)
+        self._stale.add(n)
         for touched in self._of_free:
             touched.add(n)
 
@@ -405,7 +434,8 @@ class Ledger:
 
 
 def _open_books(node: Node) -> _Books:
-    return _Books(node, node.capacity(), gpu_free=[1000] * len(node.gpus), free_cores=set(node.cores))
+    places = {gpu.index: place for place, gpu in enumerate(node.gpus)}
+    return _Books(node, node.capacity(), places, gpu_free=[1000] * len(node.gpus), free_cores=set(node.cores))
 
 
 def _charge(books: _Books, need: Need, sign: int) -> None:
@@ -416,7 +446,7 @@ def _charge(books: _Books, need: Need, sign: int) -> None:
     used[3] += sign * need.nic_mbs
 
 
-def _free_of_owner(books: _Books) -> list[int]:
+def _free_of_owner(books: _Books) -> tuple[int, ...]:
     owner, books.whole_by = books.whole_by, None
     free = books.free_row()
     books.whole_by = owner

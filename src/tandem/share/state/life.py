@@ -77,11 +77,11 @@ class Life:
     hindered: str = ""
     has_room: bool = False
     waits_for: set[int] = field(default_factory=set)
+    id: int = field(init=False)  # the job's
 
-    @property
-    def id(self) -> int:
-        """The job's id."""
-        return self.job.id
+    def __post_init__(self) -> None:
+        """Take over the job's id, which is asked for everywhere."""
+        self.id = self.job.id
 
     @property
     def ended(self) -> bool:
@@ -97,13 +97,13 @@ class Life:
         if self.run_since is not None:
             seconds = now - self.run_since
             self.ran_s += seconds
-            self.attained_core_s += seconds * self.job.cpu_milli / 1000
-            self.attained_gpu_s += seconds * self.job.gpu_total_milli / 1000
+            self.attained_core_s += seconds * self.shape.cpu_milli / 1000
+            self.attained_gpu_s += seconds * self.shape.gpu_milli / 1000
             self.run_since = None
 
     def attained(self, now: float) -> float:
         """Attained service: GPU-seconds for a GPU job, core-seconds otherwise (Tiresias' two-dimensional LAS)."""
         running = now - self.run_since if self.run_since is not None else 0.0
-        if self.job.gpu_total_milli:
-            return self.attained_gpu_s + running * self.job.gpu_total_milli / 1000
-        return self.attained_core_s + running * self.job.cpu_milli / 1000
+        if self.shape.gpu_milli:
+            return self.attained_gpu_s + running * self.shape.gpu_milli / 1000
+        return self.attained_core_s + running * self.shape.cpu_milli / 1000

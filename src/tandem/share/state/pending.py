@@ -12,8 +12,6 @@ import math
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -110,13 +108,6 @@ class Pending:
         self._shapes: dict[Shape, ShapeQueue] = {}
         self._keys: dict[int, tuple[Key, Shape]] = {}
         self._order: list[Key] = []  # heap; entries of jobs that left are dropped when they surface
-        self._slot: dict[Shape, int] = {}
-        self._by_slot: list[Shape | None] = []
-        self._rows = np.zeros(0, dtype=np.int64)
-        self._wanted = np.zeros(0, dtype=np.int64)
-        self._gangs: set[Shape] = set()  # shapes of several parts
-        self._fitting: list[Shape] = []
-        self._fitting_at = -1  # the index's version for which that holds
         self.core_s = 0.0  # planned work of all waiting jobs, in core-seconds and GPU-seconds
         self.gpu_s = 0.0
 
@@ -131,7 +122,7 @@ class Pending:
         queue = self._shapes.get(shape)
         if queue is None:
             queue = self._shapes[shape] = ShapeQueue()
-            self._open(shape)
+            self._index.add(shape)
         queue.add(key, seconds)
         self._keys[key[2]] = (key, shape)
         heapq.heappush(self._order, key)
@@ -144,7 +135,7 @@ class Pending:
         self._count_work(shape, -queue.remove(key))
         if not queue.size:
             del self._shapes[shape]
-            self._close(shape)
+            self._index.drop(shape)
         if len(self._order) > 64 and len(self._order) > 4 * len(self._keys):
             self._order = [key for key, _ in self._keys.values()]
             heapq.heapify(self._order)
@@ -181,43 +172,9 @@ class Pending:
 
     def fitting(self) -> list[Shape]:
         """Shapes with enough nodes that fit now (necessary for a job of several parts, exact otherwise)."""
-        self._index.sync()
-        if not self._slot:
-            return []
-        if self._fitting_at == self._index.version:
-            return self._fitting
-        enough = (self._index.count[self._rows] >= self._wanted).nonzero()[0].tolist()
-        found = [shape for slot in enough if (shape := self._by_slot[slot]) is not None]
-        if self._gangs:
-            found = [shape for shape in found if shape not in self._gangs or self._index.may_fit(shape)]
-        self._fitting, self._fitting_at = found, self._index.version
-        return found
+        return self._index.fitting()
 
     def _count_work(self, shape: Shape, seconds: float) -> None:
         if math.isfinite(seconds):
             self.core_s += seconds * shape.cores
             self.gpu_s += seconds * shape.gpus
-
-    def _open(self, shape: Shape) -> None:
-        self._index.add(shape)
-        self._fitting_at = -1
-        if None in self._by_slot:
-            slot = self._by_slot.index(None)
-        else:
-            slot = len(self._by_slot)
-            self._by_slot.append(None)
-            self._rows = np.append(self._rows, 0)
-            self._wanted = np.append(self._wanted, 0)
-        self._slot[shape] = slot
-        self._by_slot[slot] = shape
-        self._rows[slot], self._wanted[slot] = shape.rows[0], shape.parts[0].nodes
-        if len(shape.parts) > 1:
-            self._gangs.add(shape)
-
-    def _close(self, shape: Shape) -> None:
-        slot = self._slot.pop(shape)
-        self._fitting_at = -1
-        self._by_slot[slot] = None
-        self._rows[slot], self._wanted[slot] = 0, np.iinfo(np.int64).max
-        self._gangs.discard(shape)
-        self._index.drop(shape)

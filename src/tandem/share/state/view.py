@@ -88,6 +88,7 @@ class View:
         """Whether anything is known by which neighbours could slow each other down."""
         self.placed: set[int] = set()
         """Jobs that were placed in this pass and not yet decided about."""
+        self._told: Reservation | None = None
         self._forecasts: dict[tuple[tuple[int, ...], Need], _Earliest] = {}
 
     # ------------------------------------------------------------------------------------- queue
@@ -198,7 +199,8 @@ class View:
             shares = self._take_part(life, life.shape.parts[0], life.shape.rows[0], order, accept)
             if len(shares) == life.shape.parts[0].nodes:
                 return shares
-            self._give_back(life, shares)
+            if shares:
+                self._give_back(life, shares)
             return None
         parts = list(enumerate(zip(life.shape.parts, life.shape.rows, strict=True)))
         taken: list[list[Share]] = [[] for _ in parts]
@@ -230,7 +232,7 @@ class View:
 
     def _numbers(self, shares: list[Share]) -> tuple[int, ...]:
         """Node numbers, each once."""
-        return tuple(dict.fromkeys(self.ledger.number[share.node] for share in shares))
+        return tuple(dict.fromkeys([self.ledger.number[share.node] for share in shares]))
 
     def _placed(self, life: Life, shares: list[Share] | None, *, whole: bool = False) -> Placement | None:
         if shares is None:
@@ -254,14 +256,24 @@ class View:
         if len(life.shape.parts) > 1:
             return self._earliest_together(life)
         part, row = life.shape.parts[0], life.shape.rows[0]
-        times = self._earliest(row, part.need, life.shape)
-        if not len(times):
+        cache = self._earliest(row, part.need, life.shape)
+        held, times = cache.held, cache.times
+        if held is not None and held.job == life.id and held.at > self.now:
+            return held
+        if len(times) < part.nodes:
             return None
-        soonest = [times.argmin()] if part.nodes == 1 else np.argsort(times, kind="stable")[: part.nodes]
-        nodes = [int(n) for n in soonest]
-        if len(nodes) < part.nodes or math.isinf(times[nodes[-1]]):
+        nodes = [int(times.argmin())] if part.nodes == 1 else times.argsort(kind="stable")[: part.nodes].tolist()
+        at = float(times[nodes[-1]])
+        if math.isinf(at):
             return None
-        return Reservation(life.id, dict.fromkeys(nodes, (part.need,)), max(self.now, float(times[nodes[-1]])))
+        cache.held = Reservation(life.id, dict.fromkeys(nodes, (part.need,)), max(self.now, at))
+        return cache.held
+
+    def is_news(self, reservation: Reservation) -> bool:
+        """Whether this is not the reservation that was asked for last, of which its job has been told."""
+        told = self._told is reservation and self.jobs[reservation.job].reserved is not None
+        self._told = reservation
+        return not told
 
     def keeps(self, reservation: Reservation, n: int) -> bool:
         """Whether the reservation still holds on node ``n`` with everything that is taken there now."""
@@ -323,7 +335,7 @@ class View:
         needs = fit_together(life.shape.parts, able, forecasts)
         return None if needs is None else Reservation(life.id, needs, at)
 
-    def _earliest(self, row: int, need: Need, shape: Shape) -> np.ndarray:
+    def _earliest(self, row: int, need: Need, shape: Shape) -> _Earliest:
         cache = self._forecasts.get((shape.rows, need))
         if cache is None or cache.layout != self.ledger.layout:
             if len(self._forecasts) >= 4:
@@ -334,19 +346,19 @@ class View:
             )
             self._forecasts[(shape.rows, need)] = cache
         if cache.touched:
-            ever = self.index.nodes_ever(row)
+            ever, now, vector = self.index.nodes_ever(row), self.index.mask_now(row), need.vector()
             for n in cache.touched:
-                cache.times[n] = self._when(n, need.vector()) if ever[n] else math.inf
+                at = 0.0 if now[n] else self._when(n, vector) if ever[n] else math.inf
+                if at != cache.times[n]:
+                    cache.times[n], cache.held = at, None
             cache.touched.clear()
-        return cache.times
+        return cache
 
     def _when(self, n: int, vector: tuple[int, ...]) -> float:
-        """When node ``n`` fits ``vector``, from the planned ends of its holders; 0 if it does now."""
+        """When node ``n``, which does not fit ``vector`` now, does so: from the planned ends of its holders."""
         if not self.ledger.is_up(n):
             return math.inf
         forecast = self.ledger.forecast(n)
-        if forecast.fits(vector):
-            return 0.0
         holders = self.ledger.holders(n)
         for end, job in sorted((self.jobs[job].planned_end, job) for job in holders):
             forecast.leave(job, holders[job])
@@ -357,11 +369,12 @@ class View:
 
 @dataclass(slots=True)
 class _Earliest:
-    """Cached answers of `View._when` for one need: recomputed for nodes that changed only."""
+    """Cached answers of `View._when` for one need: asked anew for nodes that changed only."""
 
     touched: set[int]
     layout: int
     times: np.ndarray
+    held: Reservation | None = None  # the last answer to `View.earliest` that these times gave
 
 
 def makes_way(life: Life) -> bool:
@@ -380,14 +393,12 @@ def first_fit(nodes: np.ndarray, need: Need) -> list[int]:
 
 def best_fit(ledger: Ledger) -> Callable[[np.ndarray, Need], list[int]]:
     """The fullest node first: fewest free GPUs, then the smallest free fraction, then fewest free cores."""
-    free = ledger.free
 
     def order(nodes: np.ndarray, need: Need) -> list[int]:
         del need
         if len(nodes) < 2:
             return cast("list[int]", nodes.tolist())
-        score = free[nodes, 4] * 10**14 + free[nodes, 5] * 10**10 + np.minimum(free[nodes, 0], 10**10 - 1)
-        return cast("list[int]", nodes[score.argsort(kind="stable")].tolist())
+        return cast("list[int]", nodes[ledger.emptiness[nodes].argsort(kind="stable")].tolist())
 
     return order
 

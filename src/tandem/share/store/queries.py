@@ -11,6 +11,10 @@ from tandem.share.store import schema
 
 Row = dict[str, Any]
 
+_POLICY = '{"policy": '
+"""How the text of a setup begins (see `store.setup_text`); its snapshot, far longer, is not read for the policy."""
+
+_BEGINNING = 1000
 _ENDS = [state.value for state in ENDS]
 
 
@@ -68,6 +72,18 @@ def quotes(engine: sa.Engine, job_id: int) -> list[Row]:
         return [dict(row) for row in connection.execute(wanted).mappings()]
 
 
+def last_quotes(engine: sa.Engine, ids: Sequence[int]) -> dict[int, Row]:
+    """Return the last quote of each of several jobs; those without one are left out."""
+    table = schema.QUOTES.c
+    found: dict[int, Row] = {}
+    with engine.connect() as connection:
+        for start in range(0, len(ids), 500):
+            last = sa.select(sa.func.max(table.id)).where(table.job.in_(ids[start : start + 500])).group_by(table.job)
+            rows = connection.execute(sa.select(schema.QUOTES).where(table.id.in_(last))).mappings()
+            found |= {row["job"]: dict(row) for row in rows}
+    return found
+
+
 def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0.0) -> list[Row]:
     """Return quotes of jobs that ended beside what happened, the latest end first.
 
@@ -89,6 +105,15 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
     wanted = wanted.order_by(table.ended_at.desc(), quote.id.desc()).limit(limit)
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(wanted).mappings()]
+
+
+def policies(engine: sa.Engine) -> list[tuple[float, str]]:
+    """Return which policy decided from when on (unix seconds), in order."""
+    table = schema.EPOCHS.c
+    wanted = sa.select(table.began_at, sa.func.substr(table.setup, 1, _BEGINNING)).order_by(table.id)
+    read = json.JSONDecoder().raw_decode
+    with engine.connect() as connection:
+        return [(began, read(text, len(_POLICY))[0]) for began, text in connection.execute(wanted)]
 
 
 def coruns(engine: sa.Engine, *, uid: int | None = None, job_id: int | None = None, limit: int = 10_000) -> list[Row]:

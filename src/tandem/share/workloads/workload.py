@@ -169,6 +169,57 @@ def compress(
     return replace(workload, arrivals=_numbered([(a, 0) for a in arrivals]), notes=tuple(notes))
 
 
+def steady(workload: Workload, span_s: float, load: float, *, gpus: bool, cap_s: float, seed: int = 0) -> Workload:
+    """Draw a stationary stream: the offered load is the same over every part of the span that is longer than jobs are.
+
+    Jobs are drawn evenly over the order of their demand (resource-time), each as often as the load asks for, and each
+    twenty neighbours in that order spread evenly over the span: stratified in size and in time.
+
+    Args:
+        workload: whose nodes and jobs; the times of its arrivals do not count.
+        span_s: time over which jobs arrive.
+        load: what the jobs offer of the nodes' GPUs or cores.
+        gpus: draw the jobs with GPUs, and to a load of GPUs; else those without, and to a load of cores.
+        cap_s: longest run time kept, in seconds; longer ones are cut to it.
+        seed: for the draws.
+
+    Raises:
+        ConfigError: There are no such jobs or nodes, or the load, the span or the cap is not above 0.
+    """
+    rng = random.Random(seed)
+
+    def demand(a: Arrival) -> float:
+        return a.work_s * (a.job.gpu_total_milli if gpus else a.job.cpu_milli)
+
+    kind = "GPU" if gpus else "CPU-only"
+    cut = [replace(a, work_s=min(a.work_s, cap_s)) for a in workload.arrivals if bool(a.job.gpu_total_milli) == gpus]
+    cut.sort(key=lambda a: (demand(a), a.job.id))
+    capacity = sum(1000 * len(node.gpus) if gpus else node.cpu_milli for node in workload.nodes)
+    offered = sum(map(demand, cut))
+    if not offered or not capacity or min(load, span_s, cap_s) <= 0:
+        raise ConfigError(
+            given=f"a load of {load} over {span_s} s from {len(cut)} {kind} jobs on {len(workload.nodes)} nodes",
+            allowed="a load and times above 0, and jobs and nodes of that kind",
+            todo="draw from a workload that has them",
+        )
+    count = max(1, round(load * span_s * capacity * len(cut) / offered))
+    offset = rng.random()
+    arrivals = []
+    for first in range(0, count, _STRATUM):
+        size = min(_STRATUM, count - first)
+        slots = rng.sample(range(size), size)
+        for k, slot in enumerate(slots, start=first):
+            drawn = cut[min(len(cut) - 1, int((k + offset) * len(cut) / count))]
+            arrivals.append(replace(drawn, at=(slot + rng.random()) * span_s / size))
+    arrivals.sort(key=lambda a: a.at)
+    words = f"{count} jobs drawn from {len(cut)} {kind} ones over {human_duration(span_s)}"
+    note = f"{words} to offer a load of {load:.3g} (seed {seed})"
+    return replace(workload, arrivals=_numbered([(a, 0) for a in arrivals]), notes=(*workload.notes, note))
+
+
+_STRATUM = 20
+
+
 def sample_nodes(workload: Workload, share: float, seed: int = 0) -> Workload:
     """Keep a part of the nodes, stratified by GPU type and size; jobs that then fit nowhere are left out and counted.
 

@@ -1,0 +1,38 @@
+"""Who is beside a job now, and whose names the caller sees."""
+
+from tandem.share import events as ev
+from tandem.share.daemon import answers
+from tandem.share.daemon.answers import Caller
+from tandem.share.model import Job, Need, Node, Part
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
+
+ALICE, BOB = (Caller(uid, uid, 1, all=False) for uid in (1001, 1002))
+ROOT = Caller(0, 0, 1, all=True)
+
+
+def job(number: int, name: str, caller: Caller) -> Job:
+    return Job(id=number, parts=(Part(Need(1000)),), name=name, app="app", uid=caller.uid)
+
+
+def crowd() -> Machine:
+    """Jobs 1 and 2 of one user and 3 of another on one node."""
+    jobs = job(1, "mine", ALICE), job(2, "", ALICE), job(3, "secret", BOB)
+    made = Machine(Setup("share", "none"))
+    made.step(0.0, [ev.NodeJoined(Node("n", 3000, 1000, cores=(0, 1, 2))), *map(ev.Submitted, jobs)])
+    made.step(1.0, [ev.Started(number, 1) for number in (1, 2, 3)])
+    return made
+
+
+def test_names_are_told_only_of_ones_own_jobs() -> None:
+    machine = crowd()
+    assert answers.neighbours(machine, ALICE, machine.jobs[1]) == ["app", "another user's job"]
+    assert answers.neighbours(machine, BOB, machine.jobs[3]) == ["another user's job"] * 2
+    assert answers.neighbours(machine, ROOT, machine.jobs[3]) == ["mine", "app"]
+
+
+def test_who_has_left_is_not_beside_any_more() -> None:
+    machine = crowd()
+    machine.step(2.0, [ev.Ended(2, 1, code=0), ev.Ended(3, 1, code=0)])
+    assert answers.neighbours(machine, ALICE, machine.jobs[1]) == []
+    assert answers.neighbours(machine, ALICE, machine.jobs[2]) == []

@@ -1,0 +1,68 @@
+"""Why a job waits, in words that name jobs as their users do."""
+
+from tandem.share import events as ev
+from tandem.share.model import After, Job, Need, Node, Part
+from tandem.share.scheduler import waiting
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
+
+NODE = Node("n", 4000, 1000, cores=(0, 1, 2, 3))
+
+
+def job(number: int, cores: int = 1, *, array: int | None = None, **more: object) -> Job:
+    place = None if array is None else (array, number - array)
+    return Job(id=number, parts=(Part(Need(1000 * cores)),), array=place, expected_s=10.0, **more)  # type: ignore[arg-type]
+
+
+def machine(*jobs: Job, policy: str = "share") -> Machine:
+    """Where each job was submitted a second after the one before."""
+    made = Machine(Setup(policy, "none"))
+    made.step(0.0, [ev.NodeJoined(NODE)])
+    for now, one in enumerate(jobs, 1):
+        made.step(float(now), [ev.Submitted(one)])
+    return made
+
+
+def throttled(number: int, most: int) -> Job:
+    """Element of array 10 that runs at most ``most`` of its jobs at a time."""
+    return job(number, array=10, after=(After(number - most, ok=False),) if number >= 10 + most else ())
+
+
+def test_elements_of_arrays_are_named_by_array_and_index() -> None:
+    after = (After(10), After(11), After(12))
+    made = machine(job(10, array=10), job(11, 4, array=10), job(12, 4), job(13, after=after))
+    assert made.why(12) == "job 10_1 is first in the queue; not enough free cores on any node"
+    assert made.why(13) == "it waits for jobs 10_0, 10_1, 12 to end"
+    assert waiting.named(made, "it would delay job 11; job 12 needs it, job 99 is gone") == (
+        "it would delay job 10_1; job 12 needs it, job 99 is gone"
+    )
+
+
+def test_many_dependencies_are_counted() -> None:
+    made = machine(*(job(n, 4) for n in range(1, 10)), job(10, after=tuple(After(n) for n in range(1, 10))))
+    assert made.why(10) == "it waits for jobs 1, 2, 3, 4, 5, 6 and 3 more to end"
+
+
+def test_an_array_that_runs_so_many_at_a_time_is_no_dependency() -> None:
+    made = machine(job(1), *(throttled(n, 2) for n in (10, 11, 12, 13)))
+    assert [waiting.array_throttle(made.jobs[n].job) for n in (1, 10, 11, 12, 13)] == [0, 0, 0, 2, 2]
+    assert made.why(13) == "its array runs at most 2 at a time"
+
+
+def test_a_throttled_element_may_wait_for_others_too() -> None:
+    both = job(11, array=10, after=(After(1), After(10, ok=False)))
+    made = machine(job(1), job(10, array=10, after=(After(1),)), both)
+    assert made.why(11) == "its array runs at most 1 at a time; it waits for job 1 to end"
+
+
+def test_who_runs_before_a_job_that_came_earlier_is_said() -> None:
+    made = machine(job(1, 2), job(2, 4), job(3, array=3), job(4, array=3))
+    assert waiting.overtaken(made, made.jobs[2]) == (
+        "job 3_0 runs before it: it asks for less, and fits; job 3_1 runs before it: it asks for less, and fits"
+    )
+    assert waiting.overtaken(made, made.jobs[1]) == ""
+
+
+def test_a_job_in_the_gap_before_a_reservation_is_said_to_be_there() -> None:
+    made = machine(job(1, 2, limit_s=100.0), job(2, 4, limit_s=10.0), job(3, limit_s=10.0), policy="backfill")
+    assert waiting.overtaken(made, made.jobs[2]) == "job 3 runs before it: it fits in the gap"
