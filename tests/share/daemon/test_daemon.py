@@ -277,11 +277,13 @@ def test_down_can_take_all_jobs_with_it(home: Home) -> None:
 
 
 def test_a_flood_of_output_goes_to_the_file(home: Home) -> None:
-    megabytes = 100
+    megabytes = 1024
     with home.start().client() as client:
         [job] = submit(client, shell(f"head -c {megabytes}M /dev/zero"))
         assert client.wait([job])[0]["state"] == "done"
-        assert Path(client.log_path(job)["stdout"]).stat().st_size == megabytes << 20
+        output = Path(client.log_path(job)["stdout"])
+        assert output.stat().st_size == megabytes << 20
+        output.unlink()
 
 
 def test_a_full_disk_refuses_submissions_and_harms_no_running_job(

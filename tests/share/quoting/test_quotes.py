@@ -4,10 +4,14 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tandem.share import events as ev
 from tandem.share.model import After, Gpu, Job, Need, Node, Part, Quote, State
+from tandem.share.quoting.quotes import _quantiles
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Step
 from tandem.share.simulate.simulator import Day, Simulator
@@ -308,3 +312,9 @@ def test_only_jobs_that_were_done_teach() -> None:
     told.submit(job(2, app="known"))
     told.end(2, at=200.0)
     assert learned() == 2, "the quotes at submission and at the start"
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=64))
+def test_quantiles_are_those_of_numpy(draws: list[float]) -> None:
+    found = _quantiles(np.array(draws))
+    assert found == pytest.approx(tuple(np.quantile(draws, (0.05, 0.5, 0.95))), rel=1e-9, abs=1e-6)

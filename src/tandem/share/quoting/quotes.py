@@ -181,7 +181,7 @@ class Quoter:
         return Quote(life.id, view.now, moment, begin, finish, basis)
 
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
-        low, mid, high = (float(x) for x in np.quantile(draws, (0.05, 0.5, 0.95)))
+        low, mid, high = _quantiles(draws)
         early, late = self._unforeseen(life.job.klass) if what != "start" else DRIFT
         low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now))
         kept = self._open.setdefault(life.id, {})
@@ -475,6 +475,19 @@ class _Units:
         if amount <= 0:
             return 0
         return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+
+
+def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:
+    """5 %, median and 95 %, linearly interpolated (as `numpy.quantile`, which takes five times as long on so few)."""
+    ordered = np.sort(draws).tolist()
+
+    def at(q: float) -> float:
+        place = q * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
+
+    return at(0.05), at(0.5), at(0.95)
 
 
 def _spread(seconds: float, job: int) -> np.ndarray:
