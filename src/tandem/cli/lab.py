@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli import words
+from tandem.cli.moments import span
 from tandem.cli.terminal import console, json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError, one_line
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tandem.share.lab.run import Watch
 
 _BAR_CELLS = 18
+_SECONDS_UP_TO_S = 600.0
 
 
 @click.command()
@@ -147,4 +149,6 @@ def _quoted(promise: Mapping[str, Any] | None, submitted: float) -> str:
     low, mid, high = (bound - submitted for bound in words.interval(promise, "finish"))
     if not math.isfinite(mid):
         return "no idea"
-    return f"{mid:.0f} s ({low:.0f}-{high:.0f})"
+    if high < _SECONDS_UP_TO_S:
+        return f"{mid:.0f} s ({low:.0f}-{high:.0f})"
+    return f"{span(mid)} ({span(low)}-{span(high)})"
