@@ -12,7 +12,8 @@ Each pass, in this order:
    demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest.
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
-5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job is first.
+5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary
+   job could start.
 
 Its options are in `OPTIONS`.
 """
@@ -79,8 +80,7 @@ def decide(view: View, now: float) -> list[Decision]:
     """One pass."""
     decisions = guard(view, now)
     near = Neighbours.of(view)
-    head = view.head()
-    if head is None or head.job.klass is JobClass.HARVEST:  # who had begun goes before harvest jobs that have not
+    if view.curbed and not _primary_may_start(view):  # who had begun goes before harvest jobs that have not
         decisions += resume(view, near, now)
     if view.pending.fitting():
         decisions += _start(view, near, None)
@@ -102,6 +102,16 @@ def barred_until(view: View, life: Life) -> float:
         return view.now
     until = min(max(one.planned_end for one in view.neighbours(n)) for n in fitting)
     return view.now if math.isinf(until) else until
+
+
+def _primary_may_start(view: View) -> bool:
+    """Whether one of the first few waiting jobs is primary and would be let onto a node now."""
+    first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
+    lives = (view.jobs[key[2]] for key in first)
+    return any(
+        life.job.klass is JobClass.PRIMARY and view.index.may_fit(life.shape) and barred_until(view, life) <= view.now
+        for life in lives
+    )
 
 
 def impatient(life: Life, now: float) -> bool:
