@@ -7,6 +7,7 @@ accepts a skip only for the needs listed in .ci/skips.py.
 import ctypes
 import functools
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from hypothesis import settings
 # Derandomised: a run of the suite is reproducible; no deadline: the machine may be busy with other things.
 settings.register_profile("tandem", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("tandem")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: what is tested would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache

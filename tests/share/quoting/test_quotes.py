@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tandem.share import events as ev
 from tandem.share.model import After, Gpu, Job, Need, Node, Part, Quote, State
-from tandem.share.quoting.quotes import _quantiles
+from tandem.share.quoting.quotes import STARTING_S, _quantiles
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Step
 from tandem.share.simulate.simulator import Day, Simulator
@@ -42,7 +42,7 @@ def test_on_an_idle_machine_it_starts_now_and_takes_what_is_expected() -> None:
     told = experienced(CORE)
     step = told.submit(job(1, app="known"), at=50.0)
     for quote in (quoted(step, 1), quoted(step, 1, "start")):
-        assert (quote.start.low, quote.start.mid, quote.start.high) == (50.0, 50.0, 50.0)
+        assert (quote.start.low, quote.start.mid, quote.start.high) == (50.0, 50.0, 50.0 + STARTING_S)
         assert quote.finish.mid == pytest.approx(150.0, rel=0.01)
         assert 150.0 - 12.5 <= quote.finish.low <= quote.finish.high <= 150.0 + 12.5  # machines differ by day
     assert quoted(step, 1).basis == "32 earlier runs of known"

@@ -63,6 +63,9 @@ CHOSEN = (0.25, 0.25)
 PUT_OFF = (0.4, 0.8)
 """The same for harvest jobs there: they give way to every primary job yet to come."""
 
+STARTING_S = 0.1
+"""What starting a job may take: promised instants are later by up to this."""
+
 TOGETHER = 0.6
 """Correlation of every job's error with a common one: a slow hour of the machine makes all jobs slow."""
 
@@ -76,17 +79,17 @@ PLAYS = 16
 """Rehearsals for a quote, each with other run times."""
 
 
-def _even(seed: int) -> np.ndarray:
-    """64 standard normal draws, each 16 of which cover the distribution evenly."""
+def _even(seed: int, rows: int) -> np.ndarray:
+    """Rows of 64 standard normal draws, each 16 of which cover the distribution evenly."""
     levels = np.array([statistics.NormalDist().inv_cdf((k + 0.5) / PLAYS) for k in range(PLAYS)])
     rng = np.random.default_rng(seed)
-    return np.concatenate([rng.permutation(levels) for _ in range(64 // PLAYS)])
+    return rng.permuted(np.tile(levels, (rows, 64 // PLAYS, 1)), axis=2).reshape(rows, 64)
 
 
-_COMMON = _even(20_260_103)
-_PESSIMISM = np.clip(_even(20_260_104) / Z90, -1.0, 1.0)
+_COMMON = _even(20_260_103, 1)[0]
+_PESSIMISM = np.clip(_even(20_260_104, 1)[0] / Z90, -1.0, 1.0)
 _JITTER = np.random.default_rng(20_260_102).random((6, 64))
-_DRAWS = np.random.default_rng(20_260_101).standard_normal((1024, 64))
+_DRAWS = _even(20_260_101, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class Quoter:
     def _promise(
         self, view: View, life: Life, moment: str, start: np.ndarray, seconds: np.ndarray, basis: str
     ) -> Quote:
-        begin = Interval(view.now, view.now, view.now)
+        begin = Interval(view.now, view.now, view.now + STARTING_S)
         if start.max() > view.now:
             begin = self._promised(view, life, "begin", start)
         finish = self._promised(view, life, moment, start + seconds)
@@ -183,7 +186,7 @@ class Quoter:
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
         low, mid, high = _quantiles(draws)
         early, late = self._unforeseen(life.job.klass) if what != "start" else DRIFT
-        low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now))
+        low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now) + STARTING_S)
         kept = self._open.setdefault(life.id, {})
         if not _informed(_expected(view, life)):
             return Interval(low, mid, high)

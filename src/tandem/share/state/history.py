@@ -24,13 +24,18 @@ RUNS = 32
 POOL = 256
 """Residuals remembered over all applications."""
 
-PRIOR_S = (30.0, 600.0, 14_400.0)
+PRIOR_S = (1.0, 600.0, 14_400.0)
 """5 %, median and 95 % of the duration of a job that nothing is known of."""
 
 PRIOR_LOG_SPREAD = 0.25
 """Assumed half-width (5 % to 95 %) of log(duration / median) until enough runs were seen."""
 
 RATES = 32
+
+WORTH_SAYING = 0.05
+"""A correction of users' expectations by more than this part is said."""
+
+_EXPECTED = "its expected duration"
 
 
 class Quantiles:
@@ -126,7 +131,10 @@ class History:
             factors = math.exp(low * widen), 1.0, math.exp(high * widen)
             return _scaled(mid, factors, job), f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} of {job.app}"
         if job.expected_s:
-            return _scaled(job.expected_s, self._user_ratio.factors(0.5), job), "its expected duration"
+            factors = self._user_ratio.factors(0.5)
+            return _scaled(job.expected_s, factors, job), _EXPECTED if abs(factors[1] - 1) < WORTH_SAYING else (
+                f"{_EXPECTED}, times {factors[1]:.2g} as others took that part of theirs"
+            )
         if job.limit_s:
             factors = self._limit_ratio.factors(1.0) if len(self._limit_ratio) >= 8 else (0.05, 0.6, 1.0)
             return _scaled(job.limit_s, factors, job), "its time limit"
