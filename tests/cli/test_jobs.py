@@ -375,7 +375,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["--machine", "foo=1"], "the daemon did not start: the setting 'foo' of this machine; allowed: cores, mem,"),
     (["--machine", "mem"], "--machine 'mem'; allowed: KEY=VALUE"),
     (["--option", "foo=1"], "the daemon did not start: option 'foo' of the policy hybrid; allowed: quotes"),
-    (["--option", "quotes=nan"], "the option quotes = 'nan'; allowed: a number"),
+    (["--option", "quotes=nan"], "--option quotes=nan; allowed: a number"),
     (["--policy", "las", "--option", "hybrid_window=1"], "las_step_s ("),
 ]  # fmt: skip
 

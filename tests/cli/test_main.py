@@ -87,7 +87,10 @@ def test_help_imports_nothing_heavy() -> None:
             "or package.module:attribute; choose one of these\n",
         ),
         (["up", "--policy", "las", "--option", "foo=1"], None),
-        (["up", "--option", "foo"], "tandem: --option 'foo'; allowed: KEY=VALUE; write it with an equals sign\n"),
+        (
+            ["up", "--option", "foo"],
+            "tandem: --option 'foo'; allowed: KEY=VALUE; give both, as in --option hybrid_window=2\n",
+        ),
         (["replay", "--policy", "hybird"], None),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from typing import Any
 
@@ -13,6 +12,7 @@ from tandem.cli.moments import clock_time, span
 from tandem.cli.selection import label
 from tandem.cli.terminal import cut, json_option, print_json, say, show_table
 from tandem.core.errors import ConfigError, one_line
+from tandem.core.nearest import did_you_mean
 
 _MOST = 100_000
 _NAME = 24
@@ -36,9 +36,9 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
     from tandem.share.daemon.client import Client
 
     if state not in (None, *words.ENDS):
-        near = difflib.get_close_matches(str(state), words.ENDS, n=1, cutoff=0.5)
-        todo = f"did you mean {near[0]!r}?" if near else "choose one of these"
-        raise ConfigError(given=f"--state {state!r}", allowed=", ".join(words.ENDS), todo=todo)
+        raise ConfigError(
+            given=f"--state {state!r}", allowed=", ".join(words.ENDS), todo=did_you_mean(str(state), words.ENDS)
+        )
     now = time.time()
     after = 0.0 if since is None else now - parse_duration(since)
     with Client.connect() as client:

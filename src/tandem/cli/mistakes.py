@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tandem.core.errors import TandemError, one_line
+from tandem.core.nearest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
 def unknown_command(given: str, known: Sequence[str], ctx: click.Context) -> click.UsageError:
     """The error for a command that does not exist, with the nearest one that does."""
-    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    todo = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
+    todo = did_you_mean(given, known, f"there are: {', '.join(known)}")
     return click.UsageError(f"unknown command {given!r}; {todo}", ctx)
 
 
@@ -57,8 +56,8 @@ def _usage(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         known = list(error.possibilities or _options(error.ctx))
         is_long = error.option_name.startswith("--")  # one letter is near to every other
-        nearest = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.5) if is_long else []
-        message = f"unknown option {error.option_name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+        near = nearest(error.option_name, known) if is_long else None
+        message = f"unknown option {error.option_name!r}" + (f"; did you mean {near!r}?" if near else "")
     else:
         message = message[:1].lower() + message[1:]
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tandem"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from tandem.cli.moments import NONE, clock_time
 from tandem.cli.selection import label
 from tandem.cli.terminal import console, cut, json_option, print_json, say, show
 from tandem.core.errors import ConfigError, TandemError, one_line
+from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,11 +163,11 @@ def _chosen(text: str) -> list[str]:
     unknown = next((name for name in asked if name not in _CELLS), None)
     if unknown is None and len(set(asked)) == len(asked):
         return asked
-    near = difflib.get_close_matches(unknown or "", _CELLS, n=1, cutoff=0.5)
+    known = [name.lower() for name in _CELLS]
     raise ConfigError(
         given=f"--columns {text!r}",
-        allowed=f"{', '.join(map(str.lower, _CELLS))}, each once, with commas between them",
-        todo=f"did you mean {near[0].lower()!r}?" if near else "as in `tandem queue -o id,state,finish`",
+        allowed=f"{', '.join(known)}, each once, with commas between them",
+        todo=did_you_mean((unknown or "").lower(), known, "as in `tandem queue -o id,state,finish`"),
     )
 
 

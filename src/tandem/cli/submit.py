@@ -13,6 +13,7 @@ from tandem.cli import words
 from tandem.cli.selection import resolve
 from tandem.cli.terminal import json_option, print_json, say, say_err
 from tandem.core.errors import ConfigError, PermissionRefusedError
+from tandem.core.pairs import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,12 +106,7 @@ def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, objec
     asked: dict[str, object] = {name: given[name] for name in (*_AS_GIVEN, *_SAME)}
     asked |= {name: given[option] for option, name in _RENAMED.items()}
     asked |= {"argv": list(argv), "labels": list(given["label"]) or None, "hold": given["hold"] or None}
-    env = {}
-    for text in given["env"]:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(given=f"--env {text!r}", allowed="KEY=VALUE", todo="give both, as in --env SEED=3")
-        env[key] = value
+    env = dict(parse_pair(text, "--env", "SEED=3") for text in given["env"])
     return asked | {"env": env or None}
 
 

@@ -9,7 +9,8 @@ import click
 
 from tandem.cli.terminal import json_option, print_json, say
 from tandem.cli.words import count
-from tandem.core.errors import ConfigError, DaemonError
+from tandem.core.errors import DaemonError
+from tandem.core.pairs import parse_numbers, parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,7 @@ def up(
     from tandem.share.daemon.client import Client
 
     options, given = _settings(policy, estimator, cores, option, machine)
-    _check(policy, estimator, option)
+    _check(policy, estimator, option, machine)
     if foreground:
         from tandem.share.daemon.__main__ import main as serve
 
@@ -111,19 +112,20 @@ def _settings(
         for value in values:
             if value is None:
                 continue
-            if name in ("--option", "--machine") and not all(value.partition("=")):
-                raise ConfigError(given=f"{name} {value!r}", allowed="KEY=VALUE", todo="write it with an equals sign")
             users += [name, value]
             daemons += [its_name, f"cores={value}" if name == "--cores" else value]
     return daemons, users
 
 
-def _check(policy: str | None, estimator: str | None, option: Sequence[str]) -> None:
+def _check(policy: str | None, estimator: str | None, option: Sequence[str], machine: Sequence[str]) -> None:
     """Refuse here what is known to be wrong before a daemon is started."""
     from tandem.core import plug
     from tandem.share.scheduler.admission import check_options
 
+    for text in machine:
+        parse_pair(text, "--machine", "mem=8G")
+    options = parse_numbers(option, "--option", "hybrid_window=2")
     if policy is not None:
-        check_options([policy], [text.partition("=")[0] for text in option])
+        check_options([policy], options)
     if estimator is not None:
         plug.load("estimate.models", estimator)

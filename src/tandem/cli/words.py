@@ -9,17 +9,19 @@ from typing import Any
 
 from tandem.cli.moments import NONE, clock_time, promised
 from tandem.core.units import human_duration, human_size
+from tandem.share import model
+from tandem.share.model import ON_NODE, State
 
 View = Mapping[str, Any]
 
-LIVE = {"held", "blocked", "queued", "starting", "running", "suspending", "suspended", "resuming", "stopping"}
+ENDS = tuple(state.value for state in State if state in model.ENDS)
+"""States in which a job ends."""
+
+LIVE = {state.value for state in State} - {*ENDS}
 """States of a job that has not ended."""
 
-WAITING = {"held", "blocked", "queued"}
+WAITING = LIVE - {state.value for state in ON_NODE}
 """States of a job that is on no node."""
-
-ENDS = ("done", "failed", "cancelled", "timeout", "lost")
-"""States in which a job ends."""
 
 
 @functools.cache

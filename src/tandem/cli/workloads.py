@@ -13,6 +13,7 @@ import click
 
 from tandem.cli.terminal import json_option, say
 from tandem.core.errors import ConfigError, TraceError
+from tandem.core.pairs import parse_numbers, parse_pair
 from tandem.share.simulate.truth import Truth
 from tandem.share.workloads.workload import Workload
 
@@ -151,7 +152,7 @@ def terms(play: Play, asked: Asked, policies: Sequence[str]) -> Terms:
     from tandem.share.scheduler.admission import check_options
     from tandem.share.simulate.compare import Terms
 
-    options = {key: _number(key, value) for key, value in map(_pair, asked.option)}
+    options = parse_numbers(asked.option, "--option", "hybrid_window=2")
     check_options(policies, options)
     return Terms(asked.estimator, options, play.truth, asked.noise, asked.seed)
 
@@ -197,7 +198,7 @@ def _trace(path: Path, asked: Asked) -> Play:
     from tandem.share.simulate.truth import Bandwidth, Undisturbed
     from tandem.share.workloads.workload import limits_with_error
 
-    options: dict[str, object] = dict(map(_pair, asked.set))
+    options: dict[str, object] = dict(parse_pair(text, "--set", "nodes=110") for text in asked.set)
     if asked.nodes is not None:
         options["nodes"] = asked.nodes
     workload = read_trace(path, asked.format, options)
@@ -211,20 +212,3 @@ def _trace(path: Path, asked: Asked) -> Play:
     elif silent:
         workload = limits_with_error(workload, asked.seed)
     return Play(workload, Bandwidth() if asked.truth == "bandwidth" else Undisturbed())
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise TraceError(given=f"{text!r}", allowed="KEY=VALUE, as in nodes=110", todo="give both")
-    return key.strip(), value.strip()
-
-
-def _number(key: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(given=f"--option {key}={value}", allowed="a number", todo="as in hybrid_window=2")
-    return number

@@ -16,7 +16,6 @@ written by leaving the key out, so `dump` (in core/toml.py) refuses it where the
 else.
 """
 
-import difflib
 import tomllib
 import types
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from pydantic import TypeAdapter, ValidationError
 
 from tandem.core.errors import ConfigError, QuantityError
+from tandem.core.nearest import nearest
 from tandem.core.toml import dump
 from tandem.core.units import parse_duration, parse_size
 
@@ -158,14 +158,13 @@ def _quantity(name: str, value: str, at: Keys, source: _Source) -> object:
 
 
 def _unknown(root: type, at: Keys, known: dict[str, object], source: _Source) -> ConfigError:
-    near = difflib.get_close_matches(str(at[-1]), known, n=1, cutoff=0.5)
-    nearest = [_dotted((*at[:-1], key)) for key in near] or [
-        key for key in _all_keys(root, "") if key.rpartition(".")[2] == at[-1]
-    ]
+    near = nearest(str(at[-1]), known)
+    there = [key for key in _all_keys(root, "") if key.rpartition(".")[2] == at[-1]]
+    meant = [_dotted((*at[:-1], near))] if near is not None else there
     return ConfigError(
         given=f"{source.of(at)}: unknown key {_dotted(at)!r}",
         allowed=", ".join(_dotted((*at[:-1], key)) for key in known) or "no keys",
-        todo=f"did you mean {nearest[0]!r}?" if nearest else "remove it, or choose one of these",
+        todo=f"did you mean {meant[0]!r}?" if meant else "remove it, or choose one of these",
     )
 
 

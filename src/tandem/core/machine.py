@@ -6,10 +6,12 @@ the CPU quota of a surrounding container is not taken into account.
 """
 
 import functools
+import hashlib
 import importlib
 import logging
 import os
 import platform
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +65,22 @@ class Hardware:
         threads = len({core.physical for core in self.cores})
         wanted = max(_STREAM_BYTES, _STREAM_BYTES_PER_THREAD * threads)
         return copy_bandwidth(threads, min(wanted, self.memory_bytes // 8), 0.3)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What measurements of this machine are kept under: equal for machines that run a programme alike.
+
+        The processor's model, how many logical and physical cores are usable, the last-level cache, memory in whole
+        GiB and the GPUs' names, then a digest of them: "amd-epyc-2c-32m-24g-1f2e3d4c".
+        """
+        model = next((text for line in _lines(Path("/proc/cpuinfo")) if (text := _model_name(line))), "cpu")
+        physical = len({core.physical for core in self.cores})
+        cache_mib = _last_level_cache_bytes() >> 20
+        gib = round(self.memory_bytes / 2**30)
+        said = (model, len(self.cores), physical, cache_mib, gib, *(one.name for one in self.gpus))
+        digest = hashlib.sha256(repr(said).encode()).hexdigest()[:8]
+        short = "-".join(re.findall(r"[a-z0-9]+", model.lower())[:4])
+        return f"{short}-{len(self.cores)}c-{cache_mib}m-{gib}g-{digest}"
 
     def numa_domains(self) -> dict[int, tuple[Core, ...]]:
         """Return the cores of each NUMA domain."""
@@ -170,6 +188,16 @@ def _copy_bandwidth_numpy(threads: int, size_bytes: int, seconds: float) -> floa
 
     with ThreadPoolExecutor(threads) as pool:
         return sum(future.result() for future in [pool.submit(stream) for _ in range(threads)])
+
+
+def _model_name(line: str) -> str:
+    return line.partition(":")[2].strip() if line.startswith("model name") else ""
+
+
+def _last_level_cache_bytes(sys_root: Path = Path("/sys")) -> int:
+    """Size of the first processor's largest cache; 0 where the machine does not say."""
+    sizes = (line for file in (sys_root / "devices/system/cpu/cpu0/cache").glob("index*/size") for line in _lines(file))
+    return max((int(size[:-1]) << {"K": 10, "M": 20}[size[-1]] for size in sizes if size[-1:] in "KM"), default=0)
 
 
 def _numa_of(sys_root: Path) -> dict[int, int]:

@@ -5,7 +5,6 @@
 `package.module:attribute`. There is no registry to edit: a new file is a new option.
 """
 
-import difflib
 import importlib
 import importlib.metadata
 import pkgutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import tandem
 from tandem.core.errors import MissingPackageError, UnknownPluginError
+from tandem.core.nearest import did_you_mean
 
 _DISTRIBUTION = "tandemlab"
 _KINDS = {
@@ -99,7 +99,7 @@ def _attribute(family: str, name: str) -> object:
         raise UnknownPluginError(
             given=f"{family} {name!r}: module {module_name!r} has no {attribute!r}",
             allowed=", ".join(sorted(public)) or "nothing (the module is empty)",
-            todo=_did_you_mean(attribute, public),
+            todo=did_you_mean(attribute, public),
         ) from error
     return found
 
@@ -109,7 +109,7 @@ def _unknown(family: str, name: str) -> UnknownPluginError:
     return UnknownPluginError(
         given=f"unknown {_KINDS.get(family, family)} {name!r}",
         allowed=", ".join([*existing, "or package.module:attribute"]),
-        todo=_did_you_mean(name, existing),
+        todo=did_you_mean(name, existing),
     )
 
 
@@ -123,11 +123,6 @@ def _missing(family: str, name: str, error: ModuleNotFoundError) -> MissingPacka
         allowed="plug-ins whose packages are installed",
         todo=f"run: pip install '{remedy}'",
     )
-
-
-def _did_you_mean(given: str, existing: list[str]) -> str:
-    nearest = difflib.get_close_matches(given, existing, n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"
 
 
 def _normal(distribution: str) -> str:

@@ -1,6 +1,6 @@
 """What is known of applications that share a node, and what an estimator answers.
 
-An estimator model is a file in `tandem.estimate.models` that exposes `make(coruns) -> Estimator`
+An estimator model is a file in `tandem.estimate.models` that exposes `make(coruns, profiles) -> Estimator`
 and the flag `USES_PAIRS` (it learns from co-runs that were observed). The scheduler sees only the estimator;
 what really happens (in a simulation: the truth model) is a separate thing, so that a wrong estimate costs what
 it would cost.
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class App:
     """An application as the estimator sees it: its key in history and what it says it takes of one node.
 
-    ``membw_mbs`` and ``nic_mbs`` are demands in MB/s; 0 where nothing was said.
+    ``membw_mbs`` and ``nic_mbs`` are demands in MB/s; 0 where nothing was said. ``cores`` are those it is pinned to;
+    () stands for cores of its own. Members pinned to the same core share it, each an equal part as far as it needs it.
     """
 
     key: str
     cpu_milli: int = 1000
     membw_mbs: int = 0
     nic_mbs: int = 0
+    cores: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from tandem.core import plug
 
 if TYPE_CHECKING:
     from tandem.estimate.corun import CoRun, Estimator
+    from tandem.estimate.profile import Profile
 
 
 class Model(Protocol):
@@ -17,8 +18,8 @@ class Model(Protocol):
     """Whether it learns from co-runs that were observed."""
 
     @staticmethod
-    def make(coruns: tuple[CoRun, ...]) -> Estimator:
-        """An estimator that has seen ``coruns``."""
+    def make(coruns: tuple[CoRun, ...], profiles: tuple[Profile, ...] = ()) -> Estimator:
+        """An estimator that has seen ``coruns`` and holds ``profiles`` (of one machine, one an application)."""
 
 
 def load(name: str) -> Model:
@@ -30,9 +31,9 @@ def load(name: str) -> Model:
     return cast("Model", plug.load("estimate.models", name))
 
 
-def make(name: str, coruns: tuple[CoRun, ...] = ()) -> Estimator:
-    """An estimator of the model ``name`` that has seen ``coruns``."""
-    return load(name).make(coruns)
+def make(name: str, coruns: tuple[CoRun, ...] = (), profiles: tuple[Profile, ...] = ()) -> Estimator:
+    """An estimator of the model ``name`` that has seen ``coruns`` and holds ``profiles``."""
+    return load(name).make(coruns, profiles)
 
 
 def names() -> list[str]:

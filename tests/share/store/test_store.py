@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,21 @@ def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
     with pytest.raises(StoreError, match="version 99"):
         Store.open(place)
     assert place.database.read_bytes() == content
+
+
+@pytest.mark.parametrize("undone", ["ALTER TABLE epochs DROP COLUMN policy", "UPDATE epochs SET policy = ''"])
+def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> None:
+    """Also one whose update was cut short between its steps."""
+    with Store.open(place) as store:
+        store.begin_epoch(1.0, SETUP)
+        store.begin_epoch(2.0, replace(SETUP, policy="las"))
+    with sqlite3.connect(place.database) as connection:
+        connection.execute(undone)
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'version'")
+    connection.close()
+    for _ in range(2):
+        with Store.open(place) as store:
+            assert queries.policies(store.engine) == [(1.0, SETUP.policy), (2.0, "las")]
 
 
 def test_somebody_elses_database_is_refused(place: Paths) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
 from tandem.estimate.prior import UNKNOWN_EXCESS
+from tandem.estimate.profile import Profile
 
 USES_PAIRS = False
 
@@ -34,6 +35,6 @@ class _Nothing:
         return 0, 0
 
 
-def make(coruns: Iterable[CoRun]) -> Estimator:
-    """Return the estimator; it ignores ``coruns``."""
+def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator:
+    """Return the estimator; it ignores ``coruns`` and ``profiles``."""
     return _Nothing()

@@ -28,6 +28,7 @@ from tandem.estimate.demand import Load, Stretch
 from tandem.estimate.inferred import Inferred
 from tandem.estimate.observed import LARGEST, Observations, Observed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
+from tandem.estimate.profile import Profile
 
 USES_PAIRS = True
 
@@ -178,8 +179,9 @@ class _Proportional:
         return kept[1]
 
 
-def make(coruns: Iterable[CoRun]) -> Estimator:
-    """Return the estimator with everything in ``coruns`` learned."""
+def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator:
+    """Return the estimator with everything in ``coruns`` learned; it has no use for ``profiles``."""
+    del profiles
     model = _Proportional()
     for corun in coruns:
         model.observe(corun)

@@ -6,14 +6,14 @@ import argparse
 import contextlib
 import json
 import logging
-import math
 import os
 import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tandem.core.errors import ConfigError, TandemError
+from tandem.core.errors import TandemError
+from tandem.core.pairs import parse_numbers, parse_pair
 from tandem.share import paths as places
 from tandem.share.daemon.daemon import Daemon, DaemonConfig
 from tandem.share.paths import Paths
@@ -56,28 +56,12 @@ def _config(given: argparse.Namespace) -> DaemonConfig:
     uid = os.geteuid()
     setup: dict[str, Any] = {name: getattr(given, name) for name in ("policy", "estimator") if getattr(given, name)}
     if given.set:
-        setup["options"] = {key: _number(key, value) for key, value in map(_pair, given.set)}
+        setup["options"] = parse_numbers(given.set, "--set", "hybrid_window=2")
     found = places.home(given.home, shared=uid == 0) if given.home else places.of_daemon(os.environ, uid)
     if given.socket:
         found = Paths(found.data, given.socket, found.shared)
-    return DaemonConfig(found, setup, given.engine, dict(map(_pair, given.engine_set)))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise ConfigError(given=f"the setting {text!r}", allowed="KEY=VALUE", todo="write it with an equals sign")
-    return key, value
-
-
-def _number(key: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(given=f"the option {key} = {value!r}", allowed="a number", todo="correct it")
-    return number
+    machine = dict(parse_pair(text, "--engine-set", "mem=8G") for text in given.engine_set)
+    return DaemonConfig(found, setup, given.engine, machine)
 
 
 if __name__ == "__main__":

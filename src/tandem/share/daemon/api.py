@@ -5,7 +5,6 @@ A request is one line ``{"id": 1, "method": "submit", "params": {...}}``, its an
 Changes are answered once they are durable.
 """
 
-import difflib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from tandem.core.errors import (
     PermissionRefusedError,
     TandemError,
 )
+from tandem.core.nearest import did_you_mean
 from tandem.share import events as ev
 from tandem.share.codec import to_json
 from tandem.share.daemon import answers, job_view, submission
@@ -131,11 +131,10 @@ class Api:
         handler = _METHODS.get(method)
         if handler is None:
             known = sorted({*_QUESTIONS, *_METHODS})
-            near = difflib.get_close_matches(method, known, n=1)
             raise ConfigError(
                 given=f"the method {method!r}",
                 allowed=", ".join(known),
-                todo=f"did you mean {near[0]!r}?" if near else "choose one of these",
+                todo=did_you_mean(method, known),
             )
         handler(self, request)
 

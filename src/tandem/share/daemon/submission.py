@@ -7,7 +7,6 @@ Units follow Slurm where the value is text: a bare number is minutes in `time`, 
 that names the key.
 """
 
-import difflib
 import hashlib
 import re
 import shlex
@@ -19,6 +18,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tandem.core.errors import ConfigError, PermissionRefusedError, QuantityError
+from tandem.core.nearest import did_you_mean
 from tandem.core.units import parse_duration, parse_size
 from tandem.share.model import After, Job, JobClass, Need, Part
 from tandem.share.node.launch import THREAD_COUNTS, Launch
@@ -332,7 +332,7 @@ def _class(given: object) -> JobClass:
         return JobClass(str(given))
     except ValueError:
         names = [klass.value for klass in JobClass]
-        raise _wrong(given, "class", ", ".join(names), _nearest(str(given), names)) from None
+        raise _wrong(given, "class", ", ".join(names), did_you_mean(str(given), names)) from None
 
 
 def _signal(given: object) -> str:
@@ -418,13 +418,8 @@ def _known_keys(given: Mapping[str, Any], known: Sequence[str], what: str) -> No
     for key in given:
         if key not in known:
             raise ConfigError(
-                given=f"the key {key!r} in {what}", allowed=", ".join(known), todo=_nearest(str(key), known)
+                given=f"the key {key!r} in {what}", allowed=", ".join(known), todo=did_you_mean(str(key), known)
             )
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else "choose one of these"
 
 
 def _wrong(given: object, key: str, allowed: str, todo: str) -> ConfigError:

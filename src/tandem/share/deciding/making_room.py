@@ -55,7 +55,7 @@ def _where_all_comes_free(view: View, may_go: Callable[[Life], bool]) -> set[int
     return {
         n
         for one in view.on_nodes.values()
-        if one.state is State.STOPPING or (one.shape.gpus and one.state is State.RUNNING and may_go(one))
+        if one.state is State.STOPPING or (one.shape.gpu_milli and one.state is State.RUNNING and may_go(one))
         for n in one.numbers
     }
 

@@ -7,7 +7,6 @@ kept from pass to pass, until other jobs run there or the estimator has learned 
 from __future__ import annotations
 
 import itertools
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,11 +43,11 @@ class Neighbours:
     @classmethod
     def of(cls, view: View) -> Neighbours:
         """Those of a view, with what is known of its nodes from earlier passes."""
-        found = _OF_VIEWS.get(view)
+        found = view.kept.get(cls)
         if found is None or found._estimator is not view.estimator or found._layout != view.ledger.layout:
             if found is not None:
                 view.ledger.unwatch(found._touched)
-            found = _OF_VIEWS[view] = cls(weakref.proxy(view))
+            found = view.kept[cls] = cls(view)
         found._known.clear()
         return found
 
@@ -221,9 +220,6 @@ class _Company:
     def __post_init__(self) -> None:
         """Gather the keys."""
         self.keys = tuple(app.key for app in self.apps)
-
-
-_OF_VIEWS: weakref.WeakKeyDictionary[View, Neighbours] = weakref.WeakKeyDictionary()
 
 
 def _holds(life: Life, slowdown: Slowdown) -> bool:

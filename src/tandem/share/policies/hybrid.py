@@ -12,8 +12,7 @@ Each pass, in this order:
    demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest.
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
-5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary
-   job could start.
+5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
 
 Its options are in `OPTIONS`.
 """
@@ -139,7 +138,7 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
 
 
 def _is_movable(life: Life) -> bool:
-    return life.job.klass is JobClass.HARVEST and not life.shape.gpus
+    return life.job.klass is JobClass.HARVEST and not life.shape.gpu_milli
 
 
 def _good_for(view: View, near: Neighbours, head: Life) -> Suits:

@@ -320,12 +320,8 @@ class Quoter:
         """Seconds alone that the job still takes."""
         if life.id not in view.on_nodes:
             return self._draw(view, life, disturbed=False)
-        slowed = life.slowdown or 1.0
-        ran = life.ran(view.now) * life.throttle / slowed
-        if life.done is not None and life.done > 0.1 and ran > 0:
-            fresh = max(life.done - life.saved_done, 1e-3)
-            return _spread(ran * (1 - life.done) / fresh, life.id)
-        return _longer(self._draw(view, life, disturbed=False), ran)
+        alone = life.ran(view.now) * life.throttle / (life.slowdown or 1.0)
+        return self._rest(view, life, alone, disturbed=False)
 
     def _play_shuffled(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """The same for a policy that chooses among the first few: several orders, each as likely as the next."""
@@ -357,7 +353,7 @@ class Quoter:
         self.plays += 1
         units = _Units(view, self._whole_nodes)
         for one in view.on_nodes.values():
-            left = self._left(view, one)[: units.draws]
+            left = self._rest(view, one, one.ran(view.now), disturbed=True)[: units.draws]
             units.put(self._wants(one), left, units.now)
             ends[one.id] = view.now + left
         return units
@@ -408,13 +404,13 @@ class Quoter:
         now = np.full(units.draws, view.now)
         return units.put(self._wants(life), seconds, now if ready is None else ready), seconds
 
-    def _left(self, view: View, life: Life) -> np.ndarray:
-        """Seconds that a job on its nodes still takes."""
-        ran = life.ran(view.now)
+    def _rest(self, view: View, life: Life, ran: float, *, disturbed: bool) -> np.ndarray:
+        """Seconds, among neighbours or alone, that a job on its nodes still takes after ``ran`` such seconds."""
         if life.done is not None and life.done > 0.1 and ran > 0:
-            fresh = max(life.done - life.saved_done, 1e-3)
-            return _spread(ran * (1 - life.done) / fresh, life.id)
-        return _longer(self._draw(view, life), ran)
+            left = ran * (1 - life.done) / max(life.done - life.saved_done, 1e-3)
+            around: np.ndarray = left * np.exp(PROGRESS_SPREAD * _DRAWS[life.id % len(_DRAWS)])
+            return around
+        return _longer(self._draw(view, life, disturbed=disturbed), ran)
 
     def _wants(self, life: Life) -> tuple[float, float]:
         if self._whole_nodes:
@@ -481,7 +477,7 @@ class _Units:
 
 
 def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:
-    """5 %, median and 95 %, linearly interpolated (as `numpy.quantile`, which takes five times as long on so few)."""
+    """5 %, median and 95 %, linearly interpolated (as `numpy.quantile`, which is slow on so few)."""
     ordered = np.sort(draws).tolist()
 
     def at(q: float) -> float:
@@ -491,12 +487,6 @@ def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:
         return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
 
     return at(0.05), at(0.5), at(0.95)
-
-
-def _spread(seconds: float, job: int) -> np.ndarray:
-    """Draws around what a job's own progress says."""
-    around: np.ndarray = seconds * np.exp(PROGRESS_SPREAD * _DRAWS[job % len(_DRAWS)])
-    return around
 
 
 def _longer(seconds: np.ndarray, ran: float) -> np.ndarray:

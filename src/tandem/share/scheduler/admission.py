@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tandem.core.errors import ConfigError, DependencyError, ImpossibleDemandError
+from tandem.core.nearest import did_you_mean
 from tandem.core.units import human_size
 from tandem.share.deciding import policy
 from tandem.share.model import RESOURCES, Job, Node, Part
@@ -79,12 +79,10 @@ def check_options(policies: Sequence[str], options: Iterable[str]) -> None:
     for option in options:
         if option not in known:
             others = [name for name in policy.names() if option in getattr(policy.load(name), "OPTIONS", ())]
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-            correct = f"did you mean {near[0]!r}?" if near else "choose one of these"
             raise ConfigError(
                 given=f"option {option!r} of the policy {', '.join(policies)}",
                 allowed=", ".join(f"{name} ({what})" for name, what in known.items()),
-                todo=f"it is an option of {', '.join(others)}" if others else correct,
+                todo=f"it is an option of {', '.join(others)}" if others else did_you_mean(option, known),
             )
 
 

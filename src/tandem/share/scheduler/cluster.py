@@ -84,12 +84,12 @@ class Cluster:
         self._quotes: list[Quote] = []
         self._unquoted: list[Life] = []  # let into the queue in this step
         self._ignored: list[str] = []
-        if setup.snapshot is not None and known is None:
-            self.history = History.restore(setup.snapshot["history"])
-            self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
         if known is not None:
             self.history, self.estimator = known.history.closed(), known.estimator
         else:
+            if setup.snapshot is not None:
+                self.history = History.restore(setup.snapshot["history"])
+                self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
             self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
         self.quoters: dict[str, Any] = {}
         """What quoters have learned under each policy that was used before (JSON-able)."""

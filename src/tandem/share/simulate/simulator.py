@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,6 @@ class Day:
     quotes: list[Quote]
     decisions: int
     steps: int
-    wall_s: float
     log: list[tuple[float, tuple[ev.Event, ...], Step]] = field(default_factory=list)
 
 
@@ -108,7 +106,6 @@ class Simulator:
         Args:
             extra: further events at their times (a node that goes, a job that is cancelled), sorted.
         """
-        began = time.perf_counter()
         arrivals = self._workload.arrivals
         now = min([a.at for a in arrivals[:1]] + [at for at, _ in extra[:1]], default=0.0)
         self._step(now, [ev.NodeJoined(node) for node in self._workload.nodes])
@@ -143,7 +140,6 @@ class Simulator:
             self._quotes,
             self._decisions,
             self._steps,
-            time.perf_counter() - began,
             self._log,
         )
 

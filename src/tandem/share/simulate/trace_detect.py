@@ -3,7 +3,6 @@
 workload = read_trace(Path("philly.csv"), options={"nodes": "110"})
 """
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Protocol, cast
 
 from tandem.core import plug
 from tandem.core.errors import TraceError
+from tandem.core.nearest import did_you_mean
 from tandem.share.workloads.trace_table import first_line, open_text
 from tandem.share.workloads.workload import Workload
 
@@ -82,11 +82,10 @@ def _converted(name: str, reader: TraceReader, options: Mapping[str, object]) ->
     converted = {}
     for key, value in options.items():
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             raise TraceError(
                 given=f"trace option {key!r} for the format {name}",
                 allowed=", ".join(known),
-                todo=f"did you mean {nearest[0]!r}?" if nearest else "choose one of these",
+                todo=did_you_mean(key, known),
             )
         converted[key] = _as_type_of(known[key], key, value)
     return converted

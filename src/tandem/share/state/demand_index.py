@@ -43,14 +43,12 @@ def could_ever_fit(node: Node, need: Need) -> bool:
 class Shape:
     """The parts of a job, interned: all jobs that ask for the same thing share one (compared by identity)."""
 
-    __slots__ = ("cores", "cpu_milli", "gpu_milli", "gpus", "parts", "rows")
+    __slots__ = ("cpu_milli", "gpu_milli", "parts", "rows")
 
     def __init__(self, parts: tuple[Part, ...]) -> None:
         self.parts = parts
         self.cpu_milli = sum(part.nodes * part.need.cpu_milli for part in parts)
         self.gpu_milli = sum(part.nodes * (1000 * part.need.gpus + part.need.gpu_milli) for part in parts)
-        self.cores = self.cpu_milli / 1000
-        self.gpus = sum(part.nodes * (part.need.gpus + part.need.gpu_milli / 1000) for part in parts)
         self.rows: tuple[int, ...] = ()  # its rows in the demand index, while anything of this shape waits
 
 

@@ -8,7 +8,6 @@ ends within x seconds" (the question of backfilling) therefore skips whole block
 from __future__ import annotations
 
 import heapq
-import math
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
@@ -108,8 +107,6 @@ class Pending:
         self._shapes: dict[Shape, ShapeQueue] = {}
         self._keys: dict[int, tuple[Key, Shape]] = {}
         self._order: list[Key] = []  # heap; entries of jobs that left are dropped when they surface
-        self.core_s = 0.0  # planned work of all waiting jobs, in core-seconds and GPU-seconds
-        self.gpu_s = 0.0
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -126,13 +123,12 @@ class Pending:
         queue.add(key, seconds)
         self._keys[key[2]] = (key, shape)
         heapq.heappush(self._order, key)
-        self._count_work(shape, seconds)
 
     def remove(self, job: int) -> None:
         """A job waits no longer."""
         key, shape = self._keys.pop(job)
         queue = self._shapes[shape]
-        self._count_work(shape, -queue.remove(key))
+        queue.remove(key)
         if not queue.size:
             del self._shapes[shape]
             self._index.drop(shape)
@@ -173,8 +169,3 @@ class Pending:
     def fitting(self) -> list[Shape]:
         """Shapes with enough nodes that fit now (necessary for a job of several parts, exact otherwise)."""
         return self._index.fitting()
-
-    def _count_work(self, shape: Shape, seconds: float) -> None:
-        if math.isfinite(seconds):
-            self.core_s += seconds * shape.cores
-            self.gpu_s += seconds * shape.gpus

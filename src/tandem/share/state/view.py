@@ -6,12 +6,10 @@ answer, and it cannot give anything out twice. Each placement must end up in a d
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from tandem.share.state.history import History
     from tandem.share.state.ledger import Forecast, Ledger
     from tandem.share.state.life import Life
-    from tandem.share.state.pending import Key, Pending
+    from tandem.share.state.pending import Pending
 
 Accept = Callable[[int, Need], bool]
 """Asked for (node number, need) after the need was deducted there; False undoes it."""
@@ -88,6 +86,8 @@ class View:
         """Whether anything is known by which neighbours could slow each other down."""
         self.placed: set[int] = set()
         """Jobs that were placed in this pass and not yet decided about."""
+        self.kept: dict[type, Any] = {}
+        """What those who decide keep from pass to pass, each under its own class."""
         self._told: Reservation | None = None
         self._forecasts: dict[tuple[tuple[int, ...], Need], _Earliest] = {}
 
@@ -97,15 +97,6 @@ class View:
         """The first waiting job."""
         key = self.pending.head()
         return None if key is None else self.jobs[key[2]]
-
-    def first_of_shapes(self, keys: list[Key], most: int, barred: Container[Shape]) -> list[Life]:
-        """The first ``most`` jobs in order of the shapes whose first jobs are ``keys``; of a barred shape, that one."""
-        queues: list[Iterable[Key]] = []
-        for key in keys[:most]:
-            shape = self.jobs[key[2]].shape
-            queues.append((key,) if shape in barred else itertools.islice(self.pending.shape(shape), most))
-        merged = heapq.merge(*queues)
-        return [self.jobs[key[2]] for key in itertools.islice(merged, most)]
 
     def startable(self, fits: Callable[[Shape], bool] | None = None) -> Iterator[Life]:
         """Waiting jobs whose need fits now, in order; looked at afresh after each, so place them or lose them.

@@ -7,6 +7,7 @@ another program, or newer than this one is said so and never written to.
 import contextlib
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ def open_engine(path: Path) -> sa.Engine:
         _check_version(engine, path)
         _check_whole(engine, path)
         _use_wal(engine)
+        _upgrade(engine)
     return engine
 
 
@@ -141,6 +143,22 @@ def _check_version(engine: sa.Engine, path: Path) -> None:
             allowed=f"versions up to {schema.VERSION}",
             todo="update Tandem, or set TANDEM_HOME to another folder; nothing was overwritten",
         )
+
+
+def _upgrade(engine: sa.Engine) -> None:
+    """Bring an older layout up to this one; cut short, it is done again from the start."""
+    version = sa.select(schema.META.c.value).where(schema.META.c.key == "version")
+    with engine.begin() as connection:
+        if int(connection.execute(version).scalar_one()) == schema.VERSION:
+            return
+        epochs = schema.EPOCHS
+        if "policy" not in {column["name"] for column in sa.inspect(connection).get_columns(epochs.name)}:
+            connection.execute(sa.text("ALTER TABLE epochs ADD COLUMN policy TEXT NOT NULL DEFAULT ''"))
+        for epoch, setup in connection.execute(sa.select(epochs.c.id, epochs.c.setup)).all():
+            policy = json.loads(setup)["policy"]
+            connection.execute(sa.update(epochs).where(epochs.c.id == epoch).values(policy=policy))
+        done = sa.update(schema.META).where(schema.META.c.key == "version").values(value=str(schema.VERSION))
+        connection.execute(done)
 
 
 def _check_whole(engine: sa.Engine, path: Path) -> None:

@@ -11,10 +11,6 @@ from tandem.share.store import schema
 
 Row = dict[str, Any]
 
-_POLICY = '{"policy": '
-"""How the text of a setup begins (see `store.setup_text`); its snapshot, far longer, is not read for the policy."""
-
-_BEGINNING = 1000
 _ENDS = [state.value for state in ENDS]
 
 
@@ -110,10 +106,9 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
 def policies(engine: sa.Engine) -> list[tuple[float, str]]:
     """Return which policy decided from when on (unix seconds), in order."""
     table = schema.EPOCHS.c
-    wanted = sa.select(table.began_at, sa.func.substr(table.setup, 1, _BEGINNING)).order_by(table.id)
-    read = json.JSONDecoder().raw_decode
     with engine.connect() as connection:
-        return [(began, read(text, len(_POLICY))[0]) for began, text in connection.execute(wanted)]
+        rows = connection.execute(sa.select(table.began_at, table.policy).order_by(table.id))
+        return [(began, policy) for began, policy in rows]
 
 
 def coruns(engine: sa.Engine, *, uid: int | None = None, job_id: int | None = None, limit: int = 10_000) -> list[Row]:

@@ -2,8 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 1
-"""Version of this layout; a database with a higher one is left alone."""
+VERSION = 2
+"""Version of this layout; one with a lower version is brought up to it, one with a higher is left alone."""
 
 METADATA = MetaData()
 
@@ -21,6 +21,7 @@ EPOCHS = Table(
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("began_at", Float, nullable=False),
+    Column("policy", Text, nullable=False, server_default=""),
     Column("setup", Text, nullable=False),  # JSON: policy, estimator, options, snapshot
 )
 

@@ -112,7 +112,7 @@ class Store:
 
     def begin_epoch(self, now: float, setup: Setup) -> None:
         """Begin a new log from ``setup``; later steps belong to it."""
-        row = {"id": self._epoch + 1, "began_at": now, "setup": setup_text(setup)}
+        row = {"id": self._epoch + 1, "began_at": now, "policy": setup.policy, "setup": setup_text(setup)}
         with storing(self.paths.database), self._writer.begin():
             self._writer.execute(sa.insert(schema.EPOCHS), row)
         self._epoch += 1

@@ -6,7 +6,6 @@ is allowed.
 """
 
 import csv
-import difflib
 import gzip
 import itertools
 import math
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from tandem.core.errors import TraceError
+from tandem.core.nearest import nearest
 from tandem.share.model import Gpu, Node
 
 DAMAGED = (csv.Error, EOFError, OSError, zlib.error)
@@ -97,8 +97,8 @@ class Table:
         index = self.optional(*names)
         if index is not None:
             return index
-        nearest = difflib.get_close_matches(names[0], self.header, n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        near = nearest(names[0], self.header)
+        hint = f"did you mean {near!r}? " if near else ""
         raise TraceError(
             given=f"{self.path} has no column {' or '.join(map(repr, names))}",
             allowed=f"a table with it; the columns are {', '.join(self.header)}",

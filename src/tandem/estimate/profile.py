@@ -1,0 +1,109 @@
+"""What one profile of an application holds: how fast it goes alone, what slows it down, and how hard it presses.
+
+A *bubble* is an antagonist with a dial from 0 (idle) to 1 (as hard as this machine allows). The *sensitivity* of an
+application to a kind of bubble is a curve: its slowdown by dial level. Its *pressure* of a kind is the dial level at
+which the bubble slows a reporter as much as the application does, so pressures and levels are the same unit, and one
+application's pressure can be looked up on another one's curve (Mars et al., Bubble-Up, MICRO 2011).
+
+A programme that announces phases is profiled in each; one that does not has the single phase "".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FORMAT = 1
+"""Version of the stored form. A profile of another version is not read."""
+
+KINDS = ("cache", "membw_read", "membw_write", "cpu", "fs_read", "fs_write", "net")
+"""Bubbles that every machine has, in the order of vectors: last-level cache footprint; memory bandwidth by reads and
+by writes; CPU share on the same core; file-system reads; fsync'd writes; loopback network."""
+
+GPU_KINDS = ("gpu_sm", "gpu_l2", "gpu_hbm", "gpu_pcie")
+"""Bubbles of a GPU, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Slowdown by dial level, piecewise linear.
+
+    Attributes:
+        levels: ascending, the first is 0.
+        slowdowns: run time beside the bubble over run time alone, one for each level; the first is 1.
+        halves: half-widths of their 90 % intervals, in the same unit.
+    """
+
+    levels: tuple[float, ...]
+    slowdowns: tuple[float, ...]
+    halves: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the form."""
+        if not (len(self.levels) == len(self.slowdowns) == len(self.halves) >= 2):
+            message = "a curve needs as many slowdowns and half-widths as levels, at least two"
+            raise ValueError(message)
+        if self.levels[0] != 0.0 or any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            message = f"the levels of a curve begin with 0 and ascend, not {self.levels}"
+            raise ValueError(message)
+
+    def at(self, level: float) -> float:
+        """Slowdown at ``level``; beyond the last one its segment goes on.
+
+        >>> Curve((0.0, 0.5, 1.0), (1.0, 1.2, 1.6), (0.0, 0.02, 0.02)).at(0.75)
+        1.4
+        """
+        i = min(max(bisect_right(self.levels, level), 1), len(self.levels) - 1)
+        (a, b), (low, high) = self.levels[i - 1 : i + 1], self.slowdowns[i - 1 : i + 1]
+        return max(1.0, low + (high - low) * (level - a) / (b - a))
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseProfile:
+    """One phase of an application.
+
+    Attributes:
+        phase: its announced name; "" where none is announced.
+        share: part of the run time that it takes, in (0, 1].
+        rate: steps per second alone.
+        noise: relative half-width of the 90 % interval of the rate of one window alone.
+        cpu_use: cores that it keeps busy when alone (1.0: one core, never waiting).
+        sensitivity: kind of bubble -> curve; a kind that was not measured is absent.
+        pressure: kind of bubble -> dial level that presses as hard; beyond 1 it presses harder than any bubble.
+        pressure_half: half-widths of their 90 % intervals.
+    """
+
+    phase: str
+    share: float
+    rate: float
+    noise: float
+    cpu_use: float
+    sensitivity: Mapping[str, Curve] = field(default_factory=dict)
+    pressure: Mapping[str, float] = field(default_factory=dict)
+    pressure_half: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One application on one kind of machine.
+
+    Attributes:
+        key: the application's name, as co-runs and jobs carry it.
+        argv: what was profiled.
+        machine: fingerprint of the machine (`tandem.core.machine`): a profile holds nowhere else.
+        cpus: cores it was given.
+        made: when, in unix seconds.
+        cost_s: how long profiling took.
+        revision: 1 for an application's first profile on this machine, counted up by each later one.
+        phases: at least one.
+    """
+
+    key: str
+    argv: tuple[str, ...]
+    machine: str
+    cpus: int
+    made: float
+    cost_s: float
+    revision: int
+    phases: tuple[PhaseProfile, ...]
