@@ -53,6 +53,36 @@ def test_jobs_become_submissions(tmp_path: Path) -> None:
     assert (asked["class"], asked["after"], asked["argv"]) == ("harvest", ["7"], ["true"])
 
 
+def test_a_jobs_scale_multiplies_the_days(tmp_path: Path) -> None:
+    twice = GOOD.replace('app = "solve"', 'app = "solve"\nscale = 2')
+
+    def words(*overrides: str) -> list[str]:
+        lab = labs.load(write(tmp_path, twice), overrides)
+        return list(labs.submission(lab, lab.jobs[0], {}, gpus_here=0, cwd=tmp_path)["argv"][2:])
+
+    assert words() == ["--scale", "2"]
+    assert words("scale=0.3") == ["--scale", "0.6"]
+    assert words("scale=0.5") == [], "once the standard amount needs no saying"
+    assert words("scale=0.5", "jobs.0.scale=3") == ["--scale", "1.5"]
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf", "1e-400"])
+@pytest.mark.parametrize("key", ["scale", "jobs.0.scale"])
+def test_a_scale_is_above_nothing_and_finite(tmp_path: Path, key: str, scale: str) -> None:
+    with pytest.raises(ConfigError, match="a finite number above 0"):
+        labs.load(write(tmp_path, GOOD), (f"{key}={scale}",))
+
+
+def test_scales_whose_product_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a finite number above 0"):
+        labs.load(write(tmp_path, GOOD), ("scale=1e-200", "jobs.0.scale=1e-200"))
+
+
+def test_a_whole_command_line_has_no_scale(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="scale = 2 with argv"):
+        labs.load(write(tmp_path, GOOD), ("jobs.1.scale=2",))
+
+
 def test_a_job_takes_a_gpu_where_there_is_one(tmp_path: Path) -> None:
     lab = labs.load(write(tmp_path, GOOD.replace('app = "solve"', 'app = "solve"\nif_gpu = true')))
     assert "gpus" not in labs.submission(lab, lab.jobs[0], {}, gpus_here=0, cwd=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from tandem.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_SCALES = "a finite number above 0"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabJob:
@@ -22,6 +25,7 @@ class LabJob:
         name: unique in the day; also how the report calls it.
         app: a programme of ``apps`` (``cg`` is ``apps/cg.py``), or "" where ``argv`` is given.
         args: further arguments of the application.
+        scale: multiplies the day's ``scale`` for this job; more than 0, and 1 for a whole command line.
         argv: a whole command line instead of ``app``.
         cpus: cores.
         gpus: GPUs, whole or a fraction of one.
@@ -36,6 +40,7 @@ class LabJob:
     name: str
     app: str = ""
     args: tuple[str, ...] = ()
+    scale: float = 1.0
     argv: tuple[str, ...] = ()
     cpus: int = 1
     gpus: float = 0.0
@@ -57,7 +62,7 @@ class Lab:
         policies: run one after the other, each on the same jobs; ``exclusive`` gives the rates alone, and every later
             one knows what the ones before observed.
         estimator: the model that predicts how neighbours slow each other.
-        scale: how much work the applications do, as their ``--scale``.
+        scale: how much work the applications do, as their ``--scale``; more than 0.
         cores: cores to use, such as "0-1"; "" is all.
         jobs: what is submitted.
     """
@@ -79,6 +84,8 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Lab:
     """
     lab = config.load(Lab, path, overrides)
     lab = replace(lab, apps=(path.parent / lab.apps).resolve())
+    if not _is_scale(lab.scale):
+        raise ConfigError(given=f"{path}: scale = {lab.scale:g}", allowed=_SCALES, todo="0.3 makes the day a third")
     names = [job.name for job in lab.jobs]
     for job in lab.jobs:
         _check(path, lab, job, names)
@@ -120,7 +127,7 @@ def in_order(lab: Lab) -> list[LabJob]:
 
 def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cwd: Path) -> dict[str, Any]:
     """What is sent to the daemon for ``job``; ``ids`` are those of the jobs submitted before."""
-    argv = list(job.argv) or [sys.executable, str(lab.apps / f"{job.app}.py"), *_scaled(lab), *job.args]
+    argv = list(job.argv) or [sys.executable, str(lab.apps / f"{job.app}.py"), *_scaled(lab, job), *job.args]
     gpus = job.gpus or float(job.if_gpu and gpus_here > 0)
     asked: dict[str, Any] = {
         "name": job.name,
@@ -143,8 +150,13 @@ def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cw
     return asked
 
 
-def _scaled(lab: Lab) -> list[str]:
-    return [] if lab.scale == 1.0 else ["--scale", f"{lab.scale:g}"]
+def _scaled(lab: Lab, job: LabJob) -> list[str]:
+    scale = lab.scale * job.scale
+    return [] if scale == 1.0 else ["--scale", f"{scale:g}"]
+
+
+def _is_scale(scale: float) -> bool:
+    return math.isfinite(scale) and scale > 0
 
 
 def _check(path: Path, lab: Lab, job: LabJob, names: list[str]) -> None:
@@ -155,6 +167,10 @@ def _check(path: Path, lab: Lab, job: LabJob, names: list[str]) -> None:
     if job.app and not (lab.apps / f"{job.app}.py").is_file():
         there = ", ".join(sorted(file.stem for file in lab.apps.glob("*.py"))) or "none"
         raise _error(path, job, f"app = {job.app!r}", f"applications in {lab.apps}: {there}", "give one of these")
+    if not _is_scale(job.scale) or not _is_scale(lab.scale * job.scale):
+        raise _error(path, job, f"scale = {job.scale:g}", _SCALES, "2 gives it twice the work")
+    if job.argv and job.scale != 1:
+        raise _error(path, job, f"scale = {job.scale:g} with argv", "scale with app", "say the amount in its argv")
     for name in job.after:
         if name not in names:
             raise _error(path, job, f"after = {name!r}", f"names of jobs here: {', '.join(names)}", "give one of these")
