@@ -27,6 +27,12 @@ def test_a_whole_journal() -> None:
     )
 
 
+def test_kills_for_want_of_memory_are_read() -> None:
+    fate = journal.parse(WHOLE.replace("exit", "memory-kills 2 65536\nexit"))
+    assert (fate.memory_kills, fate.memory_limit_bytes, fate.exit_code) == (2, 65536, 3)
+    assert (journal.parse(WHOLE).memory_kills, journal.parse(WHOLE).memory_limit_bytes) == (0, 0)
+
+
 @given(st.integers(0, len(WHOLE)))
 def test_a_torn_journal_says_what_its_whole_lines_say(length: int) -> None:
     torn = WHOLE[:length]

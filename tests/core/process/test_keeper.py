@@ -10,6 +10,7 @@ from tandem.core.process import cgroups, journal
 from tandem.core.process import keeper as keepers
 from tandem.core.process.cgroups import Layout, Shares
 from tandem.core.process.spec import JobSpecError, Limits, Output, Spec
+from tests.conftest import requires
 from tests.core.process.attempts import (
     ENV,
     Attempt,
@@ -111,6 +112,21 @@ def test_output_of_100_mb_is_unharmed_and_private(launch: Launch, tmp_path: Path
     assert out.stat().st_mode & 0o777 == 0o600
     with out.open("rb") as file:
         assert all(chunk == b"tandem\n" * 1000 for chunk in iter(lambda: file.read(7000), b"") if len(chunk) == 7000)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002, 0o077, 0])
+@pytest.mark.parametrize("by_umask", [False, True])
+def test_output_is_private_or_as_a_redirection_makes_it(
+    launch: Launch, tmp_path: Path, umask: int, by_umask: bool
+) -> None:
+    out, err, shell = tmp_path / "out", tmp_path / "err", tmp_path / "shell"
+    output = Output(stdout=str(out), stderr=str(err), open_as_user=True, stdout_by_umask=by_umask)
+    spec = Spec(argv=sh(f"umask; : > {shell}"), env=ENV, output=output, limits=Limits(umask=umask))
+    assert launch(spec=spec).end().exit_code == 0
+    assert int(out.read_text(), 8) == umask
+    assert shell.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert out.stat().st_mode == (shell.stat().st_mode if by_umask else 0o100600)
+    assert err.stat().st_mode == 0o100600
 
 
 @pytest.mark.parametrize(
@@ -327,6 +343,16 @@ def test_memory_is_limited(launch: Launch, layout: Layout) -> None:
     out = (attempt.folder.parent / "out").read_text()
     assert fate.ended
     assert (out == "199999999\n") == (layout.kind == "none")
+
+
+@requires("cgroup")
+@pytest.mark.parametrize(("script", "end"), [("exec {}", (-1, 9)), ("{}; exit 5", (5, 0)), ("{}; exit 0", (0, 0))])
+def test_a_kill_for_want_of_memory_is_told_durably(launch: Launch, script: str, end: tuple[int, int]) -> None:
+    """It is in the journal of a job that did not end well; of one that did, nothing is said."""
+    wants = sh(script.format("dd if=/dev/zero of=/dev/null bs=200M count=1"))
+    fate = launch(*wants, layout=cgroups.discover(), shares=Shares(memory_bytes=30 << 20)).end()
+    assert (fate.exit_code, fate.signal) == end
+    assert (fate.memory_kills, fate.memory_limit_bytes) == ((1, 30 << 20) if end != (0, 0) else (0, 0))
 
 
 def test_a_newer_connection_replaces_the_older(launch: Launch) -> None:

@@ -51,10 +51,12 @@ def test_a_job_that_takes_more_memory_than_it_asked_for_is_stopped(stage: Stage)
     placement = stage.placement()
     share = placement.shares[0]
     small = Placement((Share(share.node, Need(mem_mib=32), share.cores),))
-    script = "dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null"
+    script = "exec dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null"
     stage.engine.execute(ev.StartJob(1, 1, small), stage.launch(1, script))
     until(lambda: [stage.poll(), _end(stage, 1)][1], "the end")
-    assert (_end(stage, 1) or ev.Ended(0, 0)).code != 0 or (_end(stage, 1) or ev.Ended(0, 0)).signal == signal.SIGKILL
+    end = _end(stage, 1)
+    assert end is not None
+    assert (end.signal, end.reason) == (signal.SIGKILL, "killed by signal 9: it reached its memory limit of 32MiB")
 
 
 def _end(stage: Stage, job: int) -> ev.Ended | None:
@@ -217,6 +219,34 @@ def test_an_end_from_the_journal_becomes_an_event() -> None:
     failed = attempt.end(journal.parse("exec-failed 2 cannot execute 'x'\n"))
     assert failed == ev.Ended(1, 2, code=127, reason="cannot execute 'x'")
     assert "GPU 2" in getattr(attempt.end(journal.parse("busy /run/lock/gpus 250\n")), "why", "")
+
+
+def test_memory_is_named_where_it_was_the_reason() -> None:
+    attempt = Attempt(1, 2, Share("n", Need(mem_mib=100)))
+
+    def why(journal_: str) -> str:
+        return getattr(attempt.end(journal.parse(journal_)), "reason", "")
+
+    kills = "memory-kills 1 104857600\n"
+    assert why(f"{kills}exit -1 9 0 0 1 5.0\n") == "killed by signal 9: it reached its memory limit of 100MiB"
+    assert "exit status 137; one of its processes was killed at" in why(f"{kills}exit 137 0 0 0 1 5.0\n")
+    assert why(f"{kills}exit 0 0 0 0 1 5.0\n") == "", "it ended well all the same"
+    grown = why("exit -1 9 0 0 99000 5.0\n")
+    assert "it had grown to 96.7MiB, and had asked for 100MiB of memory" in grown
+    assert why("exit -1 9 0 0 50000 5.0\n") == "", "somebody else killed it"
+    attempt.killed = True
+    assert why("exit -1 9 0 0 99000 5.0\n") == "", "its time was over"
+
+
+def test_files_that_the_user_named_follow_the_umask_and_others_are_private() -> None:
+    def flags(stdout: str, stderr: str) -> tuple[bool, bool]:
+        launch = Launch(("x",), "/", {}, {}, stdout=stdout, stderr=stderr, run_dir="/d/jobs/7")
+        output = attempt_spec.keeper_spec(launch, Share("n", Need()), {}, Locks(), ()).output
+        return output.stdout_by_umask, output.stderr_by_umask
+
+    assert flags("/d/jobs/7/stdout", "/d/jobs/7/stderr") == (False, False)
+    assert flags("/home/me/log", "/home/me/log") == (True, True)
+    assert flags("/d/jobs/7/stdout", "/d/jobs/71/err") == (False, True)
 
 
 @pytest.mark.slow

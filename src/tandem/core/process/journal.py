@@ -48,6 +48,8 @@ class Fate:
         exit_code: The true exit code; -1 if a signal ended it; None while unknown.
         signal: The signal that ended it, or 0.
         usage: CPU time and memory.
+        memory_kills: How many of its processes the kernel killed because its group's memory limit was reached.
+        memory_limit_bytes: That limit.
         ended_at: When the end was seen, in seconds since 1970.
         busy: The lock file and byte that somebody else holds; nothing was executed.
     """
@@ -61,6 +63,8 @@ class Fate:
     exit_code: int | None = None
     signal: int | None = None
     usage: Usage | None = None
+    memory_kills: int = 0
+    memory_limit_bytes: int = 0
     ended_at: float | None = None
     busy: tuple[str, int] | None = None
 
@@ -140,6 +144,11 @@ def _exit(fate: Fate, rest: str) -> Fate:
     return replace(fate, exit_code=int(code), signal=int(signal), usage=usage, ended_at=float(at))
 
 
+def _memory_kills(fate: Fate, rest: str) -> Fate:
+    kills, limit = rest.split(" ")
+    return replace(fate, memory_kills=int(kills), memory_limit_bytes=int(limit))
+
+
 def _busy(fate: Fate, rest: str) -> Fate:
     path, _, byte = rest.rpartition(" ")
     return replace(fate, busy=(path, int(byte)))
@@ -149,6 +158,7 @@ _READERS: dict[str, Callable[[Fate, str], Fate]] = {
     "claim": _claim,
     "pid": _pid,
     "exec-failed": _exec_failed,
+    "memory-kills": _memory_kills,
     "exit": _exit,
     "busy": _busy,
 }

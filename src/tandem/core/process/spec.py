@@ -27,17 +27,21 @@ class User:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Where the job's output goes: files that are appended to, made with mode 0600 and owned by the job's user.
+    """Where the job's output goes: files that are appended to, made private (0600) and owned by the job's user.
 
     Attributes:
         stdout: An absolute path.
         stderr: An absolute path; the same as `stdout` makes both share one file.
         open_as_user: Open them with the job's user's rights (a path that the user chose), not with the keeper's.
+        stdout_by_umask: Make it as a shell's redirection would: open to others as far as the job's umask says.
+        stderr_by_umask: The same of stderr.
     """
 
     stdout: str = os.devnull
     stderr: str = os.devnull
     open_as_user: bool = False
+    stdout_by_umask: bool = False
+    stderr_by_umask: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +140,9 @@ class Spec:
         yield "cwd", self.cwd
         yield "stdout", self.output.stdout
         yield "stderr", self.output.stderr
-        yield "open_as_user", str(int(self.output.open_as_user))
+        for name in ("open_as_user", "stdout_by_umask", "stderr_by_umask"):
+            if getattr(self.output, name):
+                yield name, "1"
         if self.user is not None:
             yield "uid", str(self.user.uid)
             yield "gid", str(self.user.gid)

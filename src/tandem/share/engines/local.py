@@ -324,6 +324,8 @@ class LocalEngine:
                 return
         self._attempts.pop(attempt.key, None)
         fate = attempt.fate or journal.read(folder)
+        if fate.exit_code or fate.signal:
+            fate = journal.read(folder)  # why it ended badly may be told before its last line
         if fate.busy is not None:
             self._look_for_strangers()
             if not attempt.needs(*self._foreign):  # nobody is seen there: tried again at once, it would spin

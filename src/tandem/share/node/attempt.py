@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from tandem.core.process import locks
 from tandem.core.process.journal import Fate
 from tandem.core.process.keeper import Keeper
+from tandem.core.units import human_size
 from tandem.share.events import Ended, Event, StartRefused
 from tandem.share.model import Share
 
 Key = tuple[int, int]
 """Job and attempt."""
+
+_NEAR_LIMIT = 0.9
+"""Who is killed with this part of its memory in use may have been killed for it, where no group tells."""
 
 
 @dataclass(slots=True)
@@ -77,7 +81,22 @@ class Attempt:
             return Ended(self.job, self.number, code=127, reason=fate.exec_error[1], at=fate.ended_at)
         code, number = fate.exit_code or 0, fate.signal or 0
         saved = self.save_asked and not self.killed
-        return Ended(self.job, self.number, code=max(0, code), signal=number, saved=saved, at=fate.ended_at)
+        why = self._of_memory(fate) if code or number else ""
+        return Ended(self.job, self.number, code=max(0, code), signal=number, reason=why, saved=saved, at=fate.ended_at)
+
+    def _of_memory(self, fate: Fate) -> str:
+        """How it ended badly, in words, if that was for want of memory; else nothing."""
+        how = f"killed by signal {fate.signal}" if fate.signal else f"exit status {fate.exit_code}"
+        if fate.memory_kills:
+            limit = human_size(fate.memory_limit_bytes)
+            if fate.signal == signal.SIGKILL:
+                return f"{how}: it reached its memory limit of {limit}"
+            others = "one of its processes was" if fate.memory_kills == 1 else f"{fate.memory_kills} processes were"
+            return f"{how}; {others} killed at the job's memory limit of {limit}"
+        asked, used = self.share.need.mem_mib << 20, fate.usage.max_rss_bytes if fate.usage is not None else 0
+        if asked and fate.signal == signal.SIGKILL and not self.killed and used >= _NEAR_LIMIT * asked:
+            return f"{how}; it had grown to {human_size(used)}, and had asked for {human_size(asked)} of memory"
+        return ""
 
 
 def _held(path: str, byte: int) -> str:

@@ -69,18 +69,30 @@ def keeper_spec(
         held: Its cores' lock file and GPU ranges (see `gpu_locks`).
         groups: How its control groups are made; see `CgroupPlans`.
     """
+    output = Output(
+        stdout=launch.stdout,
+        stderr=launch.stderr,
+        open_as_user=True,
+        stdout_by_umask=_is_chosen(launch.stdout, launch),
+        stderr_by_umask=_is_chosen(launch.stderr, launch),
+    )
     user = User(uid=launch.uid, gid=launch.gid, groups=launch.groups) if os.geteuid() == 0 else None
     return Spec(
         argv=launch.argv,
         env=env,
         cwd=launch.cwd,
-        output=Output(stdout=launch.stdout, stderr=launch.stderr, open_as_user=True),
+        output=output,
         user=user,
         cores=share.cores,
         locks=held,
         cgroup=groups,
         limits=Limits(umask=launch.umask),
     )
+
+
+def _is_chosen(output: str, launch: Launch) -> bool:
+    """Whether the user named this file: what lies in the job's own folder stays private."""
+    return not output.startswith(f"{launch.run_dir}/")
 
 
 class CgroupPlans:

@@ -86,6 +86,19 @@ class Cgroups {
         if (!group.empty()) write_file(group + "/cgroup.kill", "1");
     }
 
+    // How many processes of the job the kernel killed because the group's memory limit was reached, and that limit.
+    long long memory_kills(long long& limit_bytes) const {
+        string v2 = with("memory.events"), v1 = with("memory.oom_control"), text;
+        long long kills = 0;
+        limit_bytes = 0;
+        if (!read_file(v2.empty() ? v1 + "/memory.oom_control" : v2 + "/memory.events", text)) return 0;
+        for (const string& line : split(text, '\n'))
+            if (line.rfind("oom_kill ", 0) == 0) parse_number(line.substr(9), kills);
+        if (read_file(v2.empty() ? v1 + "/memory.limit_in_bytes" : v2 + "/memory.max", text))
+            parse_number(split(text, '\n')[0], limit_bytes);
+        return kills;
+    }
+
     void remove() const {  // what is still busy after the limit is left to the scheduler's cleaning
         int64_t limit = now_ms() + CGROUP_REMOVAL_MS;
         for (const string& group : groups_)

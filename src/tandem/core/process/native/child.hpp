@@ -55,10 +55,15 @@ class Child {
     }
 
     // Never through a link, never a pipe that would block, and as root only into a file of root or of the job's user.
-    int open_output(const string& path) {
+    // Made private, or as a shell's redirection would make it: with what the job's umask leaves.
+    int open_output(const string& path, bool by_umask) {
         int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-        int fd = open(path.c_str(), flags | O_CREAT | O_EXCL, 0600);
+        mode_t mask = by_umask ? 0 : umask(0077);
+        int fd = open(path.c_str(), flags | O_CREAT | O_EXCL, by_umask ? 0666 : 0600);
         bool made = fd >= 0;
+        int error = errno;
+        if (!by_umask) umask(mask);
+        errno = error;
         if (!made && errno == EEXIST) fd = open(path.c_str(), flags);
         struct stat info{};
         if (fd < 0 || fstat(fd, &info) != 0) fail("open the output", path);
@@ -71,10 +76,8 @@ class Child {
     }
 
     void open_outputs() {
-        mode_t mask = umask(0077);
-        int out = open_output(spec_.out);
-        int err = spec_.err == spec_.out ? out : open_output(spec_.err);
-        umask(mask);
+        int out = open_output(spec_.out, spec_.out_by_umask);
+        int err = spec_.err == spec_.out ? out : open_output(spec_.err, spec_.err_by_umask);
         if (dup2(out, 1) < 0 || dup2(err, 2) < 0) fail("redirect the output", spec_.out);
     }
 

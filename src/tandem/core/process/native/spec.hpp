@@ -27,7 +27,7 @@ struct Spec {
     vector<string> argv, env;
     string cwd = "/", out = "/dev/null", err = "/dev/null", core_lock;
     long long uid = -1, gid = -1, umask = -1, nice = 0;
-    bool user_opens = false;
+    bool user_opens = false, out_by_umask = false, err_by_umask = false;
     vector<gid_t> groups;
     vector<int> cores;
     vector<Lock> locks;
@@ -55,6 +55,8 @@ inline bool parse_limit(const string& value, Limit& limit) {  // NUMBER:SOFT:HAR
     limit.value.rlim_max = hard < 0 ? RLIM_INFINITY : static_cast<rlim_t>(hard);
     return true;
 }
+
+inline bool parse_flag(const string& value, bool& flag) { return flag = value == "1", value == "0" || value == "1"; }
 
 inline bool parse_groups(const string& value, vector<gid_t>& groups) {
     if (value.empty()) return true;
@@ -86,7 +88,9 @@ inline bool parse_field(const string& key, const string& value, Spec& spec) {
     if (key == "uid") return parse_number(value, spec.uid) && spec.uid >= 0;
     if (key == "gid") return parse_number(value, spec.gid) && spec.gid >= 0;
     if (key == "groups") return parse_groups(value, spec.groups);
-    if (key == "open_as_user") return spec.user_opens = value == "1", value == "0" || value == "1";
+    if (key == "open_as_user") return parse_flag(value, spec.user_opens);
+    if (key == "stdout_by_umask") return parse_flag(value, spec.out_by_umask);
+    if (key == "stderr_by_umask") return parse_flag(value, spec.err_by_umask);
     if (key == "cores") return parse_cores(value, spec.cores);
     if (key == "nice") return parse_number(value, spec.nice);
     if (key == "umask") return parse_number(value, spec.umask) && spec.umask >= 0 && spec.umask <= 0777;

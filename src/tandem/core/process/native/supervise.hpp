@@ -170,6 +170,8 @@ class Supervisor {
     void write_end() {
         if (end_line_.empty()) {
             if (errors_ >= 0) hear_of_exec();
+            bool well = exec_error_.empty() && WIFEXITED(status_) && WEXITSTATUS(status_) == 0;
+            if (!well) record_memory_kills();
             cgroups_.remove();
             crash_if("before-exit");
             end_line_ = exec_error_.empty() ? exit_line() : "exec-failed " + exec_error_;
@@ -179,6 +181,12 @@ class Supervisor {
         if (news) control_.send_line((finished_ ? "ended durable " : "ended volatile ") + one_line(end_line_));
         told_volatile_ = true;
         journal_at_ = now_ms() + JOURNAL_RETRY_MS;
+    }
+
+    // Why a job was killed that nobody told to end; the end itself is told without it too.
+    void record_memory_kills() {
+        long long limit_bytes = 0, kills = cgroups_.memory_kills(limit_bytes);
+        if (kills > 0) journal_.line("memory-kills " + std::to_string(kills) + " " + std::to_string(limit_bytes));
     }
 
     string exit_line() const {
