@@ -1,10 +1,12 @@
 """Repeats of the lab day (examples/lab.toml), for real: what sharing gains, which bounds break, which quotes hold.
 
-Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N]`. Each repeat runs every policy on the same
-jobs, one day after the other, so that policies are interleaved. All repeats are days of one lab, on one store:
-durations, rates and how quotes erred are known from the days before, as they would be in use. The full run takes
-about three minutes a repeat and keeps its table in benchmarks/results/share_lab.json. ``--quick`` runs one repeat of
-a fifth of the work live and takes the figures that need repeats from that table, named in `_kept`.
+Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--resume]`. Each repeat runs every policy on the
+same jobs, one day after the other, so that policies are interleaved; `hybrid` runs once with each estimator. All repeats
+are days of one lab, on one store: durations, rates and how quotes erred are known from the days before, as they would
+be in use. Before the first one, every application has run once and been profiled. The full run takes about four
+minutes a repeat and keeps its table in benchmarks/results/share_lab.json; with ``--resume`` it goes on where it
+stopped, as long as the commit is the same. ``--quick`` runs one repeat of a fifth of the work live and takes the
+figures that need repeats from that table, named in `_kept`.
 
 A bound is broken *significantly* where a primary job's slowdown against its own run alone in the same repeat exceeds
 it in the mean over repeats by more than its 95 % interval, and by more than the noise measured between runs alone.

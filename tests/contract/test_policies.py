@@ -1,6 +1,7 @@
 """What every scheduling policy promises, in unruly days and in ordered ones."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -22,9 +23,16 @@ POLICIES = plug.names("share.policies")
 OPTIONS = {"las_step_s": 20.0}
 
 
-def setup_of(name: str) -> Setup:
+SELDOM = {**OPTIONS, "quotes": 8}
+"""A quote is rehearsed, which takes most of a test's time; what is not about quotes gives every eighth job one."""
+
+SOME = {**OPTIONS, "quotes": 3}
+"""Where quotes are compared but are not the point."""
+
+
+def setup_of(name: str, options: Mapping[str, float] = OPTIONS) -> Setup:
     """The policy with an estimator that knows of interference."""
-    return Setup(name, "proportional", OPTIONS)
+    return Setup(name, "proportional", options)
 
 
 def test_there_are_policies() -> None:
@@ -46,7 +54,7 @@ def test_it_has_what_a_policy_has(name: str) -> None:
 @given(day=days())
 @settings(max_examples=100)
 def test_nothing_is_given_out_twice_and_every_job_ends_once(name: str, day: Unruly) -> None:
-    live(setup_of(name), day)
+    live(setup_of(name, SELDOM), day)
 
 
 @pytest.mark.slow
@@ -54,7 +62,7 @@ def test_nothing_is_given_out_twice_and_every_job_ends_once(name: str, day: Unru
 @given(day=crowded())
 @settings(max_examples=60)
 def test_the_same_in_crowded_days(name: str, day: Unruly) -> None:
-    live(setup_of(name), day)
+    live(setup_of(name, SELDOM), day)
 
 
 @pytest.mark.slow
@@ -62,7 +70,7 @@ def test_the_same_in_crowded_days(name: str, day: Unruly) -> None:
 @given(day=crowded() | days(), part=st.floats(0, 1))
 @settings(max_examples=40)
 def test_equal_steps_give_equal_answers_with_and_without_a_snapshot(name: str, day: Unruly, part: float) -> None:
-    setup = setup_of(name)
+    setup = setup_of(name, SOME)
     steps = live(setup, day).steps
     again = Machine(setup)
     assert [again.step(now, events) for now, events, _ in steps] == [step for _, _, step in steps]
@@ -75,14 +83,14 @@ def test_equal_steps_give_equal_answers_with_and_without_a_snapshot(name: str, d
 @given(day=crowded() | days(), part=st.floats(0, 1))
 @settings(max_examples=20)
 def test_a_stored_day_replays_without_a_difference(name: str, day: Unruly, part: float) -> None:
-    setup = setup_of(name)
+    setup = setup_of(name, SOME)
     steps = live(setup, day).steps
     at = int(part * len(steps))
     machine = Machine(setup)
     for now, events, _ in steps[:at]:
         machine.step(now, events)
     entries = [step_entry(*told) for told in steps]
-    second = setup_entry(Setup(name, setup.estimator, OPTIONS, machine.snapshot()))
+    second = setup_entry(Setup(name, setup.estimator, setup.options, machine.snapshot()))
     found = replay([setup_entry(setup), *entries[:at], second, *entries[at:]])
     assert found.epochs == 2
     assert found.steps == len(steps)

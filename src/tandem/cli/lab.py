@@ -47,16 +47,20 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     from tandem.share.lab import judge as lab_judge
     from tandem.share.lab import plan as labs
     from tandem.share.lab import run as lab_run
+    from tandem.share.lab.pace import paced
     from tandem.share.lab.report import job_table, policy_table, write_report
 
     if policies is not None:
         names = ",".join(f'"{name.strip()}"' for name in policies.split(","))
         overrides = (*overrides, f"policies=[{names}]")
-    day = labs.load(file, overrides)
+    asked = labs.load(file, overrides)
+    day = paced(asked)
     _check_policies(day)
     folder = Path(out) if out else Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
     if not as_json:
         say(f"{day.title}: {len(day.jobs)} jobs under {', '.join(day.policies)}; run folder {folder}")
+        if day.scale < asked.scale:
+            say(f"this machine is slow now: jobs do {day.scale:g} of their work (all of it: --set pace=false)")
     with _view(quiet=as_json) as watch:
         ran = lab_run.run(day, folder.resolve(), watch=watch)
     judged = lab_judge.judge(ran.days, ran.names, ran.cores)

@@ -63,6 +63,7 @@ class Lab:
             one knows what the ones before observed.
         estimator: the model that predicts how neighbours slow each other.
         scale: how much work the applications do, as their ``--scale``; more than 0.
+        pace: do less on a slower machine, so that the day takes about as long everywhere (`tandem.share.lab.pace`).
         cores: cores to use, such as "0-1"; "" is all.
         jobs: what is submitted.
     """
@@ -72,6 +73,7 @@ class Lab:
     policies: tuple[str, ...] = ("exclusive", "share", "backfill", "hybrid")
     estimator: str = "proportional"
     scale: float = 1.0
+    pace: bool = False
     cores: str = ""
     jobs: tuple[LabJob, ...]
 
