@@ -20,7 +20,6 @@ def stretch(app: App, others: list[App], capacity: Capacity) -> Stretch:
         (App("a", 1000, 0), [App("b", 1000, 99_000)], 1.0, ""),
         (App("a", 1000, 32_000), [App("b", 1000, 16_000)], 1.5, "by memory bandwidth: 48 of 16 GB/s"),
         (App("a", 1000, 9_000, 900), [App("b", 1000, 9_000, 600)], 1.5, "by network bandwidth: 1500 of 1000 MB/s"),
-        (App("a", 3000), [App("b", 3000)], 1.5, "by cores: 6 of 4 cores"),
     ],
 )
 def test_demand_over_capacity_by_hand(app: App, others: list[App], factor: float, why: str) -> None:

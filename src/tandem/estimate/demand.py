@@ -3,8 +3,7 @@
 If the members that use a resource of capacity C ask for D together, each gets what it asked for times C / D, so one
 that asks for m of it takes max(1, D / C) times as long as it would with the resource to itself; what it is slowed by
 when alone, max(1, m / C), is taken out again. The resource that slows it most decides. A member that asks for nothing
-of a resource is not slowed by it. Every member uses cores; they are given out whole, so they slow anybody only where
-the demands together exceed the node.
+of a resource is not slowed by it. Cores are another matter: `tandem.estimate.sharing`.
 """
 
 from collections.abc import Sequence
@@ -24,17 +23,16 @@ class Stretch:
 class Load:
     """What all members of a set ask for together, against the node."""
 
-    __slots__ = ("_cpu", "_membw", "_nic", "capacity", "fits")
+    __slots__ = ("_membw", "_nic", "capacity", "fits")
 
     def __init__(self, members: Sequence[App], capacity: Capacity) -> None:
         self.capacity = capacity
-        self._cpu = sum(one.cpu_milli for one in members)
         self._membw = sum(one.membw_mbs for one in members)
         self._nic = sum(one.nic_mbs for one in members)
         within_membw = not capacity.membw_mbs or self._membw <= capacity.membw_mbs
         within_nic = not capacity.nic_mbs or self._nic <= capacity.nic_mbs
-        self.fits = within_membw and within_nic and self._cpu <= capacity.cpu_milli
-        """Whether the node has all that they ask for, so that nobody slows anybody."""
+        self.fits = within_membw and within_nic
+        """Whether the node has all the bandwidth that they ask for."""
 
     def of_pair(self, app: App, other: App) -> float:
         """How much ``other`` alone slows ``app`` on such a node."""
@@ -49,7 +47,7 @@ class Load:
             worst = _worse(worst, "memory bandwidth", app.membw_mbs, self._membw, capacity.membw_mbs, 1000, "GB/s")
         if capacity.nic_mbs and app.nic_mbs:
             worst = _worse(worst, "network bandwidth", app.nic_mbs, self._nic, capacity.nic_mbs, 1, "MB/s")
-        return _worse(worst, "cores", app.cpu_milli, self._cpu, capacity.cpu_milli, 1000, "cores")
+        return worst
 
 
 _NONE = Stretch(1.0)

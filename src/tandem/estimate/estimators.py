@@ -17,6 +17,9 @@ class Model(Protocol):
     USES_PAIRS: bool
     """Whether it learns from co-runs that were observed."""
 
+    USES_PROFILES: bool
+    """Whether it predicts contention from profiles. (All but `none` take the use of cores from them.)"""
+
     @staticmethod
     def make(coruns: tuple[CoRun, ...], profiles: tuple[Profile, ...] = ()) -> Estimator:
         """An estimator that has seen ``coruns`` and holds ``profiles`` (of one machine, one an application)."""

@@ -47,6 +47,8 @@ class Observations:
         self._partners: dict[str, set[str]] = {}
         self.pair_count = 0
         """How many pairs were seen alone together."""
+        self.company_count = 0
+        """How many applications were seen beside how many different sets of neighbours."""
 
     def add(self, corun: CoRun) -> bool:
         """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
@@ -55,6 +57,8 @@ class Observations:
             return False
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
+        if beside and beside not in settings:
+            self.company_count += 1
         settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
         if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
@@ -82,6 +86,15 @@ class Observations:
             for app, partners in self._partners.items()
             for beside in partners
             if (seen := self.slowdown(app, (beside,))) is not None
+        }
+
+    def larger_sets(self) -> dict[tuple[str, tuple[str, ...]], float]:
+        """Slowdown by (application, sorted neighbours) of everyone that was seen beside more than one."""
+        return {
+            (app, beside): seen.mid
+            for app, settings in self._seen.items()
+            for beside in settings
+            if len(beside) > 1 and (seen := self.slowdown(app, beside)) is not None
         }
 
     def alone_rate(self, app: str) -> float | None:

@@ -1,5 +1,6 @@
 import pytest
 
+from tandem.estimate import answering
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
 from tandem.estimate.models import proportional
 from tandem.estimate.prior import UNKNOWN_EXCESS
@@ -103,7 +104,7 @@ def test_answers_are_kept_until_an_observation_of_a_member(monkeypatch: pytest.M
     assert model.predict((CG, STREAM), NODE) is before
     model.observe(CoRun("cg", ("stream",), 5.0, 5.0))
     assert model.predict((CG, STREAM), NODE)[0].mid == 2.0
-    monkeypatch.setattr(proportional, "_CACHED", 1)
+    monkeypatch.setattr(answering, "_CACHED", 1)
     fresh = proportional.make([*seen("cg", (), 10.0), CoRun("cg", ("stream",), 5.0, 5.0)])
     assert model.predict((CG, MC), NODE) == fresh.predict((CG, MC), NODE)
 

@@ -1,1 +1,1 @@
-"""Estimator models, one a file; each exposes `make(coruns)` and `USES_PAIRS`."""
+"""Estimator models, one a file; each exposes `make(coruns, profiles)`, `USES_PAIRS` and `USES_PROFILES`."""

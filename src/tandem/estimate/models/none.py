@@ -11,6 +11,7 @@ from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.profile import Profile
 
 USES_PAIRS = False
+USES_PROFILES = False
 
 _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 _BESIDE = Slowdown(1.0, 1.0, 1.0 + UNKNOWN_EXCESS, False, "neighbours are assumed to cost nothing")

@@ -1,0 +1,163 @@
+"""What all models have in common: sets in order, shares of cores, intervals from their parts, remembered answers.
+
+A model is a *rule*: what each member of a set feels of the others, cores aside. Here that becomes slowdowns: the
+stretch for want of CPU time (`tandem.estimate.sharing`) times 1 + what is felt. So every model has the same CPU term,
+and they differ in contention alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
+from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tandem.estimate.pairs import SeenPairs
+
+_CACHED = 1 << 16
+
+_ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
+
+_ORDER = attrgetter("key", "cpu_milli", "membw_mbs", "nic_mbs", "cores")
+
+
+@dataclass(slots=True)
+class Felt:
+    """What one member feels of the others.
+
+    Attributes:
+        excess: slowdown less 1, at least 0.
+        below, above: half-widths of its 90 % interval.
+        known: whether it rests on an observation of this very set, or of all its pairs.
+        why: on what, in words.
+    """
+
+    excess: float
+    below: float
+    above: float
+    known: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """One set, as rules see it.
+
+    Attributes:
+        apps: in a fixed order, so that the order in which a set is named changes nothing, not even a rounding.
+        capacity: the node.
+        weights: ``weights[i][j]`` is how much of the time j runs beside i (see `tandem.estimate.sharing`); None
+            where each has cores of its own.
+    """
+
+    apps: Sequence[App]
+    capacity: Capacity
+    weights: tuple[tuple[float, ...], ...] | None = None
+
+    def weight(self, i: int, j: int) -> float:
+        """How much of the time member ``j`` runs beside member ``i``."""
+        return 1.0 if self.weights is None else self.weights[i][j]
+
+    def others(self, i: int) -> list[tuple[App, float]]:
+        """The others of member ``i``, and how much of the time each runs beside it."""
+        weights = self.weights
+        return [(app, 1.0 if weights is None else weights[i][j]) for j, app in enumerate(self.apps) if j != i]
+
+    def beside(self, i: int) -> tuple[str, ...]:
+        """The keys of the others, sorted."""
+        return tuple([app.key for j, app in enumerate(self.apps) if j != i])
+
+
+class Answering:
+    """An `Estimator` made of a rule.
+
+    Args:
+        rule: of a set, what its i-th member feels.
+        known: shares of cores by application, from profiles.
+        profiled: applications that the rule knows from profiles.
+        seen: what was observed, for a rule that learns from it.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[[Members], Callable[[int], Felt]],
+        known: Mapping[str, CpuNeed],
+        *,
+        profiled: Iterable[str] = (),
+        by_demand: bool = False,
+        seen: SeenPairs | None = None,
+    ) -> None:
+        self._rule = rule
+        self._known = known
+        self._profiled = frozenset(profiled)
+        self._by_demand = by_demand
+        self._seen = seen
+        self._cache: dict[tuple[tuple[App, ...], Capacity], tuple[tuple[int, int], tuple[Slowdown, ...]]] = {}
+
+    def observe(self, corun: CoRun) -> None:
+        """See `Estimator.observe`."""
+        if self._seen is not None:
+            fits = self._seen.fits
+            self._seen.observe(corun)
+            if fits != self._seen.fits:
+                self._cache.clear()
+
+    def predict(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
+        """See `Estimator.predict`."""
+        key = (apps, capacity)
+        revision = self._seen.revision([app.key for app in apps]) if self._seen is not None else _NEVER
+        found = self._cache.get(key)
+        if found is None or found[0] != revision:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            found = self._cache[key] = revision, self.answer(apps, capacity)
+        return found[1]
+
+    def knows(self, app: App) -> bool:
+        """See `Estimator.knows`."""
+        if app.key in self._profiled or app.cores:
+            return True
+        if self._by_demand and (app.membw_mbs > 0 or app.nic_mbs > 0):
+            return True
+        return self._seen is not None and self._seen.has_company(app.key)
+
+    def revision(self, keys: Iterable[str]) -> tuple[int, int]:
+        """See `Estimator.revision`."""
+        return self._seen.revision(keys) if self._seen is not None else _NEVER
+
+    def answer(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
+        """The same as `predict`, worked out afresh."""
+        if len(apps) < 2:
+            return (_ALONE,) * len(apps)
+        ordered = sorted(apps, key=_ORDER)
+        sharing = share(ordered, capacity, self._known)
+        feel = self._rule(Members(ordered, capacity, sharing.weights if sharing else None))
+        answers: dict[App, Slowdown] = {}
+        for i, app in enumerate(ordered):
+            if app not in answers:
+                felt = feel(i)
+                answers[app] = _slowdown(felt) if sharing is None else _stretched(felt, sharing, i)
+        return tuple([answers[app] for app in apps])
+
+
+_NEVER = (0, 0)
+
+
+def _slowdown(felt: Felt) -> Slowdown:
+    mid = 1.0 + felt.excess
+    return Slowdown(mid, max(1.0, mid - felt.below), mid + felt.above, felt.known, felt.why)
+
+
+def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
+    stretch, words = sharing.stretch[i], sharing.why[i]
+    mid = stretch * (1.0 + felt.excess)
+    spread = SHARE_SPREAD * (1.0 - 1.0 / stretch) * mid
+    below, above = math.hypot(stretch * felt.below, spread), math.hypot(stretch * felt.above, spread)
+    why = f"{words}; {felt.why}" if words else felt.why
+    return Slowdown(mid, max(1.0, mid - below), mid + above, felt.known, why)

@@ -1,0 +1,126 @@
+"""Profiles first, then whatever was really seen: starts as `bubble` and refines itself with every co-run.
+
+For each member, the best of what there is:
+
+1. The very same set was seen, with cores of its own: the observed slowdown.
+2. Otherwise what profiles say of the whole set (`tandem.estimate.contention`), plus for each neighbour a correction:
+   what the pair was seen to cost less what profiles say that it costs, each trusted by its own precision; or, where
+   the pair was never seen, what both proved to be relative to expectation beside others (a factorisation,
+   `tandem.estimate.inferred`, whose entries are expected to be what profiles say).
+3. Without a profile, pairs add up, seen or inferred; and where a pair is not known at all, stated demands over capacity
+   (`tandem.estimate.demand`) are believed.
+4. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
+
+Larger sets that were seen tell of their pairs as well: each pair not seen itself gets its expected part of the excess.
+
+Everything follows from the observations, in their order, so an estimator that is made from the stored ones after a
+restart answers as if it had never stopped.
+
+Intervals come from the residuals of the pairs seen, each judged without itself (`tandem.estimate.refined`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tandem.estimate import contention, sharing
+from tandem.estimate.answering import Answering, Felt, Members
+from tandem.estimate.demand import Load
+from tandem.estimate.pairwise import COMBINING, INFERRED, seen_before
+from tandem.estimate.pressed import Pressed
+from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
+from tandem.estimate.refined import Refined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tandem.estimate.corun import App, CoRun, Estimator
+    from tandem.estimate.profile import Profile
+
+USES_PAIRS = True
+USES_PROFILES = True
+
+_DEMAND = 0.5
+"""Relative half-width of an excess that rests on stated demands alone."""
+
+
+def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator:
+    """Return the estimator that holds ``profiles``, with everything in ``coruns`` learned."""
+    held = tuple(profiles)
+    refined = Refined(contention.vectors(held))
+    refined.seen.observe_all(coruns)
+
+    def rule(members: Members) -> Callable[[int], Felt]:
+        pressed = Pressed(members, refined.vectors)
+        return lambda i: seen_before(refined.seen, members, i) or _refined(refined, members, pressed, i)
+
+    return Answering(rule, sharing.needs(held), profiled=refined.vectors, by_demand=True, seen=refined.seen)
+
+
+def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
+    app = members.apps[i]
+    by_profile = pressed.on(i)
+    excess = by_profile.excess if by_profile else 0.0
+    inherited = below = above = 0.0  # squared half-widths: the profiles', and those of what is known beside them
+    pairs = refined.seen.of(app.key)
+    seen, judged, unknown, stating = [], [], set(), []
+    for j, other in enumerate(members.apps):
+        weight = members.weight(i, j) if j != i else 0.0
+        if weight == 0.0:
+            continue
+        profiled = by_profile is not None and pressed.vectors[j] is not None
+        if other.key in pairs or profiled:
+            correction = refined.correction(app.key, other.key)
+            excess += weight * correction.excess
+            below += (weight * correction.half) ** 2
+            above += (weight * correction.half) ** 2
+            if other.key in pairs:
+                seen.append(f"{other.key} {pairs[other.key].mid:.2f}x")
+        elif _states(app) and _states(other):
+            stating.append(other)
+        elif (guess := refined.seen.inferred.slowdown(app.key, other.key)) is not None and app.key and other.key:
+            excess += weight * (guess - 1.0)
+            half = (weight * (INFERRED * (guess - 1.0) + 2 * NOISE)) ** 2
+            below, above = below + half, above + half
+            judged.append(f"{other.key} {guess:.2f}x")
+        else:
+            above += (weight * UNKNOWN_EXCESS) ** 2
+            unknown.add(other.key or "an unnamed programme")
+    words = []
+    if by_profile and len(pressed.unprofiled) < len(members.apps) - 1:
+        inherited = refined.inherited(by_profile, len(seen), len(members.apps) - 1)
+        above += by_profile.ignorance
+        words.append(pressed.words(i, by_profile))
+    if stating:
+        whole = Load((app, *stating), members.capacity).stretch(app)
+        excess += whole.factor - 1.0
+        inherited += (_DEMAND * (whole.factor - 1.0)) ** 2 + len(stating) * NOISE**2
+        words.append(f"{whole.factor:.2f}x {whole.why}" if whole.why else "within the node's bandwidth")
+    excess = max(0.0, excess)
+    if not by_profile and len(seen) + len(judged) > 1:
+        inherited += (COMBINING * excess) ** 2
+    words += _words(seen, judged, unknown)
+    inherited *= refined.scale**2
+    return Felt(
+        excess,
+        math.sqrt(below + inherited),
+        math.sqrt(above + inherited),
+        len(seen) == len(members.apps) - 1,
+        words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}",
+    )
+
+
+def _states(app: App) -> bool:
+    return app.membw_mbs > 0 or app.nic_mbs > 0
+
+
+def _words(seen: list[str], judged: list[str], unknown: set[str]) -> list[str]:
+    words = []
+    if seen:
+        words.append(f"corrected by pairs seen: {', '.join(seen)}")
+    if judged:
+        words.append(f"not seen together, judged by what both did beside others: {', '.join(judged)}")
+    if unknown:
+        words.append(f"never seen beside {', '.join(sorted(unknown))}: assumed {1.0:.1f}x")
+    return words

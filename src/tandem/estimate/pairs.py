@@ -1,0 +1,86 @@
+"""What was seen of applications in company, as every model that learns from pairs holds it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from tandem.estimate.inferred import Inferred
+from tandem.estimate.observed import LARGEST, Observations, Observed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tandem.estimate.corun import CoRun
+
+_OFTEN = 20
+"""Sets are fitted anew for each twentieth that is new."""
+
+
+class SeenPairs:
+    """Observed sets and pairs, and what they tell of pairs that were not seen.
+
+    Args:
+        fit: makes that judgement, in place of one from pairs alone. It is called with the observations when an
+            application is seen in new company (of many, every so often), not when an answer is asked for: answers
+            depend on what was told alone.
+    """
+
+    def __init__(self, fit: Callable[[Observations], Inferred] | None = None) -> None:
+        self.observations = Observations()
+        self._from_sets = fit is not None
+        self._fit = fit or (lambda observations: Inferred(observations.pairs()))
+        self._fit_at = 0
+        self.inferred = Inferred({})
+        self._told: dict[str, int] = defaultdict(int)  # observations kept, by application
+        self._pairs: dict[str, tuple[int, dict[str, Observed]]] = {}
+        self._fits = 0
+
+    def observe_all(self, coruns: Iterable[CoRun]) -> None:
+        """See `observe`, for each."""
+        for corun in coruns:
+            self.observe(corun)
+
+    def observe(self, corun: CoRun) -> None:
+        """Keep one observation; nothing else is said of one that is of no use."""
+        alone, before = self.observations.alone_rate(corun.app), self._companies()
+        if not self.observations.add(corun):
+            return
+        self._told[corun.app] += 1
+        first_alone = not corun.beside and alone is None and self.observations.has_company(corun.app)
+        after = self._companies()
+        if (after != before and after >= self._fit_at) or first_alone:  # it tells something of every pair not seen yet
+            self.inferred = self._fit(self.observations)
+            self._fits += 1
+            self._fit_at = after + 1 + (after // _OFTEN if self._from_sets else 0)
+
+    @property
+    def fits(self) -> int:
+        """How often `inferred` was made anew."""
+        return self._fits
+
+    def revision(self, keys: Iterable[str]) -> tuple[int, int]:
+        """See `tandem.estimate.corun.Estimator.revision`."""
+        told = self._told
+        return self._fits, sum([told.get(key, 0) for key in keys])
+
+    def has_company(self, key: str) -> bool:
+        """Whether an application was ever seen beside others, or others beside it."""
+        return self.observations.has_company(key)
+
+    def exact(self, key: str, beside: tuple[str, ...]) -> Observed | None:
+        """What was seen of an application beside exactly these neighbours (sorted)."""
+        return self.observations.slowdown(key, beside) if len(beside) <= LARGEST else None
+
+    def _companies(self) -> int:
+        return self.observations.company_count if self._from_sets else self.observations.pair_count
+
+    def of(self, key: str) -> dict[str, Observed]:
+        """What was seen of an application beside each neighbour alone."""
+        told = self._told.get(key, 0)
+        kept = self._pairs.get(key)
+        if kept is None or kept[0] != told:
+            partners = self.observations.partners(key)
+            found = {other: self.observations.slowdown(key, (other,)) for other in partners}
+            kept = self._pairs[key] = told, {other: seen for other, seen in found.items() if seen is not None}
+        return kept[1]

@@ -1,0 +1,149 @@
+"""What co-runs teach beyond profiles: a correction for every pair, and how far residuals reach.
+
+A pair that was seen is known twice. Profiles predict an excess b with the half-width h_b of their own error, the
+observation says e with h_e, and the better guess weighs both by precision (a Kalman gain):
+
+    correction = K * (e - b),    K = h_b^2 / (h_b^2 + h_e^2)
+
+A pair that was not seen is corrected by the factors of its two members, b * (factor - 1).
+
+Intervals are scaled by *conformal* calibration (Vovk et al. 2005; Lei et al., JASA 2018): pairs are left out of the
+fit in turn, a fifth at a time, and the scale is the 90 % quantile of their residuals relative to the half-width that
+was claimed, drawn towards 1 while pairs are few.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tandem.estimate import contention
+from tandem.estimate.inferred import Inferred
+from tandem.estimate.pairs import SeenPairs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tandem.estimate.contention import Contended, Vector
+    from tandem.estimate.observed import Observations
+
+FOLDS = 5
+
+PRIOR_PAIRS = 20
+"""The scale 1 weighs as much as this many pairs."""
+
+FROM_SETS = 0.3
+"""Weight of what a larger set tells of one of its pairs, in observations of the pair."""
+
+_FACTORED = 0.6
+"""Part of the profiles' error that is left in a pair once both members' factors are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """To be added to the excess that profiles predict for a set, for one neighbour; with its 90 % half-width."""
+
+    excess: float
+    half: float
+
+
+class Refined:
+    """Profiles and observations together.
+
+    Attributes:
+        vectors: profiles by application.
+        seen: observations; whatever is told to it is learned.
+        scale: what claimed half-widths are multiplied by.
+    """
+
+    def __init__(self, vectors: Mapping[str, Vector]) -> None:
+        self.vectors = vectors
+        self.seen = SeenPairs(self._fit)
+        self.scale = 1.0
+        self._by_profile: dict[tuple[str, str], Contended | None] = {}
+        self._corrections: dict[tuple[str, str], tuple[tuple[int, int], Correction]] = {}
+
+    def by_profile(self, app: str, beside: str) -> Contended | None:
+        """What profiles say of a pair; None where one has none."""
+        pair = app, beside
+        if pair not in self._by_profile:
+            one, other = self.vectors.get(app), self.vectors.get(beside)
+            self._by_profile[pair] = contention.of_pair(one, other) if one and other else None
+        return self._by_profile[pair]
+
+    def correction(self, app: str, beside: str) -> Correction:
+        """What the pair, or its members beside others, proved to be beyond what profiles say."""
+        revision = self.seen.revision((app,))
+        kept = self._corrections.get((app, beside))
+        if kept is None or kept[0] != revision:
+            kept = self._corrections[app, beside] = revision, self._correct(app, beside)
+        return kept[1]
+
+    def inherited(self, felt: Contended, pairs_seen: int, others: int) -> float:
+        """What is left of the squared half-width of profiles for a set, ``pairs_seen`` of whose pairs were seen."""
+        unseen = 1.0 - pairs_seen / others
+        return felt.variance * (unseen + (1.0 - unseen) * _FACTORED**2)
+
+    def _correct(self, app: str, beside: str) -> Correction:
+        expected, found = self.by_profile(app, beside), self.seen.of(app).get(beside)
+        if found is None:
+            excess = expected.excess if expected else 0.0
+            return Correction(excess * (self.seen.inferred.factor(app, beside) - 1.0), 0.0)
+        half = (found.high - found.low) / 2 if found.low > 1.0 else found.high - found.mid
+        if expected is None:
+            return Correction(found.mid - 1.0, half)
+        believed = expected.excess * self.seen.inferred.factor(app, beside)
+        gain = expected.variance / (expected.variance + half * half)
+        corrected = believed + gain * (found.mid - 1.0 - believed)
+        return Correction(corrected - expected.excess, math.sqrt(gain) * half)
+
+    def _fit(self, observations: Observations) -> Inferred:
+        pairs, weights = self._evidence(observations)
+        expected = {pair: felt.excess for pair in pairs if (felt := self.by_profile(*pair)) is not None}
+        self.scale = self._calibrated(pairs, expected, weights)
+        return Inferred(pairs, expected, weights)
+
+    def _evidence(
+        self, observations: Observations
+    ) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+        """Pairs as seen, or as larger sets tell of them; with weights where these are not 1."""
+        pairs = observations.pairs()
+        parts: dict[tuple[str, str], list[float]] = {}
+        for (app, beside), slowdown in sorted(observations.larger_sets().items()):
+            expected = [(self.by_profile(app, other), other) for other in beside]
+            total = sum(felt.excess for felt, _ in expected if felt is not None)
+            for felt, other in expected:
+                if (app, other) in pairs:
+                    continue
+                if total > 0.0 and all(one is not None for one, _ in expected):
+                    part = felt.excess / total if felt else 0.0
+                else:
+                    part = 1.0 / len(beside)
+                parts.setdefault((app, other), []).append(1.0 + part * (slowdown - 1.0))
+        weights = dict.fromkeys(parts, FROM_SETS)
+        return {**pairs, **{pair: sum(told) / len(told) for pair, told in parts.items()}}, weights
+
+    def _calibrated(
+        self,
+        pairs: Mapping[tuple[str, str], float],
+        expected: Mapping[tuple[str, str], float],
+        weights: Mapping[tuple[str, str], float],
+    ) -> float:
+        """The scale of half-widths, from pairs that profiles cover and that were seen themselves."""
+        covered = sorted(pair for pair in expected if pair not in weights)
+        if len(covered) < FOLDS:
+            return 1.0
+        scores = []
+        for fold in range(FOLDS):
+            left_out = set(covered[fold::FOLDS])
+            fitted = Inferred({pair: seen for pair, seen in pairs.items() if pair not in left_out}, expected, weights)
+            for pair in left_out:
+                felt = self.by_profile(*pair)
+                if felt is not None:
+                    guess = 1.0 + felt.excess * fitted.factor(*pair)
+                    scores.append(abs(pairs[pair] - guess) / math.sqrt(felt.variance))
+        scores.sort()
+        quantile = scores[min(len(scores) - 1, math.ceil(0.9 * (len(scores) + 1)) - 1)]
+        trust = len(scores) / (len(scores) + PRIOR_PAIRS)
+        return trust * quantile + (1.0 - trust)

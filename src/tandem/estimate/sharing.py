@@ -1,0 +1,158 @@
+"""Cores that are shared: how much longer each member of a set takes for want of CPU time, and who runs beside whom.
+
+The part of every model that has nothing to do with caches or bandwidth, so that models differ in contention alone.
+
+- Each member asks for as many cores as it keeps busy alone (`PhaseProfile.cpu_use`; what it states where that is not
+  known). Members pinned to one core share it max-min fairly, as a fair kernel scheduler does: nobody gets more than it
+  asks for, and who asks for more than an equal part gets what the others leave. A member pinned to several cores asks
+  for an equal part of each. Where nobody is pinned and all together ask for more than the node has, they share the
+  node in the same way.
+- A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
+  it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
+  feel each other's bandwidth, and the weight is 0.
+- Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
+  its curve once the fair share is taken out.
+
+Limits: no priorities, no simultaneous multithreading (a hardware thread counts as a core), and a member on several
+cores does not move its work to the emptier one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tandem.estimate.corun import App, Capacity
+    from tandem.estimate.profile import Profile
+
+_TURNS_MOST = 2.0
+"""Taking turns is believed to cost at most this factor: beyond it the curve measured something else."""
+
+SHARE_SPREAD = 0.08
+"""Relative half-width of the 90 % interval of a fair share of a contended core."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuNeed:
+    """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it."""
+
+    use: float
+    turns: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Of the members of one set, in their order.
+
+    Attributes:
+        stretch: run time over run time alone for want of CPU time only, at least 1.
+        weights: ``weights[i][j]``, the part of the running time of i in which j runs beside it on other cores, in
+            [0, 1], relative to j alone; 0 on the diagonal.
+        why: in words, "" for a member that lacks nothing.
+    """
+
+    stretch: tuple[float, ...]
+    weights: tuple[tuple[float, ...], ...]
+    why: tuple[str, ...]
+
+
+def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
+    """What profiles say, by application key; phases count by the run time they take."""
+    return {profile.key: _need(profile) for profile in profiles}
+
+
+def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
+    """How the members share cores; None where each has what it asks for and cores of its own."""
+    if any(app.cores for app in members):
+        return _pinned(members, known)
+    if sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:
+        return None
+    return _crowded(members, capacity, known)
+
+
+def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
+    """Max-min fair shares of ``capacity``.
+
+    >>> fairly(1.0, [0.2, 1.0, 1.0])
+    [0.2, 0.4, 0.4]
+    """
+    shares = [0.0] * len(asked)
+    left = capacity
+    order = sorted(range(len(asked)), key=asked.__getitem__)
+    for position, i in enumerate(order):
+        shares[i] = min(asked[i], left / (len(order) - position))
+        left -= shares[i]
+    return shares
+
+
+def _need(profile: Profile) -> CpuNeed:
+    use = turns = total = 0.0
+    for phase in profile.phases:
+        use += phase.share * phase.cpu_use
+        curve = phase.sensitivity.get("cpu")
+        on_a_core = min(1.0, max(phase.cpu_use, 1e-3))
+        ideal = on_a_core / fairly(1.0, [on_a_core, 1.0])[0]
+        measured = curve.at(1.0) / ideal if curve else 1.0
+        turns += phase.share * min(_TURNS_MOST, max(1.0, measured))
+        total += phase.share
+    return CpuNeed(use / total, turns / total)
+
+
+def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
+    need = known.get(app.key)
+    asked = need.use if need else app.cpu_milli / 1000
+    return min(max(asked, 1e-3), len(app.cores)) if app.cores else max(asked, 1e-3)
+
+
+def _pinned(members: Sequence[App], known: Mapping[str, CpuNeed]) -> Sharing:
+    asked = [_asked(app, known) for app in members]
+    on_core: dict[int, list[int]] = {}
+    for i, app in enumerate(members):
+        for core in app.cores:
+            on_core.setdefault(core, []).append(i)
+    got = [0.0 if app.cores else asked[i] for i, app in enumerate(members)]
+    beside = [0.0] * len(members)  # what others ask for of the same cores, per core
+    for here in on_core.values():
+        parts = [asked[i] / len(members[i].cores) for i in here]
+        for i, part, granted in zip(here, parts, fairly(1.0, parts), strict=True):
+            got[i] += granted
+            beside[i] += min(1.0, sum(parts) - part) / len(members[i].cores)
+    running = [min(1.0, got[i] / asked[i]) for i in range(len(members))]
+    stretch, why = [], []
+    for i, app in enumerate(members):
+        turns = known[app.key].turns if app.key in known else 1.0
+        stretch.append((1.0 + (turns - 1.0) * max(0.0, beside[i])) / running[i])
+        why.append(f"{stretch[i]:.2f}x by sharing a core" if stretch[i] > 1.005 else "")
+    cores = [frozenset(app.cores) for app in members]
+    weights = tuple(
+        tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
+        for i in range(len(members))
+    )
+    return Sharing(tuple(stretch), weights, tuple(why))
+
+
+def _apart(a: frozenset[int], b: frozenset[int]) -> float:
+    """Part of the time that two, each spread evenly over its cores, are on different ones."""
+    return 1.0 - len(a & b) / (len(a) * len(b)) if a and b else 1.0
+
+
+def _crowded(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
+    total = capacity.cpu_milli / 1000
+    asked = [min(_asked(app, known), app.cpu_milli / 1000) for app in members]
+    alone = [min(one, total) for one in asked]
+    if sum(alone) <= total:
+        return None
+    got = fairly(total, alone)
+    running = [got[i] / alone[i] for i in range(len(members))]
+    stretch = tuple(1.0 / part for part in running)
+    words = f"by cores: {sum(asked):.5g} of {total:.5g} cores"
+    why = tuple(f"{factor:.2f}x {words}" if factor > 1.005 else "" for factor in stretch)
+    # While i runs, the others have what it leaves.
+    left = [min(1.0, (total - alone[i]) / max(sum(got) - got[i], 1e-9)) for i in range(len(members))]
+    weights = tuple(
+        tuple(0.0 if i == j else running[j] * left[i] for j in range(len(members))) for i in range(len(members))
+    )
+    return Sharing(stretch, weights, why)

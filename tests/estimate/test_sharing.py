@@ -1,0 +1,121 @@
+"""Shares of cores: worked by hand, and against a time-slicing kernel played slice by slice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate.corun import App, Capacity
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.sharing import CpuNeed, Sharing, fairly, needs, share
+
+NODE = Capacity(2000)
+
+
+def pinned(*cores: int, key: str = "a", cpu_milli: int = 1000) -> App:
+    return App(key, cpu_milli, cores=cores)
+
+
+def shared(*members: App, **known: float) -> Sharing:
+    found = share(members, NODE, {key: CpuNeed(use) for key, use in known.items()})
+    assert found is not None
+    return found
+
+
+def test_cores_of_ones_own_are_not_shared() -> None:
+    assert share((App("a"), App("b")), NODE, {}) is None
+    assert share((), NODE, {}) is None
+
+
+def test_two_on_one_core_take_turns_and_a_third_beside_them_meets_each_half_of_the_time() -> None:
+    found = shared(pinned(0), pinned(0), pinned(1))
+    assert found.stretch == (2.0, 2.0, 1.0)
+    assert found.weights == ((0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.0))
+    assert found.why == ("2.00x by sharing a core", "2.00x by sharing a core", "")
+
+
+def test_one_that_mostly_waits_leaves_the_core_to_the_other() -> None:
+    found = shared(pinned(0, key="waits"), pinned(0, key="works"), waits=0.25, works=1.0)
+    assert found.stretch == (1.0, pytest.approx(1 / 0.75))
+
+
+def test_what_is_left_of_a_core_beside_a_wide_member() -> None:
+    found = shared(pinned(0, 1, key="wide", cpu_milli=2000), pinned(1))
+    assert found.stretch == (pytest.approx(2 / 1.5), 2.0)
+    assert found.weights[1][0] == pytest.approx(0.75 * 0.5)
+    assert found.weights[0][1] == pytest.approx(0.5 * 0.5)
+
+
+def test_a_crowded_node_is_shared_as_a_whole() -> None:
+    found = shared(App("a"), App("b"), App("c"))
+    assert found.stretch == pytest.approx((1.5, 1.5, 1.5))
+    assert found.why[0] == "1.50x by cores: 3 of 2 cores"
+    # Beside a that runs is one other core, on which b or c runs.
+    assert found.weights[0] == pytest.approx((0.0, 0.5, 0.5))
+
+
+def test_those_that_wait_do_not_crowd_a_node() -> None:
+    calm = {key: CpuNeed(0.5) for key in "abc"}
+    assert share((App("a"), App("b"), App("c")), NODE, calm) is None
+
+
+def test_turns_are_what_the_cpu_curve_holds_beyond_the_fair_share() -> None:
+    def profile(use: float, at_full: float) -> Profile:
+        curve = Curve((0.0, 1.0), (1.0, at_full), (0.0, 0.0))
+        return Profile("a", (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, use, {"cpu": curve}),))
+
+    assert needs([profile(1.0, 2.2)])["a"] == CpuNeed(1.0, pytest.approx(1.1))
+    assert needs([profile(1.0, 1.8)])["a"].turns == 1.0
+    assert needs([profile(0.4, 1.2)])["a"].turns == pytest.approx(1.2)
+    found = share((pinned(0), pinned(0)), NODE, needs([profile(1.0, 2.2)]))
+    assert found is not None
+    assert found.stretch == pytest.approx((2.2, 2.2))
+
+
+@given(st.lists(st.floats(0.01, 3.0), min_size=1, max_size=8), st.floats(0.1, 4.0))
+def test_max_min_shares(asked: list[float], capacity: float) -> None:
+    shares = fairly(capacity, asked)
+    assert sum(shares) == pytest.approx(min(capacity, sum(asked)))
+    level = max(shares)
+    for got, wanted in zip(shares, asked, strict=True):
+        assert got <= wanted
+        assert got == pytest.approx(wanted) or got == pytest.approx(level)
+
+
+@given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5))
+def test_shares_of_a_core_are_those_of_a_kernel_that_gives_each_slice_to_who_had_least(uses: list[float]) -> None:
+    keys = [f"k{i}" for i in range(len(uses))]
+    members = [pinned(0, key=key) for key in keys]
+    found = share(members, NODE, {key: CpuNeed(use) for key, use in zip(keys, uses, strict=True)})
+    assert found is not None
+    slices, ran = 4000, [0] * len(uses)
+    for now in range(slices):
+        wanting = [i for i, use in enumerate(uses) if ran[i] < use * (now + 1)]
+        if wanting:
+            ran[min(wanting, key=ran.__getitem__)] += 1
+    for use, had, stretch in zip(uses, ran, found.stretch, strict=True):
+        assert had / slices == pytest.approx(use / stretch, abs=0.01)
+
+
+sets = st.lists(
+    st.builds(
+        App,
+        key=st.sampled_from("abc"),
+        cpu_milli=st.sampled_from([500, 1000, 3000]),
+        cores=st.sampled_from([(), (0,), (1,), (0, 1)]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(sets)
+def test_stretches_and_weights_are_within_reason(members: list[App]) -> None:
+    found = share(members, NODE, {"a": CpuNeed(0.3, 1.2), "b": CpuNeed(1.8)})
+    if found is None:
+        return
+    assert all(1.0 <= factor < 20.0 for factor in found.stretch)
+    for i, row in enumerate(found.weights):
+        assert row[i] == 0.0
+        assert all(0.0 <= weight <= 1.0 for weight in row)
