@@ -2,9 +2,10 @@
 
 Every application of benchmarks/apps is started once, on one thread and with far more work than it will get done, and
 stopped (SIGSTOP) after its load phase. A set is measured by letting one member after the other run alone and all of
-them together in between, in windows of a quarter of a second and more; a slowdown is the rate alone, interpolated between the
-windows before and after, over the rate together (`tandem.estimate.profiling`). So start-up is paid once, and a machine
-whose speed drifts changes both sides alike.
+them together in between, in windows of a tenth of a second and more: a virtual machine's cores jump in speed for
+seconds at a time, with the host's other tenants, so that windows that are compared have to be close. A slowdown is the
+rate alone, interpolated between the windows before and after, over the rate together (`tandem.estimate.profiling`).
+Start-up is paid once.
 
 Where there are fewer cores than members, member k is pinned to core k mod cores; otherwise each has a core of its own.
 The sets are fixed by a seed; they are appended to the table as they are measured, and a later run goes on from there.
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import measuring
 from tandem.core.machine import discover
-from tandem.estimate.profiling.programme import Programmes
+from tandem.estimate.profiling.programme import RECORD_EVERY_VARIABLE, Programmes
 from tandem.estimate.profiling.ratios import interval, noise_of, paired
 from tandem.estimate.profiling.subject import Records, Subject
 from tandem.estimate.profiling.windows import Stage, slowdowns
@@ -38,9 +39,10 @@ TABLE = measuring.RESULTS / "estimate_corun.json"
 SEED = 3
 TRIPLES, QUADRUPLES, REPEATS = 42, 24, 20
 ENDLESS = "1000"
-WINDOW_S = {1: 0.25, 2: 0.25, 3: 0.5, 4: 0.5}
-SETTLE_S = 0.06
-MOST_S = {1: 6.0, 2: 6.0, 3: 9.0, 4: 10.5}
+WINDOW_S, SHARED_WINDOW_S = 0.1, 0.3  # the second where members share a core: the kernel's slices even out
+SETTLE_S, SHARED_SETTLE_S = 0.025, 0.05
+MOST_S = {1: 5.0, 2: 6.0, 3: 9.0, 4: 10.5}
+RECORD_EVERY_S = 0.005
 STEPS_PER_WINDOW = 2.5
 NARROW = 0.01
 
@@ -103,13 +105,14 @@ class Bench:
             self.subjects[name].programme.place([core])
         crowd = max(pinned.count(core) for core in pinned)
         step_s = max(self.subjects[name].step_s() or 0.0 for name in names)
-        window_s = max(WINDOW_S[len(members)], STEPS_PER_WINDOW * step_s * crowd)
-        stage = Stage((self.subjects[name] for name in names), window_s=window_s, settle_s=SETTLE_S)
+        window_s = max(WINDOW_S if crowd == 1 else SHARED_WINDOW_S, STEPS_PER_WINDOW * step_s * crowd)
+        settle_s = SETTLE_S if crowd == 1 else SHARED_SETTLE_S
+        stage = Stage((self.subjects[name] for name in names), window_s=window_s, settle_s=settle_s)
         most_s = MOST_S[len(members)]
         if kind == "alone twice":
             return self._alone_twice(stage, names[0], most_s)
         try:
-            stage.compare(names, narrow=NARROW, most_s=most_s, fewest=5)
+            stage.compare(names, narrow=NARROW, most_s=most_s, fewest=5, solo_s=max(WINDOW_S, STEPS_PER_WINDOW * step_s))
         finally:
             stage.switch(frozenset())
         everyone = frozenset(names)
@@ -152,7 +155,7 @@ class Bench:
 def bench(apps: Sequence[str]) -> Iterator[Bench]:
     """The applications, not yet started; they end with the block."""
     cores = [core.index for core in discover().cores]
-    with Programmes() as programmes:
+    with Programmes({RECORD_EVERY_VARIABLE: str(RECORD_EVERY_S)}) as programmes:
         yield Bench(programmes, apps, cores)
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 RECORD_EVERY_VARIABLE = "TANDEM_RECORD_EVERY_S"
-RECORD_EVERY_S = 0.02
+RECORD_EVERY_S = 0.01
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -235,7 +235,8 @@ class Programmes:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tandem-profiling-")).resolve()
         self._members: list[Programme] = []
-        self._env = {**os.environ, **(env or {}), strays.MARK: str(self.folder), RECORD_EVERY_VARIABLE: str(RECORD_EVERY_S)}
+        own = {RECORD_EVERY_VARIABLE: str(RECORD_EVERY_S), **(env or {})}
+        self._env = {**os.environ, **own, strays.MARK: str(self.folder)}
         self._watcher = subprocess.Popen(
             [sys.executable, "-m", "tandem.estimate.profiling.watcher", str(self.folder)],
             stdin=subprocess.PIPE,

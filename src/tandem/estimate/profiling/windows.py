@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from tandem.estimate.profiling.progress import Trace
 
-SETTLE_S = 0.05
-WINDOW_S = 0.25
+SETTLE_S = 0.025
+WINDOW_S = 0.1
 FEWEST = 3
 
 
@@ -151,6 +151,7 @@ class Stage:
         most_s: float = 8.0,
         fewest: int = FEWEST,
         noise: float | None = None,
+        solo_s: float | None = None,
     ) -> None:
         """Alternate between each one alone and all together, until the slowdowns are known.
 
@@ -160,11 +161,12 @@ class Stage:
             most_s: end after about this long in any case.
             fewest: windows together that are taken in any case.
             noise: see `ratios.interval`.
+            solo_s: length of the windows alone, where they may be shorter than those together.
         """
         begun, known = time.monotonic(), len(self.windows)
         everyone = frozenset(together)
         for taken, name in enumerate(itertools.cycle(together)):
-            self.take({name})
+            self.take({name}, solo_s)
             enough = taken >= fewest and time.monotonic() - begun > most_s
             if not enough and taken >= max(fewest, len(together)):
                 of_now = self.windows[known:]
