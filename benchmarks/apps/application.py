@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 RECORDS_PER_RUN = 40
+RECORD_EVERY_VARIABLE = "TANDEM_RECORD_EVERY_S"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TERMINATED = 128 + signal.SIGTERM
 
@@ -56,10 +57,12 @@ class Application:
         self.device = device
         self.spoiled = os.environ.get("TANDEM_APP_SPOIL") == "1"
         run_dir = os.environ.get("TANDEM_RUN_DIR")
+        self._record_every_s = _seconds(os.environ.get(RECORD_EVERY_VARIABLE))
         self._checkpoint = Path(run_dir, "checkpoints", f"{name}.npz") if run_dir else None
         self._recorder = Recorder.from_env()
         self._metrics: dict[str, Any] = {}
         self._asked_by: set[int] = set()
+        self._since_s, self._since_step, self._total = 0.0, 0.0, 1
 
     def phase(self, name: str) -> None:
         """Announce what the run does from now on, such as `load`, `solve` or `check`."""
@@ -84,18 +87,32 @@ class Application:
         """
         if state is not None:
             self._listen()
-        since_s, since_step = time.perf_counter(), start
+        self._since_s, self._since_step, self._total = time.perf_counter(), float(start), total
         for step in range(start + 1, total + 1):
             yield step
-            if step * RECORDS_PER_RUN // total != (step - 1) * RECORDS_PER_RUN // total:
-                now_s = time.perf_counter()
-                rate = (step - since_step) / max(now_s - since_s, 1e-9)
-                self._recorder.record(step=step, total=total, rate=rate, **self._metrics)
-                since_s, since_step = now_s, step
+            self._tell(step)
             if self._asked_by and state is not None:
                 self._save(step, total, state())
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def within(self, step: float) -> None:
+        """Say how far a long step is (2.5: half of the third is done), for those who want records by time."""
+        if self._record_every_s is not None:
+            self._tell(step)
+
+    def _tell(self, step: float) -> None:
+        """Write a record where one is due."""
+        now_s, total = time.perf_counter(), self._total
+        passed_s = now_s - self._since_s
+        if self._record_every_s is not None:
+            due = passed_s >= self._record_every_s
+        else:
+            due = step * RECORDS_PER_RUN // total != (step - 1) * RECORDS_PER_RUN // total
+        if due:
+            rate = (step - self._since_step) / max(passed_s, 1e-9)
+            self._recorder.record(step=step, total=total, rate=rate, **self._metrics)
+            self._since_s, self._since_step = now_s, step
 
     def resume(self, total: int) -> tuple[int, Arrays] | None:
         """Return the steps done and the arrays of this run folder's checkpoint, or None where there is none.
@@ -223,6 +240,15 @@ def _positive(text: str) -> float:
         message = f"{text!r} is not a finite number above 0"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return what the variable says; None, where it says nothing sensible."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
 
 
 def _count(text: str) -> int:

@@ -58,6 +58,7 @@ def run(app: Application) -> str:
     for step in app.steps(total):
         np.multiply(right, step, out=work)
         work = scipy.fft.fftn(work, overwrite_x=True, workers=app.threads)
+        app.within(step - 0.5)
         work *= symbol
         work = scipy.fft.ifftn(work, overwrite_x=True, workers=app.threads)
         app.note(corner=float(work[1, 2, 3].real / step))

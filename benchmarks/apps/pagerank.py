@@ -11,17 +11,22 @@ Run: `python pagerank.py --scale 1`. Limits: one thread; 420 MB of memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
 from application import Application, launch
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Vector = NDArray[np.float64]
 
 DAMPING = 0.85
 PAGES, LINKS = 2 * 10**6, 10**7
 STANDARD_STEPS = 52
+PIECES, GATHERING = 8, 0.78  # of the gather; its part of a step's time
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,15 @@ class Iteration:
         self._passed = np.empty(self.pages)
         self._gathered = np.empty(graph.sources.size)
 
-    def advance(self) -> None:
-        """Do one step."""
+    def advance(self, tell: Callable[[float], None] = lambda part: None) -> None:
+        """Do one step; `tell` hears now and then what part of it is done, as far as time goes."""
         lost = float(self.ranks[self.graph.dangling].sum())
         np.multiply(self.ranks, self.graph.shares, out=self._passed)
-        np.take(self._passed, self.graph.sources, out=self._gathered, mode="clip")
+        links = self.graph.sources.size
+        for piece in range(PIECES):
+            part = slice(piece * links // PIECES, (piece + 1) * links // PIECES)
+            np.take(self._passed, self.graph.sources[part], out=self._gathered[part], mode="clip")
+            tell(GATHERING * (piece + 1) / PIECES)
         np.add.reduceat(self._gathered, self.graph.starts, out=self.ranks)
         self.ranks *= DAMPING
         self.ranks += (1 - DAMPING + DAMPING * lost) / self.pages
@@ -102,8 +111,8 @@ def run(app: Application) -> str:
 
     app.phase("solve")
     total = app.amount(STANDARD_STEPS)
-    for _ in app.steps(total):
-        iteration.advance()
+    for step in app.steps(total):
+        iteration.advance(lambda part, done=step - 1: app.within(done + part))
 
     app.phase("check")
     if app.spoiled:

@@ -15,6 +15,8 @@ import numpy as np
 from application import Application, launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float64]
@@ -30,9 +32,11 @@ def start_values(first: int, last: int) -> Vector:
     return 1.0 + (np.arange(first, last) % 1021) / 1021
 
 
-def sweep(target: Vector, previous: Vector, latest: Vector) -> None:
-    """Set `target = previous + FACTOR * latest`."""
+def sweep(target: Vector, previous: Vector, latest: Vector, tell: Callable[[float], None]) -> None:
+    """Set `target = previous + FACTOR * latest`; `tell` hears after each eighth what part is done."""
     for first in range(0, ELEMENTS, BLOCK):
+        if first % (ELEMENTS // 8) == 0:
+            tell(first / ELEMENTS)
         block = slice(first, first + BLOCK)
         np.multiply(latest[block], FACTOR, out=target[block])
         np.add(target[block], previous[block], out=target[block])
@@ -48,8 +52,8 @@ def run(app: Application) -> str:
 
     app.phase("solve")
     total = app.amount(STANDARD_STEPS)
-    for _ in app.steps(total):
-        sweep(oldest, previous, latest)
+    for step in app.steps(total):
+        sweep(oldest, previous, latest, lambda part, done=step - 1: app.within(done + part))
         oldest, previous, latest = previous, latest, oldest
         of_start = of_start[1], of_start[0] + FACTOR * of_start[1]
         of_two = of_two[1], of_two[0] + FACTOR * of_two[1]

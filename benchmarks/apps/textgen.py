@@ -12,9 +12,14 @@ Run: `python textgen.py --scale 1 --device auto`. Limits: contexts of 48 charact
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from application import Application, launch
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz.,;:!?'-"
 LAYERS, HEADS, WIDTH = 4, 6, 336
@@ -71,8 +76,13 @@ class Transformer:
         return torch.matmul(layer_norm(x_BTD, (WIDTH,)), self.output_DV)
 
 
-def complete(model: Transformer, text_BT: torch.Tensor, noise_TBV: torch.Tensor) -> torch.Tensor:
-    """Fill in the text after the prompts, sampling with the given noise, and return the scores used."""
+def complete(
+    model: Transformer, text_BT: torch.Tensor, noise_TBV: torch.Tensor, tell: Callable[[float], None]
+) -> torch.Tensor:
+    """Fill in the text after the prompts, sampling with the given noise, and return the scores used.
+
+    `tell` hears after each position what part of them is done.
+    """
     seen = []
     fed_BT, first = text_BT[:, :GIVEN], 0
     for position in range(GIVEN, LENGTH):
@@ -80,6 +90,7 @@ def complete(model: Transformer, text_BT: torch.Tensor, noise_TBV: torch.Tensor)
         seen.append(scores_BV)
         text_BT[:, position] = (scores_BV + noise_TBV[position - GIVEN]).argmax(-1)
         fed_BT, first = text_BT[:, position : position + 1], position
+        tell((position + 1 - GIVEN) / NEW)
     return torch.stack(seen, dim=1)
 
 
@@ -101,7 +112,7 @@ def run(app: Application) -> str:
     total = app.amount(STANDARD_STEPS)
     for step in app.steps(total):
         text_BT, noise_TBV = draw(step, app.device)
-        seen_BTV = complete(model, text_BT, noise_TBV)
+        seen_BTV = complete(model, text_BT, noise_TBV, lambda part, done=step - 1: app.within(done + part))
         app.note(top_score=float(seen_BTV.max()))
 
     app.phase("check")

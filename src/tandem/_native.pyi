@@ -5,3 +5,6 @@ def cpu_features() -> list[str]:
 
 def copy_bandwidth(threads: int, bytes: int, seconds: float) -> float:
     """Streaming (triad) bandwidth in bytes/s of `threads` threads over `bytes` of arrays for `seconds`."""
+
+def bubble_work(kind: str, reporter: bool, level: float, seconds: float, folder: str) -> int:
+    """Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`."""

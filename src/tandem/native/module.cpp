@@ -5,9 +5,27 @@
 
 #include "copy_bandwidth.hpp"
 #include "cpu_features.hpp"
+#include "kernel.hpp"
+#include "pace.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
+
+namespace {
+
+// What a bubble's or a reporter's kernel gets done in this thread in about `seconds`.
+uint64_t bubble_work(const std::string& kind, bool reporter, double level, double seconds, const std::string& folder) {
+  using namespace tandem::bubbles;
+  if (!(level > 0 && level <= 1)) throw std::invalid_argument("a kernel works at a level above 0, up to 1");
+  const auto kernel = make(kind, reporter ? Role::reporter : Role::bubble, folder);
+  const int64_t end = now_ns() + static_cast<int64_t>(seconds * 1e9);
+  uint64_t count = 0;
+  do count += kernel->run(level);
+  while (now_ns() < end);
+  return count;
+}
+
+}  // namespace
 
 NB_MODULE(_native, module) {
   module.doc() = "Native parts of Tandem; every caller has a fallback for where this is not built.";
@@ -16,4 +34,7 @@ NB_MODULE(_native, module) {
   module.def("copy_bandwidth", &tandem::copy_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
              nb::call_guard<nb::gil_scoped_release>(),
              "Streaming (triad) bandwidth in bytes/s of `threads` threads over `bytes` of arrays for `seconds`.");
+  module.def("bubble_work", &bubble_work, "kind"_a, "reporter"_a, "level"_a, "seconds"_a, "folder"_a,
+             nb::call_guard<nb::gil_scoped_release>(),
+             "Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`.");
 }

@@ -1,0 +1,143 @@
+"""Keep a machine's calibration in a file, and read it back only where it holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tandem.core import machine as machines
+from tandem.core.errors import TandemError
+from tandem.estimate.bubbles.calibrating import calibrate
+from tandem.estimate.bubbles.calibration import FORMAT, Calibration, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+class CalibrationError(TandemError):
+    """A stored calibration that does not hold here."""
+
+
+class DamagedCalibrationError(CalibrationError):
+    """A stored calibration that is absent or cannot be read: it can be made anew."""
+
+
+def file_of(folder: Path, machine: str) -> Path:
+    """Where a machine's calibration lies."""
+    return folder / f"bubbles-{machine}.json"
+
+
+def save(calibration: Calibration, folder: Path) -> Path:
+    """Write it aside, make it durable and put it in place; return the file.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = file_of(folder, calibration.machine)
+    aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with aside.open("w") as out:
+            json.dump({"format": FORMAT, **asdict(calibration)}, out)
+            out.flush()
+            os.fsync(out.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+    return file
+
+
+def load(folder: Path, *, machine: str | None = None) -> Calibration:
+    """Read a machine's calibration.
+
+    Args:
+        folder: Where `save` put it.
+        machine: The machine's fingerprint; None takes this one's.
+
+    Raises:
+        DamagedCalibrationError: There is none, or what there is cannot be read.
+        CalibrationError: It was made on another machine or by another version.
+    """
+    machine = machine or machines.discover().fingerprint
+    file = file_of(folder, machine)
+    try:
+        told: Any = json.loads(file.read_text())
+        form = told["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, error) from error
+    if form != FORMAT:
+        raise CalibrationError(
+            given=f"{file} in format {form}",
+            allowed=f"format {FORMAT}, which this version of Tandem writes",
+            todo="use the version that wrote it, or remove the file and calibrate anew",
+        )
+    try:
+        calibration = _read(told)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(file, error) from error
+    if calibration.machine != machine:
+        raise CalibrationError(
+            given=f"{file}, which was made on {calibration.machine}",
+            allowed=f"a calibration of {machine}",
+            todo="calibrate here: another machine's caches and disks answer differently",
+        )
+    return calibration
+
+
+def cached(
+    data: Path, *, cores: tuple[int, ...], folder: Path | None = None, progress: Callable[[str], None] | None = None
+) -> Calibration:
+    """Return the calibration kept under ``data``, or calibrate (< 30 s) and keep it.
+
+    One that was made on a different number of cores, or cannot be read, is made anew.
+
+    Raises:
+        CalibrationError: What is kept belongs to another machine or version.
+        BubbleError: See `calibrate`.
+        BubbleMissingError: The native part was not built.
+    """
+    try:
+        kept = load(data)
+        if len(kept.cores) == len(cores):
+            return kept
+        _log.info("the kept calibration is for %d cores, not %d: calibrating anew", len(kept.cores), len(cores))
+    except DamagedCalibrationError as error:
+        _log.info("calibrating: %s", error)
+    made = calibrate(cores=cores, folder=folder, progress=progress)
+    save(made, data)
+    return made
+
+
+def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does not fit
+    responses = {
+        str(kind): Response(
+            tuple(float(level) for level in one["raw"]),
+            tuple(float(slowdown) for slowdown in one["slowdowns"]),
+            float(one["noise"]),
+        )
+        for kind, one in told["responses"].items()
+    }
+    return Calibration(
+        machine=str(told["machine"]),
+        cores=tuple(int(core) for core in told["cores"]),
+        responses=responses,
+        lacking={str(kind): str(why) for kind, why in told["lacking"].items()},
+        made=float(told["made"]),
+        cost_s=float(told["cost_s"]),
+    )
+
+
+def _damaged(file: Path, error: Exception) -> DamagedCalibrationError:
+    why = "it does not exist" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+    return DamagedCalibrationError(
+        given=f"no calibration in {file} ({why})",
+        allowed="a file that calibrating this machine's bubbles wrote",
+        todo="calibrate this machine's bubbles",
+    )

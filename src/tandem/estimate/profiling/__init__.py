@@ -1,0 +1,1 @@
+"""Measuring real programmes: pinned, paused and continued, their rates compared in interleaved windows."""

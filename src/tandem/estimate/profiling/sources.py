@@ -1,0 +1,91 @@
+"""Which way a programme's progress becomes known: found out by starting it.
+
+A programme that writes records is followed by them; one that `--rate` was given for, by its output; one that ends soon
+is run again and again. What is none of these cannot be measured, and the error says what to do.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING
+
+from tandem.core.records import FILE_NAME, Tail
+from tandem.estimate.profiling.programme import ProgrammeError
+from tandem.estimate.profiling.subject import PATIENCE_S, Output, Records, Runs, Subject, died, silent
+
+if TYPE_CHECKING:
+    from tandem.estimate.profiling.programme import Programme
+
+LONGEST_RUN_S = 2.0
+"""A programme without any other sign of progress is measured by its runs if one takes no longer than this."""
+
+LEAST_WORK_S = 1.0
+"""A programme that writes records is followed by them if its steps go on for at least this long."""
+
+_LOOK_S = 0.02
+
+
+def follow(programme: Programme, rate: str | None = None, patience_s: float = PATIENCE_S) -> Subject:
+    """Start it and return it at work, by whichever way its progress is known.
+
+    Args:
+        programme: not yet started.
+        rate: a regular expression over its output; see `subject.Output`.
+        patience_s: how long nothing may be heard of it.
+
+    Raises:
+        ProgrammeError: It dies, hangs, says nothing, or finishes before it can be measured.
+    """
+    if rate is not None:
+        subject = Subject(programme, Output(rate), patience_s)
+        subject.start()
+        subject.until_it_works()
+        return subject
+    programme.start()
+    begun = time.monotonic()
+    steps = _first_steps(programme, begun, patience_s)
+    took_s = time.monotonic() - begun
+    if programme.ended is None:
+        return _joined(programme, patience_s)
+    if programme.ended[1] != 0:
+        raise died(programme, programme.ended[1])
+    if took_s > LONGEST_RUN_S:
+        raise _too_short(programme, took_s, steps=steps)
+    subject = Subject(programme, Runs(), patience_s)
+    subject.start()
+    subject.until_it_works()
+    return subject
+
+
+def _first_steps(programme: Programme, begun: float, patience_s: float) -> bool:
+    """Wait until the steps of a run have gone on for a while or the run has ended; whether there were any."""
+    tail = Tail(programme.run_dir / FILE_NAME)
+    first: float | None = None
+    while programme.poll() is None:
+        now = time.monotonic()
+        if any(record.step is not None for record in tail.poll()):
+            first = first or now
+        if first is not None and now - first >= LEAST_WORK_S:
+            return True
+        if first is None and now - begun > patience_s:
+            raise silent(programme, Records.WAY, patience_s)
+        select.select([programme.fileno()], [], [], _LOOK_S)
+    return first is not None
+
+
+def _joined(programme: Programme, patience_s: float) -> Subject:
+    """A subject that follows the run which is under way."""
+    subject = Subject(programme, Records(), patience_s)
+    subject.source.begin(programme)
+    subject.read()
+    return subject
+
+
+def _too_short(programme: Programme, took_s: float, *, steps: bool) -> ProgrammeError:
+    what = "finished before its steps could be measured" if steps else "wrote no record with a step"
+    return ProgrammeError(
+        given=f"{programme.name} {what}: it ran for {took_s:.1f} s",
+        allowed=f"steps that go on for at least {LEAST_WORK_S:g} s, or whole runs of at most {LONGEST_RUN_S:g} s",
+        todo="profile a longer run of it, let it write records (tandem.core.records), or give --rate REGEX",
+    )

@@ -1,0 +1,182 @@
+"""Profiles on disk: `<data>/profiles/<machine>/<key>.json`, all revisions of an application in one file.
+
+A file is written aside and renamed; two commands that profile the same application at once both keep theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import urllib.parse
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from tandem.core.errors import TandemError
+from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEPT = 20
+"""Older revisions than these are dropped."""
+
+_LONGEST_NAME = 200
+
+
+class ProfileError(TandemError):
+    """A profile that is not there, or does not hold here."""
+
+
+def save(data: Path, profile: Profile) -> Profile:
+    """Keep a profile as the application's newest and return it with its revision.
+
+    Raises:
+        ProfileError: What is kept cannot be read or written.
+    """
+    file = _file(data, profile.machine, profile.key)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(file.parent):
+            older = _read(file) if file.exists() else []
+            newest = replace(profile, revision=max((one.revision for one in older), default=0) + 1)
+            text = json.dumps({"format": FORMAT, "profiles": [asdict(one) for one in (*older, newest)[-KEPT:]]}, indent=1)
+            aside = file.with_name(f".{os.getpid()}.partial")
+            with aside.open("w", encoding="utf-8") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            aside.replace(file)
+    except OSError as error:
+        raise ProfileError(
+            given=f"the profile cannot be kept in {file} ({error.strerror or error})",
+            allowed="a data folder that you may write to",
+            todo="let TANDEM_HOME name one",
+        ) from error
+    return newest
+
+
+def revisions(data: Path, machine: str, key: str) -> list[Profile]:
+    """All kept profiles of an application on this machine, oldest first.
+
+    Raises:
+        ProfileError: There is none, or only from other machines, or it cannot be read.
+    """
+    file = _file(data, machine, key)
+    if file.exists():
+        return _read(file)
+    elsewhere = sorted(other.parent.name for other in (data / "profiles").glob(f"*/{_quoted(key)}.json"))
+    if elsewhere:
+        raise ProfileError(
+            given=f"{key!r} was profiled on {', '.join(elsewhere)}; this machine is {machine}",
+            allowed="profiles that were made on this machine: another one's caches and memory answer differently",
+            todo=f"profile it here: tandem profile --name {key} -- COMMAND...",
+        )
+    known = sorted(load(data, machine))
+    raise ProfileError(
+        given=f"no profile of {key!r}",
+        allowed=", ".join(known) or "none yet on this machine",
+        todo=f"make one: tandem profile --name {key} -- COMMAND...",
+    )
+
+
+def load(data: Path, machine: str) -> dict[str, Profile]:
+    """The newest profile of every application on this machine, by key.
+
+    Raises:
+        ProfileError: One cannot be read.
+    """
+    newest = (_read(file)[-1] for file in sorted((data / "profiles" / machine).glob("*.json")))
+    return {profile.key: profile for profile in newest}
+
+
+def as_json(profile: Profile) -> dict[str, Any]:
+    """Plain values, as they are kept."""
+    return asdict(profile)
+
+
+def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
+    """The profile again.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: It is not one.
+    """
+    phases = tuple(
+        PhaseProfile(
+            phase=str(one["phase"]),
+            share=float(one["share"]),
+            rate=float(one["rate"]),
+            noise=float(one["noise"]),
+            cpu_use=float(one["cpu_use"]),
+            sensitivity={str(kind): _curve(curve) for kind, curve in one["sensitivity"].items()},
+            pressure={str(kind): float(level) for kind, level in one["pressure"].items()},
+            pressure_half={str(kind): float(half) for kind, half in one["pressure_half"].items()},
+        )
+        for one in told["phases"]
+    )
+    if not phases:
+        message = "a profile has at least one phase"
+        raise ValueError(message)
+    return Profile(
+        key=str(told["key"]),
+        argv=tuple(map(str, told["argv"])),
+        machine=str(told["machine"]),
+        cpus=int(told["cpus"]),
+        made=float(told["made"]),
+        cost_s=float(told["cost_s"]),
+        revision=int(told["revision"]),
+        phases=phases,
+    )
+
+
+def _curve(told: Any) -> Curve:  # noqa: ANN401 - whatever was in the file
+    return Curve(
+        tuple(map(float, told["levels"])), tuple(map(float, told["slowdowns"])), tuple(map(float, told["halves"]))
+    )
+
+
+def _read(file: Path) -> list[Profile]:
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        form = told["format"]
+        profiles = [from_json(one) for one in told["profiles"]] if form == FORMAT else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(file, f"{type(error).__name__}: {error}") from error
+    if not profiles:
+        raise _unreadable(file, f"format {form}, this version reads {FORMAT}" if form != FORMAT else "it holds none")
+    return profiles
+
+
+def _unreadable(file: Path, why: str) -> ProfileError:
+    return ProfileError(
+        given=f"{file} cannot be read ({why})",
+        allowed="what tandem profile wrote",
+        todo="move it away and profile the application again",
+    )
+
+
+def _file(data: Path, machine: str, key: str) -> Path:
+    return data / "profiles" / machine / f"{_quoted(key)}.json"
+
+
+def _quoted(key: str) -> str:
+    """A file name for any key; whole command lines may be keys."""
+    quoted = urllib.parse.quote(key, safe=" =,+@")
+    if len(quoted) > _LONGEST_NAME or quoted.startswith("."):
+        import hashlib  # only long names need it
+
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        quoted = f"{quoted.lstrip('.')[: _LONGEST_NAME - 17].rstrip('%')}~{digest}"
+    return quoted
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,260 @@
+"""A programme with the way its progress is known: by its records, by its output, or by the ends of its runs.
+
+Every way fills a `Trace`. A programme that ends well is started again, so that there is always something to measure;
+one that ends badly, or says nothing for too long, is a `ProgrammeError` in words that say what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from typing import Protocol
+
+from tandem.core.clock import SystemClock
+from tandem.core.records import FILE_NAME, Tail
+from tandem.estimate.profiling.programme import Programme, ProgrammeError
+from tandem.estimate.profiling.progress import Trace
+
+PATIENCE_S = 20.0
+_CHUNK_BYTES = 1 << 16
+_POLL_S = 0.01
+
+
+class Source(Protocol):
+    """Where progress comes from; one for each subject."""
+
+    WAY: str
+    """How it is known, for people."""
+
+    def begin(self, programme: Programme) -> None:
+        """Be told before each start of the programme."""
+
+    def read(self, programme: Programme, trace: Trace) -> None:
+        """Add what has become known since the last call."""
+
+    def finish(self, programme: Programme, trace: Trace, t: float) -> None:
+        """Be told that a run has ended well at ``t``."""
+
+    def filenos(self) -> list[int]:
+        """Descriptors that are readable when `read` is urgent."""
+
+
+class Records:
+    """Progress by run records (`tandem.core.records`)."""
+
+    WAY = "its run records"
+
+    def begin(self, programme: Programme) -> None:
+        """Forget the last run."""
+        self._tail: Tail | None = None
+
+    def read(self, programme: Programme, trace: Trace) -> None:
+        """Read the new records."""
+        if self._tail is None:
+            self._tail = Tail(programme.run_dir / FILE_NAME)
+        while records := self._tail.poll():
+            for record in records:
+                if record.phase is not None:
+                    trace.enter(record.t, record.phase)
+                if record.step is not None:
+                    trace.add(record.t, record.step)
+
+    def finish(self, programme: Programme, trace: Trace, t: float) -> None:
+        """Nothing reaches from one run into the next."""
+        self.read(programme, trace)
+        trace.cut(t)
+
+    def filenos(self) -> list[int]:
+        """None: records carry their time."""
+        return []
+
+
+class Runs:
+    """Progress by runs that were completed: for short programmes, from start to end."""
+
+    WAY = "how often it ran to its end"
+
+    def begin(self, programme: Programme) -> None:
+        """Nothing to do: the next run is the next step."""
+
+    def read(self, programme: Programme, trace: Trace) -> None:
+        """The first run's beginning is the first point."""
+
+    def finish(self, programme: Programme, trace: Trace, t: float) -> None:
+        """One more."""
+        trace.add(t, programme.runs)
+
+    def filenos(self) -> list[int]:
+        """None of its own: the end of the process wakes whoever waits."""
+        return []
+
+
+class Output:
+    """Progress by a regular expression over what the programme prints.
+
+    Without a group each match counts one step; the number that a first group holds is the step that was reached; one
+    in a group named `rate` is the present rate. The programme writes to a terminal of its own, so that lines come
+    when they are printed.
+    """
+
+    WAY = "its output"
+
+    def __init__(self, pattern: str) -> None:
+        try:
+            self._pattern = re.compile(pattern)
+        except re.error as error:
+            raise ProgrammeError(
+                given=f"the regular expression {pattern!r} ({error})",
+                allowed="Python's regular expressions, such as 'step (\\d+)'",
+                todo="put it right, and quote it for the shell",
+            ) from error
+        self._ours, theirs = os.openpty()
+        os.set_blocking(self._ours, False)
+        self._theirs = theirs
+        self._rest = ""
+        self._count = 0.0
+        self._seen_at: float | None = None
+
+    def begin(self, programme: Programme) -> None:
+        """Let the next run write to the terminal."""
+        programme.output = self._theirs
+        self._rest, self._seen_at = "", None
+
+    def read(self, programme: Programme, trace: Trace) -> None:
+        """Look for matches in the lines that were completed."""
+        while chunk := self._chunk():
+            now = SystemClock().now()
+            with (programme.run_dir / "stdout").open("ab") as log:
+                log.write(chunk)
+            *lines, self._rest = re.split("[\r\n]", self._rest + chunk.decode(errors="replace"))
+            for line in lines:
+                for match in self._pattern.finditer(line):
+                    self._take(match, now)
+            if lines and self._seen_at == now:
+                trace.add(now, self._count)
+
+    def finish(self, programme: Programme, trace: Trace, t: float) -> None:
+        """Nothing reaches from one run into the next."""
+        self.read(programme, trace)
+        trace.cut(t)
+
+    def filenos(self) -> list[int]:
+        """The terminal: a line's time is when it is read."""
+        return [self._ours]
+
+    def close(self) -> None:
+        """Close the terminal."""
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def _take(self, match: re.Match[str], now: float) -> None:
+        groups = self._pattern.groupindex
+        if not self._pattern.groups:
+            self._count += 1
+        else:
+            try:
+                value = float(match.group("rate" if "rate" in groups else 1))
+            except (TypeError, ValueError):
+                return
+            if "rate" not in groups:
+                self._count = value
+            elif self._seen_at is not None:
+                self._count += value * (now - self._seen_at)
+        self._seen_at = now
+
+    def _chunk(self) -> bytes:
+        with contextlib.suppress(OSError):
+            return os.read(self._ours, _CHUNK_BYTES)
+        return b""
+
+
+class Subject:
+    """A programme and its trace, as a participant of `tandem.estimate.profiling.windows`.
+
+    Attributes:
+        name: the programme's.
+        trace: its progress.
+        source: how that is known.
+    """
+
+    def __init__(self, programme: Programme, source: Source, patience_s: float = PATIENCE_S) -> None:
+        self.name = programme.name
+        self.programme = programme
+        self.source = source
+        self.trace = Trace()
+        self._patience_s = patience_s
+
+    def start(self) -> None:
+        """Start a run."""
+        self.source.begin(self.programme)
+        self.programme.start()
+        if isinstance(self.source, Runs) and not len(self.trace):
+            self.trace.add(SystemClock().now(), 0.0)
+
+    def go(self) -> None:
+        """Let it run on."""
+        self.programme.go()
+
+    def pause(self) -> None:
+        """Stop it."""
+        self.programme.pause()
+
+    def read(self) -> None:
+        """Notice progress and ends; a run that has ended well is followed by the next.
+
+        Raises:
+            ProgrammeError: It ended badly.
+        """
+        ended = self.programme.poll()
+        if ended is None:
+            self.source.read(self.programme, self.trace)
+            return
+        t, status = ended
+        if status != 0:
+            raise died(self.programme, status)
+        self.source.finish(self.programme, self.trace, t)
+        self.start()
+
+    def filenos(self) -> list[int]:
+        """Descriptors that are readable when `read` is urgent."""
+        own = self.programme.fileno()
+        return [*self.source.filenos(), *([own] if own >= 0 else [])]
+
+    def until_it_works(self) -> None:
+        """Wait until it has made progress in its present run, with nothing else going on.
+
+        Raises:
+            ProgrammeError: It ended badly, or no progress was seen for too long.
+        """
+        known = len(self.trace)
+        deadline = time.monotonic() + self._patience_s
+        while len(self.trace) < known + 2:
+            if time.monotonic() > deadline:
+                raise silent(self.programme, self.source.WAY, self._patience_s)
+            time.sleep(_POLL_S)
+            self.read()
+
+    def step_s(self) -> float | None:
+        """Typical time between two points while it runs, or None before there are any."""
+        return self.trace.typical_gap()
+
+
+def died(programme: Programme, status: int) -> ProgrammeError:
+    """The error for a programme that ended badly."""
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return ProgrammeError(
+        given=f"{programme.name} {how}; it last wrote: {programme.tail()}",
+        allowed="a programme that runs well",
+        todo="run it by hand with the same arguments and put that right first",
+    )
+
+
+def silent(programme: Programme, way: str, patience_s: float) -> ProgrammeError:
+    """The error for a programme of which nothing is heard."""
+    return ProgrammeError(
+        given=f"{programme.name} made no progress in {patience_s:g} s, by {way}; it last wrote: {programme.tail()}",
+        allowed="run records with a step, output that --rate matches, or a run that ends within that time",
+        todo="let it write records (tandem.core.records), give --rate REGEX, or profile a shorter run of it",
+    )

@@ -1,0 +1,227 @@
+"""Windows in which some participants run and the others are paused, alternating so that drift hits all alike.
+
+    stage = Stage([Subject(...), Subject(...)])
+    stage.compare(["cg", "stream"])          # cg, both, stream, both, cg, ...
+    slowdowns(stage.windows, "cg", {"cg", "stream"})
+
+After each switch a settling time passes that no window counts: caches fill, the stopped ones stop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tandem.core.clock import SystemClock
+from tandem.estimate.profiling.ratios import Interval, interval, paired
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from tandem.estimate.profiling.progress import Trace
+
+SETTLE_S = 0.025
+WINDOW_S = 0.1
+FEWEST = 3
+
+
+class Participant(Protocol):
+    """Somebody who can be let go and paused: a `Subject`, a bubble, a reporter."""
+
+    name: str
+    trace: Trace
+
+    def go(self) -> None:
+        """Run."""
+
+    def pause(self) -> None:
+        """Stop, and cost nothing."""
+
+    def read(self) -> None:
+        """Bring the trace up to date."""
+
+    def filenos(self) -> list[int]:
+        """Descriptors that are readable when `read` is urgent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One stretch with the same participants running.
+
+    Attributes:
+        running: their names.
+        begin: unix seconds.
+        end: unix seconds.
+        rates: steps per second of those whose progress is known; others are absent.
+        phases: the phase that each of these was in all the time; absent where it changed.
+    """
+
+    running: frozenset[str]
+    begin: float
+    end: float
+    rates: Mapping[str, float]
+    phases: Mapping[str, str]
+
+    @property
+    def middle(self) -> float:
+        """Its middle, unix seconds."""
+        return (self.begin + self.end) / 2
+
+
+class Stage:
+    """Participants, and the windows that were taken of them so far.
+
+    Args:
+        participants: all start paused.
+        settle_s: what passes after a switch before a window begins.
+        window_s: how long a window is.
+
+    Attributes:
+        windows: by time.
+    """
+
+    def __init__(
+        self, participants: Iterable[Participant], *, settle_s: float = SETTLE_S, window_s: float = WINDOW_S
+    ) -> None:
+        self.windows: list[Window] = []
+        self.settle_s = settle_s
+        self.window_s = window_s
+        self._all = {one.name: one for one in participants}
+        self._running: frozenset[str] | None = None
+        self._switched = 0.0
+        self._clock = SystemClock()
+
+    def add(self, participant: Participant) -> None:
+        """Let one more take part, paused at first."""
+        self._all[participant.name] = participant
+        self._running = None
+
+    def switch(self, running: AbstractSet[str]) -> None:
+        """Let exactly these run."""
+        if self._running == running:
+            return
+        for name, one in self._all.items():
+            if name not in running:
+                one.pause()
+        for name in running:
+            self._all[name].go()
+        self._running, self._switched = frozenset(running), self._clock.now()
+
+    def take(self, running: AbstractSet[str], seconds: float | None = None) -> Window:
+        """Take one window.
+
+        Raises:
+            ProgrammeError: One of them ended badly.
+        """
+        settled = self._running == running
+        self.switch(running)
+        names = sorted(running)
+        if not settled:
+            self._wait(self._switched + self.settle_s, names)
+        for name in names:
+            self._all[name].read()
+        begin = self._clock.now()
+        self._wait(begin + (self.window_s if seconds is None else seconds), names)
+        for name in names:
+            self._all[name].read()
+        end = self._clock.now()
+        traces = {name: self._all[name].trace for name in names}
+        rates = {name: trace.rate(begin, end, self._switched) for name, trace in traces.items()}
+        phases = {name: trace.phase(begin, end) for name, trace in traces.items()}
+        window = Window(
+            frozenset(running),
+            begin,
+            end,
+            {name: rate for name, rate in rates.items() if rate is not None},
+            {name: phase for name, phase in phases.items() if phase is not None},
+        )
+        self.windows.append(window)
+        return window
+
+    def compare(
+        self,
+        together: Sequence[str],
+        *,
+        narrow: float = 0.0,
+        most_s: float = 8.0,
+        fewest: int = FEWEST,
+        noise: float | None = None,
+        solo_s: float | None = None,
+    ) -> None:
+        """Alternate between each one alone and all together, until the slowdowns are known.
+
+        Args:
+            together: those whose progress is known, all of them.
+            narrow: end once each slowdown's relative half-width is below this.
+            most_s: end after about this long in any case.
+            fewest: windows together that are taken in any case.
+            noise: see `ratios.interval`.
+            solo_s: length of the windows alone, where they may be shorter than those together.
+        """
+        begun, known = time.monotonic(), len(self.windows)
+        everyone = frozenset(together)
+        for taken, name in enumerate(itertools.cycle(together)):
+            self.take({name}, solo_s)
+            enough = taken >= fewest and time.monotonic() - begun > most_s
+            if not enough and taken >= max(fewest, len(together)):
+                of_now = self.windows[known:]
+                enough = all(
+                    one is not None and one.half <= narrow * one.mid
+                    for one in (slowdown(of_now, name, everyone, noise=noise) for name in together)
+                )
+            if enough:
+                return
+            self.take(everyone)
+
+    def _wait(self, until: float, names: Sequence[str]) -> None:
+        """Wait, and read at once whoever has something urgent to tell."""
+        while (left := until - self._clock.now()) > 0:
+            urgent = {fileno: name for name in names for fileno in self._all[name].filenos()}
+            ready, _, _ = select.select(list(urgent), [], [], left)
+            for name in {urgent[fileno] for fileno in ready}:
+                self._all[name].read()
+
+
+def slowdowns(
+    windows: Iterable[Window],
+    name: str,
+    beside: AbstractSet[str],
+    phase: str | None = None,
+    alone: AbstractSet[str] | None = None,
+) -> list[float]:
+    """How many times slower ``name`` was in each window in which exactly ``beside`` ran, it included.
+
+    Args:
+        windows: by time.
+        name: the participant.
+        beside: names of all who ran.
+        phase: only windows in this phase; None takes all.
+        alone: what counts as alone; it alone, unless given.
+    """
+    solo: list[tuple[float, float]] = []
+    together: list[tuple[float, float]] = []
+    only = frozenset({name} if alone is None else alone)
+    for window in windows:
+        rate = window.rates.get(name)
+        if rate is None or (phase is not None and window.phases.get(name) != phase):
+            continue
+        if window.running == only and rate > 0:
+            solo.append((window.middle, rate))
+        elif window.running == beside:
+            together.append((window.middle, rate))
+    return [ratio for ratio in paired(solo, together) if math.isfinite(ratio)]
+
+
+def slowdown(
+    windows: Iterable[Window], name: str, beside: AbstractSet[str], phase: str | None = None, noise: float | None = None
+) -> Interval | None:
+    """Their median with its interval, or None where there is no pair of windows."""
+    ratios = slowdowns(windows, name, beside, phase)
+    if not ratios:
+        return None
+    return interval(ratios) if noise is None else interval(ratios, noise)
