@@ -8,6 +8,7 @@ and they differ in contention alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
 from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from tandem.estimate.pairs import SeenPairs
 
@@ -135,15 +136,18 @@ class Answering:
         """The same as `predict`, worked out afresh."""
         if len(apps) < 2:
             return (_ALONE,) * len(apps)
-        ordered = sorted(apps, key=_ORDER)
+        order = sorted(range(len(apps)), key=[_ORDER(app) for app in apps].__getitem__)
+        ordered = [apps[position] for position in order]
         sharing = share(ordered, capacity, self._known)
         feel = self._rule(Members(ordered, capacity, sharing.weights if sharing else None))
-        answers: dict[App, Slowdown] = {}
-        for i, app in enumerate(ordered):
-            if app not in answers:
-                felt = feel(i)
-                answers[app] = _slowdown(felt) if sharing is None else _stretched(felt, sharing, i)
-        return tuple([answers[app] for app in apps])
+        answers = [_ALONE] * len(apps)
+        for i, position in enumerate(order):
+            if i and ordered[i].key == ordered[i - 1].key and ordered[i] == ordered[i - 1]:  # twins fare alike
+                answers[position] = answers[order[i - 1]]
+                continue
+            felt = feel(i)
+            answers[position] = _slowdown(felt) if sharing is None else _stretched(felt, sharing, i)
+        return tuple(answers)
 
 
 _NEVER = (0, 0)

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
@@ -52,8 +53,15 @@ SPREAD = 0.35
 FLOOR = NOISE
 """The same where nothing is felt."""
 
+TIE = 1e-9
+"""Taken from every pressure: one that lies on a bend of a curve is below it, in whatever order it was summed."""
+
 Hinges = tuple[tuple[float, float], ...]
 """(level, change of slope), ascending."""
+
+
+Pieces = tuple[int, tuple[float, ...], tuple[float, ...], tuple[float, ...], float]
+"""A curve made to be looked up: its kind; where its pieces begin, excess there, slope; `Vector.curve_half`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +72,31 @@ class Vector:
 
     Attributes:
         pressure: dial levels; 0 where it was not measured.
-        pressure_half: half-widths of their 90 % intervals.
+        pressure_variance: squares of the half-widths of their 90 % intervals.
         curves: excess by pressure.
         curve_half: half-width of the excess at full pressure; in between in proportion.
         at_full: excess at full pressure, at most what an unknown neighbour is believed to cause.
         numb: kinds whose sensitivity was not measured, as 1 (else 0).
         silent: kinds whose pressure was not measured, as 1 (else 0).
+        felt: the curves that rise at all.
+        whole: whether all kinds were measured.
     """
 
     pressure: tuple[float, ...]
-    pressure_half: tuple[float, ...]
+    pressure_variance: tuple[float, ...]
     curves: tuple[Hinges, ...]
     curve_half: tuple[float, ...]
     at_full: tuple[float, ...]
     numb: tuple[int, ...]
     silent: tuple[int, ...]
+    felt: tuple[Pieces, ...] = field(init=False)
+    whole: bool = field(init=False)
 
-    @property
-    def whole(self) -> bool:
-        """Whether all kinds were measured."""
-        return not any(self.numb) and not any(self.silent)
+    def __post_init__(self) -> None:
+        """Make ready what is asked for again and again."""
+        felt = [(k, *_pieces(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
+        object.__setattr__(self, "felt", tuple(felt))
+        object.__setattr__(self, "whole", not any(self.numb) and not any(self.silent))
 
 
 @dataclass(slots=True)
@@ -115,64 +128,61 @@ def vector(profile: Profile) -> Vector:
     curves = tuple(_mean_hinges(shares, kind) for kind in FELT)
     return Vector(
         pressure=tuple(_mean([(phase.pressure, share) for phase, share in shares], kind) for kind in FELT),
-        pressure_half=tuple(_mean([(phase.pressure_half, share) for phase, share in shares], kind) for kind in FELT),
+        pressure_variance=tuple(
+            _mean([(phase.pressure_half, share) for phase, share in shares], kind) ** 2 for kind in FELT
+        ),
         curves=curves,
         curve_half=tuple(_half(shares, kind) for kind in FELT),
-        at_full=tuple(min(UNKNOWN_EXCESS, climb(hinges, 1.0)[0]) for hinges in curves),
+        at_full=tuple(min(UNKNOWN_EXCESS, _at(hinges, 1.0)) for hinges in curves),
         numb=tuple(int(any(kind not in phase.sensitivity for phase, _ in shares)) for kind in FELT),
         silent=tuple(int(any(kind not in phase.pressure for phase, _ in shares)) for kind in FELT),
     )
 
 
-def climb(hinges: Hinges, level: float) -> tuple[float, float]:
-    """Excess and slope of a curve at ``level``.
-
-    >>> climb(((0.0, 0.4), (0.5, 0.4)), 0.75)
-    (0.4, 0.8)
-    """
-    excess = slope = 0.0
-    for start, change in hinges:
-        if level <= start:
-            break
-        excess += change * (level - start)
-        slope += change
-    return excess, slope
-
-
-def feel(
-    one: Vector, pressed: Sequence[float], pressed_variance: Sequence[float], unsaid: Sequence[float]
-) -> Contended:
-    """What ``one`` feels under pressure.
+def feel(one: Vector, pressed: Sequence[float], pressed_variance: Sequence[float]) -> Contended:
+    """What ``one`` feels under pressure; of kinds that were not measured nothing is said here.
 
     Args:
         pressed: sum of weighted pressures, over `FELT`.
         pressed_variance: squares of its 90 % half-widths.
-        unsaid: weighted number of neighbours whose pressure of that kind was not measured.
     """
-    total = variance = ignorance = worst = 0.0
+    total = variance = worst = 0.0
     kind = -1
-    for k, level in enumerate(pressed):
-        hinges = one.curves[k]
-        if level > 0.0 and hinges:
-            excess, slope = climb(hinges, level)
-            if excess > 0.0:
-                total += excess**EXPONENT
-                half = one.curve_half[k] * (level if level < 1.0 else 1.0)
-                variance += half * half + slope * slope * pressed_variance[k]
-                if excess > worst:
-                    worst, kind = excess, k
-        if one.numb[k] and level > 0.0:
-            ignorance += (UNKNOWN_EXCESS * min(1.0, level)) ** 2
-        if unsaid[k]:
-            ignorance += (one.at_full[k] * min(1.0, unsaid[k])) ** 2
+    for k, levels, heights, slopes, half in one.felt:
+        level = pressed[k] - TIE
+        if level <= levels[0]:
+            continue
+        piece = bisect_left(levels, level) - 1
+        slope = slopes[piece]
+        excess = heights[piece] + slope * (level - levels[piece])
+        total += excess**EXPONENT
+        if level < 1.0:
+            half *= level
+        variance += half * half + slope * slope * pressed_variance[k]
+        if excess > worst:
+            worst, kind = excess, k
     excess = GAIN * total ** (1.0 / EXPONENT)
-    variance = GAIN * GAIN * variance + (SPREAD * excess) ** 2 + FLOOR * FLOOR
-    return Contended(excess, variance, ignorance, kind)
+    return Contended(excess, GAIN * GAIN * variance + (SPREAD * excess) ** 2 + FLOOR * FLOOR, 0.0, kind)
 
 
 def of_pair(one: Vector, other: Vector) -> Contended:
     """What ``one`` feels of a single neighbour that runs all the time."""
-    return feel(one, other.pressure, [half * half for half in other.pressure_half], other.silent)
+    return feel(one, other.pressure, other.pressure_variance)
+
+
+def ignorance(one: Vector, pressed: Sequence[float], unsaid: Sequence[float]) -> float:
+    """Square of how far the excess may be higher for kinds that were not measured.
+
+    Args:
+        pressed: as for `feel`.
+        unsaid: weighted number of neighbours whose pressure was not measured, over `FELT`.
+    """
+    squares = 0.0
+    for k, level in enumerate(pressed):
+        if one.numb[k]:
+            squares += (UNKNOWN_EXCESS * min(1.0, level)) ** 2
+        squares += (one.at_full[k] * min(1.0, unsaid[k])) ** 2
+    return squares
 
 
 def hinges_of(curve: Curve) -> Hinges:
@@ -206,6 +216,16 @@ def rising(values: Sequence[float]) -> list[float]:
             mean, count = (mean * count + other * others) / (count + others), count + others
         pools.append((mean, count))
     return [mean for mean, count in pools for _ in range(count)]
+
+
+def _at(hinges: Hinges, level: float) -> float:
+    return sum(change * max(0.0, level - start) for start, change in hinges)
+
+
+def _pieces(hinges: Hinges) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    starts = tuple(start for start, _ in hinges)
+    slopes = tuple(itertools.accumulate(change for _, change in hinges))
+    return starts, tuple(_at(hinges, start) for start in starts), slopes
 
 
 def _mean(measured: list[tuple[Mapping[str, float], float]], kind: str) -> float:

@@ -1,9 +1,9 @@
 """What is known of applications that share a node, and what an estimator answers.
 
-An estimator model is a file in `tandem.estimate.models` that exposes `make(coruns, profiles) -> Estimator` and the
-flags `USES_PAIRS` (it learns from co-runs that were observed) and `USES_PROFILES` (it predicts from profiles). The scheduler
-sees only the estimator; what really happens (in a simulation: the truth model) is a separate thing, so that a wrong
-estimate costs what it would cost.
+An estimator model is a file in `tandem.estimate.models` that exposes `make(coruns, profiles) -> Estimator` and two
+flags: `USES_PAIRS` (it learns from co-runs that were observed) and `USES_PROFILES` (it predicts from profiles). The
+scheduler sees only the estimator; what really happens (in a simulation: the truth model) is a separate thing, so that a
+wrong estimate costs what it would cost.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ the median absolute deviation, shrunk towards the noise floor while there are fe
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -90,12 +90,15 @@ class Observations:
 
     def larger_sets(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Slowdown by (application, sorted neighbours) of everyone that was seen beside more than one."""
-        return {
-            (app, beside): seen.mid
-            for app, settings in self._seen.items()
-            for beside in settings
-            if len(beside) > 1 and (seen := self.slowdown(app, beside)) is not None
-        }
+        return {(app, beside): seen.mid for app, beside, seen in self.all_company() if len(beside) > 1}
+
+    def all_company(self) -> Iterator[tuple[str, tuple[str, ...], Observed]]:
+        """All that was seen in company: (application, its sorted neighbours, figures)."""
+        for app, settings in self._seen.items():
+            for beside in settings:
+                seen = self.slowdown(app, beside) if beside else None
+                if seen is not None:
+                    yield app, beside, seen
 
     def alone_rate(self, app: str) -> float | None:
         """Steps per second alone, or None where it was not seen alone."""

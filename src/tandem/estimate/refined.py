@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tandem.estimate import contention
 from tandem.estimate.inferred import Inferred
@@ -24,6 +24,9 @@ from tandem.estimate.pairs import SeenPairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from tandem.estimate.contention import Contended, Vector
     from tandem.estimate.observed import Observations
@@ -36,16 +39,55 @@ PRIOR_PAIRS = 20
 FROM_SETS = 0.3
 """Weight of what a larger set tells of one of its pairs, in observations of the pair."""
 
-_FACTORED = 0.6
-"""Part of the profiles' error that is left in a pair once both members' factors are known."""
+_SETTLED = 0.6
+"""Part of the profiles' half-width that is left in a set all pairs of which were seen."""
+
+Part = TypeVar("Part", float, "NDArray[np.float64]")
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """To be added to the excess that profiles predict for a set, for one neighbour; with its 90 % half-width."""
+    """What is to be added to the excess that profiles predict for a set, for one neighbour.
+
+    Attributes:
+        excess: by how much.
+        variance: square of its 90 % half-width.
+        seen: in words, the pair as it was seen; "" where it was not.
+    """
 
     excess: float
-    half: float
+    variance: float
+    seen: str
+
+
+class Corrections(dict[str, Correction]):
+    """Corrections of one application by neighbour, worked out when first asked for."""
+
+    def __init__(self, refined: Refined, app: str, revision: tuple[int, int]) -> None:
+        super().__init__()
+        self.revision = revision
+        self._refined = refined
+        self._app = app
+
+    def __missing__(self, beside: str) -> Correction:
+        """What the pair, or its members beside others, proved to be beyond what profiles say."""
+        app, refined = self._app, self._refined
+        expected, found = refined.by_profile(app, beside), refined.seen.of(app).get(beside)
+        factor = refined.seen.inferred.factor(app, beside)
+        if found is None:
+            correction = Correction((expected.excess if expected else 0.0) * (factor - 1.0), 0.0, "")
+        else:
+            words = f"{beside} {found.mid:.2f}x"
+            half = (found.high - found.low) / 2 if found.low > 1.0 else found.high - found.mid
+            if expected is None:
+                correction = Correction(found.mid - 1.0, half * half, words)
+            else:
+                believed = expected.excess * factor
+                gain = expected.variance / (expected.variance + half * half)
+                corrected = believed + gain * (found.mid - 1.0 - believed)
+                correction = Correction(corrected - expected.excess, gain * half * half, words)
+        self[beside] = correction
+        return correction
 
 
 class Refined:
@@ -62,7 +104,7 @@ class Refined:
         self.seen = SeenPairs(self._fit)
         self.scale = 1.0
         self._by_profile: dict[tuple[str, str], Contended | None] = {}
-        self._corrections: dict[tuple[str, str], tuple[tuple[int, int], Correction]] = {}
+        self._kept: dict[str, Corrections] = {}
 
     def by_profile(self, app: str, beside: str) -> Contended | None:
         """What profiles say of a pair; None where one has none."""
@@ -72,31 +114,18 @@ class Refined:
             self._by_profile[pair] = contention.of_pair(one, other) if one and other else None
         return self._by_profile[pair]
 
-    def correction(self, app: str, beside: str) -> Correction:
-        """What the pair, or its members beside others, proved to be beyond what profiles say."""
+    def corrections(self, app: str) -> Corrections:
+        """Corrections for one application, by neighbour; filled in as they are asked for."""
         revision = self.seen.revision((app,))
-        kept = self._corrections.get((app, beside))
-        if kept is None or kept[0] != revision:
-            kept = self._corrections[app, beside] = revision, self._correct(app, beside)
-        return kept[1]
+        kept = self._kept.get(app)
+        if kept is None or kept.revision != revision:
+            kept = self._kept[app] = Corrections(self, app, revision)
+        return kept
 
-    def inherited(self, felt: Contended, pairs_seen: int, others: int) -> float:
-        """What is left of the squared half-width of profiles for a set, ``pairs_seen`` of whose pairs were seen."""
-        unseen = 1.0 - pairs_seen / others
-        return felt.variance * (unseen + (1.0 - unseen) * _FACTORED**2)
-
-    def _correct(self, app: str, beside: str) -> Correction:
-        expected, found = self.by_profile(app, beside), self.seen.of(app).get(beside)
-        if found is None:
-            excess = expected.excess if expected else 0.0
-            return Correction(excess * (self.seen.inferred.factor(app, beside) - 1.0), 0.0)
-        half = (found.high - found.low) / 2 if found.low > 1.0 else found.high - found.mid
-        if expected is None:
-            return Correction(found.mid - 1.0, half)
-        believed = expected.excess * self.seen.inferred.factor(app, beside)
-        gain = expected.variance / (expected.variance + half * half)
-        corrected = believed + gain * (found.mid - 1.0 - believed)
-        return Correction(corrected - expected.excess, math.sqrt(gain) * half)
+    @staticmethod
+    def left(seen: Part) -> Part:
+        """What is left of the squared half-width of profiles where this part of a member's pairs was seen."""
+        return 1.0 - seen * (1.0 - _SETTLED**2)
 
     def _fit(self, observations: Observations) -> Inferred:
         pairs, weights = self._evidence(observations)

@@ -46,11 +46,12 @@ def _felt(members: Members, pressed: Pressed, i: int) -> Felt:
             0.0, 0.0, above, False, f"{members.apps[i].key or 'an unnamed programme'} has no profile: {_ASSUMED}"
         )
     below = math.sqrt(felt.variance)
-    if not pressed.unprofiled and felt.ignorance == 0.0:
+    if pressed.unprofiled == 0 and felt.ignorance == 0.0:
         return Felt(felt.excess, below, below, False, pressed.words(i, felt))
     above, why = felt.variance + felt.ignorance, pressed.words(i, felt)
     if pressed.unprofiled:
-        above += sum((UNKNOWN_EXCESS * members.weight(i, j)) ** 2 for j in pressed.unprofiled)
-        names = sorted({members.apps[j].key or "an unnamed programme" for j in pressed.unprofiled})
+        strange = [j for j, vector in enumerate(pressed.vectors) if vector is None]
+        above += sum((UNKNOWN_EXCESS * members.weight(i, j)) ** 2 for j in strange)
+        names = sorted({members.apps[j].key or "an unnamed programme" for j in strange})
         why = f"no profile of {', '.join(names)}: {_ASSUMED}; {why}"
     return Felt(felt.excess, below, math.sqrt(above), False, why)

@@ -22,6 +22,7 @@ Intervals come from the residuals of the pairs seen, each judged without itself 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate import contention, sharing
@@ -61,25 +62,55 @@ def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator
 def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
     app = members.apps[i]
     by_profile = pressed.on(i)
-    excess = by_profile.excess if by_profile else 0.0
-    inherited = below = above = 0.0  # squared half-widths: the profiles', and those of what is known beside them
-    pairs = refined.seen.of(app.key)
-    seen, judged, unknown, stating = [], [], set(), []
+    excess, variance, ignorance = 0.0, 0.0, 0.0  # of what is felt; of its half-width; upwards only
+    corrections = refined.corrections(app.key)
+    seen: list[str] = []
+    strangers: list[tuple[App, float]] = []
     for j, other in enumerate(members.apps):
         weight = members.weight(i, j) if j != i else 0.0
         if weight == 0.0:
             continue
-        profiled = by_profile is not None and pressed.vectors[j] is not None
-        if other.key in pairs or profiled:
-            correction = refined.correction(app.key, other.key)
+        correction = corrections[other.key]
+        if correction.seen or (by_profile is not None and pressed.vectors[j] is not None):
             excess += weight * correction.excess
-            below += (weight * correction.half) ** 2
-            above += (weight * correction.half) ** 2
-            if other.key in pairs:
-                seen.append(f"{other.key} {pairs[other.key].mid:.2f}x")
-        elif _states(app) and _states(other):
-            stating.append(other)
-        elif (guess := refined.seen.inferred.slowdown(app.key, other.key)) is not None and app.key and other.key:
+            variance += weight * weight * correction.variance
+            if correction.seen:
+                seen.append(correction.seen)
+        else:
+            strangers.append((other, weight))
+    words = []
+    if by_profile is not None:
+        if pressed.unprofiled < len(members.apps) - 1:
+            left = refined.left(len(seen) / (len(members.apps) - 1))
+            variance += by_profile.variance * left * refined.scale**2
+            words.append(pressed.words(i, by_profile))
+        excess = max(0.0, by_profile.excess + excess)
+        ignorance = by_profile.ignorance
+    elif len(seen) > 1:
+        variance += (COMBINING * excess) ** 2
+    if seen:
+        words.append(
+            f"corrected by pairs seen: {', '.join(seen)}" if by_profile else f"from pairs seen: {', '.join(seen)}"
+        )
+    if strangers:
+        felt = _strange(refined, members, app, strangers)
+        excess += felt.excess
+        variance += felt.below**2
+        ignorance += felt.above**2 - felt.below**2
+        words.append(felt.why)
+    why = words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
+    known = len(seen) == len(members.apps) - 1
+    return Felt(excess, math.sqrt(variance), math.sqrt(variance + ignorance), known, why)
+
+
+def _strange(refined: Refined, members: Members, app: App, others: list[tuple[App, float]]) -> Felt:
+    """What is felt of neighbours that were never seen beside ``app``, where it or they have no profile."""
+    excess = below = above = 0.0
+    stating, judged, unknown = [], [], set()
+    for other, weight in others:
+        if _states(app) and _states(other):
+            stating.append(replace(other, membw_mbs=int(weight * other.membw_mbs), nic_mbs=int(weight * other.nic_mbs)))
+        elif app.key and other.key and (guess := refined.seen.inferred.slowdown(app.key, other.key)) is not None:
             excess += weight * (guess - 1.0)
             half = (weight * (INFERRED * (guess - 1.0) + 2 * NOISE)) ** 2
             below, above = below + half, above + half
@@ -88,39 +119,18 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
             above += (weight * UNKNOWN_EXCESS) ** 2
             unknown.add(other.key or "an unnamed programme")
     words = []
-    if by_profile and len(pressed.unprofiled) < len(members.apps) - 1:
-        inherited = refined.inherited(by_profile, len(seen), len(members.apps) - 1)
-        above += by_profile.ignorance
-        words.append(pressed.words(i, by_profile))
     if stating:
         whole = Load((app, *stating), members.capacity).stretch(app)
         excess += whole.factor - 1.0
-        inherited += (_DEMAND * (whole.factor - 1.0)) ** 2 + len(stating) * NOISE**2
+        half = (_DEMAND * (whole.factor - 1.0)) ** 2 + len(stating) * NOISE**2
+        below, above = below + half, above + half
         words.append(f"{whole.factor:.2f}x {whole.why}" if whole.why else "within the node's bandwidth")
-    excess = max(0.0, excess)
-    if not by_profile and len(seen) + len(judged) > 1:
-        inherited += (COMBINING * excess) ** 2
-    words += _words(seen, judged, unknown)
-    inherited *= refined.scale**2
-    return Felt(
-        excess,
-        math.sqrt(below + inherited),
-        math.sqrt(above + inherited),
-        len(seen) == len(members.apps) - 1,
-        words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}",
-    )
-
-
-def _states(app: App) -> bool:
-    return app.membw_mbs > 0 or app.nic_mbs > 0
-
-
-def _words(seen: list[str], judged: list[str], unknown: set[str]) -> list[str]:
-    words = []
-    if seen:
-        words.append(f"corrected by pairs seen: {', '.join(seen)}")
     if judged:
         words.append(f"not seen together, judged by what both did beside others: {', '.join(judged)}")
     if unknown:
         words.append(f"never seen beside {', '.join(sorted(unknown))}: assumed {1.0:.1f}x")
-    return words
+    return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words))
+
+
+def _states(app: App) -> bool:
+    return app.membw_mbs > 0 or app.nic_mbs > 0

@@ -1,0 +1,92 @@
+"""How fast co-execution is predicted: one set by the model, many sets at once by array arithmetic.
+
+Run: `python benchmarks/estimate_predict.py [--quick] [--json]`. Forty applications with random profiles (of all kinds,
+with five levels), 200 pairs seen, sets of three, one core. No answer is remembered: `predict_us` is the time for a set
+that was never asked for, words included; `sets_per_s` the rate of middles and intervals over 200,000 sets. Both for
+`learned`, the slower of the two models with profiles; figures of `bubble` are printed beside them.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from benchmarks import measuring
+from tandem.estimate import estimators
+from tandem.estimate.batch import Batch
+from tandem.estimate.corun import App, Capacity, CoRun
+from tandem.estimate.profile import KINDS, Curve, PhaseProfile, Profile
+
+APPS, PAIRS, MEMBERS = 40, 200, 3
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+NODE = Capacity(64_000)
+
+
+def main() -> None:
+    """Time both ways in turn, and check that they agree."""
+    parser = measuring.options(__doc__ or "")
+    options = parser.parse_args()
+    rounds, sets = (7, 50_000) if options.quick else (11, 200_000)
+    rng = random.Random(0)
+    profiles = tuple(_profile(f"app{n:02d}", rng) for n in range(APPS))
+    coruns = _seen([profile.key for profile in profiles], rng)
+    print(f"{measuring.machine()}; sets of {MEMBERS}, {rounds} rounds of 500 sets one by one and {sets} at once")
+    figures: dict[str, float | None] = {}
+    for name in ("bubble", "learned"):
+        one_by_one, at_once = _time(name, profiles, coruns, rounds, sets)
+        figures["predict_us"], figures["sets_per_s"] = one_by_one, at_once
+        print(f"{name:8s} {one_by_one:6.1f} us a set, {at_once:10.0f} sets/s")
+    measuring.finish(figures, as_json=options.json)
+
+
+def _time(
+    name: str, profiles: tuple[Profile, ...], coruns: tuple[CoRun, ...], rounds: int, sets: int
+) -> tuple[float, float]:
+    """Median microseconds a set, and median sets per second."""
+    batch = Batch.of(profiles, coruns if name == "learned" else None)
+    rng = np.random.default_rng(0)
+    times_us, rates = [], []
+    for _ in range(rounds):
+        few = rng.permuted(np.tile(np.arange(APPS), (500, 1)), axis=1)[:, :MEMBERS]
+        asked = [tuple(App(batch.keys[n]) for n in one) for one in few]
+        model = estimators.make(name, coruns, profiles)
+        model.predict(asked[0], NODE)
+        begun = time.perf_counter()
+        answers = [model.predict(one, NODE) for one in asked]
+        times_us.append(1e6 * (time.perf_counter() - begun) / len(asked))
+        many = rng.integers(0, APPS, size=(sets, MEMBERS))
+        many[: len(few)] = few
+        begun = time.perf_counter()
+        mids = batch.predict(many)[0]
+        rates.append(sets / (time.perf_counter() - begun))
+        same = np.array([[one.mid for one in answer] for answer in answers])
+        np.testing.assert_allclose(mids[: len(few)], same, rtol=1e-9)
+    return statistics.median(times_us), statistics.median(rates)
+
+
+def _profile(key: str, rng: random.Random) -> Profile:
+    curves = {}
+    for kind in KINDS:
+        steepness = rng.random() * 0.8
+        slowdowns = tuple(1.0 + steepness * level * (0.5 + rng.random()) for level in LEVELS)
+        curves[kind] = Curve(LEVELS, slowdowns, (0.01,) * len(LEVELS))
+    pressure = {kind: rng.random() for kind in KINDS}
+    phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0, curves, pressure, dict.fromkeys(pressure, 0.03))
+    return Profile(key, (key,), "made up", 1, 0.0, 20.0, 1, (phase,))
+
+
+def _seen(keys: list[str], rng: random.Random) -> tuple[CoRun, ...]:
+    pairs = rng.sample([(a, b) for a in keys for b in keys if a != b], PAIRS)
+    alone = [CoRun(key, (), 10.0, 30.0) for key in keys]
+    return (*alone, *(CoRun(a, (b,), 10.0 / (1.0 + rng.random()), 30.0) for a, b in pairs))
+
+
+if __name__ == "__main__":
+    main()
