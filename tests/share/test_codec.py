@@ -8,24 +8,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.core.errors import StoreError
-from tandem.estimate import corun
+from tandem.estimate import corun, profile
 from tandem.share import events, model
 from tandem.share.codec import from_json, to_json
 from tandem.share.model import After, Gpu, Job, JobClass, Need, Node, Part, State
 
 CLASSES = [
     cls
-    for module in (model, events, corun)
+    for module in (model, events, corun, profile)
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__
 ]
 
 numbers = st.floats(allow_nan=False, width=64)
 st.register_type_strategy(float, numbers)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+st.register_type_strategy(
+    profile.Curve,
+    st.lists(st.tuples(finite, finite), min_size=1).map(
+        lambda points: profile.Curve(
+            tuple(float(i) for i in range(len(points) + 1)),
+            (1.0, *(slow for slow, _ in points)),
+            (0.0, *(half for _, half in points)),
+        )
+    ),
+)
+st.register_type_strategy(
+    profile.PhaseProfile,
+    st.builds(
+        profile.PhaseProfile,
+        sensitivity=st.dictionaries(st.text(), st.from_type(profile.Curve)),
+        pressure=st.dictionaries(st.text(), numbers),
+        pressure_half=st.dictionaries(st.text(), numbers),
+    ),
+)
 
 
 def test_all_of_events_and_model_is_covered() -> None:
-    assert {events.Submitted, events.Start, events.StartJob, model.Job, model.Quote, corun.CoRun} <= set(CLASSES)
+    assert {events.Submitted, events.Profiled, events.StartJob, model.Job, model.Quote, corun.CoRun} <= set(CLASSES)
     assert len({cls.__name__ for cls in CLASSES}) == len(CLASSES), "the name in a log says which class it is"
 
 

@@ -11,15 +11,16 @@ import enum
 import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from tandem.core.errors import StoreError
-from tandem.estimate import corun
+from tandem.estimate import corun, profile
 from tandem.share import events, model
 
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for module in (model, events, corun)
+    for module in (model, events, corun, profile)
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__
 }
@@ -44,6 +45,8 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any of the classes named above
         return value.value
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, Mapping):
+        return {"is": "map", "v": [[key, to_json(v)] for key, v in value.items()]}
     return [to_json(v) for v in value]
 
 
@@ -77,6 +80,8 @@ def _not_ours(name: str, *how: str) -> StoreError:
 
 def _read(value: Any, hint: Any) -> Any:  # noqa: ANN401 - see to_json
     if isinstance(value, dict):
+        if value["is"] == "map":
+            return {key: _read(v, typing.get_args(hint)[1]) for key, v in value["v"]}
         return float(value["v"]) if value["is"] == "float" else from_json(value)
     if isinstance(value, list):
         origin = typing.get_origin(hint)

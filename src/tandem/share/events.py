@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tandem.estimate.profile import Profile
 from tandem.share.model import Job, Node, Placement, State
 
 # ---------------------------------------------------------------------------------------------- events
@@ -127,6 +128,13 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Profiled:
+    """An application was profiled here; from now on the estimator believes this instead of an older profile."""
+
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; limits and timers are looked at."""
 
@@ -145,6 +153,7 @@ Event = (
     | SuspendDone
     | ResumeDone
     | Measured
+    | Profiled
     | Tick
 )
 

@@ -21,17 +21,18 @@ OTHER = Node("b", 4000, 100)
 GPUS = Node("g", 16_000, 100, (Gpu(0), Gpu(1)))
 
 
-def knowing(told: Told, *pairs: tuple[str, str, float]) -> Told:
-    """Give the machine's estimator a table of (who, beside whom, slowdown)."""
-    told.machine.estimator = told.machine.view.estimator = Table({(a, b): slow for a, b, slow in pairs})
+def knowing(told: Told, *pairs: tuple[str, str, float], spread: float = 0.0) -> Told:
+    """Give the machine's estimator a table of (who, beside whom, slowdown); ``spread`` is its half-width."""
+    told.machine.estimator = told.machine.view.estimator = Table({(a, b): slow for a, b, slow in pairs}, spread)
     return told
 
 
 class Table:
     """An estimator that knows pairs by heart; whom it does not know costs nothing."""
 
-    def __init__(self, pairs: dict[tuple[str, str], float]) -> None:
+    def __init__(self, pairs: dict[tuple[str, str], float], spread: float = 0.0) -> None:
         self.pairs = pairs
+        self.spread = spread
 
     def observe(self, corun: CoRun) -> None:
         """It has learnt enough."""
@@ -43,7 +44,9 @@ class Table:
             slow = 1.0
             for j, other in enumerate(apps):
                 slow *= self.pairs.get((app.key, other.key), 1.0) if i != j else 1.0
-            answers.append(Slowdown(slow, slow, slow, True, f"{slow:.2f} in the table"))
+            answers.append(
+                Slowdown(slow, max(1.0, slow - self.spread), slow + self.spread, True, f"{slow:.2f} in the table")
+            )
         return tuple(answers)
 
     def knows(self, app: App) -> bool:
@@ -68,6 +71,22 @@ def test_a_known_bad_pair_is_never_put_together() -> None:
     assert told.state(2) is State.RUNNING
     told.submit(job(3, 1, app="stream"))
     assert told.running() == {2, 3}, "it does not hurt its like"
+
+
+@pytest.mark.parametrize(("safe", "together"), [(1.0, False), (0.0, True)])
+def test_a_bound_has_to_hold_at_the_upper_end_of_the_interval(*, safe: float, together: bool) -> None:
+    told = knowing(Told("hybrid", NODE, options={"hybrid_safe": safe}), ("train", "stream", 1.05), spread=0.1)
+    told.submit(job(1, 1, app="train"))
+    told.submit(job(2, 1, app="stream", harvest=True))
+    assert (told.state(2) is State.RUNNING) == together
+
+
+def test_a_stranger_is_judged_by_the_middle() -> None:
+    """If it had to be harmless for certain, it would never run beside anybody, and stay a stranger."""
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5), spread=0.4)
+    told.submit(job(1, 1, app="train"))
+    told.submit(job(2, 1, app="unheard of", harvest=True))
+    assert told.state(2) is State.RUNNING
 
 
 def test_the_arriving_primary_is_protected_too() -> None:

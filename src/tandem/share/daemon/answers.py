@@ -218,6 +218,16 @@ def _with_policies(driver: Driver, quotes: Sequence[View]) -> list[View]:
     return [row | {"policy": names[max(0, bisect.bisect_right(began, row["at"]) - 1)]} for row in quotes]
 
 
+def profiles(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
+    """Applications with a profile; ``stale`` says why one is no longer believed, or is empty."""
+    del caller, params
+    stale = driver.machine.drift.words
+    return [
+        {"app": key, "made": one.made, "revision": one.revision, "stale": stale.get(key, "")}
+        for key, one in sorted(driver.machine.profiles.items())
+    ]
+
+
 def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
     """Who ran beside whom: stretches of the caller's jobs (everybody's for root)."""
     return queries.coruns(driver.store.engine, uid=caller.only, limit=_limit(params))

@@ -293,6 +293,21 @@ class Api:
                 )
         return wanted
 
+    def _profiled(self, request: _Request) -> None:
+        """New profiles lie in the data folder: take them in."""
+        if not request.caller.all:
+            raise PermissionRefusedError(
+                given="a profile for everybody's jobs",
+                allowed="root, or whoever runs the daemon",
+                todo="have an administrator profile it",
+            )
+        found = self._driver.profiled()
+
+        def done(outcome: Step | TandemError) -> None:
+            request.answer(outcome if isinstance(outcome, TandemError) else [event.profile.key for event in found])
+
+        self._driver.ask(Change(tuple(found), done=done))
+
     # --------------------------------------------------------------------------- waiting and watching
 
     def _wait(self, request: _Request) -> None:
@@ -371,6 +386,7 @@ _QUESTIONS: Mapping[str, Callable[[Driver, Caller, Mapping[str, Any]], object]] 
     "history": answers.history,
     "promises": answers.promises,
     "coruns": answers.coruns,
+    "profiles": answers.profiles,
     "doctor": answers.doctor,
 }
 
@@ -378,6 +394,7 @@ _METHODS: Mapping[str, Callable[[Api, _Request], None]] = {
     "ping": Api._ping,
     "submit": Api._submit,
     "cancel": Api._cancel,
+    "profiled": Api._profiled,
     "hold": Api._hold,
     "release": Api._release,
     "wait": Api._wait,

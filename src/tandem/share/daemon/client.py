@@ -173,6 +173,16 @@ class Client:
         result: list[View] = self.call("coruns", limit=limit)
         return result
 
+    def profiled(self) -> list[str]:
+        """Have the daemon take in profiles that were put into its data folder; returns the applications."""
+        result: list[str] = self.call("profiled")
+        return result
+
+    def profiles(self) -> list[View]:
+        """Return the profiles that the scheduler knows, and those that it no longer believes."""
+        result: list[View] = self.call("profiles")
+        return result
+
     def log_path(self, job: int) -> View:
         """Return where the job's output is; read it with this process's own rights."""
         result: View = self.call("log_path", job=job)

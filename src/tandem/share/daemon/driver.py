@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tandem.core import machine as hardware
 from tandem.core.clock import Clock
 from tandem.core.errors import TandemError
+from tandem.estimate.profiling import store as profiles
 from tandem.share import crash
 from tandem.share import events as ev
 from tandem.share.daemon.meter import Meter, Metered
@@ -289,6 +291,17 @@ class Driver:
             if again is not None:
                 self.engine.execute(again, None)
         self._events += [ev.NodeJoined(node) for node in self.engine.nodes()]
+        self._events += self.profiled()
+
+    def profiled(self) -> list[ev.Profiled]:
+        """Profiles in the data folder, of this machine, that the scheduler does not know yet."""
+        try:
+            kept = profiles.load(self.store.paths.data, hardware.discover().fingerprint)
+        except TandemError as error:  # it can do without
+            _log.warning("profiles are left aside: %s", error)
+            return []
+        known = self.machine.profiles
+        return [ev.Profiled(one) for key, one in kept.items() if known.get(key) != one]
 
 
 def _unfinished(life: Life) -> ev.Instruction | None:

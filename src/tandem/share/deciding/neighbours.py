@@ -25,6 +25,9 @@ NODES = 4
 FULL = 0.85
 """Part of a node's bandwidth up to which stated demands are believed to leave everybody their pace."""
 
+SAFE = 1.0
+"""Bounds have to hold at the upper end of the estimator's interval (1), or in its middle (0)."""
+
 _KEPT = 64
 """Answers kept for each node."""
 
@@ -59,8 +62,7 @@ class Neighbours:
         joined = self._joined(n, company, life)
         if joined is None:
             return True
-        own_bound = life.job.max_slowdown if life.job.klass is JobClass.PRIMARY else float("inf")
-        return joined.own.mid <= own_bound and joined.others_hold
+        return _holds(life, joined.own, safe=joined.informed) and joined.others_hold
 
     def suit(self, n: int, a: Life, b: Life) -> bool:
         """Whether the two, alone together on node ``n``, are predicted to keep the bounds of those that are primary."""
@@ -123,7 +125,10 @@ class Neighbours:
         if not any(self._knows(self._view.app(one)) for one in others):
             return True
         members = [life, *others]
-        return all(map(_holds, members, self._predict(n, members)))
+        safe = self._all_known(self._view.app(one) for one in members)
+        return all(
+            _holds(one, slowed, safe=safe) for one, slowed in zip(members, self._predict(n, members), strict=True)
+        )
 
     def _company(self, n: int, life: Life) -> _Company:
         """Those on node ``n`` but for ``life`` (which may have taken its place already)."""
@@ -170,7 +175,9 @@ class Neighbours:
             for one, was, then in zip(company.others, before, after, strict=True):
                 if then.mid > was.mid:
                     slowed.append((one, (then.mid - was.mid) / was.mid))
-        return _Joined(revision, own, all(map(_holds, company.others, after)), tuple(slowed))
+        informed = self._all_known((app, *company.apps))
+        hold = all(_holds(one, then, safe=informed) for one, then in zip(company.others, after, strict=True))
+        return _Joined(revision, own, informed, hold, tuple(slowed))
 
     def _predict(self, n: int, members: list[Life]) -> tuple[Slowdown, ...]:
         apps = tuple(self._view.app(one, n) for one in members)
@@ -182,6 +189,9 @@ class Neighbours:
         membw = None if whole.membw_mbs is None else int(FULL * whole.membw_mbs)
         nic = None if whole.nic_mbs is None else int(FULL * whole.nic_mbs)
         return Capacity(whole.cpu_milli, membw, nic)
+
+    def _all_known(self, apps: Iterable[App]) -> bool:
+        return bool(self._view.options.get("hybrid_safe", SAFE)) and all(map(self._knows, apps))
 
     def _knows(self, app: App) -> bool:
         known = self._known.get(app)
@@ -196,12 +206,14 @@ class _Joined:
 
     Attributes:
         own: its own slowdown.
+        informed: whether something is known of every member.
         others_hold: whether the bounds of those that are there hold.
         slowed: who is slowed, and by how much relative to before.
     """
 
     revision: tuple[int, int]
     own: Slowdown
+    informed: bool
     others_hold: bool
     slowed: tuple[tuple[Life, float], ...]
 
@@ -222,5 +234,11 @@ class _Company:
         self.keys = tuple(app.key for app in self.apps)
 
 
-def _holds(life: Life, slowdown: Slowdown) -> bool:
-    return life.job.klass is not JobClass.PRIMARY or slowdown.mid <= life.job.max_slowdown
+def _holds(life: Life, slowdown: Slowdown, *, safe: bool) -> bool:
+    """Whether its bound holds: by the upper end of the interval, or by the middle where somebody is not known at all.
+
+    If a stranger had to be harmless for certain, it would never run beside anybody, and stay a stranger.
+    """
+    if life.job.klass is not JobClass.PRIMARY:
+        return True
+    return (slowdown.high if safe else slowdown.mid) <= life.job.max_slowdown

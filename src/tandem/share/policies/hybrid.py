@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 PLANS_BY_LIMIT = False
 OPTIONS: Mapping[str, str] = {
     "hybrid_window": "how many waiting jobs are weighed against each other",
+    "hybrid_safe": "1: bounds have to hold at the upper end of the estimator's interval; 0: in its middle",
     "hybrid_cores_per_gpu": "cores that primary jobs without GPUs leave for each free GPU",
 }
 

@@ -11,20 +11,25 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import CoRun, Estimator
 from tandem.share import events as ev
+from tandem.share.codec import from_json
 from tandem.share.deciding import policy
 from tandem.share.model import Job, JobClass, Part, Quote, State
 from tandem.share.quoting.quotes import Quoter
+from tandem.share.scheduler.drift import Drift
 from tandem.share.state.demand_index import DemandIndex, Shape
 from tandem.share.state.history import History
 from tandem.share.state.ledger import Ledger
 from tandem.share.state.life import Life
 from tandem.share.state.pending import Pending
 from tandem.share.state.view import View
+
+if TYPE_CHECKING:
+    from tandem.estimate.profile import Profile
 
 CORUNS = 5000
 """Observations of co-runs that a snapshot carries over."""
@@ -73,6 +78,9 @@ class Cluster:
         self.pending = Pending(self.index)
         self.history = History()
         self.coruns: deque[CoRun] = deque(maxlen=CORUNS)
+        self.profiles: dict[str, Profile] = {}
+        """The newest profile of each application."""
+        self.drift = Drift()
         self.on_nodes: dict[int, Life] = {}
         self.next_id = 1
         self._shapes: dict[tuple[Part, ...], Shape] = {}
@@ -90,7 +98,9 @@ class Cluster:
             if setup.snapshot is not None:
                 self.history = History.restore(setup.snapshot["history"])
                 self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
-            self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
+                self.profiles.update((row["key"], from_json(row)) for row in setup.snapshot.get("profiles", ()))
+                self.drift = Drift.restore(setup.snapshot.get("drift", {}))
+            self.estimator = self._estimator()
         self.quoters: dict[str, Any] = {}
         """What quoters have learned under each policy that was used before (JSON-able)."""
         self.quoter = Quoter(self.policy, int(setup.options.get("quotes", 1)))
@@ -114,6 +124,31 @@ class Cluster:
         life.plan_s = self.policy.plan_s(life)
         self.view.contended = self.view.contended or self.estimator.knows(self.view.app(life))
         return life
+
+    def profiled(self, profile: Profile) -> None:
+        """An application was profiled: what was seen of it before is of what may have been another version."""
+        self.drift.profiled(profile.key)
+        self.profiles[profile.key] = profile
+        self._estimate_anew()
+
+    def observe(self, corun: CoRun) -> None:
+        """Learn from a measured stretch; one alone tells whether the application is still what was profiled."""
+        self.estimator.observe(corun)
+        self.coruns.append(corun)
+        if not corun.beside and self.drift.observe(corun.app, corun.rate, self.profiles):
+            kept = [one for one in self.coruns if one.app != corun.app]
+            self.coruns.clear()
+            self.coruns.extend([*kept, corun])
+            self._estimate_anew()
+
+    def _estimator(self) -> Estimator:
+        sound = tuple(profile for key, profile in self.profiles.items() if key not in self.drift.words)
+        return estimators.make(self.setup.estimator, tuple(self.coruns), sound)
+
+    def _estimate_anew(self) -> None:
+        self.estimator = self.view.estimator = self._estimator()
+        self.view.contended = any(self.estimator.knows(self.view.app(life)) for life in self.jobs.values())
+        self._dirty = True
 
     def enqueue(self, life: Life) -> None:
         """The job waits for its turn from now on."""

@@ -56,6 +56,8 @@ def save(cluster: Cluster) -> dict[str, Any]:
         "ended": [[job, state.value] for job, state in ends],
         "history": cluster.history.snapshot(),
         "quoters": {**cluster.quoters, cluster.setup.policy: cluster.quoter.snapshot()},
+        "profiles": [to_json(profile) for profile in cluster.profiles.values()],
+        "drift": cluster.drift.snapshot(),
         "coruns": [[c.app, list(c.beside), c.rate, c.seconds] for c in cluster.coruns],
     }
 

@@ -41,6 +41,7 @@ class Transitions:
             ev.SuspendDone: self._suspend_done,
             ev.ResumeDone: self._resume_done,
             ev.Measured: self._measured,
+            ev.Profiled: lambda event: self._m.profiled(event.profile),
             ev.Tick: lambda _: self._m.dirty(),
         }
 
@@ -333,9 +334,7 @@ class Transitions:
             life.measured_s += event.seconds
             life.measured_alone_s += event.seconds / life.slowdown
             m.judge(life)
-        corun = CoRun(app, event.beside, event.rate, event.seconds)
-        m.estimator.observe(corun)
-        m.coruns.append(corun)
+        m.observe(CoRun(app, event.beside, event.rate, event.seconds))
         m.view.contended = m.view.contended or m.estimator.knows(m.view.app(life))
 
     def _plan_from_progress(self, life: Life) -> None:

@@ -1,0 +1,198 @@
+"""`tandem estimate`: how long applications would take together on this machine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.terminal import json_option, print_json, say, show_table
+from tandem.core.errors import ConfigError, DaemonError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tandem.core.machine import Hardware
+    from tandem.estimate.corun import CoRun
+    from tandem.estimate.prediction import Prediction, Span
+    from tandem.estimate.profile import Profile
+
+ALONE_S = 60.0
+
+
+@click.command()
+@click.argument("apps", nargs=-1, metavar="APP[=TIME]...")
+@click.option("--stagger", default="0s", metavar="TIME", help="Each starts so much after the one before. [0s]")
+@click.option("--model", default="learned", show_default=True, metavar="NAME", help="The estimator.")
+@click.option("--cores", metavar="LIST", help="The cores they share, such as 0-3. [all of this machine]")
+@json_option
+def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None, as_json: bool) -> None:
+    """How long applications would take together on this machine.
+
+    Each APP is the name of an application that was profiled (`tandem profile`) or seen beside others. TIME is what it
+    takes alone (60 s where nothing is said). With more applications than cores the k-th shares core k modulo their
+    number.
+
+    \b
+    tandem estimate cg stream
+    tandem estimate cg=10m lu=5m sort=5m --stagger 30s
+    """
+    from tandem.core import machine
+    from tandem.estimate import estimators
+    from tandem.estimate.corun import Capacity
+    from tandem.estimate.prediction import Work, predict
+
+    hardware = machine.discover()
+    usable = _cores(cores, hardware)
+    profiles = _profiles(hardware)
+    estimator = estimators.make(model, _coruns(), profiles)
+    members = _members(apps, usable)
+    gap_s = _seconds(stagger, "--stagger")
+    works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
+    told = predict(works, estimator, Capacity(1000 * len(usable)))
+    unknown = [app.key for app, _ in members if not estimator.knows(app)]
+    if as_json:
+        print_json(_plain(told, model, hardware.fingerprint))
+    else:
+        _show(told, usable)
+        known = ", ".join(sorted(profile.key for profile in profiles)) or "none"
+        for key in dict.fromkeys(unknown):
+            say(f"{key}: nothing is known of it (profiled here: {known}); tandem profile --name {key} -- COMMAND...")
+
+
+def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
+    from tandem.estimate.corun import App
+
+    crowded = len(apps) > len(usable)
+    found = []
+    for k, text in enumerate(apps):
+        key, _, time = text.partition("=")
+        if not key:
+            raise ConfigError(
+                given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"
+            )
+        pinned = (usable[k % len(usable)],) if crowded else ()
+        found.append((App(key, cores=pinned), _seconds(time, text) if time else ALONE_S))
+    return found
+
+
+def _seconds(text: str, where: str) -> float:
+    from tandem.core.units import parse_duration
+
+    try:
+        return parse_duration(text, bare_unit_s=1.0)
+    except ValueError as error:
+        raise ConfigError(
+            given=f"{text!r} in {where}", allowed="a time such as 90s, 10m or 2h", todo=str(error)
+        ) from error
+
+
+def _cores(text: str | None, hardware: Hardware) -> list[int]:
+    from tandem.core.machine import parse_cpu_list
+
+    here = [core.index for core in hardware.cores]
+    if text is None:
+        return here
+    try:
+        asked = list(dict.fromkeys(parse_cpu_list(text)))
+    except ValueError:
+        asked = []
+    if not asked or not set(asked) <= set(here):
+        raise ConfigError(
+            given=f"--cores {text!r}", allowed=f"cores of this machine: {here[0]}-{here[-1]}", todo="write --cores 0-1"
+        )
+    return asked
+
+
+def _profiles(hardware: Hardware) -> tuple[Profile, ...]:
+    from tandem.estimate.profiling import store
+    from tandem.share import paths
+
+    uid, found = os.geteuid(), {}
+    for place in (paths.of_client(os.environ, uid), paths.of_daemon(os.environ, uid)):  # one's own count for more
+        found.update(store.load(place.data, hardware.fingerprint))
+    return tuple(found.values())
+
+
+def _coruns() -> tuple[CoRun, ...]:
+    """What the daemon saw, the oldest first; nothing where none runs."""
+    from tandem.estimate.corun import CoRun
+    from tandem.share.daemon.client import Client
+
+    try:
+        with Client.connect(start=False) as client:
+            rows = client.coruns(limit=5000)
+    except (DaemonError, OSError):
+        return ()
+    return tuple(
+        CoRun(
+            row["app"], tuple(sorted(app for _, app in row["beside"])), row["rate"], row["ended_at"] - row["began_at"]
+        )
+        for row in reversed(rows)
+        if row["rate"] and not row["throttled"]
+    )
+
+
+def _show(told: Prediction, usable: Sequence[int]) -> None:
+    from tandem.report.table import Cell, Column, Table
+
+    columns = [
+        Column("APPLICATION"),
+        Column("CORE"),
+        Column("ALONE", "s", "number", 1),
+        Column("STARTS", "s", "number", 1),
+        Column("SLOWDOWN TOGETHER"),
+        Column("TAKES"),
+        Column("ENDS"),
+    ]
+    rows = [
+        [
+            Cell(one.work.app.key),
+            Cell(",".join(map(str, one.work.app.cores)) or "own"),
+            Cell(one.work.alone_s),
+            Cell(one.work.start_s),
+            Cell(f"{one.together.mid:.2f}x ({one.together.low:.2f}-{one.together.high:.2f})"),
+            Cell(_span(one.took_s)),
+            Cell(_span(one.end_s)),
+        ]
+        for one in told.courses
+    ]
+    show_table(Table(columns, rows))
+    for one in told.courses:
+        if one.why:
+            say(f"{one.work.app.key}: {one.why}")
+    if told.courses:
+        apart = sum(one.work.alone_s for one in told.courses)
+        say(f"all have ended after {_span(told.end_s)}; one after the other on one core {apart:.1f} s; 90 % intervals")
+    else:
+        say("no applications: nothing to wait for")
+
+
+def _span(span: Span) -> str:
+    return f"{span.mid:.1f} s ({span.low:.1f}-{span.high:.1f})"
+
+
+def _plain(told: Prediction, model: str, machine: str) -> Mapping[str, Any]:
+    def span(one: Span) -> list[float]:
+        return [one.low, one.mid, one.high]
+
+    return {
+        "model": model,
+        "machine": machine,
+        "end_s": span(told.end_s),
+        "applications": [
+            {
+                "app": one.work.app.key,
+                "cores": list(one.work.app.cores),
+                "alone_s": one.work.alone_s,
+                "start_s": one.work.start_s,
+                "slowdown_together": [one.together.low, one.together.mid, one.together.high],
+                "known": one.together.known,
+                "took_s": span(one.took_s),
+                "end_s": span(one.end_s),
+                "why": one.why,
+            }
+            for one in told.courses
+        ],
+    }

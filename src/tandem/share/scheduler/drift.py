@@ -1,0 +1,75 @@
+"""Applications that are no longer what was profiled, told by how fast they go alone.
+
+A machine that is slow for everybody today is no drift: rates are held against what the other profiled applications
+lately did relative to their own profiles.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tandem.estimate.profiling.drift import drifted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tandem.estimate.profile import Profile
+
+REMEMBERED = 8
+"""Rates alone that are kept of each application."""
+
+OTHERS = 2
+"""With fewer other applications than this, nothing is known of the machine's pace."""
+
+
+@dataclass(slots=True)
+class Drift:
+    """What was noticed.
+
+    Attributes:
+        words: application -> why its profile is no longer believed; until it is profiled again.
+    """
+
+    words: dict[str, str] = field(default_factory=dict)
+    _rates: dict[str, deque[float]] = field(default_factory=dict)
+    """Rates alone, divided by the machine's pace when they were seen."""
+    _paces: dict[str, float] = field(default_factory=dict)
+    """Application -> its latest rate alone over its profile's."""
+
+    def observe(self, app: str, rate: float, profiles: Mapping[str, Profile]) -> bool:
+        """Take in a rate alone; True where it shows for the first time that the application has drifted."""
+        if app not in profiles or app in self.words or rate <= 0 or profiles[app].phases[0].rate <= 0:
+            return False
+        pace = self._pace(app)
+        self._paces[app] = rate / profiles[app].phases[0].rate
+        rates = self._rates.setdefault(app, deque(maxlen=REMEMBERED))
+        rates.append(rate / pace)
+        said = drifted(profiles[app], list(rates))
+        if said is not None:
+            self.words[app] = said
+        return said is not None
+
+    def profiled(self, app: str) -> None:
+        """The application was profiled: what was noticed before is void."""
+        self.words.pop(app, None)
+        self._rates.pop(app, None)
+        self._paces.pop(app, None)
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON-able state."""
+        rates = {app: list(seen) for app, seen in self._rates.items()}
+        return {"words": dict(self.words), "rates": rates, "paces": dict(self._paces)}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Drift:
+        """The inverse of `snapshot`."""
+        rates = {app: deque(seen, maxlen=REMEMBERED) for app, seen in state.get("rates", {}).items()}
+        return cls(dict(state.get("words", {})), rates, dict(state.get("paces", {})))
+
+    def _pace(self, app: str) -> float:
+        """How fast the machine is today, as the other applications tell: 1 as when they were profiled."""
+        latest = [pace for other, pace in self._paces.items() if other != app and other not in self.words]
+        return statistics.median(latest) if len(latest) >= OTHERS else 1.0

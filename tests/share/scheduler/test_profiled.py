@@ -1,0 +1,106 @@
+"""Profiles in the scheduler: they arrive as events, change what is believed, survive, replay, and are dropped on drift."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.share import events as ev
+from tandem.share.codec import from_json, to_json
+from tandem.share.model import Node, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.drift import Drift
+from tandem.share.scheduler.machine import Machine
+from tandem.share.simulate.replay import replay, setup_entry, step_entry
+from tests.share.told import Told, job
+
+NODE = Node("a", 4000, 100)
+
+
+def profile(key: str, *, feels: float = 0.0, presses: float = 0.0, rate: float = 10.0, revision: int = 1) -> Profile:
+    """An application that a bubble of full pressure slows by ``feels``, and that presses with ``presses``."""
+    kinds = ("cache", "membw_read", "membw_write")
+    curve = Curve((0.0, 0.5, 1.0), (1.0, 1.0 + feels / 2, 1.0 + feels), (0.0, 0.005, 0.005))
+    phase = PhaseProfile(
+        "", 1.0, rate, 0.02, 1.0, dict.fromkeys(kinds, curve), dict.fromkeys(kinds, presses), dict.fromkeys(kinds, 0.01)
+    )
+    return Profile(key, (key,), "here", 1, 0.0, 20.0, revision, (phase,))
+
+
+LOUD, TENDER, CALM = profile("loud", feels=0.8, presses=1.0), profile("tender", feels=0.8, presses=0.1), profile("calm")
+
+
+@pytest.mark.parametrize("estimator", ["bubble", "learned"])
+def test_a_bound_is_protected_from_one_that_was_never_seen_beside_it(estimator: str) -> None:
+    told = Told("hybrid", NODE, estimator=estimator)
+    told.tell(*map(ev.Profiled, (LOUD, TENDER, CALM)))
+    told.submit(job(1, 1, app="tender"))
+    told.submit(job(2, 1, app="loud", harvest=True))
+    told.submit(job(3, 1, app="calm", harvest=True))
+    assert told.state(2) is State.QUEUED, "its profile says that it would slow the first"
+    assert told.state(3) is State.RUNNING
+    assert "bound" in told.why(2)
+
+
+def test_without_profiles_the_same_jobs_run_together() -> None:
+    told = Told("hybrid", NODE, estimator="bubble")
+    told.submit(job(1, 1, app="tender"))
+    told.submit(job(2, 1, app="loud", harvest=True))
+    assert told.running() == {1, 2}
+
+
+def test_profiles_go_through_a_snapshot_and_a_stored_day_replays() -> None:
+    setup = Setup("hybrid", "learned", {})
+    machine, entries = Machine(setup), [setup_entry(setup)]
+    steps: list[list[ev.Event]] = [
+        [ev.NodeJoined(NODE), ev.Profiled(LOUD), ev.Profiled(TENDER)],
+        [ev.Submitted(job(1, 1, app="tender"))],
+        [ev.Started(1, 1), ev.Submitted(job(2, 1, app="loud", harvest=True))],
+        [ev.Profiled(profile("loud", revision=2)), ev.Tick()],
+    ]
+    for now, events in enumerate(steps):
+        entries.append(step_entry(float(now), events, machine.step(float(now), events)))
+    assert machine.jobs[2].state is State.STARTING, "its newer profile says that it is harmless"
+    assert not replay(json.loads(json.dumps(entries))).differences
+    other = Machine(Setup("hybrid", "learned", {}, json.loads(json.dumps(machine.snapshot()))))
+    assert other.profiles == machine.profiles
+    assert other.profiles["loud"].revision == 2
+
+
+def test_a_profile_is_stored_as_it_is() -> None:
+    assert from_json(json.loads(json.dumps(to_json(LOUD)))) == LOUD
+
+
+def test_another_version_of_an_application_is_noticed_and_its_profile_dropped() -> None:
+    told = Told("hybrid", NODE, estimator="learned")
+    told.tell(*map(ev.Profiled, (LOUD, TENDER, CALM)))
+    told.submit(job(1, 1, app="tender"))
+    for k in range(5):
+        assert not told.machine.drift.words
+        told.measure(1, 6.0, at=10.0 + k)
+    assert "profile it again" in told.machine.drift.words["tender"]
+    assert {one.beside for one in told.machine.coruns if one.app == "tender"} == {()}
+    told.submit(job(2, 1, app="loud", harvest=True))
+    assert told.state(2) is State.RUNNING, "nothing is known of it any more"
+    told.tell(ev.Profiled(profile("tender", feels=0.8, rate=6.0, revision=2)))
+    assert not told.machine.drift.words
+
+
+def test_a_machine_that_is_slow_for_everybody_is_no_drift() -> None:
+    profiles = {one.key: one for one in (LOUD, TENDER, CALM)}
+    drift = Drift()
+    drift.observe("loud", 5.0, profiles)
+    drift.observe("calm", 5.0, profiles)
+    assert not any([drift.observe("tender", 5.0, profiles) for _ in range(8)])
+    assert any([drift.observe("tender", 10.0, profiles) for _ in range(8)]), "twice as fast as the others are today"
+
+
+@given(st.lists(st.floats(9.85, 10.15), max_size=30))
+def test_noise_is_no_drift(rates: list[float]) -> None:
+    drift, profiles = Drift(), {"tender": TENDER}
+    assert not any([drift.observe("tender", rate, profiles) for rate in rates])
+    assert Drift.restore(json.loads(json.dumps(drift.snapshot()))) == drift
