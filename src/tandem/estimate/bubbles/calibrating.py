@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 1.0)
+LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0)
 """Raw levels that are measured."""
 
 _ROUNDS = 3
