@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tandem.estimate.bubbles import BubbleError, Calibration, Response, describe
 from tandem.estimate.bubbles.calibrating import monotone, noise
+from tandem.estimate.bubbles.isotonic import ascending
 
 MACHINE = "a-machine"
 
@@ -90,12 +91,25 @@ def test_a_response_of_another_form_is_refused(
 
 @given(st.lists(st.floats(0.3, 20.0), min_size=1, max_size=8))
 def test_measured_slowdowns_make_a_response(measured: list[float]) -> None:
-    slowdowns = monotone(measured)
     raw = tuple(i / len(measured) for i in range(len(measured) + 1))
-    assert Response(raw, slowdowns, 0.0).slowdowns[0] == 1.0
+    slowdowns = monotone(raw, measured)
+    assert Response(raw, slowdowns, 0.0).slowdowns == slowdowns
+    assert slowdowns[-1] == pytest.approx(max(1.0, ascending(measured)[-1]))
+    if measured == sorted(set(measured)) and measured[0] >= 1.0:
+        assert slowdowns == pytest.approx((1.0, *measured))
 
 
-def test_noise_is_half_of_what_neighbours_differ_by() -> None:
-    assert noise([100.0, 110.0] * 10) == pytest.approx(0.05, abs=0.001)
-    assert noise([100.0] * 5) == 0.0
-    assert noise([100.0]) == 0.0
+def test_a_burst_becomes_a_slope() -> None:
+    assert monotone((0.0, 0.25, 0.5, 0.75, 1.0), (1.4, 1.2, 1.2, 1.6)) == pytest.approx(
+        (1, 1.133333, 1.266667, 1.433333, 1.6)
+    )
+
+
+def test_noise_is_the_interval_of_the_median() -> None:
+    """Against medians of drawn samples: nine in ten lie within it."""
+    rng = np.random.default_rng(1)
+    drawn = rng.normal(1.5, 0.15, size=(4000, 25))
+    medians = np.median(drawn, axis=1)
+    stated = noise({float(i): row for i, row in enumerate(drawn[:200].tolist())})
+    assert np.mean(np.abs(medians / 1.5 - 1.0) < stated) == pytest.approx(0.9, abs=0.03)
+    assert noise({1.0: [2.0] * 5}) == 0.0

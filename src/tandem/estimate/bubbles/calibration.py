@@ -27,8 +27,7 @@ class Response:
     Attributes:
         raw: raw levels, ascending from 0 to 1.
         slowdowns: rate alone over rate beside, one for each level, never descending; the first is 1.
-        noise: relative spread of the reporter's rate between windows alone: the half of what 90 % of neighbouring
-            windows differ by.
+        noise: half-width of the 90 % interval of one of the slowdowns, relative.
     """
 
     raw: tuple[float, ...]
