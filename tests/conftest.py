@@ -6,7 +6,9 @@ accepts a skip only for the needs listed in .ci/skips.py.
 
 import ctypes
 import functools
+import importlib.util
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,16 @@ def _has_gpu() -> bool:
 
 
 @functools.cache
+def _has_cuda_core() -> bool:
+    return importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.core") is not None
+
+
+def nvcc() -> str | None:
+    """Return CUDA's compiler, where there is one."""
+    return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+@functools.cache
 def _has_writable_cgroup() -> bool:
     roots = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/freezer"), Path("/sys/fs/cgroup/unified")]
     return any((root / "cgroup.procs").exists() and os.access(root / "cgroup.procs", os.W_OK) for root in roots)
@@ -42,12 +54,14 @@ def _has_writable_cgroup() -> bool:
 
 _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "gpu": (_has_gpu, "this machine has no NVIDIA GPU with a driver"),
+    "cuda_core": (_has_cuda_core, "cuda-core (the extra gpu) is not installed"),
+    "nvcc": (lambda: nvcc() is not None, "CUDA's compiler is not installed"),
     "cgroup": (_has_writable_cgroup, "no control group can be written here"),
 }
 
 
 def requires(*needs: str) -> pytest.MarkDecorator:
-    """Skip a test where the machine lacks one of `needs` ("gpu", "cgroup").
+    """Skip a test where the machine lacks one of `needs` ("gpu", "cuda_core", "nvcc", "cgroup").
 
     Raises:
         KeyError: A need that is not in the list above.

@@ -1,16 +1,19 @@
 """Calibrate the bubbles of this machine: each beside its own reporter, in short interleaved windows.
 
-The machine is taken to be noisy: every window beside a bubble stands between two windows alone, the slowdown is taken
-against their mean, a level's slowdown is the median over rounds, and the curve is made to ascend. On one core only
-"cpu" can be measured, since reporter and bubble need different cores for anything else.
+The machine is taken to be noisy, in bursts: many short windows, every one beside a bubble between two alone; the
+slowdown is taken against their mean, a level's slowdown is the median over rounds, and the curve is made to ascend. On
+one core only "cpu" can be measured, since reporter and bubble need different cores for anything else.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from itertools import pairwise
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tandem.core import machine
 from tandem.estimate.bubbles.bubble import Bubble
@@ -21,16 +24,16 @@ from tandem.estimate.bubbles.reporter import Reporter
 from tandem.estimate.profile import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 1.0)
+LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0)
 """Raw levels that are measured."""
 
-_ROUNDS = 3
-_ALONE_S = 0.05
-_BESIDE_S = 0.08
-_SETTLE_S = 0.015  # caches fill, queues drain
+_ROUNDS = 8
+_ALONE_S = 0.015
+_BESIDE_S = 0.025
+_SETTLE_S = 0.005  # caches fill, queues drain
 _STALLED = 1000.0  # slowdown taken for a window in which not one operation was done
 
 
@@ -73,28 +76,60 @@ def calibrate(
 
 
 def respond(reporter: Reporter, bubble: Bubble, levels: Sequence[float], *, rounds: int = _ROUNDS) -> Response:
-    """Measure the reporter's slowdown beside the bubble at each of the ``levels``, of which the first is 0."""
+    """Measure the reporter's response to the bubble at the ``levels``, from 0 to 1."""
+    found = slowdowns(reporter, bubble, levels[1:], rounds=rounds)
+    medians = [statistics.median(found[level]) for level in levels[1:]]
+    return Response(tuple(levels), monotone(levels, medians), noise(found))
+
+
+def slowdowns(
+    reporter: Reporter, bubble: Bubble, levels: Sequence[float], *, rounds: int = _ROUNDS
+) -> dict[float, list[float]]:
+    """Return the reporter's slowdown beside the bubble in each round, for each of the ``levels``."""
     reporter.go()
-    alone = [_window(reporter, bubble, 0.0, _ALONE_S)]
-    found: dict[float, list[float]] = {level: [] for level in levels[1:]}
+    before = _window(reporter, bubble, 0.0, _ALONE_S)
+    found: dict[float, list[float]] = {level: [] for level in levels}
     for turn in range(rounds):
-        for level in levels[1:] if turn % 2 == 0 else levels[:0:-1]:  # up and down: a drift evens out
+        for level in levels if turn % 2 == 0 else levels[::-1]:  # up and down: a drift evens out
             beside = _window(reporter, bubble, level, _BESIDE_S)
-            alone.append(_window(reporter, bubble, 0.0, _ALONE_S))
-            found[level].append((alone[-2] + alone[-1]) / 2 / beside if beside > 0 else _STALLED)
+            after = _window(reporter, bubble, 0.0, _ALONE_S)
+            found[level].append((before + after) / 2 / beside if beside > 0 else _STALLED)
+            before = after
     reporter.pause()
-    return Response(tuple(levels), monotone([statistics.median(found[level]) for level in levels[1:]]), noise(alone))
+    return found
 
 
-def monotone(slowdowns: Sequence[float]) -> tuple[float, ...]:
-    """Return a response's slowdowns: 1 at level 0, then ``slowdowns`` made to ascend and never below 1."""
-    return (1.0, *(max(1.0, value) for value in ascending(slowdowns)))
+def monotone(levels: Sequence[float], measured: Sequence[float]) -> tuple[float, ...]:
+    """Return a slowdown for each level: 1 at level 0, never descending.
+
+    Levels that isotonic regression cannot tell apart count as one measurement at the middle of them (the last ones: at
+    level 1), and straight lines join these: a burst of noise becomes a slope, not a step that the dial could not use.
+
+    Args:
+        levels: from 0 to 1.
+        measured: the slowdown at each level but the first.
+    """
+    knots = [(0.0, 1.0)]
+    pairs = zip(levels[1:], ascending(measured), strict=True)
+    for value, pool in groupby(pairs, key=lambda pair: pair[1]):
+        knots.append((statistics.fmean(level for level, _ in pool), max(1.0, value)))
+    knots[-1] = (1.0, knots[-1][1])
+    at, values = [level for level, _ in knots], [value for _, value in knots]
+    return tuple(float(value) for value in np.interp(list(levels), at, values))
 
 
-def noise(alone: Sequence[float]) -> float:
-    """Half of what nine in ten pairs of neighbouring windows alone differ by, relative."""
-    differences = sorted(abs(b / a - 1.0) for a, b in pairwise(alone) if a > 0)
-    return differences[min(len(differences) - 1, int(0.9 * len(differences)))] / 2 if differences else 0.0
+def noise(found: Mapping[float, Sequence[float]]) -> float:
+    """Half-width of the 90 % interval of a level's median slowdown, relative; the median over levels.
+
+    From the median absolute deviation over rounds, by the normal distribution's factors: 1.4826 to its standard
+    deviation, 1.2533 / sqrt(rounds) to that of a median, 1.645 to the interval.
+    """
+    widths = []
+    for rounds in found.values():
+        middle = statistics.median(rounds)
+        deviation = statistics.median(abs(one - middle) for one in rounds)
+        widths.append(1.645 * 1.2533 * 1.4826 * deviation / middle / math.sqrt(len(rounds)))
+    return statistics.median(widths)
 
 
 def _window(reporter: Reporter, bubble: Bubble, level: float, seconds: float) -> float:

@@ -7,7 +7,7 @@ Bubble-Up, MICRO 2011, score applications by a reporter's slowdown in the same m
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,8 +27,7 @@ class Response:
     Attributes:
         raw: raw levels, ascending from 0 to 1.
         slowdowns: rate alone over rate beside, one for each level, never descending; the first is 1.
-        noise: relative spread of the reporter's rate between windows alone: the half of what 90 % of neighbouring
-            windows differ by.
+        noise: half-width of the 90 % interval of one of the slowdowns, relative.
     """
 
     raw: tuple[float, ...]
@@ -62,7 +61,9 @@ class Response:
         if not self.felt or level in (0.0, 1.0):
             return level
         wanted = 1.0 + level * self.excess
-        i = max(1, bisect_left(self.slowdowns, wanted))  # the first point at or above; strictly above the one before
+        i = bisect_right(self.slowdowns, wanted)  # the first point above
+        if i == len(self.raw):
+            return 1.0
         low, high = self.slowdowns[i - 1 : i + 1]
         return self.raw[i - 1] + (self.raw[i] - self.raw[i - 1]) * (wanted - low) / (high - low)
 

@@ -30,7 +30,7 @@ _FAILURE_BYTES = 256
 _SLOT = struct.Struct("=QQqI")  # sequence, operations, nanoseconds, state
 _SLOT_BYTES = 64
 _IDLE, _RUNNING = 1, 2
-_DISK_THREADS = 4  # threads_per_core() in native/kernel.cpp
+_DISK_THREADS = 2  # threads_per_core() in native/kernel.cpp
 _PAGE_FD, _CONTROL_FD = 3, 4
 _ABOVE_THOSE = 10
 _START_S = 30.0  # a disk may be slow with the first file
@@ -74,7 +74,7 @@ class Process:
         Args:
             role: "bubble" or "reporter".
             kind: One of `tandem.estimate.profile.KINDS`.
-            cores: Logical processors to run on, a thread on each (four for a bubble that waits for a disk).
+            cores: Logical processors to run on, a thread on each (two for a bubble that waits for a disk).
             folder: Where a kind that works on files makes its nameless file; None takes the temporary folder.
 
         Raises:
@@ -93,7 +93,11 @@ class Process:
         finally:
             os.close(memory)
         self._running = True
-        self._wait(lambda state: state != 0, _START_S)
+        try:
+            self._wait(lambda state: state != 0, _START_S)
+        except BaseException:  # a Ctrl-C too: nobody else could close it
+            self.close()
+            raise
 
     def set(self, level: float) -> None:
         """Send a raw level; 0 is idle.
@@ -101,9 +105,11 @@ class Process:
         Raises:
             BubbleError: The process has ended, and why.
         """
+        if not self._running:
+            raise self._ended()
         try:
             os.write(self._control, struct.pack("=d", level))
-        except (BrokenPipeError, OSError) as error:
+        except BrokenPipeError as error:
             raise self._ended() from error
 
     def go(self) -> None:

@@ -16,7 +16,7 @@ namespace tandem::bubbles {
 namespace {
 
 constexpr std::size_t FILE_BYTES = std::size_t{16} << 20;
-constexpr std::size_t BUBBLE_READ_BYTES = std::size_t{128} << 10;
+constexpr std::size_t BUBBLE_READ_BYTES = std::size_t{64} << 10;
 constexpr std::size_t BUBBLE_WRITE_BYTES = std::size_t{64} << 10;
 constexpr std::size_t REPORTER_BYTES = std::size_t{4} << 10;
 

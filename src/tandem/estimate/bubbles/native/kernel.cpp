@@ -15,7 +15,7 @@ std::unique_ptr<Kernel> make(const std::string& kind, Role role, const std::stri
 
 int threads_per_core(const std::string& kind, Role role) {
   const bool waits_for_disk = kind == "fs_read" || kind == "fs_write";
-  return role == Role::bubble && waits_for_disk ? 4 : 1;
+  return role == Role::bubble && waits_for_disk ? 2 : 1;
 }
 
 }  // namespace tandem::bubbles
