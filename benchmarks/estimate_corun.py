@@ -1,7 +1,7 @@
 """How well co-execution is predicted: applications alone, in pairs, triples and quadruples, measured and predicted.
 
-Run: `python benchmarks/estimate_corun.py --measure [--for SECONDS]`. The measuring half is `estimate_corun_measure.py`; its
-table is benchmarks/results/estimate_corun.json, and a later run goes on where the last one stopped.
+Run: `python benchmarks/estimate_corun.py --measure [--for SECONDS]`. The measuring half is `estimate_corun_measure.py`;
+its table is benchmarks/results/estimate_corun.json, and a later run goes on where the last one stopped.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ import statistics
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import measuring
@@ -33,6 +32,7 @@ from tandem.estimate.profiling.windows import Stage, slowdowns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 APPS = measuring.ROOT / "benchmarks" / "apps"
 TABLE = measuring.RESULTS / "estimate_corun.json"
@@ -41,7 +41,7 @@ TRIPLES, QUADRUPLES, REPEATS = 42, 24, 20
 ENDLESS = "1000"
 WINDOW_S, SHARED_WINDOW_S = 0.1, 0.3  # the second where members share a core: the kernel's slices even out
 SETTLE_S, SHARED_SETTLE_S = 0.025, 0.05
-MOST_S = {1: 5.0, 2: 6.0, 3: 9.0, 4: 10.5}
+MOST_S = {1: 3.5, 2: 3.8, 3: 6.0, 4: 7.0}
 RECORD_EVERY_S = 0.005
 STEPS_PER_WINDOW = 2.5
 NARROW = 0.01
@@ -112,15 +112,15 @@ class Bench:
         if kind == "alone twice":
             return self._alone_twice(stage, names[0], most_s)
         try:
-            stage.compare(names, narrow=NARROW, most_s=most_s, fewest=5, solo_s=max(WINDOW_S, STEPS_PER_WINDOW * step_s))
+            stage.compare(
+                names, narrow=NARROW, most_s=most_s, fewest=5, solo_s=max(WINDOW_S, STEPS_PER_WINDOW * step_s)
+            )
         finally:
             stage.switch(frozenset())
         everyone = frozenset(names)
         ratios = [slowdowns(stage.windows, name, everyone) for name in names]
         found = [interval(values) if values else None for values in ratios]
-        alone = [
-            [w.rates[name] for w in stage.windows if w.running == {name} and name in w.rates] for name in names
-        ]
+        alone = [[w.rates[name] for w in stage.windows if w.running == {name} and name in w.rates] for name in names]
         return {
             "kind": kind,
             "set": list(members),

@@ -6,15 +6,11 @@ Otherwise level 0.5 follows, and 0.25 and 0.75 where the curve bends at 0.5 by m
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tandem.estimate.profile import Curve
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from tandem.estimate.profiling.ratios import Interval
+from tandem.estimate.profiling.ratios import Interval
 
 FEWEST = 3
 MOST = 9

@@ -12,8 +12,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
@@ -27,8 +29,7 @@ from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from tandem.estimate.bubbles import Calibration
     from tandem.estimate.profiling.campaign import Setting
@@ -161,9 +162,7 @@ class _Session:
         self._stage = Stage([subject], window_s=max(WINDOW_S, POINTS_PER_WINDOW * step_s), settle_s=SETTLE_S)
         self._name = subject.name
         self._cpu: list[tuple[str, float]] = []
-        self._kinds = [
-            kind for kind in KINDS if kind in calibration.responses and (terms.beside or kind == "cpu")
-        ]
+        self._kinds = [kind for kind in KINDS if kind in calibration.responses and (terms.beside or kind == "cpu")]
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
         self._noise = 0.04
@@ -240,9 +239,7 @@ class _Session:
                     cpu_use=round(statistics.median(use for p, use in self._cpu if p == phase), 4),
                     sensitivity=curves,
                     pressure={kind: round(level_of(kind, one.mid), 4) for kind, one in pressed.items()},
-                    pressure_half={
-                        kind: round(level_of(kind, 1.0 + one.half), 4) for kind, one in pressed.items()
-                    },
+                    pressure_half={kind: round(level_of(kind, 1.0 + one.half), 4) for kind, one in pressed.items()},
                 )
             )
         return tuple(found)
@@ -316,13 +313,13 @@ def _too_seldom(subject: Subject, step_s: float) -> ProgrammeError:
     return ProgrammeError(
         given=f"{subject.name} makes a step every {step_s:.2g} s, by {subject.source.WAY}",
         allowed=f"a step every {LONGEST_WINDOW_S / POINTS_PER_WINDOW:.1g} s or more often",
-        todo="let it write a record more often (a step may be a fraction), give --rate REGEX, or profile a smaller input",
+        todo="let it write records more often (a step may be a fraction), give --rate REGEX, or take a smaller input",
     )
 
 
 def _scatters(subject: Subject, noise: float, window_s: float) -> ProgrammeError:
     return ProgrammeError(
-        given=f"the rate of {subject.name} alone scatters by {noise:.0%} from one window of {window_s:.2g} s to the next",
+        given=f"the rate of {subject.name} alone scatters by {noise:.0%} between windows of {window_s:.2g} s",
         allowed=f"up to {MOST_NOISE:.0%}",
         todo="give it a fixed input and seed and steps of equal work, announce its phases, or quiet the machine",
     )

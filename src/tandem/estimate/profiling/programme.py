@@ -35,7 +35,7 @@ from tandem.core.process import strays
 from tandem.core.records import RUN_DIR_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 RECORD_EVERY_VARIABLE = "TANDEM_RECORD_EVERY_S"
 RECORD_EVERY_S = 0.01
@@ -67,7 +67,9 @@ class Programme:
         ended: the time and exit status of its last end (negative: a signal), or None while it runs.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], cores: Sequence[int], folder: Path, env: Mapping[str, str]):
+    def __init__(
+        self, name: str, argv: Sequence[str], cores: Sequence[int], folder: Path, env: Mapping[str, str]
+    ) -> None:
         self.name = name
         self.argv = tuple(argv)
         self.cores = tuple(cores)
@@ -273,7 +275,7 @@ class Programmes:
         self.close()
 
 
-def _before_exec(cores: Sequence[int], parent: int):  # noqa: ANN202 - mypy knows it
+def _before_exec(cores: Sequence[int], parent: int) -> Callable[[], None]:
     """What the child does between fork and exec: pin itself, and ask to die with us."""
 
     def prepare() -> None:

@@ -42,7 +42,9 @@ def save(data: Path, profile: Profile) -> Profile:
         with _locked(file.parent):
             older = _read(file) if file.exists() else []
             newest = replace(profile, revision=max((one.revision for one in older), default=0) + 1)
-            text = json.dumps({"format": FORMAT, "profiles": [asdict(one) for one in (*older, newest)[-KEPT:]]}, indent=1)
+            text = json.dumps(
+                {"format": FORMAT, "profiles": [asdict(one) for one in (*older, newest)[-KEPT:]]}, indent=1
+            )
             aside = file.with_name(f".{os.getpid()}.partial")
             with aside.open("w", encoding="utf-8") as out:
                 out.write(text)

@@ -13,6 +13,7 @@ import itertools
 import math
 import select
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +21,7 @@ from tandem.core.clock import SystemClock
 from tandem.estimate.profiling.ratios import Interval, interval, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from tandem.estimate.profiling.progress import Trace

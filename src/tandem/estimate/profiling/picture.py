@@ -1,0 +1,260 @@
+"""A profile for people: a table of a row for each kind of bubble, two pictures a phase, and what they say in words."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from tandem.estimate.profile import GPU_KINDS, KINDS
+from tandem.report import palette
+from tandem.report.blocks import Block, Fact, Facts, Figure, Text
+from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show
+from tandem.report.formats import Value, plot_text
+from tandem.report.page import Page, Section, write
+from tandem.report.table import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from tandem.estimate.profile import Curve, PhaseProfile, Profile
+
+IN_WORDS = {
+    "cache": "last-level cache",
+    "membw_read": "memory reads",
+    "membw_write": "memory writes",
+    "cpu": "its own cores",
+    "fs_read": "file reads",
+    "fs_write": "durable file writes",
+    "net": "loopback network",
+    "gpu_sm": "GPU cores",
+    "gpu_l2": "GPU cache",
+    "gpu_hbm": "GPU memory",
+    "gpu_pcie": "PCIe",
+}
+
+_LABEL_PX = 17
+_PLOT_PX = 300
+_FELT = 0.05
+_PRESSES = 0.15
+
+
+def list_table(profiles: Iterable[Profile]) -> Table:
+    """One row for each application."""
+    columns = [
+        Column("application"),
+        Column("rate", "1/s", "number"),
+        Column("noise", "", "percent", 0),
+        Column("cores kept busy", "", "number", 2),
+        Column("slowed most by"),
+        Column("presses most on"),
+        Column("made"),
+        Column("took", "s", "number", 0),
+        Column("revision", "", "number", 0),
+    ]
+    rows = [
+        [
+            profile.key,
+            main.rate,
+            main.noise,
+            main.cpu_use,
+            _most_felt(main),
+            _most_pressed(main),
+            _moment(profile.made),
+            profile.cost_s,
+            profile.revision,
+        ]
+        for profile in profiles
+        for main in [max(profile.phases, key=lambda phase: phase.share)]
+    ]
+    return Table(columns, rows, "Profiles", "of phases, the one that takes the most time is shown")
+
+
+def phase_table(profile: Profile, phase: PhaseProfile) -> Table:
+    """One row for each kind of bubble."""
+    columns = [
+        Column("beside a bubble of"),
+        Column("at half", "", "ratio", 2),
+        Column("at full", "", "ratio", 2),
+        Column("+-", "", "number", 2),
+        Column("presses with level", "", "number", 2),
+        Column("+-", "", "number", 2),
+    ]
+    rows: list[list[Cell | Value]] = []
+    for kind in _kinds(phase):
+        curve = phase.sensitivity.get(kind)
+        full = None if curve is None else curve.slowdowns[-1]
+        rows.append(
+            [
+                f"{kind} ({IN_WORDS.get(kind, kind)})",
+                None if curve is None else curve.at(0.5),
+                Cell(full, "bad" if full is not None and _is_felt(curve) else ""),
+                None if curve is None else curve.halves[-1],
+                phase.pressure.get(kind),
+                phase.pressure_half.get(kind),
+            ]
+        )
+    return Table(columns, rows, _headline(profile, phase), "+-: half of the 90 % interval")
+
+
+def sentences(profile: Profile) -> list[str]:
+    """What a profile says, in words."""
+    found = []
+    for phase in profile.phases:
+        where = f"in {phase.phase}, " if phase.phase and len(profile.phases) > 1 else ""
+        felt = [(curve.slowdowns[-1], kind) for kind, curve in phase.sensitivity.items() if _is_felt(curve)]
+        words = ", ".join(
+            f"{IN_WORDS.get(kind, kind)} (up to {slow:.2f}x)" for slow, kind in sorted(felt, reverse=True)
+        )
+        found.append(f"{where}slowed by {words}" if felt else f"{where}slowed by nothing that was tried")
+        pressed = sorted(((v, k) for k, v in phase.pressure.items() if _presses(phase, k)), reverse=True)
+        words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level:.2f})" for level, kind in pressed)
+        found.append(f"{where}presses on {words}" if pressed else f"{where}presses on nothing that was felt")
+    return found
+
+
+def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> Path:
+    """Write ``report.html`` about one application and return where it is."""
+    sections = []
+    for phase in profile.phases:
+        facts = Facts(
+            [
+                Fact("alone", phase.rate, "number", None, "steps per second"),
+                Fact("noise", phase.noise, "percent", 0, "90 % of single windows are within this"),
+                Fact("cores kept busy", phase.cpu_use, "number", 2),
+                Fact("of the time", phase.share, "percent"),
+            ]
+        )
+        body: list[Block] = [facts, curves_picture(phase), pressure_picture(phase), phase_table(profile, phase)]
+        sections.append(Section(phase.phase or "The programme", body))
+    if len(revisions) > 1:
+        sections.append(Section("Revisions", [list_table(reversed(revisions))]))
+    sections.insert(
+        0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in sentences(profile)))])
+    )
+    subtitle = f"profiled {_moment(profile.made)} in {profile.cost_s:.0f} s on {profile.machine}"
+    return write(Page(f"Profile of {profile.key}", subtitle, sections), path)
+
+
+def curves_picture(phase: PhaseProfile) -> Figure:
+    """Slowdown over the dial, a line for each kind, named at its end."""
+    caption = "Run time beside a bubble over run time alone; bars are 90 % intervals."
+    kinds = [kind for kind in _kinds(phase) if kind in phase.sensitivity]
+    if not kinds:
+        return Figure(nothing_to_show("No bubble was tried."), "What slows it down", caption, half=True)
+    plot = go.Figure()
+    felt = [kind for kind in kinds if _is_felt(phase.sensitivity[kind])]
+    colours = palette.shades("primary", felt)
+    for kind in sorted(kinds, key=lambda kind: kind in felt):
+        curve = phase.sensitivity[kind]
+        colour = colours.get(kind, palette.MUTED)
+        plot.add_trace(
+            go.Scatter(
+                x=list(curve.levels),
+                y=list(curve.slowdowns),
+                mode="lines+markers",
+                line={"color": colour, "width": 2 if kind in felt else 1},
+                marker={"size": 6 if kind in felt else 4},
+                error_y={"type": "data", "array": list(curve.halves), "thickness": 1, "width": 0},
+                hovertemplate=f"<b>{plot_text(kind)}</b> at %{{x:.2f}}: %{{y:.2f}}x<extra></extra>",
+            )
+        )
+    tops = [phase.sensitivity[kind].slowdowns[-1] for kind in kinds]
+    top = max(1.2, *tops, *(s + h for k in kinds for s, h in zip(*_ends(phase.sensitivity[k]), strict=True)))
+    low = min(0.95, *tops) - 0.02
+    for kind, y in _spread([(phase.sensitivity[kind].slowdowns[-1], kind) for kind in kinds], (top - low) / _PLOT_PX):
+        colour = colours.get(kind, palette.MUTED)
+        plot.add_annotation(
+            x=1.0,
+            y=y,
+            text=plot_text(kind),
+            showarrow=False,
+            xanchor="left",
+            xshift=8,
+            font={"size": SMALL_PX, "color": colour},
+        )
+    plot.update_xaxes(range=[0, 1.28], tickvals=[0, 0.25, 0.5, 0.75, 1], title_text="level of the bubble")
+    plot.update_yaxes(range=[low, top + 0.02], ticksuffix="x", title_text="slowdown", nticks=8)
+    margins(plot)
+    return Figure(dress(plot, _PLOT_PX + 60), "What slows it down", caption, half=True)
+
+
+def pressure_picture(phase: PhaseProfile) -> Figure:
+    """How hard it presses, as levels of bubbles."""
+    caption = "The level of a bubble that slows a reporter as much; 1 is the hardest bubble of this machine."
+    kinds = [kind for kind in _kinds(phase) if kind in phase.pressure]
+    if not kinds:
+        return Figure(nothing_to_show("Its pressure was not measured."), "How hard it presses", caption, half=True)
+    levels = [phase.pressure[kind] for kind in kinds]
+    plot = go.Figure(
+        go.Bar(
+            x=levels,
+            y=[plot_text(kind) for kind in kinds],
+            orientation="h",
+            width=0.6,
+            marker={"color": [palette.ORANGE if _presses(phase, kind) else palette.MUTED for kind in kinds]},
+            error_x={
+                "type": "data",
+                "array": [phase.pressure_half.get(kind, 0.0) for kind in kinds],
+                "thickness": 1,
+                "width": 0,
+                "color": palette.INK,
+            },
+            hovertemplate="<b>%{y}</b>: %{x:.2f}<extra></extra>",
+        )
+    )
+    plot.update_xaxes(range=[0, 1.1 * max(1.0, *levels)], title_text="level", nticks=6)
+    plot.update_yaxes(autorange="reversed", showgrid=False)
+    margins(plot)
+    return Figure(dress(plot, _PLOT_PX + 60), "How hard it presses", caption, half=True)
+
+
+def _ends(curve: Curve) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return curve.slowdowns, curve.halves
+
+
+def _spread(ends: list[tuple[float, str]], unit: float) -> list[tuple[str, float]]:
+    """Move labels up until none covers another; ``unit`` is the value of a pixel."""
+    placed: list[tuple[str, float]] = []
+    for y, kind in sorted(ends):
+        least = placed[-1][1] + _LABEL_PX * unit if placed else y
+        placed.append((kind, max(y, least)))
+    return placed
+
+
+def _kinds(phase: PhaseProfile) -> list[str]:
+    return [kind for kind in (*KINDS, *GPU_KINDS) if kind in phase.sensitivity or kind in phase.pressure]
+
+
+def _is_felt(curve: Curve | None) -> bool:
+    return curve is not None and curve.slowdowns[-1] - 1.0 > max(_FELT, curve.halves[-1])
+
+
+def _presses(phase: PhaseProfile, kind: str) -> bool:
+    return phase.pressure[kind] > max(_PRESSES, phase.pressure_half.get(kind, 0.0))
+
+
+def _most_felt(phase: PhaseProfile) -> str:
+    felt = [
+        (curve.slowdowns[-1], kind) for kind, curve in phase.sensitivity.items() if _is_felt(curve) and kind != "cpu"
+    ]
+    return "nothing" if not felt else "{1} ({0:.2f}x)".format(*max(felt))
+
+
+def _most_pressed(phase: PhaseProfile) -> str:
+    pressed = [(level, kind) for kind, level in phase.pressure.items() if _presses(phase, kind) and kind != "cpu"]
+    return "nothing" if not pressed else "{1} ({0:.2f})".format(*max(pressed))
+
+
+def _headline(profile: Profile, phase: PhaseProfile) -> str:
+    name = f"{profile.key}, {phase.phase}" if phase.phase else profile.key
+    busy = f"{phase.cpu_use:.2f} of {profile.cpus} cores busy"
+    return (
+        f"{name}: {phase.rate:.4g} steps/s alone (+- {phase.noise:.0%} a window), {busy}, {phase.share:.0%} of the time"
+    )
+
+
+def _moment(unix_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))

@@ -1,0 +1,168 @@
+"""Programmes under measurement: pinned, paused, continued, and gone whatever happens to us."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tandem.estimate.profiling.programme import ProgrammeError, Programmes
+
+PATIENCE_S = 20.0
+SPIN = "while True: pass"
+
+
+@pytest.fixture
+def programmes() -> Iterator[Programmes]:
+    with Programmes() as made:
+        yield made
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"
+
+
+def is_gone(pid: int) -> bool:
+    return state(pid) in ("gone", "Z", "X")
+
+
+def core() -> int:
+    return min(os.sched_getaffinity(0))
+
+
+@pytest.mark.slow
+def test_it_is_pinned_has_a_run_folder_and_as_many_threads_as_cores(programmes: Programmes) -> None:
+    code = (
+        "import os; print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'], "
+        "os.listdir(os.environ['TANDEM_RUN_DIR']), os.getsid(0) == os.getpid())"
+    )
+    one = programmes.add("one", python(code), [core()])
+    for _ in range(2):
+        one.start()
+        wait_until(lambda: one.poll() is not None)
+        assert one.ended is not None
+        assert one.ended[1] == 0
+        out = (one.run_dir / "stdout").read_text()
+        assert out.startswith(f"[{core()}] 1 ['std")
+        assert out.endswith("True\n")
+    assert one.runs == 2
+
+
+@pytest.mark.slow
+def test_paused_it_uses_no_processor_with_all_its_children(programmes: Programmes) -> None:
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n{SPIN}"
+    one = programmes.add("one", python(code), [core()])
+    one.start()
+    wait_until(lambda: len(one._members()) == 2)
+    before = one.cpu_s()
+    wait_until(lambda: one.cpu_s() > before + 0.1)
+    one.pause()
+    wait_until(lambda: all(state(pid) == "T" for pid in one._members()))
+    stopped = one.cpu_s()
+    time.sleep(0.2)  # nothing can be waited for: it is to be seen that nothing happens
+    assert one.cpu_s() == stopped
+    one.go()
+    wait_until(lambda: one.cpu_s() > stopped + 0.05)
+
+
+@pytest.mark.slow
+def test_all_its_threads_are_moved(programmes: Programmes) -> None:
+    code = f"import threading\ndef spin():\n    {SPIN}\nthreading.Thread(target=spin).start()\nspin()"
+    cores = sorted(os.sched_getaffinity(0))
+    one = programmes.add("one", python(code), cores)
+    one.start()
+    wait_until(lambda: len(list(Path(f"/proc/{one.pid}/task").iterdir())) == 2)
+    one.place(cores[-1:])
+    tasks = [int(task.name) for task in Path(f"/proc/{one.pid}/task").iterdir()]
+    assert [os.sched_getaffinity(task) for task in tasks] == [set(cores[-1:])] * 2
+
+
+@pytest.mark.slow
+def test_processor_time_is_counted_over_runs_and_children(programmes: Programmes) -> None:
+    burn = "import time\nwhile time.process_time() < 0.2: pass"
+    one = programmes.add("one", python(burn), [core()])
+    for _ in range(2):
+        one.start()
+        wait_until(lambda: one.poll() is not None)
+    assert 0.4 <= one.cpu_s() < 0.9
+
+
+@pytest.mark.slow
+def test_kill_ends_what_it_started_even_in_a_session_of_its_own(programmes: Programmes, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, pathlib\n"
+        f"child = subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n"
+        f"pathlib.Path({str(told)!r}).write_text(str(child.pid))\n{SPIN}"
+    )
+    one = programmes.add("one", python(code), [core()])
+    one.start()
+    wait_until(lambda: told.exists() and told.read_text() != "")
+    one.kill()
+    wait_until(lambda: is_gone(int(told.read_text())))
+
+
+@pytest.mark.slow
+def test_nothing_outlives_us_even_killed_by_signal_9(tmp_path: Path) -> None:
+    grandchild = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n"
+        f"print(child.pid, flush=True)\n{SPIN}"
+    )
+    code = (
+        "import sys, time, pathlib\n"
+        "from tandem.estimate.profiling.programme import Programmes\n"
+        "made = Programmes()\n"
+        f"ones = [made.add(str(k), [sys.executable, '-c', {grandchild!r}], [{core()}]) for k in range(2)]\n"
+        "for one in ones: one.start()\n"
+        "outs = [one.run_dir / 'stdout' for one in ones]\n"
+        "while not all(out.read_text().endswith('\\n') for out in outs): time.sleep(0.005)\n"
+        "ones[1].pause()\n"
+        "print(made.folder, *(one.pid for one in ones), *(out.read_text().strip() for out in outs), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    ours = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert ours.stdout is not None
+    folder, *pids = ours.stdout.readline().split()
+    try:
+        assert len(pids) == 4
+        assert not any(is_gone(int(pid)) for pid in pids)
+    finally:
+        ours.send_signal(signal.SIGKILL)
+        ours.wait()
+        ours.stdout.close()
+    wait_until(lambda: all(is_gone(int(pid)) for pid in pids))
+    wait_until(lambda: not Path(folder).exists())
+
+
+def test_what_cannot_be_executed_is_said(programmes: Programmes) -> None:
+    one = programmes.add("one", ["/no/such/programme"], [core()])
+    with pytest.raises(ProgrammeError, match="'/no/such/programme' cannot be executed"):
+        one.start()
+
+
+@pytest.mark.slow
+def test_the_last_words_are_shown_on_one_line(programmes: Programmes) -> None:
+    one = programmes.add("one", python("raise ValueError('no\\x1binput')"), [core()])
+    one.start()
+    wait_until(lambda: one.poll() is not None)
+    assert one.tail().endswith("ValueError: no\\x1binput")
+    assert "\n" not in one.tail()

@@ -1,0 +1,106 @@
+"""Progress over time: rates against a brute-force sum, stretches, cuts and phases."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate.profiling.progress import Trace
+
+
+def made(points: list[tuple[float, float]]) -> Trace:
+    trace = Trace()
+    for t, step in points:
+        trace.add(t, step)
+    return trace
+
+
+@st.composite
+def courses(draw: st.DrawFn) -> list[tuple[float, float]]:
+    gaps = draw(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=30))
+    points, t, step = [(0.0, 0.0)], 0.0, 0.0
+    for gap, done in gaps:
+        t, step = t + gap, step + done
+        points.append((t, step))
+    return points
+
+
+def done_by_brute_force(points: list[tuple[float, float]], begin: float, end: float, slices: int = 20_000) -> float:
+    """Add up the work of many small slices, each at the speed of the stretch that its middle lies in."""
+    width, total = (end - begin) / slices, 0.0
+    for k in range(slices):
+        t = begin + (k + 0.5) * width
+        for (t0, s0), (t1, s1) in itertools.pairwise(points):
+            if t0 <= t < t1:
+                total += width * (s1 - s0) / (t1 - t0)
+    return total
+
+
+@given(points=courses(), part=st.floats(0.0, 0.4))
+def test_a_rate_is_the_work_in_the_window_over_its_length(points: list[tuple[float, float]], part: float) -> None:
+    last = points[-1][0]
+    begin = part * last
+    rate = made(points).rate(begin, last, since=0.0)
+    assert rate is not None
+    wanted = done_by_brute_force(points, begin, last) / (last - begin)
+    assert math.isclose(rate, wanted, rel_tol=0.02, abs_tol=0.02)
+
+
+@given(points=courses(), shift=st.floats(-1e9, 1e9), factor=st.sampled_from([0.5, 2.0, 8.0]))
+def test_a_rate_does_not_depend_on_when_and_scales_with_the_steps(
+    points: list[tuple[float, float]], shift: float, factor: float
+) -> None:
+    end = points[-1][0]
+    one = made(points).rate(0.0, end)
+    other = made([(t + math.floor(shift), factor * s) for t, s in points]).rate(
+        math.floor(shift), end + math.floor(shift)
+    )
+    assert one is not None
+    assert other is not None
+    assert math.isclose(other, factor * one, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def test_a_step_under_way_at_the_switch_belongs_to_no_window() -> None:
+    # Slow until the switch at 10, then fast; the step that ends at 10.5 straddles it.
+    trace = made([(0, 0), (5, 1), (10.5, 2), (11, 3), (11.5, 4), (12, 5)])
+    assert trace.rate(10.1, 12.2, since=10.0) == pytest.approx(2.0)
+
+
+def test_too_little_in_a_window_is_no_rate() -> None:
+    trace = made([(0, 0), (1, 1), (2, 2)])
+    assert trace.rate(1.9, 9.0) is None
+    assert trace.rate(1.5, 2.5, since=1.0) == pytest.approx(1.0)
+    assert Trace().rate(0, 1) is None
+
+
+def test_no_window_reaches_across_a_cut_or_a_count_that_starts_afresh() -> None:
+    trace = made([(0, 0), (1, 10), (2, 20)])
+    trace.cut(2.0)
+    trace.add(3, 100)
+    trace.add(4, 110)
+    assert trace.rate(1, 4) is None
+    assert trace.rate(3, 4) == pytest.approx(10.0)
+    afresh = made([(0, 50), (1, 60), (2, 0), (3, 10)])
+    assert afresh.rate(0, 3) is None
+    assert afresh.rate(2, 3) == pytest.approx(10.0)
+
+
+def test_a_window_lies_in_a_phase_or_in_none() -> None:
+    trace = Trace()
+    assert trace.phase(0, 1) == ""
+    trace.enter(5, "load")
+    trace.enter(8, "solve")
+    assert [trace.phase(1, 4), trace.phase(4, 6), trace.phase(5, 8), trace.phase(7, 9), trace.phase(8, 99)] == [
+        "",
+        None,
+        "load",
+        None,
+        "solve",
+    ]
+
+
+def test_the_typical_gap_is_a_median() -> None:
+    assert Trace().typical_gap() is None
+    assert made([(0, 0), (1, 1), (2, 2), (9, 3)]).typical_gap() == 1
