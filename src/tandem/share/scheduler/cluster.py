@@ -19,6 +19,7 @@ from tandem.share import events as ev
 from tandem.share.deciding import policy
 from tandem.share.model import Job, JobClass, Part, Quote, State
 from tandem.share.quoting.quotes import Quoter
+from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.state.demand_index import DemandIndex, Shape
 from tandem.share.state.history import History
 from tandem.share.state.ledger import Ledger
@@ -88,6 +89,7 @@ class Cluster:
             self.history, self.estimator = known.history.closed(), known.estimator
         else:
             if setup.snapshot is not None:
+                check_snapshot(setup.snapshot)
                 self.history = History.restore(setup.snapshot["history"])
                 self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
             self.estimator = estimators.make(setup.estimator, tuple(self.coruns))
