@@ -56,6 +56,28 @@ def test_simulate_reads_a_trace_and_says_what_it_assumed(philly: Path) -> None:
     assert "report" not in result.stdout
 
 
+def test_jobs_that_can_never_run_are_said(philly: Path, tmp_path: Path) -> None:
+    few = ("--set", "nodes=1", "--set", "gpus=2", "--report", tmp_path)
+    result = run("compare", philly, *few)
+    assert result.exit_code == 0, result.stderr
+    (said,) = [line for line in result.stdout.splitlines() if "can never run" in line]
+    assert said.startswith("- 1 job can never run, and is in none of the figures but that of jobs: job 3 asks for ")
+    assert "2 whole GPUs on each of 2 nodes; allowed: 1 node at a time can give that" in said
+    assert "1 job can never run" in (tmp_path / "report.html").read_text()
+    (told,) = json.loads(run("compare", philly, *few, "--json").stdout)["never_run"]
+    assert (told["jobs"], told["first"]) == (1, 3)
+    assert json.loads(run("simulate", philly, "--json").stdout)["never_run"] == []
+
+
+def test_a_trace_of_which_no_job_can_run_is_refused(philly: Path) -> None:
+    philly.write_text(PHILLY.replace("600,1,", "600,3,"))
+    result = run("simulate", philly, "--set", "nodes=1", "--set", "gpus=1")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "of which none can ever run: job 1 asks for 4 cores, 1 whole GPU on each of 3 nodes; " in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_nodes_first_and_limit_error(philly: Path) -> None:
     result = run("simulate", philly, "--nodes", "3", "--first", "2", "--limit-error", "1", "--json")
     workload = json.loads(result.stdout)["workload"]

@@ -422,6 +422,58 @@ def test_up_in_the_foreground_ends_with_ctrl_c(tandem_: Shell, home: Path) -> No
     assert tandem_("down") == "no daemon runs\n"
 
 
+def test_down_with_kill_reaches_what_a_killed_daemon_left(tandem: Shell, tmp_path: Path, home: Path) -> None:
+    tandem("submit", "-q", "--grace", "0s", "--", "sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 1000")
+    tandem("submit", "-q", "--", "sh", "-c", f"touch {tmp_path}/started")
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+    daemon, job = int(json.loads(tandem("up", "--json"))["pid"]), int((tmp_path / "pid").read_text())
+    os.kill(daemon, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{daemon}/cmdline").exists() or not Path(f"/proc/{daemon}/cmdline").read_bytes())
+    assert Path(f"/proc/{job}").exists()
+    assert tandem("down", "--kill") == "no daemon runs; 2 jobs that the last one had left: cancelled\n"
+    assert not Path(f"/proc/{job}").exists()
+    assert not (tmp_path / "started").exists(), "what waited was not started to be cancelled"
+    assert json.loads(tandem("down", "--kill", "--json")) == {"stopped": False, "cancelled": []}
+    ends = {view["id"]: (view["state"], view["reason"]) for view in json.loads(tandem("history", "--json"))}
+    assert ends == {1: ("cancelled", "it was cancelled"), 2: ("cancelled", "it was cancelled")}
+
+
+def test_down_with_kill_makes_nothing_where_nothing_was(tandem_: Shell, home: Path) -> None:
+    assert tandem_("down", "--kill") == "no daemon runs\n"
+    assert not home.exists()
+
+
+def test_a_job_that_just_ended_is_not_live(tandem: Shell) -> None:
+    tandem("submit", "--wait", "--", "true")
+    assert json.loads(tandem("doctor", "--json"))["daemon"]["jobs"] == {"live": 0, "on_nodes": 0}
+
+
+def test_doctor_sees_a_corrupted_database(tandem: Shell, home: Path) -> None:
+    tandem("submit", "--wait", "--", "true")
+    tandem("down")
+    database = home / "tandem.db"
+    assert json.loads(tandem("doctor", "--json"))["database"] == "ok"
+    damaged = bytearray(database.read_bytes())
+    damaged[4096:20480] = bytes(k % 251 for k in range(16384))
+    database.write_bytes(damaged)
+    assert "is corrupted" in json.loads(tandem("doctor", "--json", status=1))["problems"][0]
+    assert "nothing was overwritten" in tandem("doctor", status=1)
+    assert database.read_bytes() == damaged
+    database.unlink()
+
+
+def test_outputs_that_the_user_named_follow_the_umask(tandem: Shell, tmp_path: Path, home: Path) -> None:
+    for umask, mode in ((0o022, 0o644), (0o007, 0o660)):
+        before = os.umask(umask)
+        try:
+            tandem("submit", "--wait", "-o", f"out-{mode:o}", "--", "true")
+            tandem("submit", "--wait", "--", "true")
+        finally:
+            os.umask(before)
+        assert (tmp_path / f"out-{mode:o}").stat().st_mode & 0o777 == mode
+    assert {(home / "jobs" / job / "stdout").stat().st_mode & 0o777 for job in ("2", "4")} == {0o600}
+
+
 def test_doctor_and_nodes(tandem: Shell) -> None:
     told = json.loads(tandem("doctor", "--json"))
     assert told["problems"] == []
@@ -434,6 +486,8 @@ def test_doctor_and_nodes(tandem: Shell) -> None:
 
 
 MISTAKES: list[tuple[list[str], str]] = [
+    (["submit", "--expected", "5m", "--time", "1m", "--", "true"], "--expected '5m'; allowed: at most its limit, 1m"),
+    (["submit", "--class", "harvest", "--max-slowdown", "1.1", "--", "true"], "--max-slowdown '1.1'; allowed: a bound"),
     (["submit", "--cpus", "9999", "--", "true"], "9999 cores on one node; allowed: at most 1 core on a node"),
     (["submit", "--cpus", "two", "--", "true"], "--cpus 'two'; allowed: a number"),
     (["submit", "--class", "harvset", "--", "true"], "did you mean 'harvest'?"),

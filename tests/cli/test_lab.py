@@ -57,6 +57,48 @@ def test_a_day_is_run_under_each_policy(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "run" / "config.toml").exists()
 
 
+BAD = """
+title = "A bad day"
+policies = ["hybrid"]
+[[jobs]]
+name = "fails"
+argv = ["sh", "-c", "exit 3"]
+[[jobs]]
+name = "missing"
+argv = ["no-such-program"]
+[[jobs]]
+name = "too long"
+argv = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+time_s = 0.3
+[[jobs]]
+name = "later"
+argv = ["true"]
+after = ["fails"]
+at_s = 1.5
+[[jobs]]
+name = "latest"
+argv = ["true"]
+after = ["later"]
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_failed_is_said_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "lab.toml").write_text(BAD)
+    done = tandem("lab", "lab.toml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "hybrid: fails did not end well: exit status 3",
+        "hybrid: missing did not end well: cannot execute 'no-such-program': No such file or directory",
+        "hybrid: too long did not end well: its time limit of 0.3 s is over",
+        "hybrid: later was not submitted: a dependency on the success of fails, which ended as failed",
+        "hybrid: latest was not submitted: later before it was left out",
+    ):
+        assert said in done.stdout.splitlines()
+    assert "failed: exit status 3" in done.stdout
+
+
 def test_a_policy_that_does_not_exist_is_named_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text(LAB)
     done = tandem("lab", "lab.toml", "--policies", "exclusive,hybird", cwd=tmp_path)

@@ -218,9 +218,27 @@ def test_classes_and_policies_are_told_apart() -> None:
 
 
 def test_why_it_was_late() -> None:
-    assert promises.why(row(1, 150.0)) == "it started 1s after its quoted start; it ran 2m20s, 1m32s were expected"
-    assert promises.why(row(1, 121.0, started_at=8.0, finish_mid=130.0, reason="beside fft")) == "beside fft"
-    assert promises.why(row(1, 121.0, started_at=8.0, finish_mid=130.0)) == "not known"
+    ran = "it ran 2m20s, 1m32s were expected"
+    assert promises.why(row(1, 150.0, start_high=6.0)) == f"it started 4s after its quoted start; {ran}"
+    assert promises.why(row(1, 150.0)) == ran, "one second late is no reason for half a minute"
+    beside = promises.neighbours(
+        [
+            {"job": 1, "beside": [(7, "stream"), (8, "")], "began_at": 0.0, "ended_at": 5.0},
+            {"job": 1, "beside": [(9, "lu")], "began_at": 5.0, "ended_at": 11.0},
+            {"job": 2, "beside": [], "began_at": 0.0, "ended_at": 5.0},
+        ]
+    )
+    assert promises.why(row(1, 150.0), beside) == f"{ran}, and it ran beside lu, stream, another job"
+    assert promises.why(row(2, 150.0), beside) == ran
+
+
+def test_late_by_milliseconds_is_no_exit_status() -> None:
+    narrow = {"started_at": 8.0, "finish_low": 8.01, "finish_mid": 8.012, "finish_high": 8.014}
+    told = promises.why(row(1, 8.0162, **narrow, start_mid=0.0, reason="exit status 0"))
+    assert told == "its interval was too narrow: 4ms, and late by 2ms"
+    narrow |= {"finish_high": 8.0122, "finish_low": 8.0118}
+    told = promises.why(row(1, 8.0125, **narrow, start_mid=0.0, reason="exit status 0"))
+    assert told == "its interval was too narrow: less than 1ms, and late by less than 1ms"
 
 
 def test_json_holds_no_number_that_json_has_not(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,10 @@ def play_and_show(
     from tandem.share.simulate import compare as comparing
 
     play = workloads.read(trace, asked)
+    never = workloads.never_run(play.workload)
+    if never:
+        notes = (*play.workload.notes, workloads.say_never(never))
+        play = replace(play, workload=replace(play.workload, notes=notes))
     names = names or play.policies or ("backfill", "hybrid")
     with progress("jobs", quiet=as_json) as tell:
         days = comparing.play(play.workload, names, workloads.terms(play, asked, names), progress=tell)
@@ -60,6 +65,7 @@ def play_and_show(
         print_json(
             {
                 "workload": comparing.describe(play.workload),
+                "never_run": never,
                 "policies": {day.policy: comparing.figures(day.metrics) for day in days},
                 "report": None if where is None else str(where),
             }

@@ -19,6 +19,8 @@ from tandem.core.units import human_size
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tandem.share.paths import Paths
+
 
 @click.command()
 @json_option
@@ -59,9 +61,23 @@ def examine() -> dict[str, Any]:
         "protection": cgroups.which(cgroups.discover()),
         "data": str(places.data),
         "free_bytes": _free_bytes(places.data),
+        "database": _database(places),
         "daemon": _daemon(),
     }
     return told | {"problems": _problems(told)}
+
+
+def _database(places: Paths) -> str | None:
+    """What is wrong with the stored queue, or "ok"; None where there is none, or it is not this user's to read."""
+    from tandem.share.store.store import examine
+
+    try:
+        if not os.access(places.database, os.R_OK):
+            return None
+        examine(places)
+    except (TandemError, OSError) as error:
+        return str(error)
+    return "ok"
 
 
 def _daemon() -> dict[str, Any] | None:
@@ -91,6 +107,8 @@ def _problems(told: dict[str, Any]) -> list[str]:
         )
     if told["free_bytes"] < 100 << 20:
         found.append(f"only {human_size(told['free_bytes'])} are free for {told['data']}: make room")
+    if told["database"] not in ("ok", None):
+        found.append(told["database"])
     daemon = told["daemon"]
     if daemon and "problem" in daemon:
         found.append(f"the daemon does not answer well: {daemon['problem']}")
@@ -104,6 +122,7 @@ def _problems(told: dict[str, Any]) -> list[str]:
 def _say(told: dict[str, Any]) -> None:
     gpus = [f"{gpu['index']}: {gpu['name']}, {human_size(gpu['memory_bytes'])}" for gpu in told["gpus"]]
     domains = words.count(told["numa_domains"], "NUMA domain")
+    free = f"{human_size(told['free_bytes'])} free"
     native = "built" if told["native"] else "not built: slower fallbacks are used"
     lines = [
         ("tandem", f"{told['version']} on Python {told['python']}; native parts {native}"),
@@ -112,10 +131,14 @@ def _say(told: dict[str, Any]) -> None:
         ("GPUs", "; ".join(gpus) or "none"),
         ("protection", told["protection"]),
         ("keeper", told["keeper"] or "missing"),
-        ("data", f"{told['data']}, {human_size(told['free_bytes'])} free"),
+        ("data", f"{told['data']}, {free}; database {_database_words(told['database'])}"),
         ("daemon", _daemon_words(told["daemon"])),
     ]  # fmt: skip
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
+
+
+def _database_words(told: str | None) -> str:
+    return "well" if told == "ok" else "none that you may read" if told is None else "not well, see below"
 
 
 def _daemon_words(daemon: dict[str, Any] | None) -> str:

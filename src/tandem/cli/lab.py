@@ -68,7 +68,8 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     report = write_report(day.title, ran.days, judged, ran.names, folder / "report.html")
     if as_json:
-        print_json({"title": day.title, "policies": results, "report": str(report)})
+        left_out = {policy: dict(names) for policy, names in ran.left_out.items() if names}
+        print_json({"title": day.title, "policies": results, "left_out": left_out, "report": str(report)})
         return
     for verdict in judged[-1:]:
         show_table(job_table(verdict))
@@ -78,6 +79,8 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     for verdict in judged:
         for sentence in lab_judge.sentences(verdict):
             say(sentence)
+        for name, why in ran.left_out[verdict.policy].items():
+            say(f"{verdict.policy}: {name} was not submitted: {why}")
     say(f"report: {report}")
 
 

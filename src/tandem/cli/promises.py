@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +15,8 @@ import click
 
 from tandem.cli import words
 from tandem.cli.moments import clock_time
-from tandem.cli.terminal import json_option, print_json, say, show_table
+from tandem.cli.queue import NAME
+from tandem.cli.terminal import cut, json_option, print_json, say, show_table
 from tandem.cli.workloads import report_path
 from tandem.core.units import human_duration
 
@@ -31,6 +33,10 @@ _SHORTEST_S = 10.0
 """Predictions shorter than this count as this long in relative widths."""
 
 _ROUNDING_S = 1e-6
+_SHOWN_FROM_S = 0.001
+_BESIDE_MOST = 3
+_A_CAUSE = 0.1
+"""A late start is a cause from this part of the lateness on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +71,17 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     after = 0.0 if since is None else now - parse_duration(since)
     with Client.connect() as client:
         rows = [row for row in client.promises(limit=_MOST, since=after, mine=mine) if row["state"] == "done"]
+        beside = neighbours(client.coruns(limit=_MOST)) if late(rows) else {}
     where = None
     if report is not None:
         from tandem.report.page import write
 
-        where = write(page(rows), report_path(report))
+        where = write(page(rows, beside), report_path(report))
     if as_json:
         told = [{name: getattr(line, name) for name in Line.__slots__} for line in lines(rows)]
-        print_json({"lines": told, "late": [dict(row) | {"why": why(row)} for row in late(rows)], "report": where})
+        print_json(
+            {"lines": told, "late": [dict(row) | {"why": why(row, beside)} for row in late(rows)], "report": where}
+        )
         return
     if not rows:
         say("no quoted job has ended well yet")
@@ -82,7 +91,7 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     if found:
         say()
         say(f"late: {len(found)} of {len(rows)} quotes")
-        show_table(late_table(found[:_LATE_SHOWN], now))
+        show_table(late_table(found[:_LATE_SHOWN], now, beside))
     if where is not None:
         say(f"report: {where}")
 
@@ -116,9 +125,23 @@ def late(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if verdict(row) == "late"]
 
 
-def why(row: Row) -> str:
-    """Why a job was late: it started late, it ran long, or both."""
-    return "; ".join(_causes(row)) or row.get("reason") or "not known"
+def why(row: Row, beside: Mapping[int, Sequence[str]] | None = None) -> str:
+    """Why a job was late: it started late, it ran long (beside whom), both; or its interval was too narrow.
+
+    Args:
+        beside: job -> the applications that ran beside it.
+    """
+    return "; ".join(_causes(row, beside or {})) or _too_narrow(row)
+
+
+def neighbours(coruns: Sequence[Row]) -> dict[int, list[str]]:
+    """Who ran beside each job, the longest first: names of applications, at most three."""
+    seconds: dict[int, Counter[str]] = {}
+    for stretch in coruns:
+        for _, app in stretch["beside"]:
+            together = seconds.setdefault(stretch["job"], Counter())
+            together[app or "another job"] += stretch["ended_at"] - stretch["began_at"]
+    return {job: [cut(app, NAME) for app, _ in apps.most_common(_BESIDE_MOST)] for job, apps in seconds.items()}
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -152,7 +175,7 @@ def table(rows: Sequence[Row]) -> Table:
     )
 
 
-def late_table(rows: Sequence[Row], now: float) -> Table:
+def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Sequence[str]] | None = None) -> Table:
     """Who was late, by how much, and why."""
     from tandem.report.table import Column, Table
 
@@ -161,11 +184,11 @@ def late_table(rows: Sequence[Row], now: float) -> Table:
     for row in rows:
         high = words.interval(row, "finish")[2]
         name = f"{row['job']} {row['name'] or row['app']}"
-        cells.append((name, row["moment"], clock_time(high, now), row["ended_at"] - high, why(row)))
+        cells.append((name, row["moment"], clock_time(high, now), row["ended_at"] - high, why(row, beside)))
     return Table(columns, cells)
 
 
-def page(rows: Sequence[Row]) -> Page:
+def page(rows: Sequence[Row], beside: Mapping[int, Sequence[str]] | None = None) -> Page:
     """The report: quoted against actual, the figures, who was late."""
     from tandem.report.blocks import Facts
     from tandem.report.page import Page, Section
@@ -181,7 +204,7 @@ def page(rows: Sequence[Row]) -> Page:
                 mid - began,
                 high - began,
                 row["ended_at"] - began,
-                why(row) if verdict(row) == "late" else "",
+                why(row, beside) if verdict(row) == "late" else "",
             )
             for row in rows
             for low, mid, high in [words.interval(row, "finish")]
@@ -192,7 +215,7 @@ def page(rows: Sequence[Row]) -> Page:
     sections.append(Section("In figures", [table(rows)]))
     found = late(rows)
     if found:
-        sections.append(Section("Who was late, and why", [late_table(found, time.time())]))
+        sections.append(Section("Who was late, and why", [late_table(found, time.time(), beside)]))
     return Page("Promises", f"{len(rows)} quotes of jobs that ended well", sections)
 
 
@@ -207,12 +230,24 @@ def _width(row: Row) -> float:
     return (high - low) / max(mid - float(row["at"]), _SHORTEST_S)
 
 
-def _causes(row: Row) -> Iterator[str]:
+def _too_narrow(row: Row) -> str:
+    low, _, high = words.interval(row, "finish")
+    return f"its interval was too narrow: {_short(high - low)}, and late by {_short(row['ended_at'] - high)}"
+
+
+def _short(seconds: float) -> str:
+    return human_duration(seconds) if seconds >= _SHOWN_FROM_S else "less than 1ms"
+
+
+def _causes(row: Row, beside: Mapping[int, Sequence[str]]) -> Iterator[str]:
     start, finish = words.interval(row, "start"), words.interval(row, "finish")
     if row["started_at"] is None:
         return
-    if row["moment"] == "submit" and row["started_at"] > start[2]:
-        yield f"it started {human_duration(row['started_at'] - start[2])} after its quoted start"
+    waited_s, late_s = row["started_at"] - start[2], row["ended_at"] - finish[2]
+    if row["moment"] == "submit" and waited_s > max(_ROUNDING_S, _A_CAUSE * late_s):
+        yield f"it started {_short(waited_s)} after its quoted start"
     run_s, expected_s = row["ended_at"] - row["started_at"], finish[1] - start[1]
     if run_s > 1.05 * expected_s:
-        yield f"it ran {human_duration(run_s)}, {human_duration(expected_s)} were expected"
+        others = ", ".join(beside.get(row["job"], ()))
+        company = f", and it ran beside {others}" if others else ""
+        yield f"it ran {human_duration(run_s)}, {human_duration(expected_s)} were expected{company}"

@@ -30,7 +30,7 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
     """Decide a stored day again, and compare.
 
     LOG is a file that --export wrote; without one, the log of this machine. Exit status 1 if a decision differs
-    (without --policy none should).
+    (without --policy none should). With --policy only what is done counts, and where: each policy has its own reasons.
     """
     from tandem.share.scheduler.admission import check_options
     from tandem.share.simulate import replay as replaying

@@ -40,9 +40,9 @@ _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdo
     metavar="CLASS",
     help="primary (slowdown is bounded) or harvest (takes what is idle). [primary]",
 )
-@click.option("--max-slowdown", metavar="X", help="Largest accepted slowdown by neighbours. [1.10]")
+@click.option("--max-slowdown", metavar="X", help="Largest accepted slowdown by neighbours, of a primary job. [1.10]")
 @click.option("--time", metavar="TIME", help="Limit; the job is stopped there: 2h, 90 (minutes), 1:30:00.")
-@click.option("--expected", metavar="TIME", help="How long you expect it to run.")
+@click.option("--expected", metavar="TIME", help="How long you expect it to run, at most --time.")
 @click.option("--after", multiple=True, metavar="ID[:any]", help="Wait until a job ends well; with :any, ends at all.")
 @click.option("--array", metavar="RANGE", help="One job for each index: 0-9, 1,3,5-8, 0-99%4 (4 at once).")
 @click.option("--retries", metavar="N", help="Start it again so often if it fails. [0]")

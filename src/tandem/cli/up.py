@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 @click.option("--cores", metavar="LIST", help="Only these cores, such as 0-3. [all]")
 @click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_window=2.")
 @click.option(
-    "--machine", multiple=True, metavar="KEY=VALUE", help="What it may give out: mem=8G, membw=off, labels=a."
+    "--machine",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What it may give out: mem=8G (no more than there is), membw=off, labels=a.",
 )
 @click.option("--foreground", is_flag=True, help="Stay here, until Ctrl-C.")
 @json_option
@@ -74,17 +78,14 @@ def up(
 def down(kill: bool, as_json: bool) -> None:
     """Stop the daemon; its jobs run on.
 
-    The next daemon adopts them.
+    The next daemon adopts them. --kill also reaches jobs that a daemon which runs no more has left.
     """
     from tandem.share.daemon.client import Client
 
     try:
         client = Client.connect(start=False)
     except DaemonError:
-        if as_json:
-            print_json({"stopped": False})
-        else:
-            say("no daemon runs")
+        _without_daemon(_cancel_left() if kill else [], as_json=as_json)
         return
     with client:
         live = len(client.queue())
@@ -95,6 +96,24 @@ def down(kill: bool, as_json: bool) -> None:
         say("daemon stopped")
     else:
         say(f"daemon stopped; {count(live, 'job')} kept: what runs runs on, what waits waits for the next daemon")
+
+
+def _cancel_left() -> list[int]:
+    """Cancel what a daemon that has gone left running or waiting."""
+    from tandem.share import paths as places
+    from tandem.share.daemon.orphans import cancel_all
+
+    uid = os.geteuid()
+    return cancel_all(places.of_client(os.environ, uid), uid)
+
+
+def _without_daemon(cancelled: Sequence[int], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"stopped": False, "cancelled": list(cancelled)})
+    elif cancelled:
+        say(f"no daemon runs; {count(len(cancelled), 'job')} that the last one had left: cancelled")
+    else:
+        say("no daemon runs")
 
 
 def _settings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tandem.cli.terminal import json_option, say
-from tandem.core.errors import ConfigError, TraceError
+from tandem.core.errors import ConfigError, ImpossibleDemandError, TraceError
 from tandem.core.pairs import parse_numbers, parse_pair
 from tandem.share.simulate.truth import Truth
 from tandem.share.workloads.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tandem.share.simulate.compare import Terms
 
@@ -26,6 +27,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 REPORT = "report.html"
 _LOOKED_AT = 4096
+_REASONS_SHOWN = 3
 _GZIP = b"\x1f\x8b"
 _UNPRINTED = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -125,6 +127,45 @@ def read(path: Path, asked: Asked) -> Play:
     demand_text(path)
     play = _case(path, asked) if path.suffix == ".toml" else _trace(path, asked)
     return play if asked.first is None else replace(play, workload=play.workload.first(asked.first))
+
+
+def never_run(workload: Workload) -> list[dict[str, Any]]:
+    """Which jobs the workload's nodes could never run: ``why`` in words, how many ``jobs``, the ``first`` one's id.
+
+    Raises:
+        ImpossibleDemandError: That is all of them.
+    """
+    from tandem.share.scheduler.admission import never
+
+    found = never((arrival.job for arrival in workload.arrivals), workload.nodes)
+    reasons = Counter(found.values())
+    rows = [
+        {"why": why, "jobs": jobs, "first": next(job for job, its in found.items() if its == why)}
+        for why, jobs in reasons.most_common()
+    ]
+    if rows and len(found) == len(workload.arrivals):
+        raise ImpossibleDemandError(
+            given=f"{headline(workload)}, of which none can ever run: {_in_words(rows)}",
+            allowed="jobs that these nodes can run",
+            todo="give it more or larger nodes (--nodes N, --set KEY=VALUE), or check its demands",
+        )
+    return rows
+
+
+def say_never(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The note on jobs that can never run; they are submitted all the same, and wait for ever."""
+    total = sum(row["jobs"] for row in rows)
+    which = "1 job can never run, and is" if total == 1 else f"{total:,} jobs can never run, and are"
+    return f"{which} in none of the figures but that of jobs: {_in_words(rows)}"
+
+
+def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    said = [
+        f"job {row['first']} {row['why']}" + (f" (and {row['jobs'] - 1:,} more like it)" if row["jobs"] > 1 else "")
+        for row in rows[:_REASONS_SHOWN]
+    ]
+    more = len(rows) - _REASONS_SHOWN
+    return "; ".join([*said, *([f"and {more} other reasons"] if more > 0 else [])])
 
 
 def demand_text(path: Path) -> None:

@@ -52,6 +52,11 @@ def test_everything_is_read() -> None:
     assert launch.environment() == {"PATH": "/bin", "OMP_NUM_THREADS": "1"}  # the inherited number is dropped
 
 
+def test_a_job_may_be_expected_to_take_its_whole_limit() -> None:
+    [(job, _)] = read(expected="5m", time=300)
+    assert (job.expected_s, job.limit_s) == (300, 300)
+
+
 def test_an_array_becomes_jobs_of_which_so_many_run_at_once() -> None:
     made = read(array="0-8:2,1%2", stdout="o-%A_%a")
     assert [job.id for job, _ in made] == [7, 8, 9, 10, 11, 12]
@@ -79,6 +84,8 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"nodes": 1.5}, ["nodes", "whole"]),
         ({"class": "primry"}, ["'primry'", "did you mean 'primary'"]),
         ({"max_slowdown": 0.9}, ["max_slowdown"]),
+        ({"max_slowdown": 1.1, "class": "harvest"}, ["max_slowdown = 1.1", "primary"]),
+        ({"expected": "5m", "time": "1m"}, ["expected = '5m'", "at most its limit, 1m"]),
         ({"array": "5-1"}, ["array"]),
         ({"array": "1,1,1"}, ["array", "1 is there twice"]),
         ({"array": "0-4,8,3"}, ["array", "3 is there twice"]),

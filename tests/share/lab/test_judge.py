@@ -10,6 +10,7 @@ from tandem.share import events as ev
 from tandem.share.codec import to_json
 from tandem.share.lab.day import read_day
 from tandem.share.lab.judge import as_json, judge, noise_alone, sentences
+from tandem.share.lab.report import job_table
 from tandem.share.model import Interval, Job, JobClass, Need, Part, Placement, Quote, Share
 
 if TYPE_CHECKING:
@@ -120,9 +121,28 @@ def test_without_exclusive_nothing_is_said_of_bounds() -> None:
 
 
 def test_a_failed_job_is_said() -> None:
-    failed = [*together()[:-1], entry(13, [ev.Ended(1, 1, code=1, reason="exit status 1")])]
-    hybrid = judge([read_day(alone()), read_day(failed)], NAMES, cores=2)[1]
-    assert any("solver did not end well" in sentence for sentence in sentences(hybrid))
+    for end, why in (
+        (ev.Ended(1, 1, code=3), "exit status 3"),
+        (ev.Ended(1, 1, signal=11), "killed by signal 11"),
+        (ev.Ended(1, 1, code=127, reason="cannot execute 'x'"), "cannot execute 'x'"),
+        (ev.Ended(1, 1, lost=True), "its end is not known: its keeper was killed, or the machine restarted"),
+    ):
+        failed = [*together()[:-1], entry(13, [end])]
+        hybrid = judge([read_day(alone()), read_day(failed)], NAMES, cores=2)[1]
+        assert sentences(hybrid) == [f"hybrid: solver did not end well: {why}"]
+        assert f"failed: {why}" in [cell.value for cell in job_table(hybrid).rows[0]]
+
+
+def test_the_daemon_knows_better_how_a_job_ended() -> None:
+    """One that its time limit stopped may have ended with status 0; one that waited in vain never started."""
+    ends = [
+        {"id": 1, "state": "timeout", "reason": "its time limit of 5 s is over"},
+        {"id": 2, "state": "done", "reason": "exit status 0"},
+    ]
+    hybrid = judge([read_day(alone()), read_day(together(), ends=ends)], NAMES, cores=2)[1]
+    assert [v.well for v in hybrid.verdicts] == [False, True]
+    assert sentences(hybrid) == ["hybrid: solver did not end well: its time limit of 5 s is over"]
+    assert hybrid.verdicts[1].why == "resume: free again"
 
 
 def test_results_are_plain() -> None:

@@ -206,6 +206,14 @@ def test_the_bandwidth_is_measured_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert measured == [1]
 
 
+@pytest.mark.parametrize("mem", ["900G", "8193M", "0", "lots"])
+def test_more_memory_than_there_is_cannot_be_given_out(tmp_path: Path, mem: str) -> None:
+    with pytest.raises(ConfigError, match=f"mem = '{mem}'"):
+        local_node.discover({"membw": "off", "mem": mem}, tmp_path / "bw", HARDWARE)
+    whole = local_node.discover({"membw": "off", "mem": "8G"}, tmp_path / "bw", HARDWARE)
+    assert whole.node.mem_mib == 8192
+
+
 @pytest.mark.parametrize("options", [{"cores": "0-99999"}, {"cores": "x"}, {"croes": "0"}])
 def test_a_bad_option_is_refused(tmp_path: Path, options: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="cores"):

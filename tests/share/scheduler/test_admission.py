@@ -5,8 +5,8 @@ import pytest
 from tandem.core import plug
 from tandem.core.errors import ConfigError, ImpossibleDemandError
 from tandem.share.deciding import policy
-from tandem.share.model import Gpu, Job, Need, Node, Part
-from tandem.share.scheduler.admission import check, check_options
+from tandem.share.model import After, Gpu, Job, Need, Node, Part
+from tandem.share.scheduler.admission import check, check_options, never
 
 BARE = Node("n", 4000, 24_105, cores=(0, 1, 2, 3))
 WITH_GPUS = Node("g", 4000, 24_105, gpus=(Gpu(0, "a100", 40_960), Gpu(1, "a100", 40_960)))
@@ -30,6 +30,23 @@ def test_what_is_lacking_is_said_in_plain_numbers(need: Need, node: Node, words:
         check(Job(id=1, parts=(Part(need),)), [node], ())
     assert words in str(caught.value)
     assert "e+" not in str(caught.value)
+
+
+def test_who_can_never_run_is_found_with_those_who_wait_for_them() -> None:
+    small, large = (Part(Need(1000)),), (Part(Need(5000)),)
+    jobs = [
+        Job(1, small),
+        Job(2, large),
+        Job(3, small, after=(After(1),)),
+        Job(4, small, after=(After(1), After(2, ok=False))),
+        Job(5, small, after=(After(4),)),
+    ]
+    assert never(jobs, [BARE]) == {
+        2: "asks for 5 cores on one node; allowed: at most 4 cores on a node",
+        4: "waits for job 2, which can never run",
+        5: "waits for job 4, which can never run",
+    }
+    assert never(jobs, [Node("m", 5000, 1)]) == {}
 
 
 @pytest.mark.parametrize("name", plug.names("share.policies"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tandem.core.errors import StoreError
 from tandem.share import events as ev
 from tandem.share.model import After, Gpu, Node, State
 from tandem.share.scheduler.cluster import Setup
@@ -38,6 +39,16 @@ def both(told: Told, *events: ev.Event, at: float) -> Step:
 
 def test_an_empty_machine() -> None:
     both(Told("hybrid"), ev.Tick(), at=1.0)
+
+
+def test_an_unknown_format_is_said() -> None:
+    told = Told("hybrid", *NODES)
+    state = told.machine.snapshot()
+    assert state["format"] == 1
+    Machine(replace(told.machine.setup, snapshot={key: value for key, value in state.items() if key != "format"}))
+    for unknown in (2, "x", None):
+        with pytest.raises(StoreError, match=r"a snapshot of format .*; allowed: format 1; .*nothing was overwritten"):
+            Machine(replace(told.machine.setup, snapshot=state | {"format": unknown}))
 
 
 def test_every_state_goes_through() -> None:

@@ -60,6 +60,24 @@ def test_another_policy_decides_otherwise(log: list[Entry]) -> None:
     assert not replay(log, policy="hybrid").differences
 
 
+def test_under_another_policy_only_what_is_done_counts(log: list[Entry]) -> None:
+    changed = json.loads(json.dumps(log))
+    for entry in changed[1:]:
+        for decision in entry["decisions"]:
+            decision["reason"] = "because"
+        entry["decisions"] = [{"is": "Reserve", "job": 1, "at": 1.0, "nodes": ["n0"]}, *reversed(entry["decisions"])]
+    assert replay(changed).differences, "of the policy itself every word counts"
+    assert not replay(changed, policy="hybrid").differences
+    number, start = next(
+        (i, one)
+        for i, entry in enumerate(changed)
+        for one in entry.get("decisions", [])
+        if one["is"] == "Start" and one["placement"]["shares"]
+    )
+    start["placement"]["shares"][0]["node"] = "elsewhere"
+    assert [difference.entry for difference in replay(changed, policy="hybrid").differences] == [number]
+
+
 def test_epochs_begin_with_snapshots(log: list[Entry]) -> None:
     """Every 40 steps a new epoch: all of its state comes from the snapshot's text."""
     from tandem.share.codec import from_json

@@ -23,7 +23,7 @@ from tandem.share.store import entry as rows
 from tandem.share.store import queries, schema
 from tandem.share.store.database import StoreFullError
 from tandem.share.store.entry import Beside, Entry
-from tandem.share.store.store import Store, setup_of, setup_text
+from tandem.share.store.store import Store, examine, setup_of, setup_text
 
 NODE = Node("n", 2000, 4096, cores=(0, 1))
 SETUP = Setup("share", "none")
@@ -141,8 +141,9 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(place: Paths) -> None:
         step(store, Machine(SETUP), 1.0, [ev.Submitted(job(k)) for k in many], {k: launch() for k in many})
     for content in (_damage(place.database), noise(9000)):
         place.database.write_bytes(content)
-        with pytest.raises(StoreError, match="corrupted"):
-            Store.open(place)
+        for look in (Store.open, examine):
+            with pytest.raises(StoreError, match="corrupted"):
+                look(place)
         assert place.database.read_bytes() == content
 
 
@@ -153,8 +154,9 @@ def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
         connection.execute("PRAGMA journal_mode=DELETE")
     connection.close()
     content = place.database.read_bytes()
-    with pytest.raises(StoreError, match="version 99"):
-        Store.open(place)
+    for look in (Store.open, examine):
+        with pytest.raises(StoreError, match="version 99"):
+            look(place)
     assert place.database.read_bytes() == content
 
 
@@ -188,6 +190,20 @@ def test_a_log_of_another_version_is_refused(place: Paths) -> None:
         store.begin_epoch(0.0, Setup("share", "none", snapshot={"of": "tomorrow"}))
     with Store.open(place) as store, pytest.raises(StoreError, match="not understood"):
         store.restore()
+
+
+def test_a_snapshot_of_an_unknown_format_is_refused_and_left_as_it_is(place: Paths) -> None:
+    examine(place)
+    kept = Machine(SETUP).snapshot()
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, replace(SETUP, snapshot=kept))
+        examine(place)
+        store.begin_epoch(1.0, replace(SETUP, snapshot=kept | {"format": 99}))
+        before = queries.policies(store.engine)
+        for look in (Store.restore, lambda store: examine(store.paths)):
+            with pytest.raises(StoreError, match=r"format 99; .*nothing was overwritten"):
+                look(store)
+        assert queries.policies(store.engine) == before
 
 
 def test_a_full_database_refuses_one_entry_and_takes_the_next(place: Paths) -> None:

@@ -235,7 +235,8 @@ def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[Vi
 
 def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
     """What this daemon is and which protections it gives."""
-    setup = driver.machine.setup
+    machine, setup = driver.machine, driver.machine.setup
+    live = sum(not life.ended for life in machine.jobs.values())  # one that ended stays until the next step
     return {
         "version": tandem.__version__,
         "pid": os.getpid(),
@@ -248,7 +249,7 @@ def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
         "options": dict(setup.options),
         "store": str(driver.full) if driver.full is not None else "ok",
         "engine": driver.engine.describe(),
-        "jobs": {"live": len(driver.machine.jobs), "on_nodes": len(driver.machine.on_nodes)},
+        "jobs": {"live": live, "on_nodes": len(machine.on_nodes)},
     }
 
 

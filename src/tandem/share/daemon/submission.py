@@ -19,7 +19,7 @@ from typing import Any
 
 from tandem.core.errors import ConfigError, PermissionRefusedError, QuantityError
 from tandem.core.nearest import did_you_mean
-from tandem.core.units import parse_duration, parse_size
+from tandem.core.units import human_duration, parse_duration, parse_size
 from tandem.share.model import After, Job, JobClass, Need, Part
 from tandem.share.node.launch import THREAD_COUNTS, Launch
 
@@ -170,16 +170,24 @@ def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
             allowed="0 and below on a machine that is shared (root may raise it)",
             todo="leave it out, or lower your other jobs",
         )
+    klass = _class(given.get("class", JobClass.PRIMARY.value))
+    if klass is JobClass.HARVEST and given.get("max_slowdown") is not None:
+        bounded = "a bound for primary jobs; harvest jobs take what is left"
+        raise _wrong(given["max_slowdown"], "max_slowdown", bounded, "leave it out, or make the job primary")
+    limit_s, expected_s = _seconds("time", given.get("time")), _seconds("expected", given.get("expected"))
+    if limit_s is not None and expected_s is not None and expected_s > limit_s:
+        todo = "raise the limit, or correct what you expect"
+        raise _wrong(given["expected"], "expected", f"at most its limit, {human_duration(limit_s)}", todo)
     return Job(
         id=0,
         parts=_parts(given),
         name=name,
         app=_text("app", given.get("app") or "") or name or programme(launch.argv),
         uid=who.uid,
-        klass=_class(given.get("class", JobClass.PRIMARY.value)),
+        klass=klass,
         max_slowdown=_number("max_slowdown", given.get("max_slowdown", 1.10), 1.0),
-        limit_s=_seconds("time", given.get("time")),
-        expected_s=_seconds("expected", given.get("expected")),
+        limit_s=limit_s,
+        expected_s=expected_s,
         priority=priority,
         after=_after(given.get("after")),
         retries=_whole("retries", given.get("retries", 0), 0, 1000),

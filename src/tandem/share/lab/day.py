@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.share import events as ev
 from tandem.share.codec import from_json
-from tandem.share.model import Job, Placement, Quote
+from tandem.share.model import Job, Placement, Quote, State
+from tandem.share.scheduler.transitions import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,8 +67,15 @@ class Day:
         return max((course.ended or course.submitted for course in self.courses.values()), default=0.0) - self.began
 
 
-def read_day(entries: Iterable[Mapping[str, Any]], quotes: Iterable[Quote] = ()) -> Day:
-    """The day that a log tells of (its last epoch's policy names it)."""
+def read_day(
+    entries: Iterable[Mapping[str, Any]], quotes: Iterable[Quote] = (), ends: Iterable[Mapping[str, Any]] = ()
+) -> Day:
+    """The day that a log tells of (its last epoch's policy names it).
+
+    Args:
+        ends: how jobs ended, as the daemon says it (``id``, ``state``, ``reason``): it knows of time limits and of
+            dependencies, which the log's events do not tell.
+    """
     day = Day("", "", {}, 0, [])
     for entry in entries:
         if "setup" in entry:
@@ -83,6 +91,9 @@ def read_day(entries: Iterable[Mapping[str, Any]], quotes: Iterable[Quote] = ())
         course = day.courses.get(quote.job)
         if course is not None:
             course.quotes.setdefault(quote.moment, quote)
+    for end in ends:
+        course = day.courses[end["id"]]
+        course.well, course.why = end["state"] == State.DONE.value, end["reason"]
     return day
 
 
@@ -101,9 +112,10 @@ def _event(day: Day, now: float, event: ev.Event) -> None:
             _turn(course, now, "suspended")
         case ev.ResumeDone():
             _turn(course, now, "ran")
-        case ev.Ended(code=code, signal=signal, reason=reason):
+        case ev.Ended(code=code, signal=signal, lost=lost, reason=reason):
             _close(course, now)
-            course.ended, course.well, course.why = now, code == 0 and signal == 0, reason
+            course.ended, course.well = now, code == 0 and signal == 0 and not lost
+            course.why = reason or how_it_ended(event)
         case ev.CancelAsked() if course.started is None:
             course.ended, course.why = now, "cancelled"
         case ev.Measured(rate=rate, seconds=seconds, beside=beside, throttled=False):

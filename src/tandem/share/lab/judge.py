@@ -29,6 +29,7 @@ class Verdict:
         kept: whether its bound held, outside the noise; None for a job without bound (or unknown slowdown).
         quote: the quote at submission (``low``, ``mid``, ``high`` of the finish), or None.
         in_time: whether it finished inside that interval.
+        why: of a job that did not end well, the reason of that; else the last decision about it, and its reason.
     """
 
     name: str
@@ -152,7 +153,7 @@ def _judge_job(course: Course, name: str, alone_s: float | None, noise: float, b
         kept=kept,
         quote=_relative(quote, began),
         in_time=_in_time(quote, course),
-        why=course.reasons[-1] if course.reasons else course.why,
+        why=course.reasons[-1] if course.well and course.reasons else course.why,
     )
 
 

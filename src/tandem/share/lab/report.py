@@ -68,7 +68,7 @@ def _job_row(v: Verdict) -> list[Cell]:
     quoted = "" if v.quote is None else f"{v.quote[1]:.1f} ({v.quote[0]:.1f}-{v.quote[2]:.1f})"
     kept = {None: Cell("", "muted"), True: Cell("yes", "good"), False: Cell("no", "bad")}[v.kept]
     if not v.well:
-        kept = Cell("failed", "bad")
+        kept = Cell(f"failed: {v.why}" if v.why else "failed", "bad")
     return [
         Cell(v.name),
         Cell(v.klass.value, "" if v.klass is JobClass.PRIMARY else "muted"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.core import config
-from tandem.core.errors import MachineBusyError
+from tandem.core.errors import DependencyError, MachineBusyError
 from tandem.share import paths as places
 from tandem.share.daemon.client import Client
 from tandem.share.lab.day import Day, read_day
@@ -35,6 +35,8 @@ class LabRun:
     days: tuple[Day, ...]
     names: Mapping[str, Mapping[int, str]]
     """Policy -> job id -> the job's name in the file."""
+    left_out: Mapping[str, Mapping[str, str]]
+    """Policy -> name of a job that could not be submitted any more -> why: one before it had not ended well."""
     cores: int
 
 
@@ -54,6 +56,7 @@ def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None
     where = places.home(home or folder / "home")
     days: list[Day] = []
     names: dict[str, dict[int, str]] = {}
+    left_out: dict[str, dict[str, str]] = {}
     cores = 0
     for policy in lab.policies:
         options = ["--policy", policy, "--estimator", lab.estimator]
@@ -61,17 +64,18 @@ def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None
         with Client.connect(paths=where, options=options) as client:
             cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
             try:
-                day, names[policy] = _day(client, lab, policy, where, folder / "work" / policy, watch)
+                work = folder / "work" / policy
+                day, names[policy], left_out[policy] = _day(client, lab, policy, where, work, watch)
             finally:
                 client.down(kill=True)
         days.append(day)
-    return LabRun(folder, tuple(days), names, cores)
+    return LabRun(folder, tuple(days), names, left_out, cores)
 
 
 def _day(
     client: Client, lab: Lab, policy: str, where: Paths, work: Path, watch: Watch | None
-) -> tuple[Day, dict[int, str]]:
-    """Submit the jobs at their times, wait for them, read the log."""
+) -> tuple[Day, dict[int, str], dict[str, str]]:
+    """Submit the jobs at their times, wait for them, read the log; also who was who, and who was left out and why."""
     gpus = sum(int(node["capacity"]["gpus"] or 0) for node in client.nodes())
     _demand_idle(client)
     began = time.monotonic()
@@ -80,11 +84,12 @@ def _day(
     if watch is not None:
         watcher.start()
     ids: dict[str, int] = {}
+    left_out: dict[str, str] = {}
     try:
         for at_s, batch in itertools.groupby(in_order(lab), key=lambda job: job.at_s):
             _until(began + at_s)
-            _submit(client, lab, list(batch), ids, gpus, work)
-        client.wait(list(ids.values()))
+            _submit(client, lab, list(batch), (ids, left_out), gpus, work)
+        ends = client.wait(list(ids.values()))
     finally:
         done.set()
         if watch is not None:
@@ -92,18 +97,43 @@ def _day(
     mine = set(ids.values())
     quotes = [quote for row in client.promises(limit=10_000) if (quote := _quote(row)).job in mine]
     entries = _last_epoch(client)
-    return read_day(entries, quotes), {job: name for name, job in ids.items()}
+    return read_day(entries, quotes, ends), {job: name for name, job in ids.items()}, left_out
 
 
-def _submit(client: Client, lab: Lab, batch: list[LabJob], ids: dict[str, int], gpus: int, cwd: Path) -> None:
-    """Submit jobs together, except that one which depends on another of them has to know its number."""
+def _submit(
+    client: Client, lab: Lab, batch: list[LabJob], told: tuple[dict[str, int], dict[str, str]], gpus: int, cwd: Path
+) -> None:
+    """Submit jobs together, except that one which depends on another of them has to know its number.
+
+    Args:
+        told: the numbers of jobs that were submitted, and why others could not be; both grow.
+    """
+    ids, left_out = told
     cwd.mkdir(parents=True, exist_ok=True)
     while batch:
         names = {job.name for job in batch}
-        now = [job for job in batch if names.isdisjoint(job.after)]
-        told = client.submit([submission(lab, job, ids, gpus_here=gpus, cwd=cwd) for job in now])
-        ids |= {job.name: int(one["ids"][0]) for job, one in zip(now, told, strict=True)}
-        batch = [job for job in batch if job not in now]
+        ready = [job for job in batch if names.isdisjoint(job.after)]
+        batch = [job for job in batch if job not in ready]
+        for job in ready:
+            missing = [name for name in job.after if name in left_out]
+            if missing:
+                left_out[job.name] = f"{missing[0]} before it was left out"
+        ready = [job for job in ready if job.name not in left_out]
+        together, alone = [job for job in ready if not job.after], [[job] for job in ready if job.after]
+        for group in filter(None, [together, *alone]):
+            try:
+                made = client.submit([submission(lab, job, ids, gpus_here=gpus, cwd=cwd) for job in group])
+            except DependencyError as error:  # what it waits for has ended badly meanwhile
+                numbers = {f"job {ids[name]},": f"{name}," for name in group[0].after}
+                left_out[group[0].name] = _renamed(error.given, numbers)
+            else:
+                ids |= {job.name: int(one["ids"][0]) for job, one in zip(group, made, strict=True)}
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for number, name in names.items():
+        text = text.replace(number, name)
+    return text
 
 
 def _demand_idle(client: Client) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tandem.core import gpu as gpus_of
 from tandem.core import machine
-from tandem.core.errors import ConfigError
-from tandem.core.units import parse_size
+from tandem.core.errors import ConfigError, QuantityError
+from tandem.core.units import human_size, parse_size
 from tandem.share.model import Gpu, Node
 
 OPTIONS = ("cores", "mem", "membw", "labels")
@@ -39,7 +39,7 @@ def discover(options: Mapping[str, str], cache: Path, hardware: machine.Hardware
         hardware: What there is, if it is known already.
 
     Raises:
-        ConfigError: An unknown option, or cores that this process may not use.
+        ConfigError: An unknown option, cores that this process may not use, or more memory than there is.
     """
     for key in options:
         if key not in OPTIONS:
@@ -47,9 +47,7 @@ def discover(options: Mapping[str, str], cache: Path, hardware: machine.Hardware
                 given=f"the setting {key!r} of this machine", allowed=", ".join(OPTIONS), todo="choose one of these"
             )
     found = hardware or machine.discover(usable=_cores(options.get("cores")))
-    memory_bytes = found.memory_bytes
-    if "mem" in options:
-        memory_bytes = min(memory_bytes, parse_size(options["mem"], bare_unit_bytes=1 << 20))
+    memory_bytes = found.memory_bytes if "mem" not in options else _memory_bytes(options["mem"], found.memory_bytes)
     node = Node(
         id=found.hostname or "localhost",
         cpu_milli=1000 * len(found.cores),
@@ -92,6 +90,21 @@ def _has_mark(pid: int, attempts: Path) -> bool:
         return any(entry.startswith(mark) for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except OSError:
         return False
+
+
+def _memory_bytes(given: str, there_bytes: int) -> int:
+    """So much as is given: less than there is leaves the rest to others, more would be promised in vain."""
+    try:
+        wanted = parse_size(given, bare_unit_bytes=1 << 20)
+    except QuantityError as error:
+        raise ConfigError(given=f"mem = {given!r}", allowed=error.allowed, todo=error.todo) from None
+    if not 1 << 20 <= wanted <= there_bytes:
+        raise ConfigError(
+            given=f"mem = {given!r}",
+            allowed=f"from 1MiB to what is there, {human_size(there_bytes)}",
+            todo="give less, or leave it out for all of it",
+        )
+    return wanted
 
 
 def _cores(given: str | None) -> list[int] | None:

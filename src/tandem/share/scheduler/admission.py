@@ -60,6 +60,32 @@ def check(job: Job, nodes: Sequence[Node], known: Sequence[Container[int]]) -> N
         )
 
 
+def never(jobs: Iterable[Job], nodes: Sequence[Node]) -> dict[int, str]:
+    """Which of ``jobs``, in order of submission, could never run on ``nodes`` (empty ones), and why, in words.
+
+    A job that waits for the end of such a one is one too.
+    """
+    why: dict[tuple[Part, ...], str] = {}
+    found: dict[int, str] = {}
+    for job in jobs:
+        if job.parts not in why:
+            why[job.parts] = _why_never(job, nodes)
+        doomed = next((after.job for after in job.after if after.job in found), None)
+        if why[job.parts]:
+            found[job.id] = why[job.parts]
+        elif doomed is not None:
+            found[job.id] = f"waits for job {doomed}, which can never run"
+    return found
+
+
+def _why_never(job: Job, nodes: Sequence[Node]) -> str:
+    try:
+        check(replace(job, after=()), nodes, ())
+    except ImpossibleDemandError as error:
+        return f"asks for {error.given}; allowed: {error.allowed}"
+    return ""
+
+
 def check_options(policies: Sequence[str], options: Iterable[str]) -> None:
     """Refuse options that none of the policies reads.
 

@@ -21,6 +21,7 @@ from tandem.share.deciding import policy
 from tandem.share.model import Job, JobClass, Part, Quote, State
 from tandem.share.quoting.quotes import Quoter
 from tandem.share.scheduler.drift import Drift
+from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.state.demand_index import DemandIndex, Shape
 from tandem.share.state.history import History
 from tandem.share.state.ledger import Ledger
@@ -96,6 +97,7 @@ class Cluster:
             self.history, self.estimator = known.history.closed(), known.estimator
         else:
             if setup.snapshot is not None:
+                check_snapshot(setup.snapshot)
                 self.history = History.restore(setup.snapshot["history"])
                 self.coruns.extend(_corun(row) for row in setup.snapshot["coruns"])
                 self.profiles.update((row["key"], from_json(row)) for row in setup.snapshot.get("profiles", ()))

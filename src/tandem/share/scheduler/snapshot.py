@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tandem.core.errors import StoreError
 from tandem.share.codec import from_json, to_json
 from tandem.share.model import ON_NODE, Interval, Job, JobClass, State
 from tandem.share.state.life import Life
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 ENDS_KEPT = 20_000
 """Ends of old jobs that a new log still knows of (for dependencies on them)."""
+
+FORMAT = 1
+"""Of what `save` writes. It is raised when an older Tandem could not go on from it; `check` then says so there."""
 
 _PLAIN = (
     "submitted_at",
@@ -53,6 +57,7 @@ def save(cluster: Cluster) -> dict[str, Any]:
     """The state between two steps."""
     ends = list(cluster.ended.items())[-ENDS_KEPT:]
     return copy(cluster, to_json) | {
+        "format": FORMAT,
         "ended": [[job, state.value] for job, state in ends],
         "history": cluster.history.snapshot(),
         "quoters": {**cluster.quoters, cluster.setup.policy: cluster.quoter.snapshot()},
@@ -60,6 +65,21 @@ def save(cluster: Cluster) -> dict[str, Any]:
         "drift": cluster.drift.snapshot(),
         "coruns": [[c.app, list(c.beside), c.rate, c.seconds] for c in cluster.coruns],
     }
+
+
+def check(state: Mapping[str, Any]) -> None:
+    """Refuse a snapshot that this version cannot go on from; one without a number is of the first format.
+
+    Raises:
+        StoreError: It is of an unknown format; says which there are.
+    """
+    found = state.get("format", 1)
+    if found != FORMAT:
+        raise StoreError(
+            given=f"a snapshot of format {found!r}",
+            allowed=f"format {FORMAT}",
+            todo="run the version that wrote it, or set TANDEM_HOME to another folder; nothing was overwritten",
+        )
 
 
 def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:

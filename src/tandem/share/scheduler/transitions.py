@@ -252,7 +252,7 @@ class Transitions:
             life.continues = True
             life.saved_done = life.done if life.done is not None else life.saved_done
         well = event.code == 0 and event.signal == 0 and not event.lost
-        self._over(life, lost=event.lost, well=well, why=event.reason or _how(event), at=event.at)
+        self._over(life, lost=event.lost, well=well, why=event.reason or how_it_ended(event), at=event.at)
 
     def _over(self, life: Life, *, lost: bool, well: bool, why: str, at: float | None = None) -> None:
         """The attempt is over, since ``at``: the job ends, or waits again."""
@@ -352,7 +352,8 @@ def _doomed_by(dependency: int) -> str:
     return f"job {dependency}, on whose success it depends, did not end well"
 
 
-def _how(event: ev.Ended) -> str:
+def how_it_ended(event: ev.Ended) -> str:
+    """An end in words, where the engine gives no reason of its own."""
     if event.lost:
         return "its end is not known: its keeper was killed, or the machine restarted"
     if event.signal:

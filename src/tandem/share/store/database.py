@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -74,6 +75,23 @@ def open_engine(path: Path) -> sa.Engine:
 
 
 @contextlib.contextmanager
+def reading(path: Path) -> Iterator[sa.Engine]:
+    """Open a database only to look at it, also beside a daemon that uses it, and check it as `open_engine` does.
+
+    Raises:
+        StoreError: What `open_engine` would say.
+    """
+    with storing(path):
+        engine = _engine(path, read_only=True)
+        try:
+            _check_version(engine, path)
+            _check_whole(engine, path)
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Turn what the database or the disk complain of into errors that say what to do."""
     try:
@@ -86,8 +104,9 @@ def storing(path: Path) -> Iterator[None]:
         raise
 
 
-def _engine(path: Path) -> sa.Engine:
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 5.0})
+def _engine(path: Path, *, read_only: bool = False) -> sa.Engine:
+    place = f"file:{quote(str(path.absolute()))}?mode=ro&uri=true" if read_only else str(path)
+    engine = sa.create_engine(f"sqlite:///{place}", connect_args={"timeout": 5.0})
     sa.event.listen(engine, "connect", _on_connect)
     return engine
 

@@ -17,9 +17,10 @@ from tandem.share.node.launch import Launch
 from tandem.share.paths import Paths
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
+from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.store import entry as rows
 from tandem.share.store import schema
-from tandem.share.store.database import Lock, open_engine, storing
+from tandem.share.store.database import Lock, open_engine, reading, storing
 from tandem.share.store.entry import Entry, Row
 from tandem.share.store.prepared import Prepared
 
@@ -231,6 +232,22 @@ def setup_of(text: str) -> Setup:
     """The inverse of `setup_text`."""
     values: dict[str, Any] = json.loads(text)
     return Setup(**values)
+
+
+def examine(paths: Paths) -> None:
+    """Look whether a daemon could go on from what is stored; changes nothing, and nothing stored is well.
+
+    Raises:
+        StoreError: It could not; says why.
+    """
+    if not paths.database.exists() or paths.database.stat().st_size == 0:
+        return
+    with reading(paths.database) as engine, engine.connect() as connection:
+        last = sa.select(schema.EPOCHS.c.setup).order_by(schema.EPOCHS.c.id.desc()).limit(1)
+        text = connection.execute(last).scalar()
+    kept = None if text is None else json.loads(text).get("snapshot")
+    if kept is not None:
+        check_snapshot(kept)
 
 
 def steps_of(engine: sa.Engine) -> Iterator[tuple[int, str, list[tuple[int, float, str, str]]]]:
