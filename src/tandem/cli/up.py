@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--policy", metavar="NAME", help="The policy from now on: exclusive, share, backfill, las or hybrid.")
-@click.option("--estimator", metavar="NAME", help="What it believes of neighbours: proportional or none.")
+@click.option("--estimator", metavar="NAME", help="What it believes of neighbours, such as learned.")
 @click.option("--cores", metavar="LIST", help="Only these cores, such as 0-3. [all]")
 @click.option("--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_window=2.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Profiles in the scheduler: they arrive as events, change what is believed, survive, replay, and are dropped on drift."""
+"""Profiles in the scheduler: they arrive as events, change what is believed, survive, replay, and go on drift."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def test_a_machine_that_is_slow_for_everybody_is_no_drift() -> None:
     drift = Drift()
     drift.observe("loud", 5.0, profiles)
     drift.observe("calm", 5.0, profiles)
-    assert not any([drift.observe("tender", 5.0, profiles) for _ in range(8)])
-    assert any([drift.observe("tender", 10.0, profiles) for _ in range(8)]), "twice as fast as the others are today"
+    assert not any(drift.observe("tender", 5.0, profiles) for _ in range(8))
+    assert any(drift.observe("tender", 10.0, profiles) for _ in range(8)), "twice as fast as the others are today"
 
 
 @given(st.lists(st.floats(9.85, 10.15), max_size=30))
 def test_noise_is_no_drift(rates: list[float]) -> None:
     drift, profiles = Drift(), {"tender": TENDER}
-    assert not any([drift.observe("tender", rate, profiles) for rate in rates])
+    assert not any(drift.observe("tender", rate, profiles) for rate in rates)
     assert Drift.restore(json.loads(json.dumps(drift.snapshot()))) == drift

@@ -29,6 +29,7 @@ class Verdict:
         kept: whether its bound held, outside the noise; None for a job without bound (or unknown slowdown).
         quote: the quote at submission (``low``, ``mid``, ``high`` of the finish), or None.
         in_time: whether it finished inside that interval.
+        predicted: slowdown that the quote at its start came to (``low``, ``mid``, ``high``), or None.
         why: of a job that did not end well, the reason of that; else the last decision about it, and its reason.
     """
 
@@ -46,6 +47,7 @@ class Verdict:
     kept: bool | None
     quote: tuple[float, float, float] | None
     in_time: bool | None
+    predicted: tuple[float, float, float] | None
     why: str
 
 
@@ -153,6 +155,7 @@ def _judge_job(course: Course, name: str, alone_s: float | None, noise: float, b
         kept=kept,
         quote=_relative(quote, began),
         in_time=_in_time(quote, course),
+        predicted=_predicted(course.quotes.get("start"), alone_s),
         why=course.reasons[-1] if course.well and course.reasons else course.why,
     )
 
@@ -161,6 +164,13 @@ def _relative(quote: Quote | None, began: float) -> tuple[float, float, float] |
     if quote is None:
         return None
     return (quote.finish.low - began, quote.finish.mid - began, quote.finish.high - began)
+
+
+def _predicted(quote: Quote | None, alone_s: float | None) -> tuple[float, float, float] | None:
+    if quote is None or not alone_s:
+        return None
+    low, mid, high = ((at - quote.at) / alone_s for at in (quote.finish.low, quote.finish.mid, quote.finish.high))
+    return (low, mid, high)
 
 
 def _in_time(quote: Quote | None, course: Course) -> bool | None:

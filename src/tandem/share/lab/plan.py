@@ -71,7 +71,7 @@ class Lab:
     title: str
     apps: Path = Path("apps")
     policies: tuple[str, ...] = ("exclusive", "share", "backfill", "hybrid")
-    estimator: str = "proportional"
+    estimator: str = "learned"
     scale: float = 1.0
     pace: bool = False
     cores: str = ""

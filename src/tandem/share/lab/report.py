@@ -36,7 +36,7 @@ def write_report(
         Section("What came of it", [_facts(judged), compare_picture(_rows(judged), _metrics(judged))]),
         Section("Who ran where", [_gantts(days, judged, names)], "Red outlines: the job was slowed beyond its bound."),
         Section(f"Promises under {best.policy}", [_quotes(best)]),
-        Section("What neighbours cost", _neighbours(days, judged, names)),
+        Section("What neighbours cost", _neighbours(days, judged)),
         Section("The figures", [policy_table(judged), *(job_table(day) for day in judged)]),
     ]
     subtitle = f"{len(best.verdicts)} jobs, run for real under {', '.join(day.policy for day in judged)}"
@@ -57,6 +57,7 @@ def job_table(day: DayVerdict) -> Table:
         Column("quoted finish", "s"),
         Column("finish", "s", "number", 1),
         Column("took", "s", "number", 1),
+        Column("predicted slowdown"),
         Column("slowdown", "", "ratio", 2),
         Column("bound", "", "ratio", 2),
         Column("kept?"),
@@ -76,6 +77,7 @@ def _job_row(v: Verdict) -> list[Cell]:
         Cell(quoted, "bad" if v.in_time is False else ""),
         Cell(v.ended),
         Cell(v.run_s),
+        Cell("" if v.predicted is None else "{1:.2f} ({0:.2f}-{2:.2f})".format(*v.predicted)),
         Cell(v.slowdown),
         Cell(v.bound),
         kept,
@@ -158,9 +160,7 @@ def _quotes(day: DayVerdict) -> Figure:
     )
 
 
-def _neighbours(
-    days: Sequence[Day], judged: Sequence[DayVerdict], names: Mapping[str, Mapping[int, str]]
-) -> list[Block]:
+def _neighbours(days: Sequence[Day], judged: Sequence[DayVerdict]) -> list[Block]:
     alone: dict[str, list[float]] = defaultdict(list)
     beside: dict[tuple[str, str], list[float]] = defaultdict(list)
     for day in days:
@@ -177,16 +177,13 @@ def _neighbours(
     ]
     if not pairs:
         return [Text("No two applications were measured side by side.")]
-    return [slowdown_map(pairs), prediction_picture(_predictions(days[-1], judged[-1], names))]
+    return [slowdown_map(pairs), prediction_picture(_predictions(judged[-1]))]
 
 
-def _predictions(day: Day, verdict: DayVerdict, names: Mapping[str, Mapping[int, str]]) -> list[Prediction]:
+def _predictions(day: DayVerdict) -> list[Prediction]:
     """Slowdowns as quoted at the start, and as they were."""
-    alone = {v.name: v.alone_s for v in verdict.verdicts}
-    found = []
-    for job, course in day.courses.items():
-        name = names[day.policy][job]
-        quote, alone_s = course.quotes.get("start"), alone.get(name)
-        if quote is not None and course.run_s and alone_s:
-            found.append(Prediction(name, (quote.finish.mid - quote.at) / alone_s, course.run_s / alone_s))
-    return found
+    return [
+        Prediction(v.name, v.predicted[1], v.run_s / v.alone_s)
+        for v in day.verdicts
+        if v.predicted is not None and v.run_s and v.alone_s
+    ]

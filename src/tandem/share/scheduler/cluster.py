@@ -48,7 +48,7 @@ class Setup:
     """
 
     policy: str = "hybrid"
-    estimator: str = "proportional"
+    estimator: str = "learned"
     options: Mapping[str, float] = field(default_factory=dict)
     snapshot: Mapping[str, Any] | None = None
 
