@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.estimate import estimators
@@ -26,7 +26,8 @@ def profile_of(draw: st.DrawFn, key: str) -> Profile:
         return Curve((0.0, *levels), (1.0, *slowdowns), (0.0,) * len(levels) + (0.05,))
 
     curves = {kind: curve() for kind in kinds}
-    pressure = {kind: draw(st.floats(0.0, 1.5)) for kind in kinds}
+    # Sums of up to three lie off the bends of curves, where rounding would decide between two slopes.
+    pressure = {kind: draw(st.integers(0, 150)) / 100 + 0.0037 for kind in kinds}
     phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0, curves, pressure, dict.fromkeys(pressure, 0.03))
     return Profile(key, (key,), "here", 1, 0.0, 20.0, 1, (phase,))
 
@@ -46,6 +47,7 @@ coruns = st.lists(
 
 @pytest.mark.parametrize("name", ["bubble", "learned"])
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
+@settings(max_examples=40)
 @given(held=profiles, seen=coruns, data=st.data())
 def test_equal_to_the_model_set_by_set(
     name: str, size: int, held: tuple[Profile, ...], seen: list[CoRun], data: st.DataObject

@@ -46,7 +46,7 @@ class Felt:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Members:
     """One set, as rules see it.
 
@@ -66,9 +66,10 @@ class Members:
         return 1.0 if self.weights is None else self.weights[i][j]
 
     def others(self, i: int) -> list[tuple[App, float]]:
-        """The others of member ``i``, and how much of the time each runs beside it."""
-        weights = self.weights
-        return [(app, 1.0 if weights is None else weights[i][j]) for j, app in enumerate(self.apps) if j != i]
+        """Those that ever run beside member ``i``, and how much of the time."""
+        if self.weights is None:
+            return [(app, 1.0) for j, app in enumerate(self.apps) if j != i]
+        return [(app, weight) for app, weight in zip(self.apps, self.weights[i], strict=True) if weight > 0.0]
 
     def beside(self, i: int) -> tuple[str, ...]:
         """The keys of the others, sorted."""

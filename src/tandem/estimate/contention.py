@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FELT = tuple(kind for kind in KINDS if kind != "cpu")
 """Kinds that are felt across cores, in the order of vectors. Taking turns on one core is another matter."""
 
+KINDS_FELT = len(FELT)
+
 WORDS = {
     "cache": "last-level cache",
     "membw_read": "memory reads",
@@ -79,6 +81,8 @@ class Vector:
         numb: kinds whose sensitivity was not measured, as 1 (else 0).
         silent: kinds whose pressure was not measured, as 1 (else 0).
         felt: the curves that rise at all.
+        load: pressures and their variances, one after the other.
+        said: pressures in words.
         whole: whether all kinds were measured.
     """
 
@@ -90,12 +94,16 @@ class Vector:
     numb: tuple[int, ...]
     silent: tuple[int, ...]
     felt: tuple[Pieces, ...] = field(init=False)
+    load: tuple[float, ...] = field(init=False)
+    said: tuple[str, ...] = field(init=False)
     whole: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Make ready what is asked for again and again."""
         felt = [(k, *_pieces(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
         object.__setattr__(self, "felt", tuple(felt))
+        object.__setattr__(self, "load", self.pressure + self.pressure_variance)
+        object.__setattr__(self, "said", tuple(f"{pressure:.2f}" for pressure in self.pressure))
         object.__setattr__(self, "whole", not any(self.numb) and not any(self.silent))
 
 
@@ -139,17 +147,16 @@ def vector(profile: Profile) -> Vector:
     )
 
 
-def feel(one: Vector, pressed: Sequence[float], pressed_variance: Sequence[float]) -> Contended:
-    """What ``one`` feels under pressure; of kinds that were not measured nothing is said here.
+def feel(one: Vector, load: Sequence[float]) -> Contended:
+    """What ``one`` feels under a load; of kinds that were not measured nothing is said here.
 
     Args:
-        pressed: sum of weighted pressures, over `FELT`.
-        pressed_variance: squares of its 90 % half-widths.
+        load: sum of weighted `Vector.load`.
     """
     total = variance = worst = 0.0
     kind = -1
     for k, levels, heights, slopes, half in one.felt:
-        level = pressed[k] - TIE
+        level = load[k] - TIE
         if level <= levels[0]:
             continue
         piece = bisect_left(levels, level) - 1
@@ -158,7 +165,7 @@ def feel(one: Vector, pressed: Sequence[float], pressed_variance: Sequence[float
         total += excess**EXPONENT
         if level < 1.0:
             half *= level
-        variance += half * half + slope * slope * pressed_variance[k]
+        variance += half * half + slope * slope * load[k + KINDS_FELT]
         if excess > worst:
             worst, kind = excess, k
     excess = GAIN * total ** (1.0 / EXPONENT)
@@ -167,14 +174,14 @@ def feel(one: Vector, pressed: Sequence[float], pressed_variance: Sequence[float
 
 def of_pair(one: Vector, other: Vector) -> Contended:
     """What ``one`` feels of a single neighbour that runs all the time."""
-    return feel(one, other.pressure, other.pressure_variance)
+    return feel(one, other.load)
 
 
 def ignorance(one: Vector, pressed: Sequence[float], unsaid: Sequence[float]) -> float:
     """Square of how far the excess may be higher for kinds that were not measured.
 
     Args:
-        pressed: as for `feel`.
+        pressed: weighted sum of pressures, over `FELT`.
         unsaid: weighted number of neighbours whose pressure was not measured, over `FELT`.
     """
     squares = 0.0

@@ -9,7 +9,7 @@ wrong estimate costs what it would cost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,8 +53,7 @@ class CoRun:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Slowdown:
+class Slowdown(NamedTuple):
     """Run time beside the others over run time alone, never below 1, with its 90 % interval.
 
     ``known`` says whether it rests on an observation of this very set (or of its pairs), ``why`` on what.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from operator import sub
 from typing import TYPE_CHECKING
 
 from tandem.estimate import contention
-from tandem.estimate.contention import FELT, WORDS, Contended, Vector
+from tandem.estimate.contention import FELT, KINDS_FELT, WORDS, Contended, Vector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ _SLIGHT = 0.005
 class Pressed:
     """What the profiled members of a set do to each other."""
 
-    __slots__ = ("_members", "_total", "_total_variance", "_whole", "unprofiled", "vectors")
+    __slots__ = ("_members", "_total", "_whole", "unprofiled", "vectors")
 
     def __init__(self, members: Members, known: Mapping[str, Vector]) -> None:
         self._members = members
@@ -28,48 +29,55 @@ class Pressed:
         there = [vector for vector in vectors if vector is not None]
         self._whole = all([vector.whole for vector in there])  # noqa: C419  (a list is faster)
         if members.weights is None:
-            self._total = [sum(column) for column in zip(*[vector.pressure for vector in there], strict=True)]
-            variances = zip(*[vector.pressure_variance for vector in there], strict=True)
-            self._total_variance = [sum(column) for column in variances]
+            self._total = list(map(sum, zip(*[vector.load for vector in there], strict=True)))
 
     def on(self, i: int) -> Contended | None:
         """What member ``i`` feels of the profiled ones; None where it has no profile itself."""
         one = self.vectors[i]
         if one is None:
             return None
-        if self._members.weights is None:
-            pressed = [total - own for total, own in zip(self._total, one.pressure, strict=True)]
-            variance = [total - own for total, own in zip(self._total_variance, one.pressure_variance, strict=True)]
-        else:
-            pressed = self._weighted(i, "pressure", 1)
-            variance = self._weighted(i, "pressure_variance", 2)
-        felt = contention.feel(one, pressed, variance)
+        load = list(map(sub, self._total, one.load)) if self._members.weights is None else self._weighted_load(i)
+        felt = contention.feel(one, load)
         if not self._whole:
-            felt.ignorance = contention.ignorance(one, pressed, self._weighted(i, "silent", 1))
+            felt.ignorance = contention.ignorance(one, load[:KINDS_FELT], self._weighted(i, "silent", 1))
         return felt
-
-    def _weighted(self, i: int, what: str, power: int) -> list[float]:
-        """Sum over the others of a part of their vectors, each by a power of how much of the time it is there."""
-        total = [0.0] * len(FELT)
-        for j, vector in enumerate(self.vectors):
-            weight = self._members.weight(i, j) ** power
-            if j != i and vector is not None and weight > 0.0:
-                total = [so_far + weight * value for so_far, value in zip(total, getattr(vector, what), strict=True)]
-        return total
 
     def words(self, i: int, felt: Contended) -> str:
         """What contends for what."""
         k = felt.kind
         if k < 0 or felt.excess < _SLIGHT:
             return "profiles: hardly feels these neighbours"
-        apps, weights = self._members.apps, self._members.weights
+        members = self._members
         pressing = [
-            ((1.0 if weights is None else weights[i][j]) * vector.pressure[k], apps[j].key)
-            for j, vector in enumerate(self.vectors)
-            if vector is not None and j != i
+            (vector.pressure[k], app.key, vector.said[k])
+            for app, vector in zip(members.apps, self.vectors, strict=True)
+            if vector is not None
         ]
+        if members.weights is not None:
+            pressing = [(w * p, key, f"{w * p:.2f}") for (p, key, _), w in zip(pressing, self._weights(i), strict=True)]
+        else:
+            del pressing[i - self.vectors[:i].count(None)]
         pressing.sort(reverse=True)
-        by = ", ".join([f"{key} {pressure:.2f}" for pressure, key in pressing[:_NAMED] if pressure > _SLIGHT])
+        by = ", ".join([f"{key} {said}" for pressure, key, said in pressing[:_NAMED] if pressure > _SLIGHT])
         more = " and others" if len(pressing) > _NAMED else ""
         ignored = " (some kinds not measured)" if felt.ignorance > 0.0 else ""
         return f"{1 + felt.excess:.2f}x by profiles, most by {WORDS[FELT[k]]}: {by}{more}{ignored}"
+
+    def _weights(self, i: int) -> list[float]:
+        """Of the profiled members, beside member ``i``; 0 for itself."""
+        return [
+            self._members.weight(i, j) if i != j else 0.0 for j, vector in enumerate(self.vectors) if vector is not None
+        ]
+
+    def _weighted_load(self, i: int) -> list[float]:
+        return self._weighted(i, "pressure", 1) + self._weighted(i, "pressure_variance", 2)
+
+    def _weighted(self, i: int, what: str, power: int) -> list[float]:
+        """Sum over the others of a part of their vectors, each by a power of how much of the time it is there."""
+        total = [0.0] * KINDS_FELT
+        there = [vector for vector in self.vectors if vector is not None]
+        for vector, weight in zip(there, self._weights(i), strict=True):
+            if weight > 0.0:
+                factor = weight**power
+                total = [so_far + factor * value for so_far, value in zip(total, getattr(vector, what), strict=True)]
+        return total

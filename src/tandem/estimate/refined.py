@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 from tandem.estimate import contention
 from tandem.estimate.inferred import Inferred
 from tandem.estimate.pairs import SeenPairs
+from tandem.estimate.pairwise import INFERRED
+from tandem.estimate.prior import NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,13 +98,14 @@ class Refined:
     Attributes:
         vectors: profiles by application.
         seen: observations; whatever is told to it is learned.
-        scale: what claimed half-widths are multiplied by.
+        scale: what half-widths of profiles are multiplied by.
+        judged_scale: the same for pairs that are judged without profiles.
     """
 
     def __init__(self, vectors: Mapping[str, Vector]) -> None:
         self.vectors = vectors
         self.seen = SeenPairs(self._fit)
-        self.scale = 1.0
+        self.scale = self.judged_scale = 1.0
         self._by_profile: dict[tuple[str, str], Contended | None] = {}
         self._kept: dict[str, Corrections] = {}
 
@@ -130,7 +133,7 @@ class Refined:
     def _fit(self, observations: Observations) -> Inferred:
         pairs, weights = self._evidence(observations)
         expected = {pair: felt.excess for pair in pairs if (felt := self.by_profile(*pair)) is not None}
-        self.scale = self._calibrated(pairs, expected, weights)
+        self._calibrate(pairs, expected, weights)
         return Inferred(pairs, expected, weights)
 
     def _evidence(
@@ -153,26 +156,37 @@ class Refined:
         weights = dict.fromkeys(parts, FROM_SETS)
         return {**pairs, **{pair: sum(told) / len(told) for pair, told in parts.items()}}, weights
 
-    def _calibrated(
+    def _calibrate(
         self,
         pairs: Mapping[tuple[str, str], float],
         expected: Mapping[tuple[str, str], float],
         weights: Mapping[tuple[str, str], float],
-    ) -> float:
-        """The scale of half-widths, from pairs that profiles cover and that were seen themselves."""
-        covered = sorted(pair for pair in expected if pair not in weights)
-        if len(covered) < FOLDS:
-            return 1.0
-        scores = []
-        for fold in range(FOLDS):
-            left_out = set(covered[fold::FOLDS])
+    ) -> None:
+        """Set the scales of half-widths, from pairs that were seen themselves."""
+        own = sorted(pair for pair in pairs if pair not in weights)
+        profiled, judged = [], []
+        for fold in range(FOLDS if len(own) >= FOLDS else 0):
+            left_out = set(own[fold::FOLDS])
             fitted = Inferred({pair: seen for pair, seen in pairs.items() if pair not in left_out}, expected, weights)
             for pair in left_out:
                 felt = self.by_profile(*pair)
                 if felt is not None:
                     guess = 1.0 + felt.excess * fitted.factor(*pair)
-                    scores.append(abs(pairs[pair] - guess) / math.sqrt(felt.variance))
-        scores.sort()
-        quantile = scores[min(len(scores) - 1, math.ceil(0.9 * (len(scores) + 1)) - 1)]
-        trust = len(scores) / (len(scores) + PRIOR_PAIRS)
-        return trust * quantile + (1.0 - trust)
+                    profiled.append(abs(pairs[pair] - guess) / math.sqrt(felt.variance))
+                elif (slowdown := fitted.slowdown(*pair)) is not None:
+                    judged.append(abs(pairs[pair] - slowdown) / judged_half(slowdown))
+        self.scale, self.judged_scale = _stretch(profiled), _stretch(judged)
+
+
+def judged_half(slowdown: float) -> float:
+    """Half-width of a pair that was judged without profiles, by what both did beside others; before it is scaled."""
+    return INFERRED * (slowdown - 1.0) + 2 * NOISE
+
+
+def _stretch(scores: list[float]) -> float:
+    """What half-widths are to be multiplied by so that nine of ten residuals, in half-widths, are within."""
+    if len(scores) < FOLDS:
+        return 1.0
+    quantile = sorted(scores)[min(len(scores) - 1, math.ceil(0.9 * (len(scores) + 1)) - 1)]
+    trust = len(scores) / (len(scores) + PRIOR_PAIRS)
+    return trust * quantile + (1.0 - trust)

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 from tandem.estimate import contention, sharing
 from tandem.estimate.answering import Answering, Felt, Members
 from tandem.estimate.demand import Load
-from tandem.estimate.pairwise import COMBINING, INFERRED, seen_before
+from tandem.estimate.pairwise import COMBINING, seen_before
 from tandem.estimate.pressed import Pressed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
-from tandem.estimate.refined import Refined
+from tandem.estimate.refined import Refined, judged_half
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,10 +66,12 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     corrections = refined.corrections(app.key)
     seen: list[str] = []
     strangers: list[tuple[App, float]] = []
+    there = 0  # how many ever run beside it
     for j, other in enumerate(members.apps):
         weight = members.weight(i, j) if j != i else 0.0
         if weight == 0.0:
             continue
+        there += 1
         correction = corrections[other.key]
         if correction.seen or (by_profile is not None and pressed.vectors[j] is not None):
             excess += weight * correction.excess
@@ -81,7 +83,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     words = []
     if by_profile is not None:
         if pressed.unprofiled < len(members.apps) - 1:
-            left = refined.left(len(seen) / (len(members.apps) - 1))
+            left = refined.left(len(seen) / max(1, there))
             variance += by_profile.variance * left * refined.scale**2
             words.append(pressed.words(i, by_profile))
         excess = max(0.0, by_profile.excess + excess)
@@ -98,8 +100,10 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         variance += felt.below**2
         ignorance += felt.above**2 - felt.below**2
         words.append(felt.why)
+    if not words:
+        words.append("nobody runs beside it")
     why = words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
-    known = len(seen) == len(members.apps) - 1
+    known = len(seen) == there
     return Felt(excess, math.sqrt(variance), math.sqrt(variance + ignorance), known, why)
 
 
@@ -112,7 +116,7 @@ def _strange(refined: Refined, members: Members, app: App, others: list[tuple[Ap
             stating.append(replace(other, membw_mbs=int(weight * other.membw_mbs), nic_mbs=int(weight * other.nic_mbs)))
         elif app.key and other.key and (guess := refined.seen.inferred.slowdown(app.key, other.key)) is not None:
             excess += weight * (guess - 1.0)
-            half = (weight * (INFERRED * (guess - 1.0) + 2 * NOISE)) ** 2
+            half = (weight * refined.judged_scale * judged_half(guess)) ** 2
             below, above = below + half, above + half
             judged.append(f"{other.key} {guess:.2f}x")
         else:

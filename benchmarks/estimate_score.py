@@ -1,0 +1,224 @@
+"""How well models predicted the co-runs that `estimate_corun.py` measured: the scoring half, without measuring.
+
+    rows = estimate_score.read(json.loads(table.read_text()))
+    scores = estimate_score.score(rows, profiles)
+    estimate_score.show(scores, noise)
+
+Discipline. Two whole applications (`HELD_OUT`) are in nothing that is fitted: in no pair that models see, in no pair
+that constants are fitted on; sets that hold one are scored by themselves. Triples and quadruples are never seen and
+never fitted on. A pair is predicted by models that saw a part of the others (five folds); larger sets by models that
+saw all pairs. Constants of the physics (`tandem.estimate.contention`) come from `fit`, on pairs alone.
+
+Sets that fit the cores and those in which cores are shared are scored apart. All models have the same CPU-share term;
+R2 is of slowdowns over that term, so that nobody is praised for knowing that two on one core take twice as long.
+Errors are relative to what was measured, as it was measured; for coverage a measured value below 1 counts as 1, which
+is where intervals end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tandem.estimate import contention, estimators, sharing
+from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tandem.estimate.profile import Profile
+
+HELD_OUT = ("fft3d", "imageprep")
+MODELS = ("none", "proportional", "additive", "worst_pair", "bubble", "learned")
+FOLDS = 5
+OBSERVED_S = 30.0
+"""Length of a measured stretch, as models are told it."""
+
+GAINS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
+EXPONENTS = (1.0, 1.5, 2.0, 3.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured set: members, the core that each was pinned to, slowdowns (None where there was no rate)."""
+
+    members: tuple[str, ...]
+    cores: tuple[int, ...]
+    slowdowns: tuple[float | None, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether each member had a core of its own."""
+        return len(set(self.cores)) == len(self.cores)
+
+    def apps(self) -> tuple[App, ...]:
+        """The members as models are asked about them; where all had cores of their own nothing is said of cores."""
+        if self.fits:
+            return tuple(App(key) for key in self.members)
+        return tuple(App(key, cores=(core,)) for key, core in zip(self.members, self.cores, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One member: what was measured and what was predicted, and the part of both that is CPU time."""
+
+    measured: float
+    predicted: Slowdown
+    stretch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Of one model on one group of sets; errors in percent, coverage a fraction."""
+
+    median: float
+    mean: float
+    r2: float
+    coverage90: float
+    count: int
+
+
+def read(raw: Mapping[str, Any]) -> list[Row]:
+    """The sets of the table; what was measured again to see noise is left out."""
+    return [
+        Row(tuple(one["set"]), tuple(one["cores"]), tuple(one["slowdowns"]))
+        for one in raw["sets"]
+        if "again" not in one.get("kind", "")
+    ]
+
+
+def noise_floor(raw: Mapping[str, Any]) -> float | None:
+    """Percent by which the same measurement with nobody beside differs from 1, in the mean over applications."""
+    off = [abs(one["ratio"] - 1.0) for one in raw["noise"]]
+    return 100 * statistics.fmean(off) if off else None
+
+
+def score(
+    rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT
+) -> dict[str, dict[str, Score]]:
+    """Group of sets -> model -> score. Groups without a set are absent."""
+    points: dict[str, dict[str, list[Point]]] = {}
+    inside = [row for row in rows if not set(row.members) & set(held_out)]
+    pairs = [row for row in inside if len(row.members) == 2 and row.fits]
+    for name in MODELS:
+        models: dict[tuple[Row, ...], Estimator] = {}
+        for group, row, known in _questions(rows, pairs, held_out):
+            if known not in models:
+                models[known] = estimators.make(name, told(known), tuple(profiles))
+            model = models[known]
+            points.setdefault(group, {}).setdefault(name, []).extend(_points(row, model, profiles))
+    return {
+        group: {name: summarise(found) for name, found in by_model.items() if found}
+        for group, by_model in sorted(points.items())
+    }
+
+
+def figures(scores: Mapping[str, Mapping[str, Score]], noise: float | None) -> dict[str, float | None]:
+    """The benchmark's figures that come from scoring; None where the group was not measured."""
+
+    def of(groups: Sequence[str], model: str, what: str) -> float | None:
+        found = [scores[group][model] for group in groups if group in scores and model in scores[group]]
+        count = sum(one.count for one in found)
+        return sum(getattr(one, what) * one.count for one in found) / count if count else None
+
+    fitting = [group for group in scores if group.endswith("that fit")]
+    larger = [group for group in scores if group.startswith(("3 ", "4 "))]
+    larger = [group for group in larger if group in fitting] or larger
+    return {
+        "noise_floor": noise,
+        "bubble_median": of(fitting, "bubble", "median"),
+        "bubble_mean": of(fitting, "bubble", "mean"),
+        "learned_mean_3_4": of(larger, "learned", "mean"),
+        "additive_mean_3_4": of(larger, "additive", "mean"),
+        "worst_pair_mean_3_4": of(larger, "worst_pair", "mean"),
+        "coverage90": of(larger, "learned", "coverage90"),
+    }
+
+
+def show(scores: Mapping[str, Mapping[str, Score]]) -> None:
+    """Print the table."""
+    for group, models in scores.items():
+        print(f"{group} ({next(iter(models.values())).count} slowdowns)")
+        for name, one in models.items():
+            errors = f"median {one.median:5.1f} %  mean {one.mean:5.1f} %"
+            print(f"  {name:13s} {errors}  R2 {one.r2:6.2f}  coverage {one.coverage90:.2f}")
+
+
+def told(pairs: Iterable[Row]) -> tuple[CoRun, ...]:
+    """Measured pairs as models are told them."""
+    rows = list(pairs)
+    keys = sorted({key for row in rows for key in row.members})
+    coruns = [CoRun(key, (), 1.0, OBSERVED_S) for key in keys]
+    for row in rows:
+        for own, other, slowdown in zip(row.members, reversed(row.members), row.slowdowns, strict=True):
+            if slowdown is not None:
+                coruns.append(CoRun(own, (other,), 1.0 / slowdown, OBSERVED_S))
+    return tuple(coruns)
+
+
+def summarise(points: Sequence[Point]) -> Score:
+    """Errors, R2 without the CPU share, and coverage."""
+    errors = [100 * abs(point.predicted.mid / point.measured - 1) for point in points]
+    measured = [point.measured / point.stretch for point in points]
+    missed = sum((m - point.predicted.mid / point.stretch) ** 2 for m, point in zip(measured, points, strict=True))
+    mean = statistics.fmean(measured)
+    total = sum((m - mean) ** 2 for m in measured)
+    covered = [point.predicted.low <= max(1.0, point.measured) <= point.predicted.high for point in points]
+    return Score(
+        statistics.median(errors),
+        statistics.fmean(errors),
+        1 - missed / total if total else float("nan"),
+        statistics.fmean(covered),
+        len(points),
+    )
+
+
+def fit(rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT) -> tuple[float, float]:
+    """(GAIN, EXPONENT) with the least mean error of profiles alone, over pairs that fit and hold nobody held out."""
+    pairs = [row for row in rows if len(row.members) == 2 and row.fits and not set(row.members) & set(held_out)]
+
+    def error(constants: tuple[float, float]) -> float:
+        with physics(*constants):
+            model = estimators.make("bubble", (), tuple(profiles))
+            return summarise([point for row in pairs for point in _points(row, model, profiles)]).mean
+
+    return min(itertools.product(GAINS, EXPONENTS), key=error)
+
+
+@contextmanager
+def physics(gain: float, exponent: float) -> Iterator[None]:
+    """Other constants of `tandem.estimate.contention`, within the block."""
+    before = contention.GAIN, contention.EXPONENT
+    contention.GAIN, contention.EXPONENT = gain, exponent
+    try:
+        yield
+    finally:
+        contention.GAIN, contention.EXPONENT = before
+
+
+def _questions(
+    rows: Sequence[Row], pairs: Sequence[Row], held_out: Sequence[str]
+) -> Iterator[tuple[str, Row, tuple[Row, ...]]]:
+    """Each set with its group, and the pairs that models may have seen."""
+    folds = {row: fold for fold, row in ((k % FOLDS, row) for k, row in enumerate(pairs))}
+    for row in rows:
+        fitting = "that fit" if row.fits else "that share cores"
+        group = f"{len(row.members)} members {fitting}"
+        if set(row.members) & set(held_out):
+            group = f"with an application held out, {group}"
+        known = [pair for pair in pairs if folds[pair] != folds[row]] if row in folds else pairs
+        yield group, row, tuple(known)
+
+
+def _points(row: Row, model: Estimator, profiles: Sequence[Profile]) -> list[Point]:
+    apps = row.apps()
+    node = Capacity(1000 * max(len(apps), len(set(row.cores))))
+    shares = sharing.share(apps, node, sharing.needs(profiles))
+    return [
+        Point(measured, answer, shares.stretch[i] if shares else 1.0)
+        for i, (measured, answer) in enumerate(zip(row.slowdowns, model.predict(apps, node), strict=True))
+        if measured is not None
+    ]

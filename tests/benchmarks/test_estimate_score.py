@@ -1,0 +1,104 @@
+"""Scoring, on co-runs whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from benchmarks import estimate_score
+from tandem.estimate.contention import EXPONENT, FELT
+from tandem.estimate.corun import Slowdown
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+
+BOUND = {"cg": 0.9, "lu": 0.05, "sort": 0.4, "stream": 0.7, "fft3d": 0.5, "imageprep": 0.1}
+PRESSURE = {"cg": 0.5, "lu": 0.02, "sort": 0.3, "stream": 0.9, "fft3d": 0.4, "imageprep": 0.1}
+
+
+def profiles() -> list[Profile]:
+    flat = Curve((0.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+    found = []
+    for key, bound in BOUND.items():
+        curves = {kind: Curve((0.0, 1.0), (1.0, 1.0 + bound), (0.0, 0.0)) if kind == "cache" else flat for kind in FELT}
+        levels = {kind: PRESSURE[key] if kind == "cache" else 0.0 for kind in FELT}
+        found.append(Profile(key, (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, 1.0, curves, levels),)))
+    return found
+
+
+def measured(members: tuple[str, ...], cores: list[int], kind: str = "pair") -> dict[str, Any]:
+    slowdowns = []
+    for i, key in enumerate(members):
+        others = [j for j in range(len(members)) if j != i]
+        turns = [j for j in others if cores[j] == cores[i]]
+        stretch = 1 + len(turns)
+        pressed = sum(PRESSURE[members[j]] / cores.count(cores[j]) for j in others if cores[j] != cores[i])
+        slowdowns.append(stretch * (1 + BOUND[key] * pressed))
+    return {"kind": kind, "set": list(members), "cores": cores, "slowdowns": slowdowns}
+
+
+def table() -> dict[str, Any]:
+    pairs = [measured(pair, [0, 1]) for pair in itertools.combinations(sorted(BOUND), 2)]
+    triples = [measured(one, [0, 1, 0]) for one in itertools.combinations(sorted(BOUND), 3)]
+    wide = [measured(one, [0, 1, 2]) for one in itertools.combinations(sorted(BOUND), 3)]
+    again = [{**pairs[0], "kind": "pair again"}]
+    return {
+        "noise": [{"app": "cg", "ratio": 1.02}, {"app": "lu", "ratio": 0.96}],
+        "sets": [*pairs, *triples, *wide, *again],
+    }
+
+
+def test_the_truth_of_the_physics_is_found_and_kept_apart() -> None:
+    rows = estimate_score.read(table())
+    scores = estimate_score.score(rows, profiles())
+    held = "with an application held out, "
+    groups = {"2 members that fit", "3 members that fit", "3 members that share cores"}
+    assert set(scores) == groups | {held + group for group in groups}
+    for models in scores.values():
+        assert models["bubble"].mean < 0.1
+        assert models["bubble"].r2 > 0.99
+        assert models["bubble"].coverage90 == 1.0
+        assert models["none"].mean > models["bubble"].mean
+    assert scores["2 members that fit"]["bubble"].count == 2 * 6
+    assert scores["3 members that fit"]["learned"].mean < 2.0
+    assert scores["3 members that share cores"]["additive"].mean < 2.0, "the same share of cores as ours"
+
+
+def test_constants_are_fitted_on_pairs_alone() -> None:
+    raw = table()
+    spoiled = [{**one, "slowdowns": [9.0] * 3} if len(one["set"]) == 3 else one for one in raw["sets"]]
+    gain, _ = estimate_score.fit(estimate_score.read({**raw, "sets": spoiled}), profiles())
+    assert gain == 1.0
+    with estimate_score.physics(1.4, EXPONENT):
+        scores = estimate_score.score(estimate_score.read(raw), profiles())
+    assert scores["2 members that fit"]["bubble"].mean > 1.0
+
+
+def test_figures_and_the_noise_floor() -> None:
+    raw = table()
+    noise = estimate_score.noise_floor(raw)
+    assert noise == pytest.approx(3.0)
+    found = estimate_score.figures(estimate_score.score(estimate_score.read(raw), profiles()), noise)
+    assert set(found) == {
+        "noise_floor",
+        "bubble_median",
+        "bubble_mean",
+        "learned_mean_3_4",
+        "additive_mean_3_4",
+        "worst_pair_mean_3_4",
+        "coverage90",
+    }
+    assert all(value is not None for value in found.values())
+
+
+def test_a_summary_by_hand() -> None:
+    def point(seen: float, mid: float, low: float, high: float, stretch: float = 1.0) -> estimate_score.Point:
+        return estimate_score.Point(seen, Slowdown(mid, low, high, False, ""), stretch)
+
+    one = estimate_score.summarise(
+        [point(0.96, 1.0, 1.0, 1.1), point(2.0, 1.5, 1.2, 1.8), point(4.0, 4.0, 3.0, 5.0, 2.0)]
+    )
+    assert one.mean == pytest.approx((100 * (1 / 0.96 - 1) + 25 + 0) / 3)
+    assert one.coverage90 == pytest.approx(2 / 3)
+    mean = (0.96 + 2 + 2) / 3
+    assert one.r2 == pytest.approx(1 - (0.04**2 + 0.5**2) / sum((x - mean) ** 2 for x in (0.96, 2, 2)))

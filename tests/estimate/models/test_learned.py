@@ -1,0 +1,96 @@
+"""From profiles that are off towards what is really seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.estimate.contention import FELT
+from tandem.estimate.corun import App, Capacity, CoRun, Estimator
+from tandem.estimate.models import bubble, learned
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+
+NODE = Capacity(64_000)
+BOUND = {"stream": 1.0, "cg": 0.8, "fft": 0.5, "sort": 0.3, "lu": 0.05}
+PRESSURE = {"stream": 0.9, "cg": 0.6, "fft": 0.5, "sort": 0.3, "lu": 0.05}
+
+
+def profiled(key: str, misjudged: float = 1.0) -> Profile:
+    flat = Curve((0.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+    curve = Curve((0.0, 1.0), (1.0, 1.0 + misjudged * BOUND[key]), (0.0, 0.02))
+    curves = {kind: curve if kind == "membw_read" else flat for kind in FELT}
+    levels = {kind: PRESSURE[key] if kind == "membw_read" else 0.0 for kind in FELT}
+    return Profile(key, (key,), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, 1.0, curves, levels),))
+
+
+def truth(app: str, *beside: str) -> float:
+    return 1.0 + BOUND[app] * sum(PRESSURE[key] for key in beside)
+
+
+def seen(app: str, *beside: str, times: int = 6) -> list[CoRun]:
+    return [CoRun(app, tuple(sorted(beside)), 10.0 / truth(app, *beside), 10.0)] * times
+
+
+ALONE = [CoRun(key, (), 10.0, 10.0) for key in BOUND]
+PROFILES = [profiled(key, 0.5 if key == "cg" else 1.0) for key in BOUND]
+
+
+def mid(model: Estimator, *keys: str) -> float:
+    return model.predict(tuple(map(App, keys)), NODE)[0].mid
+
+
+def test_nothing_seen_is_bubble() -> None:
+    for keys in (("cg", "stream"), ("fft", "cg", "lu")):
+        sets = tuple(map(App, keys))
+        ours, theirs = (model.make((), PROFILES).predict(sets, NODE) for model in (learned, bubble))
+        assert [one.mid for one in ours] == [one.mid for one in theirs]
+
+
+def test_a_pair_that_was_seen_corrects_larger_sets() -> None:
+    model = learned.make([*ALONE, *seen("cg", "stream"), *seen("cg", "fft")], PROFILES)
+    before = abs(mid(bubble.make((), PROFILES), "cg", "stream", "fft") - truth("cg", "stream", "fft"))
+    after = abs(mid(model, "cg", "stream", "fft") - truth("cg", "stream", "fft"))
+    assert after < 0.35 * before
+    assert mid(model, "cg", "stream") == pytest.approx(truth("cg", "stream"))
+
+
+def test_what_one_proved_to_be_beside_some_tells_of_others() -> None:
+    model = learned.make([*ALONE, *seen("cg", "stream"), *seen("cg", "sort")], PROFILES)
+    before = abs(mid(bubble.make((), PROFILES), "cg", "fft") - truth("cg", "fft"))
+    assert abs(mid(model, "cg", "fft") - truth("cg", "fft")) < 0.6 * before
+
+
+def test_a_larger_set_tells_of_its_pairs() -> None:
+    model = learned.make([*ALONE, *seen("cg", "stream", "fft"), *seen("cg", "stream", "sort")], PROFILES)
+    before = abs(mid(bubble.make((), PROFILES), "cg", "fft", "sort") - truth("cg", "fft", "sort"))
+    assert abs(mid(model, "cg", "fft", "sort") - truth("cg", "fft", "sort")) < 0.8 * before
+
+
+def test_without_profiles_pairs_add_up_and_strangers_are_judged_or_said_to_be_unknown() -> None:
+    model = learned.make([*ALONE, *seen("cg", "stream"), *seen("cg", "sort")])
+    answer = model.predict((App("cg"), App("stream"), App("sort")), NODE)[0]
+    assert answer.mid == pytest.approx(truth("cg", "stream", "sort"))
+    assert answer.known
+    assert answer.why == "from pairs seen: sort 1.24x, stream 1.72x"
+    new = model.predict((App("new"), App("newer")), NODE)[0]
+    assert new.why == "never seen beside newer: assumed 1.0x"
+    stated = model.predict((App("x", 1000, 9_000), App("y", 1000, 12_000)), Capacity(4000, 16_000))[0]
+    assert stated.mid == pytest.approx(21 / 16)
+
+
+def test_made_again_from_what_was_stored_it_answers_the_same() -> None:
+    stored = [*ALONE, *seen("cg", "stream"), *seen("fft", "cg", "lu"), *seen("sort", "cg")]
+    running = learned.make((), PROFILES)
+    for corun in stored:
+        running.observe(corun)
+    sets = tuple(map(App, ("cg", "fft", "sort")))
+    assert learned.make(stored, PROFILES).predict(sets, NODE) == running.predict(sets, NODE)
+
+
+def test_residuals_of_pairs_set_the_width() -> None:
+    """Profiles that are right earn narrower intervals than profiles that are off in every pair."""
+    keys = list(BOUND)
+    pairs = [corun for a in keys for b in keys if a != b for corun in seen(a, b, times=1)]
+    right, wrong = [profiled(key) for key in keys], [profiled(key, 0.3 + 0.7 * (n % 2)) for n, key in enumerate(keys)]
+    sets = tuple(map(App, ("cg", "stream", "fft")))
+    narrow, wide = (learned.make([*ALONE, *pairs], held).predict(sets, NODE)[0] for held in (right, wrong))
+    assert narrow.high - narrow.low < wide.high - wide.low

@@ -1,0 +1,112 @@
+"""Pressure looked up on curves: closed forms, and curves against their own definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate import contention
+from tandem.estimate.contention import EXPONENT, FELT, FLOOR, GAIN, SPREAD, Vector, feel, hinges_of, of_pair, rising
+from tandem.estimate.prior import UNKNOWN_EXCESS
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+
+STRAIGHT = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.1))
+BENT = Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.7), (0.0, 0.0, 0.0))
+
+
+def profile(*phases: PhaseProfile) -> Profile:
+    return Profile("a", (), "here", 1, 0.0, 0.0, 1, phases)
+
+
+def vector(
+    curves: dict[str, Curve] | None = None, pressure: dict[str, float] | None = None, half: float = 0.0
+) -> Vector:
+    curves, pressure = curves or {}, pressure or {}
+    every = {kind: curves.get(kind, Curve((0.0, 1.0), (1.0, 1.0), (0.0, 0.0))) for kind in FELT}
+    levels = {kind: pressure.get(kind, 0.0) for kind in FELT}
+    halves = dict.fromkeys(pressure, half)
+    return contention.vector(profile(PhaseProfile("", 1.0, 1.0, 0.0, 1.0, every, levels, halves)))
+
+
+def test_one_kind_is_a_curve_looked_up() -> None:
+    felt = of_pair(vector({"cache": BENT}), vector(pressure={"cache": 0.75}))
+    assert felt.excess == pytest.approx(GAIN * 0.4)
+    assert FELT[felt.kind] == "cache"
+    assert felt.variance == pytest.approx((SPREAD * felt.excess) ** 2 + FLOOR**2)
+
+
+def test_beyond_the_strongest_bubble_the_last_segment_goes_on() -> None:
+    felt = of_pair(vector({"membw_read": BENT}), vector(pressure={"membw_read": 2.0}))
+    assert felt.excess == pytest.approx(GAIN * (0.7 + 1.2))
+
+
+def test_kinds_combine_by_their_exponent() -> None:
+    felt = of_pair(vector({"cache": STRAIGHT, "net": STRAIGHT}), vector(pressure={"cache": 0.8, "net": 0.6}))
+    assert felt.excess == pytest.approx(GAIN * (0.4**EXPONENT + 0.3**EXPONENT) ** (1 / EXPONENT))
+
+
+def test_the_interval_holds_the_curve_s_and_the_pressure_s_own() -> None:
+    felt = of_pair(vector({"cache": STRAIGHT}), vector(pressure={"cache": 0.5}, half=0.2))
+    measured = GAIN**2 * ((0.1 * 0.5) ** 2 + (0.5 * 0.2) ** 2)
+    assert felt.variance == pytest.approx(measured + (SPREAD * felt.excess) ** 2 + FLOOR**2)
+
+
+def test_phases_count_by_the_time_they_take() -> None:
+    reads = PhaseProfile("read", 0.25, 1.0, 0.0, 1.0, {"cache": BENT}, {"cache": 1.0})
+    works = PhaseProfile("work", 0.75, 1.0, 0.0, 1.0, {"cache": STRAIGHT}, {"cache": 0.2})
+    mean = contention.vector(profile(reads, works))
+    assert mean.pressure[0] == pytest.approx(0.4)
+    for level in (0.3, 0.7, 1.2):
+        felt = of_pair(mean, vector(pressure={"cache": level}))
+        assert felt.excess == pytest.approx(GAIN * (0.25 * BENT.at(level) + 0.75 * STRAIGHT.at(level) - 1), abs=1e-6)
+
+
+def test_kinds_that_were_not_measured_widen_upwards() -> None:
+    numb = contention.vector(profile(PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {"cache": STRAIGHT}, {})))
+    pressed = [0.0] * len(FELT)
+    pressed[FELT.index("net")] = 0.5
+    assert contention.ignorance(numb, pressed, [0.0] * len(FELT)) == pytest.approx((0.5 * UNKNOWN_EXCESS) ** 2)
+    unsaid = [0.0] * len(FELT)
+    unsaid[FELT.index("cache")] = 1.0
+    assert contention.ignorance(numb, [0.0] * len(FELT), unsaid) == pytest.approx(0.5**2)
+
+
+@st.composite
+def curves(draw: st.DrawFn) -> Curve:
+    levels = (
+        0.0,
+        *sorted(draw(st.sets(st.integers(1, 20), min_size=1, max_size=6).map(lambda s: {x / 20 for x in s}))),
+    )
+    slowdowns = (1.0, *draw(st.lists(st.floats(0.8, 5.0), min_size=len(levels) - 1, max_size=len(levels) - 1)))
+    return Curve(levels, slowdowns, (0.0,) * len(levels))
+
+
+@given(curves(), st.floats(0.0, 2.0))
+def test_hinges_are_the_risen_curve(curve: Curve, level: float) -> None:
+    risen = (1.0, *(1.0 + one for one in rising([max(0.0, slowdown - 1.0) for slowdown in curve.slowdowns[1:]])))
+    excess = sum(change * max(0.0, level - start) for start, change in hinges_of(curve))
+    assert excess == pytest.approx(Curve(curve.levels, risen, curve.halves).at(level) - 1.0, abs=1e-9)
+
+
+@given(st.lists(st.integers(0, 4).map(float), min_size=1, max_size=5))
+def test_the_closest_rise_by_trying_all_on_a_fine_grid(values: list[float]) -> None:
+    found = rising(values)
+    assert all(a <= b for a, b in itertools.pairwise(found))
+    error = sum((a - b) ** 2 for a, b in zip(found, values, strict=True))
+    others = itertools.combinations_with_replacement([half / 2 for half in range(9)], len(values))
+    assert error <= min(sum((a - b) ** 2 for a, b in zip(one, values, strict=True)) for one in others) + 1e-9
+
+
+@given(curves(), st.lists(st.floats(0.0, 1.5), min_size=1, max_size=4), st.floats(0.0, 1.5))
+def test_more_pressure_never_helps(curve: Curve, levels: list[float], more: float) -> None:
+    one = vector({"cache": curve})
+
+    def excess(pressures: list[float]) -> float:
+        load = [0.0] * (2 * len(FELT))
+        load[FELT.index("cache")] = sum(pressures)
+        return feel(one, load).excess
+
+    assert 0.0 <= excess(levels) <= excess([*levels, more]) + 1e-9
