@@ -62,7 +62,7 @@ def test_jobs_that_can_never_run_are_said(philly: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     (said,) = [line for line in result.stdout.splitlines() if "can never run" in line]
     assert said.startswith("- 1 job can never run, and is in none of the figures but that of jobs: job 3 asks for ")
-    assert "2 whole GPUs on each of 2 nodes; allowed: 1 node at a time can give that" in said
+    assert "2 whole GPUs on each of 2 nodes (1 node at a time can give that)" in said
     assert "1 job can never run" in (tmp_path / "report.html").read_text()
     (told,) = json.loads(run("compare", philly, *few, "--json").stdout)["never_run"]
     assert (told["jobs"], told["first"]) == (1, 3)
@@ -74,7 +74,7 @@ def test_a_trace_of_which_no_job_can_run_is_refused(philly: Path) -> None:
     result = run("simulate", philly, "--set", "nodes=1", "--set", "gpus=1")
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "of which none can ever run: job 1 asks for 4 cores, 1 whole GPU on each of 3 nodes; " in result.stderr
+    assert "of which none can ever run: job 1 asks for 4 cores, 1 whole GPU on each of 3 nodes (" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

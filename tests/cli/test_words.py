@@ -218,18 +218,31 @@ def test_classes_and_policies_are_told_apart() -> None:
 
 
 def test_why_it_was_late() -> None:
-    ran = "it ran 2m20s, 1m32s were expected"
-    assert promises.why(row(1, 150.0, start_high=6.0)) == f"it started 4s after its quoted start; {ran}"
-    assert promises.why(row(1, 150.0)) == ran, "one second late is no reason for half a minute"
-    beside = promises.neighbours(
+    took = "it took 2m20s, 1m32s were expected"
+    assert promises.why(row(1, 150.0, start_high=6.0)) == f"it started 4s after its quoted start; {took}"
+    assert promises.why(row(1, 150.0)) == took, "one second late is no reason for half a minute"
+
+
+def stretch(job: int, began: float, ended: float, *beside: str, throttled: bool = False) -> dict[str, Any]:
+    others = [(100 + place, app) for place, app in enumerate(beside)]
+    return {"job": job, "beside": others, "began_at": began, "ended_at": ended, "throttled": throttled}
+
+
+def test_how_a_late_job_ran_is_told() -> None:
+    took = "it took 2m20s, 1m32s were expected"
+    ran = promises.companies(
         [
-            {"job": 1, "beside": [(7, "stream"), (8, "")], "began_at": 0.0, "ended_at": 5.0},
-            {"job": 1, "beside": [(9, "lu")], "began_at": 5.0, "ended_at": 11.0},
-            {"job": 2, "beside": [], "began_at": 0.0, "ended_at": 5.0},
+            stretch(1, 10.0, 30.0, "stream", ""),
+            stretch(1, 30.0, 150.0, "lu"),
+            stretch(2, 10.0, 150.0),
+            stretch(3, 10.0, 40.0),
+            stretch(3, 100.0, 150.0, throttled=True),
         ]
     )
-    assert promises.why(row(1, 150.0), beside) == f"{ran}, and it ran beside lu, stream, another job"
-    assert promises.why(row(2, 150.0), beside) == ran
+    whys = [promises.why(row(job, 150.0), ran) for job in (1, 2, 3, 4)]
+    assert whys[0] == f"{took}, it ran beside lu, stream, another job"
+    assert whys[1] == whys[3] == took
+    assert whys[2] == f"{took}, it stood still for 1m, it was throttled for 50s"
 
 
 def test_late_by_milliseconds_is_no_exit_status() -> None:

@@ -35,8 +35,9 @@ _SHORTEST_S = 10.0
 _ROUNDING_S = 1e-6
 _SHOWN_FROM_S = 0.001
 _BESIDE_MOST = 3
+_STOOD_FROM_S = 0.5
 _A_CAUSE = 0.1
-"""A late start is a cause from this part of the lateness on."""
+"""What makes up less than this part of the lateness (or of the run) is not told as its cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ class Line:
     late: float
     early: float
     width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """How a job ran: beside which applications (the longest first), for how long in all, and throttled."""
+
+    beside: tuple[str, ...]
+    ran_s: float
+    throttled_s: float
 
 
 @click.command()
@@ -71,7 +81,7 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     after = 0.0 if since is None else now - parse_duration(since)
     with Client.connect() as client:
         rows = [row for row in client.promises(limit=_MOST, since=after, mine=mine) if row["state"] == "done"]
-        beside = neighbours(client.coruns(limit=_MOST)) if late(rows) else {}
+        beside = companies(client.coruns(limit=_MOST)) if late(rows) else {}
     where = None
     if report is not None:
         from tandem.report.page import write
@@ -125,23 +135,28 @@ def late(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if verdict(row) == "late"]
 
 
-def why(row: Row, beside: Mapping[int, Sequence[str]] | None = None) -> str:
+def why(row: Row, beside: Mapping[int, Company] | None = None) -> str:
     """Why a job was late: it started late, it ran long (beside whom), both; or its interval was too narrow.
 
     Args:
-        beside: job -> the applications that ran beside it.
+        beside: job -> how it ran (see `companies`).
     """
     return "; ".join(_causes(row, beside or {})) or _too_narrow(row)
 
 
-def neighbours(coruns: Sequence[Row]) -> dict[int, list[str]]:
-    """Who ran beside each job, the longest first: names of applications, at most three."""
-    seconds: dict[int, Counter[str]] = {}
+def companies(coruns: Sequence[Row]) -> dict[int, Company]:
+    """How each job ran, from the stretches that are stored of it."""
+    found: dict[int, tuple[Counter[str], float, float]] = {}
     for stretch in coruns:
+        together, ran_s, throttled_s = found.get(stretch["job"], (Counter(), 0.0, 0.0))
+        lasted_s = stretch["ended_at"] - stretch["began_at"]
         for _, app in stretch["beside"]:
-            together = seconds.setdefault(stretch["job"], Counter())
-            together[app or "another job"] += stretch["ended_at"] - stretch["began_at"]
-    return {job: [cut(app, NAME) for app, _ in apps.most_common(_BESIDE_MOST)] for job, apps in seconds.items()}
+            together[app or "another job"] += lasted_s
+        found[stretch["job"]] = together, ran_s + lasted_s, throttled_s + lasted_s * bool(stretch["throttled"])
+    return {
+        job: Company(tuple(cut(app, NAME) for app, _ in together.most_common(_BESIDE_MOST)), ran_s, throttled_s)
+        for job, (together, ran_s, throttled_s) in found.items()
+    }
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -175,7 +190,7 @@ def table(rows: Sequence[Row]) -> Table:
     )
 
 
-def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Sequence[str]] | None = None) -> Table:
+def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Company] | None = None) -> Table:
     """Who was late, by how much, and why."""
     from tandem.report.table import Column, Table
 
@@ -188,7 +203,7 @@ def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Sequence[st
     return Table(columns, cells)
 
 
-def page(rows: Sequence[Row], beside: Mapping[int, Sequence[str]] | None = None) -> Page:
+def page(rows: Sequence[Row], beside: Mapping[int, Company] | None = None) -> Page:
     """The report: quoted against actual, the figures, who was late."""
     from tandem.report.blocks import Facts
     from tandem.report.page import Page, Section
@@ -239,7 +254,7 @@ def _short(seconds: float) -> str:
     return human_duration(seconds) if seconds >= _SHOWN_FROM_S else "less than 1ms"
 
 
-def _causes(row: Row, beside: Mapping[int, Sequence[str]]) -> Iterator[str]:
+def _causes(row: Row, beside: Mapping[int, Company]) -> Iterator[str]:
     start, finish = words.interval(row, "start"), words.interval(row, "finish")
     if row["started_at"] is None:
         return
@@ -248,6 +263,16 @@ def _causes(row: Row, beside: Mapping[int, Sequence[str]]) -> Iterator[str]:
         yield f"it started {_short(waited_s)} after its quoted start"
     run_s, expected_s = row["ended_at"] - row["started_at"], finish[1] - start[1]
     if run_s > 1.05 * expected_s:
-        others = ", ".join(beside.get(row["job"], ()))
-        company = f", and it ran beside {others}" if others else ""
-        yield f"it ran {human_duration(run_s)}, {human_duration(expected_s)} were expected{company}"
+        how = "".join(_how(beside[row["job"]], run_s)) if row["job"] in beside else ""
+        yield f"it took {human_duration(run_s)}, {human_duration(expected_s)} were expected{how}"
+
+
+def _how(company: Company, run_s: float) -> Iterator[str]:
+    """What of the time from start to end it stood still or was throttled, and beside whom it ran."""
+    stood_s = run_s - company.ran_s
+    if stood_s > max(_STOOD_FROM_S, _A_CAUSE * run_s):
+        yield f", it stood still for {human_duration(stood_s)}"
+    if company.throttled_s > _A_CAUSE * run_s:
+        yield f", it was throttled for {human_duration(company.throttled_s)}"
+    if company.beside:
+        yield f", it ran beside {', '.join(company.beside)}"

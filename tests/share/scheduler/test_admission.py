@@ -42,7 +42,7 @@ def test_who_can_never_run_is_found_with_those_who_wait_for_them() -> None:
         Job(5, small, after=(After(4),)),
     ]
     assert never(jobs, [BARE]) == {
-        2: "asks for 5 cores on one node; allowed: at most 4 cores on a node",
+        2: "asks for 5 cores on one node (at most 4 cores on a node)",
         4: "waits for job 2, which can never run",
         5: "waits for job 4, which can never run",
     }

@@ -82,7 +82,7 @@ def _why_never(job: Job, nodes: Sequence[Node]) -> str:
     try:
         check(replace(job, after=()), nodes, ())
     except ImpossibleDemandError as error:
-        return f"asks for {error.given}; allowed: {error.allowed}"
+        return f"asks for {error.given} ({error.allowed})"
     return ""
 
 
