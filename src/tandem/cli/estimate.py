@@ -55,7 +55,7 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     if as_json:
         print_json(_plain(told, model, hardware.fingerprint))
     else:
-        _show(told, usable)
+        _show(told)
         known = ", ".join(sorted(profile.key for profile in profiles)) or "none"
         for key in dict.fromkeys(unknown):
             say(f"{key}: nothing is known of it (profiled here: {known}); tandem profile --name {key} -- COMMAND...")
@@ -134,9 +134,12 @@ def _coruns() -> tuple[CoRun, ...]:
     )
 
 
-def _show(told: Prediction, usable: Sequence[int]) -> None:
+def _show(told: Prediction) -> None:
     from tandem.report.table import Cell, Column, Table
 
+    if not told.courses:
+        say("no applications: nothing to wait for")
+        return
     columns = [
         Column("APPLICATION"),
         Column("CORE"),
@@ -162,11 +165,8 @@ def _show(told: Prediction, usable: Sequence[int]) -> None:
     for one in told.courses:
         if one.why:
             say(f"{one.work.app.key}: {one.why}")
-    if told.courses:
-        apart = sum(one.work.alone_s for one in told.courses)
-        say(f"all have ended after {_span(told.end_s)}; one after the other on one core {apart:.1f} s; 90 % intervals")
-    else:
-        say("no applications: nothing to wait for")
+    apart = sum(one.work.alone_s for one in told.courses)
+    say(f"all have ended after {_span(told.end_s)}; one after the other on one core {apart:.1f} s; 90 % intervals")
 
 
 def _span(span: Span) -> str:

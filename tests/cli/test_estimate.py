@@ -1,0 +1,99 @@
+"""`tandem estimate` from the command line, on profiles that lie in the data folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tandem.core.machine import discover
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profiling import store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Shell
+
+pytestmark = pytest.mark.slow
+
+KINDS = ("cache", "membw_read", "membw_write")
+
+
+def profile(key: str, feels: float, presses: float) -> Profile:
+    """An application on this machine that feels and exerts pressure on memory."""
+    curve = Curve((0.0, 0.5, 1.0), (1.0, 1.0 + feels / 2, 1.0 + feels), (0.0, 0.005, 0.005))
+    phase = PhaseProfile(
+        "", 1.0, 10.0, 0.02, 1.0, dict.fromkeys(KINDS, curve), dict.fromkeys(KINDS, presses), dict.fromkeys(KINDS, 0.01)
+    )
+    return Profile(key, (key,), discover().fingerprint, 1, 0.0, 20.0, 0, (phase,))
+
+
+@pytest.fixture
+def profiled(home: Path) -> None:
+    """Two applications that were profiled here."""
+    store.save(home, profile("loud", 0.5, 1.0))
+    store.save(home, profile("calm", 0.0, 0.0))
+
+
+@pytest.mark.usefixtures("profiled")
+def test_one_alone_takes_what_it_takes_alone(tandem_: Shell) -> None:
+    told = json.loads(tandem_("estimate", "loud=90s", "--json"))
+    (one,) = told["applications"]
+    assert one["took_s"] == [90.0, 90.0, 90.0]
+    assert told["machine"] == discover().fingerprint
+
+
+@pytest.mark.usefixtures("profiled")
+def test_neighbours_by_their_profiles_and_time_after_one_has_ended(tandem_: Shell) -> None:
+    told = json.loads(tandem_("estimate", "loud=60s", "loud=30s", "--model", "bubble", "--json"))
+    long, short = told["applications"]
+    slow = short["slowdown_together"][1]
+    assert slow > 1.2
+    assert short["took_s"][1] == pytest.approx(30 * slow)
+    assert long["took_s"][1] == pytest.approx(30 + 30 * slow), "the second half runs alone"
+    assert "loud: 1.5" in tandem_("estimate", "loud", "loud"), "and in words what contends for what"
+    text = tandem_("estimate", "calm", "stranger")
+    assert "stranger: nothing is known of it (profiled here: calm, loud); tandem profile --name stranger" in text
+
+
+@pytest.mark.usefixtures("profiled")
+def test_more_applications_than_cores_share_them(tandem_: Shell) -> None:
+    told = json.loads(tandem_("estimate", "calm=10s", "calm=10s", "--cores", "0", "--json"))
+    assert [one["cores"] for one in told["applications"]] == [[0], [0]]
+    assert all(one["slowdown_together"][1] == pytest.approx(2.0, rel=0.1) for one in told["applications"])
+
+
+def test_of_none_and_of_a_hundred(tandem_: Shell) -> None:
+    assert "no applications" in tandem_("estimate")
+    told = json.loads(tandem_("estimate", *[f"app{k}" for k in range(100)], "--json"))
+    assert len(told["applications"]) == 100
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["=3s"], "NAME or NAME=TIME"),
+        (["a=soon"], "duration"),
+        (["a", "--stagger", "-1s"], "duration"),
+        (["a", "--model", "bubbel"], "did you mean 'bubble'"),
+        (["a", "--cores", "4096"], "cores of this machine"),
+        (["a=0s"], "above 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(tandem_: Shell, args: list[str], word: str) -> None:
+    done = tandem_.run("estimate", *args)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_profiles_of_another_machine_do_not_count(tandem_: Shell, home: Path) -> None:
+    store.save(home, replace(profile("loud", 0.5, 1.0), machine="elsewhere"))
+    told = json.loads(tandem_("estimate", "loud", "loud", "--json"))
+    assert not any(one["known"] for one in told["applications"])
+    done = tandem_.run("profile", "show", "loud")
+    assert done.returncode == 2
+    assert "elsewhere" in done.stderr
