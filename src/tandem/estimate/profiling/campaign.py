@@ -13,8 +13,8 @@ from tandem.estimate.profile import Curve
 from tandem.estimate.profiling.ratios import Interval
 
 FEWEST = 3
-MOST = 9
-NARROW = 0.03
+MOST = 6
+NARROW = 0.035
 """Relative half-width of a slowdown at which it is known well enough."""
 
 FLAT = 0.04
@@ -94,4 +94,4 @@ class Campaign:
         if full is None or half is None:
             return False
         straight = 1.0 + (full.mid - 1.0) / 2
-        return abs(half.mid - straight) > half.half + full.half / 2
+        return abs(half.mid - straight) > half.half + full.half

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from tandem.estimate.profiling.campaign import Setting
     from tandem.estimate.profiling.subject import Subject
 
-POINTS_PER_WINDOW = 4
+POINTS_PER_WINDOW = 3
 LONGEST_WINDOW_S = 2.5
 SOLO_WINDOWS = 7
 BETWEEN_SOLOS = 2
-REPORTER_S = 0.1
-PRESSURE_ROUNDS = (3, 5)
+REPORTER_S = 0.06
+PRESSURE_ROUNDS = (3, 4)
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 

@@ -1,0 +1,129 @@
+"""Profiles of all applications of benchmarks/apps, as `tandem profile` makes them, kept in a table with what they cost.
+
+Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME]`. The table is
+benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. Each application runs on one
+thread on the first core, bubbles and reporters on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import estimate_corun_measure as raw
+from benchmarks import measuring
+from tandem.core.errors import TandemError
+from tandem.core.machine import discover
+from tandem.estimate.bubbles import calibrate
+from tandem.estimate.bubbles.calibration import Calibration, Response
+from tandem.estimate.profiling import store
+from tandem.estimate.profiling.measure import Terms, measure
+
+if TYPE_CHECKING:
+    from tandem.estimate.profile import Profile
+
+TABLE = measuring.RESULTS / "estimate_profiles.json"
+MOST_S = 40.0
+
+
+def load(table: Path) -> dict[str, Any]:
+    """The table, or an empty one with this machine's calibration.
+
+    Raises:
+        SystemExit: The table is of another machine.
+    """
+    here = discover()
+    if table.exists():
+        kept: dict[str, Any] = json.loads(table.read_text())
+        if kept["machine"] != here.fingerprint:
+            message = f"{table} was measured on {kept['machine']}, this is {here.fingerprint}: move it away"
+            raise SystemExit(message)
+        return kept
+    calibration = calibrate(cores=tuple(core.index for core in here.cores), folder=None)
+    return {
+        "machine": here.fingerprint,
+        "machine_in_words": measuring.machine(),
+        "commit": measuring.commit(),
+        "calibration": asdict(calibration),
+        "profiles": [],
+        "refused": {},
+    }
+
+
+def profile(app: str, calibration: Calibration) -> Profile:
+    """Profile one application."""
+    argv = [sys.executable, str(raw.APPS / f"{app}.py"), "--scale", raw.ENDLESS, "--threads", "1"]
+    with tempfile.TemporaryDirectory(prefix="tandem-profiles-") as scratch:
+        terms = Terms(
+            key=app,
+            cores=calibration.cores[:1],
+            beside=calibration.cores[1:],
+            most_s=MOST_S,
+            env={"TMPDIR": scratch},
+        )
+        return measure(argv, terms, calibration)
+
+
+def calibration_of(kept: dict[str, Any]) -> Calibration:
+    """The calibration that the table was made with."""
+    told = kept["calibration"]
+    responses = {
+        kind: Response(tuple(one["raw"]), tuple(one["slowdowns"]), one["noise"])
+        for kind, one in told["responses"].items()
+    }
+    return Calibration(
+        told["machine"], tuple(told["cores"]), responses, told["lacking"], told["made"], told["cost_s"]
+    )
+
+
+def save(table: Path, kept: dict[str, Any]) -> None:
+    """Write the table aside and rename it into place: one profile a line."""
+    head = {key: value for key, value in kept.items() if key != "profiles"}
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in kept["profiles"])
+    aside = table.with_suffix(".partial")
+    aside.write_text(json.dumps(head, indent=1)[:-2] + f',\n "profiles": [\n{rows}\n ]\n}}\n')
+    aside.replace(table)
+
+
+def run(until: float, only: str | None = None) -> int:
+    """Profile what the table lacks until the monotonic time ``until``; returns how many applications are left."""
+    kept = load(TABLE)
+    calibration = calibration_of(kept)
+    done = {row["key"] for row in kept["profiles"]}
+    left = [app for app in raw.applications() if app not in done and only in (None, app)]
+    while left and time.monotonic() + MOST_S < until:
+        app = left.pop(0)
+        try:
+            found = profile(app, calibration)
+        except TandemError as error:
+            kept["refused"][app] = str(error)
+            print(error, flush=True)
+        else:
+            kept["refused"].pop(app, None)
+            kept["profiles"].append(store.as_json(found) | {"argv": ["python", f"benchmarks/apps/{app}.py", *found.argv[2:]]})
+            main = found.phases[0]
+            felt = {kind: curve.slowdowns[-1] for kind, curve in main.sensitivity.items()}
+            print(f"{app}: {found.cost_s:.0f} s, noise {main.noise:.0%}, {felt}, {dict(main.pressure)}", flush=True)
+        save(TABLE, kept)
+    return len(left)
+
+
+def main() -> None:
+    """Profile what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="stop after this long")
+    parser.add_argument("--only", metavar="NAME", help="only this application")
+    options = parser.parse_args()
+    print(f"{run(time.monotonic() + options.for_s, options.only)} applications are left")
+
+
+if __name__ == "__main__":
+    main()
