@@ -107,7 +107,8 @@ class Observations:
 
     def slowdown(self, app: str, beside: tuple[str, ...]) -> Observed | None:
         """What was seen of ``app`` beside exactly these neighbours (sorted keys), or None."""
-        if len(beside) > LARGEST:
+        settings = self._seen.get(app)
+        if settings is None or beside not in settings:
             return None
         key = (app, beside)
         if key not in self._figures:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tandem.estimate.inferred import Inferred
-from tandem.estimate.observed import LARGEST, Observations, Observed
+from tandem.estimate.observed import Observations, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,7 +70,7 @@ class SeenPairs:
 
     def exact(self, key: str, beside: tuple[str, ...]) -> Observed | None:
         """What was seen of an application beside exactly these neighbours (sorted)."""
-        return self.observations.slowdown(key, beside) if len(beside) <= LARGEST else None
+        return self.observations.slowdown(key, beside)
 
     def _companies(self) -> int:
         return self.observations.company_count if self._from_sets else self.observations.pair_count

@@ -67,13 +67,14 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     seen: list[str] = []
     strangers: list[tuple[App, float]] = []
     there = 0  # how many ever run beside it
+    weights, vectors = members.weights, pressed.vectors
     for j, other in enumerate(members.apps):
-        weight = members.weight(i, j) if j != i else 0.0
-        if weight == 0.0:
+        weight = 1.0 if weights is None else weights[i][j]
+        if j == i or weight == 0.0:
             continue
         there += 1
         correction = corrections[other.key]
-        if correction.seen or (by_profile is not None and pressed.vectors[j] is not None):
+        if correction.seen or (by_profile is not None and vectors[j] is not None):
             excess += weight * correction.excess
             variance += weight * weight * correction.variance
             if correction.seen:
