@@ -63,6 +63,7 @@ def examine() -> dict[str, Any]:
         "free_bytes": _free_bytes(places.data),
         "database": _database(places),
         "daemon": _daemon(),
+        "profiles": _profiles(),
     }
     return told | {"problems": _problems(told)}
 
@@ -92,6 +93,17 @@ def _daemon() -> dict[str, Any] | None:
             return client.doctor()
         except TandemError as error:
             return {"problem": str(error)}
+
+
+def _profiles() -> list[dict[str, Any]]:
+    """The applications that the scheduler has profiles of; none where no daemon runs."""
+    from tandem.share.daemon.client import Client
+
+    try:
+        with Client.connect(start=False) as client:
+            return client.profiles()
+    except TandemError:
+        return []
 
 
 def _free_bytes(folder: Path) -> int:
@@ -133,12 +145,20 @@ def _say(told: dict[str, Any]) -> None:
         ("keeper", told["keeper"] or "missing"),
         ("data", f"{told['data']}, {free}; database {_database_words(told['database'])}"),
         ("daemon", _daemon_words(told["daemon"])),
+        *([("profiles", _profile_words(told["profiles"]))] if told["profiles"] else []),
     ]  # fmt: skip
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
 
 
 def _database_words(told: str | None) -> str:
     return "well" if told == "ok" else "none that you may read" if told is None else "not well, see below"
+
+
+def _profile_words(profiles: list[dict[str, Any]]) -> str:
+    known = ", ".join(str(one["app"]) for one in profiles if not one["stale"])
+    return "; ".join(
+        [f"of {known}" if known else "none that holds", *(str(one["stale"]) for one in profiles if one["stale"])]
+    )
 
 
 def _daemon_words(daemon: dict[str, Any] | None) -> str:

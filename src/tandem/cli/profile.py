@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,18 @@ if TYPE_CHECKING:
     from tandem.estimate.profile import Profile
 
 
+MOST_S = 55.0
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="Its name, as jobs and history carry it. [programme or script]")
 @click.option("--rate", metavar="REGEX", help="How far it is, in its output: a group is the step, else a match is one.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores it runs on.")
-@click.option("--most", type=click.FloatRange(5), default=55.0, show_default=True, help="End after so many seconds.")
+@click.option("--most", type=click.FloatRange(5), default=MOST_S, show_default=True, help="End after so many seconds.")
 @json_option
-@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND... | show [NAME]")
+@click.argument(
+    "argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND... | show [NAME] | again [NAME...]"
+)
 def profile(name: str | None, rate: str | None, cpus: int, most: float, as_json: bool, argv: tuple[str, ...]) -> None:
     """Measure what slows a programme down, and how hard it presses on others.
 
@@ -37,11 +43,14 @@ def profile(name: str | None, rate: str | None, cpus: int, most: float, as_json:
     tandem profile --name solve --rate 'step (\\d+)' -- ./solve
     tandem profile show
     tandem profile show solve
+    tandem profile again solve
     """
-    if argv[0] == "show":
-        _show.main([*argv[1:], *(["--json"] if as_json else [])], "tandem profile show", standalone_mode=False)
+    sub = {"show": _show, "again": _again}.get(argv[0])
+    if sub is not None:
+        sub.main([*argv[1:], *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False)
         return
     kept = _measured(argv, name, rate, cpus, most, _teller(quiet=as_json))
+    _tell_daemon()
     if as_json:
         from tandem.estimate.profiling.store import as_json as plain
 
@@ -80,10 +89,54 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
     say(f"pictures: {picture.write_report(newest, revisions, path)}")
 
 
+@click.command()
+@click.argument("names", nargs=-1)
+@json_option
+def _again(names: tuple[str, ...], as_json: bool) -> None:
+    """Profile applications once more with the command they were profiled with.
+
+    Without a NAME: those that the daemon found to go faster or slower than their profile says.
+    """
+    from tandem.core.machine import discover
+    from tandem.estimate.profiling import store
+
+    data, machine = _data(), discover().fingerprint
+    wanted = list(names) or _drifted()
+    kept = []
+    for name in wanted:
+        old = store.revisions(data, machine, name)[-1]
+        with contextlib.chdir(old.cwd or "."):
+            kept.append(_measured(old.argv, name, old.rate_pattern, old.cpus, MOST_S, _teller(quiet=as_json)))
+        if not as_json:
+            say(f"{name}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
+    _tell_daemon()
+    if as_json:
+        print_json([store.as_json(one) for one in kept])
+    elif not wanted:
+        say("every application goes as its profile says, as far as the daemon has seen")
+
+
+def _drifted() -> list[str]:
+    from tandem.share.daemon.client import Client
+
+    with Client.connect(start=False) as client:
+        return [str(one["app"]) for one in client.profiles() if one["stale"]]
+
+
+def _tell_daemon() -> None:
+    """A daemon that runs on this data folder takes the new profile in."""
+    from tandem.core.errors import DaemonError, PermissionRefusedError
+    from tandem.share.daemon.client import Client
+
+    with contextlib.suppress(DaemonError, PermissionRefusedError), Client.connect(start=False) as client:
+        client.profiled()
+
+
 def _measured(
     argv: Sequence[str], name: str | None, rate: str | None, cpus: int, most: float, tell: Callable[[str], None]
 ) -> Profile:
     from tandem.core.machine import discover
+    from tandem.core.process import locks
     from tandem.estimate.bubbles import cached
     from tandem.estimate.profiling import store
     from tandem.estimate.profiling.measure import Terms, measure
@@ -95,12 +148,13 @@ def _measured(
             given=f"--cpus {cpus}", allowed=f"1 to {len(cores)}: the cores that may be used here", todo="ask for fewer"
         )
     data = _data()
-    calibration = cached(data / "bubbles", cores=cores, progress=tell)
     terms = Terms(key=name or programme(argv), cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most)
     if not terms.beside:
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
-    found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
-    return store.save(data, replace(found, argv=tuple(argv)))
+    with locks.held(cores):
+        calibration = cached(data / "bubbles", cores=cores, progress=tell)
+        found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
+    return store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
 
 
 def _print(found: Profile) -> None:

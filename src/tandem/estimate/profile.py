@@ -97,6 +97,8 @@ class Profile:
         cost_s: how long profiling took.
         revision: 1 for an application's first profile on this machine, counted up by each later one.
         phases: at least one.
+        rate_pattern: regular expression by which its output told its progress; None where records or runs did.
+        cwd: where it was run; "" where that is not known.
     """
 
     key: str
@@ -107,3 +109,5 @@ class Profile:
     cost_s: float
     revision: int
     phases: tuple[PhaseProfile, ...]
+    rate_pattern: str | None = None
+    cwd: str = ""

@@ -74,6 +74,35 @@ def held_slots(gpu: int) -> frozenset[int]:
         return frozenset(slot for slot in range(GPU_SLOTS) if _is_held(fd, gpu * GPU_SLOTS + slot, 1))
 
 
+@contextmanager
+def held(cores: Iterable[int]) -> Iterator[None]:
+    """Hold cores for as long as the block runs, so that no scheduler of this machine gives them out.
+
+    Raises:
+        MachineBusyError: somebody holds one of them; says which.
+    """
+    fd = os.open(lock_file("cores"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        busy = [core for core in cores if not _took(fd, core)]
+        if busy:
+            raise MachineBusyError(
+                given=f"core{'s' if len(busy) > 1 else ''} {', '.join(map(str, busy))}, on which jobs run",
+                allowed="cores that nobody uses",
+                todo="wait until they have ended (`tandem queue`, `tandem wait`)",
+            )
+        yield
+    finally:
+        os.close(fd)
+
+
+def _took(fd: int, core: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, core, 1, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
 def _is_held(fd: int, first: int, count: int) -> bool:
     question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)
     return bool(_FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))[0] != fcntl.F_UNLCK)

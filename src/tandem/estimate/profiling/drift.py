@@ -43,5 +43,5 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str = "") -> str | 
     how = "faster" if median > 0 else "slower"
     return (
         f"{profile.key} goes {abs(median):.0%} {how} alone than when it was profiled (revision {profile.revision}): "
-        f"a new version or another input; profile it again: tandem profile --name {profile.key} -- COMMAND..."
+        f"a new version or another input; profile it again: tandem profile again {profile.key}"
     )

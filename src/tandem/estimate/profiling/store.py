@@ -130,6 +130,8 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         cost_s=float(told["cost_s"]),
         revision=int(told["revision"]),
         phases=phases,
+        rate_pattern=None if told.get("rate_pattern") is None else str(told["rate_pattern"]),
+        cwd=str(told.get("cwd", "")),
     )
 
 
