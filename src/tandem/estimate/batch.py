@@ -21,7 +21,6 @@ import numpy as np
 from tandem.core.errors import TandemError
 from tandem.estimate import contention
 from tandem.estimate.contention import EXPONENT, FELT, FLOOR, GAIN, SPREAD, TIE, Vector
-from tandem.estimate.observed import LARGEST
 from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.refined import Refined
 
@@ -147,8 +146,10 @@ class Batch:
         """Corrections of pairs as tables: excess, squared half-width, and whether the pair was seen."""
         n = len(self.keys)
         self._correction_NN, self._corrected_NN, self._seen_NN = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+        self._sets: dict[int, dict[int, tuple[float, float, float]]] = {}
         if self._refined is None:
             return
+        self._sets = self._seen_sets(self._refined)
         for a, app in enumerate(self.keys):
             corrections = self._refined.corrections(app)
             for b, other in enumerate(self.keys):
@@ -175,34 +176,31 @@ class Batch:
 
     def _as_seen(self, members_KS: Ints, answers: tuple[Floats, Floats, Floats]) -> None:
         """Put what was seen of whole sets in place of what was worked out."""
-        if self._refined is None or len(members_KS) - 1 > LARGEST:
+        codes = self._sets.get(len(members_KS) - 1)
+        if not codes:
             return
-        n, count = len(self.keys), len(members_KS) - 1
-        if not self._exact(count) or n ** (count + 1) >= 1 << 62:
-            return
-        codes = self._exact(count)
         known = np.array(sorted(codes), dtype=np.int64)
         for i in range(len(members_KS)):
-            beside = np.sort(np.delete(members_KS, i, axis=0), axis=0)
             code_S = members_KS[i].copy()
-            for row in beside:
-                code_S = code_S * n + row
+            for row in np.sort(np.delete(members_KS, i, axis=0), axis=0):
+                code_S = code_S * len(self.keys) + row
             at_S = np.minimum(np.searchsorted(known, code_S), len(known) - 1)
             for s in np.flatnonzero(known[at_S] == code_S):
                 for answer, value in zip(answers, codes[int(code_S[s])], strict=True):
                     answer[i, s] = value
 
-    def _exact(self, count: int) -> dict[int, tuple[float, float, float]]:
-        """What was seen beside ``count`` neighbours, by the code of (application, sorted neighbours)."""
-        assert self._refined is not None
-        codes: dict[int, tuple[float, float, float]] = {}
-        for app, beside, seen in self._refined.seen.observations.all_company():
-            if len(beside) == count and app in self._index and all(key in self._index for key in beside):
-                code = self._index[app]
-                for n in sorted(self._index[key] for key in beside):
-                    code = code * len(self.keys) + n
-                codes[code] = seen.mid, seen.low, seen.high
-        return codes
+    def _seen_sets(self, refined: Refined) -> dict[int, dict[int, tuple[float, float, float]]]:
+        """What was seen, by the number of neighbours and the code of (application, sorted neighbours)."""
+        sets: dict[int, dict[int, tuple[float, float, float]]] = {}
+        for app, beside, seen in refined.seen.observations.all_company():
+            if app not in self._index or any(key not in self._index for key in beside):
+                continue
+            code = self._index[app]
+            for n in sorted(self._index[key] for key in beside):
+                code = code * len(self.keys) + n
+            if len(self.keys) ** (len(beside) + 1) < 1 << 62:
+                sets.setdefault(len(beside), {})[code] = seen.mid, seen.low, seen.high
+        return sets
 
 
 def _table(shape: tuple[int, int], rows: Sequence[Sequence[float]]) -> Floats:
