@@ -1,31 +1,102 @@
 """How well co-execution is predicted: applications alone, in pairs, triples and quadruples, measured and predicted.
 
-Run: `python benchmarks/estimate_corun.py --measure [--for SECONDS]`. The measuring half is `estimate_corun_measure.py`;
-its table is benchmarks/results/estimate_corun.json, and a later run goes on where the last one stopped.
+Run: `python benchmarks/estimate_corun.py [--quick] [--json] [--for SECONDS]`. The full run measures what
+benchmarks/results/estimate_corun.json lacks (`estimate_corun_measure`; it goes on where it stopped, half an hour in all),
+and scores every model on it (`estimate_score`). Models get the profiles of benchmarks/results/estimate_profiles.json
+(`estimate_profiles.py` makes them). ``--quick`` measures a few pairs live and scores the kept table.
+
+Figures: `noise_floor` (percent, alone against alone), `bubble_median`, `bubble_mean` (profiles only, sets that fit
+the cores), `learned_mean_3_4`, `additive_mean_3_4`, `worst_pair_mean_3_4` (percent, triples and quadruples, from pairs seen;
+with fewer cores than members cores are shared, and every model has the same CPU-share term), `coverage90`, `profile_s`
+(seconds an application, the mean), `predict_us`, `sets_per_s` (`estimate_predict`), `gavel_heldout_mape`
+(`estimate_gavel`: percent, GPU pairs not fitted). `again_median`: percent by which the same pair, measured a second
+time, differs: no model can be better than that.
 """
 
 from __future__ import annotations
 
+import json
+import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import estimate_corun_measure as raw
-from benchmarks import measuring
+from benchmarks import estimate_gavel, estimate_predict, estimate_score, measuring
+from benchmarks.estimate_profiles import TABLE as PROFILES
+from tandem.estimate.profiling import store
+
+LIVE_S = 20.0
+LIVE_PAIRS = (("cg", "stream"), ("lu", "montecarlo"), ("stencil", "stencil"))
 
 
 def main() -> None:
-    """Measure what is missing."""
-    parser = measuring.options(__doc__ or "")
-    parser.add_argument("--measure", action="store_true", help="measure what the table lacks")
-    parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="stop after this long")
+    """Measure what is missing, and score."""
+    parser = measuring.options((__doc__ or "").splitlines()[0])
+    parser.add_argument("--measure", action="store_true", help="measure only")
+    parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="measure no longer")
     options = parser.parse_args()
-    if options.measure:
-        until = time.monotonic() + options.for_s
+    print(f"{measuring.machine()}; commit {measuring.commit()}")
+    if options.quick:
+        live()
+    else:
         with raw.bench(raw.applications()) as ready:
-            print(f"{raw.measure(raw.TABLE, ready, until)} sets are left")
+            print(f"{raw.measure(raw.TABLE, ready, time.monotonic() + options.for_s)} sets are left")
+    if not options.measure:
+        found = figures(quick=options.quick)
+        kept = [name for name in found if name not in ("predict_us", "sets_per_s")] if options.quick else []
+        measuring.finish(found, as_json=options.json, kept=kept)
+
+
+def live() -> None:
+    """A few pairs, measured now, beside what the table says of them."""
+    table = {tuple(row["set"]): row for row in json.loads(raw.TABLE.read_text())["sets"] if row["kind"] == "pair"}
+    until = time.monotonic() + LIVE_S
+    with tempfile.TemporaryDirectory(prefix="tandem-corun-"), raw.bench(raw.applications()) as ready:
+        for members in LIVE_PAIRS:
+            if time.monotonic() > until:
+                break
+            row, kept = ready.measure("pair", members), table.get(members, {})
+            print(f"live {' + '.join(members):22s} {_of(row)}   in the table {_of(kept)}", flush=True)
+
+
+def figures(*, quick: bool) -> dict[str, float | None]:
+    """Every figure, from the tables and from two more benchmarks."""
+    told = json.loads(raw.TABLE.read_text())
+    profiled = json.loads(PROFILES.read_text())
+    profiles = [store.from_json(one) for one in profiled["profiles"]]
+    print(f"table: {told['machine_in_words']} ({told['machine']}), commit {told['commit']}, {len(told['sets'])} sets;")
+    print(f"profiles: commit {profiled['commit']}, {len(profiles)} of {len(raw.applications())} applications")
+    rows = estimate_score.read(told)
+    scores = estimate_score.score(rows, profiles)
+    estimate_score.show(scores)
+    found = estimate_score.figures(scores, estimate_score.noise_floor(told))
+    found["again_median"] = again(told)
+    found["profile_s"] = statistics.fmean(one.cost_s for one in profiles) if profiles else None
+    found |= estimate_predict.figures(quick=quick)
+    return found | estimate_gavel.figures(quick=quick)
+
+
+def again(told: dict[str, list[dict[str, list[float | None]]]]) -> float | None:
+    """Percent between the same slowdown measured twice, at different times: the median."""
+    first = {tuple(map(str, row["set"])): row["slowdowns"] for row in told["sets"] if row["kind"] == "pair"}
+    off = [
+        100 * abs(b / a - 1)
+        for row in told["sets"]
+        if "again" in row["kind"] and tuple(map(str, row["set"])) in first
+        for a, b in zip(first[tuple(map(str, row["set"]))], row["slowdowns"], strict=True)
+        if a and b
+    ]
+    return statistics.median(off) if off else None
+
+
+def _of(row: dict[str, list[float]]) -> str:
+    if not row:
+        return "-"
+    return ", ".join(f"{slow:.2f} +- {half:.2f}" for slow, half in zip(row["slowdowns"], row["halves"], strict=True))
 
 
 if __name__ == "__main__":

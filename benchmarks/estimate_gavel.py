@@ -41,6 +41,7 @@ from tandem.estimate.kinship import Kinship, Traits
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+DATA = "gavel_throughputs.json"
 SPLITS, QUICK_SPLITS = 5, 2
 NEW_JOBS = 0.2
 NODE = Capacity(1_000_000)
@@ -69,24 +70,29 @@ class Table:
 
 
 def main() -> None:
-    """Score every model; keep a small table."""
-    parser = measuring.options(__doc__ or "")
+    """Score every model and print."""
+    parser = measuring.options((__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", default="v100", help="which of the file's GPU types")
     options = parser.parse_args()
-    path = measuring.trace("gavel_throughputs.json")
+    found = figures(quick=options.quick, gpu=options.gpu)
+    measuring.finish(found, as_json=options.json, kept=() if measuring.trace(DATA) else list(found))
+
+
+def figures(*, quick: bool, gpu: str = "v100") -> dict[str, float | None]:
+    """Score every model; a full run keeps a small table, which stands in where the data are not at hand."""
+    path = measuring.trace(DATA)
     if path is None:
         print("gavel_throughputs.json is not at hand (TANDEM_SHARED_DATA): the kept table is printed")
         kept = json.loads(TABLE.read_text())
-        measuring.finish(kept["figures"], as_json=options.json, kept=list(kept["figures"]))
-        return
-    table = read(json.loads(path.read_text())[options.gpu])
-    rows = score(table, QUICK_SPLITS if options.quick else SPLITS)
+        return dict(kept["figures"])
+    table = read(json.loads(path.read_text())[gpu])
+    rows = score(table, QUICK_SPLITS if quick else SPLITS)
     show(rows)
-    figures = {"gavel_heldout_mape": rows["half of the pairs"]["kinship"]["mape"]}
-    if not options.quick:
-        about = {"commit": measuring.commit(), "gpu": options.gpu, "splits": SPLITS}
-        TABLE.write_text(json.dumps({**about, "figures": figures, "scores": rows}, indent=1) + "\n")
-    measuring.finish(figures, as_json=options.json)
+    found: dict[str, float | None] = {"gavel_heldout_mape": rows["half of the pairs"]["kinship"]["mape"]}
+    if not quick:
+        about = {"commit": measuring.commit(), "gpu": gpu, "splits": SPLITS}
+        TABLE.write_text(json.dumps({**about, "figures": found, "scores": rows}, indent=1) + "\n")
+    return found
 
 
 def read(raw: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -31,20 +31,24 @@ NODE = Capacity(64_000)
 
 
 def main() -> None:
+    """Measure and print."""
+    options = measuring.options((__doc__ or "").splitlines()[0]).parse_args()
+    measuring.finish(figures(quick=options.quick), as_json=options.json)
+
+
+def figures(*, quick: bool) -> dict[str, float | None]:
     """Time both ways in turn, and check that they agree."""
-    parser = measuring.options(__doc__ or "")
-    options = parser.parse_args()
-    rounds, sets = (7, 50_000) if options.quick else (11, 200_000)
+    rounds, sets = (7, 50_000) if quick else (11, 200_000)
     rng = random.Random(0)
     profiles = tuple(_profile(f"app{n:02d}", rng) for n in range(APPS))
     coruns = _seen([profile.key for profile in profiles], rng)
     print(f"{measuring.machine()}; sets of {MEMBERS}, {rounds} rounds of 500 sets one by one and {sets} at once")
-    figures: dict[str, float | None] = {}
+    found: dict[str, float | None] = {}
     for name in ("bubble", "learned"):
         one_by_one, at_once = _time(name, profiles, coruns, rounds, sets)
-        figures["predict_us"], figures["sets_per_s"] = one_by_one, at_once
+        found["predict_us"], found["sets_per_s"] = one_by_one, at_once
         print(f"{name:8s} {one_by_one:6.1f} us a set, {at_once:10.0f} sets/s")
-    measuring.finish(figures, as_json=options.json)
+    return found
 
 
 def _time(
