@@ -1,14 +1,14 @@
 """How well co-execution is predicted: applications alone, in pairs, triples and quadruples, measured and predicted.
 
-Run: `python benchmarks/estimate_corun.py [--quick] [--json] [--for SECONDS]`. The full run measures what
-benchmarks/results/estimate_corun.json lacks (`estimate_corun_measure`; it goes on where it stopped, half an hour in all),
-and scores every model on it (`estimate_score`). Models get the profiles of benchmarks/results/estimate_profiles.json
-(`estimate_profiles.py` makes them). ``--quick`` measures a few pairs live and scores the kept table.
+Run: `python benchmarks/estimate_corun.py [--quick] [--json] [--for SECONDS]`. The full run measures what the table
+benchmarks/results/estimate_corun.json lacks (`estimate_corun_measure`; it goes on where it stopped, half an hour in
+all), and scores every model on it (`estimate_score`). Models get the profiles of the table estimate_profiles.json
+(`estimate_profiles.py` makes it). ``--quick`` measures a few pairs live and scores the kept table.
 
 Figures: `noise_floor` (percent, alone against alone), `bubble_median`, `bubble_mean` (profiles only, sets that fit
-the cores), `learned_mean_3_4`, `additive_mean_3_4`, `worst_pair_mean_3_4` (percent, triples and quadruples, from pairs seen;
-with fewer cores than members cores are shared, and every model has the same CPU-share term), `coverage90`, `profile_s`
-(seconds an application, the mean), `predict_us`, `sets_per_s` (`estimate_predict`), `gavel_heldout_mape`
+the cores), `learned_mean_3_4`, `additive_mean_3_4`, `worst_pair_mean_3_4` (percent, triples and quadruples, from pairs
+seen; with fewer cores than members cores are shared, and every model has the same CPU-share term), `coverage90`,
+`profile_s` (seconds an application, the mean), `predict_us`, `sets_per_s` (`estimate_predict`), `gavel_heldout_mape`
 (`estimate_gavel`: percent, GPU pairs not fitted). `again_median`: percent by which the same pair, measured a second
 time, differs: no model can be better than that.
 """
