@@ -17,11 +17,10 @@ is where intervals end.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.estimate import contention, estimators, sharing
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
@@ -39,6 +38,17 @@ OBSERVED_S = 30.0
 
 GAINS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
 EXPONENTS = (1.0, 1.5, 2.0, 3.0, 8.0)
+
+
+SPREADS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+
+class Physics(NamedTuple):
+    """Constants of `tandem.estimate.contention`: GAIN, EXPONENT, SPREAD."""
+
+    gain: float
+    exponent: float
+    spread: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,27 +186,37 @@ def summarise(points: Sequence[Point]) -> Score:
     )
 
 
-def fit(rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT) -> tuple[float, float]:
-    """(GAIN, EXPONENT) with the least mean error of profiles alone, over pairs that fit and hold nobody held out."""
+def fit(rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT) -> Physics:
+    """Constants of the physics from profiles alone, over pairs that fit the cores and hold nobody held out.
+
+    GAIN and EXPONENT are those of the grid with the least mean error; SPREAD is the least of the grid whose intervals
+    hold nine tenths of the pairs.
+    """
     pairs = [row for row in rows if len(row.members) == 2 and row.fits and not set(row.members) & set(held_out)]
 
-    def error(constants: tuple[float, float]) -> float:
-        with physics(*constants):
+    def scored(constants: Physics) -> Score:
+        with physics(constants):
             model = estimators.make("bubble", (), tuple(profiles))
-            return summarise([point for row in pairs for point in _points(row, model, profiles)]).mean
+            return summarise([point for row in pairs for point in _points(row, model, profiles)])
 
-    return min(itertools.product(GAINS, EXPONENTS), key=error)
+    usual = contention.SPREAD
+    best = min(
+        (Physics(gain, exponent, usual) for gain in GAINS for exponent in EXPONENTS),
+        key=lambda constants: scored(constants).mean,
+    )
+    spreads = [Physics(best.gain, best.exponent, spread) for spread in SPREADS]
+    return next((one for one in spreads if scored(one).coverage90 >= 0.9), spreads[-1])
 
 
 @contextmanager
-def physics(gain: float, exponent: float) -> Iterator[None]:
+def physics(constants: Physics) -> Iterator[None]:
     """Other constants of `tandem.estimate.contention`, within the block."""
-    before = contention.GAIN, contention.EXPONENT
-    contention.GAIN, contention.EXPONENT = gain, exponent
+    before = contention.GAIN, contention.EXPONENT, contention.SPREAD
+    contention.GAIN, contention.EXPONENT, contention.SPREAD = constants
     try:
         yield
     finally:
-        contention.GAIN, contention.EXPONENT = before
+        contention.GAIN, contention.EXPONENT, contention.SPREAD = before
 
 
 def _questions(

@@ -67,9 +67,10 @@ def test_the_truth_of_the_physics_is_found_and_kept_apart() -> None:
 def test_constants_are_fitted_on_pairs_alone() -> None:
     raw = table()
     spoiled = [{**one, "slowdowns": [9.0] * 3} if len(one["set"]) == 3 else one for one in raw["sets"]]
-    gain, _ = estimate_score.fit(estimate_score.read({**raw, "sets": spoiled}), profiles())
-    assert gain == 1.0
-    with estimate_score.physics(1.4, EXPONENT):
+    found = estimate_score.fit(estimate_score.read({**raw, "sets": spoiled}), profiles())
+    assert found.gain == 1.0
+    assert found.spread == min(estimate_score.SPREADS), "profiles that are right need no width"
+    with estimate_score.physics(estimate_score.Physics(1.4, EXPONENT, 0.3)):
         scores = estimate_score.score(estimate_score.read(raw), profiles())
     assert scores["2 members that fit"]["bubble"].mean > 1.0
 
