@@ -11,17 +11,18 @@ saw all pairs. Constants of the physics (`tandem.estimate.contention`) come from
 
 Sets that fit the cores and those in which cores are shared are scored apart. All models have the same CPU-share term;
 R2 is of slowdowns over that term, so that nobody is praised for knowing that two on one core take twice as long.
-Errors are relative to what was measured, as it was measured; for coverage a measured value below 1 counts as 1, which
-is where intervals end.
+Errors are relative to what was measured, as it was measured. An interval is of the slowdown, not of its next noisy
+measurement: for coverage both ends move out by the measurement's own half-width (in squares), and a measured value
+below 1 counts as 1, which is where intervals end.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import statistics
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.estimate import contention, estimators, sharing
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
@@ -37,17 +38,35 @@ FOLDS = 5
 OBSERVED_S = 30.0
 """Length of a measured stretch, as models are told it."""
 
+_NORMAL_HALF = 1.6449 * 1.4826
+"""Half-width of a 90 % interval over the median absolute deviation, for normal errors."""
+
 GAINS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
 EXPONENTS = (1.0, 1.5, 2.0, 3.0, 8.0)
 
 
+SPREADS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+
+class Physics(NamedTuple):
+    """Constants of `tandem.estimate.contention`: GAIN, EXPONENT, SPREAD."""
+
+    gain: float
+    exponent: float
+    spread: float
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured set: members, the core that each was pinned to, slowdowns (None where there was no rate)."""
+    """One measured set: members, the core that each was pinned to, slowdowns (None where there was no rate).
+
+    ``halves`` are half-widths of their 90 % intervals.
+    """
 
     members: tuple[str, ...]
     cores: tuple[int, ...]
     slowdowns: tuple[float | None, ...]
+    halves: tuple[float | None, ...]
 
     @property
     def fits(self) -> bool:
@@ -63,9 +82,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One member: what was measured and what was predicted, and the part of both that is CPU time."""
+    """One member: what was measured (with its half-width) and predicted, and the part of both that is CPU time."""
 
     measured: float
+    half: float
     predicted: Slowdown
     stretch: float
 
@@ -84,7 +104,7 @@ class Score:
 def read(raw: Mapping[str, Any]) -> list[Row]:
     """The sets of the table; what was measured again to see noise is left out."""
     return [
-        Row(tuple(one["set"]), tuple(one["cores"]), tuple(one["slowdowns"]))
+        Row(tuple(one["set"]), tuple(one["cores"]), tuple(one["slowdowns"]), tuple(one["halves"]))
         for one in raw["sets"]
         if "again" not in one.get("kind", "")
     ]
@@ -148,14 +168,17 @@ def show(scores: Mapping[str, Mapping[str, Score]]) -> None:
 
 
 def told(pairs: Iterable[Row]) -> tuple[CoRun, ...]:
-    """Measured pairs as models are told them."""
+    """Measured pairs as models are told them: three stretches each, which scatter as the measurement did."""
     rows = list(pairs)
     keys = sorted({key for row in rows for key in row.members})
     coruns = [CoRun(key, (), 1.0, OBSERVED_S) for key in keys]
     for row in rows:
-        for own, other, slowdown in zip(row.members, reversed(row.members), row.slowdowns, strict=True):
+        for own, other, slowdown, half in zip(
+            row.members, reversed(row.members), row.slowdowns, row.halves, strict=True
+        ):
             if slowdown is not None:
-                coruns.append(CoRun(own, (other,), 1.0 / slowdown, OBSERVED_S))
+                off = (half or 0.0) / _NORMAL_HALF
+                coruns += [CoRun(own, (other,), 1.0 / (slowdown + shift), OBSERVED_S) for shift in (-off, 0.0, off)]
     return tuple(coruns)
 
 
@@ -166,37 +189,52 @@ def summarise(points: Sequence[Point]) -> Score:
     missed = sum((m - point.predicted.mid / point.stretch) ** 2 for m, point in zip(measured, points, strict=True))
     mean = statistics.fmean(measured)
     total = sum((m - mean) ** 2 for m in measured)
-    covered = [point.predicted.low <= max(1.0, point.measured) <= point.predicted.high for point in points]
     return Score(
         statistics.median(errors),
         statistics.fmean(errors),
         1 - missed / total if total else float("nan"),
-        statistics.fmean(covered),
+        statistics.fmean(map(_covered, points)),
         len(points),
     )
 
 
-def fit(rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT) -> tuple[float, float]:
-    """(GAIN, EXPONENT) with the least mean error of profiles alone, over pairs that fit and hold nobody held out."""
+def _covered(point: Point) -> bool:
+    mid, low, high = point.predicted[:3]
+    off = max(1.0, point.measured) - mid
+    return -math.hypot(mid - low, point.half) <= off <= math.hypot(high - mid, point.half)
+
+
+def fit(rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT) -> Physics:
+    """Constants of the physics from profiles alone, over pairs that fit the cores and hold nobody held out.
+
+    GAIN and EXPONENT are those of the grid with the least mean error; SPREAD is the least of the grid whose intervals
+    hold nine tenths of the pairs.
+    """
     pairs = [row for row in rows if len(row.members) == 2 and row.fits and not set(row.members) & set(held_out)]
 
-    def error(constants: tuple[float, float]) -> float:
-        with physics(*constants):
+    def scored(constants: Physics) -> Score:
+        with physics(constants):
             model = estimators.make("bubble", (), tuple(profiles))
-            return summarise([point for row in pairs for point in _points(row, model, profiles)]).mean
+            return summarise([point for row in pairs for point in _points(row, model, profiles)])
 
-    return min(itertools.product(GAINS, EXPONENTS), key=error)
+    usual = contention.SPREAD
+    best = min(
+        (Physics(gain, exponent, usual) for gain in GAINS for exponent in EXPONENTS),
+        key=lambda constants: scored(constants).mean,
+    )
+    spreads = [Physics(best.gain, best.exponent, spread) for spread in SPREADS]
+    return next((one for one in spreads if scored(one).coverage90 >= 0.9), spreads[-1])
 
 
 @contextmanager
-def physics(gain: float, exponent: float) -> Iterator[None]:
+def physics(constants: Physics) -> Iterator[None]:
     """Other constants of `tandem.estimate.contention`, within the block."""
-    before = contention.GAIN, contention.EXPONENT
-    contention.GAIN, contention.EXPONENT = gain, exponent
+    before = contention.GAIN, contention.EXPONENT, contention.SPREAD
+    contention.GAIN, contention.EXPONENT, contention.SPREAD = constants
     try:
         yield
     finally:
-        contention.GAIN, contention.EXPONENT = before
+        contention.GAIN, contention.EXPONENT, contention.SPREAD = before
 
 
 def _questions(
@@ -218,7 +256,7 @@ def _points(row: Row, model: Estimator, profiles: Sequence[Profile]) -> list[Poi
     node = Capacity(1000 * max(len(apps), len(set(row.cores))))
     shares = sharing.share(apps, node, sharing.needs(profiles))
     return [
-        Point(measured, answer, shares.stretch[i] if shares else 1.0)
+        Point(measured, row.halves[i] or 0.0, answer, shares.stretch[i] if shares else 1.0)
         for i, (measured, answer) in enumerate(zip(row.slowdowns, model.predict(apps, node), strict=True))
         if measured is not None
     ]

@@ -34,7 +34,7 @@ def measured(members: tuple[str, ...], cores: list[int], kind: str = "pair") -> 
         stretch = 1 + len(turns)
         pressed = sum(PRESSURE[members[j]] / cores.count(cores[j]) for j in others if cores[j] != cores[i])
         slowdowns.append(stretch * (1 + BOUND[key] * pressed))
-    return {"kind": kind, "set": list(members), "cores": cores, "slowdowns": slowdowns}
+    return {"kind": kind, "set": list(members), "cores": cores, "slowdowns": slowdowns, "halves": [0.01] * len(members)}
 
 
 def table() -> dict[str, Any]:
@@ -66,10 +66,13 @@ def test_the_truth_of_the_physics_is_found_and_kept_apart() -> None:
 
 def test_constants_are_fitted_on_pairs_alone() -> None:
     raw = table()
-    spoiled = [{**one, "slowdowns": [9.0] * 3} if len(one["set"]) == 3 else one for one in raw["sets"]]
-    gain, _ = estimate_score.fit(estimate_score.read({**raw, "sets": spoiled}), profiles())
-    assert gain == 1.0
-    with estimate_score.physics(1.4, EXPONENT):
+    spoiled = [
+        {**one, "slowdowns": [9.0] * 3, "halves": [0.1] * 3} if len(one["set"]) == 3 else one for one in raw["sets"]
+    ]
+    found = estimate_score.fit(estimate_score.read({**raw, "sets": spoiled}), profiles())
+    assert found.gain == 1.0
+    assert found.spread == min(estimate_score.SPREADS), "profiles that are right need no width"
+    with estimate_score.physics(estimate_score.Physics(1.4, EXPONENT, 0.3)):
         scores = estimate_score.score(estimate_score.read(raw), profiles())
     assert scores["2 members that fit"]["bubble"].mean > 1.0
 
@@ -93,12 +96,14 @@ def test_figures_and_the_noise_floor() -> None:
 
 def test_a_summary_by_hand() -> None:
     def point(seen: float, mid: float, low: float, high: float, stretch: float = 1.0) -> estimate_score.Point:
-        return estimate_score.Point(seen, Slowdown(mid, low, high, False, ""), stretch)
+        return estimate_score.Point(seen, 0.0, Slowdown(mid, low, high, False, ""), stretch)
 
     one = estimate_score.summarise(
         [point(0.96, 1.0, 1.0, 1.1), point(2.0, 1.5, 1.2, 1.8), point(4.0, 4.0, 3.0, 5.0, 2.0)]
     )
     assert one.mean == pytest.approx((100 * (1 / 0.96 - 1) + 25 + 0) / 3)
     assert one.coverage90 == pytest.approx(2 / 3)
+    noisy = estimate_score.Point(2.0, 0.5, Slowdown(1.5, 1.2, 1.8, False, ""), 1.0)
+    assert estimate_score.summarise([noisy]).coverage90 == 1.0
     mean = (0.96 + 2 + 2) / 3
     assert one.r2 == pytest.approx(1 - (0.04**2 + 0.5**2) / sum((x - mean) ** 2 for x in (0.96, 2, 2)))

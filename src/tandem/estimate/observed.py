@@ -45,6 +45,7 @@ class Observations:
         self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
         self._keys: set[str] = set()
         self._partners: dict[str, set[str]] = {}
+        self._sizes: dict[str, set[int]] = {}
         self.pair_count = 0
         """How many pairs were seen alone together."""
         self.company_count = 0
@@ -59,6 +60,7 @@ class Observations:
         settings = self._seen.setdefault(corun.app, {})
         if beside and beside not in settings:
             self.company_count += 1
+            self._sizes.setdefault(corun.app, set()).add(len(beside))
         settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
         if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
@@ -74,6 +76,10 @@ class Observations:
     def has_company(self, app: str) -> bool:
         """Whether ``app`` was ever seen beside others, or others beside it."""
         return app in self._keys
+
+    def beside_so_many(self, app: str, count: int) -> bool:
+        """Whether ``app`` was ever seen beside ``count`` neighbours."""
+        return count in self._sizes.get(app, ())
 
     def partners(self, app: str) -> AbstractSet[str]:
         """Applications that ``app`` was seen beside as the only neighbour."""

@@ -64,6 +64,10 @@ class SeenPairs:
         told = self._told
         return self._fits, sum([told.get(key, 0) for key in keys])
 
+    def revision_of(self, key: str) -> tuple[int, int]:
+        """The revision for one application."""
+        return self._fits, self._told.get(key, 0)
+
     def has_company(self, key: str) -> bool:
         """Whether an application was ever seen beside others, or others beside it."""
         return self.observations.has_company(key)

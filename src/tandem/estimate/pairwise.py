@@ -48,7 +48,7 @@ def make(
 
 def seen_before(seen: SeenPairs, members: Members, i: int) -> Felt | None:
     """What was observed of this very set, where all had cores of their own then and now."""
-    if members.weights is not None:
+    if members.weights is not None or not seen.observations.beside_so_many(members.apps[i].key, len(members.apps) - 1):
         return None
     beside = members.beside(i)
     found = seen.exact(members.apps[i].key, beside)

@@ -119,7 +119,7 @@ class Refined:
 
     def corrections(self, app: str) -> Corrections:
         """Corrections for one application, by neighbour; filled in as they are asked for."""
-        revision = self.seen.revision((app,))
+        revision = self.seen.revision_of(app)
         kept = self._kept.get(app)
         if kept is None or kept.revision != revision:
             kept = self._kept[app] = Corrections(self, app, revision)
