@@ -79,9 +79,7 @@ def calibration_of(kept: dict[str, Any]) -> Calibration:
         kind: Response(tuple(one["raw"]), tuple(one["slowdowns"]), one["noise"])
         for kind, one in told["responses"].items()
     }
-    return Calibration(
-        told["machine"], tuple(told["cores"]), responses, told["lacking"], told["made"], told["cost_s"]
-    )
+    return Calibration(told["machine"], tuple(told["cores"]), responses, told["lacking"], told["made"], told["cost_s"])
 
 
 def save(table: Path, kept: dict[str, Any]) -> None:
@@ -108,7 +106,9 @@ def run(until: float, only: str | None = None) -> int:
             print(error, flush=True)
         else:
             kept["refused"].pop(app, None)
-            kept["profiles"].append(store.as_json(found) | {"argv": ["python", f"benchmarks/apps/{app}.py", *found.argv[2:]]})
+            kept["profiles"].append(
+                store.as_json(found) | {"argv": ["python", f"benchmarks/apps/{app}.py", *found.argv[2:]]}
+            )
             main = found.phases[0]
             felt = {kind: curve.slowdowns[-1] for kind, curve in main.sensitivity.items()}
             print(f"{app}: {found.cost_s:.0f} s, noise {main.noise:.0%}, {felt}, {dict(main.pressure)}", flush=True)
