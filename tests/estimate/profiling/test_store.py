@@ -1,0 +1,104 @@
+"""Profiles on disk: revisions, other machines, damage; and drift."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profiling.drift import drifted
+from tandem.estimate.profiling.store import ProfileError, as_json, from_json, load, revisions, save
+
+PHASE = PhaseProfile(
+    phase="solve",
+    share=1.0,
+    rate=40.0,
+    noise=0.04,
+    cpu_use=0.99,
+    sensitivity={"cache": Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.4), (0.0, 0.02, 0.03))},
+    pressure={"cache": 0.6, "net": 0.0},
+    pressure_half={"cache": 0.05, "net": 0.02},
+)
+PROFILE = Profile("cg", ("python", "cg.py"), "machine-1", 1, 1e9, 20.5, 1, (PHASE,))
+
+
+def test_what_is_kept_comes_back_and_revisions_count_up(tmp_path: Path) -> None:
+    first = save(tmp_path, PROFILE)
+    second = save(tmp_path, replace(PROFILE, cost_s=1.0))
+    assert (first.revision, second.revision) == (1, 2)
+    assert revisions(tmp_path, "machine-1", "cg") == [first, second]
+    assert load(tmp_path, "machine-1") == {"cg": second}
+    assert load(tmp_path, "machine-2") == {}
+
+
+@given(key=st.text(min_size=1, max_size=400))
+def test_any_name_can_be_kept(key: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    key = key.encode(errors="replace").decode()
+    folder = tmp_path_factory.mktemp("data")
+    kept = save(folder, replace(PROFILE, key=key))
+    assert revisions(folder, "machine-1", key) == [kept]
+    assert load(folder, "machine-1") == {key: kept}
+
+
+def test_plain_values_survive_json() -> None:
+    assert from_json(json.loads(json.dumps(as_json(PROFILE)))) == PROFILE
+
+
+def test_a_profile_of_another_machine_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, PROFILE)
+    with pytest.raises(ProfileError, match="'cg' was profiled on machine-1; this machine is machine-2"):
+        revisions(tmp_path, "machine-2", "cg")
+
+
+def test_an_unknown_name_says_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="none yet on this machine"):
+        revisions(tmp_path, "machine-1", "cg")
+    save(tmp_path, PROFILE)
+    with pytest.raises(ProfileError, match="no profile of 'lu'; allowed: cg"):
+        revisions(tmp_path, "machine-1", "lu")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "profiles": []}', '{"format": 1}'])
+def test_a_damaged_file_is_said_and_left_alone(tmp_path: Path, text: str) -> None:
+    save(tmp_path, PROFILE)
+    file = tmp_path / "profiles" / "machine-1" / "cg.json"
+    file.write_text(text)
+    for action in (lambda: load(tmp_path, "machine-1"), lambda: save(tmp_path, PROFILE)):
+        with pytest.raises(ProfileError, match="cannot be read"):
+            action()
+    assert file.read_text() == text
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "profiles").write_text("in the way")
+    with pytest.raises(ProfileError, match="cannot be kept"):
+        save(tmp_path, PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("rates", "is_drift"),
+    [
+        ([30.0] * 5, True),
+        ([60.0, 55, 58, 61, 57], True),
+        ([40.0] * 20 + [30.0] * 5, True),
+        ([30.0] * 4, False),
+        ([30.0] * 20 + [40.0], False),
+        ([36.0] * 5, False),  # 10 %: no more than cores' speeds change
+        ([30.0, 30, 50, 30, 30], False),
+        ([], False),
+    ],
+)
+def test_drift_needs_several_agreeing_observations(rates: list[float], is_drift: bool) -> None:
+    found = drifted(PROFILE, rates, "solve")
+    assert (found is not None) == is_drift
+    if found:
+        assert "profile it again: tandem profile --name cg" in found
+
+
+def test_a_phase_that_was_not_profiled_says_nothing_where_there_are_several() -> None:
+    both = replace(PROFILE, phases=(PHASE, replace(PHASE, phase="check")))
+    assert drifted(both, [1.0] * 5, "load") is None
+    assert drifted(PROFILE, [1.0] * 5, "load") is not None

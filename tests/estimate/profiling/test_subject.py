@@ -1,0 +1,134 @@
+"""How a programme's progress becomes known, and what is said where it does not."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tandem.estimate.profiling.programme import ProgrammeError, Programmes
+from tandem.estimate.profiling.sources import follow
+from tandem.estimate.profiling.subject import Output, Records, Runs, Subject
+
+RECORDS = (
+    "import time\n"
+    "from tandem.core.records import Recorder\n"
+    "recorder = Recorder.from_env()\n"
+    "recorder.phase('load')\n"
+    "recorder.phase('solve')\n"
+    "for step in range({steps}):\n"
+    "    time.sleep(0.01)\n"
+    "    recorder.record(step=step)\n"
+)
+
+
+@pytest.fixture
+def programmes() -> Iterator[Programmes]:
+    with Programmes() as made:
+        yield made
+
+
+def followed(programmes: Programmes, code: str, rate: str | None = None, patience_s: float = 20.0) -> Subject:
+    one = programmes.add("one", [sys.executable, "-c", code], [min(os.sched_getaffinity(0))])
+    return follow(one, rate, patience_s)
+
+
+def run_for(subject: Subject, points: int) -> None:
+    deadline = time.monotonic() + 20.0
+    while len(subject.trace) < points:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+        subject.read()
+
+
+@pytest.mark.slow
+def test_records_are_followed_with_their_phase(programmes: Programmes) -> None:
+    subject = followed(programmes, RECORDS.format(steps=100_000))
+    assert isinstance(subject.source, Records)
+    run_for(subject, 60)
+    last = subject.trace.last
+    assert last is not None
+    assert subject.trace.phase(last[0] - 0.05, last[0]) == "solve"
+    assert subject.step_s() == pytest.approx(0.0105, abs=0.004)
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_is_followed_by_the_next_and_no_window_reaches_across(programmes: Programmes) -> None:
+    subject = followed(programmes, RECORDS.format(steps=150))
+    run_for(subject, 170)
+    assert subject.programme.runs == 2
+    last = subject.trace.last
+    assert last is not None
+    assert subject.trace.rate(last[0] - 2.0, last[0]) is None
+
+
+@pytest.mark.slow
+def test_a_short_programme_is_measured_by_its_runs(programmes: Programmes) -> None:
+    subject = followed(programmes, "import time; time.sleep(0.05)")
+    assert isinstance(subject.source, Runs)
+    run_for(subject, 6)
+    assert subject.trace.last is not None
+    assert subject.trace.last[1] >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "pattern", "per_line"),
+    [
+        ("print('step', k)", r"step (\d+)", 1.0),
+        ("print('done one, done two')", r"done", 2.0),
+        ("print('at 100.0 it/s', end='\\r')", r"at (?P<rate>[\d.]+) it/s", None),
+    ],
+)
+def test_output_is_followed_by_a_regular_expression(
+    programmes: Programmes, line: str, pattern: str, per_line: float | None
+) -> None:
+    code = f"import time, sys\nfor k in range(100000):\n    {line}\n    sys.stdout.flush()\n    time.sleep(0.01)"
+    subject = followed(programmes, code, pattern)
+    assert isinstance(subject.source, Output)
+    run_for(subject, 80)
+    (last, _), gap = subject.trace.last or (0.0, 0.0), subject.step_s()
+    assert gap is not None
+    rate = subject.trace.rate(last - 0.6, last)
+    assert rate is not None
+    assert rate * gap == pytest.approx(per_line, rel=0.3) if per_line else rate == pytest.approx(100.0, rel=0.15)
+    assert (subject.programme.run_dir / "stdout").stat().st_size > 0
+
+
+def test_a_wrong_pattern_is_refused() -> None:
+    with pytest.raises(ProgrammeError, match=r"the regular expression 'step \('"):
+        Output("step (")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "rate", "words"),
+    [
+        ("raise SystemExit(3)", None, "one ended with status 3"),
+        ("print('boo'); import os; os.kill(os.getpid(), 9)", None, "one was killed by signal 9; it last wrote: "),
+        ("raise ValueError('bad input')", "x", "it last wrote: .*ValueError: bad input"),
+        ("import time; time.sleep(60)", None, "one made no progress in 0.3 s, by its run records"),
+        ("while True: print('hello')", "step", "one made no progress in 0.3 s, by its output"),
+        ("import time; time.sleep(2.1)", None, "one wrote no record with a step: it ran for 2"),
+        (
+            "import time; time.sleep(2.1); exec(" + repr(RECORDS.format(steps=20)) + ")",
+            None,
+            "one finished before its steps could be measured",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_said_plainly(
+    programmes: Programmes, code: str, rate: str | None, words: str
+) -> None:
+    patience_s = 0.3 if "0.3 s" in words else 20.0
+    with pytest.raises(ProgrammeError, match=words) as caught:
+        followed(programmes, code, rate, patience_s)
+    assert caught.value.todo
+
+
+@pytest.mark.slow
+def test_one_that_dies_while_it_is_measured_is_noticed(programmes: Programmes) -> None:
+    subject = followed(programmes, RECORDS.format(steps=150) + "raise SystemExit(7)")
+    with pytest.raises(ProgrammeError, match="one ended with status 7"):
+        run_for(subject, 100_000)
