@@ -84,7 +84,7 @@ def test_phases_count_by_the_time_they_take() -> None:
     mean = contention.vector(profile(reads, works))
     assert mean.pressure[0] == pytest.approx(0.4)
     for level in (0.3, 0.7, 1.2):
-        felt = of_pair(mean, vector(pressure={"cache": level}))
+        felt = feel(mean, [level, *[0.0] * (2 * len(FELT) - 1)])
         assert felt.excess == pytest.approx(GAIN * (0.25 * BENT.at(level) + 0.75 * STRAIGHT.at(level) - 1), abs=1e-6)
 
 
