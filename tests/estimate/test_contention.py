@@ -9,11 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate import contention
-from tandem.estimate.contention import EXPONENT, FELT, FLOOR, GAIN, SPREAD, Vector, feel, hinges_of, of_pair, rising
+from tandem.estimate.contention import (
+    EXPONENT,
+    FELT,
+    FLOOR,
+    GAIN,
+    SPREAD,
+    Vector,
+    feel,
+    hinges_of,
+    of_pair,
+    rising,
+    trust,
+)
 from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 
-STRAIGHT = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.1))
+STRAIGHT = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.0))
+NOISY = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.1))
 BENT = Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.7), (0.0, 0.0, 0.0))
 
 
@@ -39,8 +52,10 @@ def test_one_kind_is_a_curve_looked_up() -> None:
 
 
 def test_beyond_the_strongest_bubble_the_last_segment_goes_on() -> None:
-    felt = of_pair(vector({"membw_read": BENT}), vector(pressure={"membw_read": 2.0}))
-    assert felt.excess == pytest.approx(GAIN * (0.7 + 1.2))
+    load = [0.0] * (2 * len(FELT))
+    load[FELT.index("membw_read")] = 2.0
+    assert feel(vector({"membw_read": BENT}), load).excess == pytest.approx(GAIN * (0.7 + 1.2))
+    assert vector(pressure={"membw_read": 2.0}).pressure[FELT.index("membw_read")] == contention.MOST
 
 
 def test_kinds_combine_by_their_exponent() -> None:
@@ -49,9 +64,18 @@ def test_kinds_combine_by_their_exponent() -> None:
 
 
 def test_the_interval_holds_the_curve_s_and_the_pressure_s_own() -> None:
-    felt = of_pair(vector({"cache": STRAIGHT}), vector(pressure={"cache": 0.5}, half=0.2))
-    measured = GAIN**2 * ((0.1 * 0.5) ** 2 + (0.5 * 0.2) ** 2)
+    felt = of_pair(vector({"cache": NOISY}), vector(pressure={"cache": 0.5}, half=0.2))
+    believed = trust(0.5, 0.1) * 0.5  # the slope
+    assert felt.excess == pytest.approx(GAIN * believed * 0.5 * trust(0.5, 0.2))
+    measured = GAIN**2 * ((0.1 * 0.5 * trust(0.5, 0.2)) ** 2 + (believed * 0.2) ** 2)
     assert felt.variance == pytest.approx(measured + (SPREAD * felt.excess) ** 2 + FLOOR**2)
+
+
+def test_an_effect_within_its_noise_counts_for_little() -> None:
+    assert trust(0.02, 0.1) < 0.1
+    assert trust(0.5, 0.1) > 0.98
+    assert trust(-0.1, 0.1) == 0.0
+    assert trust(0.3, 0.3 * 1.6449) == pytest.approx(0.5)
 
 
 def test_phases_count_by_the_time_they_take() -> None:
@@ -60,7 +84,7 @@ def test_phases_count_by_the_time_they_take() -> None:
     mean = contention.vector(profile(reads, works))
     assert mean.pressure[0] == pytest.approx(0.4)
     for level in (0.3, 0.7, 1.2):
-        felt = of_pair(mean, vector(pressure={"cache": level}))
+        felt = feel(mean, [level, *[0.0] * (2 * len(FELT) - 1)])
         assert felt.excess == pytest.approx(GAIN * (0.25 * BENT.at(level) + 0.75 * STRAIGHT.at(level) - 1), abs=1e-6)
 
 

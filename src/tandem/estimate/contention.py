@@ -28,7 +28,7 @@ from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 from tandem.estimate.profile import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
 
@@ -47,7 +47,7 @@ WORDS = {
 }
 
 GAIN = 1.0
-EXPONENT = 2.0
+EXPONENT = 8.0
 
 SPREAD = 0.35
 """Half-width of the model's own 90 % error, relative to the excess."""
@@ -55,8 +55,14 @@ SPREAD = 0.35
 FLOOR = NOISE
 """The same where nothing is felt."""
 
+MOST = 1.0
+"""No single application is believed to press harder than the strongest bubble, which takes all that one core can: a
+reading beyond it says that the reporter hardly feels more there. Several together do go beyond."""
+
 TIE = 1e-9
 """Taken from every pressure: one that lies on a bend of a curve is below it, in whatever order it was summed."""
+
+_Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
 
 Hinges = tuple[tuple[float, float], ...]
 """(level, change of slope), ascending."""
@@ -73,8 +79,8 @@ class Vector:
     All tuples run over `FELT`.
 
     Attributes:
-        pressure: dial levels; 0 where it was not measured.
-        pressure_variance: squares of the half-widths of their 90 % intervals.
+        pressure: dial levels, noise taken off (`trust`) and at most `MOST`; 0 where it was not measured.
+        pressure_variance: squares of the half-widths of their 90 % intervals, which are `MOST` at most.
         curves: excess by pressure.
         curve_half: half-width of the excess at full pressure; in between in proportion.
         at_full: excess at full pressure, at most what an unknown neighbour is believed to cause.
@@ -135,9 +141,9 @@ def vector(profile: Profile) -> Vector:
     shares = [(phase, phase.share / total) for phase in profile.phases]
     curves = tuple(_mean_hinges(shares, kind) for kind in FELT)
     return Vector(
-        pressure=tuple(_mean([(phase.pressure, share) for phase, share in shares], kind) for kind in FELT),
+        pressure=tuple(sum(share * _pressure(phase, kind) for phase, share in shares) for kind in FELT),
         pressure_variance=tuple(
-            _mean([(phase.pressure_half, share) for phase, share in shares], kind) ** 2 for kind in FELT
+            sum(share * min(MOST, phase.pressure_half.get(kind, 0.0)) for phase, share in shares) ** 2 for kind in FELT
         ),
         curves=curves,
         curve_half=tuple(_half(shares, kind) for kind in FELT),
@@ -209,6 +215,18 @@ def hinges_of(curve: Curve) -> Hinges:
     return tuple(hinges)
 
 
+def trust(value: float, half: float) -> float:
+    """How much of a measured effect to believe: all where it stands far above its noise, little where it does not.
+
+    Effects are at least 0, so noise alone makes some of each of many kinds, and they would add up. The best linear
+    estimate of an effect that usually is as large as this one is value * value^2 / (value^2 + variance).
+
+    >>> trust(0.5, 0.0), round(trust(0.1, 0.1645), 3)
+    (1.0, 0.5)
+    """
+    return value * value / (value * value + (half / _Z) ** 2) if value > 0.0 else 0.0
+
+
 def rising(values: Sequence[float]) -> list[float]:
     """The closest sequence that never falls, in least squares: pool adjacent violators (Ayer et al., 1955).
 
@@ -235,17 +253,19 @@ def _pieces(hinges: Hinges) -> tuple[tuple[float, ...], tuple[float, ...], tuple
     return starts, tuple(_at(hinges, start) for start in starts), slopes
 
 
-def _mean(measured: list[tuple[Mapping[str, float], float]], kind: str) -> float:
-    return sum(share * max(0.0, values.get(kind, 0.0)) for values, share in measured)
+def _pressure(phase: PhaseProfile, kind: str) -> float:
+    level = max(0.0, phase.pressure.get(kind, 0.0))
+    return min(MOST, level) * trust(level, phase.pressure_half.get(kind, 0.0))
 
 
 def _mean_hinges(shares: list[tuple[PhaseProfile, float]], kind: str) -> Hinges:
     changes: dict[float, float] = {}
     for phase, share in shares:
         if (curve := phase.sensitivity.get(kind)) is not None:
+            weight = share * trust(curve.slowdowns[-1] - 1.0, curve.halves[-1])
             for level, change in hinges_of(curve):
-                changes[level] = changes.get(level, 0.0) + share * change
-    return tuple(sorted(changes.items()))
+                changes[level] = changes.get(level, 0.0) + weight * change
+    return tuple((level, change) for level, change in sorted(changes.items()) if change)
 
 
 def _half(shares: list[tuple[PhaseProfile, float]], kind: str) -> float:

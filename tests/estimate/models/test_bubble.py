@@ -23,7 +23,7 @@ def truth(bound: float, pressure: float) -> float:
 
 def profiled(key: str, bound: float, pressure: float) -> Profile:
     flat = Curve((0.0, 1.0), (1.0, 1.0), (0.0, 0.0))
-    curve = Curve(LEVELS, tuple(truth(bound, level) for level in LEVELS), (0.01,) * len(LEVELS))
+    curve = Curve(LEVELS, tuple(truth(bound, level) for level in LEVELS), (0.0,) * len(LEVELS))
     curves = {kind: curve if kind == "membw_read" else flat for kind in FELT}
     levels = {kind: pressure if kind == "membw_read" else 0.0 for kind in FELT}
     return Profile(key, (key,), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, 1.0, curves, levels),))
