@@ -38,7 +38,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Plan": {
         "simulate": ("simulate", "Play a trace under one policy."),
         "compare": ("compare", "Play a trace under several policies, side by side."),
-        "profile": ("profile", "Measure what slows a programme down, and how hard it presses on others."),
+        "profile": ("profile", "Measure what slows a programme, and whom it slows."),
         "replay": ("replay", "Decide a stored day again, and compare."),
     },
     "Machine": {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @json_option
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND... | show [NAME]")
 def profile(name: str | None, rate: str | None, cpus: int, most: float, as_json: bool, argv: tuple[str, ...]) -> None:
-    """Measure what slows a programme down, and how hard it presses on others.
+    """Measure what slows a programme, and whom it slows.
 
     It runs alone, then beside bubbles (which press on the cache, the memory, the disk, ... with a dial), then beside
     reporters (which feel how it presses). Its progress is known by the records it writes, by --rate, or, where it is

@@ -41,6 +41,9 @@ SOLO_WINDOWS = 7
 BETWEEN_SOLOS = 2
 REPORTER_S = 0.06
 PRESSURE_ROUNDS = (3, 4)
+PRESSURE_PART = 0.35
+"""Of the time, what is kept for reporters."""
+
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
@@ -89,7 +92,7 @@ def measure(
         programmes = stack.enter_context(Programmes(terms.env))
         progress("starting")
         subject = follow(programmes.add(terms.key, argv, terms.cores), terms.rate)
-        session = _Session(subject, terms, calibration, begun + terms.most_s, stack)
+        session = _Session(subject, terms, calibration, begun, stack)
         progress("alone")
         session.alone()
         progress("beside bubbles")
@@ -152,9 +155,10 @@ class _Session:
     """One profiling under way."""
 
     def __init__(
-        self, subject: Subject, terms: Terms, calibration: Calibration, until: float, stack: ExitStack
+        self, subject: Subject, terms: Terms, calibration: Calibration, begun: float, stack: ExitStack
     ) -> None:
-        self._subject, self._terms, self._calibration, self._until = subject, terms, calibration, until
+        self._subject, self._terms, self._calibration = subject, terms, calibration
+        self._until = begun + terms.most_s
         self._stack = stack
         step_s = subject.step_s() or 0.0
         if POINTS_PER_WINDOW * step_s > LONGEST_WINDOW_S:
@@ -186,7 +190,8 @@ class _Session:
         names: dict[Setting, str] = {}
         self._campaign = campaign = Campaign(self._known, self._kinds, self._counting_phases())
         since_solo = 0
-        while time.monotonic() < self._until and (setting := campaign.next()) is not None:
+        until = self._until - PRESSURE_PART * self._terms.most_s
+        while time.monotonic() < until and (setting := campaign.next()) is not None:
             if setting not in names:
                 one = _Antagonist(bubbles[setting[0]], setting[1])
                 names[setting] = one.name
@@ -208,7 +213,8 @@ class _Session:
             self._stage.add(feelers[kind])
         for turn in range(most):
             for kind, feeler in feelers.items():
-                if turn >= fewest and (time.monotonic() > self._until or self._pressed_enough(kind, feeler)):
+                late = turn > 0 and time.monotonic() > self._until
+                if late or (turn >= fewest and self._pressed_enough(kind, feeler)):
                     continue
                 self._stage.take({feeler.name}, REPORTER_S)
                 self._take({feeler.name, self._name})
