@@ -26,6 +26,7 @@ from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired
 from tandem.estimate.profiling.sources import follow
+from tandem.estimate.profiling.subject import Output
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def measure(
         programmes = stack.enter_context(Programmes(terms.env))
         progress("starting")
         subject = follow(programmes.add(terms.key, argv, terms.cores), terms.rate)
+        if isinstance(subject.source, Output):
+            stack.callback(subject.source.close)
         session = _Session(subject, terms, calibration, begun, stack)
         progress("alone")
         session.alone()
@@ -252,13 +255,11 @@ class _Session:
 
     def _solo(self) -> None:
         before, begun = self._subject.programme.cpu_s(), time.monotonic()
-        settled_s = self._stage.settle_s
         window = self._take({self._name})
         spent_s, passed_s = self._subject.programme.cpu_s() - before, time.monotonic() - begun
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
-            ran_s = min(passed_s, window.end - window.begin + settled_s)
-            self._cpu.append((phase, spent_s / ran_s))
+            self._cpu.append((phase, min(spent_s / passed_s, float(len(self._terms.cores)))))
 
     def _take(self, running: set[str]) -> Window:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
