@@ -26,6 +26,7 @@ from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired
 from tandem.estimate.profiling.sources import follow
+from tandem.estimate.profiling.subject import Output
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ SOLO_WINDOWS = 7
 BETWEEN_SOLOS = 2
 REPORTER_S = 0.06
 PRESSURE_ROUNDS = (3, 4)
+PRESSURE_PART = 0.35
+"""Of the time, what is kept for reporters."""
+
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
@@ -89,7 +93,9 @@ def measure(
         programmes = stack.enter_context(Programmes(terms.env))
         progress("starting")
         subject = follow(programmes.add(terms.key, argv, terms.cores), terms.rate)
-        session = _Session(subject, terms, calibration, begun + terms.most_s, stack)
+        if isinstance(subject.source, Output):
+            stack.callback(subject.source.close)
+        session = _Session(subject, terms, calibration, begun, stack)
         progress("alone")
         session.alone()
         progress("beside bubbles")
@@ -152,9 +158,10 @@ class _Session:
     """One profiling under way."""
 
     def __init__(
-        self, subject: Subject, terms: Terms, calibration: Calibration, until: float, stack: ExitStack
+        self, subject: Subject, terms: Terms, calibration: Calibration, begun: float, stack: ExitStack
     ) -> None:
-        self._subject, self._terms, self._calibration, self._until = subject, terms, calibration, until
+        self._subject, self._terms, self._calibration = subject, terms, calibration
+        self._until = begun + terms.most_s
         self._stack = stack
         step_s = subject.step_s() or 0.0
         if POINTS_PER_WINDOW * step_s > LONGEST_WINDOW_S:
@@ -186,7 +193,8 @@ class _Session:
         names: dict[Setting, str] = {}
         self._campaign = campaign = Campaign(self._known, self._kinds, self._counting_phases())
         since_solo = 0
-        while time.monotonic() < self._until and (setting := campaign.next()) is not None:
+        until = self._until - PRESSURE_PART * self._terms.most_s
+        while time.monotonic() < until and (setting := campaign.next()) is not None:
             if setting not in names:
                 one = _Antagonist(bubbles[setting[0]], setting[1])
                 names[setting] = one.name
@@ -208,7 +216,8 @@ class _Session:
             self._stage.add(feelers[kind])
         for turn in range(most):
             for kind, feeler in feelers.items():
-                if turn >= fewest and (time.monotonic() > self._until or self._pressed_enough(kind, feeler)):
+                late = turn > 0 and time.monotonic() > self._until
+                if late or (turn >= fewest and self._pressed_enough(kind, feeler)):
                     continue
                 self._stage.take({feeler.name}, REPORTER_S)
                 self._take({feeler.name, self._name})
@@ -246,13 +255,11 @@ class _Session:
 
     def _solo(self) -> None:
         before, begun = self._subject.programme.cpu_s(), time.monotonic()
-        settled_s = self._stage.settle_s
         window = self._take({self._name})
         spent_s, passed_s = self._subject.programme.cpu_s() - before, time.monotonic() - begun
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
-            ran_s = min(passed_s, window.end - window.begin + settled_s)
-            self._cpu.append((phase, spent_s / ran_s))
+            self._cpu.append((phase, min(spent_s / passed_s, float(len(self._terms.cores)))))
 
     def _take(self, running: set[str]) -> Window:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
