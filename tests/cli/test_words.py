@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tandem.cli import lab, moments, promises, queue, selection, submit, terminal, wait, words
+from tandem.cli import control, lab, moments, promises, queue, selection, submit, terminal, wait, words
 from tandem.core.errors import ConfigError
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
@@ -259,3 +259,18 @@ def test_json_holds_no_number_that_json_has_not(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert json.loads(out) == {"a": [None, None, 1.5], "b": ["x\x1b[0m", {"3": True}]}
+
+
+def test_who_is_cancelled_at_once_and_who_is_being_stopped() -> None:
+    views = {
+        1: {"id": 1, "array": None, "state": "running", "grace_s": 10.0},
+        2: {"id": 2, "array": (2, 0), "state": "queued", "grace_s": 10.0},
+        3: {"id": 3, "array": None, "state": "suspended", "grace_s": 90.0},
+        4: {"id": 4, "array": None, "state": "running"},  # of another user
+    }
+    assert control._told("cancel", [1], views) == "job 1 is being stopped (killed after 10s)"
+    assert control._told("cancel", [2], views) == "job 2_0: cancelled"
+    assert control._told("cancel", [4], views) == "job 4 is being stopped"
+    assert control._told("cancel", [9], views) == "job 9: cancelled"
+    assert control._told("cancel", [1, 2, 3], views) == "1 job cancelled; 2 jobs being stopped (killed after 1m30s)"
+    assert control._told("hold", [1, 2], views) == "2 jobs held"
