@@ -139,6 +139,17 @@ def test_elements_of_an_array_that_wait_alike_share_a_row() -> None:
     assert [line.split()[0] for line in drawn(found, 120)[2:]] == ["9_0", "9_[1-3,7]", "30_0", "31_0"]
 
 
+def test_elements_of_an_array_are_not_told_that_they_wait_for_themselves() -> None:
+    head = "not enough free cores on any node"
+    found = [job(20 + i, "queued", array=[20, i], why=f"job 20_0 is first in the queue; {head}") for i in range(3)]
+    behind = f"job 2 is first in the queue; {head}"
+    found[0]["why"] = head
+    line = drawn(found, 160)[2]
+    assert "first in the queue" not in line
+    assert head in line
+    assert behind in drawn([one | {"why": behind} for one in found], 160)[2]
+
+
 def test_the_columns_that_are_asked_for_are_shown() -> None:
     found = [job(1, "running", beside=["x" * 40, "cg"]), job(2, "queued")]
     page = Console(width=160, no_color=True, force_terminal=False)
