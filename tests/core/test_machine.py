@@ -123,7 +123,7 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 @pytest.mark.parametrize("text", ["0-999999999", "65536", "0-65536", "-1", "3-1", "a", "0-" + "9" * 400])
 def test_a_list_of_processors_that_no_machine_has_is_refused_before_it_is_made(text: str) -> None:
-    with pytest.raises(ValueError, match="processors|invalid literal"):
+    with pytest.raises(ValueError, match=r"processors|invalid literal"):
         machine.parse_cpu_list(text)
 
 

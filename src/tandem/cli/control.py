@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,9 @@ from tandem.cli.terminal import json_option, print_json, say
 from tandem.cli.words import WAITING, count
 from tandem.core.errors import ConfigError
 from tandem.core.units import human_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _DONE = {"cancel": "cancelled", "hold": "held", "release": "released"}
 

@@ -163,7 +163,7 @@ def test_an_empty_file_is_a_new_database_only_where_no_job_was(place: Paths) -> 
     examine(place)
     place.job_dir(1).mkdir()
     for look in (Store.open, examine):
-        with pytest.raises(StoreError, match="corrupted .*empty"):
+        with pytest.raises(StoreError, match=r"corrupted .*empty"):
             look(place)
         assert place.database.read_bytes() == b""
     place.job_dir(1).rmdir()
