@@ -80,6 +80,7 @@ def test_of_none_and_of_a_hundred(tandem_: Shell) -> None:
         (["a", "--stagger", "-1s"], "duration"),
         (["a", "--model", "bubbel"], "did you mean 'bubble'"),
         (["a", "--cores", "4096"], "cores of this machine"),
+        (["a", "--cores", "0-999999999"], "cores of this machine"),
         (["a=0s"], "above 0"),
     ],
 )

@@ -144,7 +144,7 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
 
     tandem("submit", "-q", "--grace", "5s", *blocked_by(tmp_path / "never"))
     until(lambda: state(tandem, 4) == "running")
-    assert tandem("cancel", "4") == "job 4: cancelled\n"
+    assert tandem("cancel", "4") == "job 4 is being stopped (killed after 5s)\n"
     assert "job 4: cancelled" in tandem("wait", "4", status=1)
     assert "job 4 has ended" in tandem.run("cancel", "4").stderr
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tandem.cli import lab, moments, promises, queue, selection, submit, terminal, wait, words
+from tandem.cli import control, lab, moments, promises, queue, selection, submit, terminal, wait, words
 from tandem.core.errors import ConfigError
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
@@ -139,6 +139,17 @@ def test_elements_of_an_array_that_wait_alike_share_a_row() -> None:
     assert [line.split()[0] for line in drawn(found, 120)[2:]] == ["9_0", "9_[1-3,7]", "30_0", "31_0"]
 
 
+def test_elements_of_an_array_are_not_told_that_they_wait_for_themselves() -> None:
+    head = "not enough free cores on any node"
+    found = [job(20 + i, "queued", array=[20, i], why=f"job 20_0 is first in the queue; {head}") for i in range(3)]
+    behind = f"job 2 is first in the queue; {head}"
+    found[0]["why"] = head
+    line = drawn(found, 160)[2]
+    assert "first in the queue" not in line
+    assert head in line
+    assert behind in drawn([one | {"why": behind} for one in found], 160)[2]
+
+
 def test_the_columns_that_are_asked_for_are_shown() -> None:
     found = [job(1, "running", beside=["x" * 40, "cg"]), job(2, "queued")]
     page = Console(width=160, no_color=True, force_terminal=False)
@@ -259,3 +270,18 @@ def test_json_holds_no_number_that_json_has_not(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert json.loads(out) == {"a": [None, None, 1.5], "b": ["x\x1b[0m", {"3": True}]}
+
+
+def test_who_is_cancelled_at_once_and_who_is_being_stopped() -> None:
+    views = {
+        1: {"id": 1, "array": None, "state": "running", "grace_s": 10.0},
+        2: {"id": 2, "array": (2, 0), "state": "queued", "grace_s": 10.0},
+        3: {"id": 3, "array": None, "state": "suspended", "grace_s": 90.0},
+        4: {"id": 4, "array": None, "state": "running"},  # of another user
+    }
+    assert control._told("cancel", [1], views) == "job 1 is being stopped (killed after 10s)"
+    assert control._told("cancel", [2], views) == "job 2_0: cancelled"
+    assert control._told("cancel", [4], views) == "job 4 is being stopped"
+    assert control._told("cancel", [9], views) == "job 9: cancelled"
+    assert control._told("cancel", [1, 2, 3], views) == "1 job cancelled; 2 jobs being stopped (killed after 1m30s)"
+    assert control._told("hold", [1, 2], views) == "2 jobs held"

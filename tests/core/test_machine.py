@@ -119,3 +119,14 @@ def test_without_the_native_part_the_features_come_from_the_kernel(without_nativ
 
 def test_the_examples_in_the_docstrings_hold() -> None:
     assert doctest.testmod(machine) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["0-999999999", "65536", "0-65536", "-1", "3-1", "a", "0-" + "9" * 400])
+def test_a_list_of_processors_that_no_machine_has_is_refused_before_it_is_made(text: str) -> None:
+    with pytest.raises(ValueError, match=r"processors|invalid literal"):
+        machine.parse_cpu_list(text)
+
+
+def test_a_processor_named_twice_counts_once() -> None:
+    assert machine.parse_cpu_list("0,0,2-3,3") == [0, 2, 3]
+    assert len(machine.parse_cpu_list("0-65535")) == 65536

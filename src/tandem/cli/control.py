@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from tandem.cli.selection import checked, label, resolve
+from tandem.cli.selection import View, checked, label, resolve
 from tandem.cli.terminal import json_option, print_json, say
+from tandem.cli.words import WAITING, count
 from tandem.core.errors import ConfigError
+from tandem.core.units import human_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _DONE = {"cancel": "cancelled", "hold": "held", "release": "released"}
 
@@ -52,13 +59,31 @@ def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) 
         )
     with Client.connect() as client:
         ids = [] if all_mine else resolve(client, jobs, live=True)
-        names = {view["id"]: label(view) for view in client.queue()}
+        views = {view["id"]: view for view in client.queue()}
         changed = getattr(client, what)(ids, every=all_mine) if ids or all_mine else []
     if as_json:
         print_json({"jobs": changed})
     elif not changed:
         say(f"nothing to {what}")
-    elif len(changed) == 1:
-        say(f"job {names.get(changed[0], changed[0])}: {_DONE[what]}")
     else:
-        say(f"{len(changed)} jobs {_DONE[what]}")
+        say(_told(what, changed, views))
+
+
+def _told(what: str, changed: Sequence[int], views: Mapping[int, View]) -> str:
+    """What has become of the jobs, or will: one that runs may take its grace to stop.
+
+    Args:
+        views: the jobs as they were before.
+    """
+    there = [views[job] for job in changed if job in views]
+    running = [view for view in there if view["state"] not in WAITING] if what == "cancel" else []
+    graces = [view["grace_s"] for view in running if view.get("grace_s")]
+    killed = f" (killed after {human_duration(max(graces))})" if graces else ""
+    if len(changed) == 1:
+        name = label(there[0]) if there else changed[0]
+        return f"job {name} is being stopped{killed}" if running else f"job {name}: {_DONE[what]}"
+    done = len(changed) - len(running)
+    words = [f"{count(done, 'job')} {_DONE[what]}"] if done else []
+    if running:
+        words.append(f"{count(len(running), 'job')} being stopped{killed}")
+    return "; ".join(words)

@@ -95,7 +95,7 @@ def _cores(text: str | None, hardware: Hardware) -> list[int]:
     if text is None:
         return here
     try:
-        asked = list(dict.fromkeys(parse_cpu_list(text)))
+        asked = parse_cpu_list(text)
     except ValueError:
         asked = []
     if not asked or not set(asked) <= set(here):

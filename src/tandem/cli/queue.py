@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -230,10 +231,18 @@ def _grouped(found: Sequence[View]) -> Iterator[tuple[str, View]]:
                 end += 1
         if end - at > 1:
             indices = [view["array"][1] for view in found[at:end]]
-            yield f"{first['array'][0]}_[{words.ranges(indices)}]", found[end - 1]
+            together = {**found[end - 1], "why": _why_together(found[at:end])}
+            yield f"{first['array'][0]}_[{words.ranges(indices)}]", together
         else:
             yield label(first), first
         at = end
+
+
+def _why_together(group: Sequence[View]) -> str:
+    """Why elements of one array wait: what the first of them is told that does not wait for another of them."""
+    told = [view.get("why") or "" for view in group]
+    its_own = re.compile(rf"\bjobs? {group[0]['array'][0]}_\d")
+    return next((why for why in told if not its_own.search(why)), told[0])
 
 
 def _alike(one: View, other: View) -> bool:

@@ -36,7 +36,7 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
     from tandem.share.simulate import replay as replaying
 
     if policy is not None:
-        check_options([policy], ())
+        check_options([policy], {})
     if log is not None:
         demand_text(log)
     entries = replaying.read_log(log) if log is not None else _stored()

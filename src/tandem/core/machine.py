@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 _STREAM_BYTES = 256 << 20  # three arrays, together several times the last-level cache
 _STREAM_BYTES_PER_THREAD = 64 << 20
+_PROCESSORS = 1 << 16  # no kernel numbers as many
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,13 +152,25 @@ def cpu_features(proc_root: Path = Path("/proc")) -> list[str]:
 
 
 def parse_cpu_list(text: str) -> list[int]:
-    """Return the processors of a kernel list.
+    """Return the processors of a kernel list, each once.
+
+    Raises:
+        ValueError: It is no list, or names processors above 65,535; said before any of them is counted up.
 
     >>> parse_cpu_list("0-3,8,10-11")
     [0, 1, 2, 3, 8, 10, 11]
     """
-    ranges = (part.partition("-") for part in text.strip().split(",") if part)
-    return [i for low, _, high in ranges for i in range(int(low), int(high or low) + 1)]
+    found: dict[int, None] = {}
+    for part in text.strip().split(","):
+        if not part:
+            continue
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if not low <= high < _PROCESSORS:
+            message = f"{part} is no range of processors from 0 to {_PROCESSORS - 1}"
+            raise ValueError(message)
+        found.update(dict.fromkeys(range(low, high + 1)))
+    return list(found)
 
 
 @functools.cache

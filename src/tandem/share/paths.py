@@ -6,14 +6,17 @@
 system daemon where its socket is there, the user's own.
 """
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 SYSTEM_DATA = Path("/var/lib/tandem")
 SYSTEM_SOCKET = Path("/run/tandem/tandem.sock")
+_OF_JOB = re.compile(r"([0-9]{1,18})(?:\.[0-9]+)?")
 _LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes with the terminating zero
 
 
@@ -53,6 +56,14 @@ class Paths:
     def attempt_dir(self, job: int, attempt: int) -> Path:
         """The folder of one attempt's journal; it belongs to the daemon."""
         return self.data / "attempts" / f"{job}.{attempt}"
+
+    def jobs_with_folders(self) -> Iterator[int]:
+        """Yield the ids of jobs that have a folder of either kind here, some more than once."""
+        for kind in ("jobs", "attempts"):
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.data / kind) as entries:
+                for entry in entries:
+                    if job := _OF_JOB.fullmatch(entry.name):
+                        yield int(job[1])
 
 
 def home(folder: Path, *, shared: bool = False) -> Paths:

@@ -83,6 +83,30 @@ def test_a_long_stretch_is_reported_every_few_seconds_and_kept_once() -> None:
     assert 10.0 < (whole.rate or 0) < 20.0
 
 
+def test_nobody_was_beside_a_job_after_its_end_that_is_seen_late() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.meter.runs(0.0, metered(2, "b"))
+    day.work(4.0, j2=5.0)
+    day.meter.ended(5.0, 1, 1, at=3.5)
+    day.meter.rests(6.0, 2)
+    _, besides = day.meter.take()
+    assert [(b.job, b.began_at, b.ended_at, b.beside) for b in besides] == [
+        (1, 0.0, 3.5, ((2, "b"),)),
+        (2, 0.0, 3.5, ((1, "a"),)),
+        (2, 3.5, 6.0, ()),
+    ]
+
+
+def test_a_job_that_had_ended_before_it_was_adopted_was_beside_nobody() -> None:
+    day = Day()
+    day.meter.runs(10.0, metered(1, "a"))
+    day.meter.runs(10.0, metered(2, "b"))
+    day.meter.ended(11.0, 1, 1, at=7.0)
+    day.meter.rests(12.0, 2)
+    assert [(b.job, b.began_at, b.beside) for b in day.meter.take()[1]] == [(2, 10.0, ())]
+
+
 def test_one_record_is_no_measurement_but_the_stretch_is_kept() -> None:
     day = Day()
     day.meter.runs(0.0, metered(1, "a"))

@@ -52,12 +52,29 @@ def test_who_can_never_run_is_found_with_those_who_wait_for_them() -> None:
 @pytest.mark.parametrize("name", plug.names("share.policies"))
 def test_every_policy_declares_its_options(name: str) -> None:
     declared = policy.load(name).OPTIONS  # type: ignore[attr-defined]  # plug-ins from elsewhere may have none
-    check_options([name], [*declared, "quotes"])
+    check_options([name], dict.fromkeys([*declared, "quotes"], 1))
     with pytest.raises(ConfigError, match=f"option 'foo' of the policy {name}; allowed: quotes"):
-        check_options([name], ["foo"])
+        check_options([name], {"foo": 1})
 
 
 def test_an_option_of_another_policy_is_said_to_be() -> None:
     with pytest.raises(ConfigError, match="it is an option of las"):
-        check_options(["hybrid"], ["las_step_s"])
-    check_options(["hybrid", "las"], ["las_step_s"])
+        check_options(["hybrid"], {"las_step_s": 2.5})
+    check_options(["hybrid", "las"], {"las_step_s": 2.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "allowed"),
+    [
+        ("hybrid", "hybrid_safe", 7, "a whole number from 0 to 1"),
+        ("hybrid", "hybrid_safe", -1, "a whole number from 0 to 1"),
+        ("hybrid", "hybrid_safe", 0.5, "a whole number from 0 to 1"),
+        ("hybrid", "hybrid_window", 0, "a whole number of at least 1"),
+        ("hybrid", "hybrid_cores_per_gpu", -0.5, "a number of at least 0"),
+        ("las", "las_step_s", 0, "a number of at least 0.001"),
+        ("share", "quotes", -1, "a whole number of at least 0"),
+    ],
+)
+def test_an_option_has_a_number_that_it_can_have(name: str, option: str, value: float, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=f"option {option}={value:g}; allowed: {allowed};"):
+        check_options([name], {option: value})

@@ -147,6 +147,30 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(place: Paths) -> None:
         assert place.database.read_bytes() == content
 
 
+def test_ids_go_on_above_the_folders_that_a_lost_database_left(place: Paths) -> None:
+    place.job_dir(7).mkdir()
+    place.attempt_dir(11, 2).mkdir()
+    (place.data / "jobs" / "notes").mkdir()
+    with Store.open(place) as store:
+        assert store.next_job() == 12
+        store.begin_epoch(0.0, SETUP)
+        step(store, Machine(SETUP), 1.0, [ev.Submitted(job(12))], {12: launch()})
+        assert store.next_job() == 13
+
+
+def test_an_empty_file_is_a_new_database_only_where_no_job_was(place: Paths) -> None:
+    place.database.touch()
+    examine(place)
+    place.job_dir(1).mkdir()
+    for look in (Store.open, examine):
+        with pytest.raises(StoreError, match=r"corrupted .*empty"):
+            look(place)
+        assert place.database.read_bytes() == b""
+    place.job_dir(1).rmdir()
+    Store.open(place).close()
+    assert place.database.stat().st_size
+
+
 def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
     Store.open(place).close()
     with sqlite3.connect(place.database) as connection:

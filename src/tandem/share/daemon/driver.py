@@ -159,7 +159,7 @@ class Driver:
         news = self.engine.poll()
         for event in news:
             if isinstance(event, ev.Ended):  # what it did until its end is told before its end
-                self._meter.ended(self.now(), event.job, event.attempt)
+                self._meter.ended(self.now(), event.job, event.attempt, event.at)
         monotonic = self.clock.monotonic()
         if monotonic >= self._meter_at and len(self._meter):
             self._meter.poll(self.now())

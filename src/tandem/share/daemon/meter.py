@@ -88,22 +88,22 @@ class Meter:
         self._changed(now, who.nodes)
 
     def rests(self, now: float, job: int) -> None:
-        """The job does not run any more (it ended, or was suspended)."""
+        """The job does not run any more since ``now``, which may be some time ago (it ended, or was suspended)."""
         stretch = self._running.get(job)
         if stretch is None:
             return
         self._read(stretch)
-        self._close(now, stretch)
+        self._close(max(now, stretch.began_at), stretch)
         del self._running[job]
         for node in stretch.who.nodes:
             self._on_node[node].discard(job)
         self._changed(now, stretch.who.nodes)
 
-    def ended(self, now: float, job: int, attempt: int) -> None:
-        """The attempt has ended."""
+    def ended(self, now: float, job: int, attempt: int, at: float | None = None) -> None:
+        """The attempt has ended, at ``at`` where that is known: nobody was beside it after that."""
         stretch = self._running.get(job)
         if stretch is not None and stretch.who.attempt == attempt:
-            self.rests(now, job)
+            self.rests(now if at is None else min(now, at), job)
 
     def throttled(self, now: float, job: int, fraction: float) -> None:
         """The job runs at `fraction` of its cores from now on."""
@@ -144,9 +144,10 @@ class Meter:
             stretch = self._running[job]
             beside = tuple(self._neighbours(stretch.who))
             if beside != stretch.beside:
+                at = max(now, stretch.reported_at)  # an end may be older than what was reported since
                 self._read(stretch)
-                self._close(now, stretch)
-                self._begin(now, stretch, beside)
+                self._close(at, stretch)
+                self._begin(at, stretch, beside)
 
     def _neighbours(self, who: Metered) -> Iterator[tuple[int, str]]:
         jobs = {job for node in who.nodes for job in self._on_node[node]} - {who.job}
@@ -179,7 +180,7 @@ class Meter:
         rate = _rate(stretch.mark, stretch.last, stretch.rates[1:] if stretch.mark is stretch.first else stretch.rates)
         if rate is None:
             return
-        seconds = now - stretch.reported_at
+        seconds = max(0.0, now - stretch.reported_at)
         beside = tuple(sorted(app for _, app in stretch.beside))
         throttled = stretch.throttle < 1
         self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled))
@@ -190,7 +191,7 @@ class Meter:
         """The stretch is over: report its rest, keep the whole of it."""
         whole = _rate(stretch.first, stretch.last, stretch.rates[1:])
         self._report(now, stretch)
-        if whole is None and now - stretch.began_at < SHORTEST_S:
+        if now <= stretch.began_at or (whole is None and now - stretch.began_at < SHORTEST_S):
             return
         who = stretch.who
         self._besides.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tandem.core import plug
@@ -14,9 +16,30 @@ if TYPE_CHECKING:
     from tandem.share.state.view import View
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which numbers an option may have, both ends included.
+
+    >>> 7 in Range(0, 1), str(Range(0, 1)), str(Range(0.5, whole=False))
+    (False, 'a whole number from 0 to 1', 'a number of at least 0.5')
+    """
+
+    least: float
+    most: float = math.inf
+    whole: bool = True
+
+    def __contains__(self, value: float) -> bool:
+        return self.least <= value <= self.most and (not self.whole or value == math.floor(value))
+
+    def __str__(self) -> str:
+        ends = f"of at least {self.least:g}" if self.most == math.inf else f"from {self.least:g} to {self.most:g}"
+        return f"a {'whole ' if self.whole else ''}number {ends}"
+
+
 class Policy(Protocol):
     """A policy. It may also have:
 
+    * ``OPTIONS``: what it reads, each in words, and ``RANGES``: which numbers each may have, where not any will do;
     * ``alarm(life, now) -> float | None``: seconds until it wants to look at a running job again;
     * ``STARTS_ONLY``: True where it does nothing but start jobs in order, so that one more job that neither fits nor
       is first changes nothing;

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 from tandem.share.deciding.guard import guard, resume
 from tandem.share.deciding.making_room import room_for
 from tandem.share.deciding.neighbours import NODES, Neighbours
+from tandem.share.deciding.policy import Range
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass
 from tandem.share.state.demand_index import Shape
@@ -49,6 +50,11 @@ OPTIONS: Mapping[str, str] = {
     "hybrid_window": "how many waiting jobs are weighed against each other",
     "hybrid_safe": "1: bounds have to hold at the upper end of the estimator's interval; 0: in its middle",
     "hybrid_cores_per_gpu": "cores that primary jobs without GPUs leave for each free GPU",
+}
+RANGES: Mapping[str, Range] = {
+    "hybrid_window": Range(1),
+    "hybrid_safe": Range(0, 1),
+    "hybrid_cores_per_gpu": Range(0, whole=False),
 }
 
 WEIGHT = 4.0

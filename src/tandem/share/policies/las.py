@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.share.deciding.making_room import room_for
+from tandem.share.deciding.policy import Range
 from tandem.share.events import Decision, Requeue, Resume, Start, Suspend
 from tandem.share.model import State
 from tandem.share.policies.exclusive import PLANS_BY_LIMIT, plan_s
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     from tandem.share.state.life import Life
 
-__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "alarm", "decide", "plan_s", "rank"]
+__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "RANGES", "alarm", "decide", "plan_s", "rank"]
 
 OPTIONS: Mapping[str, str] = {"las_step_s": "seconds of the first class; each further one is ten times as wide"}
+RANGES: Mapping[str, Range] = {"las_step_s": Range(0.001, whole=False)}
 STEP_S = 3600.0
 CLASS_WIDTH = 1e13
 """Distance between the ranks of two classes: more than any submission time."""

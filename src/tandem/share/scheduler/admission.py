@@ -86,16 +86,28 @@ def _why_never(job: Job, nodes: Sequence[Node]) -> str:
     return ""
 
 
-def check_options(policies: Sequence[str], options: Iterable[str]) -> None:
-    """Refuse options that none of the policies reads.
+def check_options(policies: Sequence[str], options: Mapping[str, float]) -> None:
+    """Refuse options that none of the policies reads, and numbers that they cannot have.
 
     Args:
         policies: names of policies; one from elsewhere that declares no ``OPTIONS`` is believed to read any.
 
     Raises:
         UnknownPluginError: there is no such policy.
-        ConfigError: names the options there are.
+        ConfigError: names the options there are, or the numbers that one may have.
     """
+    ranges = {"quotes": policy.Range(0)}
+    for name in policies:
+        ranges |= getattr(policy.load(name), "RANGES", {})
+    for option, value in options.items():
+        if option in ranges and value not in ranges[option]:
+            raise ConfigError(
+                given=f"option {option}={value:g}", allowed=str(ranges[option]), todo="correct it, or leave it out"
+            )
+    _check_known(policies, options)
+
+
+def _check_known(policies: Sequence[str], options: Iterable[str]) -> None:
     known = {"quotes": "0: no job is quoted, k: every k-th"}
     for name in policies:
         declared: Mapping[str, str] | None = getattr(policy.load(name), "OPTIONS", None)

@@ -56,15 +56,15 @@ class Lock:
         os.close(self._fd)
 
 
-def open_engine(path: Path) -> sa.Engine:
-    """Open the database, made anew where there is none, and check that it is ours and whole.
+def open_engine(path: Path, *, new: bool) -> sa.Engine:
+    """Open the database, or make a `new` one in its place, and check that it is ours and whole.
 
     Raises:
         StoreError: It is corrupted, of another program, newer, or cannot be opened.
         StoreFullError: The disk is full.
     """
     with storing(path):
-        if not path.exists() or path.stat().st_size == 0:
+        if new:
             _make(path)
         engine = _engine(path)
         _check_version(engine, path)
@@ -128,15 +128,20 @@ def _explained(path: Path, words: str) -> StoreError:
     if "full" in words or "disk I/O error" in words:
         return _full(path)
     if "not a database" in words or "malformed" in words:
-        return StoreError(
-            given=f"the database {path} is corrupted ({words})",
-            allowed="a whole database",
-            todo="nothing was overwritten; put a copy in its place, or move the file away to begin anew",
-        )
+        return corrupted(path, words)
     return StoreError(
         given=f"the database {path} cannot be used ({words})",
         allowed="a database that this user can write",
         todo="look at the file's owner and mode, and whether another program holds it",
+    )
+
+
+def corrupted(path: Path, words: str) -> StoreError:
+    """The error for a database that is not whole."""
+    return StoreError(
+        given=f"the database {path} is corrupted ({words})",
+        allowed="a whole database",
+        todo="nothing was overwritten; put a copy in its place, or move the file away to begin anew",
     )
 
 

@@ -20,7 +20,7 @@ from tandem.share.scheduler.machine import Machine
 from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.store import entry as rows
 from tandem.share.store import schema
-from tandem.share.store.database import Lock, open_engine, reading, storing
+from tandem.share.store.database import Lock, corrupted, open_engine, reading, storing
 from tandem.share.store.entry import Entry, Row
 from tandem.share.store.prepared import Prepared
 
@@ -60,7 +60,7 @@ class Store:
         """
         lock = Lock(paths.lock)
         try:
-            return cls(paths, lock, open_engine(paths.database))
+            return cls(paths, lock, open_engine(paths.database, new=not is_there(paths)))
         except BaseException:
             lock.close()
             raise
@@ -181,9 +181,13 @@ class Store:
     # --------------------------------------------------------------------------------------------- jobs
 
     def next_job(self) -> int:
-        """Return the id that the next job gets: one more than any that was ever stored."""
+        """Return the id that the next job gets: above any that was ever stored, and above any job's folder.
+
+        A database that is begun anew leaves the folders of the jobs before: a new job must not write into them.
+        """
         with storing(self.paths.database), self.engine.connect() as connection:
-            return (connection.execute(sa.select(sa.func.max(schema.JOBS.c.id))).scalar() or 0) + 1
+            stored = connection.execute(sa.select(sa.func.max(schema.JOBS.c.id))).scalar() or 0
+        return max([stored, *self.paths.jobs_with_folders()]) + 1
 
     def launch(self, job: int, *, last_use: bool = False) -> Launch | None:
         """Return how a job is started, None for an unknown job; ``last_use`` frees its place in memory."""
@@ -234,13 +238,28 @@ def setup_of(text: str) -> Setup:
     return Setup(**values)
 
 
+def is_there(paths: Paths) -> bool:
+    """Whether there is a database; an empty file beside no job is none yet.
+
+    Raises:
+        StoreError: It is empty, and jobs were here.
+    """
+    if not paths.database.exists():
+        return False
+    if paths.database.stat().st_size:
+        return True
+    if next(paths.jobs_with_folders(), None) is not None:
+        raise corrupted(paths.database, "it is empty, and folders of jobs lie beside it")
+    return False
+
+
 def examine(paths: Paths) -> None:
     """Look whether a daemon could go on from what is stored; changes nothing, and nothing stored is well.
 
     Raises:
         StoreError: It could not; says why.
     """
-    if not paths.database.exists() or paths.database.stat().st_size == 0:
+    if not is_there(paths):
         return
     with reading(paths.database) as engine, engine.connect() as connection:
         last = sa.select(schema.EPOCHS.c.setup).order_by(schema.EPOCHS.c.id.desc()).limit(1)
