@@ -97,3 +97,23 @@ def test_profiles_of_another_machine_do_not_count(tandem_: Shell, home: Path) ->
     done = tandem_.run("profile", "show", "loud")
     assert done.returncode == 2
     assert "elsewhere" in done.stderr
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_damaged_profile_costs_one_line_and_only_its_own_application(tandem_: Shell, home: Path) -> None:
+    file = home / "profiles" / discover().fingerprint / "calm.json"
+    file.write_text('{"format": 99}')
+    done = tandem_.run("estimate", "loud", "loud", "--json")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert f"{file} cannot be read (format 99" in done.stderr
+    assert json.loads(done.stdout)["applications"][0]["slowdown_together"][1] > 1.2
+    done = tandem_.run("estimate", "loud", "calm")
+    assert done.returncode == 2
+    assert "calm.json cannot be read" in done.stderr
+    done = tandem_.run("profile", "show")
+    assert done.returncode == 0
+    assert "loud" in done.stdout
+    assert "calm.json cannot be read" in done.stderr
+    told = json.loads(tandem_("doctor", "--json", status=1))
+    assert "calm.json cannot be read" in told["problems"][-1]

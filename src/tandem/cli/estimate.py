@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.terminal import json_option, print_json, say, show_table
+from tandem.cli.terminal import json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError, DaemonError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from tandem.core.machine import Hardware
     from tandem.estimate.corun import CoRun
@@ -45,9 +47,9 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
 
     hardware = machine.discover()
     usable = _cores(cores, hardware)
-    profiles = _profiles(hardware)
-    estimator = estimators.make(model, _coruns(), profiles)
     members = _members(apps, usable)
+    profiles = _profiles(hardware, {app.key for app, _ in members})
+    estimator = estimators.make(model, _coruns(), profiles)
     gap_s = _seconds(stagger, "--stagger")
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
     told = predict(works, estimator, Capacity(1000 * len(usable)))
@@ -105,14 +107,32 @@ def _cores(text: str | None, hardware: Hardware) -> list[int]:
     return asked
 
 
-def _profiles(hardware: Hardware) -> tuple[Profile, ...]:
+def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ...]:
+    """All that are kept for this machine; those that cannot be read are said, unless they are ``wanted``."""
     from tandem.estimate.profiling import store
+
+    found: dict[str, Profile] = {}
+    kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
+    for loaded in kept:
+        found.update(loaded.profiles)
+    for key in sorted(wanted - set(found)):
+        for loaded in kept:
+            if (error := loaded.why_not(key)) is not None:
+                raise error
+    for loaded in kept:
+        if loaded.unread:
+            say_err(loaded.left_out())
+    return tuple(found.values())
+
+
+def _folders() -> list[Path]:
+    """Where profiles may lie: this user's own, which count for less, and those of the daemon that serves them."""
     from tandem.share import paths
 
-    uid, found = os.geteuid(), {}
-    for place in (paths.of_client(os.environ, uid), paths.of_daemon(os.environ, uid)):  # one's own count for more
-        found.update(store.load(place.data, hardware.fingerprint))
-    return tuple(found.values())
+    uid = os.geteuid()
+    return list(
+        dict.fromkeys(place.data for place in (paths.of_client(os.environ, uid), paths.of_daemon(os.environ, uid)))
+    )
 
 
 def _coruns() -> tuple[CoRun, ...]:

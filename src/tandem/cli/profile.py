@@ -71,7 +71,10 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
 
     data, machine = _data(), discover().fingerprint
     if name is None:
-        found = store.load(data, machine)
+        loaded = store.load(data, machine)
+        found = loaded.profiles
+        if loaded.unread:
+            say_err(loaded.left_out())
         if as_json:
             print_json([store.as_json(one) for one in found.values()])
         elif found:
