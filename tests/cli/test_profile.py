@@ -5,9 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tandem.cli import profile as command
+from tandem.core.errors import ConfigError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, save
+from tandem.estimate.profile import PhaseProfile, Profile
+from tandem.estimate.profiling import store
 from tests.cli.conftest import Shell
 
 SPIN = "for _ in range(2_000_000): pass"
@@ -57,6 +62,43 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     (other / "nothing.json").write_text("{}")
     done = tandem_.run("profile", "show", "nothing")
     assert "'nothing' was profiled on elsewhere-1c; this machine is " in done.stderr
+
+
+def kept(home: Path, key: str, *argv: str) -> Profile:
+    """An application with a profile as if it had been made here."""
+    phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0)
+    return store.save(home, Profile(key, argv, discover().fingerprint, 1, 0.0, 20.0, 0, (phase,)))
+
+
+@pytest.mark.slow
+def test_again_looks_all_names_up_before_it_measures_any(tandem_: Shell, tmp_path: Path, home: Path) -> None:
+    calibrate_three_kinds(home)
+    kept(home, "marks", sys.executable, "-c", f"open({str(tmp_path / 'mark')!r}, 'w').close()")
+    done = tandem_.run("profile", "again", "marks", "foo")
+    assert done.returncode == 2
+    assert "no profile of 'foo'; allowed: marks" in done.stderr
+    assert not (tmp_path / "mark").exists()
+
+
+def test_again_tells_the_daemon_of_what_was_made_even_if_a_later_one_fails(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """The measuring is played: what counts is who is told when."""
+    old = {key: kept(home, key, "true") for key in ("good", "bad")}
+    told: list[str] = []
+
+    def measured(argv: object, name: str, *rest: object) -> Profile:
+        del argv, rest
+        if name == "bad":
+            raise ConfigError(given="bad", allowed="good", todo="be good")
+        told.append(f"measured {name}")
+        return old[name]
+
+    monkeypatch.setattr(command, "_measured", measured)
+    monkeypatch.setattr(command, "_tell_daemon", lambda: told.append("daemon"))
+    done = CliRunner().invoke(command.profile, ["again", "good", "bad"])
+    assert isinstance(done.exception, ConfigError)
+    assert told == ["measured good", "daemon"]
 
 
 def test_without_profiles_it_says_how_to_make_one(tandem_: Shell) -> None:

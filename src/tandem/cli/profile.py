@@ -104,15 +104,15 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
     from tandem.estimate.profiling import store
 
     data, machine = _data(), discover().fingerprint
-    wanted = list(names) or _drifted()
+    wanted = list(dict.fromkeys(names)) or _drifted()
+    known = [store.revisions(data, machine, name)[-1] for name in wanted]  # all of them, before any takes its time
     kept = []
-    for name in wanted:
-        old = store.revisions(data, machine, name)[-1]
+    for old in known:
         with contextlib.chdir(old.cwd or "."):
-            kept.append(_measured(old.argv, name, old.rate_pattern, old.cpus, MOST_S, _teller(quiet=as_json)))
+            kept.append(_measured(old.argv, old.key, old.rate_pattern, old.cpus, MOST_S, _teller(quiet=as_json)))
+        _tell_daemon()  # a later one may fail
         if not as_json:
-            say(f"{name}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
-    _tell_daemon()
+            say(f"{old.key}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
     if as_json:
         print_json([store.as_json(one) for one in kept])
     elif not wanted:

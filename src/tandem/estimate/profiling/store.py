@@ -12,15 +12,16 @@ import glob
 import json
 import os
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import TandemError
 from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
 KEPT = 20
 """Older revisions than these are dropped."""
