@@ -117,3 +117,15 @@ def test_a_damaged_profile_costs_one_line_and_only_its_own_application(tandem_: 
     assert "calm.json cannot be read" in done.stderr
     told = json.loads(tandem_("doctor", "--json", status=1))
     assert "calm.json cannot be read" in told["problems"][-1]
+
+
+@pytest.mark.usefixtures("profiled")
+def test_nothing_known_is_said_where_cores_are_shared_too(tandem_: Shell) -> None:
+    text = tandem_("estimate", "calm", "stranger", "stranger", "--cores", "0")
+    assert text.count("stranger: nothing is known of it") == 1
+    assert "calm: nothing" not in text
+    assert "by sharing a core" in text
+    assert "nobody runs beside it" not in text
+    told = json.loads(tandem_("estimate", "calm", "calm", "stranger", "stranger", "--cores", "0-1", "--json"))
+    low = {one["app"]: one["slowdown_together"][0] for one in told["applications"]}
+    assert low["stranger"] < low["calm"]

@@ -49,11 +49,13 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     usable = _cores(cores, hardware)
     members = _members(apps, usable)
     profiles = _profiles(hardware, {app.key for app, _ in members})
-    estimator = estimators.make(model, _coruns(), profiles)
+    coruns = _coruns()
+    estimator = estimators.make(model, coruns, profiles)
     gap_s = _seconds(stagger, "--stagger")
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
     told = predict(works, estimator, Capacity(1000 * len(usable)))
-    unknown = [app.key for app, _ in members if not estimator.knows(app)]
+    met = {profile.key for profile in profiles}.union(*((one.app, *one.beside) for one in coruns))
+    unknown = [app.key for app, _ in members if app.key not in met]
     if as_json:
         print_json(_plain(told, model, hardware.fingerprint))
     else:

@@ -89,7 +89,11 @@ def _combined(
             said.append(f"{other.key} {guess:.2f}x (not seen together, judged by what both did beside others)")
     excess = combine(excesses)
     spread = (COMBINING * excess) ** 2
-    why = f"{1 + excess:.2f}x by {words}: {', '.join(said)}" if said else ("" if unknown else "nobody runs beside it")
+    why = (
+        f"{1 + excess:.2f}x by {words}: {', '.join(said)}"
+        if said
+        else ("" if unknown else "nobody runs on another core meanwhile")
+    )
     if unknown:
         missing = f"never seen beside {', '.join(sorted(unknown))}: assumed {1.0:.1f}x"
         why = f"{why}; {missing}" if why else missing

@@ -102,7 +102,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         ignorance += felt.above**2 - felt.below**2
         words.append(felt.why)
     if not words:
-        words.append("nobody runs beside it")
+        words.append("nobody runs on another core meanwhile")
     why = words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
     known = len(seen) == there
     return Felt(excess, math.sqrt(variance), math.sqrt(variance + ignorance), known, why)
