@@ -76,8 +76,12 @@ def test_of_none_and_of_a_hundred(tandem_: Shell) -> None:
     ("args", "word"),
     [
         (["=3s"], "NAME or NAME=TIME"),
-        (["a=soon"], "duration"),
-        (["a", "--stagger", "-1s"], "duration"),
+        (["cg="], "'cg='; allowed: NAME or NAME=TIME"),
+        (["a=soon"], "the time 'soon' of the application 'a=soon'"),
+        (["a", "--stagger", "-1s"], "the time '-1s' of --stagger"),
+        (["a=1e308"], "'1e308' of the application 'a=1e308'"),
+        (["a=99999999"], "ten years"),
+        (["a", "--stagger", "3651d"], "ten years"),
         (["a", "--model", "bubbel"], "did you mean 'bubble'"),
         (["a", "--cores", "4096"], "cores of this machine"),
         (["a=0s"], "above 0"),
@@ -129,3 +133,8 @@ def test_nothing_known_is_said_where_cores_are_shared_too(tandem_: Shell) -> Non
     told = json.loads(tandem_("estimate", "calm", "calm", "stranger", "stranger", "--cores", "0-1", "--json"))
     low = {one["app"]: one["slowdown_together"][0] for one in told["applications"]}
     assert low["stranger"] < low["calm"]
+
+
+def test_a_bare_number_counts_minutes_as_everywhere(tandem_: Shell) -> None:
+    told = json.loads(tandem_("estimate", "a=2", "a", "--stagger", "1", "--json"))
+    assert [(one["alone_s"], one["start_s"]) for one in told["applications"]] == [(120.0, 0.0), (60.0, 60.0)]

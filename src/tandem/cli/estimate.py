@@ -33,8 +33,8 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     """How long applications would take together on this machine.
 
     Each APP is the name of an application that was profiled (`tandem profile`) or seen beside others. TIME is what it
-    takes alone (60 s where nothing is said). With more applications than cores the k-th shares core k modulo their
-    number.
+    takes alone, such as 90s or 10m; a bare number counts minutes (one minute where nothing is said). With more
+    applications than cores the k-th shares core k modulo their number.
 
     \b
     tandem estimate cg stream
@@ -71,25 +71,30 @@ def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, floa
     crowded = len(apps) > len(usable)
     found = []
     for k, text in enumerate(apps):
-        key, _, time = text.partition("=")
-        if not key:
+        key, sign, time = text.partition("=")
+        if not key or (sign and not time):
             raise ConfigError(
                 given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"
             )
         pinned = (usable[k % len(usable)],) if crowded else ()
-        found.append((App(key, cores=pinned), _seconds(time, text) if time else ALONE_S))
+        found.append((App(key, cores=pinned), _seconds(time, f"the application {text!r}") if time else ALONE_S))
     return found
 
 
 def _seconds(text: str, where: str) -> float:
+    from tandem.core.errors import QuantityError
     from tandem.core.units import parse_duration
+    from tandem.share.daemon.submission import LONGEST_S
 
     try:
-        return parse_duration(text, bare_unit_s=1.0)
-    except ValueError as error:
+        seconds = parse_duration(text)
+    except QuantityError as error:
+        raise ConfigError(given=f"the time {text!r} of {where}", allowed=error.allowed, todo=error.todo) from None
+    if seconds > LONGEST_S:
         raise ConfigError(
-            given=f"{text!r} in {where}", allowed="a time such as 90s, 10m or 2h", todo=str(error)
-        ) from error
+            given=f"the time {text!r} of {where}", allowed="at most ten years", todo="give a shorter time, such as 10m"
+        )
+    return seconds
 
 
 def _cores(text: str | None, hardware: Hardware) -> list[int]:
