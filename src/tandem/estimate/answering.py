@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tandem.estimate.pairs import SeenPairs
 
 _CACHED = 1 << 16
+_NAMED = 3
 
 _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 
@@ -149,6 +150,19 @@ class Answering:
             felt = feel(i)
             answers[position] = _slowdown(felt) if sharing is None else _stretched(felt, sharing, i)
         return tuple(answers)
+
+
+def named(keys: Iterable[str]) -> str:
+    """Who is meant, in order, and no more than a few of them by name.
+
+    >>> named(["d", "", "a"]), named(f"a{k}" for k in range(50))
+    ('a, an unnamed programme, d', 'a0, a1, a10 and 47 others')
+    """
+    names = sorted({key or "an unnamed programme" for key in keys})
+    more = len(names) - _NAMED
+    if more <= 0:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {more} other{'s' if more > 1 else ''}"
 
 
 _NEVER = (0, 0)
