@@ -15,7 +15,7 @@ from tandem.estimate.profile import PhaseProfile, Profile
 from tandem.estimate.profiling import store
 from tests.cli.conftest import Shell
 
-SPIN = "for _ in range(2_000_000): pass"
+SPIN = "for _ in range(5_000_000): pass"
 
 
 def calibrate_three_kinds(home: Path) -> None:

@@ -132,3 +132,11 @@ def test_one_that_dies_while_it_is_measured_is_noticed(programmes: Programmes) -
     subject = followed(programmes, RECORDS.format(steps=150) + "raise SystemExit(7)")
     with pytest.raises(ProgrammeError, match="one ended with status 7"):
         run_for(subject, 100_000)
+
+
+def test_a_programme_that_is_over_at_once_is_refused(programmes: Programmes) -> None:
+    one = programmes.add("true", ["/bin/true"], [min(os.sched_getaffinity(0))])
+    with pytest.raises(
+        ProgrammeError, match=r"true finishes before it can be measured: a whole run takes .* more to do"
+    ):
+        follow(one)
