@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tandem.core.errors import ConfigError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, save
 from tandem.estimate.profile import PhaseProfile, Profile
-from tandem.estimate.profiling import store
+from tandem.estimate.profiling import measure, store
 from tests.cli.conftest import Shell
 
 SPIN = "for _ in range(5_000_000): pass"
@@ -64,9 +65,9 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     assert "'nothing' was profiled on elsewhere-1c; this machine is " in done.stderr
 
 
-def kept(home: Path, key: str, *argv: str) -> Profile:
+def kept(home: Path, key: str, *argv: str, rate: float = 10.0) -> Profile:
     """An application with a profile as if it had been made here."""
-    phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0)
+    phase = PhaseProfile("", 1.0, rate, 0.02, 1.0)
     return store.save(home, Profile(key, argv, discover().fingerprint, 1, 0.0, 20.0, 0, (phase,)))
 
 
@@ -99,6 +100,26 @@ def test_again_tells_the_daemon_of_what_was_made_even_if_a_later_one_fails(
     done = CliRunner().invoke(command.profile, ["again", "good", "bad"])
     assert isinstance(done.exception, ConfigError)
     assert told == ["measured good", "daemon"]
+
+
+@pytest.mark.slow
+def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_shown(
+    tandem_: Shell, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = kept(home, "cg", "true")
+    done = tandem_.run("profile", "show", "cg", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    calibrate_three_kinds(home)
+    faster = replace(old, phases=(replace(old.phases[0], rate=20.0),))
+    monkeypatch.setattr(measure, "measure", lambda *args, **more: faster)
+    command._measured(["true"], "cg", None, 1, 55.0, lambda line: None)
+    words = "cg: revision 2 contradicts revision 1: alone 10 -> 20 steps/s"
+    assert words in capsys.readouterr().err
+    for arguments in (("cg",), ("cg", "--json")):
+        done = tandem_.run("profile", "show", *arguments)
+        assert done.returncode == 0
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_without_profiles_it_says_how_to_make_one(tandem_: Shell) -> None:

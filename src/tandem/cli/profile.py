@@ -83,6 +83,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
     revisions = store.revisions(data, machine, name)
+    _say_contradiction(revisions)
     if as_json:
         print_json([store.as_json(one) for one in revisions])
         return
@@ -157,7 +158,17 @@ def _measured(
     with locks.held(cores):
         calibration = cached(data / "bubbles", cores=cores, progress=tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
-    return store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
+    kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
+    _say_contradiction(store.revisions(data, kept.machine, kept.key))
+    return kept
+
+
+def _say_contradiction(revisions: Sequence[Profile]) -> None:
+    """One line on stderr where the newest revision contradicts the one before."""
+    from tandem.estimate.profiling.contradictions import contradiction
+
+    if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
+        say_err(words)
 
 
 def _print(found: Profile) -> None:
