@@ -98,6 +98,9 @@ def test_profiles_of_another_machine_do_not_count(tandem_: Shell, home: Path) ->
     store.save(home, replace(profile("loud", 0.5, 1.0), machine="elsewhere"))
     told = json.loads(tandem_("estimate", "loud", "loud", "--json"))
     assert not any(one["known"] for one in told["applications"])
+    text = tandem_("estimate", "loud", "stranger")
+    assert f"loud: profiled on elsewhere; this machine is {discover().fingerprint} (" in text
+    assert "stranger: nothing is known of it" in text
     done = tandem_.run("profile", "show", "loud")
     assert done.returncode == 2
     assert "elsewhere" in done.stderr

@@ -62,7 +62,11 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
         _show(told)
         known = ", ".join(sorted(profile.key for profile in profiles)) or "none"
         for key in dict.fromkeys(unknown):
-            say(f"{key}: nothing is known of it (profiled here: {known}); tandem profile --name {key} -- COMMAND...")
+            away = _profiled_away(hardware.fingerprint, key)
+            say(
+                f"{key}: {away or 'nothing is known of it'} (profiled here: {known}); "
+                f"tandem profile --name {key} -- COMMAND..."
+            )
 
 
 def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
@@ -130,6 +134,13 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
         if loaded.unread:
             say_err(loaded.left_out())
     return tuple(found.values())
+
+
+def _profiled_away(machine: str, key: str) -> str:
+    """Words that name the other machines on which it was profiled; "" where there is none."""
+    from tandem.estimate.profiling import store
+
+    return next((words for folder in _folders() if (words := store.elsewhere(folder, machine, key))), "")
 
 
 def _folders() -> list[Path]:
