@@ -53,6 +53,8 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     for arguments, words in (
         (("show", "nothing"), "no profile of 'nothing'; allowed: none yet on this machine"),
         (("--cpus", 999, "--", "true"), "--cpus 999; allowed: 1 to "),
+        (("--rate", "", "--", "true"), "'' (it matches where nothing is); allowed: Python's"),
+        (("--rate", r"(\d+)/(\d+)", "--", "true"), "(it has 2 groups)"),
     ):
         done = tandem_.run("profile", *arguments)
         assert done.returncode == 2

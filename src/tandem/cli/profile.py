@@ -144,6 +144,7 @@ def _measured(
     from tandem.estimate.bubbles import cached
     from tandem.estimate.profiling import store
     from tandem.estimate.profiling.measure import Terms, measure
+    from tandem.estimate.profiling.subject import compiled
     from tandem.share.daemon.submission import programme
 
     cores = tuple(core.index for core in discover().cores)
@@ -151,6 +152,8 @@ def _measured(
         raise ConfigError(
             given=f"--cpus {cpus}", allowed=f"1 to {len(cores)}: the cores that may be used here", todo="ask for fewer"
         )
+    if rate is not None:
+        compiled(rate)  # a mistake in it is said before anything takes its time
     data = _data()
     terms = Terms(key=name or programme(argv), cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most)
     if not terms.beside:

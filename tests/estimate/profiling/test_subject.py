@@ -140,3 +140,22 @@ def test_a_programme_that_is_over_at_once_is_refused(programmes: Programmes) -> 
         ProgrammeError, match=r"true finishes before it can be measured: a whole run takes .* more to do"
     ):
         follow(one)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("", "matches where nothing is"),
+        ("x*", "matches where nothing is"),
+        (r"(\d+) of (\d+)", "2 groups.*one group"),
+        ("(", "regular expression"),
+    ],
+)
+def test_a_pattern_that_says_no_step_is_refused(pattern: str, words: str) -> None:
+    with pytest.raises(ProgrammeError, match=words):
+        Output(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["step", r"step (\d+)", r"(\d+) (?:of|in) \d+", r"(\w+) (?P<rate>\d+)"])
+def test_a_pattern_with_one_meaning_is_taken(pattern: str) -> None:
+    Output(pattern).close()
