@@ -76,8 +76,12 @@ def test_of_none_and_of_a_hundred(tandem_: Shell) -> None:
     ("args", "word"),
     [
         (["=3s"], "NAME or NAME=TIME"),
-        (["a=soon"], "duration"),
-        (["a", "--stagger", "-1s"], "duration"),
+        (["cg="], "'cg='; allowed: NAME or NAME=TIME"),
+        (["a=soon"], "the time 'soon' of the application 'a=soon'"),
+        (["a", "--stagger", "-1s"], "the time '-1s' of --stagger"),
+        (["a=1e308"], "'1e308' of the application 'a=1e308'"),
+        (["a=99999999"], "ten years"),
+        (["a", "--stagger", "3651d"], "ten years"),
         (["a", "--model", "bubbel"], "did you mean 'bubble'"),
         (["a", "--cores", "4096"], "cores of this machine"),
         (["a", "--cores", "0-999999999"], "cores of this machine"),
@@ -95,6 +99,46 @@ def test_profiles_of_another_machine_do_not_count(tandem_: Shell, home: Path) ->
     store.save(home, replace(profile("loud", 0.5, 1.0), machine="elsewhere"))
     told = json.loads(tandem_("estimate", "loud", "loud", "--json"))
     assert not any(one["known"] for one in told["applications"])
+    text = tandem_("estimate", "loud", "stranger")
+    assert f"loud: profiled on elsewhere; this machine is {discover().fingerprint} (" in text
+    assert "stranger: nothing is known of it" in text
     done = tandem_.run("profile", "show", "loud")
     assert done.returncode == 2
     assert "elsewhere" in done.stderr
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_damaged_profile_costs_one_line_and_only_its_own_application(tandem_: Shell, home: Path) -> None:
+    file = home / "profiles" / discover().fingerprint / "calm.json"
+    file.write_text('{"format": 99}')
+    done = tandem_.run("estimate", "loud", "loud", "--json")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert f"{file} cannot be read (format 99" in done.stderr
+    assert json.loads(done.stdout)["applications"][0]["slowdown_together"][1] > 1.2
+    done = tandem_.run("estimate", "loud", "calm")
+    assert done.returncode == 2
+    assert "calm.json cannot be read" in done.stderr
+    done = tandem_.run("profile", "show")
+    assert done.returncode == 0
+    assert "loud" in done.stdout
+    assert "calm.json cannot be read" in done.stderr
+    told = json.loads(tandem_("doctor", "--json", status=1))
+    assert "calm.json cannot be read" in told["problems"][-1]
+
+
+@pytest.mark.usefixtures("profiled")
+def test_nothing_known_is_said_where_cores_are_shared_too(tandem_: Shell) -> None:
+    text = tandem_("estimate", "calm", "stranger", "stranger", "--cores", "0")
+    assert text.count("stranger: nothing is known of it") == 1
+    assert "calm: nothing" not in text
+    assert "by sharing a core" in text
+    assert "nobody runs beside it" not in text
+    told = json.loads(tandem_("estimate", "calm", "calm", "stranger", "stranger", "--cores", "0-1", "--json"))
+    low = {one["app"]: one["slowdown_together"][0] for one in told["applications"]}
+    assert low["stranger"] < low["calm"]
+
+
+def test_a_bare_number_counts_minutes_as_everywhere(tandem_: Shell) -> None:
+    told = json.loads(tandem_("estimate", "a=2", "a", "--stagger", "1", "--json"))
+    assert [(one["alone_s"], one["start_s"]) for one in told["applications"]] == [(120.0, 0.0), (60.0, 60.0)]

@@ -2,15 +2,21 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tandem.cli import profile as command
+from tandem.core.errors import ConfigError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, save
+from tandem.estimate.profile import PhaseProfile, Profile
+from tandem.estimate.profiling import measure, store
 from tests.cli.conftest import Shell
 
-SPIN = "for _ in range(2_000_000): pass"
+SPIN = "for _ in range(5_000_000): pass"
 
 
 def calibrate_three_kinds(home: Path) -> None:
@@ -47,6 +53,8 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     for arguments, words in (
         (("show", "nothing"), "no profile of 'nothing'; allowed: none yet on this machine"),
         (("--cpus", 999, "--", "true"), "--cpus 999; allowed: 1 to "),
+        (("--rate", "", "--", "true"), "'' (it matches where nothing is); allowed: Python's"),
+        (("--rate", r"(\d+)/(\d+)", "--", "true"), "(it has 2 groups)"),
     ):
         done = tandem_.run("profile", *arguments)
         assert done.returncode == 2
@@ -57,6 +65,63 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     (other / "nothing.json").write_text("{}")
     done = tandem_.run("profile", "show", "nothing")
     assert "'nothing' was profiled on elsewhere-1c; this machine is " in done.stderr
+
+
+def kept(home: Path, key: str, *argv: str, rate: float = 10.0) -> Profile:
+    """An application with a profile as if it had been made here."""
+    phase = PhaseProfile("", 1.0, rate, 0.02, 1.0)
+    return store.save(home, Profile(key, argv, discover().fingerprint, 1, 0.0, 20.0, 0, (phase,)))
+
+
+@pytest.mark.slow
+def test_again_looks_all_names_up_before_it_measures_any(tandem_: Shell, tmp_path: Path, home: Path) -> None:
+    calibrate_three_kinds(home)
+    kept(home, "marks", sys.executable, "-c", f"open({str(tmp_path / 'mark')!r}, 'w').close()")
+    done = tandem_.run("profile", "again", "marks", "foo")
+    assert done.returncode == 2
+    assert "no profile of 'foo'; allowed: marks" in done.stderr
+    assert not (tmp_path / "mark").exists()
+
+
+def test_again_tells_the_daemon_of_what_was_made_even_if_a_later_one_fails(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """The measuring is played: what counts is who is told when."""
+    old = {key: kept(home, key, "true") for key in ("good", "bad")}
+    told: list[str] = []
+
+    def measured(argv: object, name: str, *rest: object) -> Profile:
+        del argv, rest
+        if name == "bad":
+            raise ConfigError(given="bad", allowed="good", todo="be good")
+        told.append(f"measured {name}")
+        return old[name]
+
+    monkeypatch.setattr(command, "_measured", measured)
+    monkeypatch.setattr(command, "_tell_daemon", lambda: told.append("daemon"))
+    done = CliRunner().invoke(command.profile, ["again", "good", "bad"])
+    assert isinstance(done.exception, ConfigError)
+    assert told == ["measured good", "daemon"]
+
+
+@pytest.mark.slow
+def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_shown(
+    tandem_: Shell, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = kept(home, "cg", "true")
+    done = tandem_.run("profile", "show", "cg", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    calibrate_three_kinds(home)
+    faster = replace(old, phases=(replace(old.phases[0], rate=20.0),))
+    monkeypatch.setattr(measure, "measure", lambda *args, **more: faster)
+    command._measured(["true"], "cg", None, 1, 55.0, lambda line: None)
+    words = "cg: revision 2 contradicts revision 1: alone 10 -> 20 steps/s"
+    assert words in capsys.readouterr().err
+    for arguments in (("cg",), ("cg", "--json")):
+        done = tandem_.run("profile", "show", *arguments)
+        assert done.returncode == 0
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_without_profiles_it_says_how_to_make_one(tandem_: Shell) -> None:

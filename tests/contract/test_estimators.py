@@ -135,3 +135,14 @@ def test_models_that_learn_pairs_stay_within_what_was_measured(
     slowdowns = [1 / r for r in rates]
     assert max(1.0, min(slowdowns)) - 1e-9 <= answer.mid <= max(1.0, *slowdowns) + 1e-9
     assert answer.known
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_hundred_unknown_are_not_all_named(name: str) -> None:
+    held = (Profile("cg", ("cg",), "here", 1, 0.0, 20.0, 1, (PhaseProfile("", 1.0, 10.0, 0.02, 1.0),)),)
+    members = (App("cg"), *(App(f"a{k}") for k in range(50)))
+    model = estimators.make(name, (), held)
+    for answer in model.predict(members, Capacity(64_000)):
+        assert len(answer.why) < 200
+    if name not in ("none", "proportional"):
+        assert "a0, a1, a10 and 47 others" in model.predict(members, Capacity(64_000))[0].why

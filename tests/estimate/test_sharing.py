@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.sharing import CpuNeed, Sharing, fairly, needs, share
@@ -119,3 +120,31 @@ def test_stretches_and_weights_are_within_reason(members: list[App]) -> None:
     for i, row in enumerate(found.weights):
         assert row[i] == 0.0
         assert all(0.0 <= weight <= 1.0 for weight in row)
+
+
+def test_members_without_a_profile_may_mostly_wait() -> None:
+    found = shared(pinned(0), pinned(0, key="works"), works=1.0)
+    assert found.stretch == (2.0, 2.0)
+    assert found.least == pytest.approx((1.0, 1 / 0.75))
+    assert shared(pinned(0), pinned(0), a=1.0).least == ()
+    assert shared(App("a"), App("b"), App("c")).least == (1.0, 1.0, 1.0)
+
+
+@given(sets)
+def test_the_least_stretch_is_never_more_than_the_stretch(members: list[App]) -> None:
+    found = share(members, NODE, {"a": CpuNeed(0.3, 1.2)})
+    if found is None or not found.least:
+        return
+    assert all(1.0 <= least <= factor for least, factor in zip(found.least, found.stretch, strict=True))
+
+
+@pytest.mark.parametrize("name", ["additive", "bubble", "learned", "proportional", "worst_pair"])
+def test_an_interval_is_wider_without_profiles(name: str) -> None:
+    phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0)
+    held = tuple(Profile(key, (), "here", 1, 0.0, 0.0, 1, (phase,)) for key in "ab")
+    members = (pinned(0, key="a"), pinned(0, key="b"))
+    profiled = estimators.make(name, (), held).predict(members, NODE)
+    unknown = estimators.make(name, (), ()).predict(members, NODE)
+    for with_one, without in zip(profiled, unknown, strict=True):
+        assert without.high - without.low > with_one.high - with_one.low
+        assert "nobody runs beside it" not in without.why

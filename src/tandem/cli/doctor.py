@@ -64,6 +64,7 @@ def examine() -> dict[str, Any]:
         "database": _database(places),
         "daemon": _daemon(),
         "profiles": _profiles(),
+        "unread_profiles": _unread(places.data, hardware.fingerprint),
     }
     return told | {"problems": _problems(told)}
 
@@ -106,6 +107,13 @@ def _profiles() -> list[dict[str, Any]]:
         return []
 
 
+def _unread(data: Path, machine: str) -> list[str]:
+    """Why each profile of the data folder that cannot be read cannot."""
+    from tandem.estimate.profiling import store
+
+    return [str(error) for error in store.load(data, machine).unread.values()]
+
+
 def _free_bytes(folder: Path) -> int:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free
@@ -128,6 +136,8 @@ def _problems(told: dict[str, Any]) -> list[str]:
         found.append(f"the daemon is version {daemon['version']}: restart it with `tandem down` and `tandem up`")
     if daemon and daemon.get("store", "ok") != "ok":
         found.append(f"the daemon cannot store: {daemon['store']}")
+    left = (daemon or {}).get("unread_profiles", [])
+    found += [f"a profile is left aside: {words}" for words in dict.fromkeys([*told["unread_profiles"], *left])]
     return found
 
 

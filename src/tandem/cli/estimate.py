@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.terminal import json_option, print_json, say, show_table
+from tandem.cli.terminal import json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError, DaemonError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from tandem.core.machine import Hardware
     from tandem.estimate.corun import CoRun
@@ -31,8 +33,8 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     """How long applications would take together on this machine.
 
     Each APP is the name of an application that was profiled (`tandem profile`) or seen beside others. TIME is what it
-    takes alone (60 s where nothing is said). With more applications than cores the k-th shares core k modulo their
-    number.
+    takes alone, such as 90s or 10m; a bare number counts minutes (one minute where nothing is said). With more
+    applications than cores the k-th shares core k modulo their number.
 
     \b
     tandem estimate cg stream
@@ -45,20 +47,26 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
 
     hardware = machine.discover()
     usable = _cores(cores, hardware)
-    profiles = _profiles(hardware)
-    estimator = estimators.make(model, _coruns(), profiles)
     members = _members(apps, usable)
+    profiles = _profiles(hardware, {app.key for app, _ in members})
+    coruns = _coruns()
+    estimator = estimators.make(model, coruns, profiles)
     gap_s = _seconds(stagger, "--stagger")
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
     told = predict(works, estimator, Capacity(1000 * len(usable)))
-    unknown = [app.key for app, _ in members if not estimator.knows(app)]
+    met = {profile.key for profile in profiles}.union(*((one.app, *one.beside) for one in coruns))
+    unknown = [app.key for app, _ in members if app.key not in met]
     if as_json:
         print_json(_plain(told, model, hardware.fingerprint))
     else:
         _show(told)
         known = ", ".join(sorted(profile.key for profile in profiles)) or "none"
         for key in dict.fromkeys(unknown):
-            say(f"{key}: nothing is known of it (profiled here: {known}); tandem profile --name {key} -- COMMAND...")
+            away = _profiled_away(hardware.fingerprint, key)
+            say(
+                f"{key}: {away or 'nothing is known of it'} (profiled here: {known}); "
+                f"tandem profile --name {key} -- COMMAND..."
+            )
 
 
 def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
@@ -67,25 +75,30 @@ def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, floa
     crowded = len(apps) > len(usable)
     found = []
     for k, text in enumerate(apps):
-        key, _, time = text.partition("=")
-        if not key:
+        key, sign, time = text.partition("=")
+        if not key or (sign and not time):
             raise ConfigError(
                 given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"
             )
         pinned = (usable[k % len(usable)],) if crowded else ()
-        found.append((App(key, cores=pinned), _seconds(time, text) if time else ALONE_S))
+        found.append((App(key, cores=pinned), _seconds(time, f"the application {text!r}") if time else ALONE_S))
     return found
 
 
 def _seconds(text: str, where: str) -> float:
+    from tandem.core.errors import QuantityError
     from tandem.core.units import parse_duration
+    from tandem.share.daemon.submission import LONGEST_S
 
     try:
-        return parse_duration(text, bare_unit_s=1.0)
-    except ValueError as error:
+        seconds = parse_duration(text)
+    except QuantityError as error:
+        raise ConfigError(given=f"the time {text!r} of {where}", allowed=error.allowed, todo=error.todo) from None
+    if seconds > LONGEST_S:
         raise ConfigError(
-            given=f"{text!r} in {where}", allowed="a time such as 90s, 10m or 2h", todo=str(error)
-        ) from error
+            given=f"the time {text!r} of {where}", allowed="at most ten years", todo="give a shorter time, such as 10m"
+        )
+    return seconds
 
 
 def _cores(text: str | None, hardware: Hardware) -> list[int]:
@@ -105,14 +118,39 @@ def _cores(text: str | None, hardware: Hardware) -> list[int]:
     return asked
 
 
-def _profiles(hardware: Hardware) -> tuple[Profile, ...]:
+def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ...]:
+    """All that are kept for this machine; those that cannot be read are said, unless they are ``wanted``."""
     from tandem.estimate.profiling import store
+
+    found: dict[str, Profile] = {}
+    kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
+    for loaded in kept:
+        found.update(loaded.profiles)
+    for key in sorted(wanted - set(found)):
+        for loaded in kept:
+            if (error := loaded.why_not(key)) is not None:
+                raise error
+    for loaded in kept:
+        if loaded.unread:
+            say_err(loaded.left_out())
+    return tuple(found.values())
+
+
+def _profiled_away(machine: str, key: str) -> str:
+    """Words that name the other machines on which it was profiled; "" where there is none."""
+    from tandem.estimate.profiling import store
+
+    return next((words for folder in _folders() if (words := store.elsewhere(folder, machine, key))), "")
+
+
+def _folders() -> list[Path]:
+    """Where profiles may lie: this user's own, which count for less, and those of the daemon that serves them."""
     from tandem.share import paths
 
-    uid, found = os.geteuid(), {}
-    for place in (paths.of_client(os.environ, uid), paths.of_daemon(os.environ, uid)):  # one's own count for more
-        found.update(store.load(place.data, hardware.fingerprint))
-    return tuple(found.values())
+    uid = os.geteuid()
+    return list(
+        dict.fromkeys(place.data for place in (paths.of_client(os.environ, uid), paths.of_daemon(os.environ, uid)))
+    )
 
 
 def _coruns() -> tuple[CoRun, ...]:

@@ -71,7 +71,10 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
 
     data, machine = _data(), discover().fingerprint
     if name is None:
-        found = store.load(data, machine)
+        loaded = store.load(data, machine)
+        found = loaded.profiles
+        if loaded.unread:
+            say_err(loaded.left_out())
         if as_json:
             print_json([store.as_json(one) for one in found.values()])
         elif found:
@@ -80,6 +83,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
     revisions = store.revisions(data, machine, name)
+    _say_contradiction(revisions)
     if as_json:
         print_json([store.as_json(one) for one in revisions])
         return
@@ -101,15 +105,15 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
     from tandem.estimate.profiling import store
 
     data, machine = _data(), discover().fingerprint
-    wanted = list(names) or _drifted()
+    wanted = list(dict.fromkeys(names)) or _drifted()
+    known = [store.revisions(data, machine, name)[-1] for name in wanted]  # all of them, before any takes its time
     kept = []
-    for name in wanted:
-        old = store.revisions(data, machine, name)[-1]
+    for old in known:
         with contextlib.chdir(old.cwd or "."):
-            kept.append(_measured(old.argv, name, old.rate_pattern, old.cpus, MOST_S, _teller(quiet=as_json)))
+            kept.append(_measured(old.argv, old.key, old.rate_pattern, old.cpus, MOST_S, _teller(quiet=as_json)))
+        _tell_daemon()  # a later one may fail
         if not as_json:
-            say(f"{name}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
-    _tell_daemon()
+            say(f"{old.key}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
     if as_json:
         print_json([store.as_json(one) for one in kept])
     elif not wanted:
@@ -140,6 +144,7 @@ def _measured(
     from tandem.estimate.bubbles import cached
     from tandem.estimate.profiling import store
     from tandem.estimate.profiling.measure import Terms, measure
+    from tandem.estimate.profiling.subject import compiled
     from tandem.share.daemon.submission import programme
 
     cores = tuple(core.index for core in discover().cores)
@@ -147,6 +152,8 @@ def _measured(
         raise ConfigError(
             given=f"--cpus {cpus}", allowed=f"1 to {len(cores)}: the cores that may be used here", todo="ask for fewer"
         )
+    if rate is not None:
+        compiled(rate)  # a mistake in it is said before anything takes its time
     data = _data()
     terms = Terms(key=name or programme(argv), cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most)
     if not terms.beside:
@@ -154,7 +161,17 @@ def _measured(
     with locks.held(cores):
         calibration = cached(data / "bubbles", cores=cores, progress=tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
-    return store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
+    kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
+    _say_contradiction(store.revisions(data, kept.machine, kept.key))
+    return kept
+
+
+def _say_contradiction(revisions: Sequence[Profile]) -> None:
+    """One line on stderr where the newest revision contradicts the one before."""
+    from tandem.estimate.profiling.contradictions import contradiction
+
+    if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
+        say_err(words)
 
 
 def _print(found: Profile) -> None:

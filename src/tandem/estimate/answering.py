@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tandem.estimate.pairs import SeenPairs
 
 _CACHED = 1 << 16
+_NAMED = 3
 
 _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 
@@ -151,6 +152,19 @@ class Answering:
         return tuple(answers)
 
 
+def named(keys: Iterable[str]) -> str:
+    """Who is meant, in order, and no more than a few of them by name.
+
+    >>> named(["d", "", "a"]), named(f"a{k}" for k in range(50))
+    ('a, an unnamed programme, d', 'a0, a1, a10 and 47 others')
+    """
+    names = sorted({key or "an unnamed programme" for key in keys})
+    more = len(names) - _NAMED
+    if more <= 0:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {more} other{'s' if more > 1 else ''}"
+
+
 _NEVER = (0, 0)
 
 
@@ -163,6 +177,8 @@ def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     stretch, words = sharing.stretch[i], sharing.why[i]
     mid = stretch * (1.0 + felt.excess)
     spread = SHARE_SPREAD * (1.0 - 1.0 / stretch) * mid
-    below, above = math.hypot(stretch * felt.below, spread), math.hypot(stretch * felt.above, spread)
+    above = math.hypot(stretch * felt.above, spread)
+    down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
+    below = math.hypot(stretch * felt.below, spread, down)
     why = f"{words}; {felt.why}" if words else felt.why
     return Slowdown(mid, max(1.0, mid - below), mid + above, felt.known, why)

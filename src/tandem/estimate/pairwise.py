@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tandem.estimate import sharing
-from tandem.estimate.answering import Answering, Felt, Members
+from tandem.estimate.answering import Answering, Felt, Members, named
 from tandem.estimate.pairs import SeenPairs
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 
@@ -81,7 +81,7 @@ def _combined(
         guess = seen.inferred.slowdown(app.key, other.key) if app.key and other.key else None
         if guess is None:
             above += (weight * UNKNOWN_EXCESS) ** 2
-            unknown.add(other.key or "an unnamed programme")
+            unknown.add(other.key)
         else:
             excesses.append(weight * (guess - 1.0))
             half = weight * (INFERRED * (guess - 1.0) + NOISE)
@@ -89,8 +89,12 @@ def _combined(
             said.append(f"{other.key} {guess:.2f}x (not seen together, judged by what both did beside others)")
     excess = combine(excesses)
     spread = (COMBINING * excess) ** 2
-    why = f"{1 + excess:.2f}x by {words}: {', '.join(said)}" if said else ("" if unknown else "nobody runs beside it")
+    why = (
+        f"{1 + excess:.2f}x by {words}: {', '.join(said)}"
+        if said
+        else ("" if unknown else "nobody runs on another core meanwhile")
+    )
     if unknown:
-        missing = f"never seen beside {', '.join(sorted(unknown))}: assumed {1.0:.1f}x"
+        missing = f"never seen beside {named(unknown)}: assumed {1.0:.1f}x"
         why = f"{why}; {missing}" if why else missing
     return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, why)

@@ -10,6 +10,8 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
   it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
   feel each other's bandwidth, and the weight is 0.
+- A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
+  least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
   its curve once the fair share is taken out.
 
@@ -19,7 +21,7 @@ cores does not move its work to the emptier one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ _TURNS_MOST = 2.0
 
 SHARE_SPREAD = 0.08
 """Relative half-width of the 90 % interval of a fair share of a contended core."""
+
+LEAST_USE = 0.25
+"""Part of what it states that an application without a profile keeps busy at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,13 @@ class Sharing:
         weights: ``weights[i][j]``, the part of the running time of i in which j runs beside it on other cores, in
             [0, 1], relative to j alone; 0 on the diagonal.
         why: in words, "" for a member that lacks nothing.
+        least: what ``stretch`` may be as well, where members without a profile mostly wait; () where all have one.
     """
 
     stretch: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
     why: tuple[str, ...]
+    least: tuple[float, ...] = ()
 
 
 def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
@@ -66,6 +73,16 @@ def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
 
 def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     """How the members share cores; None where each has what it asks for and cores of its own."""
+    found = _shared(members, capacity, known)
+    if found is None or all([app.key in known for app in members]):  # noqa: C419  (a list is faster)
+        return found
+    waiting = {app.key: CpuNeed(LEAST_USE * _asked(app, known)) for app in members if app.key not in known}
+    calm = _shared(members, capacity, {**known, **waiting})
+    least = calm.stretch if calm is not None else (1.0,) * len(members)
+    return replace(found, least=tuple(map(min, least, found.stretch)))
+
+
+def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     if any(app.cores for app in members):
         return _pinned(members, known)
     if sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:

@@ -128,3 +128,9 @@ def test_a_suspended_job_holds_no_core_and_two_can_swap(launch: Launch) -> None:
     second.command("term")  # it may end without its core
     second.end()
     assert locks.foreign_holders("cores", range(2)) == {1}
+
+
+def test_who_may_hold_a_core_is_said_where_one_is_held() -> None:
+    words = "held by a job, another scheduler or another `tandem profile`.*wait until it has ended"
+    with locks.held([0]), pytest.raises(MachineBusyError, match=words), locks.held([0, 1]):
+        pass

@@ -30,8 +30,8 @@ def test_what_is_kept_comes_back_and_revisions_count_up(tmp_path: Path) -> None:
     second = save(tmp_path, replace(PROFILE, cost_s=1.0))
     assert (first.revision, second.revision) == (1, 2)
     assert revisions(tmp_path, "machine-1", "cg") == [first, second]
-    assert load(tmp_path, "machine-1") == {"cg": second}
-    assert load(tmp_path, "machine-2") == {}
+    assert load(tmp_path, "machine-1").profiles == {"cg": second}
+    assert load(tmp_path, "machine-2").profiles == {}
 
 
 @given(key=st.text(min_size=1, max_size=400))
@@ -40,7 +40,7 @@ def test_any_name_can_be_kept(key: str, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("data")
     kept = save(folder, replace(PROFILE, key=key))
     assert revisions(folder, "machine-1", key) == [kept]
-    assert load(folder, "machine-1") == {key: kept}
+    assert load(folder, "machine-1").profiles == {key: kept}
 
 
 def test_plain_values_survive_json() -> None:
@@ -61,14 +61,25 @@ def test_an_unknown_name_says_what_there_is(tmp_path: Path) -> None:
         revisions(tmp_path, "machine-1", "lu")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "profiles": []}', '{"format": 1}'])
-def test_a_damaged_file_is_said_and_left_alone(tmp_path: Path, text: str) -> None:
+DAMAGED = ["", "{", "[]", '{"format": 99}', '{"format": 1, "profiles": []}', '{"format": 1}', "[" * 100_000]
+DAMAGED.append(json.dumps({"format": 1, "profiles": [{**as_json(PROFILE), "cpus": float("inf")}]}))
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_said_and_left_alone_and_the_others_are_read(tmp_path: Path, text: str) -> None:
     save(tmp_path, PROFILE)
+    other = save(tmp_path, replace(PROFILE, key="lu"))
     file = tmp_path / "profiles" / "machine-1" / "cg.json"
     file.write_text(text)
-    for action in (lambda: load(tmp_path, "machine-1"), lambda: save(tmp_path, PROFILE)):
+    for action in (lambda: revisions(tmp_path, "machine-1", "cg"), lambda: save(tmp_path, PROFILE)):
         with pytest.raises(ProfileError, match="cannot be read"):
             action()
+    loaded = load(tmp_path, "machine-1")
+    assert loaded.profiles == {"lu": other}
+    assert list(loaded.unread) == [file]
+    assert str(file) in loaded.left_out()
+    assert loaded.why_not("cg") is loaded.unread[file]
+    assert loaded.why_not("lu") is None
     assert file.read_text() == text
 
 
@@ -95,7 +106,7 @@ def test_drift_needs_several_agreeing_observations(rates: list[float], is_drift:
     found = drifted(PROFILE, rates, "solve")
     assert (found is not None) == is_drift
     if found:
-        assert "profile it again: tandem profile --name cg" in found
+        assert "profile it again: tandem profile again cg" in found
 
 
 def test_a_phase_that_was_not_profiled_says_nothing_where_there_are_several() -> None:

@@ -132,3 +132,30 @@ def test_one_that_dies_while_it_is_measured_is_noticed(programmes: Programmes) -
     subject = followed(programmes, RECORDS.format(steps=150) + "raise SystemExit(7)")
     with pytest.raises(ProgrammeError, match="one ended with status 7"):
         run_for(subject, 100_000)
+
+
+def test_a_programme_that_is_over_at_once_is_refused(programmes: Programmes) -> None:
+    one = programmes.add("true", ["/bin/true"], [min(os.sched_getaffinity(0))])
+    with pytest.raises(
+        ProgrammeError, match=r"true finishes before it can be measured: a whole run takes .* more to do"
+    ):
+        follow(one)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("", "matches where nothing is"),
+        ("x*", "matches where nothing is"),
+        (r"(\d+) of (\d+)", "2 groups.*one group"),
+        ("(", "regular expression"),
+    ],
+)
+def test_a_pattern_that_says_no_step_is_refused(pattern: str, words: str) -> None:
+    with pytest.raises(ProgrammeError, match=words):
+        Output(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["step", r"step (\d+)", r"(\d+) (?:of|in) \d+", r"(\w+) (?P<rate>\d+)"])
+def test_a_pattern_with_one_meaning_is_taken(pattern: str) -> None:
+    Output(pattern).close()

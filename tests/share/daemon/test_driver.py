@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tandem.core.clock import VirtualClock
+from tandem.core.machine import discover
+from tandem.estimate.profile import PhaseProfile, Profile
+from tandem.estimate.profiling import store as profiles
 from tandem.share import events as ev
 from tandem.share import paths
 from tandem.share.daemon.driver import AGAIN_S, Change, Driver
@@ -245,3 +248,13 @@ def test_who_ran_beside_whom_is_kept(day: Day) -> None:
         ("b", ((1, "a"),), 10.0),
         ("a", (), 5.0),
     }
+
+
+def test_a_damaged_profile_is_left_aside_and_the_others_are_taken_in(day: Day) -> None:
+    fine = Profile("cg", ("cg",), discover().fingerprint, 1, 0.0, 1.0, 0, (PhaseProfile("", 1.0, 10.0, 0.02, 1.0),))
+    profiles.save(day.paths.data, fine)
+    file = day.paths.data / "profiles" / fine.machine / "lu.json"
+    file.write_text("{")
+    assert [event.profile.key for event in day.driver.profiled()] == ["cg"]
+    (words,) = day.driver.unread_profiles
+    assert str(file) in words

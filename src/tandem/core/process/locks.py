@@ -86,9 +86,10 @@ def held(cores: Iterable[int]) -> Iterator[None]:
         busy = [core for core in cores if not _took(fd, core)]
         if busy:
             raise MachineBusyError(
-                given=f"core{'s' if len(busy) > 1 else ''} {', '.join(map(str, busy))}, on which jobs run",
+                given=f"core{'s' if len(busy) > 1 else ''} {', '.join(map(str, busy))}, "
+                "held by a job, another scheduler or another `tandem profile`",
                 allowed="cores that nobody uses",
-                todo="wait until they have ended (`tandem queue`, `tandem wait`)",
+                todo="wait until it has ended (`tandem queue` shows the jobs)",
             )
         yield
     finally:

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tandem.estimate import contention, sharing
-from tandem.estimate.answering import Answering, Felt, Members
+from tandem.estimate.answering import Answering, Felt, Members, named
 from tandem.estimate.pressed import Pressed
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
@@ -52,6 +52,5 @@ def _felt(members: Members, pressed: Pressed, i: int) -> Felt:
     if pressed.unprofiled:
         strange = [j for j, vector in enumerate(pressed.vectors) if vector is None]
         above += sum((UNKNOWN_EXCESS * members.weight(i, j)) ** 2 for j in strange)
-        names = sorted({members.apps[j].key or "an unnamed programme" for j in strange})
-        why = f"no profile of {', '.join(names)}: {_ASSUMED}; {why}"
+        why = f"no profile of {named(members.apps[j].key for j in strange)}: {_ASSUMED}; {why}"
     return Felt(felt.excess, below, math.sqrt(above), False, why)

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate import contention, sharing
-from tandem.estimate.answering import Answering, Felt, Members
+from tandem.estimate.answering import Answering, Felt, Members, named
 from tandem.estimate.demand import Load
 from tandem.estimate.pairwise import COMBINING, seen_before
 from tandem.estimate.pressed import Pressed
@@ -102,7 +102,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         ignorance += felt.above**2 - felt.below**2
         words.append(felt.why)
     if not words:
-        words.append("nobody runs beside it")
+        words.append("nobody runs on another core meanwhile")
     why = words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
     known = len(seen) == there
     return Felt(excess, math.sqrt(variance), math.sqrt(variance + ignorance), known, why)
@@ -122,7 +122,7 @@ def _strange(refined: Refined, members: Members, app: App, others: list[tuple[Ap
             judged.append(f"{other.key} {guess:.2f}x")
         else:
             above += (weight * UNKNOWN_EXCESS) ** 2
-            unknown.add(other.key or "an unnamed programme")
+            unknown.add(other.key)
     words = []
     if stating:
         whole = Load((app, *stating), members.capacity).stretch(app)
@@ -133,7 +133,7 @@ def _strange(refined: Refined, members: Members, app: App, others: list[tuple[Ap
     if judged:
         words.append(f"not seen together, judged by what both did beside others: {', '.join(judged)}")
     if unknown:
-        words.append(f"never seen beside {', '.join(sorted(unknown))}: assumed {1.0:.1f}x")
+        words.append(f"never seen beside {named(unknown)}: assumed {1.0:.1f}x")
     return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words))
 
 

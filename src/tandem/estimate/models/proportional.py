@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate import sharing
-from tandem.estimate.answering import Answering, Felt, Members
+from tandem.estimate.answering import Answering, Felt, Members, named
 from tandem.estimate.demand import Load, Stretch
 from tandem.estimate.pairs import SeenPairs
 from tandem.estimate.pairwise import COMBINING, INFERRED, seen_before
@@ -149,8 +149,7 @@ def _combined_words(
         guesses = ", ".join(f"{key} {guess:.2f}x" for key, guess in sorted(inferred.items()))
         words.append(f"not seen together, judged by what both did beside others: {guesses}")
     if unknown:
-        names = ", ".join(key or "an unnamed programme" for key in sorted(unknown))
-        words.append(f"never seen beside {names}: assumed {1.0:.1f}x")
+        words.append(f"never seen beside {named(unknown)}: assumed {1.0:.1f}x")
     if not words:
         words.append(_WITHIN)
     only_unknown = bool(unknown) and len(words) == 1

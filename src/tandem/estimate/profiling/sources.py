@@ -23,6 +23,9 @@ LONGEST_RUN_S = 2.0
 LEAST_WORK_S = 1.0
 """A programme that writes records is followed by them if its steps go on for at least this long."""
 
+LEAST_RUN_S = 0.05
+"""A programme that is measured by its runs takes at least this long: of a shorter one its start would be measured."""
+
 _LOOK_S = 0.02
 
 
@@ -55,6 +58,9 @@ def follow(programme: Programme, rate: str | None = None, patience_s: float = PA
     subject = Subject(programme, Runs(), patience_s)
     subject.start()
     subject.until_it_works()
+    shortest_s = min(took_s, subject.step_s() or took_s)
+    if shortest_s < LEAST_RUN_S:
+        raise _over_at_once(programme, shortest_s)
     return subject
 
 
@@ -88,4 +94,12 @@ def _too_short(programme: Programme, took_s: float, *, steps: bool) -> Programme
         given=f"{programme.name} {what}: it ran for {took_s:.1f} s",
         allowed=f"steps that go on for at least {LEAST_WORK_S:g} s, or whole runs of at most {LONGEST_RUN_S:g} s",
         todo="profile a longer run of it, let it write records (tandem.core.records), or give --rate REGEX",
+    )
+
+
+def _over_at_once(programme: Programme, took_s: float) -> ProgrammeError:
+    return ProgrammeError(
+        given=f"{programme.name} finishes before it can be measured: a whole run takes {1000 * took_s:.0f} ms",
+        allowed=f"runs of at least {1000 * LEAST_RUN_S:.0f} ms, or steps that go on for at least {LEAST_WORK_S:g} s",
+        todo="give it more to do: a larger input, or more repetitions",
     )

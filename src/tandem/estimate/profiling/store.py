@@ -1,16 +1,20 @@
 """Profiles on disk: `<data>/profiles/<machine>/<key>.json`, all revisions of an application in one file.
 
-A file is written aside and renamed; two commands that profile the same application at once both keep theirs.
+A file is written aside and renamed; two commands that profile the same application at once both keep theirs. A file
+that is damaged, or of another version, costs its own application the profile and no other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import urllib.parse
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import TandemError
@@ -18,7 +22,6 @@ from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 KEPT = 20
 """Older revisions than these are dropped."""
@@ -28,6 +31,31 @@ _LONGEST_NAME = 200
 
 class ProfileError(TandemError):
     """A profile that is not there, or does not hold here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a folder holds for one machine.
+
+    Attributes:
+        profiles: the newest profile of every application, by key.
+        unread: for each file that cannot be read, by its path: why.
+    """
+
+    profiles: Mapping[str, Profile]
+    unread: Mapping[Path, ProfileError]
+
+    def why_not(self, key: str) -> ProfileError | None:
+        """Why the application's own file cannot be read; None where it can, or there is none."""
+        name = f"{_quoted(key)}.json"
+        return next((error for file, error in self.unread.items() if file.name == name), None)
+
+    def left_out(self) -> str:
+        """One line that names the files which cannot be read; "" where all can."""
+        if not self.unread:
+            return ""
+        reasons = "; ".join(error.given for error in self.unread.values())
+        return f"left out: {reasons}; move them away and profile again"
 
 
 def save(data: Path, profile: Profile) -> Profile:
@@ -69,14 +97,13 @@ def revisions(data: Path, machine: str, key: str) -> list[Profile]:
     file = _file(data, machine, key)
     if file.exists():
         return _read(file)
-    elsewhere = sorted(other.parent.name for other in (data / "profiles").glob(f"*/{_quoted(key)}.json"))
-    if elsewhere:
+    if away := elsewhere(data, machine, key):
         raise ProfileError(
-            given=f"{key!r} was profiled on {', '.join(elsewhere)}; this machine is {machine}",
+            given=f"{key!r} was {away}",
             allowed="profiles that were made on this machine: another one's caches and memory answer differently",
             todo=f"profile it here: tandem profile --name {key} -- COMMAND...",
         )
-    known = sorted(load(data, machine))
+    known = sorted(load(data, machine).profiles)
     raise ProfileError(
         given=f"no profile of {key!r}",
         allowed=", ".join(known) or "none yet on this machine",
@@ -84,14 +111,29 @@ def revisions(data: Path, machine: str, key: str) -> list[Profile]:
     )
 
 
-def load(data: Path, machine: str) -> dict[str, Profile]:
-    """The newest profile of every application on this machine, by key.
+def elsewhere(data: Path, machine: str, key: str) -> str:
+    """Words that name the other machines on which an application was profiled; "" where there is none.
 
-    Raises:
-        ProfileError: One cannot be read.
+    >>> from pathlib import Path
+    >>> elsewhere(Path("/nowhere"), "here", "cg")
+    ''
     """
-    newest = (_read(file)[-1] for file in sorted((data / "profiles" / machine).glob("*.json")))
-    return {profile.key: profile for profile in newest}
+    found = {file.parent.name for file in (data / "profiles").glob(f"*/{glob.escape(_quoted(key))}.json")} - {machine}
+    return f"profiled on {', '.join(sorted(found))}; this machine is {machine}" if found else ""
+
+
+def load(data: Path, machine: str) -> Loaded:
+    """The newest profile of every application on this machine, and which files cannot be read."""
+    profiles: dict[str, Profile] = {}
+    unread: dict[Path, ProfileError] = {}
+    for file in sorted((data / "profiles" / machine).glob("*.json")):
+        try:
+            newest = _read(file)[-1]
+        except ProfileError as error:
+            unread[file] = error
+        else:
+            profiles[newest.key] = newest
+    return Loaded(profiles, unread)
 
 
 def as_json(profile: Profile) -> dict[str, Any]:
@@ -146,7 +188,7 @@ def _read(file: Path) -> list[Profile]:
         told = json.loads(file.read_text(encoding="utf-8"))
         form = told["format"]
         profiles = [from_json(one) for one in told["profiles"]] if form == FORMAT else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise _unreadable(file, f"{type(error).__name__}: {error}") from error
     if not profiles:
         raise _unreadable(file, f"format {form}, this version reads {FORMAT}" if form != FORMAT else "it holds none")

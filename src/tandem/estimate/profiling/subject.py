@@ -102,14 +102,7 @@ class Output:
     WAY = "its output"
 
     def __init__(self, pattern: str) -> None:
-        try:
-            self._pattern = re.compile(pattern)
-        except re.error as error:
-            raise ProgrammeError(
-                given=f"the regular expression {pattern!r} ({error})",
-                allowed="Python's regular expressions, such as 'step (\\d+)'",
-                todo="put it right, and quote it for the shell",
-            ) from error
+        self._pattern = compiled(pattern)
         self._ours, theirs = os.openpty()
         os.set_blocking(self._ours, False)
         self._theirs = theirs
@@ -168,6 +161,31 @@ class Output:
         with contextlib.suppress(OSError):
             return os.read(self._ours, _CHUNK_BYTES)
         return b""
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression of `Output`.
+
+    Raises:
+        ProgrammeError: It is none, matches nothing at all, or leaves open which of its groups is meant.
+    """
+    try:
+        found = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _no_rate(pattern, str(error), "put it right, and quote it for the shell") from error
+    if found.match("") is not None:
+        raise _no_rate(pattern, "it matches where nothing is", "let it name what each step prints")
+    if "rate" not in found.groupindex and found.groups > 1:
+        raise _no_rate(pattern, f"it has {found.groups} groups", "write (?:...) for those that are not the step")
+    return found
+
+
+def _no_rate(pattern: str, why: str, todo: str) -> ProgrammeError:
+    return ProgrammeError(
+        given=f"the regular expression {pattern!r} ({why})",
+        allowed="Python's, with no group, one group, or one named rate, such as 'step (\\d+)'",
+        todo=todo,
+    )
 
 
 class Subject:

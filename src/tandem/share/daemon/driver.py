@@ -87,6 +87,7 @@ class Driver:
         self.clock = clock
         self.listeners: list[Callable[[Turn], None]] = []
         self.full: StoreFullError | None = None
+        self.unread_profiles: list[str] = []  # why, for each that was left aside
         self._meter = meter or Meter()
         self._changes: list[Change] = []
         self._events: list[ev.Event] = []  # not yet durable
@@ -295,13 +296,12 @@ class Driver:
 
     def profiled(self) -> list[ev.Profiled]:
         """Profiles in the data folder, of this machine, that the scheduler does not know yet."""
-        try:
-            kept = profiles.load(self.store.paths.data, hardware.discover().fingerprint)
-        except TandemError as error:  # it can do without
-            _log.warning("profiles are left aside: %s", error)
-            return []
+        loaded = profiles.load(self.store.paths.data, hardware.discover().fingerprint)
+        self.unread_profiles = [str(error) for error in loaded.unread.values()]
+        for words in self.unread_profiles:  # it can do without them
+            _log.warning("a profile is left aside: %s", words)
         known = self.machine.profiles
-        return [ev.Profiled(one) for key, one in kept.items() if known.get(key) != one]
+        return [ev.Profiled(one) for key, one in loaded.profiles.items() if known.get(key) != one]
 
 
 def _unfinished(life: Life) -> ev.Instruction | None:

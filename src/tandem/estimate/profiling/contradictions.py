@@ -1,0 +1,73 @@
+"""Notice that a new profile of an application contradicts the last one beyond what both say they are uncertain of.
+
+Unlike `tandem.estimate.profiling.drift`, which watches rates alone as jobs run, this compares all that two revisions
+measured. Which of the two is right it cannot know; a third profile tells.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tandem.estimate.profiling.drift import LEAST
+from tandem.estimate.profiling.picture import IN_WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tandem.estimate.profile import Curve, PhaseProfile, Profile
+
+_NAMED = 4
+
+
+def contradiction(old: Profile, new: Profile) -> str:
+    """One line that says in what ``new`` contradicts ``old``, and what to do; "" where they agree.
+
+    Rates alone contradict each other where they differ by more than both noises and 15 % (as much as the speed of a
+    virtual machine's cores changes); slowdowns and pressures where they differ by more than both half-widths and 0.15.
+    Only what both measured, in phases of the same name, is compared.
+
+    Args:
+        old, new: two profiles of one application on one machine.
+    """
+    before = {phase.phase: phase for phase in old.phases}
+    found = [words for phase in new.phases if phase.phase in before for words in _between(before[phase.phase], phase)]
+    if old.rate_pattern != new.rate_pattern:  # other steps are counted
+        found = [words for words in found if "alone" not in words]
+    if not found:
+        return ""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return (
+        f"{new.key}: revision {new.revision} contradicts revision {old.revision}: {', '.join(found[:_NAMED])}{more}; "
+        "another version, another input or a busy machine: tandem profile again "
+        f"{new.key} tells which to believe"
+    )
+
+
+def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:
+    where = f"in {new.phase} " if new.phase else ""
+    if abs(new.rate - old.rate) > (old.noise + new.noise + LEAST) * max(old.rate, new.rate):
+        yield f"{where}alone {old.rate:.4g} -> {new.rate:.4g} steps/s"
+    for kind, curve in new.sensitivity.items():
+        if kind in old.sensitivity and (apart := _apart(old.sensitivity[kind], curve)) is not None:
+            yield f"{where}slowed by {IN_WORDS.get(kind, kind)} {apart[0]:.2f}x -> {apart[1]:.2f}x"
+    for kind, level in new.pressure.items():
+        if kind not in old.pressure:
+            continue
+        allowed = old.pressure_half.get(kind, 0.0) + new.pressure_half.get(kind, 0.0) + LEAST
+        if abs(level - old.pressure[kind]) > allowed:
+            yield f"{where}presses on {IN_WORDS.get(kind, kind)} {old.pressure[kind]:.2f} -> {level:.2f}"
+
+
+def _apart(old: Curve, new: Curve) -> tuple[float, float] | None:
+    """Slowdowns at the level where two curves differ the most, if by more than is allowed there."""
+    most = min(old.levels[-1], new.levels[-1])
+    levels = sorted({level for level in (*old.levels, *new.levels) if level <= most})
+    beyond = [(abs(new.at(level) - old.at(level)) - _half(old, level) - _half(new, level), level) for level in levels]
+    excess, level = max(beyond)
+    return (old.at(level), new.at(level)) if excess > LEAST else None
+
+
+def _half(curve: Curve, level: float) -> float:
+    """The half-width of a curve at a level: the wider one of the two measured levels around it."""
+    after = next(i for i, one in enumerate(curve.levels) if one >= level)
+    return curve.halves[after] if curve.levels[after] == level else max(curve.halves[after - 1 : after + 1])

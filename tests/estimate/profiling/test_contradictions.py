@@ -1,0 +1,89 @@
+"""What two revisions of a profile disagree in: worked by hand, and that scatter within the intervals is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profiling.contradictions import contradiction
+
+CURVE = Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.4), (0.0, 0.02, 0.05))
+PHASE = PhaseProfile("", 1.0, 40.0, 0.04, 1.0, {"cache": CURVE}, {"cache": 0.6}, {"cache": 0.05})
+OLD = Profile("cg", ("cg",), "here", 1, 0.0, 20.0, 1, (PHASE,))
+
+
+def with_phase(**changes: object) -> Profile:
+    return replace(OLD, revision=2, phases=(replace(PHASE, **changes),))  # type: ignore[arg-type]
+
+
+def curve(at_full: float, *, half: float = 0.05) -> Curve:
+    return Curve((0.0, 1.0), (1.0, at_full), (0.0, half))
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        (with_phase(), ""),
+        (with_phase(rate=50.0), ""),  # 20 % of the faster one; 23 % are allowed
+        (with_phase(rate=55.0), "alone 40 -> 55 steps/s"),
+        (with_phase(rate=25.0), "alone 40 -> 25 steps/s"),
+        (with_phase(rate=55.0, noise=0.2), ""),
+        (with_phase(sensitivity={"cache": curve(1.64)}), ""),  # 0.05 + 0.05 + 0.15 = 0.25 are allowed
+        (with_phase(sensitivity={"cache": curve(1.66)}), "1.40x -> 1.66x"),
+        (with_phase(sensitivity={"cache": curve(1.66, half=0.1)}), ""),
+        (with_phase(sensitivity={"net": curve(3.0)}), ""),
+        (with_phase(pressure={"cache": 0.84}), ""),
+        (with_phase(pressure={"cache": 0.86}), "0.60 -> 0.86"),
+        (with_phase(phase="other", rate=400.0), ""),
+        (replace(with_phase(rate=400.0), rate_pattern="step"), ""),
+    ],
+)
+def test_by_hand(new: Profile, words: str) -> None:
+    told = contradiction(OLD, new)
+    assert words in told
+    assert bool(told) == bool(words)
+    if told:
+        assert told.startswith("cg: revision 2 contradicts revision 1: ")
+        assert "\n" not in told
+
+
+def test_no_more_than_a_few_are_named() -> None:
+    kinds = ("cache", "membw_read", "membw_write", "net", "fs_read", "fs_write")
+    old = with_phase(pressure=dict.fromkeys(kinds, 0.0))
+    new = with_phase(pressure=dict.fromkeys(kinds, 1.0))
+    assert contradiction(old, new).count("->") == 4
+    assert " and 2 more;" in contradiction(old, new)
+
+
+unit = st.floats(-1.0, 1.0)
+
+
+@st.composite
+def measured(draw: st.DrawFn, true: float = 1.6) -> Profile:
+    """A profile that scatters within its intervals around one truth."""
+    levels = (0.0, *sorted(draw(st.sets(st.sampled_from([0.25, 0.5, 0.75]), max_size=3))), 1.0)
+    halves = (0.0, *[draw(st.floats(0.0, 0.2)) for _ in levels[1:]])
+    slowdowns = tuple(
+        1.0 + (true - 1.0) * level + half * draw(unit) for level, half in zip(levels, halves, strict=True)
+    )
+    noise, half = draw(st.floats(0.0, 0.3)), draw(st.floats(0.0, 0.3))
+    rate = 10.0 * (1.0 + noise * draw(unit) / 2)
+    sensitivity = {"cache": Curve(levels, slowdowns, halves)}
+    pressure = {"net": 0.5 + half * draw(unit)}
+    phase = PhaseProfile("", 1.0, rate, noise, 1.0, sensitivity, pressure, {"net": half})
+    return Profile("cg", ("cg",), "here", 1, 0.0, 20.0, 1, (phase,))
+
+
+@given(measured(), measured())
+def test_what_scatters_within_its_intervals_contradicts_nothing(old: Profile, new: Profile) -> None:
+    assert contradiction(old, new) == ""
+
+
+@given(measured(), measured(true=3.0))
+def test_either_order_says_so_or_neither(old: Profile, new: Profile) -> None:
+    assert contradiction(old, new)
+    assert contradiction(new, old)
