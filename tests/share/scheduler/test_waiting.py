@@ -76,3 +76,10 @@ def test_cores_that_somebody_else_holds_are_named() -> None:
     )
     made.step(2.0, [ev.ForeignUse("n", (3,), ()), ev.Submitted(job(2, 4))])
     assert "core 3 is held by another scheduler" in made.why(2)
+
+
+def test_an_element_that_dooms_its_dependants_is_named_as_users_know_it() -> None:
+    made = machine(job(10, array=10), job(11, array=10), job(12, after=(After(11),)))
+    ends = made.step(9.0, [ev.Started(11, 1), ev.Ended(11, 1, code=1)]).instructions
+    (told,) = [one.reason for one in ends if isinstance(one, ev.JobEnded) and one.job == 12]
+    assert told == "job 10_1, on whose success it depends, did not end well"

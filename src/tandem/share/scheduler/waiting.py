@@ -85,8 +85,12 @@ def named(cluster: Cluster, text: str) -> str:
 def name_of(cluster: Cluster, job: int) -> str:
     """A job's id as users give it, where the job is still known."""
     life = cluster.jobs.get(job)
-    array = life.job.array if life is not None else None
-    return str(job) if array is None else f"{array[0]}_{array[1]}"
+    return str(job) if life is None else label(life.job)
+
+
+def label(job: Job) -> str:
+    """The job's id as users give it."""
+    return str(job.id) if job.array is None else f"{job.array[0]}_{job.array[1]}"
 
 
 def _same_array(job: Job, other: int) -> bool:
