@@ -443,6 +443,15 @@ def test_down_with_kill_makes_nothing_where_nothing_was(tandem_: Shell, home: Pa
     assert not home.exists()
 
 
+def test_down_with_kill_says_how_many_were_cancelled(tandem: Shell) -> None:
+    tandem("submit", "-q", "--array", "0-2", "--hold", "--", "true")
+    assert tandem("down", "--kill") == "daemon stopped; 3 jobs cancelled\n"
+
+
+def test_doctor_in_a_fresh_home_says_that_there_is_no_database_yet(tandem_: Shell) -> None:
+    assert "database none yet" in tandem_("doctor")
+
+
 def test_a_job_that_just_ended_is_not_live(tandem: Shell) -> None:
     tandem("submit", "--wait", "--", "true")
     assert json.loads(tandem("doctor", "--json"))["daemon"]["jobs"] == {"live": 0, "on_nodes": 0}

@@ -153,15 +153,23 @@ def _say(told: dict[str, Any]) -> None:
         ("GPUs", "; ".join(gpus) or "none"),
         ("protection", told["protection"]),
         ("keeper", told["keeper"] or "missing"),
-        ("data", f"{told['data']}, {free}; database {_database_words(told['database'])}"),
+        ("data", f"{told['data']}, {free}; database {_database_words(told)}"),
         ("daemon", _daemon_words(told["daemon"])),
         *([("profiles", _profile_words(told["profiles"]))] if told["profiles"] else []),
     ]  # fmt: skip
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
 
 
-def _database_words(told: str | None) -> str:
-    return "well" if told == "ok" else "none that you may read" if told is None else "not well, see below"
+def _database_words(told: dict[str, Any]) -> str:
+    if told["database"] is not None:
+        return "well" if told["database"] == "ok" else "not well, see below"
+    try:
+        os.stat(f"{told['data']}/tandem.db")  # noqa: PTH116 - a Path would be one more import
+    except FileNotFoundError:
+        return "none yet"
+    except OSError:  # what lies in the folder is not for this user to know
+        pass
+    return "none that you may read"
 
 
 def _profile_words(profiles: list[dict[str, Any]]) -> str:

@@ -91,9 +91,11 @@ def down(kill: bool, as_json: bool) -> None:
         live = len(client.queue())
         client.down(kill=kill)
     if as_json:
-        print_json({"stopped": True, "jobs": 0 if kill else live})
-    elif kill or not live:
+        print_json({"stopped": True, "jobs": 0 if kill else live, "cancelled": live if kill else 0})
+    elif not live:
         say("daemon stopped")
+    elif kill:
+        say(f"daemon stopped; {count(live, 'job')} cancelled")
     else:
         say(f"daemon stopped; {count(live, 'job')} kept: what runs runs on, what waits waits for the next daemon")
 

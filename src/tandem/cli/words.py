@@ -9,6 +9,7 @@ from typing import Any
 
 from tandem.cli.moments import NONE, clock_time, promised
 from tandem.core.units import human_duration, human_size
+from tandem.core.units import ranges as ranges
 from tandem.share import model
 from tandem.share.model import ON_NODE, State
 
@@ -115,21 +116,6 @@ def places(view: View) -> str:
         ]
         found.append(f"{node}: {', '.join(held)}" if held else node)
     return "; ".join(found)
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write numbers as ranges.
-
-    >>> ranges([5, 0, 1, 2])
-    '0-2,5'
-    """
-    written: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if written and number == written[-1][1] + 1:
-            written[-1] = (written[-1][0], number)
-        else:
-            written.append((number, number))
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in written)
 
 
 def ran(view: View, now: float) -> str:

@@ -9,6 +9,7 @@ the command line as in Slurm, seconds and bytes in fields named `_s` and `_bytes
 import itertools
 import math
 import re
+from collections.abc import Sequence
 
 from tandem.core.errors import QuantityError
 
@@ -127,6 +128,21 @@ def human_size(size_bytes: float) -> str:
             break
         value, unit = value / 1024, f"{prefix}iB"
     return f"{value:.1f}{unit}".replace(f".0{unit}", unit)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write numbers as ranges.
+
+    >>> ranges([5, 0, 1, 2])
+    '0-2,5'
+    """
+    written: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if written and number == written[-1][1] + 1:
+            written[-1] = (written[-1][0], number)
+        else:
+            written.append((number, number))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in written)
 
 
 def _sum_of_parts(text: str) -> float | None:

@@ -81,6 +81,7 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"gpus": True}, ["gpus"]),
         ({"cpus": 0}, ["cpus = 0"]),
         ({"cpus": "nan"}, ["cpus"]),
+        ({"cpus": "9" * 23}, ["cpus", "below a billion"]),
         ({"nodes": 1.5}, ["nodes", "whole"]),
         ({"class": "primry"}, ["'primry'", "did you mean 'primary'"]),
         ({"max_slowdown": 0.9}, ["max_slowdown"]),

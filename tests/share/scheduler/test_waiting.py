@@ -66,3 +66,20 @@ def test_who_runs_before_a_job_that_came_earlier_is_said() -> None:
 def test_a_job_in_the_gap_before_a_reservation_is_said_to_be_there() -> None:
     made = machine(job(1, 2, limit_s=100.0), job(2, 4, limit_s=10.0), job(3, limit_s=10.0), policy="backfill")
     assert waiting.overtaken(made, made.jobs[2]) == "job 3 runs before it: it fits in the gap"
+
+
+def test_cores_that_somebody_else_holds_are_named() -> None:
+    made = machine(policy="backfill")
+    made.step(1.0, [ev.ForeignUse("n", (0, 1, 3), ()), ev.Submitted(job(1, 2))])
+    assert made.why(1).endswith(
+        "not enough free cores on any node: cores 0-1,3 are held by another scheduler or by `tandem profile`"
+    )
+    made.step(2.0, [ev.ForeignUse("n", (3,), ()), ev.Submitted(job(2, 4))])
+    assert "core 3 is held by another scheduler" in made.why(2)
+
+
+def test_an_element_that_dooms_its_dependants_is_named_as_users_know_it() -> None:
+    made = machine(job(10, array=10), job(11, array=10), job(12, after=(After(11),)))
+    ends = made.step(9.0, [ev.Started(11, 1), ev.Ended(11, 1, code=1)]).instructions
+    (told,) = [one.reason for one in ends if isinstance(one, ev.JobEnded) and one.job == 12]
+    assert told == "job 10_1, on whose success it depends, did not end well"

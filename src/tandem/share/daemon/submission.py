@@ -49,6 +49,7 @@ KEYS = (
 ARRAY_MOST = 100_000
 NAME_LONGEST = 256
 LONGEST_S = 10 * 365 * 86_400.0
+_NUMBER_MOST = 1e9
 APP_LONGEST = 80
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _SHELL = re.compile(r"(?:ba|da|z|k|mk|fi|c|tc)?sh")
@@ -401,8 +402,8 @@ def _number(key: str, given: object, least: float) -> float:
         number = float(given) if not isinstance(given, bool) else float("nan")  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = float("nan")
-    if not least <= number < 1e9:
-        raise _wrong(given, key, f"a number of at least {least:g}", "correct it")
+    if not least <= number < _NUMBER_MOST:
+        raise _wrong(given, key, f"a number of at least {least:g}, and below a billion", "correct it")
     return number
 
 

@@ -14,6 +14,7 @@ from tandem.estimate.corun import CoRun
 from tandem.share import events as ev
 from tandem.share.deciding.guard import REST_S
 from tandem.share.model import ON_NODE, After, State
+from tandem.share.scheduler.waiting import label, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,7 @@ class Transitions:
         self._let_go(life)
 
     def _doom(self, life: Life, dependency: int) -> None:
-        self._drop(life, State.CANCELLED, _doomed_by(dependency))
+        self._drop(life, State.CANCELLED, _doomed_by(name_of(self._m, dependency)))
 
     def _drop(self, life: Life, end: State, why: str) -> None:
         """A job that is on no node ends."""
@@ -193,7 +194,7 @@ class Transitions:
                     continue
                 waiter.waits_for.discard(gone.id)
                 if gone.state is not State.DONE and After(gone.id) in waiter.job.after:
-                    m.finish(waiter, State.CANCELLED, _doomed_by(gone.id))
+                    m.finish(waiter, State.CANCELLED, _doomed_by(label(gone.job)))
                     over.append(waiter)
                 elif waiter.state is State.BLOCKED and not waiter.waits_for:
                     m.enqueue(waiter)
@@ -348,7 +349,7 @@ class Transitions:
             m.plan_end(life, m.now + ran * (1 - life.done) / fresh)
 
 
-def _doomed_by(dependency: int) -> str:
+def _doomed_by(dependency: str) -> str:
     return f"job {dependency}, on whose success it depends, did not end well"
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from tandem.core.units import ranges
 from tandem.share.model import RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
@@ -84,8 +85,12 @@ def named(cluster: Cluster, text: str) -> str:
 def name_of(cluster: Cluster, job: int) -> str:
     """A job's id as users give it, where the job is still known."""
     life = cluster.jobs.get(job)
-    array = life.job.array if life is not None else None
-    return str(job) if array is None else f"{array[0]}_{array[1]}"
+    return str(job) if life is None else label(life.job)
+
+
+def label(job: Job) -> str:
+    """The job's id as users give it."""
+    return str(job.id) if job.array is None else f"{job.array[0]}_{job.array[1]}"
 
 
 def _same_array(job: Job, other: int) -> bool:
@@ -108,6 +113,7 @@ def _lacking(cluster: Cluster, part: Part) -> str:
     ledger = cluster.ledger
     vector = part.need.vector()
     best: list[int] | None = None
+    nearest = -1
     up = [n for n, node in enumerate(ledger.nodes) if ledger.is_up(n) and could_ever_fit(node, part.need)]
     fitting = 0
     for n in up:
@@ -115,7 +121,7 @@ def _lacking(cluster: Cluster, part: Part) -> str:
         if not short:
             fitting += 1
         elif best is None or len(short) < len(best):
-            best = short
+            best, nearest = short, n
     if fitting >= part.nodes:
         return ""
     if not up:
@@ -123,7 +129,20 @@ def _lacking(cluster: Cluster, part: Part) -> str:
     if fitting:
         return f"it needs {part.nodes} nodes at once, and {fitting} can give its share now"
     missing = " and ".join(_NAMES[RESOURCES[i]] for i in best or [])
-    return f"not enough free {missing} on any node"
+    others = _held_by_others(cluster, nearest) if nearest >= 0 else ""
+    return f"not enough free {missing} on any node{others and ': ' + others}"
+
+
+def _held_by_others(cluster: Cluster, n: int) -> str:
+    """Which cores and GPUs of a node are not this scheduler's to give now."""
+    ledger = cluster.ledger
+    use = zip(("core", "GPU"), ledger.foreign_use(n), strict=True)
+    held = [f"{what}{'s' if len(which) > 1 else ''} {ranges(sorted(which))}" for what, which in use if which]
+    if not held:
+        return ""
+    where = f" of {ledger.nodes[n].id}" if len(ledger.nodes) > 1 else ""
+    one = sum(map(len, ledger.foreign_use(n))) == 1
+    return f"{' and '.join(held)}{where} {'is' if one else 'are'} held by another scheduler or by `tandem profile`"
 
 
 _NAMES = {
