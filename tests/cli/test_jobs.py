@@ -360,7 +360,7 @@ def test_up_and_down(tandem_: Shell, tmp_path: Path) -> None:
     assert tandem_("down").startswith("daemon stopped; 1 job kept")
     assert json.loads(tandem_("up", "--json"))["policy"] == "backfill"  # settings are kept
     assert state(tandem_, 1) == "running"  # adopted
-    assert json.loads(tandem_("down", "--kill", "--json")) == {"stopped": True, "jobs": 0}
+    assert json.loads(tandem_("down", "--kill", "--json")) == {"stopped": True, "jobs": 0, "cancelled": 1}
     assert tandem_("history").splitlines()[2].split()[-1] == "cancelled"
 
 

@@ -33,7 +33,7 @@ def calibrate_three_kinds(home: Path) -> None:
 @pytest.mark.slow
 def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: Path, home: Path) -> None:
     calibrate_three_kinds(home)
-    told = json.loads(tandem_("profile", "--json", "--most", 8, "--name", "spin", "--", sys.executable, "-c", SPIN))
+    told = json.loads(tandem_("profile", "--json", "--most", 20, "--name", "spin", "--", sys.executable, "-c", SPIN))
     assert (told["key"], told["revision"], told["cpus"]) == ("spin", 1, 1)
     (phase,) = told["phases"]
     assert phase["phase"] == ""

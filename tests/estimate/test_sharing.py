@@ -148,3 +148,10 @@ def test_an_interval_is_wider_without_profiles(name: str) -> None:
     for with_one, without in zip(profiled, unknown, strict=True):
         assert without.high - without.low > with_one.high - with_one.low
         assert "nobody runs beside it" not in without.why
+
+
+def test_one_that_asks_for_no_core_costs_nobody_a_core() -> None:
+    members = (App("a", 0), App("b", 2000), App("c", 2200))
+    found = share(members, Capacity(4000), {})
+    assert found is not None
+    assert all(1.0 <= stretch < 1.3 for stretch in found.stretch)

@@ -158,7 +158,7 @@ def _apart(a: frozenset[int], b: frozenset[int]) -> float:
 
 def _crowded(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     total = capacity.cpu_milli / 1000
-    asked = [min(_asked(app, known), app.cpu_milli / 1000) for app in members]
+    asked = [max(1e-3, min(_asked(app, known), app.cpu_milli / 1000)) for app in members]
     alone = [min(one, total) for one in asked]
     if sum(alone) <= total:
         return None

@@ -67,7 +67,7 @@ def test_after_kill_9_there_is_no_process_no_file_and_no_socket(
     process.kill()
     until(lambda: not any(alive(pid) for pid in pids), "the end of every process", deadline_s=1.0)
     assert list(tmp_path.iterdir()) == []
-    assert not inodes & tcp_connections().keys()
+    until(lambda: not inodes & tcp_connections().keys(), "the end of every socket", deadline_s=1.0)
 
 
 def test_a_signal_from_the_keyboard_is_the_commands_affair(tmp_path: Path) -> None:
