@@ -16,7 +16,9 @@ from tandem.estimate.profile import PhaseProfile, Profile
 from tandem.estimate.profiling import measure, store
 from tests.cli.conftest import Shell
 
-SPIN = "for _ in range(5_000_000): pass"
+SPIN = "for _ in range(2_000_000): pass"
+SHORT = (sys.executable, "-S", "-E", "-c", SPIN)
+"""A tenth of a second, hardly any of it for its start."""
 
 
 def calibrate_three_kinds(home: Path) -> None:
@@ -33,17 +35,18 @@ def calibrate_three_kinds(home: Path) -> None:
 @pytest.mark.slow
 def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: Path, home: Path) -> None:
     calibrate_three_kinds(home)
-    told = json.loads(tandem_("profile", "--json", "--most", 20, "--name", "spin", "--", sys.executable, "-c", SPIN))
+    told = json.loads(tandem_("profile", "--json", "--most", 24, "--name", "spin", "--", *SHORT))
     assert (told["key"], told["revision"], told["cpus"]) == ("spin", 1, 1)
     (phase,) = told["phases"]
     assert phase["phase"] == ""
-    assert 0.5 < phase["cpu_use"] < 1.3
-    assert 1 < phase["rate"] < 100
-    assert phase["sensitivity"]["cpu"]["slowdowns"][-1] > 1.3
+    assert 0.1 < phase["cpu_use"] < 1.3
+    assert 0.5 < phase["rate"] < 100
+    assert phase["sensitivity"]
+    assert set(phase["sensitivity"]) <= {"cpu", "membw_read", "net"}, "what was calibrated"
+    assert all(curve["levels"][0] == 0 and curve["slowdowns"][0] == 1 for curve in phase["sensitivity"].values())
     assert "Profiles" in tandem_("profile", "show")
     shown = tandem_("profile", "show", "spin", "--out", tmp_path / "spin.html")
-    assert "cpu (its own cores)" in shown
-    assert "slowed by " in shown
+    assert "spin: " in shown
     assert (tmp_path / "spin.html").stat().st_size > 100_000
     assert [one["revision"] for one in json.loads(tandem_("profile", "show", "spin", "--json"))] == [1]
 
