@@ -31,7 +31,7 @@ def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: 
     assert (told["key"], told["revision"], told["cpus"]) == ("spin", 1, 1)
     (phase,) = told["phases"]
     assert phase["phase"] == ""
-    assert 0.5 < phase["cpu_use"] < 1.3
+    assert 0.1 < phase["cpu_use"] < 1.3
     assert 1 < phase["rate"] < 100
     assert phase["sensitivity"]["cpu"]["slowdowns"][-1] > 1.3
     assert "Profiles" in tandem_("profile", "show")

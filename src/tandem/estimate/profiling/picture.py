@@ -54,7 +54,7 @@ def list_table(profiles: Iterable[Profile]) -> Table:
         Column("took", "s", "number", 0),
         Column("revision", "", "number", 0),
     ]
-    rows = [
+    rows: list[list[Cell | Value]] = [
         [
             profile.key,
             main.rate,
