@@ -2,8 +2,8 @@
 
 Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME]`. The table is
 benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. A row with "disturbed" was
-measured while others used the cores, which cpu_use below 1 shows; such a row is measured again. Each application runs on one
-thread on the first core, bubbles and reporters on the others.
+measured while others used the cores or the disk; such a row is measured again. Each application runs on one thread on
+the first core, bubbles and reporters on the others.
 """
 
 from __future__ import annotations
