@@ -30,7 +30,7 @@ from tandem.core.machine import discover
 from tandem.estimate.profiling.programme import RECORD_EVERY_VARIABLE, Programmes
 from tandem.estimate.profiling.ratios import interval, noise_of, paired
 from tandem.estimate.profiling.subject import Records, Subject
-from tandem.estimate.profiling.windows import Stage, slowdowns
+from tandem.estimate.profiling.windows import Stage, Window, slowdowns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ MOST_S = {1: 3.5, 2: 3.8, 3: 6.0, 4: 7.0}
 RECORD_EVERY_S = 0.005
 STEPS_PER_WINDOW = 2.5
 NARROW = 0.01
-TOO_WIDE, TRIES = 0.08, 3
+TOO_WIDE, MOST_DISTURBED, TRIES = 0.08, 0.03, 3
 
 Set = tuple[str, ...]
 
@@ -133,6 +133,7 @@ class Bench:
             "windows": min(map(len, ratios)),
             "rates_alone": [float(f"{statistics.median(rates):.5g}") if rates else None for rates in alone],
             "window_s": round(window_s, 2),
+            "disturbed": round(disturbance(stage.windows), 3),
         }
 
     def _alone_twice(self, stage: Stage, name: str, most_s: float) -> dict[str, Any]:
@@ -185,11 +186,21 @@ def left(kept: dict[str, Any], planned: Sequence[tuple[str, Set]]) -> list[tuple
     return [one for one in planned if one not in done]
 
 
+def disturbance(windows: Sequence[Window]) -> float:
+    """Part of the windows alone in which somebody else had the member's core."""
+    return statistics.mean(w.waits[name] for w in windows if len(w.running) == 1 for name in w.running)
+
+
 def too_wide(kept: dict[str, Any]) -> list[tuple[str, Set]]:
     """Sets that were measured while the machine was restless, widest first: they are measured again."""
-    again = [row for row in kept["sets"] if width(row) > TOO_WIDE and row.get("tries", 1) < TRIES]
+    again = [row for row in kept["sets"] if is_doubtful(row) and row.get("tries", 1) < TRIES]
     again.sort(key=lambda row: (row.get("tries", 1), -width(row)))
     return [(row["kind"], tuple(row["set"])) for row in again]
+
+
+def is_doubtful(row: dict[str, Any]) -> bool:
+    """Whether a row's intervals are wide, or others were seen (or could not be seen) to use the cores."""
+    return width(row) > TOO_WIDE or row.get("disturbed", 1.0) > MOST_DISTURBED
 
 
 def keep(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
@@ -197,9 +208,14 @@ def keep(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
     for i, known in enumerate(rows):
         if (known["kind"], known["set"]) == (row["kind"], row["set"]):
             tries = known.get("tries", 1) + 1
-            rows[i] = (row if width(row) < width(known) else known) | {"tries": tries}
+            rows[i] = (row if _order(row) < _order(known) else known) | {"tries": tries}
             return
     rows.append(row)
+
+
+def _order(row: dict[str, Any]) -> tuple[bool, float]:
+    """Undisturbed before disturbed, then the narrower."""
+    return row.get("disturbed", 1.0) > MOST_DISTURBED, width(row)
 
 
 def width(row: dict[str, Any]) -> float:

@@ -1,8 +1,9 @@
 """Profiles of all applications of benchmarks/apps, as `tandem profile` makes them, kept in a table with what they cost.
 
 Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME]`. The table is
-benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. Each application runs on one
-thread on the first core, bubbles and reporters on the others.
+benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. A row with "disturbed" was
+measured while others used the cores or the disk; such a row is measured again. Each application runs on one thread on
+the first core, bubbles and reporters on the others.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def run(until: float, only: str | None = None) -> int:
     """Profile what the table lacks until the monotonic time ``until``; returns how many applications are left."""
     kept = load(TABLE)
     calibration = calibration_of(kept)
-    done = {row["key"] for row in kept["profiles"]}
+    done = {row["key"] for row in kept["profiles"] if not row.get("disturbed")}
     left = [app for app in raw.applications() if app not in done and only in (None, app)]
     while left and time.monotonic() + MOST_S < until:
         app = left.pop(0)

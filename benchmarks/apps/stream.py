@@ -35,7 +35,7 @@ def start_values(first: int, last: int) -> Vector:
 def sweep(target: Vector, previous: Vector, latest: Vector, tell: Callable[[float], None]) -> None:
     """Set `target = previous + FACTOR * latest`; `tell` hears after each eighth what part is done."""
     for first in range(0, ELEMENTS, BLOCK):
-        if first % (ELEMENTS // 8) == 0:
+        if first and first % (ELEMENTS // 8) == 0:
             tell(first / ELEMENTS)
         block = slice(first, first + BLOCK)
         np.multiply(latest[block], FACTOR, out=target[block])

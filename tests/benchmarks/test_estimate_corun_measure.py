@@ -11,7 +11,13 @@ APPS = [f"app{k}" for k in range(12)]
 
 
 def row(kind: str, members: list[str], half: float) -> dict[str, object]:
-    return {"kind": kind, "set": members, "slowdowns": [1.0] * len(members), "halves": [half] * len(members)}
+    return {
+        "kind": kind,
+        "set": members,
+        "slowdowns": [1.0] * len(members),
+        "halves": [half] * len(members),
+        "disturbed": 0.0,
+    }
 
 
 def test_the_plan_holds_all_pairs_and_enough_larger_sets_and_is_always_the_same() -> None:
@@ -40,6 +46,10 @@ def test_of_two_measurements_the_narrower_stays_and_both_count() -> None:
         ("pair", ("a", "c"))
     ]
     assert raw.too_wide({"sets": rows}) == []
+    disturbed = row("pair", ["a", "b"], 0.001) | {"disturbed": 0.5}
+    raw.keep(rows, disturbed)
+    assert rows[0]["halves"] == [0.1, 0.1]
+    assert raw.too_wide({"sets": [disturbed]}) == [("pair", ("a", "b"))]
 
 
 def test_what_was_measured_is_not_planned_again_and_other_machines_are_refused(tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ class Clockwork:
         self._advance()
         self.trace.add(self._at, self._steps)
 
+    def waited_s(self) -> float:
+        return 0.0
+
     def filenos(self) -> list[int]:
         return []
 
@@ -99,4 +102,7 @@ def test_real_programmes_on_one_core_halve_each_other(programmes: Programmes) ->
     for name in "ab":
         one = slowdown(stage.windows, name, {"a", "b"})
         assert one is not None
+        alone = [w.waits[name] for w in stage.windows if w.running == {name}]
+        together = [w.waits[name] for w in stage.windows if len(w.running) == 2]
+        assert sum(together) / len(together) > sum(alone) / len(alone) + 0.1
         assert 1.2 < one.mid < 3.0  # a third programme on that core, as of a busy machine, makes it 1.5

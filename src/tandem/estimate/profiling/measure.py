@@ -48,6 +48,9 @@ PRESSURE_PART = 0.35
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
+MOST_WAITING = 0.1
+"""Part of the time alone that others may keep it from its cores."""
+
 MOST_NOISE = 0.5
 """Relative half-width of one window's rate alone beyond which nothing can be said."""
 
@@ -102,6 +105,7 @@ def measure(
         session.sensitivity()
         progress("beside reporters")
         session.pressure()
+        session.check_quiet()
         phases = session.phases()
     cost_s = time.monotonic() - begun
     return Profile(
@@ -132,6 +136,9 @@ class _Antagonist:
 
     def read(self) -> None: ...
 
+    def waited_s(self) -> float:
+        return 0.0
+
     def filenos(self) -> list[int]:
         return []
 
@@ -149,6 +156,9 @@ class _Feeler:
     def read(self) -> None:
         count, at_s = self._reporter.count()
         self.trace.add(self._offset_s + at_s, float(count))
+
+    def waited_s(self) -> float:
+        return 0.0
 
     def filenos(self) -> list[int]:
         return []
@@ -179,6 +189,7 @@ class _Session:
         for attempt in range(2):
             for _ in range(SOLO_WINDOWS):
                 self._solo()
+            self.check_quiet()
             self._noise = noise_of(self._alone_rates(None)) or self._noise
             if self._noise <= MOST_NOISE:
                 return
@@ -228,6 +239,21 @@ class _Session:
                 if one is not None:
                     self._pressure[kind, phase] = one
         self._stage.switch(frozenset())
+
+    def check_quiet(self) -> None:
+        """Refuse what was measured while others used the programme's cores.
+
+        Raises:
+            ProgrammeError: They kept it from them for too long while it should have been alone.
+        """
+        alone = [w.waits.get(self._name, 0.0) for w in self._stage.windows if w.running == {self._name}]
+        waiting = statistics.mean(alone) / len(self._terms.cores)
+        if waiting > MOST_WAITING:
+            raise ProgrammeError(
+                given=f"others used the cores of {self._name} for {waiting:.0%} of the time that it was to be alone",
+                allowed=f"up to {MOST_WAITING:.0%}",
+                todo="profile it when the machine is quiet, or on cores that nobody else uses",
+            )
 
     def phases(self) -> tuple[PhaseProfile, ...]:
         """What was found, by phase."""

@@ -170,6 +170,10 @@ class Programme:
             return self._spent_s
         return self._spent_s + sum(map(_cpu_s, self._members()))
 
+    def waited_s(self) -> float:
+        """Seconds that the threads of its present run were ready to run while somebody else had their cores."""
+        return sum(map(_waited_s, self._members()))
+
     def memory_bytes(self) -> int:
         """Resident memory of its processes."""
         return sum(map(_resident_bytes, self._members()))
@@ -302,6 +306,15 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return own + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def _waited_s(pid: int) -> float:
+    """Time on run queues, by /proc/PID/task/TID/schedstat; 0 where the kernel keeps none."""
+    total_ns = 0
+    for task in _entries(Path(f"/proc/{pid}/task")):
+        with contextlib.suppress(OSError, IndexError):
+            total_ns += int((task / "schedstat").read_text().split()[1])
+    return total_ns / 1e9
 
 
 def _resident_bytes(pid: int) -> int:

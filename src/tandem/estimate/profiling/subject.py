@@ -235,6 +235,10 @@ class Subject:
         self.source.finish(self.programme, self.trace, t)
         self.start()
 
+    def waited_s(self) -> float:
+        """Seconds that it was kept from its cores so far, in its present run."""
+        return self.programme.waited_s()
+
     def filenos(self) -> list[int]:
         """Descriptors that are readable when `read` is urgent."""
         own = self.programme.fileno()

@@ -14,7 +14,7 @@ import math
 import select
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tandem.core.clock import SystemClock
@@ -46,6 +46,9 @@ class Participant(Protocol):
     def read(self) -> None:
         """Bring the trace up to date."""
 
+    def waited_s(self) -> float:
+        """Seconds that it was kept from its cores by somebody else so far."""
+
     def filenos(self) -> list[int]:
         """Descriptors that are readable when `read` is urgent."""
 
@@ -60,6 +63,7 @@ class Window:
         end: unix seconds.
         rates: steps per second of those whose progress is known; others are absent.
         phases: the phase that each of these was in all the time; absent where it changed.
+        waits: part of the window that each one's threads together waited for a core.
     """
 
     running: frozenset[str]
@@ -67,6 +71,7 @@ class Window:
     end: float
     rates: Mapping[str, float]
     phases: Mapping[str, str]
+    waits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def middle(self) -> float:
@@ -126,11 +131,13 @@ class Stage:
             self._wait(self._switched + self.settle_s, names)
         for name in names:
             self._all[name].read()
+        waited = {name: self._all[name].waited_s() for name in names}
         begin = self._clock.now()
         self._wait(begin + (self.window_s if seconds is None else seconds), names)
         for name in names:
             self._all[name].read()
         end = self._clock.now()
+        waits = {name: (self._all[name].waited_s() - waited[name]) / (end - begin) for name in names}
         traces = {name: self._all[name].trace for name in names}
         rates = {name: trace.rate(begin, end, self._switched) for name, trace in traces.items()}
         phases = {name: trace.phase(begin, end) for name, trace in traces.items()}
@@ -140,6 +147,7 @@ class Stage:
             end,
             {name: rate for name, rate in rates.items() if rate is not None},
             {name: phase for name, phase in phases.items() if phase is not None},
+            {name: max(0.0, share) for name, share in waits.items()},
         )
         self.windows.append(window)
         return window
