@@ -1,0 +1,64 @@
+"""Samples that were read together, in one contiguous buffer; and what a loader reads them from.
+
+Legend: N samples in the batch, S bytes of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Verified bytes of N samples.
+
+    The buffer belongs to the batch: it is used again for a later one once nothing refers to this batch, or to a view
+    of it, any more. Keep `bytes(batch[i])` where a sample is to outlive the batch cheaply.
+
+    Attributes:
+        numbers_N: which samples these are, int64, in the order in which they were asked for.
+        data_S: their bytes one after another, uint8.
+        offsets_N1: where each begins, and where the last one ends, int64, N + 1 of them.
+    """
+
+    numbers_N: NDArray[np.int64]
+    data_S: NDArray[np.uint8]
+    offsets_N1: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.numbers_N)
+
+    def __getitem__(self, i: int) -> memoryview:
+        """The bytes of the i-th sample asked for, without a copy."""
+        if not -len(self) <= i < len(self):
+            raise IndexError(i)
+        i %= len(self)
+        return memoryview(self.data_S)[self.offsets_N1[i] : self.offsets_N1[i + 1]]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """The samples in order."""
+        return (self[i] for i in range(len(self)))
+
+
+class Samples(Protocol):
+    """Numbered samples of which any set can be read at once: a space, or part of one."""
+
+    def __len__(self) -> int:
+        """How many there are; they are numbered from 0."""
+
+    def read_batch(self, numbers_N: NDArray[np.int64]) -> Batch:
+        """Read and verify these samples, in this order; a number may be there more than once.
+
+        Safe to call from several threads at once; the interpreter lock is not held while bytes are read.
+
+        Raises:
+            IndexError: A number is out of range.
+            DataError: A sample's bytes are not what was packed; names it.
+        """
