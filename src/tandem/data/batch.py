@@ -5,13 +5,14 @@ Legend: N samples in the batch, S bytes of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Batch:
         if not -len(self) <= i < len(self):
             raise IndexError(i)
         i %= len(self)
-        return memoryview(self.data_S)[self.offsets_N1[i] : self.offsets_N1[i + 1]]
+        return self.data_S.data[self.offsets_N1[i] : self.offsets_N1[i + 1]]
 
     def __iter__(self) -> Iterator[memoryview]:
         """The samples in order."""
