@@ -26,12 +26,21 @@ MOST_S = 55.0
 @click.option("--name", help="Its name, as jobs and history carry it. [programme or script]")
 @click.option("--rate", metavar="REGEX", help="How far it is, in its output: a group is the step, else a match is one.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores it runs on.")
+@click.option("--gpu", type=click.IntRange(0), metavar="INDEX", help="The GPU it uses, pressed on by bubbles too.")
 @click.option("--most", type=click.FloatRange(5), default=MOST_S, show_default=True, help="End after so many seconds.")
 @json_option
 @click.argument(
     "argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND... | show [NAME] | again [NAME...]"
 )
-def profile(name: str | None, rate: str | None, cpus: int, most: float, as_json: bool, argv: tuple[str, ...]) -> None:
+def profile(
+    name: str | None,
+    rate: str | None,
+    cpus: int,
+    gpu: int | None,
+    most: float,
+    as_json: bool,
+    argv: tuple[str, ...],
+) -> None:
     """Measure what slows a programme, and whom it slows.
 
     It runs alone, then beside bubbles (which press on the cache, the memory, the disk, ... with a dial), then beside
@@ -49,7 +58,7 @@ def profile(name: str | None, rate: str | None, cpus: int, most: float, as_json:
     if sub is not None:
         sub.main([*argv[1:], *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False)
         return
-    kept = _measured(argv, name, rate, cpus, most, _teller(quiet=as_json))
+    kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
     if as_json:
         from tandem.estimate.profiling.store import as_json as plain
@@ -110,7 +119,9 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
     kept = []
     for old in known:
         with contextlib.chdir(old.cwd or "."):
-            kept.append(_measured(old.argv, old.key, old.rate_pattern, old.cpus, MOST_S, _teller(quiet=as_json)))
+            kept.append(
+                _measured(old.argv, old.key, old.rate_pattern, (old.cpus, old.gpu), MOST_S, _teller(quiet=as_json))
+            )
         _tell_daemon()  # a later one may fail
         if not as_json:
             say(f"{old.key}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
@@ -137,17 +148,29 @@ def _tell_daemon() -> None:
 
 
 def _measured(
-    argv: Sequence[str], name: str | None, rate: str | None, cpus: int, most: float, tell: Callable[[str], None]
+    argv: Sequence[str],
+    name: str | None,
+    rate: str | None,
+    place: tuple[int, int | None],
+    most: float,
+    tell: Callable[[str], None],
 ) -> Profile:
+    """Profile it on the first ``place[0]`` cores and, unless it is None, GPU ``place[1]``; keep that."""
     from tandem.core.machine import discover
     from tandem.core.process import locks
     from tandem.estimate.bubbles import cached
+    from tandem.estimate.bubbles.gpu import check
     from tandem.estimate.profiling import store
     from tandem.estimate.profiling.measure import Terms, measure
     from tandem.estimate.profiling.subject import compiled
     from tandem.share.daemon.submission import programme
 
-    cores = tuple(core.index for core in discover().cores)
+    machine, (cpus, gpu) = discover(), place
+    cores = tuple(core.index for core in machine.cores)
+    env = {}
+    if gpu is not None:
+        check("gpu_sm", gpu)
+        env["CUDA_VISIBLE_DEVICES"] = next(one.uuid for one in machine.gpus if one.index == gpu)
     if cpus > len(cores):
         raise ConfigError(
             given=f"--cpus {cpus}", allowed=f"1 to {len(cores)}: the cores that may be used here", todo="ask for fewer"
@@ -155,11 +178,12 @@ def _measured(
     if rate is not None:
         compiled(rate)  # a mistake in it is said before anything takes its time
     data = _data()
-    terms = Terms(key=name or programme(argv), cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most)
+    key = name or programme(argv)
+    terms = Terms(key=key, cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most, gpu=gpu, env=env)
     if not terms.beside:
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
-    with locks.held(cores):
-        calibration = cached(data / "bubbles", cores=cores, progress=tell)
+    with locks.held(cores, () if gpu is None else (gpu,)):
+        calibration = cached(data / "bubbles", cores=cores, gpu=gpu, progress=tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
     _say_contradiction(store.revisions(data, kept.machine, kept.key))

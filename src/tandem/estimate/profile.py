@@ -99,6 +99,7 @@ class Profile:
         phases: at least one.
         rate_pattern: regular expression by which its output told its progress; None where records or runs did.
         cwd: where it was run; "" where that is not known.
+        gpu: the GPU it used, whose bubbles pressed on it too; None where it used none.
     """
 
     key: str
@@ -111,3 +112,4 @@ class Profile:
     phases: tuple[PhaseProfile, ...]
     rate_pattern: str | None = None
     cwd: str = ""
+    gpu: int | None = None

@@ -134,3 +134,13 @@ def test_who_may_hold_a_core_is_said_where_one_is_held() -> None:
     words = "held by a job, another scheduler or another `tandem profile`.*wait until it has ended"
     with locks.held([0]), pytest.raises(MachineBusyError, match=words), locks.held([0, 1]):
         pass
+
+
+def test_a_block_holds_cores_and_whole_gpus_and_gives_them_back() -> None:
+    with locks.held([1], [0]):
+        assert locks.foreign_holders("cores", range(4)) == {1}
+        assert len(locks.held_slots(0)) == locks.GPU_SLOTS
+        with pytest.raises(MachineBusyError, match="GPU 0, held by"), locks.held([2], [0]):
+            pass
+        assert locks.foreign_holders("cores", range(4)) == {1}, "one that was refused holds nothing"
+    assert locks.held_slots(0) == frozenset()

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.core import gpu as cards
-from tandem.estimate.bubbles import BubbleError
-from tandem.estimate.bubbles.gpu import SOURCE, GpuProcess, check, follow, launch_for
+from tandem.estimate.bubbles import BubbleError, GpuBubble, GpuReporter, calibrating, with_gpu
+from tandem.estimate.bubbles.calibration import Calibration
+from tandem.estimate.bubbles.gpu import GpuProcess, check, launch_for
+from tandem.estimate.bubbles.gpu_worker import SOURCE, follow
 from tandem.estimate.profile import GPU_KINDS
 from tests.conftest import nvcc, requires
 from tests.estimate.bubbles.processes import until
@@ -45,7 +47,7 @@ def test_a_higher_level_never_presses_less(kind: str, one: float, other: float) 
 def test_the_ends_of_the_dials() -> None:
     full = {kind: launch_for("bubble", kind, 1.0, sms=SMS, l2_bytes=L2_BYTES) for kind in GPU_KINDS}
     assert full["gpu_sm"].blocks * 256 == SMS * 2048  # every thread that the SMs can hold
-    assert full["gpu_l2"].footprint_bytes > L2_BYTES
+    assert full["gpu_l2"].footprint_bytes == L2_BYTES
     assert full["gpu_hbm"].footprint_bytes > 4 * L2_BYTES
     assert full["gpu_pcie"].blocks == 0
     assert launch_for("reporter", "gpu_sm", 1.0, sms=SMS, l2_bytes=L2_BYTES).blocks == SMS
@@ -81,15 +83,40 @@ def test_what_is_missing_is_said() -> None:
     with pytest.raises(BubbleError, match="gpu_sm, gpu_l2"):
         check("cache", 0)
     there = len(list(cards.find(None)))
-    with pytest.raises(BubbleError, match="GPU" if there else "this one has none"):
+    with pytest.raises(BubbleError, match="GPU" if there else "this machine has no NVIDIA GPU"):
         GpuProcess("bubble", "gpu_hbm", there + 7)
+
+
+def test_a_machine_without_gpu_bubbles_says_why_and_keeps_the_rest() -> None:
+    known = Calibration("here", (0, 1), {}, {"net": "no network"}, 1e9, 2.0)
+    there = len(list(cards.find(None)))
+    found = with_gpu(known, there + 7)
+    assert found.lacking["net"] == "no network"
+    assert all("no " in found.lacking[kind] for kind in GPU_KINDS)
+    assert found.cost_s == 2.0
 
 
 @requires("gpu", "cuda_core")
 @pytest.mark.slow
-@pytest.mark.parametrize("role", ["bubble", "reporter"])
 @pytest.mark.parametrize("kind", GPU_KINDS)
-def test_it_runs_where_there_is_a_gpu(role: str, kind: str) -> None:
-    with GpuProcess(role, kind) as one:
+def test_a_reporter_is_slowed_by_its_bubble_and_recovers(kind: str) -> None:
+    with GpuReporter(kind) as reporter, GpuBubble(kind) as bubble:
+        reporter.wait_ready()
+        bubble.wait_ready()
+        (beside,) = calibrating.slowdowns(reporter, bubble, (1.0,), rounds=7, spans=calibrating.GPU_SPANS).values()
+        assert sorted(beside)[3] > 1.25  # in time slices 2
+        before = bubble.count()[0]
+        reporter.go()
+        assert reporter.rate(0.2) > 0
+        assert bubble.count()[0] <= before + bubble.count()[0] // 4, "at 0 it rests"
+
+
+@requires("gpu", "cuda_core")
+@pytest.mark.slow
+def test_killed_it_leaves_nothing_on_the_gpu() -> None:
+    with GpuProcess("bubble", "gpu_sm") as one:
+        one.wait_ready()
         one.set(1.0)
         until(lambda: one.count()[0] > 10, "ten turns")
+        pid = one.pid
+    until(lambda: pid not in {p.pid for known in cards.processes().values() for p in known}, "it is off the GPU")

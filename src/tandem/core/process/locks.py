@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -75,30 +75,32 @@ def held_slots(gpu: int) -> frozenset[int]:
 
 
 @contextmanager
-def held(cores: Iterable[int]) -> Iterator[None]:
-    """Hold cores for as long as the block runs, so that no scheduler of this machine gives them out.
+def held(cores: Iterable[int], gpus: Iterable[int] = ()) -> Iterator[None]:
+    """Hold cores and whole GPUs for as long as the block runs, so that no scheduler of this machine gives them out.
 
     Raises:
         MachineBusyError: somebody holds one of them; says which.
     """
-    fd = os.open(lock_file("cores"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        busy = [core for core in cores if not _took(fd, core)]
-        if busy:
-            raise MachineBusyError(
-                given=f"core{'s' if len(busy) > 1 else ''} {', '.join(map(str, busy))}, "
-                "held by a job, another scheduler or another `tandem profile`",
-                allowed="cores that nobody uses",
-                todo="wait until it has ended (`tandem queue` shows the jobs)",
-            )
+    wanted: dict[Kind, Iterable[int]] = {"cores": cores, "gpus": gpus}
+    with ExitStack() as stack:
+        for kind, indices in wanted.items():
+            fd = os.open(lock_file(kind), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            busy = [index for index in indices if not _took(fd, index * _WIDTH[kind], _WIDTH[kind])]
+            if busy:
+                one = {"cores": "core", "gpus": "GPU"}[kind]
+                raise MachineBusyError(
+                    given=f"{one}{'s' if len(busy) > 1 else ''} {', '.join(map(str, busy))}, "
+                    "held by a job, another scheduler or another `tandem profile`",
+                    allowed=f"{one}s that nobody uses",
+                    todo="wait until it has ended (`tandem queue` shows the jobs)",
+                )
         yield
-    finally:
-        os.close(fd)
 
 
-def _took(fd: int, core: int) -> bool:
+def _took(fd: int, first: int, count: int) -> bool:
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, core, 1, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, count, 0))
     except (BlockingIOError, PermissionError):
         return False
     return True

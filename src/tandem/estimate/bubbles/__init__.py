@@ -11,8 +11,9 @@ docs/reference/bubbles.md; bubbles of a GPU are in `tandem.estimate.bubbles.gpu`
 """
 
 from tandem.estimate.bubbles.bubble import Bubble
-from tandem.estimate.bubbles.calibrating import calibrate
+from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import Calibration, Response, describe
+from tandem.estimate.bubbles.gpu import GpuBubble, GpuReporter
 from tandem.estimate.bubbles.keeping import cached, load, save
 from tandem.estimate.bubbles.process import BubbleError, BubbleMissingError
 from tandem.estimate.bubbles.reporter import Reporter
@@ -22,6 +23,8 @@ __all__ = [
     "BubbleError",
     "BubbleMissingError",
     "Calibration",
+    "GpuBubble",
+    "GpuReporter",
     "Reporter",
     "Response",
     "cached",
@@ -29,4 +32,5 @@ __all__ = [
     "describe",
     "load",
     "save",
+    "with_gpu",
 ]

@@ -10,18 +10,22 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tandem.core import machine
 from tandem.estimate.bubbles.bubble import Bubble
 from tandem.estimate.bubbles.calibration import Calibration, Response
+from tandem.estimate.bubbles.gpu import GpuBubble, GpuReporter
+from tandem.estimate.bubbles.gpu import lacking as lacking_gpu
 from tandem.estimate.bubbles.isotonic import ascending
 from tandem.estimate.bubbles.process import BubbleError
 from tandem.estimate.bubbles.reporter import Reporter
-from tandem.estimate.profile import KINDS
+from tandem.estimate.profile import GPU_KINDS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,11 +34,48 @@ if TYPE_CHECKING:
 LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0)
 """Raw levels that are measured."""
 
-_ROUNDS = 8
-_ALONE_S = 0.015
-_BESIDE_S = 0.025
-_SETTLE_S = 0.005  # caches fill, queues drain
+_ROUNDS, _GPU_ROUNDS = 8, 5
 _STALLED = 1000.0  # slowdown taken for a window in which not one operation was done
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """How long the windows of a calibration are, in seconds.
+
+    Attributes:
+        alone_s: of the reporter alone.
+        beside_s: of it beside the bubble.
+        settle_s: what passes before each window: caches fill, queues drain.
+    """
+
+    alone_s: float
+    beside_s: float
+    settle_s: float
+
+
+SPANS = Spans(0.015, 0.025, 0.005)
+GPU_SPANS = Spans(0.03, 0.05, 0.015)
+"""Time slices of a GPU, and what is under way when the dial is turned, take some milliseconds."""
+
+
+class Feels(Protocol):
+    """A reporter: `Reporter` or `GpuReporter`."""
+
+    def go(self) -> None:
+        """Work."""
+
+    def pause(self) -> None:
+        """Sleep."""
+
+    def rate(self, seconds: float) -> float:
+        """Operations per second over the next `seconds`."""
+
+
+class Presses(Protocol):
+    """A bubble: `Bubble` or `GpuBubble`."""
+
+    def set(self, level: float) -> None:
+        """Turn the dial."""
 
 
 def calibrate(
@@ -75,24 +116,55 @@ def calibrate(
     return Calibration(fingerprint, cores, responses, lacking, time.time(), time.monotonic() - began)
 
 
-def respond(reporter: Reporter, bubble: Bubble, levels: Sequence[float], *, rounds: int = _ROUNDS) -> Response:
+def with_gpu(
+    known: Calibration, device: int = 0, *, progress: Callable[[str], None] | None = None, rounds: int = _GPU_ROUNDS
+) -> Calibration:
+    """Add the kinds of a GPU to a calibration, in less than 30 s; `lacking` says why where there can be none.
+
+    Raises:
+        BubbleError: A bubble did not come up.
+    """
+    began = time.monotonic()
+    if (why := lacking_gpu(device)) is not None:
+        return replace(known, lacking={**known.lacking, **dict.fromkeys(GPU_KINDS, why)})
+    responses = dict(known.responses)
+    with ExitStack() as stack:
+        pairs = {
+            kind: (stack.enter_context(GpuReporter(kind, device)), stack.enter_context(GpuBubble(kind, device)))
+            for kind in GPU_KINDS
+        }
+        for reporter, bubble in pairs.values():
+            reporter.wait_ready()
+            bubble.wait_ready()
+        for kind, (reporter, bubble) in pairs.items():
+            if progress is not None:
+                progress(f"calibrating {kind}")
+            responses[kind] = respond(reporter, bubble, LEVELS, rounds=rounds, spans=GPU_SPANS)
+    left = {kind: why for kind, why in known.lacking.items() if kind not in responses}
+    cost_s = known.cost_s + time.monotonic() - began
+    return replace(known, responses=responses, lacking=left, cost_s=cost_s)
+
+
+def respond(
+    reporter: Feels, bubble: Presses, levels: Sequence[float], *, rounds: int = _ROUNDS, spans: Spans = SPANS
+) -> Response:
     """Measure the reporter's response to the bubble at the ``levels``, from 0 to 1."""
-    found = slowdowns(reporter, bubble, levels[1:], rounds=rounds)
+    found = slowdowns(reporter, bubble, levels[1:], rounds=rounds, spans=spans)
     medians = [statistics.median(found[level]) for level in levels[1:]]
     return Response(tuple(levels), monotone(levels, medians), noise(found))
 
 
 def slowdowns(
-    reporter: Reporter, bubble: Bubble, levels: Sequence[float], *, rounds: int = _ROUNDS
+    reporter: Feels, bubble: Presses, levels: Sequence[float], *, rounds: int = _ROUNDS, spans: Spans = SPANS
 ) -> dict[float, list[float]]:
     """Return the reporter's slowdown beside the bubble in each round, for each of the ``levels``."""
     reporter.go()
-    before = _window(reporter, bubble, 0.0, _ALONE_S)
+    before = _window(reporter, bubble, 0.0, spans.settle_s, spans.alone_s)
     found: dict[float, list[float]] = {level: [] for level in levels}
     for turn in range(rounds):
         for level in levels if turn % 2 == 0 else levels[::-1]:  # up and down: a drift evens out
-            beside = _window(reporter, bubble, level, _BESIDE_S)
-            after = _window(reporter, bubble, 0.0, _ALONE_S)
+            beside = _window(reporter, bubble, level, spans.settle_s, spans.beside_s)
+            after = _window(reporter, bubble, 0.0, spans.settle_s, spans.alone_s)
             found[level].append((before + after) / 2 / beside if beside > 0 else _STALLED)
             before = after
     reporter.pause()
@@ -132,7 +204,7 @@ def noise(found: Mapping[float, Sequence[float]]) -> float:
     return statistics.median(widths)
 
 
-def _window(reporter: Reporter, bubble: Bubble, level: float, seconds: float) -> float:
+def _window(reporter: Feels, bubble: Presses, level: float, settle_s: float, seconds: float) -> float:
     bubble.set(level)
-    time.sleep(_SETTLE_S)
+    time.sleep(settle_s)
     return reporter.rate(seconds)

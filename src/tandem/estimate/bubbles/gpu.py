@@ -1,31 +1,29 @@
-"""Bubbles and reporters of a GPU: SM occupancy, L2 footprint, HBM bandwidth, PCIe copies. None of this ever ran.
+"""Bubbles and reporters of a GPU: SM occupancy, L2 footprint, HBM bandwidth, PCIe copies.
 
-It was written without a GPU at hand: the kernels (gpu.cu) are compiled by the tests, for sm_80 and sm_90, and the
-arithmetic of the dials is tested; the launches are not. There is no calibration yet.
+    with GpuBubble("gpu_hbm") as bubble, GpuReporter("gpu_hbm") as reporter:
+        alone = reporter.rate(0.1)
+        bubble.set(0.5)
+        beside = reporter.rate(0.1)
 
-Each runs in a Python process of its own, `python -m tandem.estimate.bubbles.gpu ROLE KIND DEVICE PARENT_PID`, which
-reads levels as doubles from its standard input and leaves at its end; what it counts it writes to its standard output,
-a line a round. It launches one millisecond at a time: a killed one leaves a GPU at work for no longer than that. On a
-GPU without MPS two processes take turns in time slices; there a bubble presses on time, whatever its kind.
+Each runs in a Python process of its own (`gpu_worker`), gone with whoever started it, and launches one millisecond at a
+time; a bubble's raw dial is the part of the time that it spends in launches. On a GPU without MPS processes take turns
+in time slices: there every kind presses on time before it presses on anything else, and the calibration shows it.
 
-Needs the package `cuda-core` with NVRTC (`pip install 'tandemlab[gpu]'`), imported only where a bubble is started.
+Needs the package `cuda-core` with NVRTC (`pip install 'tandemlab[gpu]'`), imported only in the worker.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
-import signal
 import struct
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from tandem.core import gpu
 from tandem.core.errors import MissingPackageError
@@ -33,20 +31,16 @@ from tandem.estimate.bubbles.process import BubbleError
 from tandem.estimate.profile import GPU_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import IO
+    from tandem.estimate.bubbles.calibration import Calibration
 
-SOURCE = Path(__file__).with_name("gpu.cu")
-
-_SPAN_NS = 1_000_000  # of one launch
-_THREADS = 256
+SPAN_NS = 1_000_000  # of one launch
+THREADS = 256
+COPY_BYTES = 8 << 20
 _BLOCKS_PER_SM = 8  # 2,048 threads: all that an SM of these generations holds
-_COPY_BYTES = 8 << 20
 _HBM_BYTES = 1 << 30
-_LARGEST_L2_FOOTPRINT = 1.5  # of the cache
-_REPORTER_L2_FOOTPRINT = 0.5
-_LONGEST_WAIT_S = 0.01
-_LONGEST_IDLE_S = 0.5
+_L2_FOOTPRINTS = {"bubble": 1.0, "reporter": 0.5}  # of the cache
+_START_S = 60.0  # a driver's first start on a machine takes its time
+_ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +60,23 @@ class Launch:
 
 def launch_for(role: str, kind: str, level: float, *, sms: int, l2_bytes: int) -> Launch:
     """Return what a bubble or reporter does at a raw ``level`` in (0, 1] on a GPU with ``sms`` multiprocessors."""
-    everywhere = sms * _BLOCKS_PER_SM
-    if kind == "gpu_sm":
-        wanted = level if role == "bubble" else 1.0 / _BLOCKS_PER_SM  # a reporter: one block on each SM
-        return Launch(max(1, round(wanted * everywhere)), 0, 1.0)
+    if kind == "gpu_sm":  # a reporter has one block on each SM
+        return Launch(sms * (_BLOCKS_PER_SM if role == "bubble" else 1), 0, level)
     if kind == "gpu_l2":
-        part = level * _LARGEST_L2_FOOTPRINT if role == "bubble" else _REPORTER_L2_FOOTPRINT
-        return Launch(2 * sms, max(1 << 16, int(part * l2_bytes)), 1.0)
+        return Launch(2 * sms, max(1 << 16, int(_L2_FOOTPRINTS[role] * l2_bytes)), level)
     if kind == "gpu_hbm":
         return Launch(4 * sms, _HBM_BYTES, level)
     return Launch(0, 0, level)
+
+
+def lacking(device: int) -> str | None:
+    """Why there can be no bubbles of this GPU, in words; None where there can."""
+    there = [one.index for one in gpu.find(None)]
+    if device not in there:
+        return f"this machine has no GPU {device}" if there else "this machine has no NVIDIA GPU"
+    if find_spec("cuda") is None or find_spec("cuda.core") is None:
+        return "the package cuda-core is not installed (pip install 'tandemlab[gpu]')"
+    return None
 
 
 def check(kind: str, device: int) -> None:
@@ -89,28 +90,28 @@ def check(kind: str, device: int) -> None:
         raise BubbleError(
             given=f"a GPU bubble of the kind {kind!r}", allowed=", ".join(GPU_KINDS), todo="choose one of these"
         )
-    there = [one.index for one in gpu.find(None)]
-    if device not in there:
-        raise BubbleError(
-            given=f"GPU {device} for a bubble of the kind {kind}",
-            allowed=f"GPUs {', '.join(map(str, there))}"
-            if there
-            else "a machine with an NVIDIA GPU; this one has none",
-            todo="choose a GPU that is there, or leave the kinds of a GPU out",
-        )
-    if find_spec("cuda") is None or find_spec("cuda.core") is None:
+    why = lacking(device)
+    if why is None:
+        return
+    if "package" in why:
         raise MissingPackageError(
-            given=f"a bubble of the kind {kind}, which needs the package 'cuda-core', which is not installed",
+            given=f"a bubble of the kind {kind}, but {why}",
             allowed="GPU bubbles where cuda-core and NVRTC are installed",
             todo="run: pip install 'tandemlab[gpu]'",
         )
+    there = ", ".join(str(one.index) for one in gpu.find(None))
+    raise BubbleError(
+        given=f"GPU {device} for a bubble of the kind {kind}: {why}",
+        allowed=f"GPUs {there}" if there else "a machine with an NVIDIA GPU",
+        todo="choose a GPU that is there, or leave the kinds of a GPU out",
+    )
 
 
 class GpuProcess:
     """A bubble ("bubble") or reporter ("reporter") of a GPU; idle until `set`. A context manager."""
 
     def __init__(self, role: str, kind: str, device: int = 0) -> None:
-        """Start it.
+        """Start it; it compiles its kernel meanwhile (`wait_ready`).
 
         Raises:
             BubbleError: See `check`.
@@ -118,10 +119,24 @@ class GpuProcess:
         """
         check(kind, device)
         self.kind = kind
-        words = [sys.executable, "-m", "tandem.estimate.bubbles.gpu", role, kind, str(device), str(os.getpid())]
+        module = "tandem.estimate.bubbles.gpu_worker"
+        words = [sys.executable, "-m", module, role, kind, str(device), str(os.getpid())]
         env = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # counted as `tandem.core.gpu` does
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
-        self._last, self._rest = (0, 0.0), b""
+        self._last, self._rest, self._lines = (0, 0.0), b"", 0
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Return once it can work.
+
+        Raises:
+            BubbleError: It ended, or did not come up.
+        """
+        self._wait_lines(1, _START_S)
 
     def set(self, level: float) -> None:
         """Turn the raw dial, 0 (idle) to 1.
@@ -136,11 +151,14 @@ class GpuProcess:
             self._process.stdin.write(struct.pack("=d", level))
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise BubbleError(
-                given=f"a bubble of the kind {self.kind}, which has ended",
-                allowed="bubbles that run",
-                todo="read above what it wrote, and start it again",
-            ) from error
+            raise self._ended() from error
+
+    def go(self) -> None:
+        """Work at level 1, and return when a first round is done."""
+        self.count()
+        seen = self._lines
+        self.set(1.0)
+        self._wait_lines(seen + 1, _ANSWER_S)
 
     def count(self) -> tuple[int, float]:
         """Return the turns or copies done so far, and the monotonic seconds at which that was so."""
@@ -153,6 +171,7 @@ class GpuProcess:
             if lines:
                 count, at = lines[-1].split()
                 self._last = int(count), float(at)
+                self._lines += len(lines)
         return self._last
 
     def close(self) -> None:
@@ -164,6 +183,23 @@ class GpuProcess:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
+    def _wait_lines(self, lines: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        assert self._process.stdout is not None
+        while self.count() and self._lines < lines:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise self._ended()
+            select.select([self._process.stdout], [], [], 0.05)
+
+    def _ended(self) -> BubbleError:
+        status = self._process.poll()
+        how = "does not answer" if status is None else f"has ended with status {status}"
+        return BubbleError(
+            given=f"a bubble of the kind {self.kind}, which {how}",
+            allowed="bubbles that run",
+            todo="read above what it wrote, and start it again",
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -171,106 +207,64 @@ class GpuProcess:
         self.close()
 
 
-def follow(
-    levels: IO[bytes],
-    work: Callable[[float], int],
-    tell: Callable[[int, float], None],
-    orphaned: Callable[[], bool],
-) -> None:
-    """Work at the last level that was sent, wait at 0; return when ``levels`` ends or ``orphaned``."""
-    level, count = 0.0, 0
-    while not orphaned():
-        patience_s = 0.0 if level > 0.0 else _LONGEST_IDLE_S
-        while select.select([levels], [], [], patience_s)[0]:
-            message = os.read(levels.fileno(), 8)
-            if len(message) < 8:
-                return
-            (level,) = struct.unpack("=d", message)
-            patience_s = 0.0
-        if level > 0.0:
-            count += work(level)
-            tell(count, time.monotonic())
+class GpuBubble:
+    """Presses on one resource of a GPU; idle until `set`, as `tandem.estimate.bubbles.Bubble`. A context manager."""
+
+    def __init__(self, kind: str, device: int = 0, calibration: Calibration | None = None) -> None:
+        """Start it; see `GpuProcess`. A calibration makes equal steps of the dial equal steps of what is felt."""
+        if calibration is not None:
+            calibration.response(kind)
+        self.kind = kind
+        self._calibration = calibration
+        self._process = GpuProcess("bubble", kind, device)
+        self.wait_ready, self.count, self.close = (
+            self._process.wait_ready,
+            self._process.count,
+            self._process.close,
+        )
+
+    def set(self, level: float) -> None:
+        """Turn the dial, effective within some milliseconds; at 0 it waits.
+
+        Raises:
+            BubbleError: A level outside [0, 1], or the process has ended.
+        """
+        self._process.set(level if self._calibration is None else self._calibration.raw(self.kind, level))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def worker(role: str, kind: str, device: int) -> Callable[[float], int]:
-    """Return what works for a round at a level and returns the operations done; cuda.core is imported here."""
-    import cuda.core as cuda
+class GpuReporter:
+    """Feels one resource of a GPU; paused until `go`, as `tandem.estimate.bubbles.Reporter`. A context manager."""
 
-    card = cuda.Device(device)
-    card.set_current()
-    stream = card.create_stream()
-    sms, l2_bytes = card.properties.multiprocessor_count, card.properties.l2_cache_size
-    if kind == "gpu_pcie":
-        return _copier(cuda, card, stream)
-    options = cuda.ProgramOptions(arch=f"sm_{card.arch}", std="c++17")
-    code = cuda.Program(SOURCE.read_text(), code_type="c++", options=options).compile("cubin")
-    occupy, read_round = code.get_kernel("occupy"), code.get_kernel("read_round")
-    counter, sink = (card.allocate(8, stream=stream) for _ in range(2))
-    counter.fill(0, stream=stream)
-    told = cuda.LegacyPinnedMemoryResource().allocate(8, stream=stream)
-    largest = max(launch_for(role, kind, x, sms=sms, l2_bytes=l2_bytes).footprint_bytes for x in (0.5, 1.0))
-    data = card.allocate(max(16, largest), stream=stream)
-    data.fill(0, stream=stream)
+    def __init__(self, kind: str, device: int = 0) -> None:
+        """Start it; see `GpuProcess`."""
+        self.kind = kind
+        self._process = GpuProcess("reporter", kind, device)
+        self.wait_ready, self.go, self.count, self.close = (
+            self._process.wait_ready,
+            self._process.go,
+            self._process.count,
+            self._process.close,
+        )
 
-    def work(level: float) -> int:
-        plan = launch_for(role, kind, level, sms=sms, l2_bytes=l2_bytes)
-        config = cuda.LaunchConfig(grid=plan.blocks, block=_THREADS)
-        before, began = _value(told), time.monotonic()
-        span = ctypes.c_uint64(_SPAN_NS)
-        if plan.footprint_bytes:
-            vectors = ctypes.c_uint64(plan.footprint_bytes // 16)
-            cuda.launch(stream, config, read_round, data, vectors, span, counter, sink)
-        else:
-            cuda.launch(stream, config, occupy, span, counter, sink)
-        counter.copy_to(told, stream=stream)
-        stream.sync()
-        _wait_out(plan.duty, began)
-        return _value(told) - before
+    def pause(self) -> None:
+        """Wait, until the next `go`."""
+        self._process.set(0.0)
 
-    counter.copy_to(told, stream=stream)
-    stream.sync()
-    return work
+    def rate(self, seconds: float) -> float:
+        """Return operations per second over the next `seconds`, from the end of one round to the end of another."""
+        before, began = self.count()
+        time.sleep(seconds)
+        after, ended = self.count()
+        return (after - before) / (ended - began) if ended > began else 0.0
 
+    def __enter__(self) -> Self:
+        return self
 
-def _copier(cuda: Any, card: Any, stream: Any) -> Callable[[float], int]:  # noqa: ANN401 - cuda.core has no types here
-    """Copies to the card and back, in turns."""
-    host = cuda.LegacyPinnedMemoryResource().allocate(_COPY_BYTES, stream=stream)
-    there = card.allocate(_COPY_BYTES, stream=stream)
-
-    def work(level: float) -> int:
-        began = time.monotonic()
-        host.copy_to(there, stream=stream)
-        there.copy_to(host, stream=stream)
-        stream.sync()
-        _wait_out(level, began)
-        return 2
-
-    return work
-
-
-def _value(told: Any) -> int:  # noqa: ANN401 - a buffer of cuda.core
-    return int(ctypes.c_uint64.from_address(int(told.handle)).value)
-
-
-def _wait_out(duty: float, began: float) -> None:
-    """Pause so that what has gone on since ``began`` is ``duty`` of the time."""
-    if duty < 1.0:
-        time.sleep(min((time.monotonic() - began) * (1.0 - duty) / duty, _LONGEST_WAIT_S))
-
-
-def main(role: str, kind: str, device: int, parent: int) -> None:
-    """Be a bubble or reporter: at the end of standard input, or of the parent, leave at once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    work = worker(role, kind, device)
-
-    def tell(count: int, at: float) -> None:
-        with contextlib.suppress(BlockingIOError):  # nobody reads; the next line says more anyway
-            os.write(1, b"%d %.9f\n" % (count, at))
-
-    os.set_blocking(1, False)
-    follow(sys.stdin.buffer, work, tell, lambda: os.getppid() != parent)  # another child may hold the pipe open
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.core import machine as machines
 from tandem.core.errors import TandemError
-from tandem.estimate.bubbles.calibrating import calibrate
+from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import FORMAT, Calibration, Response
+from tandem.estimate.profile import GPU_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,11 +93,17 @@ def load(folder: Path, *, machine: str | None = None) -> Calibration:
 
 
 def cached(
-    data: Path, *, cores: tuple[int, ...], folder: Path | None = None, progress: Callable[[str], None] | None = None
+    data: Path,
+    *,
+    cores: tuple[int, ...],
+    folder: Path | None = None,
+    gpu: int | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Calibration:
     """Return the calibration kept under ``data``, or calibrate (< 30 s) and keep it.
 
-    One that was made on a different number of cores, or cannot be read, is made anew.
+    One that was made on a different number of cores, or cannot be read, is made anew. Where a ``gpu`` is given and its
+    kinds have not been calibrated, they are added (< 30 s more).
 
     Raises:
         CalibrationError: What is kept belongs to another machine or version.
@@ -104,14 +111,19 @@ def cached(
         BubbleMissingError: The native part was not built.
     """
     try:
-        kept = load(data)
-        if len(kept.cores) == len(cores):
-            return kept
-        _log.info("the kept calibration is for %d cores, not %d: calibrating anew", len(kept.cores), len(cores))
+        made = load(data)
+        enough = len(made.cores) == len(cores)
+        if not enough:
+            _log.info("the kept calibration is for %d cores, not %d: calibrating anew", len(made.cores), len(cores))
     except DamagedCalibrationError as error:
         _log.info("calibrating: %s", error)
-    made = calibrate(cores=cores, folder=folder, progress=progress)
-    save(made, data)
+        enough = False
+    if not enough:
+        made = calibrate(cores=cores, folder=folder, progress=progress)
+        save(made, data)
+    if gpu is not None and not made.responses.keys() & set(GPU_KINDS):
+        made = with_gpu(made, gpu, progress=progress)
+        save(made, data)
     return made
 
 

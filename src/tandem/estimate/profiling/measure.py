@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
-from tandem.estimate.bubbles import Bubble, BubbleError, Reporter
-from tandem.estimate.profile import KINDS, PhaseProfile, Profile
+from tandem.estimate.bubbles import Bubble, BubbleError, GpuBubble, GpuReporter, Reporter
+from tandem.estimate.profile import GPU_KINDS, KINDS, PhaseProfile, Profile
 from tandem.estimate.profiling.campaign import Campaign
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.progress import Trace
@@ -66,6 +66,7 @@ class Terms:
         rate: regular expression over its output, or None.
         most_s: end after about this long.
         folder: where bubbles of the disk press.
+        gpu: the GPU it uses, where bubbles of a GPU press; None leaves those kinds out.
         env: variables on top of this process's.
     """
 
@@ -75,6 +76,7 @@ class Terms:
     rate: str | None = None
     most_s: float = 55.0
     folder: Path | None = None
+    gpu: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,13 +119,14 @@ def measure(
         cost_s=round(cost_s, 2),
         revision=1,
         phases=phases,
+        gpu=terms.gpu,
     )
 
 
 class _Antagonist:
     """A bubble at one level, as a participant."""
 
-    def __init__(self, bubble: Bubble, level: float) -> None:
+    def __init__(self, bubble: Bubble | GpuBubble, level: float) -> None:
         self.name = f"{bubble.kind}@{level:g}"
         self.trace = Trace()
         self._bubble, self._level = bubble, level
@@ -146,7 +149,7 @@ class _Antagonist:
 class _Feeler:
     """A reporter, as a participant."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter | GpuReporter) -> None:
         self.name = f"reporter {reporter.kind}"
         self.trace = Trace()
         self.go, self.pause = reporter.go, reporter.pause
@@ -179,7 +182,10 @@ class _Session:
         self._stage = Stage([subject], window_s=max(WINDOW_S, POINTS_PER_WINDOW * step_s), settle_s=SETTLE_S)
         self._name = subject.name
         self._cpu: list[tuple[str, float]] = []
-        self._kinds = [kind for kind in KINDS if kind in calibration.responses and (terms.beside or kind == "cpu")]
+        pressed = [kind for kind in KINDS if terms.beside or kind == "cpu"]
+        if terms.gpu is not None:
+            pressed += GPU_KINDS
+        self._kinds = [kind for kind in pressed if kind in calibration.responses]
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
         self._noise = 0.04
@@ -200,7 +206,7 @@ class _Session:
 
     def sensitivity(self) -> None:
         """Beside each bubble, at as many levels as matter."""
-        bubbles = {kind: self._open_bubble(kind) for kind in self._kinds}
+        bubbles = self._open_bubbles()
         names: dict[Setting, str] = {}
         self._campaign = campaign = Campaign(self._known, self._kinds, self._counting_phases())
         since_solo = 0
@@ -221,9 +227,7 @@ class _Session:
         fewest, most = PRESSURE_ROUNDS
         feelers: dict[str, _Feeler] = {}
         for kind in self._kinds:
-            on = self._terms.cores[:1] if kind == "cpu" else self._terms.beside[:1]
-            reporter = Reporter(kind, cores=on, folder=self._terms.folder)
-            feelers[kind] = _Feeler(self._stack.enter_context(reporter))
+            feelers[kind] = _Feeler(self._reporter(kind))
             self._stage.add(feelers[kind])
         for turn in range(most):
             for kind, feeler in feelers.items():
@@ -336,10 +340,30 @@ class _Session:
         every = [self._felt(feeler, phase) for phase in self._counting_phases()]
         return all(one is not None and one.half <= max(0.03, 0.1 * unit) for one in every)
 
-    def _open_bubble(self, kind: str) -> Bubble:
-        on = self._terms.cores if kind == "cpu" else self._terms.beside
-        bubble = Bubble(kind, cores=on, folder=self._terms.folder, calibration=self._calibration)
-        return self._stack.enter_context(bubble)
+    def _reporter(self, kind: str) -> Reporter | GpuReporter:
+        if kind in GPU_KINDS:
+            assert self._terms.gpu is not None
+            feeler = self._stack.enter_context(GpuReporter(kind, self._terms.gpu))
+            feeler.wait_ready()
+            return feeler
+        on = self._terms.cores[:1] if kind == "cpu" else self._terms.beside[:1]
+        return self._stack.enter_context(Reporter(kind, cores=on, folder=self._terms.folder))
+
+    def _open_bubbles(self) -> dict[str, Bubble | GpuBubble]:
+        """One of each kind, ready; those of a GPU come up side by side."""
+        terms, found = self._terms, dict[str, Bubble | GpuBubble]()
+        for kind in self._kinds:
+            if kind in GPU_KINDS:
+                assert terms.gpu is not None
+                found[kind] = self._stack.enter_context(GpuBubble(kind, terms.gpu, self._calibration))
+            else:
+                on = terms.cores if kind == "cpu" else terms.beside
+                bubble = Bubble(kind, cores=on, folder=terms.folder, calibration=self._calibration)
+                found[kind] = self._stack.enter_context(bubble)
+        for one in found.values():
+            if isinstance(one, GpuBubble):
+                one.wait_ready()
+        return found
 
 
 def _too_seldom(subject: Subject, step_s: float) -> ProgrammeError:
