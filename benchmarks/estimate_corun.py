@@ -38,12 +38,13 @@ def main() -> None:
     parser = measuring.options((__doc__ or "").splitlines()[0])
     parser.add_argument("--measure", action="store_true", help="measure only")
     parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="measure no longer")
+    parser.add_argument("--patience", type=float, default=1.0, metavar="X", help="longest time for a set, times X")
     options = parser.parse_args()
     print(f"{measuring.machine()}; commit {measuring.commit()}")
     if options.quick:
         live()
     else:
-        with raw.bench(raw.applications()) as ready:
+        with raw.bench(raw.applications(), options.patience) as ready:
             print(f"{raw.measure(raw.TABLE, ready, time.monotonic() + options.for_s)} sets are left")
     if not options.measure:
         found = figures(quick=options.quick)

@@ -7,7 +7,8 @@ seconds at a time, with the host's other tenants, so that windows that are compa
 rate alone, interpolated between the windows before and after, over the rate together (`tandem.estimate.profiling`).
 Start-up is paid once.
 
-Where there are fewer cores than members, member k is pinned to core k mod cores; otherwise each has a core of its own.
+Where there are fewer cores than members, member k is pinned to core k mod cores; otherwise each has a core of its own,
+on physical cores of their own as long as there are enough.
 The sets are fixed by a seed; they are appended to the table as they are measured, and a later run goes on from there.
 Once all are there, those whose intervals are too wide are measured again, at most twice; the narrower one stays.
 """
@@ -22,6 +23,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ from tandem.estimate.profiling.windows import Stage, Window, slowdowns
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from tandem.core.machine import Core
 
 APPS = measuring.ROOT / "benchmarks" / "apps"
 TABLE = measuring.RESULTS / "estimate_corun.json"
@@ -77,15 +81,32 @@ def pinning(size: int, cores: Sequence[int]) -> list[int]:
     return [cores[k % len(cores)] for k in range(size)]
 
 
-class Bench:
-    """The applications, loaded and stopped; two of each, for sets that hold one twice."""
+def spread(cores: Sequence[Core]) -> list[int]:
+    """Logical processors in the order in which they are used: one of each physical core first."""
+    seen: Counter[int] = Counter()
+    ranked = []
+    for core in sorted(cores):
+        ranked.append((seen[core.physical], core.index))
+        seen[core.physical] += 1
+    return [index for _, index in sorted(ranked)]
 
-    def __init__(self, programmes: Programmes, apps: Sequence[str], cores: Sequence[int]) -> None:
+
+class Bench:
+    """The applications, loaded and stopped; two of each, for sets that hold one twice.
+
+    Args:
+        patience: what the longest time for a set is multiplied with.
+    """
+
+    def __init__(
+        self, programmes: Programmes, apps: Sequence[str], cores: Sequence[int], patience: float = 1.0
+    ) -> None:
         self.cores = cores
+        self.patience = patience
         self.subjects: dict[str, Subject] = {}
         for k, name in enumerate([*apps, *(f"{app}'" for app in apps)]):
             argv = [sys.executable, str(APPS / f"{name.rstrip(chr(39))}.py"), "--scale", ENDLESS, "--threads", "1"]
-            env = {"TMPDIR": str(programmes.folder), "OMP_NUM_THREADS": "1"}
+            env = {"TMPDIR": str(programmes.folder), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
             self.subjects[name] = Subject(programmes.add(name, argv, [cores[k % len(cores)]], env), Records())
 
     def load(self, names: Sequence[str]) -> None:
@@ -111,7 +132,7 @@ class Bench:
         window_s = max(WINDOW_S if crowd == 1 else SHARED_WINDOW_S, STEPS_PER_WINDOW * step_s * crowd)
         settle_s = SETTLE_S if crowd == 1 else SHARED_SETTLE_S
         stage = Stage((self.subjects[name] for name in names), window_s=window_s, settle_s=settle_s)
-        most_s = MOST_S[len(members)]
+        most_s = MOST_S[len(members)] * self.patience
         if kind == "alone twice":
             return self._alone_twice(stage, names[0], most_s)
         try:
@@ -156,18 +177,20 @@ class Bench:
 
 
 @contextmanager
-def bench(apps: Sequence[str]) -> Iterator[Bench]:
+def bench(apps: Sequence[str], patience: float = 1.0) -> Iterator[Bench]:
     """The applications, not yet started; they end with the block."""
-    cores = [core.index for core in discover().cores]
+    cores = spread(discover().cores)
     with Programmes({RECORD_EVERY_VARIABLE: str(RECORD_EVERY_S)}) as programmes:
-        yield Bench(programmes, apps, cores)
+        yield Bench(programmes, apps, cores, patience)
 
 
 def measure(table: Path, ready: Bench, until: float) -> int:
     """Measure what the table lacks until the monotonic time ``until``; returns how many sets are left."""
     kept = load(table)
     todo = left(kept, plan(list(ready.subjects)[: len(ready.subjects) // 2])) or too_wide(kept)
-    while todo and time.monotonic() + MOST_S[len(todo[0][1])] < until:
+    if len(todo) > len(ready.cores):
+        ready.load(list(ready.subjects))  # side by side: later ones would be loaded one after the other
+    while todo and time.monotonic() + ready.patience * MOST_S[len(todo[0][1])] < until:
         kind, members = todo.pop(0)
         row = ready.measure(kind, members)
         if kind == "alone twice":
@@ -238,6 +261,7 @@ def load(table: Path) -> dict[str, Any]:
             "commit": measuring.commit(),
             "seed": SEED,
             "cores": len(os.sched_getaffinity(0)),
+            "cores_in_order": spread(discover().cores),
             "threads_each": 1,
             "noise": [],
             "sets": [],

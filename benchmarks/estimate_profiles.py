@@ -1,9 +1,9 @@
 """Profiles of all applications of benchmarks/apps, as `tandem profile` makes them, kept in a table with what they cost.
 
-Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME]`. The table is
+Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME] [--most SECONDS]`. The table is
 benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. A row with "disturbed" was
 measured while others used the cores or the disk; such a row is measured again. Each application runs on one thread on
-the first core, bubbles and reporters on the others.
+the first core, bubbles and reporters on the next three, or as many as there are: as many as a set of four has members.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TABLE = measuring.RESULTS / "estimate_profiles.json"
 MOST_S = 40.0
+MOST_CORES = 4
 
 
 def load(table: Path) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def load(table: Path) -> dict[str, Any]:
             message = f"{table} was measured on {kept['machine']}, this is {here.fingerprint}: move it away"
             raise SystemExit(message)
         return kept
-    calibration = calibrate(cores=tuple(core.index for core in here.cores), folder=None)
+    calibration = calibrate(cores=tuple(raw.spread(here.cores)[:MOST_CORES]), folder=None)
     return {
         "machine": here.fingerprint,
         "machine_in_words": measuring.machine(),
@@ -59,7 +60,7 @@ def load(table: Path) -> dict[str, Any]:
     }
 
 
-def profile(app: str, calibration: Calibration) -> Profile:
+def profile(app: str, calibration: Calibration, most_s: float) -> Profile:
     """Profile one application."""
     argv = [sys.executable, str(raw.APPS / f"{app}.py"), "--scale", raw.ENDLESS, "--threads", "1"]
     with tempfile.TemporaryDirectory(prefix="tandem-profiles-") as scratch:
@@ -67,8 +68,8 @@ def profile(app: str, calibration: Calibration) -> Profile:
             key=app,
             cores=calibration.cores[:1],
             beside=calibration.cores[1:],
-            most_s=MOST_S,
-            env={"TMPDIR": scratch},
+            most_s=most_s,
+            env={"TMPDIR": scratch, "CUDA_VISIBLE_DEVICES": ""},
         )
         return measure(argv, terms, calibration)
 
@@ -92,16 +93,16 @@ def save(table: Path, kept: dict[str, Any]) -> None:
     aside.replace(table)
 
 
-def run(until: float, only: str | None = None) -> int:
+def run(until: float, only: str | None = None, most_s: float = MOST_S) -> int:
     """Profile what the table lacks until the monotonic time ``until``; returns how many applications are left."""
     kept = load(TABLE)
     calibration = calibration_of(kept)
     done = {row["key"] for row in kept["profiles"] if not row.get("disturbed")}
     left = [app for app in raw.applications() if app not in done and only in (None, app)]
-    while left and time.monotonic() + MOST_S < until:
+    while left and time.monotonic() + most_s < until:
         app = left.pop(0)
         try:
-            found = profile(app, calibration)
+            found = profile(app, calibration, most_s)
         except TandemError as error:
             kept["refused"][app] = str(error)
             print(error, flush=True)
@@ -122,8 +123,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="stop after this long")
     parser.add_argument("--only", metavar="NAME", help="only this application")
+    parser.add_argument("--most", type=float, default=MOST_S, metavar="SECONDS", help="end each after so long")
     options = parser.parse_args()
-    print(f"{run(time.monotonic() + options.for_s, options.only)} applications are left")
+    left = run(time.monotonic() + options.for_s, options.only, options.most)
+    print(f"{left} applications are left")
 
 
 if __name__ == "__main__":

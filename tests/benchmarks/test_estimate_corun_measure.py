@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import estimate_corun_measure as raw
+from tandem.core.machine import Core
 
 APPS = [f"app{k}" for k in range(12)]
 
@@ -66,3 +67,9 @@ def test_what_was_measured_is_not_planned_again_and_other_machines_are_refused(t
     table.write_text(json.dumps(kept | {"machine": "elsewhere"}))
     with pytest.raises(SystemExit, match="was measured on elsewhere"):
         raw.load(table)
+
+
+def test_physical_cores_of_their_own_come_first() -> None:
+    siblings = [Core(index, 0, physical) for index, physical in enumerate([0, 0, 2, 2, 4, 4])]
+    assert raw.spread(siblings) == [0, 2, 4, 1, 3, 5]
+    assert raw.spread([Core(1, 0, 1), Core(0, 0, 0)]) == [0, 1]
