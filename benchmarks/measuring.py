@@ -97,3 +97,15 @@ def _cpuinfo() -> list[str]:
         return Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return []
+
+
+def own_table(main: Path, machine: str) -> Path:
+    """The kept table of a machine: ``main`` where it is that machine's, or nobody's yet, else one that names it.
+
+    Args:
+        main: the table that the documentation speaks of.
+        machine: a fingerprint (`tandem.core.machine`).
+    """
+    if not main.exists() or json.loads(main.read_text())["machine"] == machine:
+        return main
+    return main.with_name(f"{main.stem}_{machine}{main.suffix}")

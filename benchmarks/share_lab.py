@@ -3,7 +3,7 @@
 Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--resume]`. Each repeat runs every policy on the
 same jobs, one day after the other, so that policies are interleaved; `hybrid` runs once with each estimator. All
 repeats are days of one lab, on one store: durations, rates and how quotes erred are known from the days before, as they
-would be in use. Profiles are those of benchmarks/results/estimate_profiles.json, where they were made on this machine;
+would be in use. Profiles are those of benchmarks/results/estimate_profiles*.json of this machine, if any;
 otherwise `bubble` knows nothing and `learned` what it saw. Before the first repeat every application has run once. The
 full run takes about four minutes a repeat and keeps its table in benchmarks/results/share_lab.json; with ``--resume``
 it goes on where it stopped, as long as the commit is the same. ``--quick`` runs one repeat of a fifth of the work live
@@ -181,11 +181,10 @@ def main() -> None:
 
 def prepare(home: Path) -> int:
     """Put the profiles that were made on this machine into the lab's data folder; returns how many."""
-    if not PROFILES.exists():
+    table = measuring.own_table(PROFILES, machine.discover().fingerprint)
+    if not table.exists():
         return 0
-    here = machine.discover().fingerprint
-    found = [store.from_json(one) for one in json.loads(PROFILES.read_text())["profiles"]]
-    mine = [profile for profile in found if profile.machine == here]
+    mine = [store.from_json(one) for one in json.loads(table.read_text())["profiles"]]
     for profile in mine:
         store.save(home, profile)
     return len(mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from tandem.estimate.contention import (
     GAIN,
     SPREAD,
     Vector,
+    believe,
     feel,
     hinges_of,
     of_pair,
@@ -30,8 +32,8 @@ NOISY = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.1))
 BENT = Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.7), (0.0, 0.0, 0.0))
 
 
-def profile(*phases: PhaseProfile) -> Profile:
-    return Profile("a", (), "here", 1, 0.0, 0.0, 1, phases)
+def profile(*phases: PhaseProfile, bubble_cores: int = 1) -> Profile:
+    return Profile("a", (), "here", 1, 0.0, 0.0, 1, phases, bubble_cores=bubble_cores)
 
 
 def vector(
@@ -134,3 +136,42 @@ def test_more_pressure_never_helps(curve: Curve, levels: list[float], more: floa
         return feel(one, load).excess
 
     assert 0.0 <= excess(levels) <= excess([*levels, more]) + 1e-9
+
+
+@given(st.floats(0.0, 2.0), st.floats(0.01, 1.0), st.floats(0.02, 1.0))
+def test_a_measured_excess_is_drawn_to_nothing_as_far_as_the_reporter_says(
+    excess: float, half: float, most: float
+) -> None:
+    """The posterior of a normal effect by brute force: prior times likelihood, summed over a fine grid."""
+    sigma = half / 1.6449
+    reach = 8 * min(sigma, most)
+    centre = excess * most**2 / (most**2 + sigma**2)
+    grid = [centre + reach * (k / 2000 - 1) for k in range(4001)]
+    weights = [
+        math.exp(-((x / most) ** 2) / 2 - (((excess - x) / sigma) ** 2) / 2 + _log(excess, sigma, most)) for x in grid
+    ]
+    total = sum(weights)
+    mean = sum(w * x for w, x in zip(weights, grid, strict=True)) / total
+    spread = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, grid, strict=True)) / total)
+    found = believe(Curve((0.0, 1.0), (1.0, 1.0 + excess), (0.0, half)), most)
+    assert found.slowdowns[1] - 1.0 == pytest.approx(mean, rel=1e-3, abs=1e-6)
+    assert found.halves[1] == pytest.approx(1.6449 * spread, rel=1e-3)
+
+
+def _log(excess: float, sigma: float, most: float) -> float:
+    """Minus the logarithm of the largest weight, so that none underflows."""
+    return excess**2 / (most**2 + sigma**2) / 2
+
+
+def test_without_noise_a_curve_is_believed_as_it_is_and_below_one_nothing_is_made_of_it() -> None:
+    assert believe(BENT, 0.1) == BENT
+    assert believe(STRAIGHT, None) == STRAIGHT
+    faster = believe(Curve((0.0, 1.0), (1.0, 0.9), (0.0, 0.2)), 0.1)
+    assert 0.9 < faster.slowdowns[1] < 1.0
+
+
+def test_one_core_presses_no_harder_than_its_part_of_a_bubble_of_several() -> None:
+    pressed = PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {}, {"membw_read": 5.0}, {"membw_read": 0.0})
+    at = FELT.index("membw_read")
+    assert contention.vector(profile(pressed)).pressure[at] == contention.MOST
+    assert contention.vector(profile(pressed, bubble_cores=4)).pressure[at] == pytest.approx(contention.MOST / 4)

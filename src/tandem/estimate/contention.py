@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
-from tandem.estimate.profile import KINDS
+from tandem.estimate.profile import KINDS, Curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tandem.estimate.profile import Curve, PhaseProfile, Profile
+    from tandem.estimate.profile import PhaseProfile, Profile
 
 FELT = tuple(kind for kind in KINDS if kind != "cpu")
 """Kinds that are felt across cores, in the order of vectors. Taking turns on one core is another matter."""
@@ -56,8 +56,8 @@ FLOOR = NOISE
 """The same where nothing is felt."""
 
 MOST = 1.0
-"""No single application is believed to press harder than the strongest bubble, which takes all that one core can: a
-reading beyond it says that the reporter hardly feels more there. Several together do go beyond."""
+"""No application is believed to press harder than the strongest bubble does from as many cores, which takes all that a
+core can: a reading beyond it says that the reporter hardly feels more there. Several together do go beyond."""
 
 TIE = 1e-9
 """Taken from every pressure: one that lies on a bend of a curve is below it, in whatever order it was summed."""
@@ -139,14 +139,18 @@ def vector(profile: Profile) -> Vector:
     """One profile as models use it."""
     total = sum(phase.share for phase in profile.phases)
     shares = [(phase, phase.share / total) for phase in profile.phases]
-    curves = tuple(_mean_hinges(shares, kind) for kind in FELT)
+    most = MOST * profile.cpus / profile.bubble_cores
+    believed = {kind: _believed(shares, kind, profile.reporter_excess.get(kind)) for kind in FELT}
+    curves = tuple(_mean_hinges(believed[kind]) for kind in FELT)
     return Vector(
-        pressure=tuple(sum(share * _pressure(phase, kind) for phase, share in shares) for kind in FELT),
+        pressure=tuple(sum(share * _pressure(phase, kind, most) for phase, share in shares) for kind in FELT),
         pressure_variance=tuple(
-            sum(share * min(MOST, phase.pressure_half.get(kind, 0.0)) for phase, share in shares) ** 2 for kind in FELT
+            sum(share * min(most, phase.pressure_half.get(kind, 0.0)) for phase, share in shares) ** 2 for kind in FELT
         ),
         curves=curves,
-        curve_half=tuple(_half(shares, kind) for kind in FELT),
+        curve_half=tuple(
+            math.sqrt(sum((share * max(curve.halves)) ** 2 for curve, share in believed[kind])) for kind in FELT
+        ),
         at_full=tuple(min(UNKNOWN_EXCESS, _at(hinges, 1.0)) for hinges in curves),
         numb=tuple(int(any(kind not in phase.sensitivity for phase, _ in shares)) for kind in FELT),
         silent=tuple(int(any(kind not in phase.pressure for phase, _ in shares)) for kind in FELT),
@@ -253,21 +257,43 @@ def _pieces(hinges: Hinges) -> tuple[tuple[float, ...], tuple[float, ...], tuple
     return starts, tuple(_at(hinges, start) for start in starts), slopes
 
 
-def _pressure(phase: PhaseProfile, kind: str) -> float:
+def _pressure(phase: PhaseProfile, kind: str, most: float) -> float:
     level = max(0.0, phase.pressure.get(kind, 0.0))
-    return min(MOST, level) * trust(level, phase.pressure_half.get(kind, 0.0))
+    return min(most, level) * trust(level, phase.pressure_half.get(kind, 0.0))
 
 
-def _mean_hinges(shares: list[tuple[PhaseProfile, float]], kind: str) -> Hinges:
+def _believed(shares: list[tuple[PhaseProfile, float]], kind: str, most: float | None) -> list[tuple[Curve, float]]:
+    """The curves of the phases in which the kind was measured, as `believe` takes them, with the phases' shares."""
+    return [(believe(phase.sensitivity[kind], most), share) for phase, share in shares if kind in phase.sensitivity]
+
+
+def believe(curve: Curve, most: float | None) -> Curve:
+    """A measured curve with its noise taken off.
+
+    Args:
+        curve: as it was measured.
+        most: excess of the kind's reporter at level 1. A reporter is the most sensitive programme there is, so
+            applications' excesses are taken to scatter about 0 with that as their standard deviation, and each
+            measured one is drawn to 0 as the normal distribution says: by most^2 / (most^2 + variance). None: not
+            known; then `trust` tells by the last point.
+    """
+    if most is None:
+        weight = trust(curve.slowdowns[-1] - 1.0, curve.halves[-1])
+        return Curve(curve.levels, tuple(1.0 + weight * (one - 1.0) for one in curve.slowdowns), curve.halves)
+    weights = [
+        (most * level) ** 2 / ((most * level) ** 2 + (half / _Z) ** 2) if level > 0.0 and most > 0.0 else 1.0
+        for level, half in zip(curve.levels, curve.halves, strict=True)
+    ]
+    return Curve(
+        curve.levels,
+        tuple(1.0 + weight * (one - 1.0) for weight, one in zip(weights, curve.slowdowns, strict=True)),
+        tuple(half * math.sqrt(weight) for weight, half in zip(weights, curve.halves, strict=True)),
+    )
+
+
+def _mean_hinges(believed: list[tuple[Curve, float]]) -> Hinges:
     changes: dict[float, float] = {}
-    for phase, share in shares:
-        if (curve := phase.sensitivity.get(kind)) is not None:
-            weight = share * trust(curve.slowdowns[-1] - 1.0, curve.halves[-1])
-            for level, change in hinges_of(curve):
-                changes[level] = changes.get(level, 0.0) + weight * change
+    for curve, share in believed:
+        for level, change in hinges_of(curve):
+            changes[level] = changes.get(level, 0.0) + share * change
     return tuple((level, change) for level, change in sorted(changes.items()) if change)
-
-
-def _half(shares: list[tuple[PhaseProfile, float]], kind: str) -> float:
-    curves = [(phase.sensitivity[kind], share) for phase, share in shares if kind in phase.sensitivity]
-    return math.sqrt(sum((share * max(curve.halves)) ** 2 for curve, share in curves))

@@ -100,6 +100,9 @@ class Profile:
         rate_pattern: regular expression by which its output told its progress; None where records or runs did.
         cwd: where it was run; "" where that is not known.
         gpu: the GPU it used, whose bubbles pressed on it too; None where it used none.
+        bubble_cores: cores that bubbles pressed from: level 1 of a dial is what all of them together can do.
+        reporter_excess: kind -> slowdown less 1 of the kind's reporter, the most sensitive programme there is, at dial
+            level 1; kinds that are absent were not calibrated, or the profile is an old one.
     """
 
     key: str
@@ -113,3 +116,5 @@ class Profile:
     rate_pattern: str | None = None
     cwd: str = ""
     gpu: int | None = None
+    bubble_cores: int = 1
+    reporter_excess: Mapping[str, float] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tandem.core import gpu as cards
 from tandem.estimate.bubbles import BubbleError, GpuBubble, GpuReporter, calibrating, with_gpu
-from tandem.estimate.bubbles.calibration import Calibration
+from tandem.estimate.bubbles.calibration import LEAST_EXCESS, Calibration
 from tandem.estimate.bubbles.gpu import GpuProcess, check, launch_for
 from tandem.estimate.bubbles.gpu_worker import SOURCE, follow
 from tandem.estimate.profile import GPU_KINDS
@@ -104,11 +104,11 @@ def test_a_reporter_is_slowed_by_its_bubble_and_recovers(kind: str) -> None:
         reporter.wait_ready()
         bubble.wait_ready()
         (beside,) = calibrating.slowdowns(reporter, bubble, (1.0,), rounds=7, spans=calibrating.GPU_SPANS).values()
-        assert sorted(beside)[3] > 1.25  # in time slices 2
+        assert sorted(beside)[3] > (1.0 + LEAST_EXCESS if kind == "gpu_pcie" else 1.5)  # in time slices 2
         before = bubble.count()[0]
         reporter.go()
         assert reporter.rate(0.2) > 0
-        assert bubble.count()[0] <= before + bubble.count()[0] // 4, "at 0 it rests"
+        assert bubble.count()[0] == before, "at 0 it rests"
 
 
 @requires("gpu", "cuda_core")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import Bubble, BubbleError, GpuBubble, GpuReporter, Reporter
+from tandem.estimate.bubbles.calibration import LEAST_EXCESS
 from tandem.estimate.profile import GPU_KINDS, KINDS, PhaseProfile, Profile
 from tandem.estimate.profiling.campaign import Campaign
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
@@ -120,7 +121,14 @@ def measure(
         revision=1,
         phases=phases,
         gpu=terms.gpu,
+        bubble_cores=max(1, len(terms.beside)),
+        reporter_excess=reporter_excess(calibration),
     )
+
+
+def reporter_excess(calibration: Calibration) -> dict[str, float]:
+    """What each kind's reporter is slowed by at dial level 1, less 1; where nothing was felt, the least that can be."""
+    return {kind: round(max(LEAST_EXCESS, one.noise, one.excess), 4) for kind, one in calibration.responses.items()}
 
 
 class _Antagonist:

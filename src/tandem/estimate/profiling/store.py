@@ -175,6 +175,8 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         rate_pattern=None if told.get("rate_pattern") is None else str(told["rate_pattern"]),
         cwd=str(told.get("cwd", "")),
         gpu=None if told.get("gpu") is None else int(told["gpu"]),
+        bubble_cores=int(told.get("bubble_cores", 1)),
+        reporter_excess={str(kind): float(excess) for kind, excess in told.get("reporter_excess", {}).items()},
     )
 
 
