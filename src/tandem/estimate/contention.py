@@ -68,8 +68,11 @@ Hinges = tuple[tuple[float, float], ...]
 """(level, change of slope), ascending."""
 
 
-Pieces = tuple[int, tuple[float, ...], tuple[float, ...], tuple[float, ...], float]
-"""A curve made to be looked up: its kind; where its pieces begin, excess there, slope; `Vector.curve_half`."""
+Piece = tuple[float, float, float]
+"""Of a curve: where a straight piece begins, excess there, slope."""
+
+Pieces = tuple[int, tuple[float, ...], tuple[Piece, ...], float]
+"""A curve made to be looked up: its kind; where its pieces begin; the pieces, after a flat one; `Vector.curve_half`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Vector:
 
     def __post_init__(self) -> None:
         """Make ready what is asked for again and again."""
-        felt = [(k, *_pieces(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
+        felt = [(k, *_looked_up(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
         object.__setattr__(self, "felt", tuple(felt))
         object.__setattr__(self, "load", self.pressure + self.pressure_variance)
         object.__setattr__(self, "said", tuple(f"{pressure:.2f}" for pressure in self.pressure))
@@ -161,14 +164,14 @@ def feel(one: Vector, load: Sequence[float]) -> Contended:
     """
     total = variance = worst = 0.0
     kind = -1
-    for k, levels, heights, slopes, half in one.felt:
+    exponent = EXPONENT
+    for k, starts, pieces, half in one.felt:
         level = load[k] - TIE
-        if level <= levels[0]:
+        start, height, slope = pieces[bisect_left(starts, level)]
+        if slope == 0.0 == height:
             continue
-        piece = bisect_left(levels, level) - 1
-        slope = slopes[piece]
-        excess = heights[piece] + slope * (level - levels[piece])
-        total += excess**EXPONENT
+        excess = height + slope * (level - start)
+        total += excess**exponent
         if level < 1.0:
             half *= level
         variance += half * half + slope * slope * load[k + KINDS_FELT]
@@ -247,10 +250,11 @@ def _at(hinges: Hinges, level: float) -> float:
     return sum(change * max(0.0, level - start) for start, change in hinges)
 
 
-def _pieces(hinges: Hinges) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+def _looked_up(hinges: Hinges) -> tuple[tuple[float, ...], tuple[Piece, ...]]:
     starts = tuple(start for start, _ in hinges)
-    slopes = tuple(itertools.accumulate(change for _, change in hinges))
-    return starts, tuple(_at(hinges, start) for start in starts), slopes
+    slopes = itertools.accumulate(change for _, change in hinges)
+    rising = [(start, _at(hinges, start), slope) for start, slope in zip(starts, slopes, strict=True)]
+    return starts, ((0.0, 0.0, 0.0), *rising)
 
 
 def _pressure(phase: PhaseProfile, kind: str) -> float:

@@ -83,9 +83,12 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
 
 
 def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
-    if any(app.cores for app in members):
-        return _pinned(members, known)
-    if sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:
+    stated = 0
+    for app in members:
+        if app.cores:
+            return _pinned(members, known)
+        stated += app.cpu_milli
+    if stated <= capacity.cpu_milli:
         return None
     return _crowded(members, capacity, known)
 
