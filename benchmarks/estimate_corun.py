@@ -71,7 +71,7 @@ def figures(*, quick: bool) -> dict[str, float | None]:
     print(f"table: {told['machine_in_words']} ({told['machine']}), commit {told['commit']}, {len(told['sets'])} sets;")
     print(f"profiles: commit {profiled['commit']}, {len(profiles)} of {len(raw.applications())} applications")
     rows = estimate_score.read(told)
-    scores = estimate_score.score(rows, profiles)
+    scores = estimate_score.score(rows, profiles, apart=estimate_score.between(told))
     estimate_score.show(scores)
     found = estimate_score.figures(scores, estimate_score.noise_floor(told))
     found["again_median"] = again(told)

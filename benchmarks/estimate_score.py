@@ -116,10 +116,43 @@ def noise_floor(raw: Mapping[str, Any]) -> float | None:
     return 100 * statistics.fmean(off) if off else None
 
 
+def between(raw: Mapping[str, Any]) -> float:
+    """Relative half-width by which a pair's slowdown differs at another time, beyond what its own interval says.
+
+    From the pairs that were measured again; 0 where there are none. Intervals come from windows of a few seconds, and a
+    machine that is not one's own has moods that last longer.
+    """
+    first = {tuple(one["set"]): one for one in raw["sets"] if one.get("kind") == "pair"}
+    apart, own = [], []
+    for again in raw["sets"]:
+        before = first.get(tuple(again["set"]))
+        if "again" in again.get("kind", "") and before is not None:
+            for a, b, *halves in zip(
+                before["slowdowns"], again["slowdowns"], before["halves"], again["halves"], strict=True
+            ):
+                if a and b:
+                    apart.append(abs(b / a - 1.0))
+                    own += [half / mid for half, mid in zip(halves, (a, b), strict=True)]
+    if not apart:
+        return 0.0
+    single = _NORMAL_HALF * statistics.median(apart) / math.sqrt(2.0)
+    return math.sqrt(max(0.0, single**2 - statistics.median(own) ** 2))
+
+
 def score(
-    rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT
+    rows: Sequence[Row],
+    profiles: Sequence[Profile],
+    held_out: Sequence[str] = HELD_OUT,
+    apart: float = 0.0,
 ) -> dict[str, dict[str, Score]]:
-    """Group of sets -> model -> score. Groups without a set are absent."""
+    """Group of sets -> model -> score. Groups without a set are absent.
+
+    Args:
+        rows: what was measured.
+        profiles: what models know.
+        held_out: applications that no model sees in a pair.
+        apart: see `between`; models are told pairs that scatter so much the more.
+    """
     points: dict[str, dict[str, list[Point]]] = {}
     inside = [row for row in rows if not set(row.members) & set(held_out)]
     pairs = [row for row in inside if len(row.members) == 2 and row.fits]
@@ -127,7 +160,7 @@ def score(
         models: dict[tuple[Row, ...], Estimator] = {}
         for group, row, known in _questions(rows, pairs, held_out):
             if known not in models:
-                models[known] = estimators.make(name, told(known), tuple(profiles))
+                models[known] = estimators.make(name, told(known, apart), tuple(profiles))
             model = models[known]
             points.setdefault(group, {}).setdefault(name, []).extend(_points(row, model, profiles))
     return {
@@ -167,8 +200,11 @@ def show(scores: Mapping[str, Mapping[str, Score]]) -> None:
             print(f"  {name:13s} {errors}  R2 {one.r2:6.2f}  coverage {one.coverage90:.2f}")
 
 
-def told(pairs: Iterable[Row]) -> tuple[CoRun, ...]:
-    """Measured pairs as models are told them: three stretches each, which scatter as the measurement did."""
+def told(pairs: Iterable[Row], apart: float = 0.0) -> tuple[CoRun, ...]:
+    """Measured pairs as models are told them: three stretches each, which scatter as the measurement did.
+
+    ``apart`` is the relative half-width by which it differs at other times (`between`).
+    """
     rows = list(pairs)
     keys = sorted({key for row in rows for key in row.members})
     coruns = [CoRun(key, (), 1.0, OBSERVED_S) for key in keys]
@@ -177,7 +213,7 @@ def told(pairs: Iterable[Row]) -> tuple[CoRun, ...]:
             row.members, reversed(row.members), row.slowdowns, row.halves, strict=True
         ):
             if slowdown is not None:
-                off = (half or 0.0) / _NORMAL_HALF
+                off = math.hypot(half or 0.0, apart * slowdown) / _NORMAL_HALF
                 coruns += [CoRun(own, (other,), 1.0 / (slowdown + shift), OBSERVED_S) for shift in (-off, 0.0, off)]
     return tuple(coruns)
 

@@ -94,6 +94,20 @@ def test_figures_and_the_noise_floor() -> None:
     assert all(value is not None for value in found.values())
 
 
+def test_what_a_pair_differs_by_at_another_time_is_told_to_the_models() -> None:
+    raw = table()
+    assert estimate_score.between(raw) == 0.0, "the same, and both know it"
+    for one in raw["sets"]:
+        if one["kind"] == "pair again":
+            one["slowdowns"] = [1.2 * slowdown for slowdown in one["slowdowns"]]
+    single = 0.2 * 1.4826 * 1.6449 / 2**0.5
+    assert estimate_score.between(raw) == pytest.approx(single, abs=0.001)
+    pair = estimate_score.Row(("a", "b"), (0, 1), (2.0, 1.0), (0.3, 0.1))
+    rates = [1 / one.rate for one in estimate_score.told([pair], 0.2) if one.app == "a" and one.beside]
+    assert max(rates) - 2.0 == pytest.approx((0.3**2 + 0.4**2) ** 0.5 / (1.4826 * 1.6449), rel=1e-3)
+    assert estimate_score.between({"sets": []}) == 0.0
+
+
 def test_a_summary_by_hand() -> None:
     def point(seen: float, mid: float, low: float, high: float, stretch: float = 1.0) -> estimate_score.Point:
         return estimate_score.Point(seen, 0.0, Slowdown(mid, low, high, False, ""), stretch)

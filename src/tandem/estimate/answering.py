@@ -190,6 +190,8 @@ def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     stretch, words = sharing.stretch[i], sharing.why[i]
     mid = stretch * (1.0 + felt.excess)
     spread = SHARE_SPREAD * (1.0 - 1.0 / stretch) * mid
+    if sharing.half:
+        spread = math.hypot(spread, sharing.half[i] * (1.0 + felt.excess))
     above = math.hypot(stretch * felt.above, spread)
     down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
     below = math.hypot(stretch * felt.below, spread, down)

@@ -3,7 +3,8 @@
 For each kind of resource, the pressures of those that run on other cores add up, each weighted by how much of the time
 it runs; the sum is looked up on the sensitivity curve of the one that feels them (Bubble-Up, Mars et al., MICRO 2011,
 for one neighbour; pressures of several add as in Bubble-Flux, Yang et al., ISCA 2013). Beyond the strongest bubble the
-last segment of the curve goes on: twice the demand for a saturated bandwidth takes twice as long.
+last segment of the curve goes on: twice the demand for a saturated bandwidth takes twice as long. Nothing was measured
+there, so what is felt of it is taken to be as uncertain as it is large.
 
 Kinds overlap (a bubble that reads memory fast also empties the cache), so their excesses do not simply add:
 
@@ -53,7 +54,7 @@ SPREAD = 0.35
 """Half-width of the model's own 90 % error, relative to the excess."""
 
 FLOOR = NOISE
-"""The same where nothing is felt."""
+"""The same for each neighbour where nothing is felt. Errors of several neighbours are taken to be independent."""
 
 MOST = 1.0
 """No single application is believed to press harder than the strongest bubble, which takes all that one core can: a
@@ -85,12 +86,12 @@ class Vector:
         pressure: dial levels, noise taken off (`trust`) and at most `MOST`; 0 where it was not measured.
         pressure_variance: squares of the half-widths of their 90 % intervals, which are `MOST` at most.
         curves: excess by pressure.
-        curve_half: half-width of the excess at full pressure; in between in proportion.
+        curve_half: half-width of the excess at full pressure; at another one in proportion, beyond it too.
         at_full: excess at full pressure, at most what an unknown neighbour is believed to cause.
         numb: kinds whose sensitivity was not measured, as 1 (else 0).
         silent: kinds whose pressure was not measured, as 1 (else 0).
         felt: the curves that rise at all.
-        load: pressures and their variances, one after the other.
+        load: pressures, their variances, and 1 neighbour, one after the other.
         said: pressures in words.
         whole: whether all kinds were measured.
     """
@@ -111,7 +112,7 @@ class Vector:
         """Make ready what is asked for again and again."""
         felt = [(k, *_looked_up(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
         object.__setattr__(self, "felt", tuple(felt))
-        object.__setattr__(self, "load", self.pressure + self.pressure_variance)
+        object.__setattr__(self, "load", (*self.pressure, *self.pressure_variance, 1.0))
         object.__setattr__(self, "said", tuple(f"{pressure:.2f}" for pressure in self.pressure))
         object.__setattr__(self, "whole", not any(self.numb) and not any(self.silent))
 
@@ -160,7 +161,7 @@ def feel(one: Vector, load: Sequence[float]) -> Contended:
     """What ``one`` feels under a load; of kinds that were not measured nothing is said here.
 
     Args:
-        load: sum of weighted `Vector.load`.
+        load: sum of `Vector.load` of the others, pressures weighted, the rest by the squares of the weights.
     """
     total = variance = worst = 0.0
     kind = -1
@@ -172,13 +173,16 @@ def feel(one: Vector, load: Sequence[float]) -> Contended:
             continue
         excess = height + slope * (level - start)
         total += excess**exponent
-        if level < 1.0:
-            half *= level
+        half *= level
+        if level > 1.0:
+            beyond = slope * (level - 1.0)
+            variance += beyond * beyond
         variance += half * half + slope * slope * load[k + KINDS_FELT]
         if excess > worst:
             worst, kind = excess, k
     excess = GAIN * total ** (1.0 / EXPONENT)
-    return Contended(excess, GAIN * GAIN * variance + (SPREAD * excess) ** 2 + FLOOR * FLOOR, 0.0, kind)
+    floor = FLOOR * FLOOR * load[-1]
+    return Contended(excess, GAIN * GAIN * variance + (SPREAD * excess) ** 2 + floor, 0.0, kind)
 
 
 def of_pair(one: Vector, other: Vector) -> Contended:

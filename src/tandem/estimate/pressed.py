@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tandem.estimate.answering import Members
     from tandem.estimate.corun import App
 
-_NOTHING = (0.0,) * (2 * KINDS_FELT)
+_NOTHING = (0.0,) * (2 * KINDS_FELT + 1)
 _FEW = 3
 _NAMED = 3
 _SLIGHT = 0.005
@@ -98,7 +98,8 @@ class Pressed:
         ]
 
     def _weighted_load(self, i: int) -> list[float]:
-        return self._weighted(i, "pressure", 1) + self._weighted(i, "pressure_variance", 2)
+        neighbours = sum([weight * weight for weight in self._weights(i)])
+        return [*self._weighted(i, "pressure", 1), *self._weighted(i, "pressure_variance", 2), neighbours]
 
     def _weighted(self, i: int, what: str, power: int) -> list[float]:
         """Sum over the others of a part of their vectors, each by a power of how much of the time it is there."""

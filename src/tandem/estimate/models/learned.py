@@ -78,7 +78,7 @@ def _corrected(refined: Refined, members: Members, pressed: Pressed, i: int) -> 
                 seen += 1
     others = len(apps) - 1
     excess += by_profile.excess
-    variance += by_profile.variance * refined.left(seen / others) * refined.scale**2
+    variance += by_profile.variance * refined.left(seen, others) * refined.scale**2
     below = math.sqrt(variance)
     above = math.sqrt(variance + by_profile.ignorance) if by_profile.ignorance else below
     why = Words(_corrected_words, pressed, i, corrections)
@@ -118,7 +118,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     strange: Felt | None = None
     if by_profile is not None:
         if pressed.unprofiled < len(members.apps) - 1:
-            left = refined.left(len(seen) / max(1, there))
+            left = refined.left(len(seen), max(1, there))
             variance += by_profile.variance * left * refined.scale**2
         excess = max(0.0, by_profile.excess + excess)
         ignorance = by_profile.ignorance
