@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import estimate_corun_measure as raw
-from benchmarks import estimate_gavel, estimate_predict, estimate_score, measuring
+from benchmarks import estimate_fit, estimate_gavel, estimate_predict, estimate_score, measuring
 from benchmarks.estimate_profiles import TABLE as PROFILES
 from tandem.estimate.profiling import store
 
@@ -38,8 +38,12 @@ def main() -> None:
     parser = measuring.options((__doc__ or "").splitlines()[0])
     parser.add_argument("--measure", action="store_true", help="measure only")
     parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="measure no longer")
+    parser.add_argument("--fit", action="store_true", help="only print the constants that the table's pairs would have")
     options = parser.parse_args()
     print(f"{measuring.machine()}; commit {measuring.commit()}")
+    if options.fit:
+        estimate_fit.show(fitted())
+        return
     if options.quick:
         live()
     else:
@@ -61,6 +65,16 @@ def live() -> None:
                 break
             row, kept = ready.measure("pair", members), table.get(members, {})
             print(f"live {' + '.join(members):22s} {_of(row)}   in the table {_of(kept)}", flush=True)
+
+
+def fitted() -> estimate_fit.Fitted:
+    """Constants as the kept tables would have them."""
+    told = json.loads(raw.TABLE.read_text())
+    rows = estimate_score.read(told)
+    held_out = estimate_score.drawn(key for row in rows for key in row.members)
+    print(f"held out (drawn by seed {estimate_score.HELD_OUT_SEED}): {', '.join(held_out)}")
+    profiles = [store.from_json(one) for one in json.loads(PROFILES.read_text())["profiles"]]
+    return estimate_fit.fit(rows, profiles, held_out, estimate_score.between(told))
 
 
 def figures(*, quick: bool) -> dict[str, float | None]:

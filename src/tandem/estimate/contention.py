@@ -60,6 +60,9 @@ MOST = 1.0
 """No single application is believed to press harder than the strongest bubble, which takes all that one core can: a
 reading beyond it says that the reporter hardly feels more there. Several together do go beyond."""
 
+DOUBT = 1.0
+"""How many times its variance a measured effect has to exceed, in squares, to be believed by half (`trust`)."""
+
 TIE = 1e-9
 """Taken from every pressure: one that lies on a bend of a curve is below it, in whatever order it was summed."""
 
@@ -226,12 +229,13 @@ def trust(value: float, half: float) -> float:
     """How much of a measured effect to believe: all where it stands far above its noise, little where it does not.
 
     Effects are at least 0, so noise alone makes some of each of many kinds, and they would add up. The best linear
-    estimate of an effect that usually is as large as this one is value * value^2 / (value^2 + variance).
+    estimate of an effect that usually is as large as this one is value * value^2 / (value^2 + variance), which is
+    what a `DOUBT` of 1 gives.
 
     >>> trust(0.5, 0.0), round(trust(0.1, 0.1645), 3)
     (1.0, 0.5)
     """
-    return value * value / (value * value + (half / _Z) ** 2) if value > 0.0 else 0.0
+    return value * value / (value * value + DOUBT * (half / _Z) ** 2) if value > 0.0 else 0.0
 
 
 def rising(values: Sequence[float]) -> list[float]:
