@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import estimate_corun_measure as raw
-from benchmarks import estimate_gavel, estimate_predict, estimate_score, measuring
+from benchmarks import estimate_fit, estimate_gavel, estimate_predict, estimate_score, measuring
 from benchmarks.estimate_profiles import TABLE as PROFILES
 from tandem.estimate.profiling import store
 
@@ -39,8 +39,12 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure only")
     parser.add_argument("--for", dest="for_s", type=float, default=1e9, metavar="SECONDS", help="measure no longer")
     parser.add_argument("--patience", type=float, default=1.0, metavar="X", help="longest time for a set, times X")
+    parser.add_argument("--fit", action="store_true", help="only print the constants that the table's pairs would have")
     options = parser.parse_args()
     print(f"{measuring.machine()}; commit {measuring.commit()}")
+    if options.fit:
+        estimate_fit.show(fitted())
+        return
     if options.quick:
         live()
     else:
@@ -64,6 +68,16 @@ def live() -> None:
             print(f"live {' + '.join(members):22s} {_of(row)}   in the table {_of(kept)}", flush=True)
 
 
+def fitted() -> estimate_fit.Fitted:
+    """Constants as the kept tables would have them."""
+    told = json.loads(raw.TABLE.read_text())
+    rows = estimate_score.read(told)
+    held_out = estimate_score.drawn(key for row in rows for key in row.members)
+    print(f"held out (drawn by seed {estimate_score.HELD_OUT_SEED}): {', '.join(held_out)}")
+    profiles = [store.from_json(one) for one in json.loads(PROFILES.read_text())["profiles"]]
+    return estimate_fit.fit(rows, profiles, held_out, estimate_score.between(told))
+
+
 def figures(*, quick: bool) -> dict[str, float | None]:
     """Every figure, from the tables and from two more benchmarks."""
     told = json.loads(raw.TABLE.read_text())
@@ -72,7 +86,7 @@ def figures(*, quick: bool) -> dict[str, float | None]:
     print(f"table: {told['machine_in_words']} ({told['machine']}), commit {told['commit']}, {len(told['sets'])} sets;")
     print(f"profiles: commit {profiled['commit']}, {len(profiles)} of {len(raw.applications())} applications")
     rows = estimate_score.read(told)
-    scores = estimate_score.score(rows, profiles)
+    scores = estimate_score.score(rows, profiles, apart=estimate_score.between(told))
     estimate_score.show(scores)
     found = estimate_score.figures(scores, estimate_score.noise_floor(told))
     found["again_median"] = again(told)

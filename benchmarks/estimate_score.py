@@ -4,10 +4,10 @@
     scores = estimate_score.score(rows, profiles)
     estimate_score.show(scores, noise)
 
-Discipline. Two whole applications (`HELD_OUT`) are in nothing that is fitted: in no pair that models see, in no pair
-that constants are fitted on; sets that hold one are scored by themselves. Triples and quadruples are never seen and
-never fitted on. A pair is predicted by models that saw a part of the others (five folds); larger sets by models that
-saw all pairs. Constants of the physics (`tandem.estimate.contention`) come from `fit`, on pairs alone.
+Discipline. Two whole applications (`drawn` by a seed) are in nothing that is fitted: in no pair that models see, in no
+pair that constants are fitted on; sets that hold one are scored by themselves. Triples and quadruples are never seen
+and never fitted on. A pair is predicted by models that saw a part of the others (five folds); larger sets by models that
+saw all pairs. Constants of the models are chosen on pairs alone too (`estimate_fit`).
 
 Sets that fit the cores and those in which cores are shared are scored apart. All models have the same CPU-share term;
 R2 is of slowdowns over that term, so that nobody is praised for knowing that two on one core take twice as long.
@@ -19,12 +19,12 @@ below 1 counts as 1, which is where intervals end.
 from __future__ import annotations
 
 import math
+import random
 import statistics
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tandem.estimate import contention, estimators, sharing
+from tandem.estimate import estimators, sharing
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
     from tandem.estimate.profile import Profile
 
-HELD_OUT = ("fft3d", "imageprep")
+HELD_OUT_SEED, HELD_OUT_COUNT = 3, 2
+"""The draw of the applications that are held out; the seed is that of the plan of what is measured."""
+
 MODELS = ("none", "proportional", "additive", "worst_pair", "bubble", "learned")
 FOLDS = 5
 OBSERVED_S = 30.0
@@ -40,20 +42,6 @@ OBSERVED_S = 30.0
 
 _NORMAL_HALF = 1.6449 * 1.4826
 """Half-width of a 90 % interval over the median absolute deviation, for normal errors."""
-
-GAINS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
-EXPONENTS = (1.0, 1.5, 2.0, 3.0, 8.0)
-
-
-SPREADS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
-
-
-class Physics(NamedTuple):
-    """Constants of `tandem.estimate.contention`: GAIN, EXPONENT, SPREAD."""
-
-    gain: float
-    exponent: float
-    spread: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +98,76 @@ def read(raw: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def drawn(keys: Iterable[str]) -> tuple[str, ...]:
+    """The applications that are held out, by a seeded draw from all names in order; none where there are too few.
+
+    >>> drawn(["cg", "lu", "sort", "stream", "fft3d"])
+    ('cg', 'lu')
+    """
+    names = sorted(set(keys))
+    if len(names) < 2 * HELD_OUT_COUNT:
+        return ()
+    return tuple(sorted(random.Random(HELD_OUT_SEED).sample(names, HELD_OUT_COUNT)))
+
+
 def noise_floor(raw: Mapping[str, Any]) -> float | None:
     """Percent by which the same measurement with nobody beside differs from 1, in the mean over applications."""
     off = [abs(one["ratio"] - 1.0) for one in raw["noise"]]
     return 100 * statistics.fmean(off) if off else None
 
 
+def between(raw: Mapping[str, Any]) -> float:
+    """Relative half-width by which a pair's slowdown differs at another time, beyond what its own interval says.
+
+    From the pairs that were measured again; 0 where there are none. Intervals come from windows of a few seconds, and a
+    machine that is not one's own has moods that last longer.
+    """
+    first = {tuple(one["set"]): one for one in raw["sets"] if one.get("kind") == "pair"}
+    apart, own = [], []
+    for again in raw["sets"]:
+        before = first.get(tuple(again["set"]))
+        if "again" in again.get("kind", "") and before is not None:
+            for a, b, *halves in zip(
+                before["slowdowns"], again["slowdowns"], before["halves"], again["halves"], strict=True
+            ):
+                if a and b:
+                    apart.append(abs(b / a - 1.0))
+                    own += [half / mid for half, mid in zip(halves, (a, b), strict=True)]
+    if not apart:
+        return 0.0
+    single = _NORMAL_HALF * statistics.median(apart) / math.sqrt(2.0)
+    return math.sqrt(max(0.0, single**2 - statistics.median(own) ** 2))
+
+
 def score(
-    rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT
+    rows: Sequence[Row],
+    profiles: Sequence[Profile],
+    held_out: Sequence[str] | None = None,
+    apart: float = 0.0,
 ) -> dict[str, dict[str, Score]]:
-    """Group of sets -> model -> score. Groups without a set are absent."""
-    points: dict[str, dict[str, list[Point]]] = {}
+    """Group of sets -> model -> score. Groups without a set are absent.
+
+    Args:
+        rows: what was measured.
+        profiles: what models know.
+        held_out: applications that no model sees in a pair; those `drawn` from all in ``rows`` unless given.
+        apart: see `between`; models are told pairs that scatter so much the more.
+    """
+    if held_out is None:
+        held_out = drawn(key for row in rows for key in row.members)
+    found: dict[str, dict[str, list[Point]]] = {}
     inside = [row for row in rows if not set(row.members) & set(held_out)]
     pairs = [row for row in inside if len(row.members) == 2 and row.fits]
     for name in MODELS:
         models: dict[tuple[Row, ...], Estimator] = {}
         for group, row, known in _questions(rows, pairs, held_out):
             if known not in models:
-                models[known] = estimators.make(name, told(known), tuple(profiles))
+                models[known] = estimators.make(name, told(known, apart), tuple(profiles))
             model = models[known]
-            points.setdefault(group, {}).setdefault(name, []).extend(_points(row, model, profiles))
+            found.setdefault(group, {}).setdefault(name, []).extend(points(row, model, profiles))
     return {
-        group: {name: summarise(found) for name, found in by_model.items() if found}
-        for group, by_model in sorted(points.items())
+        group: {name: summarise(one) for name, one in by_model.items() if one}
+        for group, by_model in sorted(found.items())
     }
 
 
@@ -167,8 +202,11 @@ def show(scores: Mapping[str, Mapping[str, Score]]) -> None:
             print(f"  {name:13s} {errors}  R2 {one.r2:6.2f}  coverage {one.coverage90:.2f}")
 
 
-def told(pairs: Iterable[Row]) -> tuple[CoRun, ...]:
-    """Measured pairs as models are told them: three stretches each, which scatter as the measurement did."""
+def told(pairs: Iterable[Row], apart: float = 0.0) -> tuple[CoRun, ...]:
+    """Measured pairs as models are told them: three stretches each, which scatter as the measurement did.
+
+    ``apart`` is the relative half-width by which it differs at other times (`between`).
+    """
     rows = list(pairs)
     keys = sorted({key for row in rows for key in row.members})
     coruns = [CoRun(key, (), 1.0, OBSERVED_S) for key in keys]
@@ -177,7 +215,7 @@ def told(pairs: Iterable[Row]) -> tuple[CoRun, ...]:
             row.members, reversed(row.members), row.slowdowns, row.halves, strict=True
         ):
             if slowdown is not None:
-                off = (half or 0.0) / _NORMAL_HALF
+                off = math.hypot(half or 0.0, apart * slowdown) / _NORMAL_HALF
                 coruns += [CoRun(own, (other,), 1.0 / (slowdown + shift), OBSERVED_S) for shift in (-off, 0.0, off)]
     return tuple(coruns)
 
@@ -204,39 +242,6 @@ def _covered(point: Point) -> bool:
     return -math.hypot(mid - low, point.half) <= off <= math.hypot(high - mid, point.half)
 
 
-def fit(rows: Sequence[Row], profiles: Sequence[Profile], held_out: Sequence[str] = HELD_OUT) -> Physics:
-    """Constants of the physics from profiles alone, over pairs that fit the cores and hold nobody held out.
-
-    GAIN and EXPONENT are those of the grid with the least mean error; SPREAD is the least of the grid whose intervals
-    hold nine tenths of the pairs.
-    """
-    pairs = [row for row in rows if len(row.members) == 2 and row.fits and not set(row.members) & set(held_out)]
-
-    def scored(constants: Physics) -> Score:
-        with physics(constants):
-            model = estimators.make("bubble", (), tuple(profiles))
-            return summarise([point for row in pairs for point in _points(row, model, profiles)])
-
-    usual = contention.SPREAD
-    best = min(
-        (Physics(gain, exponent, usual) for gain in GAINS for exponent in EXPONENTS),
-        key=lambda constants: scored(constants).mean,
-    )
-    spreads = [Physics(best.gain, best.exponent, spread) for spread in SPREADS]
-    return next((one for one in spreads if scored(one).coverage90 >= 0.9), spreads[-1])
-
-
-@contextmanager
-def physics(constants: Physics) -> Iterator[None]:
-    """Other constants of `tandem.estimate.contention`, within the block."""
-    before = contention.GAIN, contention.EXPONENT, contention.SPREAD
-    contention.GAIN, contention.EXPONENT, contention.SPREAD = constants
-    try:
-        yield
-    finally:
-        contention.GAIN, contention.EXPONENT, contention.SPREAD = before
-
-
 def _questions(
     rows: Sequence[Row], pairs: Sequence[Row], held_out: Sequence[str]
 ) -> Iterator[tuple[str, Row, tuple[Row, ...]]]:
@@ -251,7 +256,8 @@ def _questions(
         yield group, row, tuple(known)
 
 
-def _points(row: Row, model: Estimator, profiles: Sequence[Profile]) -> list[Point]:
+def points(row: Row, model: Estimator, profiles: Sequence[Profile]) -> list[Point]:
+    """What a model says of each member of a set that was measured."""
     apps = row.apps()
     node = Capacity(1000 * max(len(apps), len(set(row.cores))))
     shares = sharing.share(apps, node, sharing.needs(profiles))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import estimate_score
-from tandem.estimate.contention import EXPONENT, FELT
+from tandem.estimate.contention import FELT
 from tandem.estimate.corun import Slowdown
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 
@@ -64,17 +64,11 @@ def test_the_truth_of_the_physics_is_found_and_kept_apart() -> None:
     assert scores["3 members that share cores"]["additive"].mean < 2.0, "the same share of cores as ours"
 
 
-def test_constants_are_fitted_on_pairs_alone() -> None:
-    raw = table()
-    spoiled = [
-        {**one, "slowdowns": [9.0] * 3, "halves": [0.1] * 3} if len(one["set"]) == 3 else one for one in raw["sets"]
-    ]
-    found = estimate_score.fit(estimate_score.read({**raw, "sets": spoiled}), profiles())
-    assert found.gain == 1.0
-    assert found.spread == min(estimate_score.SPREADS), "profiles that are right need no width"
-    with estimate_score.physics(estimate_score.Physics(1.4, EXPONENT, 0.3)):
-        scores = estimate_score.score(estimate_score.read(raw), profiles())
-    assert scores["2 members that fit"]["bubble"].mean > 1.0
+def test_those_held_out_are_drawn_by_a_seed_whatever_the_order() -> None:
+    names = [f"app{n}" for n in range(9)]
+    assert estimate_score.drawn(names) == estimate_score.drawn(names[::-1] * 2)
+    assert len(set(estimate_score.drawn(names))) == 2
+    assert estimate_score.drawn(["a", "b"]) == ()
 
 
 def test_figures_and_the_noise_floor() -> None:
@@ -92,6 +86,20 @@ def test_figures_and_the_noise_floor() -> None:
         "coverage90",
     }
     assert all(value is not None for value in found.values())
+
+
+def test_what_a_pair_differs_by_at_another_time_is_told_to_the_models() -> None:
+    raw = table()
+    assert estimate_score.between(raw) == 0.0, "the same, and both know it"
+    for one in raw["sets"]:
+        if one["kind"] == "pair again":
+            one["slowdowns"] = [1.2 * slowdown for slowdown in one["slowdowns"]]
+    single = 0.2 * 1.4826 * 1.6449 / 2**0.5
+    assert estimate_score.between(raw) == pytest.approx(single, abs=0.001)
+    pair = estimate_score.Row(("a", "b"), (0, 1), (2.0, 1.0), (0.3, 0.1))
+    rates = [1 / one.rate for one in estimate_score.told([pair], 0.2) if one.app == "a" and one.beside]
+    assert max(rates) - 2.0 == pytest.approx((0.3**2 + 0.4**2) ** 0.5 / (1.4826 * 1.6449), rel=1e-3)
+    assert estimate_score.between({"sets": []}) == 0.0
 
 
 def test_a_summary_by_hand() -> None:

@@ -73,6 +73,15 @@ def test_the_interval_holds_the_curve_s_and_the_pressure_s_own() -> None:
     assert felt.variance == pytest.approx(measured + (SPREAD * felt.excess) ** 2 + FLOOR**2)
 
 
+def test_several_neighbours_are_as_uncertain_as_independent_ones_and_more_beyond_what_was_measured() -> None:
+    one, calm = vector({"cache": STRAIGHT}), vector(pressure={})
+    nothing = feel(one, [3 * load for load in calm.load])
+    assert (nothing.excess, nothing.variance) == (0.0, pytest.approx(3 * FLOOR**2))
+    twice = feel(one, [2 * load for load in vector(pressure={"cache": 0.8}).load])
+    assert twice.excess == pytest.approx(GAIN * 0.5 * 1.6)
+    assert twice.variance == pytest.approx(GAIN**2 * (0.5 * 0.6) ** 2 + (SPREAD * twice.excess) ** 2 + 2 * FLOOR**2)
+
+
 def test_an_effect_within_its_noise_counts_for_little() -> None:
     assert trust(0.02, 0.1) < 0.1
     assert trust(0.5, 0.1) > 0.98
@@ -86,7 +95,7 @@ def test_phases_count_by_the_time_they_take() -> None:
     mean = contention.vector(profile(reads, works))
     assert mean.pressure[0] == pytest.approx(0.4)
     for level in (0.3, 0.7, 1.2):
-        felt = feel(mean, [level, *[0.0] * (2 * len(FELT) - 1)])
+        felt = feel(mean, [level, *[0.0] * (2 * len(FELT) - 1), 1.0])
         assert felt.excess == pytest.approx(GAIN * (0.25 * BENT.at(level) + 0.75 * STRAIGHT.at(level) - 1), abs=1e-6)
 
 
@@ -131,7 +140,7 @@ def test_more_pressure_never_helps(curve: Curve, levels: list[float], more: floa
     one = vector({"cache": curve})
 
     def excess(pressures: list[float]) -> float:
-        load = [0.0] * (2 * len(FELT))
+        load = [0.0] * (2 * len(FELT) + 1)
         load[FELT.index("cache")] = sum(pressures)
         return feel(one, load).excess
 

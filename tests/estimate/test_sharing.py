@@ -36,6 +36,17 @@ def test_two_on_one_core_take_turns_and_a_third_beside_them_meets_each_half_of_t
     assert found.why == ("2.00x by sharing a core", "2.00x by sharing a core", "")
 
 
+def test_what_taking_turns_costs_is_as_uncertain_as_the_curve_that_it_comes_from() -> None:
+    curve = Curve((0.0, 1.0), (1.0, 2.4), (0.0, 0.2))
+    profile = Profile("a", (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {"cpu": curve}),))
+    found = share((pinned(0), pinned(0)), NODE, needs([profile]))
+    assert found is not None
+    assert found.stretch == pytest.approx((2.4, 2.4))
+    assert found.half == pytest.approx((0.2, 0.2))
+    answer = estimators.make("bubble", (), (profile,)).predict((pinned(0), pinned(0)), NODE)[0]
+    assert answer.high - answer.mid > 0.2
+
+
 def test_one_that_mostly_waits_leaves_the_core_to_the_other() -> None:
     found = shared(pinned(0, key="waits"), pinned(0, key="works"), waits=0.25, works=1.0)
     assert found.stretch == (1.0, pytest.approx(1 / 0.75))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
+from tandem.estimate.corun import App, Capacity, CoRun, Slowdown, Words
 from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, share
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ class Felt:
         excess: slowdown less 1, at least 0.
         below, above: half-widths of its 90 % interval.
         known: whether it rests on an observation of this very set, or of all its pairs.
-        why: on what, in words.
+        why: on what, in words; made when they are read, or there already.
     """
 
     excess: float
     below: float
     above: float
     known: bool
-    why: str
+    why: str | Words
 
 
 @dataclass(slots=True)
@@ -77,6 +77,16 @@ class Members:
         return tuple([app.key for j, app in enumerate(self.apps) if j != i])
 
 
+class _Kept:
+    """A remembered answer and the revision that it holds for; none at first."""
+
+    __slots__ = ("answers", "revision")
+
+    def __init__(self) -> None:
+        self.revision: tuple[int, int] | None = None
+        self.answers: tuple[Slowdown, ...] = ()
+
+
 class Answering:
     """An `Estimator` made of a rule.
 
@@ -101,7 +111,7 @@ class Answering:
         self._profiled = frozenset(profiled)
         self._by_demand = by_demand
         self._seen = seen
-        self._cache: dict[tuple[tuple[App, ...], Capacity], tuple[tuple[int, int], tuple[Slowdown, ...]]] = {}
+        self._cache: dict[tuple[tuple[App, ...], Capacity], _Kept] = {}
 
     def observe(self, corun: CoRun) -> None:
         """See `Estimator.observe`."""
@@ -113,14 +123,14 @@ class Answering:
 
     def predict(self, apps: tuple[App, ...], capacity: Capacity) -> tuple[Slowdown, ...]:
         """See `Estimator.predict`."""
-        key = (apps, capacity)
         revision = self._seen.revision([app.key for app in apps]) if self._seen is not None else _NEVER
-        found = self._cache.get(key)
-        if found is None or found[0] != revision:
-            if len(self._cache) >= _CACHED:
+        kept = self._cache.setdefault((apps, capacity), _Kept())  # a look-up costs a hash of every member: one only
+        if kept.revision != revision:
+            kept.answers = self.answer(apps, capacity)
+            kept.revision = revision
+            if len(self._cache) > _CACHED:
                 self._cache.clear()
-            found = self._cache[key] = revision, self.answer(apps, capacity)
-        return found[1]
+        return kept.answers
 
     def knows(self, app: App) -> bool:
         """See `Estimator.knows`."""
@@ -138,13 +148,15 @@ class Answering:
         """The same as `predict`, worked out afresh."""
         if len(apps) < 2:
             return (_ALONE,) * len(apps)
-        order = sorted(range(len(apps)), key=[_ORDER(app) for app in apps].__getitem__)
+        keys = [app.key for app in apps]
+        unlike = len(set(keys)) == len(keys)
+        order = sorted(range(len(apps)), key=(keys if unlike else [_ORDER(app) for app in apps]).__getitem__)
         ordered = [apps[position] for position in order]
         sharing = share(ordered, capacity, self._known)
         feel = self._rule(Members(ordered, capacity, sharing.weights if sharing else None))
         answers = [_ALONE] * len(apps)
         for i, position in enumerate(order):
-            if i and ordered[i].key == ordered[i - 1].key and ordered[i] == ordered[i - 1]:  # twins fare alike
+            if i and not unlike and ordered[i] == ordered[i - 1]:  # twins fare alike
                 answers[position] = answers[order[i - 1]]
                 continue
             felt = feel(i)
@@ -170,15 +182,18 @@ _NEVER = (0, 0)
 
 def _slowdown(felt: Felt) -> Slowdown:
     mid = 1.0 + felt.excess
-    return Slowdown(mid, max(1.0, mid - felt.below), mid + felt.above, felt.known, felt.why)
+    low = mid - felt.below
+    return Slowdown(mid, low if low > 1.0 else 1.0, mid + felt.above, felt.known, felt.why)
 
 
 def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     stretch, words = sharing.stretch[i], sharing.why[i]
     mid = stretch * (1.0 + felt.excess)
     spread = SHARE_SPREAD * (1.0 - 1.0 / stretch) * mid
+    if sharing.half:
+        spread = math.hypot(spread, sharing.half[i] * (1.0 + felt.excess))
     above = math.hypot(stretch * felt.above, spread)
     down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
     below = math.hypot(stretch * felt.below, spread, down)
-    why = f"{words}; {felt.why}" if words else felt.why
+    why = Words("{}; {}".format, words, felt.why) if words else felt.why
     return Slowdown(mid, max(1.0, mid - below), mid + above, felt.known, why)

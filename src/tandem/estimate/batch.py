@@ -127,15 +127,18 @@ class Batch:
                 slope_KC += change_KC
             felt_KC = excess_KC > 0.0
             powers_KC += np.maximum(excess_KC, 0.0) ** EXPONENT
-            half_KC = self._half_RN[r][members_KC] * np.minimum(pressed_KC, 1.0)
-            variance_KC += felt_KC * (half_KC * half_KC + slope_KC * slope_KC * pressed_variance_KC)
+            half_KC = self._half_RN[r][members_KC] * pressed_KC
+            beyond_KC = slope_KC * np.maximum(pressed_KC - 1.0, 0.0)
+            variance_KC += felt_KC * (
+                half_KC * half_KC + beyond_KC * beyond_KC + slope_KC * slope_KC * pressed_variance_KC
+            )
             if not self._whole:
                 numb_KC, full_KC = self._numb_RN[r][members_KC], self._full_RN[r][members_KC]
                 unsaid_KC = _of_others(self._silent_RN[r][members_KC])
                 ignorance_KC += numb_KC * (UNKNOWN_EXCESS * np.minimum(pressed_KC + TIE, 1.0)) ** 2
                 ignorance_KC += (full_KC * np.minimum(unsaid_KC, 1.0)) ** 2
         excess_KC = GAIN * powers_KC ** (1.0 / EXPONENT)
-        variance_KC = GAIN * GAIN * variance_KC + (SPREAD * excess_KC) ** 2 + FLOOR * FLOOR
+        variance_KC = GAIN * GAIN * variance_KC + (SPREAD * excess_KC) ** 2 + FLOOR * FLOOR * (len(members_KC) - 1)
         if self._refined is not None:
             excess_KC, variance_KC = self._corrected(members_KC, excess_KC, variance_KC)
         mid_KC[:] = 1.0 + excess_KC
@@ -171,7 +174,7 @@ class Batch:
                     added_KC[i] += self._correction_NN.ravel()[pair_C]
                     half_KC[i] += self._corrected_NN.ravel()[pair_C]
                     seen_KC[i] += self._seen_NN.ravel()[pair_C]
-        inherited_KC = variance_KC * refined.left(seen_KC / others) * refined.scale**2
+        inherited_KC = variance_KC * refined.left(seen_KC, others) * refined.scale**2
         return np.maximum(0.0, excess_KC + added_KC), half_KC + inherited_KC
 
     def _as_seen(self, members_KS: Ints, answers: tuple[Floats, Floats, Floats]) -> None:

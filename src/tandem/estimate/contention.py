@@ -3,7 +3,8 @@
 For each kind of resource, the pressures of those that run on other cores add up, each weighted by how much of the time
 it runs; the sum is looked up on the sensitivity curve of the one that feels them (Bubble-Up, Mars et al., MICRO 2011,
 for one neighbour; pressures of several add as in Bubble-Flux, Yang et al., ISCA 2013). Beyond the strongest bubble the
-last segment of the curve goes on: twice the demand for a saturated bandwidth takes twice as long.
+last segment of the curve goes on: twice the demand for a saturated bandwidth takes twice as long. Nothing was measured
+there, so what is felt of it is taken to be as uncertain as it is large.
 
 Kinds overlap (a bubble that reads memory fast also empties the cache), so their excesses do not simply add:
 
@@ -53,11 +54,14 @@ SPREAD = 0.35
 """Half-width of the model's own 90 % error, relative to the excess."""
 
 FLOOR = NOISE
-"""The same where nothing is felt."""
+"""The same for each neighbour where nothing is felt. Errors of several neighbours are taken to be independent."""
 
 MOST = 1.0
 """No application is believed to press harder than the strongest bubble does from as many cores, which takes all that a
 core can: a reading beyond it says that the reporter hardly feels more there. Several together do go beyond."""
+
+DOUBT = 1.0
+"""How many times its variance a measured effect has to exceed, in squares, to be believed by half (`trust`)."""
 
 TIE = 1e-9
 """Taken from every pressure: one that lies on a bend of a curve is below it, in whatever order it was summed."""
@@ -68,8 +72,11 @@ Hinges = tuple[tuple[float, float], ...]
 """(level, change of slope), ascending."""
 
 
-Pieces = tuple[int, tuple[float, ...], tuple[float, ...], tuple[float, ...], float]
-"""A curve made to be looked up: its kind; where its pieces begin, excess there, slope; `Vector.curve_half`."""
+Piece = tuple[float, float, float]
+"""Of a curve: where a straight piece begins, excess there, slope."""
+
+Pieces = tuple[int, tuple[float, ...], tuple[Piece, ...], float]
+"""A curve made to be looked up: its kind; where its pieces begin; the pieces, after a flat one; `Vector.curve_half`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +89,12 @@ class Vector:
         pressure: dial levels, noise taken off (`trust`) and at most `MOST`; 0 where it was not measured.
         pressure_variance: squares of the half-widths of their 90 % intervals, which are `MOST` at most.
         curves: excess by pressure.
-        curve_half: half-width of the excess at full pressure; in between in proportion.
+        curve_half: half-width of the excess at full pressure; at another one in proportion, beyond it too.
         at_full: excess at full pressure, at most what an unknown neighbour is believed to cause.
         numb: kinds whose sensitivity was not measured, as 1 (else 0).
         silent: kinds whose pressure was not measured, as 1 (else 0).
         felt: the curves that rise at all.
-        load: pressures and their variances, one after the other.
+        load: pressures, their variances, and 1 neighbour, one after the other.
         said: pressures in words.
         whole: whether all kinds were measured.
     """
@@ -106,9 +113,9 @@ class Vector:
 
     def __post_init__(self) -> None:
         """Make ready what is asked for again and again."""
-        felt = [(k, *_pieces(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
+        felt = [(k, *_looked_up(curve), self.curve_half[k]) for k, curve in enumerate(self.curves) if curve]
         object.__setattr__(self, "felt", tuple(felt))
-        object.__setattr__(self, "load", self.pressure + self.pressure_variance)
+        object.__setattr__(self, "load", (*self.pressure, *self.pressure_variance, 1.0))
         object.__setattr__(self, "said", tuple(f"{pressure:.2f}" for pressure in self.pressure))
         object.__setattr__(self, "whole", not any(self.numb) and not any(self.silent))
 
@@ -161,25 +168,28 @@ def feel(one: Vector, load: Sequence[float]) -> Contended:
     """What ``one`` feels under a load; of kinds that were not measured nothing is said here.
 
     Args:
-        load: sum of weighted `Vector.load`.
+        load: sum of `Vector.load` of the others, pressures weighted, the rest by the squares of the weights.
     """
     total = variance = worst = 0.0
     kind = -1
-    for k, levels, heights, slopes, half in one.felt:
+    exponent = EXPONENT
+    for k, starts, pieces, half in one.felt:
         level = load[k] - TIE
-        if level <= levels[0]:
+        start, height, slope = pieces[bisect_left(starts, level)]
+        if slope == 0.0 == height:
             continue
-        piece = bisect_left(levels, level) - 1
-        slope = slopes[piece]
-        excess = heights[piece] + slope * (level - levels[piece])
-        total += excess**EXPONENT
-        if level < 1.0:
-            half *= level
+        excess = height + slope * (level - start)
+        total += excess**exponent
+        half *= level
+        if level > 1.0:
+            beyond = slope * (level - 1.0)
+            variance += beyond * beyond
         variance += half * half + slope * slope * load[k + KINDS_FELT]
         if excess > worst:
             worst, kind = excess, k
     excess = GAIN * total ** (1.0 / EXPONENT)
-    return Contended(excess, GAIN * GAIN * variance + (SPREAD * excess) ** 2 + FLOOR * FLOOR, 0.0, kind)
+    floor = FLOOR * FLOOR * load[-1]
+    return Contended(excess, GAIN * GAIN * variance + (SPREAD * excess) ** 2 + floor, 0.0, kind)
 
 
 def of_pair(one: Vector, other: Vector) -> Contended:
@@ -223,12 +233,13 @@ def trust(value: float, half: float) -> float:
     """How much of a measured effect to believe: all where it stands far above its noise, little where it does not.
 
     Effects are at least 0, so noise alone makes some of each of many kinds, and they would add up. The best linear
-    estimate of an effect that usually is as large as this one is value * value^2 / (value^2 + variance).
+    estimate of an effect that usually is as large as this one is value * value^2 / (value^2 + variance), which is
+    what a `DOUBT` of 1 gives.
 
     >>> trust(0.5, 0.0), round(trust(0.1, 0.1645), 3)
     (1.0, 0.5)
     """
-    return value * value / (value * value + (half / _Z) ** 2) if value > 0.0 else 0.0
+    return value * value / (value * value + DOUBT * (half / _Z) ** 2) if value > 0.0 else 0.0
 
 
 def rising(values: Sequence[float]) -> list[float]:
@@ -251,10 +262,11 @@ def _at(hinges: Hinges, level: float) -> float:
     return sum(change * max(0.0, level - start) for start, change in hinges)
 
 
-def _pieces(hinges: Hinges) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+def _looked_up(hinges: Hinges) -> tuple[tuple[float, ...], tuple[Piece, ...]]:
     starts = tuple(start for start, _ in hinges)
-    slopes = tuple(itertools.accumulate(change for _, change in hinges))
-    return starts, tuple(_at(hinges, start) for start in starts), slopes
+    slopes = itertools.accumulate(change for _, change in hinges)
+    rising = [(start, _at(hinges, start), slope) for start, slope in zip(starts, slopes, strict=True)]
+    return starts, ((0.0, 0.0, 0.0), *rising)
 
 
 def _pressure(phase: PhaseProfile, kind: str, most: float) -> float:

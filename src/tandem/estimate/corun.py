@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,6 +53,34 @@ class CoRun:
     seconds: float
 
 
+class Words:
+    """A sentence that is made when it is first read: a scheduler asks for thousands of slowdowns and reads a few.
+
+    >>> said = Words("beside {}".format, "cg")
+    >>> str(said), said == "beside cg"
+    ('beside cg', True)
+    """
+
+    __slots__ = ("_from", "_make")
+
+    def __init__(self, make: Callable[..., str], *from_: object) -> None:
+        self._make: Callable[..., str] | None = make
+        self._from: tuple[object, ...] = from_
+
+    def __str__(self) -> str:
+        if self._make is not None:
+            self._from, self._make = (self._make(*self._from),), None
+        return str(self._from[0])
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, str | Words) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
 class Slowdown(NamedTuple):
     """Run time beside the others over run time alone, never below 1, with its 90 % interval.
 
@@ -63,7 +91,12 @@ class Slowdown(NamedTuple):
     low: float
     high: float
     known: bool
-    why: str
+    words: str | Words
+
+    @property
+    def why(self) -> str:
+        """On what it rests, in words."""
+        return str(self.words)
 
 
 class Estimator(Protocol):

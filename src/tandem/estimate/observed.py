@@ -46,6 +46,7 @@ class Observations:
         self._keys: set[str] = set()
         self._partners: dict[str, set[str]] = {}
         self._sizes: dict[str, set[int]] = {}
+        self._any_size: set[int] = set()
         self.pair_count = 0
         """How many pairs were seen alone together."""
         self.company_count = 0
@@ -61,6 +62,7 @@ class Observations:
         if beside and beside not in settings:
             self.company_count += 1
             self._sizes.setdefault(corun.app, set()).add(len(beside))
+            self._any_size.add(len(beside))
         settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
         if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
@@ -80,6 +82,10 @@ class Observations:
     def beside_so_many(self, app: str, count: int) -> bool:
         """Whether ``app`` was ever seen beside ``count`` neighbours."""
         return count in self._sizes.get(app, ())
+
+    def of_size(self, members: int) -> bool:
+        """Whether anything was ever seen in a set of so many."""
+        return members - 1 in self._any_size
 
     def partners(self, app: str) -> AbstractSet[str]:
         """Applications that ``app`` was seen beside as the only neighbour."""

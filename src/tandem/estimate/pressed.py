@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tandem.estimate.answering import Members
+    from tandem.estimate.corun import App
 
-_NOTHING = (0.0,) * (2 * KINDS_FELT)
+_NOTHING = (0.0,) * (2 * KINDS_FELT + 1)
 _FEW = 3
 _NAMED = 3
 _SLIGHT = 0.005
@@ -26,10 +27,17 @@ class Pressed:
 
     def __init__(self, members: Members, known: Mapping[str, Vector]) -> None:
         self._members = members
-        self.vectors = vectors = [known.get(app.key) for app in members.apps]
-        self.unprofiled = vectors.count(None)
-        self._there = there = [vector for vector in vectors if vector is not None]
-        self._whole = all([vector.whole for vector in there])  # noqa: C419  (a list is faster)
+        self.vectors: list[Vector | None] = []
+        self._there: list[Vector] = []
+        self._whole = True
+        there, get = self._there, known.get
+        for app in members.apps:
+            vector = get(app.key)
+            self.vectors.append(vector)
+            if vector is not None:
+                there.append(vector)
+                self._whole = self._whole and vector.whole
+        self.unprofiled = len(self.vectors) - len(there)
         self._total: list[float] = []
         if members.weights is None and len(there) > _FEW:
             self._total = list(map(sum, zip(*[vector.load for vector in there], strict=True)))
@@ -45,8 +53,14 @@ class Pressed:
             felt.ignorance = contention.ignorance(one, load[:KINDS_FELT], self._weighted(i, "silent", 1))
         return felt
 
-    def words(self, i: int, felt: Contended) -> str:
-        """What contends for what."""
+    def beside(self, i: int) -> list[App]:
+        """All members but one."""
+        return [app for j, app in enumerate(self._members.apps) if j != i]
+
+    def words(self, i: int) -> str:
+        """What contends for what with profiled member ``i``."""
+        felt = self.on(i)
+        assert felt is not None
         k = felt.kind
         if k < 0 or felt.excess < _SLIGHT:
             return "profiles: hardly feels these neighbours"
@@ -57,7 +71,8 @@ class Pressed:
             if vector is not None
         ]
         if members.weights is not None:
-            pressing = [(w * p, key, f"{w * p:.2f}") for (p, key, _), w in zip(pressing, self._weights(i), strict=True)]
+            weighed = zip(pressing, self._weights(i), strict=True)
+            pressing = [(w * p, key, f"{w * p:.2f}") for (p, key, _), w in weighed if w > 0.0]
         else:
             del pressing[i - self.vectors[:i].count(None)]
         pressing.sort(reverse=True)
@@ -83,7 +98,8 @@ class Pressed:
         ]
 
     def _weighted_load(self, i: int) -> list[float]:
-        return self._weighted(i, "pressure", 1) + self._weighted(i, "pressure_variance", 2)
+        neighbours = sum([weight * weight for weight in self._weights(i)])
+        return [*self._weighted(i, "pressure", 1), *self._weighted(i, "pressure_variance", 2), neighbours]
 
     def _weighted(self, i: int, what: str, power: int) -> list[float]:
         """Sum over the others of a part of their vectors, each by a power of how much of the time it is there."""

@@ -41,9 +41,6 @@ PRIOR_PAIRS = 20
 FROM_SETS = 0.3
 """Weight of what a larger set tells of one of its pairs, in observations of the pair."""
 
-_SETTLED = 0.6
-"""Part of the profiles' half-width that is left in a set all pairs of which were seen."""
-
 Part = TypeVar("Part", float, "NDArray[np.float64]")
 
 
@@ -126,9 +123,19 @@ class Refined:
         return kept
 
     @staticmethod
-    def left(seen: Part) -> Part:
-        """What is left of the squared half-width of profiles where this part of a member's pairs was seen."""
-        return 1.0 - seen * (1.0 - _SETTLED**2)
+    def left(seen: Part, neighbours: int) -> Part:
+        """What is left of the profiles' squared half-width of a set where some of a member's pairs were seen.
+
+        A pair that was seen tells what this neighbour costs by itself, not what it costs on top of others. Where all n
+        pairs were seen, one contribution is known, whichever is taken first, and the n - 1 that come on top are as
+        uncertain as pairs that were left out of the fit: (n - 1) / n of the whole. As in a random walk over pressure,
+        of which a value was seen at p and the one at n * p is asked for.
+
+        Args:
+            seen: how many.
+            neighbours: n, at least 1.
+        """
+        return 1.0 - seen / (neighbours * neighbours)
 
     def _fit(self, observations: Observations) -> Inferred:
         pairs, weights = self._evidence(observations)

@@ -42,10 +42,17 @@ LEAST_USE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class CpuNeed:
-    """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it."""
+    """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
+
+    ``turns_half`` is the half-width of the latter's 90 % interval.
+    """
 
     use: float
     turns: float = 1.0
+    turns_half: float = 0.0
+
+
+_UNKNOWN = CpuNeed(1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,14 @@ class Sharing:
         weights: ``weights[i][j]``, the part of the running time of i in which j runs beside it on other cores, in
             [0, 1], relative to j alone; 0 on the diagonal.
         why: in words, "" for a member that lacks nothing.
+        half: half-widths of the 90 % intervals of ``stretch`` for what taking turns costs; () where nobody does.
         least: what ``stretch`` may be as well, where members without a profile mostly wait; () where all have one.
     """
 
     stretch: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
     why: tuple[str, ...]
+    half: tuple[float, ...] = ()
     least: tuple[float, ...] = ()
 
 
@@ -83,9 +92,12 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
 
 
 def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
-    if any(app.cores for app in members):
-        return _pinned(members, known)
-    if sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:
+    stated = 0
+    for app in members:
+        if app.cores:
+            return _pinned(members, known)
+        stated += app.cpu_milli
+    if stated <= capacity.cpu_milli:
         return None
     return _crowded(members, capacity, known)
 
@@ -106,7 +118,7 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
 
 
 def _need(profile: Profile) -> CpuNeed:
-    use = turns = total = 0.0
+    use = turns = half = total = 0.0
     for phase in profile.phases:
         use += phase.share * phase.cpu_use
         curve = phase.sensitivity.get("cpu")
@@ -114,8 +126,9 @@ def _need(profile: Profile) -> CpuNeed:
         ideal = on_a_core / fairly(1.0, [on_a_core, 1.0])[0]
         measured = curve.at(1.0) / ideal if curve else 1.0
         turns += phase.share * min(_TURNS_MOST, max(1.0, measured))
+        half += phase.share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
         total += phase.share
-    return CpuNeed(use / total, turns / total)
+    return CpuNeed(use / total, turns / total, half / total)
 
 
 def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
@@ -138,17 +151,18 @@ def _pinned(members: Sequence[App], known: Mapping[str, CpuNeed]) -> Sharing:
             got[i] += granted
             beside[i] += min(1.0, sum(parts) - part) / len(members[i].cores)
     running = [min(1.0, got[i] / asked[i]) for i in range(len(members))]
-    stretch, why = [], []
+    stretch, half, why = [], [], []
     for i, app in enumerate(members):
-        turns = known[app.key].turns if app.key in known else 1.0
-        stretch.append((1.0 + (turns - 1.0) * max(0.0, beside[i])) / running[i])
+        need = known.get(app.key, _UNKNOWN)
+        stretch.append((1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / running[i])
+        half.append(need.turns_half * max(0.0, beside[i]) / running[i])
         why.append(f"{stretch[i]:.2f}x by sharing a core" if stretch[i] > 1.005 else "")
     cores = [frozenset(app.cores) for app in members]
     weights = tuple(
         tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
         for i in range(len(members))
     )
-    return Sharing(tuple(stretch), weights, tuple(why))
+    return Sharing(tuple(stretch), weights, tuple(why), tuple(half))
 
 
 def _apart(a: frozenset[int], b: frozenset[int]) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tandem.estimate.contention import FELT
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator
@@ -51,6 +53,17 @@ def test_a_pair_that_was_seen_corrects_larger_sets() -> None:
     after = abs(mid(model, "cg", "stream", "fft") - truth("cg", "stream", "fft"))
     assert after < 0.35 * before
     assert mid(model, "cg", "stream") == pytest.approx(truth("cg", "stream"))
+
+
+@given(st.lists(st.sampled_from(sorted(BOUND)), min_size=3, max_size=6))
+def test_the_short_way_for_profiled_sets_says_what_the_general_one_does(keys: list[str]) -> None:
+    """Members that are pinned to a core each take the general way, and share nothing either."""
+    model = learned.make([*ALONE, *seen("cg", "stream"), *seen("cg", "fft"), *seen("lu", "sort")], PROFILES)
+    short = model.predict(tuple(map(App, keys)), NODE)
+    general = model.predict(tuple(App(key, cores=(core,)) for core, key in enumerate(keys)), NODE)
+    for one, other in zip(short, general, strict=True):
+        assert one[:3] == pytest.approx(other[:3], rel=1e-9)
+        assert (one.known, one.why) == (other.known, other.why)
 
 
 def test_what_one_proved_to_be_beside_some_tells_of_others() -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from tandem.estimate import contention, sharing
 from tandem.estimate.answering import Answering, Felt, Members, named
+from tandem.estimate.corun import Words
 from tandem.estimate.pressed import Pressed
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tandem.estimate.corun import CoRun, Estimator
     from tandem.estimate.profile import Profile
@@ -47,10 +48,13 @@ def _felt(members: Members, pressed: Pressed, i: int) -> Felt:
         )
     below = math.sqrt(felt.variance)
     if pressed.unprofiled == 0 and felt.ignorance == 0.0:
-        return Felt(felt.excess, below, below, False, pressed.words(i, felt))
-    above, why = felt.variance + felt.ignorance, pressed.words(i, felt)
-    if pressed.unprofiled:
-        strange = [j for j, vector in enumerate(pressed.vectors) if vector is None]
-        above += sum((UNKNOWN_EXCESS * members.weight(i, j)) ** 2 for j in strange)
-        why = f"no profile of {named(members.apps[j].key for j in strange)}: {_ASSUMED}; {why}"
-    return Felt(felt.excess, below, math.sqrt(above), False, why)
+        return Felt(felt.excess, below, below, False, Words(pressed.words, i))
+    above = felt.variance + felt.ignorance
+    strange = [j for j, vector in enumerate(pressed.vectors) if vector is None]
+    above += sum((UNKNOWN_EXCESS * members.weight(i, j)) ** 2 for j in strange)
+    return Felt(felt.excess, below, math.sqrt(above), False, Words(_words, members, pressed, i, strange))
+
+
+def _words(members: Members, pressed: Pressed, i: int, strange: Sequence[int]) -> str:
+    words = pressed.words(i)
+    return f"no profile of {named(members.apps[j].key for j in strange)}: {_ASSUMED}; {words}" if strange else words

@@ -27,14 +27,15 @@ from typing import TYPE_CHECKING
 
 from tandem.estimate import contention, sharing
 from tandem.estimate.answering import Answering, Felt, Members, named
+from tandem.estimate.corun import Words
 from tandem.estimate.demand import Load
 from tandem.estimate.pairwise import COMBINING, seen_before
 from tandem.estimate.pressed import Pressed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
-from tandem.estimate.refined import Refined, judged_half
+from tandem.estimate.refined import Corrections, Refined, judged_half
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tandem.estimate.corun import App, CoRun, Estimator
     from tandem.estimate.profile import Profile
@@ -54,9 +55,43 @@ def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator
 
     def rule(members: Members) -> Callable[[int], Felt]:
         pressed = Pressed(members, refined.vectors)
-        return lambda i: seen_before(refined.seen, members, i) or _refined(refined, members, pressed, i)
+        felt = _refined if members.weights is not None or pressed.unprofiled else _corrected
+        if not refined.seen.observations.of_size(len(members.apps)):
+            return lambda i: felt(refined, members, pressed, i)
+        return lambda i: seen_before(refined.seen, members, i) or felt(refined, members, pressed, i)
 
     return Answering(rule, sharing.needs(held), profiled=refined.vectors, by_demand=True, seen=refined.seen)
+
+
+def _corrected(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
+    """`_refined` where all have profiles and cores of their own, which is what a scheduler asks for most."""
+    by_profile, apps = pressed.on(i), members.apps
+    assert by_profile is not None
+    corrections = refined.corrections(apps[i].key)
+    excess, variance, seen = 0.0, 0.0, 0
+    for j, other in enumerate(apps):
+        if j != i:
+            correction = corrections[other.key]
+            excess += correction.excess
+            variance += correction.variance
+            if correction.seen:
+                seen += 1
+    others = len(apps) - 1
+    excess += by_profile.excess
+    variance += by_profile.variance * refined.left(seen, others) * refined.scale**2
+    below = math.sqrt(variance)
+    above = math.sqrt(variance + by_profile.ignorance) if by_profile.ignorance else below
+    why = Words(_corrected_words, pressed, i, corrections)
+    return Felt(excess if excess > 0.0 else 0.0, below, above, seen == others, why)
+
+
+def _corrected_words(pressed: Pressed, i: int, corrections: Corrections) -> str:
+    """Made from what is kept anyway: answers that nobody reads hold little memory."""
+    by_profile = pressed.on(i)
+    assert by_profile is not None
+    there = [corrections[app.key] for app in pressed.beside(i)]
+    excess = max(0.0, by_profile.excess + sum(one.excess for one in there))
+    return _words(excess, pressed, i, [one.seen for one in there if one.seen], None)
 
 
 def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
@@ -64,48 +99,52 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     by_profile = pressed.on(i)
     excess, variance, ignorance = 0.0, 0.0, 0.0  # of what is felt; of its half-width; upwards only
     corrections = refined.corrections(app.key)
-    seen: list[str] = []
+    seen: list[str] = []  # corrections by pairs that were seen, in words
     strangers: list[tuple[App, float]] = []
     there = 0  # how many ever run beside it
-    weights, vectors = members.weights, pressed.vectors
-    for j, other in enumerate(members.apps):
-        weight = 1.0 if weights is None else weights[i][j]
+    for j, (other, vector) in enumerate(zip(members.apps, pressed.vectors, strict=True)):
+        weight = members.weight(i, j)
         if j == i or weight == 0.0:
             continue
         there += 1
         correction = corrections[other.key]
-        if correction.seen or (by_profile is not None and vectors[j] is not None):
+        if correction.seen or (by_profile is not None and vector is not None):
             excess += weight * correction.excess
             variance += weight * weight * correction.variance
             if correction.seen:
                 seen.append(correction.seen)
         else:
             strangers.append((other, weight))
-    words = []
+    strange: Felt | None = None
     if by_profile is not None:
         if pressed.unprofiled < len(members.apps) - 1:
-            left = refined.left(len(seen) / max(1, there))
+            left = refined.left(len(seen), max(1, there))
             variance += by_profile.variance * left * refined.scale**2
-            words.append(pressed.words(i, by_profile))
         excess = max(0.0, by_profile.excess + excess)
         ignorance = by_profile.ignorance
     elif len(seen) > 1:
         variance += (COMBINING * excess) ** 2
-    if seen:
-        words.append(
-            f"corrected by pairs seen: {', '.join(seen)}" if by_profile else f"from pairs seen: {', '.join(seen)}"
-        )
     if strangers:
-        felt = _strange(refined, members, app, strangers)
-        excess += felt.excess
-        variance += felt.below**2
-        ignorance += felt.above**2 - felt.below**2
-        words.append(felt.why)
+        strange = _strange(refined, members, app, strangers)
+        excess += strange.excess
+        variance += strange.below**2
+        ignorance += strange.above**2 - strange.below**2
+    why = Words(_words, excess, pressed, i, seen, strange)
+    below = math.sqrt(variance)
+    return Felt(excess, below, math.sqrt(variance + ignorance) if ignorance else below, len(seen) == there, why)
+
+
+def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange: Felt | None) -> str:
+    words, profiled = [], pressed.vectors[i] is not None
+    if profiled and pressed.unprofiled < len(pressed.vectors) - 1:
+        words.append(pressed.words(i))
+    if seen:
+        words.append(f"{'corrected by' if profiled else 'from'} pairs seen: {', '.join(seen)}")
+    if strange is not None:
+        words.append(str(strange.why))
     if not words:
         words.append("nobody runs on another core meanwhile")
-    why = words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
-    known = len(seen) == there
-    return Felt(excess, math.sqrt(variance), math.sqrt(variance + ignorance), known, why)
+    return words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
 
 
 def _strange(refined: Refined, members: Members, app: App, others: list[tuple[App, float]]) -> Felt:
