@@ -247,7 +247,7 @@ def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
         "policy": setup.policy,
         "estimator": setup.estimator,
         "options": dict(setup.options),
-        "store": str(driver.full) if driver.full is not None else "ok",
+        "store": str(driver.full or driver.short or "ok"),
         "engine": driver.engine.describe(),
         "unread_profiles": driver.unread_profiles,
         "jobs": {"live": live, "on_nodes": len(machine.on_nodes)},

@@ -27,7 +27,7 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
         return _blocked(cluster, life)
     if life.state is not State.QUEUED:
         return named(cluster, life.reason)
-    words = []
+    words = ["the disk that the queue is kept on is full, and nothing starts until there is room"] * cluster.disk_full
     head = cluster.pending.head()
     if head is not None and head[2] != life.id:
         words.append(f"job {head[2]} is first in the queue")
