@@ -73,6 +73,12 @@ def test_a_job_from_submission_to_the_ledger(tandem: Shell, tmp_path: Path) -> N
         ("submit", 1, 1.0),
         ("start", 1, 1.0),
     ]
+    tandem("submit", "-q", "--wait", "--", "true")  # of which nothing is known
+    lines = json.loads(tandem("promises", "--json"))["lines"]
+    assert [(line["moment"], line["quotes"], line["unfounded"]) for line in lines] == [
+        ("submit", 1, 1),
+        ("start", 1, 1),
+    ]
     assert f"report: {tmp_path / 'r' / 'report.html'}" in tandem("promises", "--report", tmp_path / "r")
     assert "At submission" in (tmp_path / "r" / "report.html").read_text()
 

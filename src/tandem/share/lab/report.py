@@ -95,8 +95,13 @@ def _facts(judged: Sequence[DayVerdict]) -> Facts:
     if exclusive is not None and last is not exclusive and last.makespan_s:
         gain = exclusive.makespan_s / last.makespan_s
         facts.insert(0, Fact(f"{last.policy} against exclusive", gain, "ratio", 2, "makespan, times shorter"))
-    if last.quote_coverage is not None:
-        facts.append(Fact("quotes that held", last.quote_coverage, "percent", 0, "90 % was promised"))
+    quoted = [v for v in last.verdicts if v.quote is not None]
+    if quoted:
+        others = sum(not v.founded for v in quoted)
+        note = "90 % was promised" + (
+            f"; {others} of {len(quoted)} rested on nothing, and are not in it" * bool(others)
+        )
+        facts.append(Fact("quotes that held", last.quote_coverage, "percent", 0, note))
     return Facts(facts)
 
 

@@ -169,7 +169,7 @@ class Quoter:
                 "start",
                 start,
                 rehearsed[life.id][1] if life.id in rehearsed else self._run_time(view, life),
-                "its neighbours now",
+                f"its neighbours now, and {view.history.expect(life.job)[1]}",
             )
             for life in quoted
         ]
