@@ -54,7 +54,7 @@ def make(context: EngineContext) -> Engine:
     Raises:
         ConfigError: An option that does not fit this machine.
     """
-    return LocalEngine(context, local_node.discover(context.options, context.paths.data / "membw.json"))
+    return LocalEngine(context, local_node.discover(context.options, context.paths.bandwidth))
 
 
 class LocalEngine:
