@@ -117,6 +117,7 @@ def test_a_core_of_a_suspended_job_can_be_used_by_another(stage: Stage) -> None:
     stage.expect(ev.SuspendDone(1, 1))
     stage.start(2, "exit 3")
     stage.expect(ev.Ended(2, 1, code=3))
+    assert _end(stage, 1) is None  # it stands still all the while
 
 
 @requires("cgroup")
@@ -165,6 +166,7 @@ def test_a_frozen_job_is_thawed_to_save(stage: Stage) -> None:
     stage.expect(ev.SuspendDone(1, 1))
     stage.engine.execute(ev.StopJob(1, 1, "SIGUSR1", 30.0, "moved"), None)
     stage.expect(ev.Ended(1, 1, saved=True))
+    assert said.read_text() == "on\n"  # it was not started anew
 
 
 @pytest.mark.slow

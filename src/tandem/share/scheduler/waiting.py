@@ -142,7 +142,8 @@ def _held_by_others(cluster: Cluster, n: int) -> str:
         return ""
     where = f" of {ledger.nodes[n].id}" if len(ledger.nodes) > 1 else ""
     one = sum(map(len, ledger.foreign_use(n))) == 1
-    return f"{' and '.join(held)}{where} {'is' if one else 'are'} held by another scheduler or by `tandem profile`"
+    verb = "is" if one else "are"
+    return f"{' and '.join(held)}{where} {verb} held by another scheduler or by `tandem profile`, nobody knows how long"
 
 
 _NAMES = {
