@@ -30,7 +30,8 @@ class Verdict:
         quote: the quote at submission (``low``, ``mid``, ``high`` of the finish), or None.
         founded: whether that quote rests on anything: something was known of how long the job runs.
         in_time: whether it finished inside that interval.
-        predicted: slowdown that the quote at its start came to (``low``, ``mid``, ``high``), or None.
+        predicted: slowdown that the quote at its start came to (``low``, ``mid``, ``high``), or None, also where
+            that quote rests on nothing.
         why: of a job that did not end well, the reason of that; else the last decision about it, and its reason.
     """
 
@@ -171,7 +172,7 @@ def _relative(quote: Quote | None, began: float) -> tuple[float, float, float] |
 
 
 def _predicted(quote: Quote | None, alone_s: float | None) -> tuple[float, float, float] | None:
-    if quote is None or not alone_s:
+    if quote is None or not quote.founded or not alone_s:
         return None
     low, mid, high = ((at - quote.at) / alone_s for at in (quote.finish.low, quote.finish.mid, quote.finish.high))
     return (low, mid, high)
