@@ -73,6 +73,12 @@ def test_a_job_from_submission_to_the_ledger(tandem: Shell, tmp_path: Path) -> N
         ("submit", 1, 1.0),
         ("start", 1, 1.0),
     ]
+    tandem("submit", "-q", "--wait", "--", "true")  # of which nothing is known
+    lines = json.loads(tandem("promises", "--json"))["lines"]
+    assert [(line["moment"], line["quotes"], line["unfounded"]) for line in lines] == [
+        ("submit", 1, 1),
+        ("start", 1, 1),
+    ]
     assert f"report: {tmp_path / 'r' / 'report.html'}" in tandem("promises", "--report", tmp_path / "r")
     assert "At submission" in (tmp_path / "r" / "report.html").read_text()
 
@@ -481,6 +487,24 @@ def test_outputs_that_the_user_named_follow_the_umask(tandem: Shell, tmp_path: P
             os.umask(before)
         assert (tmp_path / f"out-{mode:o}").stat().st_mode & 0o777 == mode
     assert {(home / "jobs" / job / "stdout").stat().st_mode & 0o777 for job in ("2", "4")} == {0o600}
+
+
+@pytest.mark.slow
+def test_doctor_tells_when_the_bandwidth_was_measured_and_measures_anew(tandem_: Shell, home: Path) -> None:
+    assert "not measured yet" in tandem_("doctor")
+    began = time.time()
+    told = json.loads(tandem_("doctor", "--measure", "--json"))["memory_bandwidth"]
+    assert began <= told["measured_at"] <= time.time()
+    assert 100 < told["mbs"] < 1e8
+    assert told["cores"] == sorted(os.sched_getaffinity(0))
+    kept = json.loads((home / "membw.json").read_text())
+    (home / "membw.json").write_text(json.dumps(kept | {"mbs": 7, "load": 99.0, "cores": told["cores"][:1]}))
+    said = tandem_("doctor")
+    assert "0.0 GB/s of memory" in said
+    assert "at a load average of 99.00: something else ran then" in said
+    again = json.loads(tandem_("doctor", "--measure", "--json"))["memory_bandwidth"]
+    assert again["mbs"] > 100
+    assert again["cores"] == told["cores"][:1]  # those of the daemon that measured it
 
 
 def test_doctor_and_nodes(tandem: Shell) -> None:

@@ -108,6 +108,26 @@ def test_a_policy_that_does_not_exist_is_named_before_anything_runs(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("cpus = 4096", "4096 cores on one node; allowed: at most"),
+        ('mem_mib = "4096T"', "1 core, 4PiB of memory on one node; allowed: at most"),
+        ("gpus = 99", "1 core, 99 whole GPUs on one node"),
+        ("time_s = -1", "time = '-1s'"),
+    ],
+)
+def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(
+    tmp_path: Path, key: str, said: str
+) -> None:
+    (tmp_path / "lab.toml").write_text(LAB.replace('name = "third"', f'name = "third"\n{key}'))
+    done = tandem("lab", "lab.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"job 'third': {said}" in done.stderr
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "lab.toml"]
+
+
 def test_a_typo_in_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text(LAB.replace("max_slowdown", "max_slowdwon"))
     done = tandem("lab", "lab.toml", cwd=tmp_path)

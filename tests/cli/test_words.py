@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tandem.cli import control, lab, moments, promises, queue, selection, submit, terminal, wait, words
+from tandem.cli import control, lab, moments, promises, queue, selection, show, submit, terminal, wait, words
 from tandem.core.errors import ConfigError
+from tandem.report.formats import MISSING
+from tandem.report.page import render
+from tandem.report.table import text_of
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
 
@@ -198,6 +201,7 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
 
 def row(job: int, end: float, **more: object) -> dict[str, Any]:
     base = {"job": job, "name": f"n{job}", "app": "a", "class": "primary", "moment": "submit", "reason": "", "at": 0.0}
+    base |= {"founded": True}
     times = {
         "submitted_at": 0.0,
         "started_at": 10.0,
@@ -216,6 +220,31 @@ def test_the_ledger_counts_kept_late_and_early() -> None:
     assert submit.width == pytest.approx(0.3)  # (120 - 90) / 100
     assert (start.moment, start.kept) == ("start", 1.0)
     assert [one["job"] for one in promises.late(rows)] == [3]
+
+
+def test_the_quotes_of_several_attempts_are_numbered() -> None:
+    def told(*moments: str) -> list[str]:
+        quotes = [row(1, 0.0, moment=moment) for moment in moments]
+        return [text.partition("finish")[0] for _, text in show._promised({"promises": quotes}, 0.0)]
+
+    assert told("submit", "start", "start", "start")[1:] == ["attempt 1: ", "attempt 2: ", "attempt 3: "]
+    assert told("submit", "start")[1:] == [""]
+
+
+def test_quotes_that_rest_on_nothing_are_counted_apart() -> None:
+    rows = [row(1, 100.0), row(2, 121.0), row(3, 100.0, founded=False), row(4, 999.0, founded=False)]
+    rows += [row(5, 50.0, founded=False, policy="share")]
+    share, line = promises.lines(rows)
+    assert (line.quotes, line.kept, line.late, line.unfounded, line.unfounded_kept) == (2, 0.5, 0.5, 2, 0.5)
+    assert (share.quotes, share.kept, share.width, share.unfounded, share.unfounded_kept) == (0, None, None, 1, 0.0)
+    assert [one["job"] for one in promises.late(rows)] == [2]
+    told = promises.table(rows)
+    assert [text_of(told, 0, k) for k in (3, 4, 8, 9)] == ["0", MISSING, "1", "0 %"]
+    assert [text_of(told, 1, k) for k in (3, 4, 8, 9)] == ["2", "50 %", "2", "50 %"]
+    assert [column.name for column in promises.table(rows[:2]).columns][-1] == "median width"
+    page = render(promises.page(rows))
+    assert "quotes that rest on nothing" in page
+    assert "1 of 2; 90 % were promised" in page
 
 
 def test_classes_and_policies_are_told_apart() -> None:

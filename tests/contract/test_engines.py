@@ -124,18 +124,18 @@ def test_a_stopped_job_ends(stage: Stage) -> None:
     stage.engine.execute(ev.StopJob(1, 1, "", 20.0, "cancelled"), None)
     stage.engine.execute(ev.StopJob(1, 1, "", 20.0, "cancelled"), None)  # instructions may come twice
     stage.expect(ev.Ended(1, 1, code=0) if _term_was_caught(stage) else ev.Ended(1, 1, signal=15))
+    assert len(_ends(stage)) == 1
 
 
 def _term_was_caught(stage: Stage) -> bool:
     """The signal may come before the shell has set its trap."""
-
-    def ended() -> list[ev.Event]:
-        stage.poll()
-        return [event for event in stage.seen if isinstance(event, ev.Ended)]
-
-    [event] = until(ended, "the end")
-    assert isinstance(event, ev.Ended)
+    [event] = until(lambda: _ends(stage), "the end")
     return event.signal == 0
+
+
+def _ends(stage: Stage) -> list[ev.Ended]:
+    """All ends that were told so far."""
+    return [event for event in stage.poll() if isinstance(event, ev.Ended)]
 
 
 def test_stopping_what_never_ran_is_told_as_lost(stage: Stage) -> None:
@@ -177,6 +177,7 @@ def test_another_engine_adopts(stage: Stage, when: str) -> None:
     stage.expect(ev.Started(1, 1))
     (stage.paths.data / "go").touch()
     stage.expect(ev.Ended(1, 1, code=4))
+    assert len(_ends(stage)) == 1
     stage.engine.forget(1, 1)
     folder = stage.paths.attempt_dir(1, 1)
     until(lambda: [stage.engine.poll(), not folder.exists()][1], "the attempt to be cleared away")
@@ -187,3 +188,4 @@ def test_what_belongs_to_no_job_is_killed(stage: Stage) -> None:
     stage.expect(ev.Started(1, 1))
     stage.restart()
     until(lambda: _ended(stage, 1), "the end of a job that nobody knows")
+    assert not [event for event in stage.poll() if not isinstance(event, ev.ForeignUse)]  # nobody is told

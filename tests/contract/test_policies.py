@@ -54,7 +54,8 @@ def test_it_has_what_a_policy_has(name: str) -> None:
 @given(day=days())
 @settings(max_examples=100)
 def test_nothing_is_given_out_twice_and_every_job_ends_once(name: str, day: Unruly) -> None:
-    live(setup_of(name, SELDOM), day)
+    over = live(setup_of(name, SELDOM), day)
+    assert over.count.ends == dict.fromkeys({job.id for job in day.jobs} - over.refused, 1)
 
 
 @pytest.mark.slow
@@ -62,7 +63,8 @@ def test_nothing_is_given_out_twice_and_every_job_ends_once(name: str, day: Unru
 @given(day=crowded())
 @settings(max_examples=60)
 def test_the_same_in_crowded_days(name: str, day: Unruly) -> None:
-    live(setup_of(name, SELDOM), day)
+    over = live(setup_of(name, SELDOM), day)
+    assert over.count.ends == dict.fromkeys({job.id for job in day.jobs} - over.refused, 1)
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_the_bandwidth_is_asked_for_each_physical_core(monkeypatch: pytest.Monke
     cores = (Core(0, 0, 0), Core(1, 0, 1), Core(2, 0, 0))
     assert Hardware("h", cores, 64 << 30, ()).memory_bandwidth_bytes_per_s == 7.0
     assert Hardware("h", cores, 80 << 20, ()).memory_bandwidth_bytes_per_s == 7.0
-    assert asked == [(2, 256 << 20), (2, 10 << 20)]
+    assert asked == [(2, 256 << 20)] * 5 + [(2, 10 << 20)] * 5
 
 
 def test_without_the_native_part_numpy_measures_and_says_so_once(

@@ -33,7 +33,9 @@ def test_text_on_a_shade_has_contrast(kind: str) -> None:
         red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
-    for colour in palette.shades(kind, [str(i) for i in range(12)]).values():
+    colours = palette.shades(kind, [str(i) for i in range(12)]).values()
+    assert len(colours) == 12
+    for colour in colours:
         dark, light = sorted((luminance(colour), luminance(palette.text_on(colour))))
         assert (light + 0.05) / (dark + 0.05) > 4.0
 

@@ -1,5 +1,6 @@
 """Real daemons in folders of their own: started, killed and cleared away."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -89,6 +90,25 @@ class Home:
                 left.send("kill")
                 until(lambda attempt=attempt: not journal.keeper_alive(attempt), "the end of a job")
                 left.close()
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room on the folder's disk; returns the file to remove for there to be some again."""
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    return ballast
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own, of 16 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ KINDS = (
     + ["answer"] * 8
     + ["end"] * 4
     + ["refuse", "cancel", "cancel", "hold", "release", "lose", "join", "join", "foreign", "measure", "measure"]
-    + ["measure", "tick", "wake", "again", "stranger", "back"]
+    + ["measure", "tick", "wake", "again", "stranger", "back", "full", "room"]
 )
 
 
@@ -194,6 +194,7 @@ class Live:
         for instruction in step.instructions:
             match instruction:
                 case ev.StartJob(job, attempt):
+                    assert not self.machine.disk_full, f"{instruction} could not be stored"
                     self._going[job] = attempt
                     self._open.append(instruction)
                 case ev.StopJob() | ev.SuspendJob() | ev.ResumeJob():
@@ -317,6 +318,8 @@ class Live:
                     self.repeat(self._old[a % len(self._old)])
             case "stranger":
                 self.step(ev.Ended(10**6 + a, 1), ev.Started(job, 99), ev.NodeLost("nowhere"), ev.ForeignUse("nowhere"))
+            case "full" | "room":
+                self.step(ev.DiskFull(kind == "full"))
             case "back":
                 self.now -= 5.0
                 self.step(ev.Tick())
@@ -340,6 +343,7 @@ class Live:
             self.step(ev.ReleaseAsked(job.id))
         for node in self.day.nodes:
             self.step(ev.NodeJoined(node), ev.ForeignUse(node.id))
+        self.step(ev.DiskFull(False))
         for _ in range(40 + 8 * len(self.day.jobs)):
             while self._open:
                 self.answer()

@@ -6,14 +6,17 @@ import importlib.util
 import os
 import platform
 import shutil
+import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem import __version__
 from tandem.cli import words
-from tandem.cli.terminal import json_option, print_json, say_pairs
-from tandem.core.errors import DaemonError, TandemError
+from tandem.cli.moments import clock_time
+from tandem.cli.terminal import json_option, print_json, say, say_pairs
+from tandem.core.errors import DaemonError, PermissionRefusedError, TandemError
 from tandem.core.units import human_size
 
 if TYPE_CHECKING:
@@ -23,17 +26,22 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--measure", is_flag=True, help="Measure the memory bandwidth anew, best while nothing runs.")
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(measure: bool, as_json: bool) -> None:
     """What this machine has, and which protections it gives.
 
     Starts nothing. Exit status 1 if something is wrong.
     """
+    if measure:
+        _measure()
     told = examine()
     if as_json:
         print_json(told)
     else:
         _say(told)
+        if measure and told["daemon"]:
+            say("the daemon uses the new measurement from its next start (`tandem down`, `tandem up`; jobs run on)")
     if told["problems"]:
         raise click.exceptions.Exit(1)
 
@@ -57,6 +65,7 @@ def examine() -> dict[str, Any]:
         "numa_domains": len(hardware.numa_domains()),
         "memory_bytes": hardware.memory_bytes,
         "gpus": [{"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_bytes} for gpu in hardware.gpus],
+        "memory_bandwidth": _bandwidth(places),
         "cpu_features": machine.cpu_features(),
         "protection": cgroups.which(cgroups.discover()),
         "data": str(places.data),
@@ -67,6 +76,36 @@ def examine() -> dict[str, Any]:
         "unread_profiles": _unread(places.data, hardware.fingerprint),
     }
     return told | {"problems": _problems(told)}
+
+
+def _measure() -> None:
+    """Measure the memory bandwidth of the cores that it was measured on before, else of all, and keep it."""
+    from tandem.core import machine
+    from tandem.share import paths
+    from tandem.share.node import bandwidth
+
+    places = paths.of_client(os.environ, os.geteuid())
+    if not places.data.exists():
+        paths.prepare(places)
+    owner = places.data.stat().st_uid
+    if owner != os.geteuid():
+        raise PermissionRefusedError(
+            given=f"a measurement for the daemon of {words.user(owner)}",
+            allowed="its own user",
+            todo="have that user measure it",
+        )
+    before = bandwidth.kept(places.bandwidth)
+    ours = os.sched_getaffinity(0)
+    cores = None if before is None or not ours.issuperset(before.cores) else before.cores
+    bandwidth.measure(places.bandwidth, machine.discover(usable=cores), time.time())
+
+
+def _bandwidth(places: Paths) -> dict[str, Any] | None:
+    """The kept measurement; None where there is none, or it is not this user's to read."""
+    from tandem.share.node import bandwidth
+
+    found = bandwidth.kept(places.bandwidth)
+    return None if found is None else asdict(found) | {"doubtful": found.doubtful}
 
 
 def _database(places: Paths) -> str | None:
@@ -150,6 +189,7 @@ def _say(told: dict[str, Any]) -> None:
         ("tandem", f"{told['version']} on Python {told['python']}; native parts {native}"),
         ("machine", f"{told['host']}: {words.count(len(told['cores']), 'core')} ({words.ranges(told['cores'])}), "
                     f"{domains}, {human_size(told['memory_bytes'])} of memory"),
+        ("bandwidth", _bandwidth_words(told["memory_bandwidth"])),
         ("GPUs", "; ".join(gpus) or "none"),
         ("protection", told["protection"]),
         ("keeper", told["keeper"] or "missing"),
@@ -158,6 +198,16 @@ def _say(told: dict[str, Any]) -> None:
         *([("profiles", _profile_words(told["profiles"]))] if told["profiles"] else []),
     ]  # fmt: skip
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
+
+
+def _bandwidth_words(found: dict[str, Any] | None) -> str:
+    """How much the memory gives, since when that is known, and whether to believe it."""
+    if found is None:
+        return "of the memory: not measured yet; the daemon does so at its first start, `tandem doctor --measure` now"
+    when = f"measured {clock_time(found['measured_at'], time.time())} at a load average of {found['load']:.2f}"
+    doubt = ": something else ran then, so it may be too low; `tandem doctor --measure` measures anew"
+    text: str = f"{found['mbs'] / 1000:.1f} GB/s of memory for cores {words.ranges(found['cores'])}, {when}"
+    return text + doubt if found["doubtful"] else text
 
 
 def _database_words(told: dict[str, Any]) -> str:

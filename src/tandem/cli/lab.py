@@ -47,6 +47,7 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     from tandem.share.lab import judge as lab_judge
     from tandem.share.lab import plan as labs
     from tandem.share.lab import run as lab_run
+    from tandem.share.lab.feasible import check_here
     from tandem.share.lab.pace import paced
     from tandem.share.lab.report import job_table, policy_table, write_report
 
@@ -54,8 +55,9 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
         names = ",".join(f'"{name.strip()}"' for name in policies.split(","))
         overrides = (*overrides, f"policies=[{names}]")
     asked = labs.load(file, overrides)
+    _check_policies(asked)
+    check_here(asked)
     day = paced(asked)
-    _check_policies(day)
     folder = Path(out) if out else Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
     if not as_json:
         say(f"{day.title}: {len(day.jobs)} jobs under {', '.join(day.policies)}; run folder {folder}")

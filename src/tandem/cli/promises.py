@@ -21,6 +21,7 @@ from tandem.cli.workloads import report_path
 from tandem.core.units import human_duration
 
 if TYPE_CHECKING:
+    from tandem.report.blocks import Fact
     from tandem.report.formats import Value
     from tandem.report.page import Page
     from tandem.report.table import Table
@@ -32,6 +33,8 @@ _LATE_SHOWN = 10
 _SHORTEST_S = 10.0
 """Predictions shorter than this count as this long in relative widths."""
 
+_ON_NOTHING = "On nothing: no history, no expected duration, no limit; such quotes are in no other figure."
+
 _ROUNDING_S = 1e-6
 _SHOWN_FROM_S = 0.001
 _BESIDE_MOST = 3
@@ -42,16 +45,26 @@ _A_CAUSE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The quotes of one kind: how many, and which parts were kept, late and early; the median relative width."""
+    """The quotes of one kind.
+
+    Attributes:
+        quotes: How many rest on something; the next four are of these, None where there are none.
+        kept, late, early: Which parts of them were.
+        width: Their median relative width.
+        unfounded: How many more rest on nothing: no history, no expected duration, no limit.
+        unfounded_kept: Which part of those was kept; None where there are none.
+    """
 
     moment: str
     policy: str
     klass: str
     quotes: int
-    kept: float
-    late: float
-    early: float
-    width: float
+    kept: float | None
+    late: float | None
+    early: float | None
+    width: float | None
+    unfounded: int
+    unfounded_kept: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,7 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     """How often the quoted finish times were right.
 
     A quote is kept if the job ended within its interval; 90 % should be. Jobs that did not end well
-    do not count.
+    do not count. Quotes that rest on nothing (no history, no expected duration, no limit) are counted apart.
     """
     from tandem.core.units import parse_duration
     from tandem.share.daemon.client import Client
@@ -100,7 +113,7 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     found = late(rows)
     if found:
         say()
-        say(f"late: {len(found)} of {len(rows)} quotes")
+        say(f"late: {len(found)} of {words.count(len(founded(rows)), 'quote')}")
         show_table(late_table(found[:_LATE_SHOWN], now, beside))
     if where is not None:
         say(f"report: {where}")
@@ -130,9 +143,14 @@ def verdict(row: Row) -> str:
     return "early" if row["ended_at"] < low - _ROUNDING_S else "kept"
 
 
+def founded(rows: Sequence[Row]) -> list[Row]:
+    """Those that rest on something; the others say nothing of how good quotes are."""
+    return [row for row in rows if row["founded"]]
+
+
 def late(rows: Sequence[Row]) -> list[Row]:
-    """Those that ended after their interval, in the order of `rows`."""
-    return [row for row in rows if verdict(row) == "late"]
+    """Those that rest on something and ended after their interval, in the order of `rows`."""
+    return [row for row in founded(rows) if verdict(row) == "late"]
 
 
 def why(row: Row, beside: Mapping[int, Company] | None = None) -> str:
@@ -165,12 +183,14 @@ def table(rows: Sequence[Row]) -> Table:
 
     found = lines(rows)
     policies = any(line.policy for line in found)
+    unfounded = any(line.unfounded for line in found)
     columns = [
         Column("quoted at"),
         *([Column("policy")] if policies else []),
         Column("class"),
         Column("quotes", form="number"),
         *(Column(name, form="percent") for name in ("kept", "late", "early", "median width")),
+        *([Column("on nothing", form="number"), Column("of these kept", form="percent")] if unfounded else []),
     ]
     cells: list[tuple[Cell | Value, ...]] = [
         (
@@ -178,16 +198,16 @@ def table(rows: Sequence[Row]) -> Table:
             *([line.policy] if policies else []),
             line.klass,
             line.quotes,
-            Cell(line.kept, "bad" if line.kept < 0.85 and line.quotes >= 20 else ""),
+            Cell(line.kept, "bad" if line.kept is not None and line.kept < 0.85 and line.quotes >= 20 else ""),
             line.late,
             line.early,
             line.width,
+            *([line.unfounded, line.unfounded_kept] if unfounded else []),
         )
         for line in found
     ]
-    return Table(
-        columns, cells, note="90 % should be kept. Width: of the interval, over the time from quote to finish."
-    )
+    note = "90 % should be kept. Width: of the interval, over the time from quote to finish."
+    return Table(columns, cells, note=f"{note} {_ON_NOTHING}" if unfounded else note)
 
 
 def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Company] | None = None) -> Table:
@@ -221,12 +241,13 @@ def page(rows: Sequence[Row], beside: Mapping[int, Company] | None = None) -> Pa
                 row["ended_at"] - began,
                 why(row, beside) if verdict(row) == "late" else "",
             )
-            for row in rows
+            for row in founded(rows)
             for low, mid, high in [words.interval(row, "finish")]
             if row["moment"] == moment and math.isfinite(high)
         ]
         when = "At submission" if moment == "submit" else "At the start"
-        sections.append(Section(when, [Facts([coverage_fact(quotes)]), quotes_picture(quotes)]))
+        facts = [coverage_fact(quotes), *_unfounded_fact([row for row in rows if row["moment"] == moment])]
+        sections.append(Section(when, [Facts(facts), quotes_picture(quotes)]))
     sections.append(Section("In figures", [table(rows)]))
     found = late(rows)
     if found:
@@ -234,10 +255,26 @@ def page(rows: Sequence[Row], beside: Mapping[int, Company] | None = None) -> Pa
     return Page("Promises", f"{len(rows)} quotes of jobs that ended well", sections)
 
 
+def _unfounded_fact(rows: Sequence[Row]) -> Iterator[Fact]:
+    from tandem.report.blocks import Fact
+    from tandem.report.formats import show
+
+    others = [row for row in rows if not row["founded"]]
+    if others:
+        note = f"no history, no expected duration, no limit; {show(_part(others, 'kept'), 'percent')} of them were kept"
+        yield Fact("quotes that rest on nothing", len(others), "number", note=note)
+
+
 def _line(moment: str, policy: str, klass: str, rows: Sequence[Row]) -> Line:
-    verdicts = [verdict(row) for row in rows]
-    kept, late_, early = (verdicts.count(name) / len(rows) for name in ("kept", "late", "early"))
-    return Line(moment, policy, klass, len(rows), kept, late_, early, median(map(_width, rows)))
+    ours = founded(rows)
+    kept, late_, early = (_part(ours, name) for name in ("kept", "late", "early"))
+    width = median(map(_width, ours)) if ours else None
+    others = [row for row in rows if not row["founded"]]
+    return Line(moment, policy, klass, len(ours), kept, late_, early, width, len(others), _part(others, "kept"))
+
+
+def _part(rows: Sequence[Row], name: str) -> float | None:
+    return sum(verdict(row) == name for row in rows) / len(rows) if rows else None
 
 
 def _width(row: Row) -> float:

@@ -130,6 +130,8 @@ def _life(view: View, now: float) -> Iterator[Line]:
 
 
 def _promised(view: View, now: float) -> Iterator[Line]:
+    starts = sum(quote["moment"] == "start" for quote in view.get("promises") or [])
+    attempt = 0
     for quote in view.get("promises") or []:
         low, mid, high = words.interval(quote, "finish")
         text = f"finish {promised(low, mid, high, now)}"
@@ -144,6 +146,9 @@ def _promised(view: View, now: float) -> Iterator[Line]:
             )  # fmt: skip
         if quote.get("policy"):
             text += f", under {quote['policy']}"
+        if quote["moment"] == "start" and starts > 1:  # each attempt is quoted anew
+            attempt += 1
+            text = f"attempt {attempt}: {text}"
         yield f"at {quote['moment']}", text
         if quote.get("basis"):
             yield "", f"rests on {quote['basis']}"

@@ -135,6 +135,13 @@ class Profiled:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskFull:
+    """Whether there is room to store more than ends and cancellations; while there is not, nothing is decided."""
+
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; limits and timers are looked at."""
 
@@ -154,6 +161,7 @@ Event = (
     | ResumeDone
     | Measured
     | Profiled
+    | DiskFull
     | Tick
 )
 

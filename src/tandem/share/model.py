@@ -194,6 +194,10 @@ class Interval:
     high: float
 
 
+NOTHING = "nothing: no history, no expected duration, no limit"
+"""The basis of how long a job runs of which nothing is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """A promise: made once (``moment`` is "submit" or "start"), stored, never rewritten."""
@@ -204,3 +208,13 @@ class Quote:
     start: Interval
     finish: Interval
     basis: str = field(default="", compare=False)
+
+    @property
+    def founded(self) -> bool:
+        """Whether anything was known of how long the job runs."""
+        return is_founded(self.basis)
+
+
+def is_founded(basis: str) -> bool:
+    """Whether a quote with this basis rests on anything: one that does not says nothing of how good quotes are."""
+    return NOTHING not in basis

@@ -45,6 +45,11 @@ class Paths:
         return self.data / "daemon.lock"
 
     @property
+    def bandwidth(self) -> Path:
+        """The file that keeps the measured memory bandwidth."""
+        return self.data / "membw.json"
+
+    @property
     def log(self) -> Path:
         """Where a daemon that was started in the background writes."""
         return self.data / "daemon.log"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
+from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.subject import Output, Records, Runs, Subject
 
@@ -156,6 +157,22 @@ def test_a_pattern_that_says_no_step_is_refused(pattern: str, words: str) -> Non
         Output(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["step", r"step (\d+)", r"(\d+) (?:of|in) \d+", r"(\w+) (?P<rate>\d+)"])
-def test_a_pattern_with_one_meaning_is_taken(pattern: str) -> None:
-    Output(pattern).close()
+@pytest.mark.parametrize(
+    ("pattern", "steps"),
+    [
+        ("step", 1),  # a match is one
+        (r"step (\d+)", 5),
+        (r"(\d+) (?:of|in) \d+", 5),
+        (r"(\w+) (?P<rate>\d+)", 0),  # at that rate from now on
+    ],
+)
+def test_a_pattern_with_one_meaning_is_taken(programmes: Programmes, pattern: str, steps: int) -> None:
+    one, output, trace = programmes.add("one", ["/bin/true"], [min(os.sched_getaffinity(0))]), Output(pattern), Trace()
+    one.run_dir.mkdir(parents=True)
+    output.begin(one)
+    assert one.output is not None
+    os.write(one.output, b"step 5 of 9\n")
+    output.read(one, trace)
+    output.close()
+    assert trace.last is not None
+    assert trace.last[1] == steps

@@ -149,7 +149,9 @@ def test_a_watcher_sees_little_of_somebody_elses_jobs(system: Home) -> None:
     os.waitpid(child, 0)
     assert "hush-hush" not in json.dumps(seen)
     assert [job["id"] for turn in seen for job in turn["jobs"] if job["state"] == "done"] == [1]
-    assert all("reason" not in decision for turn in seen for decision in turn.get("decisions", ()))
+    decisions = [decision for turn in seen for decision in turn.get("decisions", ())]
+    assert [decision["is"] for decision in decisions] == ["Start"]
+    assert "reason" not in decisions[0]
 
 
 def test_a_daemon_of_ones_own_serves_nobody_else(system: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """A real daemon with real keepers: lives of jobs, restarts, kills at every named point."""
 
-import contextlib
 import os
 import random
 import signal
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tandem.core.process import journal
 from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
-from tests.share.conftest import Home, until
+from tests.share.conftest import Home, fill, until
 
 SLOW = pytest.mark.slow
 pytestmark = SLOW  # a daemon's start alone takes more than half a second
@@ -286,36 +285,55 @@ def test_a_flood_of_output_goes_to_the_file(home: Home) -> None:
         output.unlink()
 
 
-def test_a_full_disk_refuses_submissions_and_harms_no_running_job(
-    make_home: Callable[..., Home], tmp_path: Path
-) -> None:
-    home = make_home("small")
-    home.folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", home.folder], check=True)
-    try:
-        with home.start().client() as client:
-            go = tmp_path / "go"
-            [job] = submit(client, shell(f"while [ ! -e {go} ]; do sleep 0.02; done; exit 5", stdout="/dev/null"))
-            until(running(client, job), "the start")
-            ballast = home.folder / "ballast"
-            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-                while file.write(b"x" * 4096):
-                    pass
-            refused = [_accepted(client, env={"X": "x" * 3000}) == [] for _ in range(100)]
-            assert refused[-1]
-            with pytest.raises(TandemError, match="no room left"):
-                submit(client, shell("true"))
-            assert client.show(job)["state"] == "running"
-            go.touch()
-            ballast.unlink()
-            assert client.wait([job])[0]["exit_code"] == 5
-            done = until(lambda: _accepted(client), "room for submissions")
-            assert client.wait(done)[0]["state"] == "done"
-            assert not replay(list(client.log())).differences
-        assert home.stop() == 0
-    finally:
-        home.clear()
-        subprocess.run(["umount", "-l", home.folder], check=True)
+@pytest.fixture
+def small_home(small_disk: Path, make_home: Callable[..., Home]) -> Iterator[Home]:
+    """A data folder on a small disk; its jobs end before the disk goes."""
+    made = make_home(small_disk.name)
+    yield made
+    made.clear()
+
+
+def test_a_full_disk_refuses_submissions_and_harms_no_running_job(small_home: Home, tmp_path: Path) -> None:
+    with small_home.start().client() as client:
+        go = tmp_path / "go"
+        [job] = submit(client, shell(f"while [ ! -e {go} ]; do sleep 0.02; done; exit 5", stdout="/dev/null"))
+        until(running(client, job), "the start")
+        ballast = fill(small_home.folder)
+        with pytest.raises(TandemError, match="no room left"):
+            submit(client, shell("true"))
+        assert client.show(job)["state"] == "running"
+        assert "no room left" in client.call("doctor")["store"]
+        go.touch()
+        assert client.wait([job])[0]["exit_code"] == 5
+        ballast.unlink()
+        done = until(lambda: _accepted(client), "room for submissions")
+        assert client.wait(done)[0]["state"] == "done"
+        assert not replay(list(client.log())).differences
+    assert small_home.stop() == 0
+
+
+def test_jobs_that_fill_the_disk_can_be_cancelled_and_reach_their_time_limit(small_home: Home) -> None:
+    hog = "while :; do cat /dev/zero >> $TANDEM_RUN_DIR/hog; sleep 0.01; done"  # takes all room that comes free
+    with small_home.start("--engine-set", "cores=0-1").client() as client:
+        cancelled, limited, waiting = submit(
+            client,
+            shell(hog, stderr="/dev/null"),
+            shell(hog, stderr="/dev/null", time=3.0, grace=0.2),
+            shell("true", cpus=2),
+        )
+        until(lambda: _accepted(client, hold=True) == [], "the disk to be full")
+        assert client.cancel([cancelled]) == [cancelled]
+        ends = client.wait([cancelled, limited])
+        assert [end["state"] for end in ends] == ["cancelled", "timeout"]
+        assert "disk" in client.show(waiting)["why"]  # its cores are free, but its start could not be stored
+        assert client.show(waiting)["state"] == "queued"
+        small_home.kill()
+    with small_home.start().client() as client:  # what was stored on the full disk is there
+        assert [end["state"] for end in client.wait([cancelled, limited])] == ["cancelled", "timeout"]
+        for job in (cancelled, limited):
+            (small_home.folder / "jobs" / str(job) / "hog").unlink()
+        assert client.wait([waiting])[0]["state"] == "done"
+        assert not replay(list(client.log())).differences
 
 
 def _accepted(client: Client, **more: object) -> list[int]:

@@ -21,6 +21,7 @@ from tandem.share.simulate.replay import replay
 from tandem.share.store import queries
 from tandem.share.store.database import StoreFullError
 from tandem.share.store.store import Store, steps_of
+from tests.share.conftest import fill
 
 NODE = Node("n", 2000, 4096, cores=(0, 1))
 START = 1_000_000.0
@@ -160,6 +161,36 @@ def test_a_full_disk_undoes_the_step_refuses_the_request_and_loses_no_news(day: 
     day.submit(job(2))
     day.driver.turn()
     assert isinstance(day.answers[-1], Step)
+
+
+def test_without_room_only_ends_and_cancellations_are_stored_and_nothing_starts(small_disk: Path) -> None:
+    day = Day(small_disk)
+    day.submit(job(1), job(2, limit_s=60.0), job(3), job(4))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1), ev.Started(2, 1))
+    ballast = fill(small_disk)
+    day.submit(job(5))
+    day.driver.ask(Change((ev.CancelAsked(4),), done=day.answers.append))
+    day.driver.turn()
+    assert [type(answer) for answer in day.answers[-2:]] == [StoreFullError, Step]
+    day.hear(ev.Measured(1, 2.0, 1.0), ev.Ended(1, 1, code=3))
+    day.clock.advance_to(START + 60)
+    day.driver.turn()
+    assert day.engine.told[-1] == ev.StopJob(2, 1, "", 10.0, "its time limit of 60 s is over")
+    day.hear(ev.Ended(2, 1, signal=15))
+    rows = queries.jobs(day.driver.store.engine, [1, 2, 3, 4])
+    assert [rows[k]["state"] for k in range(1, 5)] == ["failed", "timeout", "queued", "cancelled"]
+    assert day.driver.machine.jobs[3].state is State.QUEUED  # though both cores are free
+    assert "disk" in day.driver.machine.why(3)
+    ballast.unlink()
+    day.clock.advance_to(START + 61)
+    assert day.driver.due_at() == START + 61
+    day.driver.turn()
+    assert day.engine.starts()[-1] == (3, 1)
+    day.submit(job(5))
+    day.driver.turn()
+    assert isinstance(day.answers[-1], Step)
+    day.driver.store.close()
 
 
 def test_a_restart_adopts_and_repeats_what_was_not_heard_of(day: Day) -> None:

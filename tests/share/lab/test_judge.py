@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tandem.report.table import Cell
 from tandem.share import events as ev
 from tandem.share.codec import to_json
+from tandem.share.lab import report as lab_report
 from tandem.share.lab.day import read_day
 from tandem.share.lab.judge import as_json, judge, noise_alone, sentences
-from tandem.share.lab.report import job_table
-from tandem.share.model import Interval, Job, JobClass, Need, Part, Placement, Quote, Share
+from tandem.share.lab.report import job_table, write_report
+from tandem.share.model import NOTHING, Interval, Job, JobClass, Need, Part, Placement, Quote, Share
+from tandem.share.state.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 T0 = 1000.0
 PARTS = (Part(Need(1000)),)
@@ -64,8 +69,8 @@ def together() -> list[dict[str, Any]]:
 NAMES = {"exclusive": {1: "solver", 2: "hog"}, "hybrid": {1: "solver", 2: "hog"}}
 
 
-def quote(job: int, low: float, mid: float, high: float) -> Quote:
-    return Quote(job, T0, "submit", Interval(T0, T0, T0), Interval(T0 + low, T0 + mid, T0 + high))
+def quote(job: int, low: float, mid: float, high: float, basis: str = "its time limit") -> Quote:
+    return Quote(job, T0, "submit", Interval(T0, T0, T0), Interval(T0 + low, T0 + mid, T0 + high), basis)
 
 
 def test_stretches_say_how_cores_were_held() -> None:
@@ -99,6 +104,36 @@ def test_quotes_are_kept_or_not() -> None:
     assert [v.in_time for v in hybrid.verdicts] == [True, False]
     assert hybrid.quote_coverage == 0.5
     assert hybrid.quote_width == pytest.approx((5 / 12 + 2 / 4) / 2)
+
+
+def test_quotes_that_rest_on_nothing_are_not_in_the_coverage(tmp_path: Path) -> None:
+    known = History().expect(Job(2, (), app="hog"))[1]
+    days = [read_day(alone()), read_day(together(), [quote(1, 9, 12, 14), quote(2, 3, 4, 5, known)])]
+    judged = judge(days, NAMES, cores=2)
+    assert [v.founded for v in judged[1].verdicts] == [True, False]
+    assert judged[1].quote_coverage == 1.0
+    assert judged[1].quote_width == pytest.approx(5 / 12)
+    page = write_report("Day", days, judged, NAMES, tmp_path / "report.html").read_text()
+    assert "90 % was promised; 1 of 2 rested on nothing" in page
+    rows = job_table(judged[1]).rows
+    assert [row[3] for row in rows] == [Cell("12.0 (9.0-14.0)"), Cell("nothing known", "muted")]
+
+
+@pytest.mark.parametrize(("basis", "predicted"), [("its time limit", (1.0, 1.2, 1.5)), (NOTHING, None)])
+def test_a_slowdown_is_predicted_by_a_quote_that_rests_on_something(
+    basis: str, predicted: tuple[float, ...] | None
+) -> None:
+    started = replace(quote(1, 10, 12, 15, basis), moment="start")
+    hybrid = judge([read_day(alone()), read_day(together(), [started])], NAMES, cores=2)[1]
+    assert hybrid.verdicts[0].predicted == predicted
+
+
+def test_the_picture_of_slowdowns_leaves_out_jobs_that_were_stopped_or_throttled(tmp_path: Path) -> None:
+    quotes = [replace(quote(job, 10, 12, 15), moment="start") for job in (1, 2)]
+    days = [read_day(alone()), read_day(together(), quotes)]
+    judged = judge(days, NAMES, cores=2)
+    assert [v.predicted is not None for v in judged[1].verdicts] == [True, True]
+    assert [one.label for one in lab_report._predictions(judged[1])] == ["solver"]  # hog was throttled and suspended
 
 
 def test_within_the_noise_a_bound_is_not_broken() -> None:

@@ -15,7 +15,7 @@ from tandem.core.process.keeper import spawn
 from tandem.core.process.spec import Locks, Spec
 from tandem.share import events as ev
 from tandem.share.model import Need, Placement, Share
-from tandem.share.node import attempt_spec, local_node
+from tandem.share.node import attempt_spec, bandwidth, local_node
 from tandem.share.node.attempt import Attempt
 from tandem.share.node.launch import Launch
 from tests.conftest import requires
@@ -117,6 +117,7 @@ def test_a_core_of_a_suspended_job_can_be_used_by_another(stage: Stage) -> None:
     stage.expect(ev.SuspendDone(1, 1))
     stage.start(2, "exit 3")
     stage.expect(ev.Ended(2, 1, code=3))
+    assert _end(stage, 1) is None  # it stands still all the while
 
 
 @requires("cgroup")
@@ -165,6 +166,7 @@ def test_a_frozen_job_is_thawed_to_save(stage: Stage) -> None:
     stage.expect(ev.SuspendDone(1, 1))
     stage.engine.execute(ev.StopJob(1, 1, "SIGUSR1", 30.0, "moved"), None)
     stage.expect(ev.Ended(1, 1, saved=True))
+    assert said.read_text() == "on\n"  # it was not started anew
 
 
 @pytest.mark.slow
@@ -196,14 +198,44 @@ def test_the_node_is_what_the_machine_has_or_less(tmp_path: Path) -> None:
     assert found.uuids == {0: "GPU-a"}
 
 
-def test_the_bandwidth_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[int] = []
-    monkeypatch.setattr("tandem.core.machine.copy_bandwidth", lambda *_: measured.append(1) or 12.5e9)
-    first = Hardware("lab", HARDWARE.cores, 8 << 30, ())
-    again = Hardware("lab", HARDWARE.cores, 8 << 30, ())
-    assert local_node.discover({}, tmp_path / "bw", first).node.membw_mbs == 12_500
-    assert local_node.discover({}, tmp_path / "bw", again).node.membw_mbs == 12_500
-    assert measured == [1]
+def bursts(monkeypatch: pytest.MonkeyPatch, *rates: float) -> list[float]:
+    """Let bursts come to these rates in turn; returns those that are still to come."""
+    left = list(rates)
+    monkeypatch.setattr("tandem.core.machine.copy_bandwidth", lambda *_: left.pop(0))
+    return left
+
+
+def lab(cores: int = 4) -> Hardware:
+    return Hardware("lab", HARDWARE.cores[:cores], 8 << 30, ())
+
+
+def test_the_best_burst_is_the_bandwidth_and_is_kept_for_these_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = bursts(monkeypatch, 4e9, 3e9, 12.5e9, 2e9, 4e9, 7e9, 7e9, 7e9, 7e9, 7e9)
+    assert local_node.discover({}, tmp_path / "bw", lab()).node.membw_mbs == 12_500
+    assert local_node.discover({}, tmp_path / "bw", lab()).node.membw_mbs == 12_500
+    assert len(left) == 5
+    assert local_node.discover({}, tmp_path / "bw", lab(cores=2)).node.membw_mbs == 7_000  # fewer give less
+    assert not left
+
+
+@pytest.mark.parametrize(("load", "doubtful"), [(1.9, False), (2.1, True)])
+def test_a_measurement_is_kept_with_when_and_under_which_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, doubtful: bool
+) -> None:
+    bursts(monkeypatch, *[5e9] * 5)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    made = bandwidth.measure(tmp_path / "bw", lab(), now=123.0)
+    assert bandwidth.kept(tmp_path / "bw") == made
+    assert (made.mbs, made.measured_at, made.load, made.doubtful) == (5000, 123.0, load, doubtful)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"of": "lab 0,1", "mbs": 7}', '{"host": "lab", "cores": 3}'])
+def test_a_measurement_of_another_form_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "bw").write_text(text)
+    bursts(monkeypatch, *[5e9] * 5)
+    assert local_node.discover({}, tmp_path / "bw", lab()).node.membw_mbs == 5000
 
 
 @pytest.mark.parametrize("mem", ["900G", "8193M", "0", "lots"])

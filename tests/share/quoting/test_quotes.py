@@ -57,6 +57,33 @@ def test_behind_others_it_starts_when_they_are_through() -> None:
         assert quoted(step, k).finish.mid == pytest.approx(1 + waited + 100.0, rel=0.02)
 
 
+@pytest.mark.parametrize("policy", ["share", "hybrid", "exclusive"])
+@pytest.mark.parametrize("nodes", [1, 40])  # so many are not rehearsed, but counted in units
+def test_what_others_hold_is_supposed_to_come_free_like_a_job_of_which_nothing_is_known(
+    policy: str, nodes: int
+) -> None:
+    told = experienced(*(Node(f"n{k}", 2000, 100, cores=(0, 1)) for k in range(nodes)), policy=policy)
+    told.tell(*(ev.ForeignUse(f"n{k}", cores=(1,)) for k in range(nodes)))
+    wide = quoted(told.submit(job(1, 2, nodes=nodes, app="known")), 1)
+    assert wide.start.low < 60 < 300 < wide.start.mid < 1200 < 3600 < wide.start.high
+    assert wide.finish.mid == pytest.approx(wide.start.mid + 100, rel=0.1)
+    cores = f"{nodes} core{'s' if nodes > 1 else ''}"
+    assert wide.basis == f"32 earlier runs of known; {cores} held by others, supposed to come free within 4h"
+    assert "held by another scheduler or by `tandem profile`, nobody knows how long" in told.why(1)
+    told.tell(*(ev.ForeignUse(f"n{k}") for k in range(nodes)), at=10.0)
+    told.end(1, at=200.0)
+    again = quoted(told.submit(job(2, 2, nodes=nodes, app="known"), at=300.0), 2)
+    assert (again.start.low, again.basis) == (300.0, "32 earlier runs of known")
+
+
+def test_a_job_that_needs_nothing_of_others_starts_now() -> None:
+    told = experienced(Node("n", 2000, 100, cores=(0, 1)))
+    told.tell(ev.ForeignUse("n", cores=(1,)))
+    quote = quoted(told.submit(job(1, app="known")), 1)
+    assert quote.start.high == STARTING_S
+    assert quote.basis == "32 earlier runs of known"
+
+
 def test_several_cores_work_through_the_queue_together() -> None:
     told = experienced(Node("a", 4000, 0))
     told.tell(*(ev.Submitted(job(k, app="known")) for k in range(1, 9)))

@@ -38,7 +38,7 @@ def both(told: Told, *events: ev.Event, at: float) -> Step:
 
 
 def test_an_empty_machine() -> None:
-    both(Told("hybrid"), ev.Tick(), at=1.0)
+    assert both(Told("hybrid"), ev.Tick(), at=1.0) == Step()
 
 
 def test_an_unknown_format_is_said() -> None:

@@ -72,7 +72,8 @@ def test_cores_that_somebody_else_holds_are_named() -> None:
     made = machine(policy="backfill")
     made.step(1.0, [ev.ForeignUse("n", (0, 1, 3), ()), ev.Submitted(job(1, 2))])
     assert made.why(1).endswith(
-        "not enough free cores on any node: cores 0-1,3 are held by another scheduler or by `tandem profile`"
+        "not enough free cores on any node: cores 0-1,3 are held by another scheduler or by `tandem profile`, "
+        "nobody knows how long"
     )
     made.step(2.0, [ev.ForeignUse("n", (3,), ()), ev.Submitted(job(2, 4))])
     assert "core 3 is held by another scheduler" in made.why(2)

@@ -12,7 +12,7 @@ from tandem.core.errors import ConfigError, PermissionRefusedError, UnknownJobEr
 from tandem.share.daemon import job_view
 from tandem.share.daemon.driver import Driver
 from tandem.share.daemon.job_view import View
-from tandem.share.model import RESOURCES, UNLIMITED, State
+from tandem.share.model import RESOURCES, UNLIMITED, State, is_founded
 from tandem.share.scheduler import waiting
 from tandem.share.scheduler.machine import Machine
 from tandem.share.state.life import Life
@@ -206,7 +206,7 @@ def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
     hidden = dict.fromkeys(("name", "app", "reason", "basis"), "")
-    rows = _with_policies(driver, rows)
+    rows = [row | {"founded": is_founded(row["basis"])} for row in _with_policies(driver, rows)]
     return [row if caller.owns(row["uid"]) else row | hidden for row in rows]
 
 
@@ -247,7 +247,7 @@ def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
         "policy": setup.policy,
         "estimator": setup.estimator,
         "options": dict(setup.options),
-        "store": str(driver.full) if driver.full is not None else "ok",
+        "store": str(driver.full or driver.short or "ok"),
         "engine": driver.engine.describe(),
         "unread_profiles": driver.unread_profiles,
         "jobs": {"live": live, "on_nodes": len(machine.on_nodes)},

@@ -1,9 +1,11 @@
 """Drives the state machine: collects what happened, steps, stores, and only then answers and acts.
 
 One turn is one step and one transaction. A submission is acknowledged, and an instruction handed to the engine, only
-after the step that holds it is durable; so the `StartJob` of a committed step is the durable intent to start. When the
-disk is full the step is undone: the machine is rebuilt from what was stored, requests are refused, what the engine
-reported is kept and tried again every second.
+after the step that holds it is durable; so the `StartJob` of a committed step is the durable intent to start.
+
+On a full disk the store still has a reserve. What ends or cancels jobs is stored from it; everything else is refused,
+and nothing starts. If even the reserve is used up, a step is undone: the machine is rebuilt from what was stored,
+all requests are refused, what the engine reported is kept and tried again every second.
 """
 
 import contextlib
@@ -86,7 +88,8 @@ class Driver:
         self.engine = engine
         self.clock = clock
         self.listeners: list[Callable[[Turn], None]] = []
-        self.full: StoreFullError | None = None
+        self.full: StoreFullError | None = None  # nothing at all could be stored
+        self.short: StoreFullError | None = None  # there is room for ends and cancellations only
         self.unread_profiles: list[str] = []  # why, for each that was left aside
         self._meter = meter or Meter()
         self._changes: list[Change] = []
@@ -117,7 +120,7 @@ class Driver:
         """Return when a turn is due even if nothing happens (monotonic seconds)."""
         if self.full is None and (self._events or self._changes):
             return self.clock.monotonic()
-        times = [self._try_at] if self.full is not None else []
+        times = [self._try_at] if self.full or self.short else []
         wake = self.machine.next_wake()
         if wake is not None and self.full is None:
             times.append(self.clock.monotonic() + max(0.0, wake - self.now()))
@@ -134,10 +137,11 @@ class Driver:
         if self.full is not None and self.clock.monotonic() < self._try_at:
             self._refuse(self.full)
             return False
+        self._look_for_room()
         wake = self.machine.next_wake()
         now = self.now()
         due = wake is not None and wake <= now
-        if not (self._events or self._changes or due):
+        if not (self._events or self._changes or due or self._is_news_of_room()):
             self.full = None
             return False
         self._advance(now, due)
@@ -172,7 +176,8 @@ class Driver:
     def _advance(self, now: float, due: bool) -> None:
         changes, self._changes = self._changes, []
         asked = [event for change in changes for event in change.events]
-        events = [*self._events, *asked] or ([ev.Tick()] if due else [])
+        room = [ev.DiskFull(self.short is not None)] if self._is_news_of_room() else []
+        events = [*room, *self._events, *asked] or ([ev.Tick()] if due else [])
         crash.point("before_step")
         step = self.machine.step(now, events)
         crash.point("after_step")
@@ -183,13 +188,14 @@ class Driver:
             self._undo(error, changes)
             return
         self.full = None
-        self._events, self._besides = [], []
+        self._events = []
+        self._besides = self._besides if self.short else []
         for change in changes:
             change.done(step)
         self._act(events, step, touched)
         for listener in self.listeners:
             listener(Turn(self.machine.now, step, tuple(touched)))
-        if self.store.steps_in_epoch >= STEPS_IN_EPOCH:
+        if self.store.steps_in_epoch >= STEPS_IN_EPOCH and self.short is None:
             with contextlib.suppress(StoreFullError):  # the old epoch goes on
                 self._begin_epoch(self.machine.snapshot())
 
@@ -203,7 +209,7 @@ class Driver:
             submitted=[self.machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)],
             touched=touched,
             exits={event.job: (event.code, event.signal) for event in events if isinstance(event, ev.Ended)},
-            besides=self._besides,
+            besides=() if self.short else self._besides,
         )
 
     def _commit(self, entry: Entry) -> None:
@@ -251,6 +257,26 @@ class Driver:
             self._meter.rests(self.machine.now, life.id)
 
     # ------------------------------------------------------------------------------------ full disk
+
+    def _look_for_room(self) -> None:
+        """See whether the store has to keep its reserve for ends and cancellations; then refuse and drop the rest."""
+        monotonic = self.clock.monotonic()
+        if self.short is None or monotonic >= self._try_at:
+            short = self.store.short_of_room()
+            if short is not None and self.short is None:
+                _log.error("%s", short)
+            self.short = short
+            self._try_at = monotonic + AGAIN_S
+        if self.short is not None:
+            self._events = [event for event in self._events if not isinstance(event, ev.Measured)]
+            refused = [change for change in self._changes if not _only_cancels(change)]
+            self._changes = [change for change in self._changes if _only_cancels(change)]
+            for change in refused:
+                change.done(self.short)
+
+    def _is_news_of_room(self) -> bool:
+        """Whether the machine has yet to be told how the disk is."""
+        return self.machine.disk_full != (self.short is not None)
 
     def _undo(self, error: StoreFullError, changes: Sequence[Change]) -> None:
         """Nothing was stored: be again as the store says, keep what the engine told, refuse the rest."""
@@ -302,6 +328,10 @@ class Driver:
             _log.warning("a profile is left aside: %s", words)
         known = self.machine.profiles
         return [ev.Profiled(one) for key, one in loaded.profiles.items() if known.get(key) != one]
+
+
+def _only_cancels(change: Change) -> bool:
+    return all(isinstance(event, ev.CancelAsked) for event in change.events)
 
 
 def _unfinished(life: Life) -> ev.Instruction | None:

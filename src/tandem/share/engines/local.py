@@ -54,7 +54,7 @@ def make(context: EngineContext) -> Engine:
     Raises:
         ConfigError: An option that does not fit this machine.
     """
-    return LocalEngine(context, local_node.discover(context.options, context.paths.data / "membw.json"))
+    return LocalEngine(context, local_node.discover(context.options, context.paths.bandwidth))
 
 
 class LocalEngine:
@@ -420,9 +420,10 @@ def _machine_restarted(kept: Path) -> bool:
     after a restart of the machine that one can be missing.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    before = kept.read_text() if kept.exists() else boot
-    _write_aside(kept, boot.encode())
-    return before != boot
+    before = kept.read_text() if kept.exists() else None
+    if before != boot:  # else nothing is written: a daemon may have to start on a full disk
+        _write_aside(kept, boot.encode())
+    return before not in (None, boot)
 
 
 def _write_aside(path: Path, content: bytes) -> None:

@@ -28,8 +28,10 @@ class Verdict:
         slowdown: run time over ``alone_s``, for jobs that were never throttled or suspended.
         kept: whether its bound held, outside the noise; None for a job without bound (or unknown slowdown).
         quote: the quote at submission (``low``, ``mid``, ``high`` of the finish), or None.
+        founded: whether that quote rests on anything: something was known of how long the job runs.
         in_time: whether it finished inside that interval.
-        predicted: slowdown that the quote at its start came to (``low``, ``mid``, ``high``), or None.
+        predicted: slowdown that the quote at its start came to (``low``, ``mid``, ``high``), or None, also where
+            that quote rests on nothing.
         why: of a job that did not end well, the reason of that; else the last decision about it, and its reason.
     """
 
@@ -46,6 +48,7 @@ class Verdict:
     slowdown: float | None
     kept: bool | None
     quote: tuple[float, float, float] | None
+    founded: bool
     in_time: bool | None
     predicted: tuple[float, float, float] | None
     why: str
@@ -63,6 +66,7 @@ class DayVerdict:
     broken: int
     bounded: int
     quote_coverage: float | None
+    """Of the quotes that rest on anything; so is the width."""
     quote_width: float | None
     """Median width of the quoted finish intervals over the predicted time from submission to finish."""
 
@@ -111,7 +115,7 @@ def _judge_day(day: Day, names: Mapping[int, str], alone: Mapping[str, float], n
     verdicts = [
         _judge_job(course, names[job], alone.get(names[job]), noise, day.began) for job, course in day.courses.items()
     ]
-    promised = [v for v in verdicts if v.quote is not None and v.ended is not None and v.in_time is not None]
+    promised = [v for v in verdicts if v.founded and v.ended is not None and v.in_time is not None]
     widths = [(v.quote[2] - v.quote[0]) / max(v.quote[1] - v.submitted, 1e-9) for v in promised if v.quote]
     busy = sum(
         (stretch.end - stretch.start) * len(stretch.cores)
@@ -154,6 +158,7 @@ def _judge_job(course: Course, name: str, alone_s: float | None, noise: float, b
         slowdown=slowdown,
         kept=kept,
         quote=_relative(quote, began),
+        founded=quote is not None and quote.founded,
         in_time=_in_time(quote, course),
         predicted=_predicted(course.quotes.get("start"), alone_s),
         why=course.reasons[-1] if course.well and course.reasons else course.why,
@@ -167,7 +172,7 @@ def _relative(quote: Quote | None, began: float) -> tuple[float, float, float] |
 
 
 def _predicted(quote: Quote | None, alone_s: float | None) -> tuple[float, float, float] | None:
-    if quote is None or not alone_s:
+    if quote is None or not quote.founded or not alone_s:
         return None
     low, mid, high = ((at - quote.at) / alone_s for at in (quote.finish.low, quote.finish.mid, quote.finish.high))
     return (low, mid, high)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from tandem.share.lab.day import Course, Day
     from tandem.share.lab.judge import DayVerdict, Verdict
 
+_NOTHING_KNOWN = "nothing known"
+_HOW_TO_READ = (
+    "▲ ended outside the quoted interval, or slowed beyond the bound. "
+    "Slowdown: took over alone, of jobs that were never throttled or suspended."
+)
 _HOW: Mapping[str, BarState] = {"ran": "ran", "throttled": "throttled", "suspended": "suspended"}
 
 
@@ -62,11 +67,14 @@ def job_table(day: DayVerdict) -> Table:
         Column("bound", "", "ratio", 2),
         Column("kept?"),
     ]
-    return Table(columns, [_job_row(v) for v in day.verdicts], f"Jobs under {day.policy}")
+    return Table(columns, [_job_row(v) for v in day.verdicts], f"Jobs under {day.policy}", _HOW_TO_READ)
 
 
 def _job_row(v: Verdict) -> list[Cell]:
-    quoted = "" if v.quote is None else f"{v.quote[1]:.1f} ({v.quote[0]:.1f}-{v.quote[2]:.1f})"
+    quoted = Cell("" if v.quote is None else _NOTHING_KNOWN, "muted")
+    if v.quote is not None and v.founded:
+        low, mid, high = v.quote
+        quoted = Cell(f"{mid:.1f} ({low:.1f}-{high:.1f})", "bad" if v.in_time is False else "")
     kept = {None: Cell("", "muted"), True: Cell("yes", "good"), False: Cell("no", "bad")}[v.kept]
     if not v.well:
         kept = Cell(f"failed: {v.why}" if v.why else "failed", "bad")
@@ -74,7 +82,7 @@ def _job_row(v: Verdict) -> list[Cell]:
         Cell(v.name),
         Cell(v.klass.value, "" if v.klass is JobClass.PRIMARY else "muted"),
         Cell(v.alone_s),
-        Cell(quoted, "bad" if v.in_time is False else ""),
+        quoted,
         Cell(v.ended),
         Cell(v.run_s),
         Cell("" if v.predicted is None else "{1:.2f} ({0:.2f}-{2:.2f})".format(*v.predicted)),
@@ -94,9 +102,15 @@ def _facts(judged: Sequence[DayVerdict]) -> Facts:
     exclusive = next((day for day in judged if day.policy == "exclusive"), None)
     if exclusive is not None and last is not exclusive and last.makespan_s:
         gain = exclusive.makespan_s / last.makespan_s
-        facts.insert(0, Fact(f"{last.policy} against exclusive", gain, "ratio", 2, "makespan, times shorter"))
-    if last.quote_coverage is not None:
-        facts.append(Fact("quotes that held", last.quote_coverage, "percent", 0, "90 % was promised"))
+        note = f"makespan of exclusive over that of {last.policy}"
+        facts.insert(0, Fact(f"{last.policy} against exclusive", gain, "ratio", 2, note))
+    quoted = [v for v in last.verdicts if v.quote is not None]
+    if quoted:
+        others = sum(not v.founded for v in quoted)
+        note = "90 % was promised" + (
+            f"; {others} of {len(quoted)} rested on nothing, and are not in it" * bool(others)
+        )
+        facts.append(Fact("quotes that held", last.quote_coverage, "percent", 0, note))
     return Facts(facts)
 
 
@@ -122,7 +136,7 @@ def _gantts(days: Sequence[Day], judged: Sequence[DayVerdict], names: Mapping[st
             for job, course in day.courses.items()
             for bar in _bars(course, by_name[names[day.policy][job]], day.began)
         ]
-    return gantts(bars)
+    return gantts(bars, title="Cores over time")
 
 
 def _bars(course: Course, v: Verdict, began: float) -> list[Bar]:
@@ -150,12 +164,14 @@ def _bars(course: Course, v: Verdict, began: float) -> list[Bar]:
     ]
 
 
-def _quotes(day: DayVerdict) -> Figure:
+def _quotes(day: DayVerdict) -> Block:
+    if not any(v.founded for v in day.verdicts):
+        return Text("Nothing was known of how long these jobs take: their quotes rest on nothing.")
     return quotes_picture(
         [
             Quote(v.name, *v.quote, v.ended, "" if v.in_time else v.why)
             for v in day.verdicts
-            if v.quote is not None and v.ended is not None
+            if v.quote is not None and v.founded and v.ended is not None
         ]
     )
 
@@ -177,13 +193,14 @@ def _neighbours(days: Sequence[Day], judged: Sequence[DayVerdict]) -> list[Block
     ]
     if not pairs:
         return [Text("No two applications were measured side by side.")]
-    return [slowdown_map(pairs), prediction_picture(_predictions(judged[-1]))]
+    caption = "Of jobs that were never throttled or suspended."
+    return [slowdown_map(pairs), prediction_picture(_predictions(judged[-1]), caption=caption)]
 
 
 def _predictions(day: DayVerdict) -> list[Prediction]:
-    """Slowdowns as quoted at the start, and as they were."""
+    """Slowdowns as quoted at the start, and as they were: by neighbours, not by what was done to a job."""
     return [
-        Prediction(v.name, v.predicted[1], v.run_s / v.alone_s)
+        Prediction(v.name, v.predicted[1], v.slowdown)
         for v in day.verdicts
-        if v.predicted is not None and v.run_s and v.alone_s
+        if v.predicted is not None and v.slowdown is not None
     ]

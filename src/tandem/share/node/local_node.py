@@ -1,8 +1,8 @@
 """This machine as a node: the cores, memory and GPUs that one daemon may give out."""
 
-import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from tandem.core import machine
 from tandem.core.errors import ConfigError, QuantityError
 from tandem.core.units import human_size, parse_size
 from tandem.share.model import Gpu, Node
+from tandem.share.node import bandwidth
 
 OPTIONS = ("cores", "mem", "membw", "labels")
 _NOT_A_TYPE = {"nvidia", "geforce", "tesla", "quadro"}
@@ -130,13 +131,7 @@ def _bandwidth(given: str | None, found: machine.Hardware, cache: Path) -> int |
         return None
     if given is not None:
         return int(parse_size(given, bare_unit_bytes=10**6) // 10**6)
-    key = f"{found.hostname} {','.join(str(core.index) for core in found.cores)}"
-    try:
-        kept = json.loads(cache.read_text())
-        if kept["of"] == key:
-            return int(kept["mbs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    mbs = int(found.memory_bandwidth_bytes_per_s / 1e6)
-    cache.write_text(json.dumps({"of": key, "mbs": mbs}))
-    return mbs
+    kept = bandwidth.kept(cache)
+    if kept is None or not bandwidth.is_of(kept, found):
+        kept = bandwidth.measure(cache, found, time.time())
+    return kept.mbs

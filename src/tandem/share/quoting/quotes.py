@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tandem.core.units import human_duration
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
-from tandem.share.state.history import Quantiles
+from tandem.share.state.history import PRIOR_S, Quantiles
 from tandem.share.state.pending import Key
 
 if TYPE_CHECKING:
@@ -92,6 +93,16 @@ _JITTER = np.random.default_rng(20_260_102).random((6, 64))
 _DRAWS = _even(20_260_101, 1024)
 
 
+def _lognormal(low: float, mid: float, high: float, z: np.ndarray) -> np.ndarray:
+    """Two-sided: through 5 %, median and 95 %, at standard normal ``z``."""
+    draws: np.ndarray = mid * np.exp(np.where(z < 0, math.log(mid / low) / Z90, math.log(high / mid) / Z90) * z)
+    return draws
+
+
+_STRANGERS_S = _lognormal(*PRIOR_S, _DRAWS[0])
+"""For how long others still hold what they hold: nothing is known of it, as of a job without any history."""
+
+
 @dataclass(frozen=True, slots=True)
 class Play:
     """What is given for one play of the queue.
@@ -99,10 +110,12 @@ class Play:
     Attributes:
         seconds: what each job, waiting or running, still takes alone, in seconds.
         pessimism: which slowdown of the estimator's interval holds: -1 its lower end, 0 its middle, 1 its upper.
+        strangers_s: after how many seconds what others hold comes free; infinite: never.
     """
 
     seconds: Mapping[int, float]
     pessimism: float
+    strangers_s: float = math.inf
 
 
 Rehearsed = dict[int, tuple[float, float]]
@@ -148,7 +161,9 @@ class Quoter:
             return []
         played = self._play(view, lives)
         return [
-            self._promise(view, life, "submit", *played[life.id], life.reason) for life in lives if life.id in quoted
+            self._promise(view, life, "submit", *played[life.id], life.reason + _supposed(view, played[life.id][0]))
+            for life in lives
+            if life.id in quoted
         ]
 
     def started(self, view: View, lives: Sequence[Life]) -> list[Quote]:
@@ -169,7 +184,7 @@ class Quoter:
                 "start",
                 start,
                 rehearsed[life.id][1] if life.id in rehearsed else self._run_time(view, life),
-                "its neighbours now",
+                f"its neighbours now, and {view.history.expect(life.job)[1]}",
             )
             for life in quoted
         ]
@@ -188,8 +203,8 @@ class Quoter:
         early, late = self._unforeseen(life.job.klass) if what != "start" else DRIFT
         low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now) + STARTING_S)
         kept = self._open.setdefault(life.id, {})
-        if not _informed(_expected(view, life)):
-            return Interval(low, mid, high)
+        if not _informed(_expected(view, life)) or (what != "start" and _strangers(view)):
+            return Interval(low, mid, high)  # how it errs says nothing of other quotes
         raw = Predicted(view.now, low, mid, high)
         promised = self._learned.get(f"{what} {life.job.klass.value}", Calibration()).promise(raw)
         kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
@@ -245,12 +260,10 @@ class Quoter:
         if not 0 < mid < math.inf:
             mid = 1e-3
         z = TOGETHER * _COMMON + math.sqrt(1 - TOGETHER**2) * _DRAWS[life.id % len(_DRAWS)]
-        below = math.log(mid / max(low, 1e-3 * mid)) / Z90
-        above = math.log(max(high, mid) / mid) / Z90
         trust = len(self._stretch) / (len(self._stretch) + 8)
         known = disturbed and len(self._stretch) and _informed(expected)
         stretch = math.exp(trust * self._stretch.at(0.5)) if known else 1.0
-        seconds: np.ndarray = stretch * mid * np.exp(np.where(z < 0, below, above) * z)
+        seconds = stretch * _lognormal(max(low, 1e-3 * mid), mid, max(high, mid), z)
         if life.job.limit_s is not None:
             np.minimum(seconds, life.job.limit_s, out=seconds)
         return seconds
@@ -307,7 +320,10 @@ class Quoter:
             return {}
         self._rehearsed_at = view.now
         work = {life.id: self._work(view, life) for life in view.jobs.values() if not life.ended}
-        plays = [Play({job: float(w[k]) for job, w in work.items()}, float(_PESSIMISM[k])) for k in range(PLAYS)]
+        plays = [
+            Play({job: float(w[k]) for job, w in work.items()}, float(_PESSIMISM[k]), float(_STRANGERS_S[k]))
+            for k in range(PLAYS)
+        ]
         played = self.rehearse(plays, [life.id for life in lives])
         found = {}
         for life in lives:
@@ -356,6 +372,9 @@ class Quoter:
             left = self._rest(view, one, one.ran(view.now), disturbed=True)[: units.draws]
             units.put(self._wants(one), left, units.now)
             ends[one.id] = view.now + left
+        for cores, gpus in _strangers(view):
+            wants = (1.0, 0.0) if self._whole_nodes else (float(cores), float(gpus))
+            units.put(wants, _STRANGERS_S[: units.draws], units.now)
         return units
 
     def _play_waiting(
@@ -474,6 +493,23 @@ class _Units:
         if amount <= 0:
             return 0
         return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+
+
+def _strangers(view: View) -> list[tuple[int, int]]:
+    """How many cores and GPUs of each node others hold, where they hold any."""
+    ledger = view.ledger
+    use = [ledger.foreign_use(n) for n in range(len(ledger.nodes)) if ledger.is_up(n)]
+    return [(len(cores), len(gpus)) for cores, gpus in use if cores or gpus]
+
+
+def _supposed(view: View, start: np.ndarray) -> str:
+    """What a quote supposes of cores and GPUs that others hold, in words; nothing of a job that starts at once."""
+    held = _strangers(view)
+    if not held or start.max() <= view.now:
+        return ""
+    sums = zip(("core", "GPU"), map(sum, zip(*held, strict=True)), strict=True)
+    which = " and ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in sums if count)
+    return f"; {which} held by others, supposed to come free within {human_duration(PRIOR_S[2])}"
 
 
 def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:

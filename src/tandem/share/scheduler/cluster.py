@@ -84,6 +84,8 @@ class Cluster:
         self.drift = Drift()
         self.on_nodes: dict[int, Life] = {}
         self.next_id = 1
+        self.disk_full = False
+        """No policy is asked: a start could not be stored."""
         self._shapes: dict[tuple[Part, ...], Shape] = {}
         self.timers: list[tuple[float, int, int]] = []  # (when, job, attempt): look at the job then
         self.overdue: list[tuple[float, int, int]] = []

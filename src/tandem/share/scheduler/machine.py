@@ -82,7 +82,7 @@ class Machine(Cluster):
         self._fire_timers()
         if self._unquoted:
             self._quote_submissions()
-        decisions = self._decide() if self._dirty else ()
+        decisions = self._decide() if self._dirty and not self.disk_full else ()
         if not (self._out or decisions or self._quotes or self._ignored):
             return NOTHING
         return Step(tuple(self._out), tuple(decisions), tuple(self._quotes), tuple(self._ignored))

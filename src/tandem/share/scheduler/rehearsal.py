@@ -65,6 +65,7 @@ class _Rehearsal:
         self._machine = machine
         self._seconds = play.seconds
         self._pessimism = play.pessimism
+        self._strangers_leave = machine.now + play.strangers_s
         self._courses: dict[int, _Course] = {}
         self._coming: list[tuple[float, int, int]] = []  # (when, job, version)
         self.starts: dict[int, float] = {}
@@ -95,7 +96,7 @@ class _Rehearsal:
             now = self._next(now)
             if math.isinf(now):
                 return
-            batch = self._ended(now)
+            batch = self._ended(now) + self._left_by_strangers(now)
 
     # ------------------------------------------------------------------------------------ details
 
@@ -151,7 +152,7 @@ class _Rehearsal:
             heapq.heappop(self._coming)
         wake = self._machine.next_wake()
         end = self._coming[0][0] if self._coming else math.inf
-        return max(now, min(end, math.inf if wake is None else wake))
+        return max(now, min(end, self._strangers_leave, math.inf if wake is None else wake))
 
     def _ended(self, now: float) -> list[ev.Event]:
         """Jobs whose work is done by ``now``."""
@@ -164,6 +165,14 @@ class _Rehearsal:
                 del self._courses[life.id]
                 self._pace(now, set(life.numbers))
         return ended
+
+    def _left_by_strangers(self, now: float) -> list[ev.Event]:
+        """What others hold comes free, once."""
+        if now < self._strangers_leave:
+            return []
+        self._strangers_leave = math.inf
+        ledger = self._machine.ledger
+        return [ev.ForeignUse(node.id) for n, node in enumerate(ledger.nodes) if any(ledger.foreign_use(n))]
 
     def _holds(self, due: tuple[float, int, int]) -> bool:
         course = self._courses.get(due[1])

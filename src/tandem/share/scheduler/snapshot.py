@@ -89,6 +89,7 @@ def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:
         "now": cluster.now,
         "policy": cluster.setup.policy,
         "dirty": cluster.is_dirty,
+        "disk_full": cluster.disk_full,
         "contended": cluster.view.contended,
         "timers": [list(timer) for timer in sorted(cluster.timers) if cluster.is_due(timer)],
         "overdue": [
@@ -135,6 +136,7 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
             cluster.view.strained[life.id] = life
         if life.throttle < 1.0 or life.state in (State.SUSPENDING, State.SUSPENDED, State.RESUMING):
             cluster.view.curbed[life.id] = life
+    cluster.disk_full = state.get("disk_full", False)
     cluster.view.contended = state["contended"]
     cluster.view.has_gpus = any(node.gpus for node in cluster.ledger.nodes)
     if state["dirty"] or not same_policy:

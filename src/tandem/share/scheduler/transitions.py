@@ -43,6 +43,7 @@ class Transitions:
             ev.ResumeDone: self._resume_done,
             ev.Measured: self._measured,
             ev.Profiled: lambda event: self._m.profiled(event.profile),
+            ev.DiskFull: self._disk_full,
             ev.Tick: lambda _: self._m.dirty(),
         }
 
@@ -110,6 +111,10 @@ class Transitions:
             return
         m.ledger.foreign(n, frozenset(event.cores), frozenset(event.gpus))
         m.dirty()
+
+    def _disk_full(self, event: ev.DiskFull) -> None:
+        self._m.disk_full = event.full
+        self._m.dirty()
 
     # -------------------------------------------------------------------------------- submitters
 

@@ -27,7 +27,7 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
         return _blocked(cluster, life)
     if life.state is not State.QUEUED:
         return named(cluster, life.reason)
-    words = []
+    words = ["the disk that the queue is kept on is full, and nothing starts until there is room"] * cluster.disk_full
     head = cluster.pending.head()
     if head is not None and head[2] != life.id:
         words.append(f"job {head[2]} is first in the queue")
@@ -142,7 +142,8 @@ def _held_by_others(cluster: Cluster, n: int) -> str:
         return ""
     where = f" of {ledger.nodes[n].id}" if len(ledger.nodes) > 1 else ""
     one = sum(map(len, ledger.foreign_use(n))) == 1
-    return f"{' and '.join(held)}{where} {'is' if one else 'are'} held by another scheduler or by `tandem profile`"
+    verb = "is" if one else "are"
+    return f"{' and '.join(held)}{where} {verb} held by another scheduler or by `tandem profile`, nobody knows how long"
 
 
 _NAMES = {

@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from tandem.share.model import Interval, Job
+from tandem.share.model import NOTHING, Interval, Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +139,7 @@ class History:
             factors = self._limit_ratio.factors(1.0) if len(self._limit_ratio) >= 8 else (0.05, 0.6, 1.0)
             return _scaled(job.limit_s, factors, job), "its time limit"
         low, mid, high = PRIOR_S
-        return Interval(low, mid, high), "nothing: no history, no expected duration, no limit"
+        return Interval(low, mid, high), NOTHING
 
     def observe_rate(self, app: str, rate: float) -> None:
         """``app`` went at ``rate`` steps per second alone."""

@@ -100,7 +100,7 @@ def storing(path: Path) -> Iterator[None]:
         raise _explained(path, str(error.orig)) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(path) from error
+            raise full(path) from error
         raise
 
 
@@ -126,7 +126,7 @@ def _make(path: Path) -> None:
 
 def _explained(path: Path, words: str) -> StoreError:
     if "full" in words or "disk I/O error" in words:
-        return _full(path)
+        return full(path)
     if "not a database" in words or "malformed" in words:
         return corrupted(path, words)
     return StoreError(
@@ -145,7 +145,9 @@ def corrupted(path: Path, words: str) -> StoreError:
     )
 
 
-def _full(path: Path) -> StoreFullError:
+def full(path: Path) -> StoreFullError:
+    """The error for a disk without room."""
+    """The error for a disk without room."""
     return StoreFullError(
         given=f"no room left on the disk of {path.parent}",
         allowed="what can be stored durably",

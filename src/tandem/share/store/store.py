@@ -20,9 +20,10 @@ from tandem.share.scheduler.machine import Machine
 from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.store import entry as rows
 from tandem.share.store import schema
-from tandem.share.store.database import Lock, corrupted, open_engine, reading, storing
+from tandem.share.store.database import Lock, StoreFullError, corrupted, full, open_engine, reading, storing
 from tandem.share.store.entry import Entry, Row
 from tandem.share.store.prepared import Prepared
+from tandem.share.store.reserve import Reserve
 
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
@@ -49,6 +50,7 @@ class Store:
         self._environs: set[str] = set()  # keys of environments that are stored
         self._fresh: set[str] = set()  # those of the transaction under way
         self._launches: dict[int, Launch] = {}
+        self._reserve = Reserve(paths.database.with_name(paths.database.name + "-wal"))
 
     @classmethod
     def open(cls, paths: Paths) -> Self:
@@ -67,6 +69,7 @@ class Store:
 
     def close(self) -> None:
         """Close the database and give the lock back."""
+        self._reserve.close()
         self._writer.close()
         self.engine.dispose()
         self._lock.close()
@@ -76,6 +79,10 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def short_of_room(self) -> StoreFullError | None:
+        """Return why only ends and cancellations should be stored now; None while there is room for everything."""
+        return None if self._reserve.is_whole() else full(self.paths.database)
 
     # ------------------------------------------------------------------------------------ the event log
 

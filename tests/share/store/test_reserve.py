@@ -1,0 +1,79 @@
+"""Room that nobody else can take, on a real disk that is full."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tandem.share import events as ev
+from tandem.share import paths
+from tandem.share.model import Job, Need, Node, Part, State
+from tandem.share.node.launch import Launch
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
+from tandem.share.store.database import StoreFullError
+from tandem.share.store.entry import Entry
+from tandem.share.store.reserve import LEAST_FREE_BYTES, RESERVE_BYTES, Reserve
+from tandem.share.store.store import Store
+from tests.share.conftest import fill
+
+SETUP = Setup("share", "none")
+RUNNING = 64
+
+
+def commit(store: Store, machine: Machine, now: float, *events: ev.Event) -> None:
+    """One step with all its rows, as the driver stores it."""
+    step = machine.step(now, events)
+    submitted = [machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)]
+    launches = {life.id: Launch(("true",), "/") for life in submitted}
+    ids = {event.job for event in events if isinstance(event, ev.Started | ev.Ended)}
+    store.commit(
+        Entry(now, events, step.decisions, step.quotes, launches, submitted, [machine.jobs[job] for job in ids])
+    )
+
+
+def test_a_full_disk_has_room_for_the_ends_of_all_jobs(small_disk: Path) -> None:
+    place = paths.home(small_disk)
+    paths.prepare(place)
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        jobs = [Job(k, (Part(Need()),), app="true") for k in range(1, RUNNING + 1)]
+        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000 * RUNNING, 4096)), *map(ev.Submitted, jobs))
+        commit(store, machine, 2.0, *[ev.Started(one.id, 1) for one in jobs])
+        assert store.short_of_room() is None
+        ballast = fill(small_disk)
+        assert isinstance(store.short_of_room(), StoreFullError)
+        for one in jobs:  # each by itself: nothing costs more
+            commit(store, machine, 3.0, ev.Ended(one.id, 1))
+        ballast.unlink()
+        assert store.short_of_room() is None
+        restored = store.restore()
+    assert restored is not None
+    assert {restored.ended[one.id] for one in jobs} == {State.DONE}
+
+
+def test_the_reserve_is_not_in_the_way_of_the_log(small_disk: Path) -> None:
+    """It is allocated and yet no part of the file; it is whole again once there is room for it."""
+    connection = sqlite3.connect(small_disk / "some.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (x)")
+    log = small_disk / "some.db-wal"
+    reserve = Reserve(log)
+    size = log.stat().st_size
+    assert reserve.is_whole()
+    assert log.stat().st_size == size
+    assert log.stat().st_blocks * 512 >= size + RESERVE_BYTES
+    ballast = fill(small_disk)
+    os.truncate(ballast, ballast.stat().st_size - LEAST_FREE_BYTES)
+    assert reserve.is_whole()  # just enough is free
+    connection.execute("INSERT INTO t VALUES (zeroblob(?))", (2 * LEAST_FREE_BYTES,))
+    assert not reserve.is_whole()  # the log has grown into it, and there is not so much to be had
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        connection.execute("INSERT INTO t VALUES (zeroblob(?))", (RESERVE_BYTES,))
+    ballast.unlink()
+    assert reserve.is_whole()
+    assert log.stat().st_blocks * 512 >= log.stat().st_size + RESERVE_BYTES
+    reserve.close()
+    connection.close()
