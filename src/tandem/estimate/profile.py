@@ -21,6 +21,9 @@ KINDS = ("cache", "membw_read", "membw_write", "cpu", "fs_read", "fs_write", "ne
 """Bubbles that every machine has, in the order of vectors: last-level cache footprint; memory bandwidth by reads and
 by writes; CPU share on the same core; file-system reads; fsync'd writes; loopback network."""
 
+DISTURBED = 0.1
+"""Part of the time alone that others may keep a programme from its cores before its profile is called disturbed."""
+
 GPU_KINDS = ("gpu_sm", "gpu_l2", "gpu_hbm", "gpu_pcie")
 """Bubbles of a GPU, where there is one."""
 
@@ -99,6 +102,8 @@ class Profile:
         phases: at least one.
         rate_pattern: regular expression by which its output told its progress; None where records or runs did.
         cwd: where it was run; "" where that is not known.
+        waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
+            looked at.
     """
 
     key: str
@@ -111,3 +116,9 @@ class Profile:
     phases: tuple[PhaseProfile, ...]
     rate_pattern: str | None = None
     cwd: str = ""
+    waited: float = 0.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others had its cores for more of the time than a quiet machine's own work takes."""
+        return self.waited > DISTURBED

@@ -9,18 +9,19 @@ Limits: without a core to spare only "cpu" can be measured.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import Bubble, BubbleError, Reporter
-from tandem.estimate.profile import KINDS, PhaseProfile, Profile
+from tandem.estimate.profile import KINDS, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.campaign import Campaign
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.progress import Trace
@@ -48,8 +49,9 @@ PRESSURE_PART = 0.35
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
-MOST_WAITING = 0.1
-"""Part of the time alone that others may keep it from its cores."""
+MOST_WAITING = 0.5
+"""Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below, what
+was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
 
 MOST_NOISE = 0.5
 """Relative half-width of one window's rate alone beyond which nothing can be said."""
@@ -105,8 +107,8 @@ def measure(
         session.sensitivity()
         progress("beside reporters")
         session.pressure()
-        session.check_quiet()
-        phases = session.phases()
+        waited = session.check_quiet()
+        phases = tuple(widened(phase, waited) for phase in session.phases())
     cost_s = time.monotonic() - begun
     return Profile(
         key=terms.key,
@@ -117,6 +119,47 @@ def measure(
         cost_s=round(cost_s, 2),
         revision=1,
         phases=phases,
+        waited=round(waited, 4),
+    )
+
+
+def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
+    """Part of the time alone in which others kept a programme from its cores.
+
+    Raises:
+        ProgrammeError: It was most of it.
+    """
+    alone = [w.waits.get(name, 0.0) for w in windows if w.running == {name}]
+    waiting = statistics.mean(alone) / cores
+    if waiting > MOST_WAITING:
+        raise ProgrammeError(
+            given=f"others used the cores of {name} for {waiting:.0%} of the time that it was to be alone",
+            allowed=f"up to {MOST_WAITING:.0%}",
+            todo="profile it when the machine is quiet, or on cores that nobody else uses",
+        )
+    return waiting
+
+
+def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
+    """What was measured while others had the programme's cores for a part of the time, with intervals to match.
+
+    Windows alone and beside bubbles alternate, and either may have been hit by all of it: rates and slowdowns are
+    uncertain by so much of themselves, pressures by so much of the dial.
+
+    Args:
+        phase: as measured.
+        waited: see `Profile.waited`.
+    """
+
+    def wider(curve: Curve) -> Curve:
+        halves = [math.hypot(half, waited * slow) for slow, half in zip(curve.slowdowns, curve.halves, strict=True)]
+        return replace(curve, halves=(0.0, *(round(half, 4) for half in halves[1:])))
+
+    return replace(
+        phase,
+        noise=round(math.hypot(phase.noise, waited), 4),
+        sensitivity={kind: wider(curve) for kind, curve in phase.sensitivity.items()},
+        pressure_half={kind: round(math.hypot(half, waited), 4) for kind, half in phase.pressure_half.items()},
     )
 
 
@@ -240,20 +283,13 @@ class _Session:
                     self._pressure[kind, phase] = one
         self._stage.switch(frozenset())
 
-    def check_quiet(self) -> None:
-        """Refuse what was measured while others used the programme's cores.
+    def check_quiet(self) -> float:
+        """The part of the time alone in which others kept the programme from its cores.
 
         Raises:
-            ProgrammeError: They kept it from them for too long while it should have been alone.
+            ProgrammeError: It was most of it.
         """
-        alone = [w.waits.get(self._name, 0.0) for w in self._stage.windows if w.running == {self._name}]
-        waiting = statistics.mean(alone) / len(self._terms.cores)
-        if waiting > MOST_WAITING:
-            raise ProgrammeError(
-                given=f"others used the cores of {self._name} for {waiting:.0%} of the time that it was to be alone",
-                allowed=f"up to {MOST_WAITING:.0%}",
-                todo="profile it when the machine is quiet, or on cores that nobody else uses",
-            )
+        return kept_waiting(self._stage.windows, self._name, len(self._terms.cores))
 
     def phases(self) -> tuple[PhaseProfile, ...]:
         """What was found, by phase."""

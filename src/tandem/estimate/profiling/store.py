@@ -174,6 +174,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         phases=phases,
         rate_pattern=None if told.get("rate_pattern") is None else str(told["rate_pattern"]),
         cwd=str(told.get("cwd", "")),
+        waited=float(told.get("waited", 0.0)),
     )
 
 
