@@ -1,10 +1,10 @@
 """Profiles of all applications of benchmarks/apps, as `tandem profile` makes them, kept in a table with what they cost.
 
 Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME]`. The table is
-benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. A profile that others disturbed
-("waited": the part of the time alone in which they had its core; "disturbed" in older rows) is measured again, and of
-two the one that waited less stays. Each application runs on one thread on the first core, bubbles and reporters on the
-others.
+benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. A profile that others
+disturbed ("waited": the part of the time alone in which they had its core; "disturbed" in older rows) is measured
+again, and of two the one that waited less stays. Each application runs on one thread on the first core, bubbles and
+reporters on the others.
 """
 
 from __future__ import annotations

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import statistics
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import picture, store
-from tandem.estimate.profiling.measure import kept_waiting, widened
+from tandem.estimate.profiling.measure import MOST_SLOWED, POINTS_PER_WINDOW, kept_waiting, widened
 from tandem.estimate.profiling.programme import ProgrammeError
-from tandem.estimate.profiling.windows import Window
+from tandem.estimate.profiling.progress import Trace
+from tandem.estimate.profiling.windows import SETTLE_S, Window
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PHASE = PhaseProfile(
     "", 1.0, 10.0, 0.03, 1.0, {"cache": Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.3))}, {"cache": 0.5}, {"cache": 0.12}
@@ -57,3 +63,26 @@ def test_it_is_said_with_what_to_do() -> None:
     )
     assert "others had its cores for 23% of the time" in picture.sentences(disturbed)[-1]
     assert "alone" not in picture.sentences(QUIET)[-1]
+
+
+def slowed(step_s: float, slow: float, window_s: float, rng: random.Random) -> float | None:
+    """What one window beside a bubble says of a programme with steps of uneven length, that was stopped amidst one."""
+    trace, t, step = Trace(), -rng.random() * step_s * slow, 0
+    while t < 2 * window_s:
+        trace.add(t, step)
+        t, step = t + step_s * slow * rng.lognormvariate(-0.06, 0.35), step + 1
+    rate = trace.rate(SETTLE_S, SETTLE_S + window_s, 0.0)
+    return None if rate is None else 1.0 / (step_s * rate)
+
+
+@pytest.mark.parametrize("slow", [1.5, 2.0])
+def test_windows_beside_bubbles_are_long_enough_not_to_pick_the_steps_that_were_slowed_least(slow: float) -> None:
+    rng, step_s = random.Random(0), 0.1
+
+    def median(window_s: float) -> float:
+        found = [slowed(step_s, slow, window_s, rng) for _ in range(1500)]
+        return statistics.median(one for one in found if one is not None)
+
+    assert median(MOST_SLOWED * POINTS_PER_WINDOW * step_s) == pytest.approx(slow, rel=0.05)
+    if slow == 2.0:
+        assert median(POINTS_PER_WINDOW * step_s) < 0.93 * slow, "windows made for steps alone would pick the fast ones"

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 POINTS_PER_WINDOW = 3
 LONGEST_WINDOW_S = 2.5
+MOST_SLOWED = 3.0
+"""Windows beside bubbles are made for steps that take so many times as long as alone."""
+
 SOLO_WINDOWS = 7
 BETWEEN_SOLOS = 2
 REPORTER_S = 0.06
@@ -50,8 +53,8 @@ LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
 MOST_WAITING = 0.5
-"""Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below, what
-was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
+"""Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below,
+what was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
 
 MOST_NOISE = 0.5
 """Relative half-width of one window's rate alone beyond which nothing can be said."""
@@ -220,6 +223,9 @@ class _Session:
         if POINTS_PER_WINDOW * step_s > LONGEST_WINDOW_S:
             raise _too_seldom(subject, step_s)
         self._stage = Stage([subject], window_s=max(WINDOW_S, POINTS_PER_WINDOW * step_s), settle_s=SETTLE_S)
+        # Beside a bubble steps take longer. A window in which not even two ends of steps lie says nothing, so that
+        # windows made for steps alone would pick the fast ones.
+        self._beside_s = max(WINDOW_S, min(LONGEST_WINDOW_S, MOST_SLOWED * POINTS_PER_WINDOW * step_s))
         self._name = subject.name
         self._cpu: list[tuple[str, float]] = []
         self._kinds = [kind for kind in KINDS if kind in calibration.responses and (terms.beside or kind == "cpu")]
@@ -255,7 +261,7 @@ class _Session:
                 self._stage.add(one)
             if since_solo == 0:
                 self._solo()
-            self._take({self._name, names[setting]})
+            self._take({self._name, names[setting]}, max(self._beside_s, self._stage.window_s))
             since_solo = (since_solo + 1) % BETWEEN_SOLOS
         self._solo()
 
@@ -323,9 +329,9 @@ class _Session:
         if phase is not None and self._name in window.rates:
             self._cpu.append((phase, min(spent_s / passed_s, float(len(self._terms.cores)))))
 
-    def _take(self, running: set[str]) -> Window:
+    def _take(self, running: set[str], seconds: float | None = None) -> Window:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
-        window = self._stage.take(running)
+        window = self._stage.take(running, seconds)
         if self._name not in window.rates:
             self._stage.switch({self._name})
             self._subject.until_it_works()
