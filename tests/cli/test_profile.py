@@ -35,7 +35,12 @@ def calibrate_three_kinds(home: Path) -> None:
 @pytest.mark.slow
 def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: Path, home: Path) -> None:
     calibrate_three_kinds(home)
-    told = json.loads(tandem_("profile", "--json", "--most", 24, "--name", "spin", "--", *SHORT))
+    for _ in range(3):  # it is refused where others have more than half of its core: bursts of that pass
+        done = tandem_.run("profile", "--json", "--most", 24, "--name", "spin", "--", *SHORT)
+        if "others used the cores" not in done.stdout + done.stderr:
+            break
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
     assert (told["key"], told["revision"], told["cpus"]) == ("spin", 1, 1)
     (phase,) = told["phases"]
     assert phase["phase"] == ""
