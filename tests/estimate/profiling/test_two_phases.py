@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,8 +16,10 @@ from tandem.core.machine import discover
 from tandem.estimate import estimators
 from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.corun import App, Capacity
-from tandem.estimate.profile import PhaseProfile, Profile
 from tandem.estimate.profiling.measure import Terms, measure
+
+if TYPE_CHECKING:
+    from tandem.estimate.profile import PhaseProfile, Profile
 
 PROGRAMME = """
 import time
