@@ -3,7 +3,8 @@
 Run: `python benchmarks/estimate_corun.py [--quick] [--json] [--for SECONDS]`. The full run measures what the table
 benchmarks/results/estimate_corun.json lacks (`estimate_corun_measure`; it goes on where it stopped, half an hour in
 all), and scores every model on it (`estimate_score`). Models get the profiles of the table estimate_profiles.json
-(`estimate_profiles.py` makes it). ``--quick`` measures a few pairs live and scores the kept table.
+(`estimate_profiles.py` makes it). ``--quick`` measures a few pairs live and scores the kept tables. ``--fit`` prints
+what constants of the models the table's pairs would choose (`estimate_fit`). Every set's pinning is in the table.
 
 Figures: `noise_floor` (percent, alone against alone), `bubble_median`, `bubble_mean` (profiles only, sets that fit
 the cores), `learned_mean_3_4`, `additive_mean_3_4`, `worst_pair_mean_3_4` (percent, triples and quadruples, from pairs
@@ -29,7 +30,7 @@ from benchmarks import estimate_fit, estimate_gavel, estimate_predict, estimate_
 from benchmarks.estimate_profiles import TABLE as PROFILES
 from tandem.estimate.profiling import store
 
-LIVE_S = 20.0
+LIVE_S = 12.0
 LIVE_PAIRS = (("cg", "stream"), ("lu", "montecarlo"), ("stencil", "stencil"))
 
 
@@ -88,11 +89,13 @@ def figures(*, quick: bool) -> dict[str, float | None]:
     rows = estimate_score.read(told)
     scores = estimate_score.score(rows, profiles, apart=estimate_score.between(told))
     estimate_score.show(scores)
-    found = estimate_score.figures(scores, estimate_score.noise_floor(told))
+    noise = estimate_score.noise_floor(told)
+    print("\n".join(estimate_score.goals(scores, noise)))
+    found = estimate_score.figures(scores, noise)
     found["again_median"] = again(told)
     found["profile_s"] = statistics.fmean(one.cost_s for one in profiles) if profiles else None
     found |= estimate_predict.figures(quick=quick)
-    return found | estimate_gavel.figures(quick=quick)
+    return found | (estimate_gavel.kept() if quick else estimate_gavel.figures(quick=False))
 
 
 def again(told: dict[str, list[dict[str, list[float | None]]]]) -> float | None:

@@ -83,8 +83,7 @@ def figures(*, quick: bool, gpu: str = "v100") -> dict[str, float | None]:
     path = measuring.trace(DATA)
     if path is None:
         print("gavel_throughputs.json is not at hand (TANDEM_SHARED_DATA): the kept table is printed")
-        kept = json.loads(TABLE.read_text())
-        return dict(kept["figures"])
+        return kept()
     table = read(json.loads(path.read_text())[gpu])
     rows = score(table, QUICK_SPLITS if quick else SPLITS)
     show(rows)
@@ -93,6 +92,13 @@ def figures(*, quick: bool, gpu: str = "v100") -> dict[str, float | None]:
         about = {"commit": measuring.commit(), "gpu": gpu, "splits": SPLITS}
         TABLE.write_text(json.dumps({**about, "figures": found, "scores": rows}, indent=1) + "\n")
     return found
+
+
+def kept() -> dict[str, float | None]:
+    """The figures of the last full run."""
+    table = json.loads(TABLE.read_text())
+    print(f"GPU pairs: kept from commit {table['commit']}")
+    return dict(table["figures"])
 
 
 def read(raw: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -1,9 +1,10 @@
 """Profiles of all applications of benchmarks/apps, as `tandem profile` makes them, kept in a table with what they cost.
 
 Run: `python benchmarks/estimate_profiles.py [--for SECONDS] [--only NAME] [--most SECONDS]`. The table is
-benchmarks/results/estimate_profiles.json; a later run goes on where the last one stopped. A row with "disturbed" was
-measured while others used the cores or the disk; such a row is measured again. Each application runs on one thread on
-the first core, bubbles and reporters on the next three, or as many as there are: as many as a set of four has members.
+benchmarks/results/estimate_profiles.json, or one that names its machine where that is of another; a later run goes on
+where the last one stopped. A profile that others disturbed ("waited": the part of the time alone in which they had its
+core) is measured again, and of two the one that waited less stays. Each application runs on one thread on the first
+core, bubbles and reporters on the next three, or as many as there are: as many as a set of four has members.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tandem.core.errors import TandemError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import calibrate
 from tandem.estimate.bubbles.calibration import Calibration, Response
+from tandem.estimate.profile import DISTURBED
 from tandem.estimate.profiling import store
 from tandem.estimate.profiling.measure import Terms, measure
 
@@ -93,11 +95,24 @@ def save(table: Path, kept: dict[str, Any]) -> None:
     aside.replace(table)
 
 
+def is_disturbed(row: dict[str, Any]) -> bool:
+    """Whether others had its core for too long while a profile was made."""
+    return bool(row.get("disturbed")) or row.get("waited", 0.0) > DISTURBED
+
+
+def keep(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows with one more; of two of one application the one that was disturbed less."""
+    known = [one for one in rows if one["key"] == row["key"]]
+    best = min([row, *known], key=lambda one: (is_disturbed(one), one.get("waited", 0.0)))
+    return [*(one for one in rows if one["key"] != row["key"]), best]
+
+
 def run(until: float, only: str | None = None, most_s: float = MOST_S) -> int:
     """Profile what the table lacks until the monotonic time ``until``; returns how many applications are left."""
-    kept = load(TABLE)
+    table = measuring.own_table(TABLE, discover().fingerprint)
+    kept = load(table)
     calibration = calibration_of(kept)
-    done = {row["key"] for row in kept["profiles"] if not row.get("disturbed")}
+    done = {row["key"] for row in kept["profiles"] if not is_disturbed(row)}
     left = [app for app in raw.applications() if app not in done and only in (None, app)]
     while left and time.monotonic() + most_s < until:
         app = left.pop(0)
@@ -108,13 +123,12 @@ def run(until: float, only: str | None = None, most_s: float = MOST_S) -> int:
             print(error, flush=True)
         else:
             kept["refused"].pop(app, None)
-            kept["profiles"].append(
-                store.as_json(found) | {"argv": ["python", f"benchmarks/apps/{app}.py", *found.argv[2:]]}
-            )
+            row = store.as_json(found) | {"argv": ["python", f"benchmarks/apps/{app}.py", *found.argv[2:]]}
+            kept["profiles"] = keep(kept["profiles"], row)
             main = found.phases[0]
             felt = {kind: curve.slowdowns[-1] for kind, curve in main.sensitivity.items()}
             print(f"{app}: {found.cost_s:.0f} s, noise {main.noise:.0%}, {felt}, {dict(main.pressure)}", flush=True)
-        save(TABLE, kept)
+        save(table, kept)
     return len(left)
 
 

@@ -6,10 +6,11 @@
 
 Discipline. Two whole applications (`drawn` by a seed) are in nothing that is fitted: in no pair that models see, in no
 pair that constants are fitted on; sets that hold one are scored by themselves. Triples and quadruples are never seen
-and never fitted on. A pair is predicted by models that saw a part of the others (five folds); larger sets by models that
-saw all pairs. Constants of the models are chosen on pairs alone too (`estimate_fit`).
+and never fitted on. A pair is predicted by models that saw a part of the others (five folds); larger sets by models
+that saw all pairs. Constants of the models are chosen on pairs alone too (`estimate_fit`).
 
-Sets that fit the cores and those in which cores are shared are scored apart. All models have the same CPU-share term;
+Sets that fit the cores and those in which cores are shared are scored apart, and so are pairs of an application with
+itself. All models have the same CPU-share term;
 R2 is of slowdowns over that term, so that nobody is praised for knowing that two on one core take twice as long.
 Errors are relative to what was measured, as it was measured. An interval is of the slowdown, not of its next noisy
 measurement: for coverage both ends move out by the measurement's own half-width (in squares), and a measured value
@@ -175,9 +176,7 @@ def figures(scores: Mapping[str, Mapping[str, Score]], noise: float | None) -> d
     """The benchmark's figures that come from scoring; None where the group was not measured."""
 
     def of(groups: Sequence[str], model: str, what: str) -> float | None:
-        found = [scores[group][model] for group in groups if group in scores and model in scores[group]]
-        count = sum(one.count for one in found)
-        return sum(getattr(one, what) * one.count for one in found) / count if count else None
+        return _over(scores, groups, model, what)
 
     fitting = [group for group in scores if group.endswith("that fit")]
     larger = [group for group in scores if group.startswith(("3 ", "4 "))]
@@ -191,6 +190,37 @@ def figures(scores: Mapping[str, Mapping[str, Score]], noise: float | None) -> d
         "worst_pair_mean_3_4": of(larger, "worst_pair", "mean"),
         "coverage90": of(larger, "learned", "coverage90"),
     }
+
+
+def goals(scores: Mapping[str, Mapping[str, Score]], noise: float | None) -> Iterator[str]:
+    """What was to be reached on sets that fit the cores, and what was; where there are none, on those that share them.
+
+    Larger sets are those of applications that models saw in pairs.
+    """
+    fitting = [group for group in scores if group.endswith("that fit")]
+    larger = [group for group in scores if group.startswith(("3 ", "4 "))]
+    larger = [group for group in larger if group in fitting] or larger
+    noise = noise or 0.0
+    for model, groups, usual in (("bubble", fitting, 5.0), ("learned", larger, 4.0)):
+        if (mean := _over(scores, groups, model, "mean")) is None:
+            continue
+        most = max(usual, 1.5 * noise)
+        yield f"{model}: mean {mean:.1f} %, goal at most {most:.1f} %: {'reached' if mean <= most else 'missed'}"
+        for other in ("proportional", "additive", "worst_pair"):
+            theirs = _over(scores, groups, other, "mean")
+            if theirs is not None:
+                yield f"{model}: {'better' if mean < theirs else 'not better'} than {other} ({theirs:.1f} %) there"
+    for groups, name in ((fitting, "all that fit"), (larger, "triples and quadruples")):
+        if (held := _over(scores, groups, "learned", "coverage90")) is not None:
+            verdict = "reached" if 0.85 <= held <= 0.95 else "missed"
+            yield f"coverage of {name}: {held:.2f}, goal 0.85 to 0.95: {verdict}"
+
+
+def _over(scores: Mapping[str, Mapping[str, Score]], groups: Sequence[str], model: str, what: str) -> float | None:
+    """A figure over several groups, each by its slowdowns."""
+    found = [scores[group][model] for group in groups if model in scores[group]]
+    count = sum(one.count for one in found)
+    return sum(getattr(one, what) * one.count for one in found) / count if count else None
 
 
 def show(scores: Mapping[str, Mapping[str, Score]]) -> None:
@@ -249,7 +279,8 @@ def _questions(
     folds = {row: fold for fold, row in ((k % FOLDS, row) for k, row in enumerate(pairs))}
     for row in rows:
         fitting = "that fit" if row.fits else "that share cores"
-        group = f"{len(row.members)} members {fitting}"
+        twins = " (an application with itself)" if len(set(row.members)) < len(row.members) else ""
+        group = f"{len(row.members)} members{twins} {fitting}"
         if set(row.members) & set(held_out):
             group = f"with an application held out, {group}"
         known = [pair for pair in pairs if folds[pair] != folds[row]] if row in folds else pairs

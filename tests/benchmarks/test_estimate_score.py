@@ -64,6 +64,29 @@ def test_the_truth_of_the_physics_is_found_and_kept_apart() -> None:
     assert scores["3 members that share cores"]["additive"].mean < 2.0, "the same share of cores as ours"
 
 
+def test_pairs_of_an_application_with_itself_are_a_group_of_their_own() -> None:
+    raw = table()
+    raw["sets"].append(measured(("cg", "cg"), [0, 1]))
+    scores = estimate_score.score(estimate_score.read(raw), profiles())
+    assert scores["2 members (an application with itself) that fit"]["bubble"].count == 2
+    assert scores["2 members that fit"]["bubble"].count == 2 * 6
+
+
+def test_goals_are_said_as_reached_or_missed() -> None:
+    def of(mean: float, coverage: float) -> estimate_score.Score:
+        return estimate_score.Score(mean, mean, 0.0, coverage, 10)
+
+    group = {"bubble": of(6.0, 0.9), "learned": of(4.5, 0.9), "additive": of(5.0, 0.9), "worst_pair": of(7.0, 0.9)}
+    said = list(estimate_score.goals({"2 members that fit": group, "3 members that fit": group}, 2.0))
+    assert "bubble: mean 6.0 %, goal at most 5.0 %: missed" in said
+    assert "bubble: not better than additive (5.0 %) there" in said
+    assert "learned: better than worst_pair (7.0 %) there" in said
+    assert "coverage of triples and quadruples: 0.90, goal 0.85 to 0.95: reached" in said
+    assert "learned: mean 4.5 %, goal at most 6.0 %: reached" in list(
+        estimate_score.goals({"3 members that fit": group}, 4.0)
+    )
+
+
 def test_those_held_out_are_drawn_by_a_seed_whatever_the_order() -> None:
     names = [f"app{n}" for n in range(9)]
     assert estimate_score.drawn(names) == estimate_score.drawn(names[::-1] * 2)

@@ -35,13 +35,20 @@ def calibrate_three_kinds(home: Path) -> None:
 @pytest.mark.slow
 def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: Path, home: Path) -> None:
     calibrate_three_kinds(home)
-    told = json.loads(tandem_("profile", "--json", "--most", 24, "--name", "spin", "--", *SHORT))
+    for _ in range(3):  # it is refused where others have more than half of its core: bursts of that pass
+        done = tandem_.run("profile", "--json", "--most", 24, "--name", "spin", "--", *SHORT)
+        if "others used the cores" not in done.stdout + done.stderr:
+            break
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
     assert (told["key"], told["revision"], told["cpus"]) == ("spin", 1, 1)
     (phase,) = told["phases"]
     assert phase["phase"] == ""
-    assert 0.1 < phase["cpu_use"] < 1.3
+    # It never waits of itself: what it did not have of its core, others had (but for 15 % to start the next run).
+    assert 0.75 < phase["cpu_use"] + told["waited"] < 1.3
     assert 0.5 < phase["rate"] < 100
-    assert phase["sensitivity"]
+    # Who has 1 - w of a core alone has (1 - w) / (2 - w) of it beside a bubble that never sleeps.
+    assert phase["sensitivity"]["cpu"]["slowdowns"][-1] > 1.0 + 0.4 * (1.0 - told["waited"])
     assert set(phase["sensitivity"]) <= {"cpu", "membw_read", "net"}, "what was calibrated"
     assert all(curve["levels"][0] == 0 and curve["slowdowns"][0] == 1 for curve in phase["sensitivity"].values())
     assert "Profiles" in tandem_("profile", "show")

@@ -97,6 +97,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         print_json([store.as_json(one) for one in revisions])
         return
     newest = revisions[-1]
+    _warn(newest)
     _print(newest)
     path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{_file_name(name)}.html"
     say(f"pictures: {picture.write_report(newest, revisions, path)}")
@@ -187,7 +188,16 @@ def _measured(
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
     _say_contradiction(store.revisions(data, kept.machine, kept.key))
+    _warn(kept)
     return kept
+
+
+def _warn(found: Profile) -> None:
+    """One line on stderr where others disturbed the measurement."""
+    from tandem.estimate.profiling import picture
+
+    if words := picture.warning(found):
+        say_err(words)
 
 
 def _say_contradiction(revisions: Sequence[Profile]) -> None:

@@ -21,6 +21,9 @@ KINDS = ("cache", "membw_read", "membw_write", "cpu", "fs_read", "fs_write", "ne
 """Bubbles that every machine has, in the order of vectors: last-level cache footprint; memory bandwidth by reads and
 by writes; CPU share on the same core; file-system reads; fsync'd writes; loopback network."""
 
+DISTURBED = 0.1
+"""Part of the time alone that others may keep a programme from its cores before its profile is called disturbed."""
+
 GPU_KINDS = ("gpu_sm", "gpu_l2", "gpu_hbm", "gpu_pcie")
 """Bubbles of a GPU, where there is one."""
 
@@ -103,6 +106,8 @@ class Profile:
         bubble_cores: cores that bubbles pressed from: level 1 of a dial is what all of them together can do.
         reporter_excess: kind -> slowdown less 1 of the kind's reporter, the most sensitive programme there is, at dial
             level 1; kinds that are absent were not calibrated, or the profile is an old one.
+        waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
+            looked at.
     """
 
     key: str
@@ -118,3 +123,9 @@ class Profile:
     gpu: int | None = None
     bubble_cores: int = 1
     reporter_excess: Mapping[str, float] = field(default_factory=dict)
+    waited: float = 0.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others had its cores for more of the time than a quiet machine's own work takes."""
+        return self.waited > DISTURBED

@@ -9,19 +9,20 @@ Limits: without a core to spare only "cpu" can be measured.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import Bubble, BubbleError, GpuBubble, GpuReporter, Reporter
 from tandem.estimate.bubbles.calibration import LEAST_EXCESS
-from tandem.estimate.profile import GPU_KINDS, KINDS, PhaseProfile, Profile
+from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.campaign import Campaign
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.progress import Trace
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 POINTS_PER_WINDOW = 3
 LONGEST_WINDOW_S = 2.5
+MOST_SLOWED = 3.0
+"""Windows beside bubbles are made for steps that take so many times as long as alone."""
+
 SOLO_WINDOWS = 7
 BETWEEN_SOLOS = 2
 REPORTER_S = 0.06
@@ -49,8 +53,9 @@ PRESSURE_PART = 0.35
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
-MOST_WAITING = 0.1
-"""Part of the time alone that others may keep it from its cores."""
+MOST_WAITING = 0.5
+"""Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below,
+what was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
 
 MOST_NOISE = 0.5
 """Relative half-width of one window's rate alone beyond which nothing can be said."""
@@ -108,8 +113,8 @@ def measure(
         session.sensitivity()
         progress("beside reporters")
         session.pressure()
-        session.check_quiet()
-        phases = session.phases()
+        waited = session.check_quiet()
+        phases = tuple(widened(phase, waited) for phase in session.phases())
     cost_s = time.monotonic() - begun
     return Profile(
         key=terms.key,
@@ -123,6 +128,47 @@ def measure(
         gpu=terms.gpu,
         bubble_cores=max(1, len(terms.beside)),
         reporter_excess=reporter_excess(calibration),
+        waited=round(waited, 4),
+    )
+
+
+def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
+    """Part of the time alone in which others kept a programme from its cores.
+
+    Raises:
+        ProgrammeError: It was most of it.
+    """
+    alone = [w.waits.get(name, 0.0) for w in windows if w.running == {name}]
+    waiting = statistics.mean(alone) / cores
+    if waiting > MOST_WAITING:
+        raise ProgrammeError(
+            given=f"others used the cores of {name} for {waiting:.0%} of the time that it was to be alone",
+            allowed=f"up to {MOST_WAITING:.0%}",
+            todo="profile it when the machine is quiet, or on cores that nobody else uses",
+        )
+    return waiting
+
+
+def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
+    """What was measured while others had the programme's cores for a part of the time, with intervals to match.
+
+    Windows alone and beside bubbles alternate, and either may have been hit by all of it: rates and slowdowns are
+    uncertain by so much of themselves, pressures by so much of the dial.
+
+    Args:
+        phase: as measured.
+        waited: see `Profile.waited`.
+    """
+
+    def wider(curve: Curve) -> Curve:
+        halves = [math.hypot(half, waited * slow) for slow, half in zip(curve.slowdowns, curve.halves, strict=True)]
+        return replace(curve, halves=(0.0, *(round(half, 4) for half in halves[1:])))
+
+    return replace(
+        phase,
+        noise=round(math.hypot(phase.noise, waited), 4),
+        sensitivity={kind: wider(curve) for kind, curve in phase.sensitivity.items()},
+        pressure_half={kind: round(math.hypot(half, waited), 4) for kind, half in phase.pressure_half.items()},
     )
 
 
@@ -188,6 +234,9 @@ class _Session:
         if POINTS_PER_WINDOW * step_s > LONGEST_WINDOW_S:
             raise _too_seldom(subject, step_s)
         self._stage = Stage([subject], window_s=max(WINDOW_S, POINTS_PER_WINDOW * step_s), settle_s=SETTLE_S)
+        # Beside a bubble steps take longer. A window in which not even two ends of steps lie says nothing, so that
+        # windows made for steps alone would pick the fast ones.
+        self._beside_s = max(WINDOW_S, min(LONGEST_WINDOW_S, MOST_SLOWED * POINTS_PER_WINDOW * step_s))
         self._name = subject.name
         self._cpu: list[tuple[str, float]] = []
         pressed = [kind for kind in KINDS if terms.beside or kind == "cpu"]
@@ -226,7 +275,7 @@ class _Session:
                 self._stage.add(one)
             if since_solo == 0:
                 self._solo()
-            self._take({self._name, names[setting]})
+            self._take({self._name, names[setting]}, max(self._beside_s, self._stage.window_s))
             since_solo = (since_solo + 1) % BETWEEN_SOLOS
         self._solo()
 
@@ -252,20 +301,13 @@ class _Session:
                     self._pressure[kind, phase] = one
         self._stage.switch(frozenset())
 
-    def check_quiet(self) -> None:
-        """Refuse what was measured while others used the programme's cores.
+    def check_quiet(self) -> float:
+        """The part of the time alone in which others kept the programme from its cores.
 
         Raises:
-            ProgrammeError: They kept it from them for too long while it should have been alone.
+            ProgrammeError: It was most of it.
         """
-        alone = [w.waits.get(self._name, 0.0) for w in self._stage.windows if w.running == {self._name}]
-        waiting = statistics.mean(alone) / len(self._terms.cores)
-        if waiting > MOST_WAITING:
-            raise ProgrammeError(
-                given=f"others used the cores of {self._name} for {waiting:.0%} of the time that it was to be alone",
-                allowed=f"up to {MOST_WAITING:.0%}",
-                todo="profile it when the machine is quiet, or on cores that nobody else uses",
-            )
+        return kept_waiting(self._stage.windows, self._name, len(self._terms.cores))
 
     def phases(self) -> tuple[PhaseProfile, ...]:
         """What was found, by phase."""
@@ -299,9 +341,9 @@ class _Session:
         if phase is not None and self._name in window.rates:
             self._cpu.append((phase, min(spent_s / passed_s, float(len(self._terms.cores)))))
 
-    def _take(self, running: set[str]) -> Window:
+    def _take(self, running: set[str], seconds: float | None = None) -> Window:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
-        window = self._stage.take(running)
+        window = self._stage.take(running, seconds)
         if self._name not in window.rates:
             self._stage.switch({self._name})
             self._subject.until_it_works()

@@ -48,6 +48,7 @@ def list_table(profiles: Iterable[Profile]) -> Table:
         Column("rate", "1/s", "number"),
         Column("noise", "", "percent", 0),
         Column("cores kept busy", "", "number", 2),
+        Column("kept waiting", "", "percent", 0),
         Column("slowed most by"),
         Column("presses most on"),
         Column("made"),
@@ -60,6 +61,7 @@ def list_table(profiles: Iterable[Profile]) -> Table:
             main.rate,
             main.noise,
             main.cpu_use,
+            profile.waited,
             _most_felt(main),
             _most_pressed(main),
             _moment(profile.made),
@@ -112,7 +114,19 @@ def sentences(profile: Profile) -> list[str]:
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if _presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level:.2f})" for level, kind in pressed)
         found.append(f"{where}presses on {words}" if pressed else f"{where}presses on nothing that was felt")
+    if profile.waited > 0.0:
+        found.append(f"while it was to be alone, others had its cores for {profile.waited:.0%} of the time")
     return found
+
+
+def warning(profile: Profile) -> str:
+    """What is wrong with a profile, and what to do, in one line; "" where nothing is."""
+    if not profile.disturbed:
+        return ""
+    return (
+        f"{profile.key}: others had its cores for {profile.waited:.0%} of the time that it was to be alone, and its "
+        f"intervals are so much wider; tandem profile again {profile.key} when the machine is quiet"
+    )
 
 
 def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> Path:

@@ -82,7 +82,7 @@ class Programme:
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._paused = False
-        self._spent_s = 0.0
+        self._spent_s = self._waited_s = 0.0
 
     @property
     def run_dir(self) -> Path:
@@ -152,6 +152,7 @@ class Programme:
         """Notice an end; returns `ended`."""
         if self.ended is None and self._process is not None and select.select([self._pidfd], [], [], 0)[0]:
             now = SystemClock().now()
+            self._waited_s += _waited_s(self._process.pid)  # of the zombie: gone once it is reaped
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             status = self._process.wait()
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -171,8 +172,11 @@ class Programme:
         return self._spent_s + sum(map(_cpu_s, self._members()))
 
     def waited_s(self) -> float:
-        """Seconds that the threads of its present run were ready to run while somebody else had their cores."""
-        return sum(map(_waited_s, self._members()))
+        """Seconds that its threads were ready to run while somebody else had their cores, all its runs together.
+
+        Of runs that have ended, their first process.
+        """
+        return self._waited_s + sum(map(_waited_s, self._members()))
 
     def memory_bytes(self) -> int:
         """Resident memory of its processes."""

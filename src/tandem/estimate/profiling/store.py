@@ -177,6 +177,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         gpu=None if told.get("gpu") is None else int(told["gpu"]),
         bubble_cores=int(told.get("bubble_cores", 1)),
         reporter_excess={str(kind): float(excess) for kind, excess in told.get("reporter_excess", {}).items()},
+        waited=float(told.get("waited", 0.0)),
     )
 
 

@@ -236,7 +236,7 @@ class Subject:
         self.start()
 
     def waited_s(self) -> float:
-        """Seconds that it was kept from its cores so far, in its present run."""
+        """Seconds that it was kept from its cores so far."""
         return self.programme.waited_s()
 
     def filenos(self) -> list[int]:

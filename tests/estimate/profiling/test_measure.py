@@ -1,0 +1,88 @@
+"""What is made of a profile that others disturbed."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profiling import picture, store
+from tandem.estimate.profiling.measure import MOST_SLOWED, POINTS_PER_WINDOW, kept_waiting, widened
+from tandem.estimate.profiling.programme import ProgrammeError
+from tandem.estimate.profiling.progress import Trace
+from tandem.estimate.profiling.windows import SETTLE_S, Window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PHASE = PhaseProfile(
+    "", 1.0, 10.0, 0.03, 1.0, {"cache": Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.3))}, {"cache": 0.5}, {"cache": 0.12}
+)
+QUIET = Profile("cg", ("cg",), "here", 1, 0.0, 20.0, 1, (PHASE,))
+
+
+def test_intervals_are_wider_by_the_time_that_others_had_the_cores() -> None:
+    assert widened(PHASE, 0.0) == PHASE
+    wide = widened(PHASE, 0.2)
+    assert wide.noise == pytest.approx((0.03**2 + 0.2**2) ** 0.5, abs=1e-4)
+    assert wide.sensitivity["cache"].halves == (0.0, pytest.approx(0.5))  # 0.3 and 0.2 of a slowdown of 2
+    assert wide.sensitivity["cache"].slowdowns == PHASE.sensitivity["cache"].slowdowns
+    assert wide.pressure_half["cache"] == pytest.approx((0.12**2 + 0.2**2) ** 0.5, abs=1e-4)
+    assert (wide.rate, wide.pressure) == (PHASE.rate, PHASE.pressure)
+
+
+def test_it_is_refused_only_where_others_had_most_of_the_time() -> None:
+    def windows(*waits: float) -> list[Window]:
+        beside = Window(frozenset({"cg", "cpu@1"}), 0.0, 1.0, {}, {}, {"cg": 0.9})
+        return [beside, *(Window(frozenset({"cg"}), 0.0, 1.0, {}, {}, {"cg": wait}) for wait in waits)]
+
+    assert kept_waiting(windows(0.2, 0.4), "cg", 1) == pytest.approx(0.3)
+    assert kept_waiting(windows(0.8, 0.8), "cg", 2) == pytest.approx(0.4), "of two cores, threads waited for 0.8"
+    with pytest.raises(ProgrammeError, match="for 60% of the time that it was to be alone; allowed: up to 50%"):
+        kept_waiting(windows(0.5, 0.7), "cg", 1)
+
+
+def test_how_long_it_waited_is_kept_and_older_profiles_waited_for_nothing_that_is_known(tmp_path: Path) -> None:
+    kept = store.save(tmp_path, replace(QUIET, waited=0.23))
+    assert store.revisions(tmp_path, "here", "cg") == [kept]
+    older = store.as_json(QUIET)
+    del older["waited"]
+    assert store.from_json(older).waited == 0.0
+
+
+def test_it_is_said_with_what_to_do() -> None:
+    disturbed = replace(QUIET, waited=0.23)
+    assert picture.warning(QUIET) == picture.warning(replace(QUIET, waited=0.02)) == ""
+    assert picture.warning(disturbed) == (
+        "cg: others had its cores for 23% of the time that it was to be alone, and its intervals are so much wider; "
+        "tandem profile again cg when the machine is quiet"
+    )
+    assert "others had its cores for 23% of the time" in picture.sentences(disturbed)[-1]
+    assert "alone" not in picture.sentences(QUIET)[-1]
+
+
+def slowed(step_s: float, slow: float, window_s: float, rng: random.Random) -> float | None:
+    """What one window beside a bubble says of a programme with steps of uneven length, that was stopped amidst one."""
+    trace, t, step = Trace(), -rng.random() * step_s * slow, 0
+    while t < 2 * window_s:
+        trace.add(t, step)
+        t, step = t + step_s * slow * rng.lognormvariate(-0.06, 0.35), step + 1
+    rate = trace.rate(SETTLE_S, SETTLE_S + window_s, 0.0)
+    return None if rate is None else 1.0 / (step_s * rate)
+
+
+@pytest.mark.parametrize("slow", [1.5, 2.0])
+def test_windows_beside_bubbles_are_long_enough_not_to_pick_the_steps_that_were_slowed_least(slow: float) -> None:
+    rng, step_s = random.Random(0), 0.1
+
+    def median(window_s: float) -> float:
+        found = [slowed(step_s, slow, window_s, rng) for _ in range(1500)]
+        return statistics.median(one for one in found if one is not None)
+
+    assert median(MOST_SLOWED * POINTS_PER_WINDOW * step_s) == pytest.approx(slow, rel=0.05)
+    if slow == 2.0:
+        assert median(POINTS_PER_WINDOW * step_s) < 0.93 * slow, "windows made for steps alone would pick the fast ones"
