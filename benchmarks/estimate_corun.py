@@ -1,17 +1,20 @@
 """How well co-execution is predicted: applications alone, in pairs, triples and quadruples, measured and predicted.
 
-Run: `python benchmarks/estimate_corun.py [--quick] [--json] [--for SECONDS]`. The full run measures what the table
-benchmarks/results/estimate_corun.json lacks (`estimate_corun_measure`; it goes on where it stopped, half an hour in
-all), and scores every model on it (`estimate_score`). Models get the profiles of the table estimate_profiles.json
-(`estimate_profiles.py` makes it). ``--quick`` measures a few pairs live and scores the kept tables. ``--fit`` prints
-what constants of the models the table's pairs would choose (`estimate_fit`). Every set's pinning is in the table.
+Run: `python benchmarks/estimate_corun.py [--quick] [--json] [--for SECONDS]`. The full run measures what this machine's
+table lacks (`estimate_corun_measure`; it goes on where it stopped, half an hour in all), and scores every model on the
+main table, benchmarks/results/estimate_corun.json, whose machine has a core for each member; then on this machine's own
+(estimate_corun_MACHINE.json), where that is another. Models get the profiles of the table estimate_profiles.json of the
+same machine (`estimate_profiles.py` makes it). ``--quick`` measures a few pairs live and scores the kept tables.
+``--fit`` prints what constants of the models the main table's pairs would choose (`estimate_fit`). Every set's pinning
+is in the table.
 
 Figures: `noise_floor` (percent, alone against alone), `bubble_median`, `bubble_mean` (profiles only, sets that fit
 the cores), `learned_mean_3_4`, `additive_mean_3_4`, `worst_pair_mean_3_4` (percent, triples and quadruples, from pairs
 seen; with fewer cores than members cores are shared, and every model has the same CPU-share term), `coverage90`,
 `profile_s` (seconds an application, the mean), `predict_us`, `sets_per_s` (`estimate_predict`), `gavel_heldout_mape`
 (`estimate_gavel`: percent, GPU pairs not fitted). `again_median`: percent by which the same pair, measured a second
-time, differs: no model can be better than that.
+time, differs. `perfect_mean`, `perfect_mean_3_4`: mean error of a model that knew the truth, by the half-widths of what
+was measured: no model can be better than that.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import estimate_corun_measure as raw
 from benchmarks import estimate_fit, estimate_gavel, estimate_predict, estimate_score, measuring
 from benchmarks.estimate_profiles import TABLE as PROFILES
+from tandem.core.machine import discover
 from tandem.estimate.profiling import store
 
 LIVE_S = 12.0
@@ -50,7 +54,8 @@ def main() -> None:
         live()
     else:
         with raw.bench(raw.applications(), options.patience) as ready:
-            print(f"{raw.measure(raw.TABLE, ready, time.monotonic() + options.for_s)} sets are left")
+            table = measuring.own_table(raw.TABLE, discover().fingerprint)
+            print(f"{raw.measure(table, ready, time.monotonic() + options.for_s)} sets are left")
     if not options.measure:
         found = figures(quick=options.quick)
         kept = [name for name in found if name not in ("predict_us", "sets_per_s")] if options.quick else []
@@ -59,7 +64,9 @@ def main() -> None:
 
 def live() -> None:
     """A few pairs, measured now, beside what the table says of them."""
-    table = {tuple(row["set"]): row for row in json.loads(raw.TABLE.read_text())["sets"] if row["kind"] == "pair"}
+    own = measuring.own_table(raw.TABLE, discover().fingerprint)
+    rows = json.loads(own.read_text())["sets"] if own.exists() else []
+    table = {tuple(row["set"]): row for row in rows if row["kind"] == "pair"}
     until = time.monotonic() + LIVE_S
     with tempfile.TemporaryDirectory(prefix="tandem-corun-"), raw.bench(raw.applications()) as ready:
         for members in LIVE_PAIRS:
@@ -81,8 +88,19 @@ def fitted() -> estimate_fit.Fitted:
 
 def figures(*, quick: bool) -> dict[str, float | None]:
     """Every figure, from the tables and from two more benchmarks."""
-    told = json.loads(raw.TABLE.read_text())
-    profiled = json.loads(PROFILES.read_text())
+    own = [measuring.own_table(table, discover().fingerprint) for table in (raw.TABLE, PROFILES)]
+    if own[0] != raw.TABLE and all(table.exists() for table in own):
+        scored(*own)
+        print()
+    found = scored(raw.TABLE, PROFILES)
+    found |= estimate_predict.figures(quick=quick)
+    return found | (estimate_gavel.kept() if quick else estimate_gavel.figures(quick=False))
+
+
+def scored(table: Path, profiles_table: Path) -> dict[str, float | None]:
+    """Score every model on one machine's co-runs, with that machine's profiles."""
+    told = json.loads(table.read_text())
+    profiled = json.loads(profiles_table.read_text())
     profiles = [store.from_json(one) for one in profiled["profiles"]]
     print(f"table: {told['machine_in_words']} ({told['machine']}), commit {told['commit']}, {len(told['sets'])} sets;")
     print(f"profiles: commit {profiled['commit']}, {len(profiles)} of {len(raw.applications())} applications")
@@ -92,10 +110,17 @@ def figures(*, quick: bool) -> dict[str, float | None]:
     noise = estimate_score.noise_floor(told)
     print("\n".join(estimate_score.goals(scores, noise)))
     found = estimate_score.figures(scores, noise)
+    found["perfect_mean"] = estimate_score.perfect([row for row in rows if row.fits])
+    found["perfect_mean_3_4"] = estimate_score.perfect([row for row in rows if len(row.members) > 2])
+    print(f"a model that knew the truth: {_percent(found['perfect_mean'])} on sets that fit the cores", end=", ")
+    print(f"{_percent(found['perfect_mean_3_4'])} on triples and quadruples, by the measurements' half-widths")
     found["again_median"] = again(told)
     found["profile_s"] = statistics.fmean(one.cost_s for one in profiles) if profiles else None
-    found |= estimate_predict.figures(quick=quick)
-    return found | (estimate_gavel.kept() if quick else estimate_gavel.figures(quick=False))
+    return found
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
 
 
 def again(told: dict[str, list[dict[str, list[float | None]]]]) -> float | None:

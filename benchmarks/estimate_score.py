@@ -192,6 +192,21 @@ def figures(scores: Mapping[str, Mapping[str, Score]], noise: float | None) -> d
     }
 
 
+def perfect(rows: Iterable[Row]) -> float | None:
+    """Mean error in percent of a model that knew every true slowdown, for normal errors of the measured half-widths.
+
+    The mean of |x| of a normal x is sqrt(2 / pi) of its standard deviation, and the half-width of a 90 % interval is
+    1.6449 of it.
+    """
+    off = [
+        half / 1.6449 * math.sqrt(2.0 / math.pi) / slowdown
+        for row in rows
+        for slowdown, half in zip(row.slowdowns, row.halves, strict=True)
+        if slowdown is not None and half is not None
+    ]
+    return 100 * statistics.fmean(off) if off else None
+
+
 def goals(scores: Mapping[str, Mapping[str, Score]], noise: float | None) -> Iterator[str]:
     """What was to be reached on sets that fit the cores, and what was; where there are none, on those that share them.
 

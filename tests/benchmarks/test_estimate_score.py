@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import pytest
@@ -138,3 +139,12 @@ def test_a_summary_by_hand() -> None:
     assert estimate_score.summarise([noisy]).coverage90 == 1.0
     mean = (0.96 + 2 + 2) / 3
     assert one.r2 == pytest.approx(1 - (0.04**2 + 0.5**2) / sum((x - mean) ** 2 for x in (0.96, 2, 2)))
+
+
+def test_even_who_knows_the_truth_errs_by_the_noise_of_what_was_measured() -> None:
+    half = 0.1
+    rng = random.Random(5)
+    rows = [estimate_score.Row(("a", "b"), (0, 1), (2.0, None), (half, None))] * 3
+    seen = [abs(rng.gauss(2.0, half / 1.6449) / 2.0 - 1.0) for _ in range(20_000)]
+    assert estimate_score.perfect(rows) == pytest.approx(100 * sum(seen) / len(seen), rel=0.03)
+    assert estimate_score.perfect([]) is None
