@@ -9,6 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
+
+from tandem.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,11 +121,12 @@ def test_a_policy_that_does_not_exist_is_named_before_anything_runs(tmp_path: Pa
     ],
 )
 def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(
-    tmp_path: Path, key: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, said: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "lab.toml").write_text(LAB.replace('name = "third"', f'name = "third"\n{key}'))
-    done = tandem("lab", "lab.toml", cwd=tmp_path)
-    assert done.returncode == 2
+    done = CliRunner().invoke(main.tandem, ["lab", "lab.toml"])
+    assert done.exit_code == 2
     assert done.stdout == ""
     assert f"job 'third': {said}" in done.stderr
     assert sorted(tmp_path.iterdir()) == [tmp_path / "lab.toml"]

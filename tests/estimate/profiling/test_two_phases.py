@@ -58,9 +58,9 @@ def test_each_phase_has_its_own_profile_and_predictions_use_both() -> None:
     assert work.cpu_use > 3 * wait.cpu_use
     assert work.sensitivity["cpu"].slowdowns[-1] - 1 > 2 * (wait.sensitivity["cpu"].slowdowns[-1] - 1)
 
-    pair = (App("two", cores=(0,)), App("two", cores=(0,)))
+    crowd = (App("two", cores=(0,)),) * 8  # more than fit one core, even if others had half of it meanwhile
 
     def slowdown(profile: Profile) -> float:
-        return estimators.make("bubble", (), (profile,)).predict(pair, Capacity(2000))[0].mid
+        return estimators.make("bubble", (), (profile,)).predict(crowd, Capacity(2000))[0].mid
 
     assert slowdown(only(found, wait)) < slowdown(found) < slowdown(only(found, work))

@@ -1,7 +1,7 @@
 """Why a job waits, in words that name jobs as their users do."""
 
 from tandem.share import events as ev
-from tandem.share.model import After, Job, Need, Node, Part
+from tandem.share.model import After, Gpu, Job, Need, Node, Part
 from tandem.share.scheduler import waiting
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
@@ -77,6 +77,19 @@ def test_cores_that_somebody_else_holds_are_named() -> None:
     )
     made.step(2.0, [ev.ForeignUse("n", (3,), ()), ev.Submitted(job(2, 4))])
     assert "core 3 is held by another scheduler" in made.why(2)
+
+
+def test_a_gpu_that_a_foreign_process_uses_is_named() -> None:
+    made = Machine(Setup("backfill", "none"))
+    made.step(0.0, [ev.NodeJoined(Node("g", 4000, 1000, cores=(0, 1, 2, 3), gpus=(Gpu(0, "h100", 81_559),)))])
+    wanting = Job(id=1, parts=(Part(Need(1000, gpus=1)),), expected_s=10.0)
+    made.step(1.0, [ev.ForeignUse("g", (), (0,)), ev.Submitted(wanting)])
+    assert (
+        "GPU 0 is held by another scheduler, by `tandem profile` or by a process on the GPU that is no job"
+        in made.why(1)
+    )
+    made.step(2.0, [ev.ForeignUse("g", (), ())])
+    assert made.jobs[1].state.name == "STARTING"
 
 
 def test_an_element_that_dooms_its_dependants_is_named_as_users_know_it() -> None:

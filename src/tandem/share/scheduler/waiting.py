@@ -143,7 +143,10 @@ def _held_by_others(cluster: Cluster, n: int) -> str:
     where = f" of {ledger.nodes[n].id}" if len(ledger.nodes) > 1 else ""
     one = sum(map(len, ledger.foreign_use(n))) == 1
     verb = "is" if one else "are"
-    return f"{' and '.join(held)}{where} {verb} held by another scheduler or by `tandem profile`, nobody knows how long"
+    who = "another scheduler or by `tandem profile`"
+    if ledger.foreign_use(n)[1]:
+        who = "another scheduler, by `tandem profile` or by a process on the GPU that is no job"
+    return f"{' and '.join(held)}{where} {verb} held by {who}, nobody knows how long"
 
 
 _NAMES = {
