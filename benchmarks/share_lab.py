@@ -151,7 +151,8 @@ def breaches(repeats: list[Repeat], policy: str, floor: float) -> list[str]:
         mean = statistics.fmean(seen)
         half = T95.get(len(seen), 2.0) * statistics.stdev(seen) / len(seen) ** 0.5 if len(seen) > 1 else 0.0
         limit = bounds[name] * (1 + floor)
-        print(f"  {policy:9s} {name:20s} slowed {mean:.3f} +- {half:.3f}, bound {bounds[name]:.2f}")
+        beyond = "" if mean - half <= bounds[name] else ": broken" if mean - half > limit else ": beyond its interval"
+        print(f"  {policy:9s} {name:20s} slowed {mean:.3f} +- {half:.3f}, bound {bounds[name]:.2f}{beyond}")
         if mean - half > limit:
             broken.append(name)
     return broken
