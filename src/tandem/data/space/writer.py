@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tandem.core.errors import SpaceError
-from tandem.data.space import generations, layout
+from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns, joined
 from tandem.data.space.durable import make_folder, sync_folder, written_aside
 from tandem.data.space.index import Index
@@ -191,8 +191,8 @@ class Target:
 
     def _space_id(self) -> bytes:
         """The space's own, or for a new space one that all its first writers share."""
-        if generations.is_space(self.folder):
-            return generations.read_current(self.folder).space_id
+        if snapshot.is_space(self.folder):
+            return snapshot.read_current(self.folder).space_id
         with generations.locked(self.folder):
             path = self.folder / "pending" / "space-id"
             if not path.exists():
@@ -201,9 +201,9 @@ class Target:
             return path.read_bytes()
 
     def _present(self) -> tuple[Columns, int]:
-        if not generations.is_space(self.folder):
+        if not snapshot.is_space(self.folder):
             return Columns(), 0
-        index = generations.open_snapshot(self.folder)
+        index = snapshot.open_snapshot(self.folder)
         try:
             return Columns.of(index), index.header.generation
         finally:
