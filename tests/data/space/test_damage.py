@@ -64,28 +64,29 @@ def everything_read(folder: Path) -> dict[str, bytes]:
         return {space.path(n): space.read(n) for n in space.under()}
 
 
+def everything_known(folder: Path) -> None:
+    """Look at every part of the index."""
+    with Space.open(folder) as space:
+        for error in space.index.verify():
+            raise error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
-def test_a_flipped_bit_anywhere_in_current_or_index_is_detected_or_harmless(folder: Path, which: str) -> None:
+def test_a_flipped_bit_anywhere_in_current_or_index_is_detected(folder: Path, which: str) -> None:
     whole = (folder / which).read_bytes()
     rng = random.Random(5)
-    places = range(len(whole)) if len(whole) < 600 else sorted(rng.sample(range(len(whole)), 600))
-    detected = 0
-    for place in places:
+    for place in range(len(whole)) if len(whole) < 600 else sorted(rng.sample(range(len(whole)), 600)):
         flip(folder / which, 8 * place + rng.randrange(8))
         try:
-            assert everything_read(folder) == CONTENTS  # a bit of a time, a mode, or a gap: it does not change what is read
-            with Space.open(folder) as space, pytest.raises(TandemError):
-                [space.stat(n) for n in range(len(space))]
-                [raise_it(error) for error in space.index.verify()]
+            read = everything_read(folder)
         except TandemError:
-            detected += 1
+            pass
+        else:  # a bit of a time or a mode: no byte that is read depends on it
+            assert read == CONTENTS
+        with pytest.raises(TandemError):
+            everything_known(folder)
         (folder / which).write_bytes(whole)
-    assert detected > len(places) // 2
-
-
-def raise_it(error: TandemError) -> None:
-    raise error
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -181,7 +182,9 @@ def newer(packed: bytes) -> bytes:
 @pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
 def test_a_newer_version_is_refused_in_words(folder: Path, which: str) -> None:
     (folder / which).write_bytes(newer((folder / which).read_bytes()))
-    with pytest.raises(SpaceError, match=r"written in version 2 of the format; allowed: versions up to 1; install a newer"):
+    with pytest.raises(
+        SpaceError, match=r"written in version 2 of the format; allowed: versions up to 1; install a newer"
+    ):
         Space.open(folder)
 
 

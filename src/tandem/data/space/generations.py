@@ -25,31 +25,29 @@ from tandem.data.space.index import Index
 from tandem.data.space.snapshot import index_path, read_current, try_lock_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tandem.data.space.columns import Columns
+    from collections.abc import Iterator, Sequence
 
 _INDEX_NAME = re.compile(r"(\d{8,})\.index")
 
 
-def publish(folder: Path, columns: Columns, space_id: bytes, generation: int) -> layout.IndexHeader:
-    """Make this the present generation; the caller holds the lock, and all shards are durable and in their place.
+def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: int) -> None:
+    """Make an index the present generation; the caller holds the lock, and all shards are durable and in their place.
+
+    Args:
+        folder: The space.
+        packed: The index, as `Columns.encoded` returns it.
+        space_id: Whose it is.
+        generation: Its number, one more than the present one's.
 
     Raises:
-        SpaceError: Two samples have one path.
         OSError: It cannot be written; the generation before stays.
     """
     make_folder(folder / "generations")
-    path = Path(index_path(folder, generation))
-    with written_aside(path) as file:
-        header = columns.write(file, generation=generation, space_id=space_id)
-    with path.open("rb") as file:
-        packed = file.read(layout.HEADER_BYTES)
-        size = os.fstat(file.fileno()).st_size
-    checksum = int.from_bytes(packed[-8:], "little")
+    with written_aside(Path(index_path(folder, generation))) as file:
+        file.writelines(packed)
+    current = layout.Current(generation, space_id, sum(map(len, packed)), int.from_bytes(packed[0][-8:], "little"))
     with written_aside(folder / "current") as file:
-        file.write(layout.Current(generation, space_id, size, checksum).encode())
-    return header
+        file.write(current.encode())
 
 
 @contextmanager
@@ -93,6 +91,8 @@ def remove_unused(folder: Path) -> int:
         if file.name not in named:
             freed += file.stat().st_size
             file.unlink()
+    for file in [*folder.glob(".*.aside"), *(folder / "generations").glob(".*.aside")]:
+        file.unlink()  # left by a writer that was killed
     sync_folder(folder / "shards")
     return freed
 

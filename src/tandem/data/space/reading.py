@@ -128,7 +128,6 @@ class Readers:
             todo=f"see how much is damaged: tandem data scrub {self._name}",
         )
 
-
     def _is_cut_short(self, shard: int) -> bool:
         """Whether a shard that was whole when it was opened no longer is."""
         try:
