@@ -1,5 +1,6 @@
 """The compiled extension, absent where the package was installed without a C++ compiler."""
 
+from mmap import mmap
 from typing import Any, final
 
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class SpaceReader:
     """Verified reads through the index of a space."""
 
     def __init__(
-        self, index: Any, verified: bytearray, body_at: int, records_at: int, samples: int, checks_at: int, shards: int
+        self, index: mmap, verified: bytearray, body_at: int, records_at: int, samples: int, checks_at: int, shards: int
     ) -> None: ...
     def attach(self, shard: int, path: str) -> int:
         """Open a shard's file; its size in bytes."""

@@ -28,8 +28,9 @@ class _Data(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Data, subcommand_metavar="COMMAND ...")
-def data() -> None:
+@click.group(cls=_Data, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
+@click.pass_context
+def data(ctx: click.Context) -> None:
     """Many small files as one fast, checked, seekable space.
 
     \b
@@ -38,13 +39,13 @@ def data() -> None:
     tandem data cat images.space cats/1.png > 1.png
     tandem data scrub images.space
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @data.command()
 @click.option("--append", is_flag=True, help="Add to a space that is there already.")
-@click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Processes that read and write. [one for each core]"
-)
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. [as many as cores]")
 @click.option("--shard-size", metavar="SIZE", default="256M", show_default=True, help="About how large shards become.")
 @json_option
 @click.argument("source")

@@ -149,7 +149,7 @@ class Columns:
                 raise SpaceError(
                     given=f"the path {paths[first].decode(errors='backslashreplace')!r} comes twice",
                     allowed="one sample for each path",
-                    todo="rename one, or pack them into different folders",
+                    todo="rename one; what is in the space already can be deleted first",
                 )
         return np.array(order, np.int64)
 

@@ -109,16 +109,20 @@ class Readers:
 
     def _damaged(self, kind: str, number: int, error: int) -> DataError:
         sample = self._index.sample(number)
-        if sample.shard >= len(self._index.shards):
-            kind, where = "bounds", "a shard that the index does not have"
+        if sample.shard < len(self._index.shards):
+            entry = self._index.shards[sample.shard]
+            path = self._home.shard_path(entry)  # it may be missing by now
+            size = os.stat(path).st_size  # noqa: PTH116 - a Path would be one more import
+            where = f"{path} at byte {sample.offset:,}"
+            if size < entry.size:
+                kind, where = "cut", f"{path}, {size:,} bytes instead of {entry.size:,}"
         else:
-            where = f"{self._index.shards[sample.shard].file_name} at byte {sample.offset:,}"
-        if kind == "checksum" and self._is_cut_short(sample.shard):
-            kind = "vanished"
+            kind, where = "index", "a shard that the index does not have"
         what = {
             "checksum": "its bytes are not those that were packed",
-            "vanished": "its shard was cut short while it was read",
+            "cut": "its shard is cut short",
             "bounds": "its shard ends before it",
+            "vanished": "its shard cannot be read",
             "index": "its place in the index cannot be read",
             "io": f"it cannot be read: {os.strerror(error)}",
         }[kind]
@@ -127,14 +131,6 @@ class Readers:
             allowed=f"{sample.size:,} bytes with the checksum {sample.checksum:016x}",
             todo=f"see how much is damaged: tandem data scrub {self._name}",
         )
-
-    def _is_cut_short(self, shard: int) -> bool:
-        """Whether a shard that was whole when it was opened no longer is."""
-        try:
-            self._home.shard_path(self._index.shards[shard])
-        except DataError:
-            return True
-        return False
 
 
 def _raise(error: Exception) -> None:

@@ -12,7 +12,7 @@ import xxhash
 from tandem.core.errors import DataError, TandemError
 from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns
-from tandem.data.space.homes import cut_short, missing
+from tandem.data.space.homes import missing
 from tandem.data.space.space import Space
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _whole_file(path: str, entry: ShardEntry) -> str | None:
     finally:
         os.close(file)
     if size < entry.size:
-        return cut_short(path, entry, size).given
+        return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
     if size > entry.size:
         return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
     return None if state.intdigest() == entry.checksum else f"the shard {path} {_CHANGED}"
