@@ -2,8 +2,8 @@
 
     python benchmarks/data_pack.py [--quick] [--json] [--folder DIR]
 
-Packs files of 5 to 15 KB, just written and so in the page cache, in as many processes as there are cores, and makes them
-durable. Beside it goes `cp -r` of the same files followed by `sync`, for what the file system can do.
+Packs files of 5 to 15 KB, just written and so in the page cache, in as many processes as there are cores, and makes it
+all durable. Beside it goes `cp -r` of the same files followed by `sync`, for what the file system can do.
 
 Figures: `pack_files_per_s` (the median of the rounds), `pack_vs_copy` (wall), `size_overhead` (bytes of the files over
 those of its samples, less 1; 5-15 KB), `size_overhead_bytes` (MNIST PNGs: bytes for each sample beyond it and its

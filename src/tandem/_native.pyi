@@ -25,6 +25,9 @@ def copy_xxh3(to: bytearray | memoryview, bytes: _Buffer, scalar: bool = False) 
 def xxh3_backend() -> str:
     """The code that xxh3() runs: avx2 or scalar."""
 
+def has_io_uring() -> bool:
+    """Whether the kernel gives this process an io_uring."""
+
 def idle_buffer_bytes() -> int:
     """Bytes that lie unused in the pool of batch buffers."""
 

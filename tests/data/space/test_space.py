@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem import _native
 from tandem.core.errors import SpaceError
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 
-HOWS = ["mapped", "pread", "python"]
+HOWS = ["mapped", "pread", *(["uring", "direct"] if _native.has_io_uring() else []), "python"]
 CONTENTS = {f"d{i % 7}/file{i:03d}.bin": random.Random(i).randbytes(i * i % 5000) for i in range(300)}
 
 

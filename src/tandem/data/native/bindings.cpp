@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include "buffers.hpp"
+#include "cold.hpp"
 #include "reader.hpp"
 #include "xxh3.hpp"
 
@@ -22,7 +23,9 @@ How how_from(const std::string& name) {
   if (name == "auto") return How::automatic;
   if (name == "mapped") return How::mapped;
   if (name == "pread") return How::pread;
-  throw std::invalid_argument("a way of reading is auto, mapped or pread");
+  if (name == "uring") return How::uring;
+  if (name == "direct") return How::direct;
+  throw std::invalid_argument("a way of reading is auto, mapped, pread, uring or direct");
 }
 
 const char* name_of(Fault fault) {
@@ -35,6 +38,7 @@ const char* name_of(Fault fault) {
     case Fault::vanished: return "vanished";
     case Fault::io: return "io";
     case Fault::detached: return "detached";
+    case Fault::unable: return "unable";
   }
   return "";
 }
@@ -116,6 +120,7 @@ void bind(nb::module_& module) {
   module.def("xxh3", &hash, "bytes"_a, "scalar"_a = false, "XXH3-64 of a buffer, seed 0.");
   module.def("copy_xxh3", &copy, "to"_a, "bytes"_a, "scalar"_a = false, "Copy a buffer; XXH3-64 of what was copied.");
   module.def("xxh3_backend", &xxh3_backend, "The code that xxh3() runs: avx2 or scalar.");
+  module.def("has_io_uring", &has_io_uring, "Whether the kernel gives this process an io_uring.");
   module.def("idle_buffer_bytes", &idle_buffer_bytes, "Bytes that lie unused in the pool of batch buffers.");
   nb::class_<SpaceReader>(module, "SpaceReader", "Verified reads through the index of a space.")
       .def(nb::init<Bytes, Flags, size_t, size_t, size_t, size_t, size_t>(), "index"_a, "verified"_a, "body_at"_a,

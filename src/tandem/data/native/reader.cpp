@@ -12,6 +12,7 @@
 #include <mutex>
 #include <system_error>
 
+#include "cold.hpp"
 #include "crew.hpp"
 #include "fault_guard.hpp"
 #include "xxh3.hpp"
@@ -44,13 +45,14 @@ Reader::Reader(IndexView index, size_t shards) : index_(index), shard_count_(sha
 Reader::~Reader() {
   for (size_t i = 0; i < shard_count_; ++i) {
     if (shards_[i].data) munmap(const_cast<uint8_t*>(shards_[i].data), shards_[i].size);
-    if (shards_[i].file >= 0) close(shards_[i].file);
+    for (int file : {shards_[i].file, shards_[i].direct_file}) {
+      if (file >= 0) close(file);
+    }
   }
 }
 
 uint64_t Reader::attach(size_t which, const std::string& path) {
-  static std::mutex attaching;
-  const std::lock_guard<std::mutex> hold(attaching);
+  const std::lock_guard<std::mutex> hold(opening_);
   if (which >= shard_count_) throw std::out_of_range("no such shard");
   Shard& shard = shards_[which];
   if (shard.ready.load()) return shard.size;
@@ -71,6 +73,7 @@ uint64_t Reader::attach(size_t which, const std::string& path) {
   }
   shard.size = size;
   shard.file = file;
+  shard.path = path;
   shard.ready.store(true, std::memory_order_release);
   return size;
 }
@@ -171,9 +174,41 @@ Outcome Reader::pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) c
   return {};
 }
 
-Outcome Reader::read(const Plan& plan, uint8_t* to, size_t threads, How how) const {
+size_t Reader::open_direct(Shard& shard) {
+  const std::lock_guard<std::mutex> hold(opening_);
+  if (shard.direct_file < 0) {
+    const int file = open(shard.path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+    const size_t alignment = file < 0 ? 0 : direct_alignment(file);
+    if (alignment == 0) {
+      if (file >= 0) close(file);
+      return 0;
+    }
+    alignment_ = std::max(alignment_, alignment);
+    shard.direct_file = file;
+  }
+  return alignment_;
+}
+
+Outcome Reader::cold(const Plan& plan, uint8_t* to, bool direct) {
+  std::vector<Wanted> wanted;
+  wanted.reserve(plan.records.size());
+  size_t alignment = 0;
+  for (size_t i = 0; i < plan.records.size(); ++i) {
+    const Record& record = plan.records[i];
+    Shard& shard = shards_[record.shard()];
+    if (direct && (alignment = open_direct(shard)) == 0) return {Fault::unable, i, 0};
+    const int file = direct ? shard.direct_file : shard.file;
+    wanted.push_back({file, record.offset(), record.size(), record.checksum, to + plan.offsets[i]});
+  }
+  return read_cold(wanted, alignment);
+}
+
+Outcome Reader::read(const Plan& plan, uint8_t* to, size_t threads, How how) {
   watch_faults();
-  if (how == How::automatic) how = warm(plan) ? How::mapped : How::pread;
+  if (how == How::automatic) {
+    how = warm(plan) ? How::mapped : has_io_uring() ? How::uring : How::pread;
+  }
+  if (how == How::uring || how == How::direct) return cold(plan, to, how == How::direct);
   const auto load = how == How::mapped ? &Reader::copy : &Reader::pread;
   if (threads <= 1 || plan.records.size() <= 1) return (this->*load)(plan, to, 0, plan.records.size());
   const std::vector<size_t> ends = pieces(plan.offsets);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -28,16 +29,17 @@ struct IndexView {
   uint8_t* verified;        // one byte for each block: 1 once it was checked
 };
 
-enum class Fault { none, number, index, bounds, checksum, vanished, io, detached };
+enum class Fault { none, number, index, bounds, checksum, vanished, io, detached, unable };
 
-// How a batch went; `position` is where in the batch (of Fault::detached: which shard) the first fault is.
+// How a batch went; `position` is where in the batch the first fault is; of Fault::detached it is
+// which shard is not open. Fault::unable: the machine cannot read in the way that was asked for.
 struct Outcome {
   Fault fault = Fault::none;
   size_t position = 0;
   int error = 0;  // errno of Fault::io
 };
 
-enum class How { automatic, mapped, pread };
+enum class How { automatic, mapped, pread, uring, direct };
 
 // What a batch needs, copied from the index: it may not change any more once it was checked.
 struct Plan {
@@ -60,14 +62,15 @@ class Reader {
   Outcome look_up(const int64_t* numbers, size_t count, Plan& plan);
 
   // Copies what was looked up to `to`, and verifies it.
-  Outcome read(const Plan& plan, uint8_t* to, size_t threads, How how) const;
+  Outcome read(const Plan& plan, uint8_t* to, size_t threads, How how);
 
  private:
   struct Shard {
     std::atomic<bool> ready{false};
     const uint8_t* data = nullptr;
     uint64_t size = 0;
-    int file = -1;
+    int file = -1, direct_file = -1;
+    std::string path;
   };
 
   bool verified(size_t number) const;
@@ -75,10 +78,14 @@ class Reader {
   bool warm(const Plan& plan) const;
   Outcome copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) const;
   Outcome pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) const;
+  Outcome cold(const Plan& plan, uint8_t* to, bool direct);
+  size_t open_direct(Shard& shard);
 
   const IndexView index_;
   const size_t shard_count_;
   const std::unique_ptr<Shard[]> shards_;
+  std::mutex opening_;
+  size_t alignment_ = 0;  // of direct reads, the widest of all shards that are open for them
 };
 
 }  // namespace tandem::data

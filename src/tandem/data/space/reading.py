@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from tandem.data.batch import Batch
     from tandem.data.space.index import Index
 
-How = Literal["auto", "mapped", "pread", "python"]
-"""Ways of reading."""
+How = Literal["auto", "mapped", "pread", "uring", "direct", "python"]
+"""Ways of reading: what is best for each batch (a mapping for what is in the page cache; io_uring, or else pread, for
+what is not); always a mapping; pread in threads; io_uring; io_uring past the page cache; plain Python."""
 
 _MOST_THREADS = 4
 
@@ -99,6 +100,8 @@ class Readers:
             path = self._home.shard_path(entry)
             self._opened().attach(place, path)
             return
+        if kind == "unable":
+            raise _unable(self._how)
         number = int(numbers[place])
         if kind == "number":
             message = f"sample {number} of a space of {len(self._index)}"
@@ -133,6 +136,14 @@ class Readers:
         )
 
 
+def _unable(how: How) -> DataError:
+    return DataError(
+        given=f"how={how!r}, which this kernel or file system does not do",
+        allowed="auto, mapped, pread or python",
+        todo="use auto",
+    )
+
+
 def _raise(error: Exception) -> None:
     raise error
 
@@ -145,7 +156,8 @@ def _native() -> Any:  # noqa: ANN401 - the extension, or None
     except ImportError:
         _log("spaces are read by plain Python: the native reader is not built (no C++ compiler at installation)")
         return None
-    _log(f"spaces are read by the native reader, checksums by {found.xxh3_backend()}")
+    cold = "io_uring" if found.has_io_uring() else "pread: the kernel gives no io_uring"
+    _log(f"spaces are read by the native reader, checksums by {found.xxh3_backend()}, what is not cached by {cold}")
     return found
 
 
