@@ -7,8 +7,10 @@ source again finds it there. At the end all parts are published at once.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ _PARTS = 32
 _LEAST_BYTES, _LEAST_FILES = 16 << 20, 1000
 _TELL_S = 0.2
 _TELL_FILES = 64
+_PR_SET_PDEATHSIG = 1
 
 Tell = Callable[[int, int], None]
 """Told how many of how many bytes of the source are packed."""
@@ -142,7 +145,7 @@ def _pack_parts(
             _pack_part(source, part, str(target.folder), target.pending.name, shard_bytes)
             tell(total - left + done.value, total)
     else:
-        with ProcessPoolExecutor(min(workers, len(todo)), context, _begin, (done,)) as pool:
+        with ProcessPoolExecutor(min(workers, len(todo)), context, _begin_process, (done,)) as pool:
             waiting: set[Future[None]] = {
                 pool.submit(_pack_part, source, part, str(target.folder), target.pending.name, shard_bytes)
                 for part in todo
@@ -170,6 +173,12 @@ _done: Synchronized[int]
 def _begin(done: Synchronized[int]) -> None:
     global _done
     _done = done
+
+
+def _begin_process(done: Synchronized[int]) -> None:
+    """A process that ends when the one that packs is killed: the fork server ends then, and this one with it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _begin(done)
 
 
 def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: int) -> None:

@@ -91,8 +91,9 @@ def remove_unused(folder: Path) -> int:
         if file.name not in named:
             freed += file.stat().st_size
             file.unlink()
-    for file in [*folder.glob(".*.aside"), *(folder / "generations").glob(".*.aside")]:
-        file.unlink()  # left by a writer that was killed
+    for place in (folder, folder / "generations", folder / "pending"):
+        for file in place.glob(".*.aside"):
+            file.unlink()  # left by a writer that was killed
     sync_folder(folder / "shards")
     return freed
 
