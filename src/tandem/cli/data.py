@@ -47,10 +47,15 @@ def data(ctx: click.Context) -> None:
 @click.option("--append", is_flag=True, help="Add to a space that is there already.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. [as many as cores]")
 @click.option("--shard-size", metavar="SIZE", default="256M", show_default=True, help="About how large shards become.")
+@click.option(
+    "--parity", type=click.IntRange(1, 4), metavar="N", help="Parity, 1 to 4: N of 28 blocks can be restored."
+)
 @json_option
 @click.argument("source")
 @click.argument("space")
-def pack(append: bool, workers: int | None, shard_size: str, as_json: bool, source: str, space: str) -> None:
+def pack(
+    append: bool, workers: int | None, shard_size: str, parity: int | None, as_json: bool, source: str, space: str
+) -> None:
     """Pack all files of SOURCE into SPACE.
 
     SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL that fsspec reads. Relative
@@ -72,6 +77,7 @@ def pack(append: bool, workers: int | None, shard_size: str, as_json: bool, sour
             append=append,
             workers=workers or cores,
             shard_bytes=parse_size(shard_size),
+            parity=parity or 0,
             tell=lambda now, of: tell("packing", now, of),
         )
     if as_json:
@@ -225,6 +231,36 @@ def scrub(as_json: bool, space: str) -> None:
             say(one.message)
         say(f"{len(found):,} problems" if found else f"{space}: all is well")
     if found:
+        raise click.exceptions.Exit(1)
+
+
+@data.command()
+@json_option
+@click.option("--source", metavar="SOURCE", help="What it was packed from: a folder, archive or URL.")
+@click.argument("space")
+def repair(as_json: bool, source: str | None, space: str) -> None:
+    """Put a damaged SPACE right by its parity, and by the source it was packed from.
+
+    From the source only samples are taken that have the bytes that were packed. Exit status 1 if something is still
+    damaged; each is named.
+    """
+    from tandem.data.pack.fetching import fetch_from
+    from tandem.data.space.repair import repair as run
+
+    done = run(space, fetch_from(source) if source else None)
+    if as_json:
+        left = [one._asdict() for one in done.left]
+        print_json({"files": done.files, "samples_from_source": done.samples, "left": left})
+    else:
+        for file in done.files:
+            say(f"restored: {file}")
+        if done.samples:
+            say(f"{done.samples:,} samples taken from {source}")
+        for one in done.left:
+            say(f"still damaged: {one.message}")
+        if not done.left:
+            say(f"{space}: all is well")
+    if done.left:
         raise click.exceptions.Exit(1)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem import _native
-from tandem.core.errors import SpaceError
+from tandem.core.errors import DataError, SpaceError
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 
@@ -136,3 +136,51 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(SpaceError, match="something else than a space"):
         SpaceWriter(tmp_path)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_batches_outlive_the_space_and_a_closed_one_says_so(folder: Path, how: str) -> None:
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        batch = space.read_batch([3, 4])
+        view = batch[1]
+    del batch
+    assert view == CONTENTS["d4/file004.bin"]
+    with pytest.raises(ValueError, match="is closed"):
+        space.read_batch([0])
+    with pytest.raises(ValueError, match="is closed"):
+        space.read(0)
+
+
+def test_a_buffer_is_used_again_only_when_nobody_looks_at_it(folder: Path) -> None:
+    with Space.open(folder, how="mapped") as space:
+        first = space.read_batch([70])
+        address = first.data_S.ctypes.data
+        second = space.read_batch([71])
+        assert second.data_S.ctypes.data != address
+        view = first[0]
+        del first
+        third = space.read_batch([72])
+        assert third.data_S.ctypes.data != address
+        assert view == CONTENTS["d0/file070.bin"]
+        del view
+        assert space.read_batch([73]).data_S.ctypes.data == address
+        idle = _native.idle_buffer_bytes()
+        del third
+        assert _native.idle_buffer_bytes() > idle
+
+
+@pytest.mark.slow
+def test_a_space_of_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    contents = {f"{i:04d}": bytes([i % 251]) * 100 for i in range(1300)}
+    made(tmp_path / "s", contents, shard_bytes=150)
+    for how in ("auto", "mapped", "python"):
+        with Space.open(tmp_path / "s", how=how) as space:  # type: ignore[arg-type]
+            assert len(space.index.shards) == 1300
+            batch = space.read_batch(range(1300))
+            assert [bytes(one) for one in batch] == list(contents.values())
+            assert len(list(Path("/proc/self/fd").iterdir())) < 600
+    with (
+        Space.open(tmp_path / "s", how="pread") as space,
+        pytest.raises(DataError, match="not for more than 512 shards"),
+    ):
+        space.read_batch(range(1300))

@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t check_bytes = 24576, records_per_check = check_bytes / sizeof(Record);
 constexpr int64_t piece_bytes = 128 << 10;
+constexpr size_t most_files = 512;  // kept open; of further shards there is only the mapping
 constexpr size_t ahead = 8, probes = 4, first_lines = 512;
 
 void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
@@ -71,9 +72,19 @@ uint64_t Reader::attach(size_t which, const std::string& path) {
     madvise(data, size, MADV_RANDOM);
     shard.data = static_cast<const uint8_t*>(data);
   }
+  if (size > 0 && !shard.data) {
+    const int error = errno;
+    close(file);
+    throw std::system_error(error, std::generic_category());
+  }
   shard.size = size;
-  shard.file = file;
   shard.path = path;
+  if (open_files_ < most_files) {
+    shard.file = file;
+    ++open_files_;
+  } else {
+    close(file);
+  }
   shard.ready.store(true, std::memory_order_release);
   return size;
 }
@@ -120,6 +131,12 @@ Outcome Reader::look_up(const int64_t* numbers, size_t count, Plan& plan) {
   if (!whole) return {Fault::index, reached, 0};
   if (fault == Fault::detached) return {fault, plan.records[reached].shard(), 0};
   return {fault, reached, 0};
+}
+
+bool Reader::has_files(const Plan& plan) const {
+  if (shard_count_ <= most_files) return true;
+  return std::all_of(plan.records.begin(), plan.records.end(),
+                     [this](const Record& record) { return shards_[record.shard()].file >= 0; });
 }
 
 bool Reader::warm(const Plan& plan) const {
@@ -177,6 +194,7 @@ Outcome Reader::pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) c
 size_t Reader::open_direct(Shard& shard) {
   const std::lock_guard<std::mutex> hold(opening_);
   if (shard.direct_file < 0) {
+    if (open_direct_files_ >= most_files) return 0;
     const int file = open(shard.path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
     const size_t alignment = file < 0 ? 0 : direct_alignment(file);
     if (alignment == 0) {
@@ -185,6 +203,7 @@ size_t Reader::open_direct(Shard& shard) {
     }
     alignment_ = std::max(alignment_, alignment);
     shard.direct_file = file;
+    ++open_direct_files_;
   }
   return alignment_;
 }
@@ -205,8 +224,10 @@ Outcome Reader::cold(const Plan& plan, uint8_t* to, bool direct) {
 
 Outcome Reader::read(const Plan& plan, uint8_t* to, size_t threads, How how) {
   watch_faults();
+  const bool files = how == How::mapped || has_files(plan);
+  if (!files && how != How::automatic) return {Fault::unable, 0, 0};
   if (how == How::automatic) {
-    how = warm(plan) ? How::mapped : has_io_uring() ? How::uring : How::pread;
+    how = !files || warm(plan) ? How::mapped : has_io_uring() ? How::uring : How::pread;
   }
   if (how == How::uring || how == How::direct) return cold(plan, to, how == How::direct);
   const auto load = how == How::mapped ? &Reader::copy : &Reader::pread;

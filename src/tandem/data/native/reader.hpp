@@ -84,7 +84,10 @@ class Reader {
   const IndexView index_;
   const size_t shard_count_;
   const std::unique_ptr<Shard[]> shards_;
+  bool has_files(const Plan& plan) const;
+
   std::mutex opening_;
+  size_t open_files_ = 0, open_direct_files_ = 0;
   size_t alignment_ = 0;  // of direct reads, the widest of all shards that are open for them
 };
 

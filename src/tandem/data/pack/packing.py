@@ -20,6 +20,7 @@ from tandem.core.errors import SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, open_source
 from tandem.data.space import snapshot
+from tandem.data.space.guarding import set_level
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ class Part:
 
 
 def pack(
-    text: str, folder: str, *, append: bool = False, workers: int, shard_bytes: int = SHARD_BYTES, tell: Tell
+    text: str,
+    folder: str,
+    *,
+    append: bool = False,
+    workers: int,
+    shard_bytes: int = SHARD_BYTES,
+    parity: int = 0,
+    tell: Tell,
 ) -> Packed:
     """Pack a source into a new space, or behind what a space has.
 
@@ -74,6 +82,7 @@ def pack(
         append: Whether the space may be there already.
         workers: How many processes read and write.
         shard_bytes: About how large shards become.
+        parity: How many blocks in each row of 28 can be restored; 0 keeps what the space has.
         tell: Told how far it is.
 
     Raises:
@@ -90,6 +99,8 @@ def pack(
     target = Target(folder, f"{PACKING}{xxh3(os.fsencode(os.path.abspath(text))):016x}")  # noqa: PTH100 - or a URL
     try:
         target.drop_half_done()
+        if parity:
+            set_level(target.folder, parity)
         parts = _cut(source.entries(), shard_bytes)
         resumed = _pack_parts(source, target, parts, workers, shard_bytes, tell)
         columns = [target.kept_part(part.name) for part in parts]

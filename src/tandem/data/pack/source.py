@@ -24,12 +24,14 @@ class Entry(NamedTuple):
         size: Bytes, about.
         mtime_ns: When it was last changed; with path and size it tells whether a piece is the same as before.
         place: How the source finds it.
+        is_archive: Whether it has samples in it, rather than being one.
     """
 
     path: bytes
     size: int
     mtime_ns: int
     place: str | int
+    is_archive: bool = False
 
 
 class Item(NamedTuple):

@@ -74,7 +74,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
             target = Target(folder)
             try:
                 moved = _rewritten(space, columns, moving_N, target, shard_bytes, tell)
-                target.commit([moved], lambda present, added: _relocated(present, added, columns, moving_N))
+                target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
             finally:
                 target.discard()
     clear_abandoned(Path(folder))
@@ -113,7 +113,7 @@ def _rewritten(
     return writer.finish()
 
 
-def _relocated(present: Columns, added: Columns, old: Columns, moving_N: NDArray[np.int64]) -> Columns:
+def relocated(present: Columns, added: Columns, old: Columns, moving_N: NDArray[np.int64]) -> Columns:
     """What is present now, with samples that were moved at their new places; some may be gone, others new meanwhile."""
     moved = dict(zip(_keys(old, moving_N), range(len(moving_N)), strict=True))
     records = present.records_N3.copy()

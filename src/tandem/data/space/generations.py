@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from tandem.data.space import layout
 from tandem.data.space.durable import make_folder, sync_folder, written_aside
+from tandem.data.space.guarding import guard, parity_path
 from tandem.data.space.index import Index
 from tandem.data.space.snapshot import index_path, read_current, try_lock_alone
 
@@ -43,8 +44,11 @@ def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: 
         OSError: It cannot be written; the generation before stays.
     """
     make_folder(folder / "generations")
-    with written_aside(Path(index_path(folder, generation))) as file:
+    path = Path(index_path(folder, generation))
+    with written_aside(path) as file:
         file.writelines(packed)
+    parity_path(folder, path).unlink(missing_ok=True)  # of one that was written but never published
+    guard(folder, path)
     current = layout.Current(generation, space_id, sum(map(len, packed)), int.from_bytes(packed[0][-8:], "little"))
     with written_aside(folder / "current") as file:
         file.write(current.encode())
@@ -91,7 +95,11 @@ def remove_unused(folder: Path) -> int:
         if file.name not in named:
             freed += file.stat().st_size
             file.unlink()
-    for place in (folder, folder / "generations", folder / "pending"):
+    for file in (folder / "parity").glob("*.parity"):
+        if not ((folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()):
+            freed += file.stat().st_size
+            file.unlink()
+    for place in (folder, folder / "generations", folder / "pending", folder / "parity"):
         for file in place.glob(".*.aside"):
             file.unlink()  # left by a writer that was killed
     sync_folder(folder / "shards")

@@ -30,6 +30,7 @@ How = Literal["auto", "mapped", "pread", "uring", "direct", "python"]
 what is not); always a mapping; pread in threads; io_uring; io_uring past the page cache; plain Python."""
 
 _MOST_THREADS = 4
+_MOST_FILES = 512
 
 Fault = tuple[str, int, int]
 """What failed, at which place of the batch (or: in which shard), and the error number of the system, if it has one."""
@@ -86,6 +87,9 @@ class Readers:
         return Batch(numbers_N, data_S, offsets_N1)
 
     def _opened(self) -> _Reader:
+        if self._index.file < 0:
+            message = f"the space {self._name} is closed"
+            raise ValueError(message)
         if self._reader is None:
             with self._lock:
                 if self._reader is None:
@@ -138,7 +142,7 @@ class Readers:
 
 def _unable(how: How) -> DataError:
     return DataError(
-        given=f"how={how!r}, which this kernel or file system does not do",
+        given=f"how={how!r}, which this kernel or file system does not do, or not for more than {_MOST_FILES} shards",
         allowed="auto, mapped, pread or python",
         todo="use auto",
     )
@@ -216,9 +220,13 @@ class PlainReader:
         """Shards are opened when they are needed."""
         self._index = index
         self._files: dict[int, int] = {}
+        self._paths: dict[int, str] = {}
 
     def attach(self, shard: int, path: str) -> int:
-        """Open a shard's file; returns its size in bytes."""
+        """Open a shard's file; returns its size in bytes. Beyond 512 of them each read opens it."""
+        if len(self._files) >= _MOST_FILES:
+            self._paths[shard] = path
+            return os.stat(path).st_size  # noqa: PTH116 - a Path would be one more import
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
         if self._files.setdefault(shard, file) != file:
@@ -229,11 +237,15 @@ class PlainReader:
         """Data and offsets, or a fault."""
         import numpy as np
 
-        parts = []
-        for place, number in enumerate(numbers_N.tolist()):
+        numbers, parts = numbers_N.tolist(), []
+        for number in numbers:  # before anything is read
+            shard = self._index.place(number)[1] if 0 <= number < len(self._index) else -1
+            if 0 <= shard < len(self._index.shards) and not (shard in self._files or shard in self._paths):
+                return ("detached", shard, 0)
+        for place, number in enumerate(numbers):
             part = self.read_one(number)
             if isinstance(part, tuple):
-                return (part[0], part[1] if part[0] == "detached" else place, part[2])
+                return (part[0], place, part[2])
             parts.append(part)
         offsets_N1 = np.zeros(len(parts) + 1, np.int64)
         np.cumsum([len(part) for part in parts], out=offsets_N1[1:])
@@ -248,22 +260,37 @@ class PlainReader:
             return ("bounds", 0, 0)
         file = self._files.get(shard)
         if file is None:
+            return self._read_once(shard, offset, size, checksum)
+        return _read_checked(file, offset, size, checksum)
+
+    def _read_once(self, shard: int, offset: int, size: int, checksum: int) -> bytes | Fault:
+        """Read from a file that does not stay open."""
+        if shard not in self._paths:
             return ("detached", shard, 0)
-        parts = []
+        file = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while size > 0:
-                part = os.pread(file, size, offset)
-                if not part:
-                    return ("vanished", 0, 0)
-                parts.append(part)
-                offset, size = offset + len(part), size - len(part)
-        except OSError as error:
-            return ("io", 0, error.errno or 0)
-        data = b"".join(parts) if len(parts) != 1 else parts[0]
-        return data if xxh3(data) == checksum else ("checksum", 0, 0)
+            return _read_checked(file, offset, size, checksum)
+        finally:
+            os.close(file)
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
             os.close(file)
         self._files.clear()
+
+
+def _read_checked(file: int, offset: int, size: int, checksum: int) -> bytes | Fault:
+    """Bytes of a file, if they have this checksum."""
+    parts = []
+    try:
+        while size > 0:
+            part = os.pread(file, size, offset)
+            if not part:
+                return ("vanished", 0, 0)
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+    except OSError as error:
+        return ("io", 0, error.errno or 0)
+    data = b"".join(parts) if len(parts) != 1 else parts[0]
+    return data if xxh3(data) == checksum else ("checksum", 0, 0)

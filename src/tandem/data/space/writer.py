@@ -18,6 +18,7 @@ from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns, joined
 from tandem.data.space.durable import make_folder, sync_folder, written_aside
+from tandem.data.space.guarding import guard
 from tandem.data.space.index import Index
 from tandem.data.space.shard import ShardWriter
 from tandem.data.space.snapshot import try_lock_alone
@@ -164,6 +165,8 @@ class Target:
             OSError: It cannot be written; the generation before stays.
         """
         added = joined(parts)
+        for entry in added.shards:
+            guard(self.folder, self.shard_path(entry))
         with generations.locked(self.folder):
             present, number = self._present()
             after = (change or _behind)(present, added).with_counts()
@@ -173,6 +176,11 @@ class Target:
             (self.folder / "pending" / _NEW_ID).unlink(missing_ok=True)
         self.discard()
         return number + 1
+
+    def shard_path(self, entry: layout.ShardEntry) -> Path:
+        """Where a shard of this writer lies: in its own folder until it is published."""
+        own = self.pending / entry.file_name
+        return own if own.exists() else self.folder / "shards" / entry.file_name
 
     def discard(self) -> None:
         """Remove the writer's own folder with all that was not published."""

@@ -46,7 +46,7 @@ class Source:
         for number, name in enumerate(self._archives):
             if name.lower().endswith(_COMPRESSED):
                 status = os.stat(name)  # noqa: PTH116 - names are texts here
-                found.append(Entry(os.fsencode(name), status.st_size, status.st_mtime_ns, number))
+                found.append(Entry(os.fsencode(name), status.st_size, status.st_mtime_ns, number, True))
             else:
                 found += self._members(name, number)
         return found
