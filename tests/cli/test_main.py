@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli.main import COMMANDS, tandem
+from tests.cli.test_docs import LEAVES, command_of
 
 TANDEM = [sys.executable, "-c", "from tandem.cli.main import main; main()"]
 HEAVY = ("numpy", "sqlalchemy", "plotly", "rich", "pydantic")
@@ -37,13 +38,12 @@ def test_the_line_in_the_table_is_how_the_commands_own_help_begins(name: str) ->
     assert (command.help or "").strip().startswith(line.rstrip("."))
 
 
-@pytest.mark.parametrize("name", [name for section in COMMANDS.values() for name in section if name != "up"])
+@pytest.mark.parametrize("name", [name for name in LEAVES if name != "up"])
 def test_every_command_answers_in_json_and_explains_itself(name: str) -> None:
-    command = tandem.get_command(click.Context(tandem), name)
-    assert command is not None
+    command = command_of(name)
     options = [option for parameter in command.params for option in parameter.opts]
     assert "--json" in options
-    result = CliRunner().invoke(tandem, [name, "--help"])
+    result = CliRunner().invoke(tandem, [*name.split(), "--help"])
     assert result.exit_code == 0
     undocumented = [p.name for p in command.params if isinstance(p, click.Option) and not p.help and not p.hidden]
     assert undocumented == []

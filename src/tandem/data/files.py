@@ -1,0 +1,155 @@
+"""`tandem://` for fsspec: what reads files through fsspec (pandas, xarray, datasets, ...) reads them out of a space.
+
+Either the path of the space is part of the URL, or it follows as in other chained URLs:
+
+>>> import pandas  # doctest: +SKIP
+>>> pandas.read_csv("tandem:///data/tables.space/2024/jan.csv")  # doctest: +SKIP
+>>> pandas.read_csv("tandem://2024/jan.csv::file:///data/tables.space")  # doctest: +SKIP
+
+Limits: it reads only, and a file is read whole when it is opened, since its checksum is that of the whole. A file
+system object keeps the generation that was present when it first looked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from fsspec import AbstractFileSystem
+
+from tandem.core.errors import SpaceError
+from tandem.data.space import Space
+from tandem.data.space.snapshot import is_space
+
+if TYPE_CHECKING:
+    from tandem.data.space.index import Sample
+
+_LOCAL = (None, "file", "local")
+
+
+class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
+    """The samples of spaces as files, and what their paths have in common as folders."""
+
+    protocol = "tandem"
+    cachable = False  # a new object sees the present generation
+    root_marker = ""
+
+    def __init__(self, fo: str = "", target_protocol: str | None = None, **options: Any) -> None:  # noqa: ANN401
+        """Open nothing yet.
+
+        Args:
+            fo: The space; if empty, it is looked for in each path.
+            target_protocol: How the space is reached; a local path is all there is.
+            options: What fsspec passes on.
+
+        Raises:
+            SpaceError: The space is not on a local path.
+        """
+        super().__init__(**options)
+        if target_protocol not in _LOCAL:
+            raise SpaceError(given=f"{target_protocol}://{fo}", allowed="a space on a local path", todo="copy it here")
+        self._space_name = fo
+        self._spaces: dict[str, Space] = {}
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401 - as fsspec has it
+        """Files and folders in a folder.
+
+        Raises:
+            FileNotFoundError: There is no such folder or file.
+        """
+        info = self.info(path)
+        if info["type"] == "file":
+            return [info] if detail else [info["name"]]
+        name, space, inner = self._found(path)
+        below = f"{inner}/" if inner else ""
+        places = space.index.under(below)
+        found: list[dict[str, Any]] = []
+        place = places.start
+        while place < places.stop:
+            number = space.index.in_order(place)
+            rest = space.path(number)[len(below) :]
+            first, slash, _rest = rest.partition("/")
+            if slash:
+                found.append(_folder(f"{name}{below}{first}"))
+                place = space.index.under(f"{below}{first}/").stop
+            else:
+                found.append(_file(name, space.stat(number)))
+                place += 1
+        return found if detail else [one["name"] for one in found]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 - as fsspec has it
+        """Name, size, type, time and mode.
+
+        Raises:
+            FileNotFoundError: There is no such file or folder.
+        """
+        name, space, inner = self._found(path)
+        number = space.index.find(inner)
+        if number is not None:
+            return _file(name, space.stat(number))
+        if not inner or len(space.index.under(f"{inner}/")):
+            return _folder(f"{name}{inner}".rstrip("/"))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:  # noqa: ANN401
+        """The bytes of a file, or a part of them.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            DataError: It is damaged.
+        """
+        _name, space, inner = self._found(path)
+        number = space.index.find(inner)
+        if number is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return space.read(number)[start:end]
+
+    def modified(self, path: str) -> datetime:
+        """When a file was last changed before it was packed.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        return datetime.fromtimestamp(self.info(path)["mtime"], UTC)
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> BytesIO:  # noqa: ANN401 - as fsspec has it
+        if mode != "rb":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return BytesIO(self.cat_file(path))
+
+    def _found(self, path: str) -> tuple[str, Space, str]:
+        """The beginning of all names in the space, the space, and the path in it."""
+        inner = str(self._strip_protocol(path)).rstrip("/")
+        if self._space_name:
+            return "", self._opened(self._space_name), inner.lstrip("/")
+        head, tail = inner, ""
+        while head not in ("", "/"):
+            if head in self._spaces or is_space(head):
+                return f"{head}/", self._opened(head), tail
+            head, _, part = head.rpartition("/")
+            tail = f"{part}/{tail}" if tail else part
+        raise FileNotFoundError(errno.ENOENT, "no part of the path is a space", path)
+
+    def _opened(self, name: str) -> Space:
+        if name not in self._spaces:
+            self._spaces[name] = Space.open(name)
+        return self._spaces[name]
+
+
+def _file(before: str, sample: Sample) -> dict[str, Any]:
+    return {
+        "name": f"{before}{sample.path}",
+        "size": sample.size,
+        "type": "file",
+        "mtime": sample.mtime_ns / 1e9,
+        "mode": sample.mode,
+        "xxh3": sample.checksum,
+    }
+
+
+def _folder(name: str) -> dict[str, Any]:
+    return {"name": name, "size": 0, "type": "directory", "mode": stat.S_IFDIR | 0o555}

@@ -1,0 +1,119 @@
+"""Generations: how a space changes all at once, and how readers keep the one they opened.
+
+    SPACE/current                      which generation is the present one; replaced whole
+    SPACE/generations/00000003.index   an index, never changed once it is there
+    SPACE/shards/*.shard               samples, never changed once an index names them
+    SPACE/pending/                     what writers have not published yet
+    SPACE/lock                         held while a generation is published
+
+A reader holds a shared lock on the index it opened; whoever removes an index, and the shards that only it names, takes
+that lock alone first. Limits: on file systems without `flock` nothing old is ever removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem.data.space import layout
+from tandem.data.space.durable import make_folder, sync_folder, written_aside
+from tandem.data.space.guarding import guard, parity_path
+from tandem.data.space.index import Index
+from tandem.data.space.snapshot import index_path, read_current, try_lock_alone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_INDEX_NAME = re.compile(r"(\d{8,})\.index")
+
+
+def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: int) -> None:
+    """Make an index the present generation; the caller holds the lock, and all shards are durable and in their place.
+
+    Args:
+        folder: The space.
+        packed: The index, as `Columns.encoded` returns it.
+        space_id: Whose it is.
+        generation: Its number, one more than the present one's.
+
+    Raises:
+        OSError: It cannot be written; the generation before stays.
+    """
+    make_folder(folder / "generations")
+    path = Path(index_path(folder, generation))
+    with written_aside(path) as file:
+        file.writelines(packed)
+    parity_path(folder, path).unlink(missing_ok=True)  # of one that was written but never published
+    guard(folder, path)
+    current = layout.Current(generation, space_id, sum(map(len, packed)), int.from_bytes(packed[0][-8:], "little"))
+    with written_aside(folder / "current") as file:
+        file.write(current.encode())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The right to publish, one writer at a time; waits for it."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def generations(folder: Path) -> list[int]:
+    """All generations whose index is there, oldest first."""
+    try:
+        names = [path.name for path in (folder / "generations").iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := _INDEX_NAME.fullmatch(name)))
+
+
+def remove_unused(folder: Path) -> int:
+    """Remove old generations that no reader holds, and shards that no generation names; returns the bytes freed.
+
+    The caller holds the lock.
+
+    Raises:
+        DataError: An index that stays is damaged, so that nobody knows which shards it needs.
+    """
+    present = read_current(folder).generation
+    freed, named = 0, set()
+    for generation in generations(folder):
+        path = index_path(folder, generation)
+        if generation != present and _removed(Path(path)):
+            continue
+        index = Index(path)
+        named |= {entry.file_name for entry in index.shards}
+        index.close()
+    for file in (folder / "shards").iterdir():
+        if file.name not in named:
+            freed += file.stat().st_size
+            file.unlink()
+    for file in (folder / "parity").glob("*.parity"):
+        if not ((folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()):
+            freed += file.stat().st_size
+            file.unlink()
+    for place in (folder, folder / "generations", folder / "pending", folder / "parity"):
+        for file in place.glob(".*.aside"):
+            file.unlink()  # left by a writer that was killed
+    sync_folder(folder / "shards")
+    return freed
+
+
+def _removed(path: Path) -> bool:
+    """Remove an index unless a reader has it open."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not try_lock_alone(descriptor):
+            return False
+        path.unlink()
+        sync_folder(path.parent)
+    finally:
+        os.close(descriptor)
+    return True

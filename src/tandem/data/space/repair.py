@@ -1,0 +1,151 @@
+"""Putting a damaged space right: by its parity, and by the source it was packed from.
+
+In this order: what says which generation is present, the index, shards by their parity; then samples that are still
+damaged, from the source, if it has them with the same bytes. Those go, with all that is whole beside them, into new
+shards of a new generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tandem.core.errors import DataError, TandemError
+from tandem.data.hashing import xxh3
+from tandem.data.space import layout, parity
+from tandem.data.space.changing import relocated
+from tandem.data.space.columns import Columns
+from tandem.data.space.durable import written_aside
+from tandem.data.space.generations import generations
+from tandem.data.space.guarding import parity_path
+from tandem.data.space.index import Index
+from tandem.data.space.scrub import Finding, scrub
+from tandem.data.space.snapshot import index_path, read_current
+from tandem.data.space.space import Space
+from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Fetch = Callable[[Iterable[str]], Mapping[str, bytes]]
+"""Gives the bytes that a source has under some paths."""
+
+
+class Repaired(NamedTuple):
+    """What a repair did.
+
+    Attributes:
+        files: Files that were put right by their parity, or written anew.
+        samples: Samples that were taken from the source.
+        left: What is still damaged.
+    """
+
+    files: list[str]
+    samples: int
+    left: list[Finding]
+
+
+def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
+    """Put a space right as far as its parity and its source allow.
+
+    Args:
+        folder: The space.
+        fetch: Gives samples' bytes from the source; None to do without.
+
+    Raises:
+        SpaceError: There is no space, or one of a newer version.
+        DataError: The index, or which generation is present, cannot be restored.
+        MissingPackageError: There is parity, and the package pyeclib is not installed.
+        OSError: Something cannot be written.
+    """
+    root = Path(folder)
+    files = _current(root)
+    files += _by_parity(root, Path(index_path(root, read_current(root).generation)))
+    damaged = sorted({Path(one.file) for one in scrub(folder) if one.what in ("shard", "sample")})
+    for file in damaged:
+        files += _by_parity(root, file)
+    left = list(scrub(folder))
+    samples = _from_source(folder, left, fetch) if fetch is not None and left else 0
+    return Repaired(files, samples, list(scrub(folder)) if samples else left)
+
+
+def _current(root: Path) -> list[str]:
+    """Write `current` anew, for the latest index, where it is damaged or gone."""
+    try:
+        read_current(root)
+    except TandemError:
+        found = generations(root)
+        if not found:
+            raise
+    else:
+        return []
+    path = Path(index_path(root, found[-1]))
+    _by_parity(root, path)
+    index = Index(str(path))
+    try:
+        header = index.header
+        current = layout.Current(header.generation, header.space_id, index.size, index.header_xxh3)
+    finally:
+        index.close()
+    with written_aside(root / "current") as file:
+        file.write(current.encode())
+    return [str(root / "current")]
+
+
+def _by_parity(root: Path, file: Path) -> list[str]:
+    """Restore a file that has parity; says which, where anything was wrong with it."""
+    guarded = parity_path(root, file)
+    if not guarded.exists() or not file.exists():
+        return []
+    size = file.stat().st_size
+    try:
+        bad = parity.restore(file, guarded)
+    except DataError:
+        return []  # what is left is told at the end
+    return [str(file)] if bad or file.stat().st_size != size else []
+
+
+def _from_source(folder: str, left: list[Finding], fetch: Fetch) -> int:
+    """Take damaged samples from the source; returns how many."""
+    with Space.open(folder) as space:
+        columns = Columns.of(space.index)
+        lost = [one.number for one in left if one.number is not None]
+        found = _fetched(space, lost, fetch)
+        files = {Path(one.file).name for one in left}
+        shards = [i for i, entry in enumerate(columns.shards) if entry.file_name in files]
+        moving_N = np.flatnonzero(np.isin(columns.shards_N, shards))
+        moving_N = moving_N[[n in found or n not in set(lost) for n in moving_N.tolist()]]
+        if not moving_N.size:
+            return 0
+        target = Target(folder)
+        try:
+            moved = _written(space, columns, moving_N, found, target)
+            target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
+        finally:
+            target.discard()
+    return len(found)
+
+
+def _fetched(space: Space, lost: list[int], fetch: Fetch) -> dict[int, bytes]:
+    """What the source has with the same bytes."""
+    wanted = {space.path(number): number for number in lost}
+    found = {}
+    for path, data in fetch(wanted).items():
+        number = wanted[path]
+        if xxh3(data) == space.stat(number).checksum:
+            found[number] = data
+    return found
+
+
+def _written(
+    space: Space, columns: Columns, moving_N: NDArray[np.int64], found: Mapping[int, bytes], target: Target
+) -> Columns:
+    writer = PartWriter(target.pending, target.space_id, SHARD_BYTES)
+    for number in moving_N.tolist():
+        data = found[number] if number in found else space.read(number)
+        mode = int(columns.records_N3[number, 2]) >> layout.SIZE_BITS
+        writer.add(columns.paths[number], data, int(columns.mtimes_N[number]), mode)
+    return writer.finish()

@@ -1,0 +1,90 @@
+"""`tandem data` as a user meets it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "cats").mkdir(parents=True)
+    for name in ("cats/1.png", "cats/2.png", "dog.png"):
+        (folder / name).write_bytes(name.encode() * 3)
+        os.utime(folder / name, ns=(10**18, 10**18))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_space_from_packing_to_the_files_again(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    assert tandem_("data", "pack", source, "s") == "3 files, 81B; s is at generation 1\n"
+    assert tandem_("data", "ls", "s") == "cats/1.png\ncats/2.png\ndog.png\n"
+    assert tandem_("data", "ls", "s", "cats/") == "cats/1.png\ncats/2.png\n"
+    assert tandem_("data", "ls", "-l", "s", "dog") == "        2 -rw-r--r--           21 2001-09-09 01:46:40 dog.png\n"
+    assert tandem_("data", "cat", "s", "dog.png", "cats/1.png") == "dog.png" * 3 + "cats/1.png" * 3
+    assert tandem_("data", "scrub", "s") == "s: all is well\n"
+    assert tandem_("data", "delete", "s", "--prefix", "cats/").startswith("2 samples deleted")
+    assert "freed" in tandem_("data", "compact", "s")
+    assert "samples     1\n" in tandem_("data", "stat", "s")
+    assert tandem_("data", "export", "s", "out") == "1 files in out\n"
+    assert (tmp_path / "out" / "dog.png").stat().st_mtime_ns == 10**18
+
+
+@pytest.mark.slow
+def test_everything_answers_in_json(source: Path, tandem_: Shell) -> None:
+    told = json.loads(tandem_("data", "pack", source, "s", "--json"))
+    assert told == {"generation": 1, "files": 3, "data_bytes": 81, "resumed_files": 0, "left_out": {}}
+    (dog,) = json.loads(tandem_("data", "ls", "s", "dog", "--json"))
+    assert (dog["path"], dog["size_bytes"], dog["mtime_ns"], dog["mode"]) == ("dog.png", 21, 10**18, "100644")
+    assert json.loads(tandem_("data", "stat", "s", "dog.png", "--json")) == [dog]
+    assert json.loads(tandem_("data", "stat", "s", "--json"))["samples"] == 3
+    assert json.loads(tandem_("data", "cat", "s", "dog.png", "--json"))[0]["base64"] == "ZG9nLnBuZ2RvZy5wbmdkb2cucG5n"
+    assert json.loads(tandem_("data", "scrub", "s", "--json")) == []
+    assert json.loads(tandem_("data", "delete", "s", "dog.png", "--json")) == {"deleted": 1}
+    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2}
+    assert json.loads(tandem_("data", "compact", "s", "--json"))["freed_bytes"] > 0
+
+
+@pytest.mark.slow
+def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    tandem_("data", "pack", source, "s")
+    (shard,) = (tmp_path / "s" / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    told = tandem_("data", "scrub", "s", status=1)
+    assert "sample 2, 'dog.png' of s: its bytes are not those that were packed" in told
+    assert told.endswith("1 problems\n")
+    read = tandem_.run("data", "cat", "s", "dog.png")
+    assert (read.returncode, read.stdout) == (2, "")
+    assert read.stderr.startswith("tandem: sample 2, 'dog.png' of s: its bytes are not those")
+    assert tandem_("data", "cat", "s", "cats/1.png") == "cats/1.png" * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["data", "pck", "a", "b"], "tandem: unknown command 'pck'; did you mean 'pack'?\n"),
+        (["data", "pack", "nothing", "t"], "tandem: source 'nothing'; allowed: a folder, a .tar or .zip file, "),
+        (["data", "ls", "nothing"], "tandem: nothing is not a space: it is no folder; "),
+        (["data", "cat", "s", "dog.pgn"], "did you mean 'dog.png'?\n"),
+        (["data", "delete", "s"], "tandem: name paths, or a --prefix; see `tandem data delete --help`\n"),
+        (["data", "pack", "images", "images"], "which holds something else than a space; "),
+    ],
+)
+def test_mistakes_are_said(source: Path, tandem_: Shell, args: list[str], words: str) -> None:
+    tandem_("data", "pack", source, "s")
+    done = tandem_.run(*args)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_command_it_explains_itself(tandem_: Shell) -> None:
+    told = tandem_("data")
+    assert all(f"  {name} " in told for name in ("pack", "ls", "cat", "stat", "export", "delete", "compact", "scrub"))

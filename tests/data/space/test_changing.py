@@ -1,0 +1,189 @@
+"""Deleting, compacting, exporting and scrubbing; what readers hold stays."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.core.errors import DataError, SpaceError
+from tandem.data.space import Space
+from tandem.data.space.changing import compact, delete
+from tandem.data.space.exporting import export
+from tandem.data.space.scrub import scrub, unused_bytes
+from tandem.data.space.writer import SpaceWriter
+from tests.data.space.test_space import CONTENTS, made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return made(tmp_path / "s")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    with Space.open(folder) as space:
+        return {space.path(n): space.read(n) for n in range(len(space))}
+
+
+def test_deleted_samples_are_gone_and_the_others_keep_their_order(folder: Path) -> None:
+    assert delete(str(folder), ["d0/file000.bin"], prefix="d3/") == 1 + len([p for p in CONTENTS if p[:3] == "d3/"])
+    left = {path: data for path, data in CONTENTS.items() if not path.startswith("d3/") and path != "d0/file000.bin"}
+    assert list(contents(folder).items()) == list(left.items())
+    assert unused_bytes(str(folder)) > sum(map(len, CONTENTS.values())) - sum(map(len, left.values()))
+
+
+@pytest.mark.parametrize(("paths", "prefix"), [(["no"], None), ([], "no/"), (["d0/file000.bin", "no"], None)])
+def test_deleting_what_is_not_there_is_refused_and_changes_nothing(
+    folder: Path, paths: list[str], prefix: str | None
+) -> None:
+    with pytest.raises(SpaceError, match="no"):
+        delete(str(folder), paths, prefix)
+    assert contents(folder) == CONTENTS
+
+
+def test_compacting_frees_what_was_deleted_but_not_under_a_reader(folder: Path) -> None:
+    with Space.open(folder) as reader:
+        delete(str(folder), prefix="d3/")
+        compact(str(folder))
+        assert {reader.path(n): reader.read(n) for n in range(len(reader))} == CONTENTS
+    freed = compact(str(folder))
+    left = {path: data for path, data in CONTENTS.items() if not path.startswith("d3/")}
+    assert freed > 0
+    assert list(contents(folder).items()) == list(left.items())
+    assert unused_bytes(str(folder)) == 0
+    held = sum(path.stat().st_size for path in (folder / "shards").iterdir())
+    assert held - sum(map(len, left.values())) < 64 * 40
+    assert len(list((folder / "generations").iterdir())) == 1
+    assert list(scrub(str(folder))) == []
+
+
+def test_compacting_a_whole_space_changes_nothing(folder: Path) -> None:
+    before = sorted(path.name for path in (folder / "shards").iterdir())
+    assert compact(str(folder), shard_bytes=100_000) == 0
+    assert sorted(path.name for path in (folder / "shards").iterdir()) == before
+
+
+def test_compacting_takes_times_and_modes_along(folder: Path) -> None:
+    with Space.open(folder) as space:
+        before = {s.path: (s.mtime_ns, s.mode, s.checksum) for s in map(space.stat, range(len(space)))}
+    delete(str(folder), ["d0/file000.bin"])
+    compact(str(folder))
+    with Space.open(folder) as space:
+        after = {s.path: (s.mtime_ns, s.mode, s.checksum) for s in map(space.stat, range(len(space)))}
+    assert after == {path: known for path, known in before.items() if path != "d0/file000.bin"}
+
+
+def test_a_damaged_sample_is_not_moved(folder: Path) -> None:
+    with Space.open(folder) as space:
+        sample = space.stat(102)
+        shard = folder / "shards" / space.index.shards[sample.shard].file_name
+    with shard.open("r+b") as file:
+        file.seek(sample.offset)
+        file.write(b"\xff\x00\xff")
+    delete(str(folder), prefix="d3/")
+    with pytest.raises(DataError, match=f"'{sample.path}' of"):
+        compact(str(folder))
+    assert not list((folder / "pending").iterdir())
+
+
+def test_small_shards_are_joined(tmp_path: Path) -> None:
+    for number in range(5):
+        with SpaceWriter(tmp_path / "s") as writer:
+            writer.add(f"p{number}", bytes([number]) * 100)
+            writer.commit()
+    compact(str(tmp_path / "s"))
+    assert len(list((tmp_path / "s" / "shards").iterdir())) == 1
+    assert contents(tmp_path / "s") == {f"p{n}": bytes([n]) * 100 for n in range(5)}
+
+
+_CHANGE = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 9), st.binary(max_size=50)),
+    st.tuples(st.just("delete"), st.integers(0, 9), st.just(b"")),
+    st.tuples(st.just("compact"), st.just(0), st.just(b"")),
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(_CHANGE, max_size=12))
+def test_a_space_is_what_a_dictionary_is(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int, bytes]]
+) -> None:
+    folder = tmp_path_factory.mktemp("model") / "s"
+    with SpaceWriter(folder, shard_bytes=200) as writer:
+        writer.commit()
+    model: dict[str, bytes] = {}
+    for kind, number, data in changes:
+        path = f"path{number}"
+        if kind == "add" and path not in model:
+            with SpaceWriter(folder, shard_bytes=200) as writer:
+                writer.add(path, data)
+                writer.commit()
+            model[path] = data
+        elif kind == "delete" and path in model:
+            delete(str(folder), [path])
+            del model[path]
+        elif kind == "compact":
+            compact(str(folder), shard_bytes=200)
+        assert list(contents(folder).items()) == list(model.items())
+    assert list(scrub(str(folder))) == []
+
+
+def test_export_gives_the_files_back(folder: Path, tmp_path: Path) -> None:
+    with Space.open(folder) as space:
+        assert export(space, str(tmp_path / "out")) == len(CONTENTS)
+        written = {str(p.relative_to(tmp_path / "out")): p for p in (tmp_path / "out").rglob("*") if p.is_file()}
+        assert {path: file.read_bytes() for path, file in written.items()} == CONTENTS
+        stats = {(file.stat().st_mtime_ns, file.stat().st_mode) for file in written.values()}
+        assert stats == {(1_700_000_000_123_456_789, 0o100600)}
+        with pytest.raises(FileExistsError):
+            export(space, str(tmp_path / "out"))
+        assert export(space, str(tmp_path / "part"), "d3/file1") == 15
+
+
+def test_scrub_finds_nothing_in_a_whole_space(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    assert list(scrub(str(folder), lambda done, of: told.append((done, of)))) == []
+    assert told[-1][0] == told[-1][1] > 0
+
+
+@pytest.mark.slow
+def test_scrub_finds_one_flipped_bit_in_any_region_of_any_file(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")  # so that there are dead bytes too
+    (folder / "generations" / "00000001.index").unlink()
+    rng = random.Random(11)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    assert len(files) > 5
+    for path in files:
+        whole = path.read_bytes()
+        for place in {0, 9, 20, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(20))}:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            try:
+                found = list(scrub(str(folder)))
+            except SpaceError:
+                assert place < 12, (path, place)  # it looks like a newer version
+                found = [None]  # type: ignore[list-item]
+            assert found, (path, place)
+        path.write_bytes(whole)
+    assert list(scrub(str(folder))) == []
+
+
+def test_scrub_names_the_sample_and_the_shard(folder: Path) -> None:
+    with Space.open(folder) as space:
+        sample = space.stat(101)
+        entries = space.index.shards
+    flipped = folder / "shards" / entries[sample.shard].file_name
+    data = bytearray(flipped.read_bytes())
+    data[sample.offset + 1] ^= 4
+    flipped.write_bytes(data)
+    other = (sample.shard + 1) % len(entries)
+    cut = folder / "shards" / entries[other].file_name
+    os.truncate(cut, entries[other].size - 1)
+    found = list(scrub(str(folder)))
+    assert ("sample", str(flipped), 101, sample.path) in {one[:4] for one in found}
+    assert ("shard", str(cut), None, None) in {one[:4] for one in found}
+    (last,) = [one for one in found if one.what == "sample" and one.number != 101]
+    assert (last.file, "its shard is cut short" in last.message) == (str(cut), True)

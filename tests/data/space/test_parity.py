@@ -1,0 +1,202 @@
+"""Parity against plain arithmetic in GF(256), and what it restores."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.core.errors import DataError, TandemError
+from tandem.data.pack.fetching import fetch_from
+from tandem.data.pack.packing import pack
+from tandem.data.space import Space, parity
+from tandem.data.space.changing import compact, delete
+from tandem.data.space.exporting import export
+from tandem.data.space.guarding import set_level
+from tandem.data.space.repair import repair
+from tandem.data.space.scrub import scrub
+from tandem.data.space.writer import SpaceWriter
+from tests.data.space.test_space import CONTENTS
+
+
+def product(a: int, b: int) -> int:
+    """In GF(256), polynomial 0x11d, bit by bit."""
+    result = 0
+    while b:
+        if b & 1:
+            result ^= a
+        a = a << 1 ^ (0x11D if a & 0x80 else 0)
+        b >>= 1
+    return result
+
+
+def inverse(a: int) -> int:
+    return next(b for b in range(1, 256) if product(a, b) == 1)
+
+
+def test_it_is_the_sum_that_the_format_describes(tmp_path: Path) -> None:
+    data = random.Random(2).randbytes(2500)
+    (tmp_path / "f").write_bytes(data)
+    parity.protect(tmp_path / "f", tmp_path / "p", 3)
+    packed = (tmp_path / "p").read_bytes()
+    block, rows = int.from_bytes(packed[24:28], "little"), int.from_bytes(packed[32:40], "little")
+    padded = data.ljust(28 * rows * block, b"\0")
+    stored = packed[64 + 8 * rows * 31 :]
+    assert len(stored) == 3 * rows * block
+    for j in range(3):
+        factors = [inverse((28 + j) ^ c) for c in range(28)]
+        for at in range(rows * block):
+            wanted = 0
+            for c in range(28):
+                wanted ^= product(padded[c * rows * block + at], factors[c])
+            assert stored[j * rows * block + at] == wanted
+
+
+@settings(max_examples=25)
+@given(size=st.integers(0, 60_000), count=st.integers(1, 4), seed=st.integers(0, 1000), draw=st.data())
+def test_what_is_damaged_within_its_reach_comes_back_and_what_is_not_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, size: int, count: int, seed: int, draw: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("parity")
+    file, guard = folder / "f", folder / "p"
+    whole = random.Random(seed).randbytes(size)
+    file.write_bytes(whole)
+    parity.protect(file, guard, count)
+    block = int.from_bytes(guard.read_bytes()[24:28], "little")
+    rows = int.from_bytes(guard.read_bytes()[32:40], "little")
+    used = [c for c in range(28) if c * rows * block < size]
+    columns = draw.draw(st.lists(st.sampled_from(used), unique=True, max_size=6)) if used else []
+    damaged = bytearray(whole)
+    for column in columns:
+        damaged[column * rows * block] ^= 1 + seed % 255  # all in row 0
+    file.write_bytes(damaged)
+    if len(columns) <= count:
+        assert parity.restore(file, guard) == len(columns)
+        assert file.read_bytes() == whole
+    else:
+        with pytest.raises(DataError, match="more is damaged than its parity can restore"):
+            parity.restore(file, guard)
+        assert file.read_bytes() == damaged
+
+
+def test_a_truncated_file_comes_back_while_little_is_missing(tmp_path: Path) -> None:
+    whole = os.urandom(1_000_000)
+    (tmp_path / "f").write_bytes(whole)
+    parity.protect(tmp_path / "f", tmp_path / "p", 2)
+    os.truncate(tmp_path / "f", 940_000)
+    parity.restore(tmp_path / "f", tmp_path / "p")
+    assert (tmp_path / "f").read_bytes() == whole
+    os.truncate(tmp_path / "f", 800_000)
+    with pytest.raises(DataError, match="more is damaged"):
+        parity.restore(tmp_path / "f", tmp_path / "p")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with SpaceWriter(tmp_path / "s", shard_bytes=100_000) as writer:
+        set_level(tmp_path / "s", 2)
+        for path, data in CONTENTS.items():
+            writer.add(path, data)
+        writer.commit()
+    return tmp_path / "s"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    with Space.open(folder) as space:
+        return {space.path(n): space.read(n) for n in range(len(space))}
+
+
+@pytest.mark.slow
+def test_one_flipped_bit_in_any_region_of_any_file_is_repaired(folder: Path) -> None:
+    rng = random.Random(4)
+    guarded = [folder / "current", *(folder / "shards").iterdir(), *(folder / "generations").iterdir()]
+    for path in guarded:
+        whole = path.read_bytes()
+        for place in {0, 8, 20, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(12))}:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            done = repair(str(folder))
+            assert (done.files, done.left) == ([str(path)], []), place
+            assert path.read_bytes() == whole
+    assert contents(folder) == CONTENTS
+
+
+def test_every_change_keeps_the_parity_of_what_is_there(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")
+    compact(str(folder))
+    files = [*(folder / "shards").iterdir(), *(folder / "generations").iterdir()]
+    assert {path.name for path in (folder / "parity").iterdir()} == {
+        "level",
+        *(f"{path.name}.parity" for path in files),
+    }
+    left = {path: data for path, data in CONTENTS.items() if not path.startswith("d3/")}
+    for path in files:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert repair(str(folder)).left == []
+    assert contents(folder) == left
+
+
+def test_what_is_whole_is_not_touched(folder: Path) -> None:
+    before = {path: path.stat().st_ino for path in folder.rglob("*")}
+    assert repair(str(folder)) == ([], 0, [])
+    assert {path: path.stat().st_ino for path in folder.rglob("*")} == before
+
+
+def test_current_is_made_anew_when_it_is_gone(folder: Path) -> None:
+    (folder / "current").unlink()
+    assert repair(str(folder)).files == [str(folder / "current")]
+    assert contents(folder) == CONTENTS
+
+
+def test_what_parity_does_not_cover_comes_from_the_source(folder: Path, tmp_path: Path) -> None:
+    with Space.open(folder) as space:
+        export(space, str(tmp_path / "source"))
+    gone, cut, *_ = sorted((folder / "shards").iterdir())
+    gone.unlink()
+    os.truncate(cut, 200)
+    (tmp_path / "source" / "d1" / "file001.bin").write_bytes(b"changed since")
+    done = repair(str(folder), fetch_from(str(tmp_path / "source")))
+    lost = {one.path for one in done.left if one.what == "sample"}
+    assert lost <= {"d1/file001.bin"}
+    assert done.samples > 20
+    with Space.open(folder) as space:
+        for path, data in CONTENTS.items():
+            if path in lost:
+                with pytest.raises(TandemError):
+                    space.read(space.number(path))
+            else:
+                assert space.read(space.number(path)) == data
+        assert [space.path(n) for n in range(len(space))] == list(CONTENTS)
+
+
+def test_without_parity_and_source_what_is_damaged_is_left_and_told(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.add("a", b"x" * 100)
+        writer.commit()
+    (shard,) = (tmp_path / "s" / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    shard.write_bytes(data)
+    done = repair(str(tmp_path / "s"))
+    assert (done.files, done.samples) == ([], 0)
+    assert [one.path for one in done.left] == ["a"]
+
+
+def test_packing_with_parity(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "f").write_bytes(os.urandom(300_000))
+    pack(str(tmp_path / "in"), str(tmp_path / "s"), workers=1, parity=1, tell=lambda done, of: None)
+    held = sum(path.stat().st_size for path in (tmp_path / "s" / "parity").iterdir())
+    assert held < 300_000 / 28 * 1.1
+    (shard,) = (tmp_path / "s" / "shards").iterdir()
+    with shard.open("r+b") as file:
+        file.seek(1000)
+        file.write(bytes(5000))
+    assert [one.path for one in scrub(str(tmp_path / "s")) if one.what == "sample"] == ["f"]
+    assert repair(str(tmp_path / "s")).left == []
+    assert contents(tmp_path / "s") == {"f": (tmp_path / "in" / "f").read_bytes()}

@@ -1,0 +1,316 @@
+"""Writers that are killed, disks that are full, many at once: a space is what it was, or what it is to be.
+
+`TANDEM_KILLS` says how often each kind of writer is killed (7).
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import TandemError
+from tandem.data.pack.packing import pack
+from tandem.data.space import Space
+from tandem.data.space.changing import compact, delete
+from tandem.data.space.scrub import scrub
+from tandem.data.space.writer import SpaceWriter
+
+KILLS = int(os.environ.get("TANDEM_KILLS", "7"))
+FIRST = {f"a{i % 3}/f{i:04d}": random.Random(i).randbytes(3000 + i) for i in range(1500)}
+MORE = {f"b{i % 3}/g{i:04d}": random.Random(-i).randbytes(2000 + i) for i in range(1500)}
+
+CHANGES = {
+    "pack": "from tandem.data.pack.packing import pack; pack(first, space, workers=2, tell=tell)",
+    "append": "from tandem.data.pack.packing import pack; pack(more, space, append=True, workers=1, tell=tell)",
+    "compact": "from tandem.data.space.changing import compact; compact(space, shard_bytes=1_000_000)",
+}
+SCRIPT = """
+import sys
+first, more, space = sys.argv[1:]
+def tell(done, of): pass
+if __name__ == "__main__":
+    print("ready", flush=True)
+    {change}
+"""
+
+
+def files(folder: Path, contents: dict[str, bytes]) -> Path:
+    for path, data in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("sources")
+    return files(root / "first", FIRST), files(root / "more", MORE)
+
+
+def packed(source: Path, space: Path) -> None:
+    pack(str(source), str(space), workers=1, tell=lambda done, of: None)
+
+
+def contents(folder: Path) -> dict[str, bytes] | None:
+    """All that a reader finds; None where there is no space."""
+    if not (folder / "current").exists():
+        return None
+    with Space.open(folder) as space:
+        return {space.path(n): space.read(n) for n in range(len(space))}
+
+
+def started(kind: str, sources: tuple[Path, Path], space: Path, tmp_path: Path) -> subprocess.Popen[str]:
+    """The change in a process of its own, in its own group, past its imports."""
+    script = tmp_path / f"{kind}.py"
+    script.write_text(SCRIPT.format(change=CHANGES[kind]))
+    process: subprocess.Popen[str] = subprocess.Popen(
+        [sys.executable, str(script), *map(str, sources), str(space)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as told:
+        assert told.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_writer_killed_at_any_moment_leaves_what_was_or_what_is_to_be(
+    kind: str, sources: tuple[Path, Path], tmp_path: Path
+) -> None:
+    begin, space = tmp_path / "begin", tmp_path / "space"
+    before: dict[str, bytes] | None = None
+    if kind != "pack":
+        packed(sources[0], begin)
+        before = dict(FIRST)
+    if kind == "compact":
+        delete(str(begin), prefix="a1/")
+        before = {path: data for path, data in FIRST.items() if not path.startswith("a1/")}
+    after = {"pack": FIRST, "append": FIRST | MORE, "compact": before}[kind]
+
+    def reset() -> None:
+        shutil.rmtree(space, ignore_errors=True)
+        if begin.exists():
+            shutil.copytree(begin, space)
+
+    reset()
+    began = time.monotonic()
+    assert started(kind, sources, space, tmp_path).wait(60) == 0
+    whole_s = time.monotonic() - began
+    assert contents(space) == after
+
+    rng = random.Random(KILLS)
+    interrupted = 0
+    reset()
+    for _ in range(KILLS):
+        process = started(kind, sources, space, tmp_path)
+        try:
+            process.wait(rng.uniform(0, whole_s))
+        except subprocess.TimeoutExpired:
+            interrupted += 1
+        if rng.random() < 0.5:
+            os.kill(process.pid, signal.SIGKILL)  # its workers go on for a moment
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+        found = contents(space)
+        assert found in (before, after)
+        if found is not None:
+            assert list(scrub(str(space))) == []
+        if found == after != before or rng.random() < 0.3:
+            reset()  # else the next goes on with what this one left
+    assert interrupted > 0
+
+    if contents(space) != after or kind == "compact":
+        assert started(kind, sources, space, tmp_path).wait(60) == 0
+    assert contents(space) == after
+    compact(str(space))
+    assert list(scrub(str(space))) == []
+    assert list((space / "pending").iterdir()) == []
+    with Space.open(space) as opened:
+        named = {entry.file_name for entry in opened.index.shards}
+    assert {path.name for path in (space / "shards").iterdir()} == named
+
+
+WRITER = """
+import sys
+from tandem.data.space.writer import SpaceWriter
+for generation in range(6):
+    with SpaceWriter(sys.argv[1]) as writer:
+        for i in range(10):
+            writer.add(f"{sys.argv[2]}/{generation}/{i}", f"{sys.argv[2]}{generation}{i}".encode() * 50)
+        writer.commit()
+"""
+
+
+@pytest.mark.slow
+def test_two_writers_and_ten_readers_at_once(tmp_path: Path) -> None:
+    space = tmp_path / "s"
+    with SpaceWriter(space) as writer:
+        writer.commit()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(space), name]) for name in ("one", "two")]
+    problems: list[object] = []
+    looked: list[int] = []
+
+    def look() -> None:
+        most = 0
+        try:
+            while any(one.poll() is None for one in writers) or most < 120:
+                with Space.open(space) as opened:
+                    assert len(opened) >= most, "it shrank"
+                    assert len(opened) % 10 == 0, "half a commit"
+                    most = len(opened)
+                    batch = opened.read_batch(range(most))
+                    for number, data in enumerate(batch):
+                        assert data == opened.path(number).replace("/", "").encode() * 50
+                looked.append(most)
+        except BaseException as error:
+            problems.append(error)
+
+    readers = [threading.Thread(target=look) for _ in range(10)]
+    for reader in readers:
+        reader.start()
+    for process in writers:
+        assert process.wait(60) == 0
+    for reader in readers:
+        reader.join(60)
+    assert problems == []
+    assert len(looked) > 20
+    with Space.open(space) as opened:
+        assert (len(opened), opened.generation) == (120, 13)
+        for name in ("one", "two"):
+            assert [opened.path(n) for n in sorted(opened.under(f"{name}/"))] == [
+                f"{name}/{generation}/{i}" for generation in range(6) for i in range(10)
+            ]
+
+
+@pytest.mark.slow
+def test_compacting_under_readers_takes_nothing_from_them(tmp_path: Path) -> None:
+    space = tmp_path / "s"
+    with SpaceWriter(space) as writer:
+        for i in range(200):
+            writer.add(f"keep/{i}", bytes([i]) * 1000)
+            writer.add(f"drop/{i}", bytes([i]) * 1000)
+        writer.commit()
+    stop = threading.Event()
+    problems: list[object] = []
+
+    def look() -> None:
+        try:
+            while not stop.is_set():
+                with Space.open(space) as opened:
+                    for number in opened.under("keep/"):
+                        assert opened.read(number) == bytes([int(opened.path(number)[5:])]) * 1000
+        except BaseException as error:
+            problems.append(error)
+
+    readers = [threading.Thread(target=look) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for i in range(30):
+        delete(str(space), [f"drop/{i}"])
+        compact(str(space))
+    stop.set()
+    for reader in readers:
+        reader.join(60)
+    assert problems == []
+    compact(str(space))
+    assert len(list((space / "generations").iterdir())) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_harms_nothing(small_disk: Path, tmp_path: Path) -> None:
+    space = small_disk / "s"
+    with SpaceWriter(space) as writer:
+        writer.add("first", b"1" * 100_000)
+        writer.commit()
+    big = files(tmp_path / "big", {f"f{i}": os.urandom(400_000) for i in range(12)})
+    for workers in (1, 2):
+        with pytest.raises(OSError, match="No space left on device"):
+            pack(str(big), str(space), append=True, workers=workers, shard_bytes=1_000_000, tell=lambda done, of: None)
+        assert contents(space) == {"first": b"1" * 100_000}
+        assert list(scrub(str(space))) == []
+    shutil.rmtree(space / "pending")  # as `delete this` would tell: the disk is the user's
+    with SpaceWriter(space) as writer:
+        writer.add("second", b"2" * 100_000)
+        writer.commit()
+    assert contents(space) == {"first": b"1" * 100_000, "second": b"2" * 100_000}
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_at_the_commit_leaves_the_generation_before(small_disk: Path) -> None:
+    space = small_disk / "s"
+    with SpaceWriter(space) as writer:
+        writer.add("first", b"1" * 1000)
+        writer.commit()
+    with SpaceWriter(space) as writer:
+        for i in range(300):
+            writer.add(f"{'p' * 3000}/{i}", b"x")
+        room = os.statvfs(small_disk)
+        (small_disk / "ballast").write_bytes(b"b" * (room.f_bavail * room.f_frsize - 500_000))
+        with pytest.raises(OSError, match="No space left on device"):
+            writer.commit()
+    assert contents(space) == {"first": b"1" * 1000}
+    (small_disk / "ballast").unlink()
+    compact(str(space))
+    assert list(scrub(str(space))) == []
+    assert len(list((space / "shards").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_sample_of_5_gigabytes(tmp_path: Path) -> None:
+    size = (5 << 30) + 12_345
+    source = tmp_path / "in"
+    source.mkdir()
+    with (source / "huge").open("wb") as file:
+        file.truncate(size)
+        file.seek(size - 3)
+        file.write(b"end")
+    (source / "small").write_bytes(b"beside it")
+    pack(str(source), str(tmp_path / "s"), workers=1, tell=lambda done, of: None)
+    with Space.open(tmp_path / "s") as space:
+        assert space.stat(0)[1:3] == ("huge", size)
+        assert space.read(1) == b"beside it"
+        batch = space.read_batch([1, 0])
+        assert batch.offsets_N1.tolist() == [0, 9, 9 + size]
+        assert bytes(batch[1][-5:]) == b"\0\0end"
+        assert not batch[1][:1000].tobytes().strip(b"\0")
+    held = sum(path.stat().st_blocks * 512 for path in (tmp_path / "s").rglob("*.shard"))
+    assert held < 100 << 20  # holes stay holes
+
+
+def test_a_process_that_forks_reads_on(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        for i in range(100):
+            writer.add(str(i), bytes([i]) * 20_000)
+        writer.commit()
+    with Space.open(tmp_path / "s", threads=3) as space:
+        space.read_batch(range(100))  # its threads run
+        child = os.fork()
+        if child == 0:
+            try:
+                right = [bytes(one) for one in space.read_batch(range(100))] == [
+                    bytes([i]) * 20_000 for i in range(100)
+                ]
+                os._exit(0 if right else 1)
+            except TandemError:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(space.read_batch(range(100))) == 100

@@ -1,0 +1,90 @@
+"""`tandem://`: files of a space through fsspec, found by its entry point."""
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tandem.core.errors import DataError, SpaceError
+from tandem.data.files import SpaceFileSystem
+from tandem.data.space.writer import SpaceWriter
+
+FILES = {
+    "2024/jan.csv": b"a,b\n1,2\n",
+    "2024/q1/feb.csv": b"",
+    "2024/q1/mar.csv": b"x" * 5000,
+    "2024!": b"sorts before the folder",
+    "readme": b"hello",
+}
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    with SpaceWriter(tmp_path / "t.space") as writer:
+        for path, data in FILES.items():
+            writer.add(path, data, mtime_ns=1_600_000_000 * 10**9, mode=0o100640)
+        writer.commit()
+    return tmp_path / "t.space"
+
+
+def test_fsspec_finds_it_by_its_protocol(space: Path) -> None:
+    with fsspec.open(f"tandem://{space}/2024/jan.csv", "rt") as file:
+        assert list(csv.reader(file)) == [["a", "b"], ["1", "2"]]
+    with fsspec.open(f"tandem://2024/q1/mar.csv::file://{space}") as file:
+        assert file.read() == FILES["2024/q1/mar.csv"]
+
+
+def test_files_and_folders(space: Path) -> None:
+    files, root = fsspec.url_to_fs(f"tandem://{space}")
+    assert files.ls(root, detail=False) == [f"{space}/{name}" for name in ("2024!", "2024", "readme")]
+    assert files.ls(f"{root}/2024/q1", detail=False) == [f"{space}/2024/q1/feb.csv", f"{space}/2024/q1/mar.csv"]
+    assert sorted(files.find(root)) == sorted(f"{space}/{path}" for path in FILES)
+    assert files.glob(f"{root}/2024/*.csv") == [f"{space}/2024/jan.csv"]
+    assert files.isdir(f"{root}/2024")
+    assert files.isfile(f"{root}/2024/jan.csv")
+    assert not files.exists(f"{root}/2024/q2")
+    info = files.info(f"{root}/readme")
+    assert (info["size"], info["type"], info["mtime"], info["mode"]) == (5, "file", 1.6e9, 0o100640)
+    assert files.modified(f"{root}/readme") == datetime.fromtimestamp(1.6e9, UTC)
+    assert files.cat(root, recursive=True, on_error="omit") == {f"{space}/{path}": data for path, data in FILES.items()}
+    assert files.cat_file(f"{root}/readme", 1, 3) == b"el"
+
+
+def test_chained_names_are_those_in_the_space(space: Path) -> None:
+    files = SpaceFileSystem(str(space))
+    assert sorted(files.find("")) == sorted(FILES)
+    assert files.ls("2024/jan.csv", detail=False) == ["2024/jan.csv"]
+
+
+@pytest.mark.parametrize("path", ["no", "2024/ja", "2024/jan.csv/x"])
+def test_what_is_not_there_is_file_not_found(space: Path, path: str) -> None:
+    files = SpaceFileSystem(str(space))
+    for ask in (files.ls, files.info, files.cat_file, files.open, files.modified):
+        with pytest.raises(FileNotFoundError, match=path):
+            ask(path)
+
+
+def test_no_space_on_the_way_is_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no part of the path is a space"):
+        SpaceFileSystem().info(f"{tmp_path}/x/y")
+
+
+def test_it_writes_nothing(space: Path) -> None:
+    with pytest.raises(OSError, match="Read-only"):
+        SpaceFileSystem(str(space)).open("new", "wb")
+
+
+def test_a_space_elsewhere_is_refused() -> None:
+    with pytest.raises(SpaceError, match="a space on a local path"):
+        fsspec.open("tandem://a::memory://s.space").open()
+
+
+def test_damage_raises_and_gives_no_bytes(space: Path) -> None:
+    (shard,) = (space / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[-2] ^= 16
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match="'readme'"), fsspec.open(f"tandem://{space}/readme") as file:
+        file.read()

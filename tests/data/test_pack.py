@@ -1,0 +1,244 @@
+"""Packing: from every kind of source, in several processes, again after a kill."""
+
+import gzip
+import os
+import socket
+import tarfile
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tandem.core.errors import SpaceError
+from tandem.data.pack.packing import Packed, pack
+from tandem.data.space import Space
+
+FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
+MTIME_NS = 1_600_000_000_123_456_789
+
+
+def quiet(done: int, of: int) -> None:
+    assert 0 <= done <= of
+
+
+def packed(source: object, space: Path, **terms: object) -> Packed:
+    return pack(str(source), str(space), **{"workers": 1, "tell": quiet} | terms)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    for path, data in FILES.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(data)
+        (folder / path).chmod(0o640)
+        os.utime(folder / path, ns=(MTIME_NS, MTIME_NS))
+    return folder
+
+
+def contents(space: Path) -> dict[str, bytes]:
+    with Space.open(space) as opened:
+        return {opened.path(n): opened.read(n) for n in opened.under()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_comes_back_whole(source: Path, tmp_path: Path, workers: int) -> None:
+    done = packed(source, tmp_path / "s", workers=workers)
+    assert (done.files, done.data_bytes, done.resumed_files) == (len(FILES), sum(map(len, FILES.values())), 0)
+    assert contents(tmp_path / "s") == FILES
+    with Space.open(tmp_path / "s") as space:
+        assert [space.path(n) for n in range(len(space))] == sorted(FILES)
+        assert {(space.stat(n).mtime_ns, space.stat(n).mode) for n in range(len(space))} == {(MTIME_NS, 0o100640)}
+    assert os.listdir(tmp_path / "s" / "pending") == []  # noqa: PTH208
+
+
+def test_what_is_no_file_is_left_out_and_told(tmp_path: Path) -> None:
+    (tmp_path / "in" / "empty folder").mkdir(parents=True)
+    (tmp_path / "in" / "empty").touch()
+    (tmp_path / "in" / "link").symlink_to("empty")
+    (tmp_path / "in" / "loop").symlink_to(".")
+    (tmp_path / "in" / "nowhere").symlink_to("nothing")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "in" / "socket"))
+        done = packed(tmp_path / "in", tmp_path / "s")
+    assert done.left_out == {"link to a folder": 1, "link to nothing": 1, "socket, pipe or device": 2}
+    assert contents(tmp_path / "s") == {"empty": b"", "link": b""}
+
+
+def test_an_empty_folder_makes_an_empty_space(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    assert packed(tmp_path / "in", tmp_path / "s").files == 0
+    assert contents(tmp_path / "s") == {}
+
+
+def tarred(path: Path, files: dict[str, bytes], **terms: object) -> Path:
+    with tarfile.open(path, **{"mode": "w"} | terms) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime, member.mode = len(data), 1_600_000_000, 0o604
+            archive.addfile(member, BytesIO(data))
+    return path
+
+
+SOME = {"cls/a.jpg": b"jpeg" * 300, "cls/a.json": b"{}", "b": b""}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("t.tar", "w"), ("t.tar.gz", "w:gz"), ("t.tgz", "w:gz"), ("t.tar.xz", "w:xz")]
+)
+def test_tar_archives(tmp_path: Path, name: str, mode: str) -> None:
+    packed(tarred(tmp_path / name, SOME, mode=mode), tmp_path / "s")
+    assert contents(tmp_path / "s") == SOME
+    with Space.open(tmp_path / "s") as space:
+        told = space.stat(space.number("b"))
+        assert (told.mtime_ns, told.mode) == (1_600_000_000 * 10**9, 0o100604)
+
+
+def test_a_pattern_of_tar_archives(tmp_path: Path) -> None:
+    for number in range(3):
+        tarred(tmp_path / f"shard-{number}.tar", {f"{number}-{name}": data for name, data in SOME.items()})
+    packed(tmp_path / "shard-*.tar", tmp_path / "s")
+    assert contents(tmp_path / "s") == {f"{n}-{name}": data for n in range(3) for name, data in SOME.items()}
+
+
+@pytest.mark.parametrize(("name", "mode"), [("t.tar", "w"), ("t.tgz", "w:gz")])
+def test_in_a_tar_the_later_of_two_members_counts_as_when_unpacked(tmp_path: Path, name: str, mode: str) -> None:
+    with tarfile.open(tmp_path / name, mode) as archive:  # type: ignore[call-overload]
+        for data in (b"old", b"newer"):
+            member = tarfile.TarInfo("./x")
+            member.size = len(data)
+            archive.addfile(member, BytesIO(data))
+    packed(tmp_path / name, tmp_path / "s")
+    assert contents(tmp_path / "s") == {"x": b"newer"}
+
+
+def test_hard_links_in_a_tar_are_files_and_symbolic_ones_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one").write_bytes(b"same")
+    (tmp_path / "in" / "two").hardlink_to(tmp_path / "in" / "one")
+    (tmp_path / "in" / "link").symlink_to("one")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tmp_path / "in", ".")
+    done = packed(tmp_path / "t.tar", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"one": b"same", "two": b"same"}
+    assert done.left_out == {"link, device or sparse file in an archive": 1}
+
+
+@pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b"])
+@pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
+def test_a_member_that_leads_out_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    archive = tmp_path / f"evil.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(zipfile.ZipInfo(name), b"x")
+    else:
+        tarred(archive, {name: b"x"}, mode="w:gz" if kind == "tgz" else "w")
+    with pytest.raises(SpaceError, match=r"allowed: relative paths without"):
+        packed(archive, tmp_path / "s")
+    with pytest.raises(SpaceError, match="not a space"):
+        Space.open(tmp_path / "s")
+
+
+def test_a_zip_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in SOME.items():
+            member = zipfile.ZipInfo(name, (2020, 9, 13, 12, 26, 40))
+            member.external_attr = 0o100600 << 16
+            archive.writestr(member, data)
+    packed(tmp_path / "z.zip", tmp_path / "s")
+    assert contents(tmp_path / "s") == SOME
+    with Space.open(tmp_path / "s") as space:
+        assert (space.stat(0).mtime_ns, space.stat(0).mode) == (1_600_000_000 * 10**9, 0o100600)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
+def test_a_damaged_archive_is_said(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"t.{kind}").write_bytes(gzip.compress(b"no archive") if kind == "tgz" else b"no archive" * 100)
+    with pytest.raises(SpaceError, match=f"cannot be read as a {'zip' if kind == 'zip' else 'tar'} archive"):
+        packed(tmp_path / f"t.{kind}", tmp_path / "s")
+
+
+def test_a_truncated_tar_is_said(tmp_path: Path) -> None:
+    path = tarred(tmp_path / "t.tar", {"a": b"x" * 5000})
+    os.truncate(path, 3000)
+    with pytest.raises(SpaceError, match=r"cannot be read as a tar archive|ends within"):
+        packed(path, tmp_path / "s")
+
+
+def test_a_url(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    for name, data in SOME.items():
+        files.pipe(f"/pack/{name}", data)
+    packed("memory://pack", tmp_path / "s")
+    assert contents(tmp_path / "s") == SOME
+    packed("memory://pack/cls/a.json", tmp_path / "one")
+    assert contents(tmp_path / "one") == {"a.json": b"{}"}
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "memory://nothing-here", "gopher://x", "/no/*.tar"])
+def test_nothing_to_pack_is_said(tmp_path: Path, source: str) -> None:
+    with pytest.raises((SpaceError, FileNotFoundError)):
+        packed(source, tmp_path / "s")
+
+
+def test_appending_makes_a_generation_and_readers_keep_theirs(tmp_path: Path) -> None:
+    for part in ("one", "two"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / part).write_bytes(part.encode())
+    packed(tmp_path / "one", tmp_path / "s")
+    with Space.open(tmp_path / "s") as before:
+        with pytest.raises(SpaceError, match="a space already; allowed: a name that is not taken, or --append"):
+            packed(tmp_path / "two", tmp_path / "s")
+        assert packed(tmp_path / "two", tmp_path / "s", append=True).generation == 2
+        assert len(before) == 1
+        assert contents(tmp_path / "s") == {"one": b"one", "two": b"two"}
+        with pytest.raises(SpaceError, match="'two' comes twice"):
+            packed(tmp_path / "two", tmp_path / "s", append=True)
+        assert os.listdir(tmp_path / "s" / "pending") == []  # noqa: PTH208
+        assert contents(tmp_path / "s") == {"one": b"one", "two": b"two"}
+
+
+def broken_after(parts: int) -> Callable[[int, int], None]:
+    """A listener that breaks packing once some parts are done."""
+    calls = iter(range(parts))
+
+    def tell(done: int, of: int) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+@pytest.mark.slow
+def test_it_goes_on_where_it_was(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        packed(source, tmp_path / "s", tell=broken_after(1))
+    with pytest.raises(SpaceError, match="not a space"):
+        Space.open(tmp_path / "s")
+    kept = {path.name for path in (tmp_path / "s" / "pending").glob("*/*.shard")}
+    assert len(kept) == 2
+    done = packed(source, tmp_path / "s")
+    assert done.resumed_files == 2000
+    assert kept < {path.name for path in (tmp_path / "s" / "shards").iterdir()}
+    assert contents(tmp_path / "s") == FILES
+
+
+@pytest.mark.slow
+def test_what_changed_meanwhile_is_packed_anew(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        packed(source, tmp_path / "s", tell=broken_after(1))
+    first = source / "d0" / "f0000"
+    before = first.stat()
+    first.write_bytes(b"other")
+    try:
+        done = packed(source, tmp_path / "s")
+    finally:
+        first.write_bytes(FILES["d0/f0000"])
+        os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert done.resumed_files == 1000  # the part without it
+    assert contents(tmp_path / "s") == FILES | {"d0/f0000": b"other"}
