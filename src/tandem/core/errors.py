@@ -85,6 +85,14 @@ class StoreError(TandemError):
     """A database that is corrupt, full, or newer than this program."""
 
 
+class SpaceError(TandemError):
+    """No space where one was named, one that this program cannot read, or a path that is not in it."""
+
+
+class DataError(TandemError):
+    """Packed bytes that are damaged, cut short or missing."""
+
+
 class PermissionRefusedError(TandemError):
     """An attempt on what belongs to another user."""
 

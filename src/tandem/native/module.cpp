@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings.hpp"
 #include "copy_bandwidth.hpp"
 #include "cpu_features.hpp"
 #include "kernel.hpp"
@@ -37,4 +38,5 @@ NB_MODULE(_native, module) {
   module.def("bubble_work", &bubble_work, "kind"_a, "reporter"_a, "level"_a, "seconds"_a, "folder"_a,
              nb::call_guard<nb::gil_scoped_release>(),
              "Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`.");
+  tandem::data::bind(module);
 }

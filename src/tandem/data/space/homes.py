@@ -1,0 +1,59 @@
+"""Where a shard's bytes come from: the one seam between readers and whatever keeps a space's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tandem.core.errors import DataError
+
+if TYPE_CHECKING:
+    from tandem.data.space.layout import ShardEntry
+
+
+class Home(Protocol):
+    """Keeps the shards of a space."""
+
+    def shard_path(self, entry: ShardEntry) -> str:
+        """A file on this machine that holds the whole shard.
+
+        Raises:
+            DataError: There is none; names the shard.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A space in a folder of a file system."""
+
+    folder: Path
+
+    def shard_path(self, entry: ShardEntry) -> str:
+        """The file in the folder `shards`, if it has the length it was written with."""
+        path = self.folder / "shards" / entry.file_name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise missing(str(path), entry) from error
+        if size < entry.size:
+            raise cut_short(str(path), entry, size)
+        return str(path)
+
+
+def missing(path: str, entry: ShardEntry) -> DataError:
+    """The error for a shard that is not there."""
+    return DataError(
+        given=f"the shard {path} is missing; {entry.live_samples:,} samples lie in it",
+        allowed=f"a file of {entry.size:,} bytes",
+        todo="put it back from a copy, or pack the space again from its source",
+    )
+
+
+def cut_short(path: str, entry: ShardEntry, size: int) -> DataError:
+    """The error for a shard that was truncated."""
+    return DataError(
+        given=f"the shard {path} is cut short: {size:,} bytes",
+        allowed=f"{entry.size:,} bytes, of {entry.live_samples:,} samples",
+        todo="put it back from a copy, or pack the space again from its source",
+    )

@@ -1,0 +1,250 @@
+"""Reading samples: by the native reader where it is built, by plain Python where it is not. Same bytes, same errors.
+
+Legend: N samples in a batch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import mmap
+import os
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from tandem.core.errors import DataError
+from tandem.data.hashing import xxh3
+from tandem.data.space import layout
+from tandem.data.space.homes import Folder, Home
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from tandem.data.batch import Batch
+    from tandem.data.space.index import Index
+
+How = Literal["auto", "mapped", "pread", "python"]
+"""Ways of reading."""
+
+_log = logging.getLogger(__name__)
+_MOST_THREADS = 4
+
+Fault = tuple[str, int, int]
+"""What failed, at which place of the batch (or: in which shard), and the error number of the system, if it has one."""
+
+
+class _Reader(Protocol):
+    def attach(self, shard: int, path: str) -> int: ...
+    def read(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]] | Fault: ...
+    def read_one(self, number: int) -> bytes | Fault: ...
+    def close(self) -> None: ...
+
+
+class Readers:
+    """Reads an index's samples from a home; made at the first read, and made anew by each process."""
+
+    def __init__(self, folder: Path, index: Index, how: How, threads: int | None) -> None:
+        """Choose nothing yet.
+
+        Raises:
+            ValueError: There is no such way of reading.
+        """
+        self._name = str(folder)
+        self._home: Home = Folder(folder)
+        self._index = index
+        self._how: How = how
+        self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._reader: _Reader | None = None
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def read(self, number: int) -> bytes:
+        """One sample."""
+        reader = self._opened()
+        while isinstance(done := reader.read_one(number), tuple):
+            self._recover(done, [number])
+        return done
+
+    def read_batch(self, numbers: ArrayLike) -> Batch:
+        """Many samples."""
+        import numpy as np
+
+        from tandem.data.batch import Batch
+
+        numbers_N = np.ascontiguousarray(numbers, np.int64)
+        reader = self._opened()
+        while len(done := reader.read(numbers_N)) == 3:
+            self._recover(cast("Fault", done), numbers_N)
+        data_S, offsets_N1 = cast("tuple[NDArray[np.uint8], NDArray[np.int64]]", done)
+        return Batch(numbers_N, data_S, offsets_N1)
+
+    def _opened(self) -> _Reader:
+        if self._reader is None:
+            with self._lock:
+                if self._reader is None:
+                    self._reader = _make_reader(self._index, self._how, self._threads)
+        return self._reader
+
+    def _recover(self, fault: Fault, numbers: NDArray[np.int64] | list[int]) -> None:
+        """Open the shard that is not open yet, or raise what the fault means."""
+        kind, place, error = fault
+        if kind == "detached":
+            entry = self._index.shards[place]
+            path = self._home.shard_path(entry)
+            self._opened().attach(place, path)
+            return
+        number = int(numbers[place])
+        if kind == "number":
+            message = f"sample {number} of a space of {len(self._index)}"
+            raise IndexError(message)
+        if kind == "index":
+            list(map(_raise, self._index.verify()))
+        raise self._damaged(kind, number, error)
+
+    def _damaged(self, kind: str, number: int, error: int) -> DataError:
+        sample = self._index.sample(number)
+        if sample.shard >= len(self._index.shards):
+            kind, where = "bounds", "a shard that the index does not have"
+        else:
+            where = f"{self._index.shards[sample.shard].file_name} at byte {sample.offset:,}"
+        what = {
+            "checksum": "its bytes are not those that were packed",
+            "vanished": "its shard was cut short while it was read",
+            "bounds": "its shard ends before it",
+            "index": "its place in the index cannot be read",
+            "io": f"it cannot be read: {os.strerror(error)}",
+        }[kind]
+        return DataError(
+            given=f"sample {number}, {sample.path!r} of {self._name}: {what} ({where})",
+            allowed=f"{sample.size:,} bytes with the checksum {sample.checksum:016x}",
+            todo=f"see how much is damaged: tandem data scrub {self._name}",
+        )
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@cache
+def _native() -> Any:  # noqa: ANN401 - the extension, or None
+    """The extension, or None where it is not built; says which it is once."""
+    try:
+        found = importlib.import_module("tandem._native")
+    except ImportError:
+        _log.warning(
+            "spaces are read by plain Python: the native reader is not built (no C++ compiler at installation)"
+        )
+        return None
+    _log.info("spaces are read by the native reader, checksums by %s", found.xxh3_backend())
+    return found
+
+
+def _make_reader(index: Index, how: How, threads: int) -> _Reader:
+    if how == "python" or (how == "auto" and _native() is None):
+        return PlainReader(index)
+    if _native() is None:
+        raise DataError(
+            given=f"how={how!r}, which the native reader does", allowed="auto or python, where it is not built",
+            todo="install a C++ compiler and reinstall tandemlab",
+        )  # fmt: skip
+    return NativeReader(index, how, threads)
+
+
+class NativeReader:
+    """The reader in C++, over a mapping of the index."""
+
+    def __init__(self, index: Index, how: str, threads: int) -> None:
+        """Map the index; shards are opened when they are needed."""
+        header = index.header
+        mapped = mmap.mmap(index.file, index.size, access=mmap.ACCESS_READ)
+        blocks = header.checks.size // 8
+        self._reader = _native().SpaceReader(
+            mapped, bytearray(max(1, blocks)), layout.HEADER_BYTES, header.records.offset, header.samples,
+            header.checks.offset, header.shards,
+        )  # fmt: skip
+        self._how, self._threads = how, threads
+
+    def attach(self, shard: int, path: str) -> int:
+        """Open a shard's file; returns its size in bytes."""
+        return int(self._reader.attach(shard, path))
+
+    def read(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]] | Fault:
+        """Data and offsets, or a fault."""
+        return cast("tuple[NDArray[Any], NDArray[Any]] | Fault", self._reader.read(numbers_N, self._threads, self._how))
+
+    def read_one(self, number: int) -> bytes | Fault:
+        """A sample's bytes, or a fault."""
+        return cast("bytes | Fault", self._reader.read_one(number, self._how))
+
+    def close(self) -> None:
+        """Unmap and close, once nobody reads any more."""
+        self._reader = None
+
+
+class PlainReader:
+    """The same in plain Python: `os.pread` and a checksum for each sample."""
+
+    def __init__(self, index: Index) -> None:
+        """Shards are opened when they are needed."""
+        self._index = index
+        self._files: dict[int, int] = {}
+
+    def attach(self, shard: int, path: str) -> int:
+        """Open a shard's file; returns its size in bytes."""
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+        if self._files.setdefault(shard, file) != file:
+            os.close(file)  # another thread was first
+        return os.fstat(self._files[shard]).st_size
+
+    def read(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]] | Fault:
+        """Data and offsets, or a fault."""
+        import numpy as np
+
+        parts = []
+        for place, number in enumerate(numbers_N.tolist()):
+            part = self.read_one(number)
+            if isinstance(part, tuple):
+                return (part[0], part[1] if part[0] == "detached" else place, part[2])
+            parts.append(part)
+        offsets_N1 = np.zeros(len(parts) + 1, np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets_N1[1:])
+        return np.frombuffer(bytearray(b"".join(parts)), np.uint8), offsets_N1
+
+    def read_one(self, number: int) -> bytes | Fault:
+        """A sample's bytes, or a fault."""
+        if not 0 <= number < len(self._index):
+            return ("number", 0, 0)
+        checksum, shard, offset, size = self._index.place(number)
+        if shard >= len(self._index.shards):
+            return ("bounds", 0, 0)
+        file = self._files.get(shard)
+        if file is None:
+            return ("detached", shard, 0)
+        parts = []
+        try:
+            while size > 0:
+                part = os.pread(file, size, offset)
+                if not part:
+                    return ("vanished", 0, 0)
+                parts.append(part)
+                offset, size = offset + len(part), size - len(part)
+        except OSError as error:
+            return ("io", 0, error.errno or 0)
+        data = b"".join(parts) if len(parts) != 1 else parts[0]
+        return data if xxh3(data) == checksum else ("checksum", 0, 0)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()

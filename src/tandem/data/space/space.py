@@ -1,0 +1,184 @@
+"""A space as its readers see it: what is read is verified; what does not verify raises, and no byte of it returns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem.core.errors import SpaceError
+from tandem.core.nearest import did_you_mean
+from tandem.data.space import generations
+from tandem.data.space.reading import Readers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from tandem.data.batch import Batch
+    from tandem.data.space.index import Index, Sample
+    from tandem.data.space.reading import How
+
+
+class Space:
+    """One generation of a space; what writers do afterwards does not change it.
+
+    Safe to use from several threads, after a fork, and pickled to another process. Samples are numbered from 0.
+    """
+
+    def __init__(self, folder: Path, index: Index, how: How, threads: int | None) -> None:
+        """Use `Space.open`."""
+        self.folder = folder
+        self.how: How = how
+        self.threads = threads
+        self._index = index
+        self._readers = Readers(folder, index, how, threads)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        generation: int | None = None,
+        how: How = "auto",
+        threads: int | None = None,
+    ) -> Space:
+        """Open a space.
+
+        Args:
+            folder: Where it is.
+            generation: Which generation; the present one if None.
+            how: How bytes are read: "auto" lets the reader choose, others are for measurements and tests.
+            threads: How many threads read one batch; if None, one for each core, at most 4.
+
+        Raises:
+            SpaceError: There is no space, no such generation, or it is of a newer version.
+            DataError: Its index is damaged.
+        """
+        path = Path(folder)
+        return cls(path, generations.open_snapshot(path, generation), how, threads)
+
+    def close(self) -> None:
+        """Let the snapshot go; batches that were read stay valid."""
+        self._readers.close()
+        self._index.close()
+
+    def __enter__(self) -> Self:
+        """Nothing more."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Open the same generation where it is unpickled."""
+        return _reopened, (str(self.folder), self.generation, self.how, self.threads)
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return len(self._index)
+
+    @property
+    def index(self) -> Index:
+        """Paths, sizes, times, modes and checksums."""
+        return self._index
+
+    @property
+    def generation(self) -> int:
+        """Which generation this is."""
+        return self._index.header.generation
+
+    @property
+    def space_id(self) -> str:
+        """What all generations of this space, and no other, are called: 32 hexadecimal digits."""
+        return self._index.header.space_id.hex()
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all samples."""
+        return self._index.header.data_bytes
+
+    def read(self, number: int) -> bytes:
+        """Read and verify one sample.
+
+        Raises:
+            IndexError: The number is out of range.
+            DataError: Its bytes are not what was packed.
+        """
+        return self._readers.read(number)
+
+    def read_batch(self, numbers_N: ArrayLike) -> Batch:
+        """Read and verify these samples, in this order; a number may be there more than once.
+
+        The interpreter lock is not held meanwhile. The batch's buffer comes from a pool and goes back to it when
+        nothing refers to the batch, or to a view of it, any more.
+
+        Raises:
+            IndexError: A number is out of range.
+            DataError: A sample's bytes are not what was packed; names it.
+        """
+        return self._readers.read_batch(numbers_N)
+
+    def number(self, path: str) -> int:
+        """The number of the sample with this path.
+
+        Raises:
+            SpaceError: There is none.
+        """
+        found = self._index.find(path)
+        if found is None:
+            raise self._unknown(path)
+        return found
+
+    def __contains__(self, path: object) -> bool:
+        """Whether there is a sample with this path."""
+        return isinstance(path, str) and self._index.find(path) is not None
+
+    def path(self, number: int) -> str:
+        """The path of a sample.
+
+        Raises:
+            IndexError: The number is out of range.
+        """
+        return self._index.path(self._in_range(number))
+
+    def stat(self, number: int) -> Sample:
+        """Path, size, time, mode, checksum and place of a sample.
+
+        Raises:
+            IndexError: The number is out of range.
+        """
+        return self._index.sample(self._in_range(number))
+
+    def under(self, prefix: str = "") -> Iterator[int]:
+        """The numbers of all samples whose paths begin so, in the order of their paths."""
+        return map(self._index.in_order, self._index.under(prefix))
+
+    def numbers_under(self, prefix: str = "") -> NDArray[np.int64]:
+        """The same as an array, for `read_batch`."""
+        import numpy as np
+
+        return np.fromiter(self.under(prefix), np.int64)
+
+    def _in_range(self, number: int) -> int:
+        if not 0 <= number < len(self):
+            message = f"sample {number} of a space of {len(self)}"
+            raise IndexError(message)
+        return int(number)
+
+    def _unknown(self, path: str) -> SpaceError:
+        begin = self._index.rank_after(os.fsencode(path))
+        near = [self._index.path(self._index.in_order(i)) for i in range(max(0, begin - 3), min(len(self), begin + 3))]
+        return SpaceError(
+            given=f"{self.folder} has no sample {path!r}",
+            allowed=f"{len(self):,} paths; see: tandem data ls {self.folder}",
+            todo=did_you_mean(path, near, "give a path as it was packed, relative to the source"),
+        )
+
+
+def _reopened(folder: str, generation: int, how: How, threads: int | None) -> Space:
+    return Space.open(folder, generation=generation, how=how, threads=threads)

@@ -1,0 +1,289 @@
+"""Writing to a space: samples go into shards of one's own, which count all at once when they are committed.
+
+Several writers may work on one space at once; each commits when it is ready, one after another.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tandem.core.errors import SpaceError
+from tandem.data.space import generations, layout
+from tandem.data.space.columns import Columns, joined
+from tandem.data.space.durable import make_folder, sync_folder, written_aside
+from tandem.data.space.index import Index
+from tandem.data.space.shard import ShardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from tandem.data.space.shard import Written
+
+SHARD_BYTES = 256 << 20
+"""About how large shards become."""
+
+_DEFAULT_MODE = 0o100644
+
+
+def checked_path(path: str | bytes) -> bytes:
+    """A sample's path as it is stored.
+
+    Raises:
+        SpaceError: It is empty, absolute, too long, or leads out of the space.
+    """
+    raw = os.fsencode(path)
+    parts = raw.split(b"/")
+    if raw and len(raw) <= layout.MAX_PATH_BYTES and not {b"", b".", b".."} & set(parts) and b"\0" not in raw:
+        return raw
+    shown = os.fsdecode(raw)
+    raise SpaceError(
+        given=f"the path {shown if len(shown) < 200 else shown[:200] + '...'!r}",
+        allowed=f"relative paths without '.', '..' and empty parts, up to {layout.MAX_PATH_BYTES:,} bytes",
+        todo="rename it in the source",
+    )
+
+
+class PartWriter:
+    """Collects samples in shards of one size in a folder; what it made is found there again after a crash."""
+
+    def __init__(self, folder: Path, space_id: bytes, shard_bytes: int = SHARD_BYTES) -> None:
+        """Write shards into a folder."""
+        self._folder, self._space_id, self._shard_bytes = folder, space_id, shard_bytes
+        self._shard: ShardWriter | None = None
+        self._entries: list[layout.ShardEntry] = []
+        self._records: list[tuple[int, int, int]] = []
+        self._mtimes: list[int] = []
+        self._paths: list[bytes] = []
+
+    def __len__(self) -> int:
+        """How many samples were added."""
+        return len(self._paths)
+
+    def add(self, path: str | bytes, data: bytes | memoryview, mtime_ns: int = 0, mode: int = _DEFAULT_MODE) -> None:
+        """Add a sample; its bytes must not change afterwards.
+
+        Raises:
+            SpaceError: The path cannot be stored.
+        """
+        raw = checked_path(path)
+        self._note(raw, self._room_for(len(data)).add(data), mtime_ns, mode)
+
+    def add_stream(
+        self, path: str | bytes, read: Callable[[], bytes], size: int, mtime_ns: int = 0, mode: int = _DEFAULT_MODE
+    ) -> None:
+        """Add a sample of about `size` bytes from `read`, called until it returns nothing.
+
+        Raises:
+            SpaceError: The path cannot be stored.
+        """
+        raw = checked_path(path)
+        growing = self._room_for(size).begin()
+        while piece := read():
+            growing.add(piece)
+        self._note(raw, growing.finish(), mtime_ns, mode)
+
+    def finish(self) -> Columns:
+        """Make all shards durable and return what lies in them."""
+        self._end_shard()
+        sync_folder(self._folder)
+        records = np.array(self._records, np.uint64).reshape(-1, 3)
+        return Columns(records, np.array(self._mtimes, np.int64), self._paths, self._entries)
+
+    def abandon(self) -> None:
+        """Remove everything."""
+        if self._shard is not None:
+            self._shard.abandon()
+            self._shard = None
+        for entry in self._entries:
+            (self._folder / entry.file_name).unlink(missing_ok=True)
+
+    def _note(self, raw: bytes, written: Written, mtime_ns: int, mode: int) -> None:
+        checksum, offset, size = written
+        place = len(self._entries) << layout.OFFSET_BITS | offset
+        self._records.append((checksum, place, (mode & 0xFFFF) << layout.SIZE_BITS | size))
+        self._mtimes.append(mtime_ns)
+        self._paths.append(raw)
+
+    def _room_for(self, size: int) -> ShardWriter:
+        if self._shard is not None and self._shard.samples and self._shard.size + size > self._shard_bytes:
+            self._end_shard()
+        if self._shard is None:
+            self._shard = ShardWriter(self._folder, self._space_id)
+        return self._shard
+
+    def _end_shard(self) -> None:
+        if self._shard is not None:
+            self._entries.append(self._shard.finish())
+            self._shard = None
+
+
+class Target:
+    """A space that is written to, made if it is not there: where a writer's files go, and how they are published."""
+
+    def __init__(self, folder: str | os.PathLike[str], name: str | None = None) -> None:
+        """Prepare a folder of the writer's own within the space.
+
+        Args:
+            folder: The space.
+            name: What the writer's folder is called, for those that go on where they were; a new name if None.
+
+        Raises:
+            SpaceError: The folder holds something else.
+        """
+        self.folder = Path(folder)
+        refuse_other(self.folder)
+        for part in ("shards", "generations", "pending"):
+            make_folder(self.folder / part)
+        self.space_id = self._space_id()
+        self.pending = self.folder / "pending" / (name or uuid.uuid4().hex)
+        make_folder(self.pending)
+
+    def commit(self, parts: Sequence[Columns], change: Callable[[Columns, Columns], Columns] | None = None) -> int:
+        """Publish what lies in shards in the writer's folder, all or nothing; returns the new generation.
+
+        Args:
+            parts: What was written.
+            change: Makes the new tables from the present ones and what was written; if None, it is added behind.
+
+        Raises:
+            SpaceError: Two samples have one path.
+            OSError: It cannot be written; the generation before stays.
+        """
+        added = joined(parts)
+        with generations.locked(self.folder):
+            present, number = self._present()
+            after = (change or _behind)(present, added)
+            self._take_in(added)
+            generations.publish(self.folder, after.with_counts(), self.space_id, number + 1)
+        self.discard()
+        return number + 1
+
+    def discard(self) -> None:
+        """Remove the writer's own folder with all that was not published."""
+        shutil.rmtree(self.pending, ignore_errors=True)
+
+    def keep_part(self, name: str, columns: Columns) -> None:
+        """Note durably that a part is complete, for `kept_part`."""
+        with written_aside(self.pending / f"{name}.index") as file:
+            columns.write(file, generation=0, space_id=self.space_id)
+
+    def kept_part(self, name: str) -> Columns | None:
+        """A part that was completed before, with all its shards; None if there is none."""
+        path = self.pending / f"{name}.index"
+        if not path.exists():
+            return None
+        index = Index(str(path))
+        try:
+            columns = Columns.of(index)
+        finally:
+            index.close()
+        places = (self.pending, self.folder / "shards")
+        whole = all(any(_has_size(place / entry.file_name, entry.size) for place in places) for entry in columns.shards)
+        return columns if whole and index.header.space_id == self.space_id else None
+
+    def _space_id(self) -> bytes:
+        """The space's own, or for a new space one that all its first writers share."""
+        if generations.is_space(self.folder):
+            return generations.read_current(self.folder).space_id
+        with generations.locked(self.folder):
+            path = self.folder / "pending" / "space-id"
+            if not path.exists():
+                with written_aside(path) as file:
+                    file.write(uuid.uuid4().bytes)
+            return path.read_bytes()
+
+    def _present(self) -> tuple[Columns, int]:
+        if not generations.is_space(self.folder):
+            return Columns(), 0
+        index = generations.open_snapshot(self.folder)
+        try:
+            return Columns.of(index), index.header.generation
+        finally:
+            index.close()
+
+    def _take_in(self, columns: Columns) -> None:
+        shards = self.folder / "shards"
+        for entry in columns.shards:
+            if (self.pending / entry.file_name).exists():
+                (self.pending / entry.file_name).rename(shards / entry.file_name)
+        sync_folder(shards)
+
+
+class SpaceWriter:
+    """Adds samples to a space; they are in it once `commit` returns, and leave no trace if it is not called.
+
+    >>> with SpaceWriter("train.space") as writer:  # doctest: +SKIP
+    ...     writer.add("cats/1.png", data)
+    ...     writer.commit()
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, shard_bytes: int = SHARD_BYTES) -> None:
+        """Open a space for adding, or make it.
+
+        Raises:
+            SpaceError: The folder holds something else.
+        """
+        self._target = Target(folder)
+        self._part = PartWriter(self._target.pending, self._target.space_id, shard_bytes)
+
+    def add(
+        self, path: str, data: bytes | memoryview, *, mtime_ns: int | None = None, mode: int = _DEFAULT_MODE
+    ) -> None:
+        """Add a sample.
+
+        Raises:
+            SpaceError: The path cannot be stored.
+        """
+        self._part.add(path, bytes(data), time.time_ns() if mtime_ns is None else mtime_ns, mode)
+
+    def commit(self) -> int:
+        """Publish all that was added as a new generation; returns its number.
+
+        Raises:
+            SpaceError: A path was added twice, or is in the space already.
+            OSError: It cannot be written; the generation before stays.
+        """
+        return self._target.commit([self._part.finish()])
+
+    def __enter__(self) -> Self:
+        """Nothing more."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what was not committed."""
+        self._part.abandon()
+        self._target.discard()
+
+
+def refuse_other(folder: Path) -> None:
+    """Refuse a folder that holds something else than a space.
+
+    Raises:
+        SpaceError: It does, or it is no folder.
+    """
+    ours = {"current", "generations", "shards", "pending", "lock", "parity"}
+    if folder.exists() and (not folder.is_dir() or not {path.name for path in folder.iterdir()} <= ours):
+        raise SpaceError(
+            given=f"{folder}, which holds something else than a space",
+            allowed="a space, an empty folder, or a name that is not taken",
+            todo="choose another name",
+        )
+
+
+def _behind(present: Columns, added: Columns) -> Columns:
+    return joined([present, added])
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,137 @@
+"""Spaces written and read: by number, batch, path and prefix, by every reader."""
+
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.errors import SpaceError
+from tandem.data.space import Space
+from tandem.data.space.writer import SpaceWriter
+
+HOWS = ["mapped", "pread", "python"]
+CONTENTS = {f"d{i % 7}/file{i:03d}.bin": random.Random(i).randbytes(i * i % 5000) for i in range(300)}
+
+
+def made(folder: Path, contents: dict[str, bytes] = CONTENTS, *, shard_bytes: int = 100_000) -> Path:
+    with SpaceWriter(folder, shard_bytes=shard_bytes) as writer:
+        for path, data in contents.items():
+            writer.add(path, data, mtime_ns=1_700_000_000_123_456_789, mode=0o100600)
+        writer.commit()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("spaces") / "some.space")
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_batch_has_the_bytes_that_were_packed_in_the_order_asked_for(folder: Path, how: str, threads: int) -> None:
+    paths = list(CONTENTS)
+    with Space.open(folder, how=how, threads=threads) as space:  # type: ignore[arg-type]
+        assert len(space) == len(paths)
+        numbers = np.random.default_rng(1).integers(0, len(space), 1000)
+        batch = space.read_batch(numbers)
+        assert [bytes(sample) for sample in batch] == [CONTENTS[paths[n]] for n in numbers]
+        assert space.read(5) == CONTENTS[paths[5]]
+        assert len(space.read_batch([])) == 0
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("number", [-1, len(CONTENTS)])
+def test_a_number_out_of_range_is_an_index_error(folder: Path, how: str, number: int) -> None:
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        with pytest.raises(IndexError, match=str(number)):
+            space.read_batch([0, number])
+        with pytest.raises(IndexError, match=str(number)):
+            space.read(number)
+        with pytest.raises(IndexError, match=str(number)):
+            space.path(number)
+
+
+def test_by_path_and_prefix(folder: Path) -> None:
+    with Space.open(folder) as space:
+        for number, path in enumerate(CONTENTS):
+            assert space.number(path) == number
+            assert space.path(number) == path
+        wanted = sorted(path for path in CONTENTS if path.startswith("d3/"))
+        assert [space.path(n) for n in space.under("d3/")] == wanted
+        assert [space.path(int(n)) for n in space.numbers_under()] == sorted(CONTENTS)
+        assert list(space.under("e")) == []
+        assert "d1/file001.bin" in space
+        assert "d1" not in space
+        with pytest.raises(SpaceError, match=r"did you mean 'd1/file001\.bin'"):
+            space.number("d1/file001.bim")
+
+
+def test_what_is_known_of_a_sample(folder: Path) -> None:
+    with Space.open(folder) as space:
+        sample = space.stat(9)
+        assert (sample.size, sample.mtime_ns, sample.mode) == (81, 1_700_000_000_123_456_789, 0o100600)
+        assert space.data_bytes == sum(map(len, CONTENTS.values()))
+
+
+def test_pickled_it_opens_again(folder: Path) -> None:
+    with Space.open(folder) as space, pickle.loads(pickle.dumps(space)) as other:
+        assert other.generation == space.generation
+        assert other.read(7) == space.read(7)
+
+
+_PATH = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=30).filter(
+        lambda part: part not in {".", ".."}
+    ),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+
+
+@given(st.dictionaries(_PATH, st.binary(max_size=600), max_size=20), st.integers(100, 2000))
+def test_whatever_is_packed_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes], shard_bytes: int
+) -> None:
+    folder = made(tmp_path_factory.mktemp("any") / "s", contents, shard_bytes=shard_bytes)
+    for how in HOWS:
+        with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+            assert {space.path(n): space.read(n) for n in range(len(space))} == contents
+            assert {path: space.read(space.number(path)) for path in contents} == contents
+            assert [space.path(n) for n in space.under()] == sorted(contents, key=str.encode)
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "a/../b", "..", "a//b", "a/", "./a", "a\0b", "x" * 70_000])
+def test_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
+    with SpaceWriter(tmp_path / "s") as writer, pytest.raises(SpaceError, match="allowed: relative paths"):
+        writer.add(path, b"x")
+
+
+def test_a_path_of_4000_characters_and_one_with_newlines(tmp_path: Path) -> None:
+    contents = {"/".join(["p" * 199] * 20): b"long", "a\nb\r\x1b/\udcff": b"odd", "\u00fc/\u4e16": b"wide"}
+    with Space.open(made(tmp_path / "s", contents)) as space:
+        assert {space.path(n): space.read(n) for n in range(3)} == contents
+
+
+def test_no_space_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="is not a space: it has no file `current`; allowed: a folder that"):
+        Space.open(tmp_path)
+    with pytest.raises(SpaceError, match="is no folder"):
+        Space.open(tmp_path / "nothing")
+
+
+def test_without_commit_nothing_is_there(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.add("a", b"x")
+    with pytest.raises(SpaceError, match="not a space"):
+        Space.open(tmp_path / "s")
+    assert not list((tmp_path / "s" / "pending").glob("*/*"))
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(SpaceError, match="something else than a space"):
+        SpaceWriter(tmp_path)
