@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Numbers = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
 MAX_COUNT = 1 << 62
 _BLOCK = 16_384  # so many at once stay in the second-level cache
@@ -197,7 +195,7 @@ def mix(word: int) -> int:
 
 def _within(numbers_N: Numbers, count: int) -> Numbers:
     numbers_N = np.asarray(numbers_N, dtype=np.int64)
-    if len(numbers_N) and not (0 <= numbers_N.min() and numbers_N.max() < count):
+    if len(numbers_N) and not (numbers_N.min() >= 0 and numbers_N.max() < count):
         message = f"positions and numbers go from 0 to {count - 1}; given {numbers_N.min()} to {numbers_N.max()}"
         raise IndexError(message)
     return numbers_N
