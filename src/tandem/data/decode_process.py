@@ -19,6 +19,7 @@ import select
 import signal
 import threading
 import traceback
+from multiprocessing import resource_tracker
 from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,7 @@ def _arrived(duplicate: Any) -> int:  # noqa: ANN401  # what DupFd makes has no 
 
 def _start_deaf(process: BaseProcess) -> None:
     """Start it with Ctrl-C blocked: the terminal sends that to every process, and only the parent is to act on it."""
+    resource_tracker.ensure_running()  # otherwise the start would do so, and let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         process.start()
@@ -222,7 +224,7 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
 
 def _decoded(decode: Decode, lengths: list[int], incoming: Memory, outgoing: Memory) -> list[int]:
     """Decode a batch into the outgoing memory; return where its parts end there, the pickle first."""
-    whole = memoryview(bytes(incoming.reach(sum(lengths))[: sum(lengths)]))  # a decoder may keep what it is given
+    whole = memoryview(bytearray(incoming.reach(sum(lengths))[: sum(lengths)]))  # a decoder may keep what it is given
     views, at = [], 0
     for length in lengths:
         views.append(whole[at : at + length])

@@ -36,7 +36,7 @@ class Decode:
     """Decoding in up to three stages, each left out where it is not named.
 
     Attributes:
-        sample: Called with the bytes of one sample (a read-only view of a buffer that is used again once nothing refers
+        sample: Called with the bytes of one sample (a view of a buffer that is used again once nothing refers
             to it).
         batch: Called with the list of all N results (or of all N views); what it returns is the batch.
         pin: Whether arrays, tensors and views of a batch are moved to page-locked memory, as tensors, so that

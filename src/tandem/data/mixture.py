@@ -112,7 +112,7 @@ class MixedOrder:
         cycles_N, slots_N = np.divmod(np.asarray(positions_N, dtype=np.int64) + self._first, len(self._sources_L))
         sources_N = self._sources_L[slots_N]
         drawn_N = cycles_N * np.array(self._mixture.turns)[sources_N] + self._earlier_L[slots_N]
-        found_N = np.empty_like(drawn_N)
+        found_N: Numbers = np.empty(len(drawn_N), dtype=np.int64)
         for source in np.unique(sources_N).tolist():
             places = sources_N == source
             found_N[places] = self._mixture.firsts[source] + self._drawn(source, drawn_N[places])
