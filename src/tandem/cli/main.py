@@ -42,6 +42,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "estimate": ("estimate", "How long applications would take together on this machine."),
         "replay": ("replay", "Decide a stored day again, and compare."),
     },
+    "Data": {
+        "data": ("data", "Many small files as one fast, checked, seekable space."),
+    },
     "Machine": {
         "up": ("up", "Start the daemon (the first command does it by itself)."),
         "down": ("up", "Stop the daemon; its jobs run on."),

@@ -21,6 +21,7 @@ _KINDS = {
     "share.engines": "engine",
     "share.traces": "trace format",
     "estimate.models": "estimator",
+    "data.pack.sources": "kind of source",
 }
 """What a plug-in of a family is called; others go by the family's name."""
 

@@ -56,40 +56,39 @@ class SpaceReader {
   uint64_t attach(size_t shard, const std::string& path) { return reader_.attach(shard, path); }
 
   nb::object read(const Numbers& numbers, size_t threads, const std::string& how) {
-    const size_t count = numbers.shape(0);
     const How way = how_from(how);
-    auto offsets = std::make_unique<int64_t[]>(count + 1);
+    auto plan = std::make_unique<Plan>();
     Buffer* buffer = nullptr;
     Outcome outcome;
     {
       const nb::gil_scoped_release unlocked;
-      outcome = reader_.measure(numbers.data(), count, offsets.get());
+      outcome = reader_.look_up(numbers.data(), numbers.shape(0), *plan);
       if (outcome.fault == Fault::none) {
-        buffer = take_buffer(static_cast<size_t>(offsets[count]));
-        outcome = reader_.read(numbers.data(), count, offsets.get(), buffer->data, threads, way);
+        buffer = take_buffer(plan->bytes());
+        outcome = reader_.read(*plan, buffer->data, threads, way);
         if (outcome.fault != Fault::none) give_buffer(buffer);
       }
     }
     if (outcome.fault != Fault::none) return fault(outcome);
-    nb::capsule keeps_data(buffer, [](void* one) noexcept { give_buffer(static_cast<Buffer*>(one)); });
-    const auto size = static_cast<size_t>(offsets[count]);
-    int64_t* const ends = offsets.release();
-    nb::capsule keeps_ends(ends, [](void* all) noexcept { delete[] static_cast<int64_t*>(all); });
+    const nb::capsule keeps_data(buffer, [](void* one) noexcept { give_buffer(static_cast<Buffer*>(one)); });
+    auto* const offsets = new std::vector<int64_t>(std::move(plan->offsets));
+    const nb::capsule keeps_offsets(offsets, [](void* all) noexcept { delete static_cast<std::vector<int64_t>*>(all); });
+    const auto size = static_cast<size_t>(offsets->back());
     return nb::make_tuple(nb::ndarray<nb::numpy, uint8_t>(buffer->data, {size}, keeps_data),
-                          nb::ndarray<nb::numpy, int64_t>(ends, {count + 1}, keeps_ends));
+                          nb::ndarray<nb::numpy, int64_t>(offsets->data(), {offsets->size()}, keeps_offsets));
   }
 
   nb::object read_one(int64_t number, const std::string& how) {
     const How way = how_from(how);
-    int64_t offsets[2];
-    Outcome outcome = reader_.measure(&number, 1, offsets);
+    Plan plan;
+    Outcome outcome = reader_.look_up(&number, 1, plan);
     if (outcome.fault != Fault::none) return fault(outcome);
-    const nb::object made = nb::steal(PyBytes_FromStringAndSize(nullptr, offsets[1]));
+    const nb::object made = nb::steal(PyBytes_FromStringAndSize(nullptr, plan.offsets[1]));
     if (!made.is_valid()) nb::raise_python_error();
     auto* const to = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(made.ptr()));
     {
       const nb::gil_scoped_release unlocked;
-      outcome = reader_.read(&number, 1, offsets, to, 1, way);
+      outcome = reader_.read(plan, to, 1, way);
     }
     return outcome.fault == Fault::none ? made : nb::object(fault(outcome));
   }

@@ -13,15 +13,23 @@ namespace {
 struct sigaction before;
 std::mutex installing;
 
+volatile sig_atomic_t passing_on = 0;
+
 void on_fault(int number, siginfo_t* info, void* context) {
   if (sigjmp_buf* landing = detail::landing) siglongjmp(*landing, 1);
+  const bool handled = (before.sa_flags & SA_SIGINFO) || (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN);
+  if (!handled || passing_on) {  // passing on: whoever was before us raised it again, for us
+    signal(number, SIG_DFL);     // the load happens again, and ends the process as it would have
+    if (passing_on) raise(number);
+    return;
+  }
+  passing_on = 1;
   if (before.sa_flags & SA_SIGINFO) {
     before.sa_sigaction(number, info, context);
-  } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-    before.sa_handler(number);
   } else {
-    signal(number, SIG_DFL);  // the load happens again, and ends the process as it would have
+    before.sa_handler(number);
   }
+  passing_on = 0;
 }
 
 }  // namespace

@@ -20,18 +20,19 @@ namespace tandem::data {
 namespace {
 
 constexpr size_t check_bytes = 24576, records_per_check = check_bytes / sizeof(Record);
-constexpr size_t piece_bytes = size_t{128} << 10, ahead = 8, probes = 4;
+constexpr int64_t piece_bytes = 128 << 10;
+constexpr size_t ahead = 8, probes = 4, first_lines = 512;
 
 void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
 
 // Cuts a batch into runs of samples of about `piece_bytes`, at least one sample each; returns their ends.
-std::vector<size_t> pieces(const int64_t* offsets, size_t count) {
+std::vector<size_t> pieces(const std::vector<int64_t>& offsets) {
   std::vector<size_t> ends;
   int64_t begin = 0;
-  for (size_t i = 0; i < count; ++i) {
-    if (i + 1 < count && offsets[i + 1] - begin < static_cast<int64_t>(piece_bytes)) continue;
-    ends.push_back(i + 1);
-    begin = offsets[i + 1];
+  for (size_t end = 1; end < offsets.size(); ++end) {
+    if (end + 1 < offsets.size() && offsets[end] - begin < piece_bytes) continue;
+    ends.push_back(end);
+    begin = offsets[end];
   }
   return ends;
 }
@@ -74,15 +75,8 @@ uint64_t Reader::attach(size_t which, const std::string& path) {
   return size;
 }
 
-Record Reader::record(int64_t number) const {
-  Record found;
-  std::memcpy(&found, index_.records + static_cast<size_t>(number) * sizeof found, sizeof found);
-  return found;
-}
-
-bool Reader::verified(int64_t number) {
-  const size_t block = static_cast<size_t>(index_.records - index_.body) / check_bytes +
-                       static_cast<size_t>(number) / records_per_check;
+bool Reader::verified(size_t number) const {
+  const size_t block = static_cast<size_t>(index_.records - index_.body) / check_bytes + number / records_per_check;
   if (__atomic_load_n(index_.verified + block, __ATOMIC_RELAXED)) return true;
   const size_t begin = block * check_bytes, size = std::min(check_bytes, index_.body_bytes - begin);
   uint64_t wanted;
@@ -92,107 +86,101 @@ bool Reader::verified(int64_t number) {
   return true;
 }
 
-Outcome Reader::measure(const int64_t* numbers, size_t count, int64_t* offsets) {
-  watch_faults();
-  Outcome outcome;
-  volatile size_t reached = 0;
-  const bool whole = guarded([&] {
-    int64_t end = 0;
-    offsets[0] = 0;
-    for (size_t i = 0; i < count; ++i) {
-      reached = i;
-      const int64_t number = numbers[i];
-      if (number < 0 || static_cast<size_t>(number) >= index_.samples) {
-        outcome = {Fault::number, i, 0};
-        return;
-      }
-      const size_t later = i + ahead < count ? static_cast<size_t>(numbers[i + ahead]) : 0;
-      if (later < index_.samples) prefetch(index_.records + later * sizeof(Record));
-      if (!verified(number)) {
-        outcome = {Fault::index, i, 0};
-        return;
-      }
-      const Record found = record(number);
-      if (found.shard() >= shard_count_) {
-        outcome = {Fault::bounds, i, 0};
-        return;
-      }
-      const Shard& shard = shards_[found.shard()];
-      if (!shard.ready.load(std::memory_order_acquire)) {
-        outcome = {Fault::detached, found.shard(), 0};
-        return;
-      }
-      if (found.offset() > shard.size || found.size() > shard.size - found.offset()) {
-        outcome = {Fault::bounds, i, 0};
-        return;
-      }
-      offsets[i + 1] = end += static_cast<int64_t>(found.size());
-    }
-  });
-  return whole ? outcome : Outcome{Fault::index, reached, 0};
+Fault Reader::found(int64_t number, Record& record) const {
+  if (number < 0 || static_cast<size_t>(number) >= index_.samples) return Fault::number;
+  if (!verified(static_cast<size_t>(number))) return Fault::index;
+  std::memcpy(&record, index_.records + static_cast<size_t>(number) * sizeof record, sizeof record);
+  if (record.shard() >= shard_count_) return Fault::bounds;
+  const Shard& shard = shards_[record.shard()];
+  if (!shard.ready.load(std::memory_order_acquire)) return Fault::detached;
+  const bool inside = record.offset() <= shard.size && record.size() <= shard.size - record.offset();
+  return inside ? Fault::none : Fault::bounds;
 }
 
-bool Reader::warm(const int64_t* numbers, size_t count) const {
+Outcome Reader::look_up(const int64_t* numbers, size_t count, Plan& plan) {
+  watch_faults();
+  plan.records.resize(count);
+  plan.offsets.resize(count + 1);
+  Fault fault = Fault::none;
+  volatile size_t reached = 0;
+  const bool whole = guarded([&] {
+    int64_t end = plan.offsets[0] = 0;
+    for (size_t i = 0; i < count; ++i) {
+      reached = i;
+      const size_t later = i + ahead < count ? static_cast<size_t>(numbers[i + ahead]) : 0;
+      if (later < index_.samples) prefetch(index_.records + later * sizeof(Record));
+      fault = found(numbers[i], plan.records[i]);
+      if (fault != Fault::none) return;
+      plan.offsets[i + 1] = end += static_cast<int64_t>(plan.records[i].size());
+    }
+  });
+  if (!whole) return {Fault::index, reached, 0};
+  if (fault == Fault::detached) return {fault, plan.records[reached].shard(), 0};
+  return {fault, reached, 0};
+}
+
+bool Reader::warm(const Plan& plan) const {
+  const size_t count = plan.records.size();
   for (size_t probe = 0; probe < std::min(probes, count); ++probe) {
-    const Record found = record(numbers[count * probe / probes]);
-    if (found.size() == 0) continue;
+    const Record& record = plan.records[count * probe / probes];
+    if (record.size() == 0) continue;
     uint8_t byte;
     const iovec into{&byte, 1};
-    const auto at = static_cast<off_t>(found.offset() + found.size() / 2);
-    if (preadv2(shards_[found.shard()].file, &into, 1, at, RWF_NOWAIT) < 0 && errno == EAGAIN) return false;
+    const auto at = static_cast<off_t>(record.offset() + record.size() / 2);
+    if (preadv2(shards_[record.shard()].file, &into, 1, at, RWF_NOWAIT) < 0 && errno == EAGAIN) return false;
   }
   return true;
 }
 
-Outcome Reader::copy(const int64_t* numbers, const int64_t* offsets, uint8_t* to, size_t begin, size_t end) const {
-  Outcome outcome;
+Outcome Reader::copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) const {
+  Fault fault = Fault::none;
   volatile size_t reached = begin;
   const bool whole = guarded([&] {
     for (size_t i = begin; i < end; ++i) {
       reached = i;
-      const Record found = record(numbers[i]);
-      if (i + 2 < end) {
-        const Record next = record(numbers[i + 2]);
+      if (i + 1 < end) {
+        const Record& next = plan.records[i + 1];
         const uint8_t* const soon = shards_[next.shard()].data + next.offset();
-        for (size_t line = 0; line < 512; line += 64) prefetch(soon + line);
+        for (size_t line = 0; line < std::min<size_t>(first_lines, next.size()); line += 64) prefetch(soon + line);
       }
-      const uint8_t* const from = shards_[found.shard()].data + found.offset();
-      if (copy_xxh3(to + offsets[i], from, found.size()) != found.checksum) {
-        outcome = {Fault::checksum, i, 0};
+      const Record& record = plan.records[i];
+      const uint8_t* const from = shards_[record.shard()].data + record.offset();
+      if (copy_xxh3(to + plan.offsets[i], from, record.size()) != record.checksum) {
+        fault = Fault::checksum;
         return;
       }
     }
   });
-  return whole ? outcome : Outcome{Fault::vanished, reached, 0};
+  return {whole ? fault : Fault::vanished, reached, 0};
 }
 
-Outcome Reader::pread(const int64_t* numbers, const int64_t* offsets, uint8_t* to, size_t begin, size_t end) const {
+Outcome Reader::pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) const {
   for (size_t i = begin; i < end; ++i) {
-    const Record found = record(numbers[i]);
-    for (uint64_t done = 0; done < found.size();) {
-      const auto at = static_cast<off_t>(found.offset() + done);
-      const ssize_t got = ::pread(shards_[found.shard()].file, to + offsets[i] + done, found.size() - done, at);
+    const Record& record = plan.records[i];
+    uint8_t* const target = to + plan.offsets[i];
+    for (uint64_t done = 0; done < record.size();) {
+      const auto at = static_cast<off_t>(record.offset() + done);
+      const ssize_t got = ::pread(shards_[record.shard()].file, target + done, record.size() - done, at);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return {Fault::io, i, errno};
       if (got == 0) return {Fault::vanished, i, 0};
       done += static_cast<uint64_t>(got);
     }
-    if (xxh3(to + offsets[i], found.size()) != found.checksum) return {Fault::checksum, i, 0};
+    if (xxh3(target, record.size()) != record.checksum) return {Fault::checksum, i, 0};
   }
   return {};
 }
 
-Outcome Reader::read(const int64_t* numbers, size_t count, const int64_t* offsets, uint8_t* to, size_t threads,
-                     How how) {
+Outcome Reader::read(const Plan& plan, uint8_t* to, size_t threads, How how) const {
   watch_faults();
-  if (how == How::automatic) how = warm(numbers, count) ? How::mapped : How::pread;
+  if (how == How::automatic) how = warm(plan) ? How::mapped : How::pread;
   const auto load = how == How::mapped ? &Reader::copy : &Reader::pread;
-  if (threads <= 1) return (this->*load)(numbers, offsets, to, 0, count);
-  const std::vector<size_t> ends = pieces(offsets, count);
+  if (threads <= 1 || plan.records.size() <= 1) return (this->*load)(plan, to, 0, plan.records.size());
+  const std::vector<size_t> ends = pieces(plan.offsets);
   std::mutex gathering;
   Outcome first;
   share_out(ends.size(), threads, [&](size_t piece) {
-    const Outcome outcome = (this->*load)(numbers, offsets, to, piece ? ends[piece - 1] : 0, ends[piece]);
+    const Outcome outcome = (this->*load)(plan, to, piece ? ends[piece - 1] : 0, ends[piece]);
     if (outcome.fault == Fault::none) return;
     const std::lock_guard<std::mutex> hold(gathering);
     if (first.fault == Fault::none || outcome.position < first.position) first = outcome;

@@ -39,6 +39,13 @@ struct Outcome {
 
 enum class How { automatic, mapped, pread };
 
+// What a batch needs, copied from the index: it may not change any more once it was checked.
+struct Plan {
+  std::vector<Record> records;
+  std::vector<int64_t> offsets;  // where each sample begins in the batch, and where the last one ends
+  size_t bytes() const { return static_cast<size_t>(offsets.back()); }
+};
+
 class Reader {
  public:
   Reader(IndexView index, size_t shards);
@@ -49,11 +56,11 @@ class Reader {
   // Opens and maps a shard's file; returns how long it is. Throws std::system_error.
   uint64_t attach(size_t shard, const std::string& path);
 
-  // Where each of `count` samples would begin and the last would end: count + 1 offsets.
-  Outcome measure(const int64_t* numbers, size_t count, int64_t* offsets);
+  // Looks up `count` samples.
+  Outcome look_up(const int64_t* numbers, size_t count, Plan& plan);
 
-  // Copies what was measured to `to`, and verifies it.
-  Outcome read(const int64_t* numbers, size_t count, const int64_t* offsets, uint8_t* to, size_t threads, How how);
+  // Copies what was looked up to `to`, and verifies it.
+  Outcome read(const Plan& plan, uint8_t* to, size_t threads, How how) const;
 
  private:
   struct Shard {
@@ -63,11 +70,11 @@ class Reader {
     int file = -1;
   };
 
-  Record record(int64_t number) const;
-  bool verified(int64_t number);
-  bool warm(const int64_t* numbers, size_t count) const;
-  Outcome copy(const int64_t* numbers, const int64_t* offsets, uint8_t* to, size_t begin, size_t end) const;
-  Outcome pread(const int64_t* numbers, const int64_t* offsets, uint8_t* to, size_t begin, size_t end) const;
+  bool verified(size_t number) const;
+  Fault found(int64_t number, Record& record) const;
+  bool warm(const Plan& plan) const;
+  Outcome copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) const;
+  Outcome pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) const;
 
   const IndexView index_;
   const size_t shard_count_;

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,8 +107,8 @@ class Columns:
         ]
         return Columns(records, self.mtimes_N, self.paths, entries)
 
-    def write(self, file: IO[bytes], *, generation: int, space_id: bytes) -> layout.IndexHeader:
-        """Write an index, at the beginning of an empty file; the caller makes it durable.
+    def encoded(self, *, generation: int, space_id: bytes) -> list[bytes]:
+        """The bytes of an index, in pieces: header, tables, checksums.
 
         Raises:
             SpaceError: Two samples have one path, or there is too much of something.
@@ -138,10 +138,7 @@ class Columns:
         width, data_bytes = 8 if wide else 4, int(self.sizes_N.sum())
         counts = (generation, len(self), len(self.shards), data_bytes)
         header = layout.IndexHeader._make((*counts, space_id, time.time_ns(), width, *sections, xxh3(checks)))
-        file.write(header.encode())
-        file.write(body)
-        file.write(checks)
-        return header
+        return [header.encode(), bytes(body), checks]
 
     def _order(self) -> NDArray[np.int64]:
         """Sample numbers in the order of paths."""

@@ -53,7 +53,9 @@ class Index:
         self.name = name
         self.file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.header: IndexHeader = layout.IndexHeader.decode(os.pread(self.file, layout.HEADER_BYTES, 0), name)
+            packed = os.pread(self.file, layout.HEADER_BYTES, 0)
+            self.header: IndexHeader = layout.IndexHeader.decode(packed, name)
+            self.header_xxh3 = int.from_bytes(packed[-8:], "little")
             self.size = os.fstat(self.file).st_size
             self._checks = self._table_of_checks()
             self._blocks: OrderedDict[int, bytes] = OrderedDict()
@@ -185,7 +187,7 @@ class Index:
     def _block(self, block: int, *, keep: bool = True) -> bytes:
         with self._lock:
             kept = self._blocks.get(block)
-        if kept is not None:
+        if kept is not None and keep:
             return kept
         at = layout.HEADER_BYTES + block * layout.CHECK_BYTES
         read = self._exactly(at, min(layout.CHECK_BYTES, self.header.checks.offset - at))

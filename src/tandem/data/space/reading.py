@@ -6,9 +6,9 @@ Legend: N samples in a batch.
 from __future__ import annotations
 
 import importlib
-import logging
 import mmap
 import os
+import sys
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -19,8 +19,6 @@ from tandem.data.space import layout
 from tandem.data.space.homes import Folder, Home
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 How = Literal["auto", "mapped", "pread", "python"]
 """Ways of reading."""
 
-_log = logging.getLogger(__name__)
 _MOST_THREADS = 4
 
 Fault = tuple[str, int, int]
@@ -47,13 +44,13 @@ class _Reader(Protocol):
 class Readers:
     """Reads an index's samples from a home; made at the first read, and made anew by each process."""
 
-    def __init__(self, folder: Path, index: Index, how: How, threads: int | None) -> None:
+    def __init__(self, folder: str, index: Index, how: How, threads: int | None) -> None:
         """Choose nothing yet.
 
         Raises:
             ValueError: There is no such way of reading.
         """
-        self._name = str(folder)
+        self._name = folder
         self._home: Home = Folder(folder)
         self._index = index
         self._how: How = how
@@ -116,6 +113,8 @@ class Readers:
             kind, where = "bounds", "a shard that the index does not have"
         else:
             where = f"{self._index.shards[sample.shard].file_name} at byte {sample.offset:,}"
+        if kind == "checksum" and self._is_cut_short(sample.shard):
+            kind = "vanished"
         what = {
             "checksum": "its bytes are not those that were packed",
             "vanished": "its shard was cut short while it was read",
@@ -129,6 +128,14 @@ class Readers:
             todo=f"see how much is damaged: tandem data scrub {self._name}",
         )
 
+    def _is_cut_short(self, shard: int) -> bool:
+        """Whether a shard that was whole when it was opened no longer is."""
+        try:
+            self._home.shard_path(self._index.shards[shard])
+        except DataError:
+            return True
+        return False
+
 
 def _raise(error: Exception) -> None:
     raise error
@@ -140,12 +147,16 @@ def _native() -> Any:  # noqa: ANN401 - the extension, or None
     try:
         found = importlib.import_module("tandem._native")
     except ImportError:
-        _log.warning(
-            "spaces are read by plain Python: the native reader is not built (no C++ compiler at installation)"
-        )
+        _log("spaces are read by plain Python: the native reader is not built (no C++ compiler at installation)")
         return None
-    _log.info("spaces are read by the native reader, checksums by %s", found.xxh3_backend())
+    _log(f"spaces are read by the native reader, checksums by {found.xxh3_backend()}")
     return found
+
+
+def _log(message: str) -> None:
+    """Log it where anybody has set logging up; importing it takes longer than opening a space."""
+    if "logging" in sys.modules:
+        sys.modules["logging"].getLogger(__name__).info(message)
 
 
 def _make_reader(index: Index, how: How, threads: int) -> _Reader:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _WRITE_BYTES = 4 << 20
+_ZEROS = bytes(_WRITE_BYTES)
 
 Written = tuple[int, int, int]
 """Checksum, offset and size of a sample."""
@@ -80,6 +81,17 @@ class ShardWriter:
         """Remove it, unless it was finished."""
         self.abandon()
 
+    def put_piece(self, data: bytes) -> None:
+        """Add bytes of a growing sample."""
+        if len(data) == len(_ZEROS) and data == _ZEROS:
+            self._flush()
+            self._hash.update(data)
+            self.size += len(data)
+            os.ftruncate(self._file, self.size)
+            os.lseek(self._file, 0, os.SEEK_END)
+        else:
+            self._put(data)
+
     def _put(self, data: bytes | memoryview) -> None:
         if self.size + len(data) >= 1 << layout.OFFSET_BITS:
             raise SpaceError(
@@ -112,9 +124,9 @@ class GrowingSample:
         self._hash = xxhash.xxh3_64()
 
     def add(self, data: bytes) -> None:
-        """Add the next bytes."""
+        """Add the next bytes; long runs of zeros become holes in the file."""
         self._hash.update(data)
-        self._shard._put(data)
+        self._shard.put_piece(data)
 
     def finish(self) -> Written:
         """All was added."""

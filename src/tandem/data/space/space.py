@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
-from tandem.core.nearest import did_you_mean
-from tandem.data.space import generations
 from tandem.data.space.reading import Readers
+from tandem.data.space.snapshot import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +27,7 @@ class Space:
     Safe to use from several threads, after a fork, and pickled to another process. Samples are numbered from 0.
     """
 
-    def __init__(self, folder: Path, index: Index, how: How, threads: int | None) -> None:
+    def __init__(self, folder: str, index: Index, how: How, threads: int | None) -> None:
         """Use `Space.open`."""
         self.folder = folder
         self.how: How = how
@@ -58,8 +56,8 @@ class Space:
             SpaceError: There is no space, no such generation, or it is of a newer version.
             DataError: Its index is damaged.
         """
-        path = Path(folder)
-        return cls(path, generations.open_snapshot(path, generation), how, threads)
+        name = os.fspath(folder)
+        return cls(name, open_snapshot(name, generation), how, threads)
 
     def close(self) -> None:
         """Let the snapshot go; batches that were read stay valid."""
@@ -76,7 +74,7 @@ class Space:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Open the same generation where it is unpickled."""
-        return _reopened, (str(self.folder), self.generation, self.how, self.threads)
+        return _reopened, (self.folder, self.generation, self.how, self.threads)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -171,6 +169,8 @@ class Space:
         return int(number)
 
     def _unknown(self, path: str) -> SpaceError:
+        from tandem.core.nearest import did_you_mean
+
         begin = self._index.rank_after(os.fsencode(path))
         near = [self._index.path(self._index.in_order(i)) for i in range(max(0, begin - 3), min(len(self), begin + 3))]
         return SpaceError(

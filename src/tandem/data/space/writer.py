@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tandem.core.errors import SpaceError
-from tandem.data.space import generations, layout
+from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns, joined
 from tandem.data.space.durable import make_folder, sync_folder, written_aside
 from tandem.data.space.index import Index
 from tandem.data.space.shard import ShardWriter
+from tandem.data.space.snapshot import try_lock_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
     from tandem.data.space.shard import Written
 
+PACKING = "pack-"
+"""How the folders of writers begin that can go on after they were killed."""
+
 SHARD_BYTES = 256 << 20
 """About how large shards become."""
 
 _DEFAULT_MODE = 0o100644
+_NEW_ID = "space-id"
 
 
 def checked_path(path: str | bytes) -> bytes:
@@ -128,15 +133,16 @@ class PartWriter:
 class Target:
     """A space that is written to, made if it is not there: where a writer's files go, and how they are published."""
 
-    def __init__(self, folder: str | os.PathLike[str], name: str | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str], name: str | None = None, *, lock: bool = True) -> None:
         """Prepare a folder of the writer's own within the space.
 
         Args:
             folder: The space.
             name: What the writer's folder is called, for those that go on where they were; a new name if None.
+            lock: Whether to take it alone; False for processes that work for a writer which has.
 
         Raises:
-            SpaceError: The folder holds something else.
+            SpaceError: The folder holds something else, or another writer of this name is at work.
         """
         self.folder = Path(folder)
         refuse_other(self.folder)
@@ -144,7 +150,7 @@ class Target:
             make_folder(self.folder / part)
         self.space_id = self._space_id()
         self.pending = self.folder / "pending" / (name or uuid.uuid4().hex)
-        make_folder(self.pending)
+        self._lock = self._alone() if lock else -1
 
     def commit(self, parts: Sequence[Columns], change: Callable[[Columns, Columns], Columns] | None = None) -> int:
         """Publish what lies in shards in the writer's folder, all or nothing; returns the new generation.
@@ -160,50 +166,94 @@ class Target:
         added = joined(parts)
         with generations.locked(self.folder):
             present, number = self._present()
-            after = (change or _behind)(present, added)
+            after = (change or _behind)(present, added).with_counts()
+            packed = after.encoded(generation=number + 1, space_id=self.space_id)
             self._take_in(added)
-            generations.publish(self.folder, after.with_counts(), self.space_id, number + 1)
+            generations.publish(self.folder, packed, self.space_id, number + 1)
+            (self.folder / "pending" / _NEW_ID).unlink(missing_ok=True)
         self.discard()
         return number + 1
 
     def discard(self) -> None:
         """Remove the writer's own folder with all that was not published."""
         shutil.rmtree(self.pending, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let others have the writer's folder; what is in it stays."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def keep_part(self, name: str, columns: Columns) -> None:
         """Note durably that a part is complete, for `kept_part`."""
         with written_aside(self.pending / f"{name}.index") as file:
-            columns.write(file, generation=0, space_id=self.space_id)
+            file.writelines(columns.encoded(generation=0, space_id=self.space_id))
 
     def kept_part(self, name: str) -> Columns | None:
         """A part that was completed before, with all its shards; None if there is none."""
         path = self.pending / f"{name}.index"
         if not path.exists():
             return None
-        index = Index(str(path))
+        try:
+            index = Index(str(path))
+        except TandemError:
+            return None  # what is damaged is made again
         try:
             columns = Columns.of(index)
+        except DataError:
+            return None
         finally:
             index.close()
         places = (self.pending, self.folder / "shards")
         whole = all(any(_has_size(place / entry.file_name, entry.size) for place in places) for entry in columns.shards)
         return columns if whole and index.header.space_id == self.space_id else None
 
+    def drop_half_done(self) -> None:
+        """Remove shards, and files set aside, of parts that were never completed."""
+        named = {"lock"}
+        for path in self.pending.glob("*.index"):
+            columns = self.kept_part(path.stem)
+            if columns is not None:
+                named |= {path.name, *(entry.file_name for entry in columns.shards)}
+        for path in self.pending.iterdir():
+            if path.name not in named:
+                path.unlink()
+
+    def _alone(self) -> int:
+        """Take the writer's folder; returns the open lock."""
+        while True:
+            make_folder(self.pending)
+            try:
+                descriptor = os.open(self.pending / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except FileNotFoundError:
+                continue  # somebody just cleared it away
+            if not try_lock_alone(descriptor):
+                os.close(descriptor)
+                raise SpaceError(
+                    given=f"{self.pending}, where another process is at work",
+                    allowed="one process for the same source and space",
+                    todo="wait until it has ended",
+                )
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)
+
     def _space_id(self) -> bytes:
         """The space's own, or for a new space one that all its first writers share."""
-        if generations.is_space(self.folder):
-            return generations.read_current(self.folder).space_id
         with generations.locked(self.folder):
-            path = self.folder / "pending" / "space-id"
+            if snapshot.is_space(self.folder):
+                return snapshot.read_current(self.folder).space_id
+            path = self.folder / "pending" / _NEW_ID
             if not path.exists():
                 with written_aside(path) as file:
                     file.write(uuid.uuid4().bytes)
             return path.read_bytes()
 
     def _present(self) -> tuple[Columns, int]:
-        if not generations.is_space(self.folder):
+        if not snapshot.is_space(self.folder):
             return Columns(), 0
-        index = generations.open_snapshot(self.folder)
+        index = snapshot.open_snapshot(self.folder)
         try:
             return Columns.of(index), index.header.generation
         finally:
@@ -270,12 +320,32 @@ def refuse_other(folder: Path) -> None:
         SpaceError: It does, or it is no folder.
     """
     ours = {"current", "generations", "shards", "pending", "lock", "parity"}
-    if folder.exists() and (not folder.is_dir() or not {path.name for path in folder.iterdir()} <= ours):
-        raise SpaceError(
-            given=f"{folder}, which holds something else than a space",
-            allowed="a space, an empty folder, or a name that is not taken",
-            todo="choose another name",
-        )
+    if folder.is_dir():
+        if {path.name for path in folder.iterdir() if path.suffix != ".aside"} <= ours:
+            return
+    elif not folder.exists():
+        return
+    raise SpaceError(
+        given=f"{folder}, which holds something else than a space",
+        allowed="a space, an empty folder, or a name that is not taken",
+        todo="choose another name",
+    )
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove what writers left that were killed, but for packing that can still go on."""
+    for path in (folder / "pending").glob("*/"):
+        if path.name.startswith(PACKING):
+            continue
+        try:
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # it is just being made, or removed
+        try:
+            if try_lock_alone(lock):
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def _behind(present: Columns, added: Columns) -> Columns:

@@ -1,0 +1,275 @@
+"""`tandem data`: pack many files into a space, look into it, check it, change it, and get files out of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import mistakes
+from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
+
+if TYPE_CHECKING:
+    from tandem.data.space import Space
+    from tandem.data.space.index import Sample
+
+
+class _Data(click.Group):
+    """A group that names the nearest sub-command to one that does not exist."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the sub-command."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise mistakes.unknown_command(args[0], list(self.commands), ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Data, subcommand_metavar="COMMAND ...")
+def data() -> None:
+    """Many small files as one fast, checked, seekable space.
+
+    \b
+    tandem data pack images/ images.space
+    tandem data ls images.space cats/
+    tandem data cat images.space cats/1.png > 1.png
+    tandem data scrub images.space
+    """
+
+
+@data.command()
+@click.option("--append", is_flag=True, help="Add to a space that is there already.")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Processes that read and write. [one for each core]"
+)
+@click.option("--shard-size", metavar="SIZE", default="256M", show_default=True, help="About how large shards become.")
+@json_option
+@click.argument("source")
+@click.argument("space")
+def pack(append: bool, workers: int | None, shard_size: str, as_json: bool, source: str, space: str) -> None:
+    """Pack all files of SOURCE into SPACE.
+
+    SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL that fsspec reads. Relative
+    paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on where it was.
+
+    \b
+    tandem data pack images/ images.space
+    tandem data pack 'shards/*.tar' web.space
+    tandem data pack --append s3://bucket/more images.space
+    """
+    from tandem.core.units import human_size, parse_size
+    from tandem.data.pack.packing import pack as run
+
+    cores = len(os.sched_getaffinity(0))
+    with progress("bytes", quiet=as_json) as tell:
+        done = run(
+            source,
+            space,
+            append=append,
+            workers=workers or cores,
+            shard_bytes=parse_size(shard_size),
+            tell=lambda now, of: tell("packing", now, of),
+        )
+    if as_json:
+        print_json({field: getattr(done, field) for field in done.__dataclass_fields__})
+        return
+    again = f", {done.resumed_files:,} of them by an earlier run" if done.resumed_files else ""
+    say(f"{done.files:,} files, {human_size(done.data_bytes)}{again}; {space} is at generation {done.generation}")
+    for kind, count in done.left_out.items():
+        say_err(f"left out: {count:,} times a {kind}")
+
+
+@data.command()
+@click.option("-l", "--long", is_flag=True, help="Number, size, time and mode of each.")
+@json_option
+@click.argument("space")
+@click.argument("prefix", default="")
+def ls(long: bool, as_json: bool, space: str, prefix: str) -> None:
+    """Paths in SPACE that begin with PREFIX, in order."""
+    with _opened(space) as opened:
+        numbers = opened.under(prefix)
+        if as_json:
+            print_json([_described(opened.stat(number)) for number in numbers])
+        elif long:
+            for number in numbers:
+                say(_line(opened.stat(number)))
+        else:
+            for number in numbers:
+                say(opened.path(number))
+
+
+@data.command()
+@json_option
+@click.argument("space")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+def cat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
+    """Bytes of samples, one after another, to standard output.
+
+    With --json: their texts, in base64.
+    """
+    with _opened(space) as opened:
+        numbers = [opened.number(path) for path in paths]
+        if as_json:
+            from base64 import b64encode
+
+            told = zip(paths, numbers, strict=True)
+            print_json([{"path": path, "base64": b64encode(opened.read(number)).decode()} for path, number in told])
+            return
+        for number in numbers:
+            sys.stdout.buffer.write(opened.read(number))
+        sys.stdout.buffer.flush()
+
+
+@data.command()
+@json_option
+@click.argument("space")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+def stat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
+    """What SPACE holds, or all about the samples with these paths."""
+    with _opened(space) as opened:
+        if paths:
+            told = [_described(opened.stat(opened.number(path))) for path in paths]
+            if as_json:
+                print_json(told)
+            else:
+                _show_pairs(told)
+            return
+        summary = _summary(opened)
+    if as_json:
+        print_json(summary)
+    else:
+        _show_pairs([summary])
+
+
+@data.command()
+@json_option
+@click.option("--prefix", default="", metavar="PREFIX", help="Only paths that begin so.")
+@click.argument("space")
+@click.argument("folder")
+def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
+    """Write samples of SPACE as files below FOLDER.
+
+    Sizes, times and modes are those that were packed. A file that is there already is not written over.
+    """
+    from tandem.data.space.exporting import export as run
+
+    with _opened(space) as opened, progress("files", quiet=as_json) as tell:
+        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of))
+    if as_json:
+        print_json({"files": count})
+    else:
+        say(f"{count:,} files in {folder}")
+
+
+@data.command()
+@json_option
+@click.option("--prefix", metavar="PREFIX", help="All samples whose paths begin so.")
+@click.argument("space")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]) -> None:
+    """Delete samples of SPACE: those with these paths, or all that begin with a prefix.
+
+    Readers that have the space open keep what they have. `tandem data compact` frees the room.
+    """
+    from tandem.data.space.changing import delete as run
+
+    if not paths and not prefix:
+        message = "name paths, or a --prefix"
+        raise click.UsageError(message)
+    count = run(space, paths, prefix)
+    if as_json:
+        print_json({"deleted": count})
+    else:
+        say(f"{count:,} samples deleted; to free their room: tandem data compact {space}")
+
+
+@data.command()
+@json_option
+@click.argument("space")
+def compact(as_json: bool, space: str) -> None:
+    """Free the room of deleted samples in SPACE, and join small shards.
+
+    What readers still have open stays until the next time.
+    """
+    from tandem.core.units import human_size
+    from tandem.data.space.changing import compact as run
+
+    with progress("bytes", quiet=as_json) as tell:
+        freed = run(space, tell=lambda now, of: tell("moving", now, of))
+    if as_json:
+        print_json({"freed_bytes": freed})
+    else:
+        say(f"{human_size(freed)} freed")
+
+
+@data.command()
+@json_option
+@click.argument("space")
+def scrub(as_json: bool, space: str) -> None:
+    """Check everything in SPACE: the index, every shard, every sample.
+
+    Exit status 1 if anything is damaged or missing; each is named.
+    """
+    from tandem.data.space.scrub import scrub as run
+
+    with progress("bytes", quiet=as_json) as tell:
+        found = list(run(space, lambda now, of: tell("checking", now, of)))
+    if as_json:
+        print_json([one._asdict() for one in found])
+    else:
+        for one in found:
+            say(one.message)
+        say(f"{len(found):,} problems" if found else f"{space}: all is well")
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+def _opened(space: str) -> Space:
+    from tandem.data.space import Space
+
+    return Space.open(space)
+
+
+def _described(sample: Sample) -> dict[str, Any]:
+    return {
+        "number": sample.number,
+        "path": sample.path,
+        "size_bytes": sample.size,
+        "mtime_ns": sample.mtime_ns,
+        "mode": f"{sample.mode:06o}",
+        "xxh3": f"{sample.checksum:016x}",
+        "shard": sample.shard,
+        "offset": sample.offset,
+    }
+
+
+def _summary(opened: Space) -> dict[str, Any]:
+    from tandem.data.space.scrub import unused_bytes
+
+    return {
+        "space": opened.folder,
+        "space_id": opened.space_id,
+        "generation": opened.generation,
+        "samples": len(opened),
+        "data_bytes": opened.data_bytes,
+        "shards": len(opened.index.shards),
+        "unused_bytes": unused_bytes(opened.folder),
+    }
+
+
+def _line(sample: Sample) -> str:
+    import stat as modes
+    from datetime import UTC, datetime
+
+    when = datetime.fromtimestamp(sample.mtime_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{sample.number:>9} {modes.filemode(sample.mode)} {sample.size:>12} {when} {sample.path}"
+
+
+def _show_pairs(told: list[dict[str, Any]]) -> None:
+    for place, one in enumerate(told):
+        if place:
+            say()
+        say_pairs((key, str(value)) for key, value in one.items())

@@ -1,0 +1,1 @@
+"""Packing: from folders, archives and URLs into a space."""

@@ -1,0 +1,199 @@
+"""Packing a source into a space, in several processes; after `kill -9` it goes on where it was.
+
+The pieces of the source are cut into parts of about one shard. A part is packed by one process; when it is durable, an
+index of it is left in the writer's folder, under a name that stands for exactly these pieces. Whoever packs the same
+source again finds it there. At the end all parts are published at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tandem.core.errors import SpaceError
+from tandem.data.hashing import xxh3
+from tandem.data.pack.source import Entry, Source, open_source
+from tandem.data.space import snapshot
+from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+_PARTS = 32
+_LEAST_BYTES, _LEAST_FILES = 16 << 20, 1000
+_TELL_S = 0.2
+_TELL_FILES = 64
+
+Tell = Callable[[int, int], None]
+"""Told how many of how many bytes of the source are packed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What packing did.
+
+    Attributes:
+        generation: The generation that has it.
+        files: Samples that were added.
+        data_bytes: Their bytes.
+        resumed_files: How many of them an earlier, broken run had packed.
+        left_out: What was not packed, by kind.
+    """
+
+    generation: int
+    files: int
+    data_bytes: int
+    resumed_files: int
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pieces that are packed together, and the name that stands for them."""
+
+    name: str
+    run: Sequence[Entry]
+    size: int
+
+
+def pack(
+    text: str, folder: str, *, append: bool = False, workers: int, shard_bytes: int = SHARD_BYTES, tell: Tell
+) -> Packed:
+    """Pack a source into a new space, or behind what a space has.
+
+    Args:
+        text: A folder, archive, pattern of archives, or URL.
+        folder: The space.
+        append: Whether the space may be there already.
+        workers: How many processes read and write.
+        shard_bytes: About how large shards become.
+        tell: Told how far it is.
+
+    Raises:
+        SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
+        OSError: Something cannot be read or written; what was done stays for the next run.
+    """
+    if not append and snapshot.is_space(folder):
+        raise SpaceError(
+            given=f"{folder}, which is a space already",
+            allowed="a name that is not taken, or --append",
+            todo=f"to add to it, run: tandem data pack --append {text} {folder}",
+        )
+    source = open_source(text)
+    target = Target(folder, f"{PACKING}{xxh3(os.fsencode(os.path.abspath(text))):016x}")  # noqa: PTH100 - or a URL
+    try:
+        target.drop_half_done()
+        parts = _cut(source.entries(), shard_bytes)
+        resumed = _pack_parts(source, target, parts, workers, shard_bytes, tell)
+        columns = [target.kept_part(part.name) for part in parts]
+        whole = [one for one in columns if one is not None]
+        assert len(whole) == len(parts)
+        generation = target.commit(whole)
+    except SpaceError:
+        target.discard()  # it would be refused again
+        raise
+    finally:
+        target.close()
+    return Packed(
+        generation=generation,
+        files=sum(map(len, whole)),
+        data_bytes=sum(int(one.sizes_N.sum()) for one in whole),
+        resumed_files=resumed,
+        left_out=dict(source.left_out()),
+    )
+
+
+def _cut(entries: Sequence[Entry], shard_bytes: int) -> list[Part]:
+    """Runs of pieces: about one shard each, and fewer bytes where there would be less than 32 parts."""
+    most_bytes = min(shard_bytes, max(_LEAST_BYTES, sum(entry.size for entry in entries) // _PARTS))
+    most_files = max(_LEAST_FILES, len(entries) // _PARTS)
+    parts: list[Part] = []
+    run: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if run and (size + entry.size > most_bytes or len(run) >= most_files):
+            parts.append(_part(run, size))
+            run, size = [], 0
+        run.append(entry)
+        size += entry.size
+    return [*parts, _part(run, size)] if run else parts
+
+
+def _part(run: Sequence[Entry], size: int) -> Part:
+    return Part(f"{xxh3(repr(run).encode()):016x}", run, size)
+
+
+def _pack_parts(
+    source: Source, target: Target, parts: Sequence[Part], workers: int, shard_bytes: int, tell: Tell
+) -> int:
+    """Pack what was not packed before; returns how many samples were."""
+    before = [(part, target.kept_part(part.name)) for part in parts]
+    todo = [part for part, kept in before if kept is None]
+    total, left = sum(part.size for part in parts), sum(part.size for part in todo)
+    context = multiprocessing.get_context("forkserver")
+    done = context.Value("q", 0)
+    if workers == 1 or len(todo) <= 1:
+        _begin(done)
+        for part in todo:
+            _pack_part(source, part, str(target.folder), target.pending.name, shard_bytes)
+            tell(total - left + done.value, total)
+    else:
+        with ProcessPoolExecutor(min(workers, len(todo)), context, _begin, (done,)) as pool:
+            waiting: set[Future[None]] = {
+                pool.submit(_pack_part, source, part, str(target.folder), target.pending.name, shard_bytes)
+                for part in todo
+            }
+            while waiting:
+                ended, waiting = wait(waiting, _TELL_S, FIRST_COMPLETED)
+                tell(total - left + done.value, total)
+                _ended_well(pool, ended)
+    return sum(len(kept) for _, kept in before if kept is not None)
+
+
+def _ended_well(pool: ProcessPoolExecutor, ended: Iterable[Future[None]]) -> None:
+    """Raise what a part raised; no further part is begun then."""
+    try:
+        for future in ended:
+            future.result()
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+_done: Synchronized[int]
+
+
+def _begin(done: Synchronized[int]) -> None:
+    global _done
+    _done = done
+
+
+def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: int) -> None:
+    """Pack one part, in a process of its own."""
+    target = Target(folder, name, lock=False)
+    writer = PartWriter(target.pending, target.space_id, shard_bytes)
+    told = size = 0
+    try:
+        for count, item in enumerate(source.items(part.run)):
+            if isinstance(item.data, bytes):
+                writer.add(item.path, item.data, item.mtime_ns, item.mode)
+            else:
+                writer.add_stream(item.path, item.data, item.size, item.mtime_ns, item.mode)
+            size += item.size
+            if count % _TELL_FILES == 0:
+                told += _tell(size - told)
+        target.keep_part(part.name, writer.finish())
+        _tell(part.size - told)
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _tell(size: int) -> int:
+    with _done.get_lock():
+        _done.value += size
+    return size

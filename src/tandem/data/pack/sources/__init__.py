@@ -1,0 +1,1 @@
+"""Where samples come from, one kind a file; see `tandem.data.pack.source` for what a file exposes."""

@@ -1,0 +1,157 @@
+"""Tar archives, WebDataset shards among them: one file, or a pattern of several (`'shards/*.tar'`).
+
+Archives that are not compressed are read at any place by any process; compressed ones from their beginning. Links to
+files of the same archive are read as files. Symbolic links, folders and devices are left out. Of two members with one
+name the later counts, as when the archive is unpacked.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tarfile
+from collections import Counter
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING
+
+from tandem.core.errors import SpaceError
+from tandem.data.pack.source import Entry, Item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_PLAIN = (".tar",)
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_WHOLE_BYTES = 64 << 20
+_PIECE_BYTES = 4 << 20
+
+
+def accepts(text: str) -> bool:
+    """Whether it is a tar archive that exists, or a pattern of some."""
+    return text.lower().endswith(_PLAIN + _COMPRESSED) and "://" not in text and bool(_archives(text))
+
+
+class Source:
+    """The members of archives."""
+
+    def __init__(self, text: str) -> None:
+        """Look at nothing yet."""
+        self._archives = _archives(text)
+        self._left_out: Counter[str] = Counter()
+
+    def entries(self) -> Sequence[Entry]:
+        """Members of archives that can be read at any place, and whole compressed archives."""
+        self._left_out.clear()
+        found: list[Entry] = []
+        for number, name in enumerate(self._archives):
+            if name.lower().endswith(_COMPRESSED):
+                status = os.stat(name)  # noqa: PTH116 - names are texts here
+                found.append(Entry(os.fsencode(name), status.st_size, status.st_mtime_ns, number))
+            else:
+                found += self._members(name, number)
+        return found
+
+    def items(self, run: Sequence[Entry]) -> Iterator[Item]:
+        """Read members."""
+        for entry in run:
+            if isinstance(entry.place, int):
+                yield from self._all_of(self._archives[entry.place])
+                continue
+            number, offset, mode = map(int, entry.place.split())
+            with open(self._archives[number], "rb") as file:  # noqa: PTH123 - names are texts here
+                file.seek(offset)
+                yield _item(entry.path, _Rest(file, entry.size), entry.size, entry.mtime_ns, mode)
+
+    def left_out(self) -> Mapping[str, int]:
+        """Symbolic links and devices; of compressed archives they are not counted."""
+        return self._left_out
+
+    def _members(self, name: str, number: int) -> list[Entry]:
+        """The files in an archive, the later of two with one name."""
+        found: dict[str, Entry] = {}
+        places: dict[str, tuple[int, int]] = {}
+        for member in _opened(name):
+            if member.islnk() and member.linkname in places:
+                offset, size = places[member.linkname]
+            elif member.isreg() and not member.issparse():
+                offset, size = member.offset_data, member.size
+            else:
+                if not member.isdir():
+                    self._left_out["link, device or sparse file in an archive"] += 1
+                continue
+            places[member.name] = (offset, size)
+            place = f"{number} {offset} {_mode(member)}"
+            found[member.name] = Entry(os.fsencode(_name(member)), size, _mtime_ns(member), place)
+        return list(found.values())
+
+    def _all_of(self, name: str) -> Iterator[Item]:
+        """The files in a compressed archive."""
+        last = {member.name: member.offset for member in _opened(name) if member.isreg()}
+        with tarfile.open(name) as archive:
+            for member in archive:
+                if not member.isreg() or last[member.name] != member.offset:
+                    continue
+                file = archive.extractfile(member)
+                assert file is not None
+                yield _item(os.fsencode(_name(member)), file, member.size, _mtime_ns(member), _mode(member))
+
+
+class _Rest:
+    """The next `size` bytes of a file."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, most: int) -> bytes:
+        data = self._file.read(min(most, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _item(path: bytes, file: IO[bytes] | _Rest, size: int, mtime_ns: int, mode: int) -> Item:
+    if size > _WHOLE_BYTES:
+        return Item(path, lambda: file.read(_PIECE_BYTES), size, mtime_ns, mode)
+    data = file.read(size)
+    if len(data) != size:
+        raise SpaceError(
+            given=f"an archive that ends within {os.fsdecode(path)!r}", allowed="whole archives", todo="copy it again"
+        )
+    return Item(path, data, size, mtime_ns, mode)
+
+
+def _archives(text: str) -> list[str]:
+    return [text] if os.path.isfile(text) else sorted(filter(os.path.isfile, glob.glob(text)))  # noqa: PTH113, PTH207
+
+
+def _opened(name: str) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive.
+
+    Raises:
+        SpaceError: It is damaged, or no archive.
+    """
+    try:
+        with tarfile.open(name) as archive:
+            yield from archive
+    except (tarfile.TarError, EOFError) as error:
+        raise SpaceError(
+            given=f"{name}, which cannot be read as a tar archive ({error})",
+            allowed="whole tar archives",
+            todo="check that it was copied completely",
+        ) from error
+
+
+def _name(member: tarfile.TarInfo) -> str:
+    """A member's path, without the `./` that tar writes before it."""
+    name = member.name
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return name
+
+
+def _mode(member: tarfile.TarInfo) -> int:
+    return 0o100000 | member.mode & 0o7777
+
+
+def _mtime_ns(member: tarfile.TarInfo) -> int:
+    text = member.pax_headers.get("mtime")
+    return int(Decimal(text) * 10**9) if text else int(member.mtime * 10**9)

@@ -1,0 +1,91 @@
+"""Zip archives. Times are taken as UTC, two seconds apart, unless the archive has them as unix times."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import struct
+import zipfile
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tandem.core.errors import SpaceError
+from tandem.data.pack.source import Entry, Item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_WHOLE_BYTES = 64 << 20
+_PIECE_BYTES = 4 << 20
+_UNIX_TIMES = 0x5455
+_ENCRYPTED = 0x1
+
+
+def accepts(text: str) -> bool:
+    """Whether it is a zip archive that exists."""
+    return text.lower().endswith(".zip") and os.path.isfile(text)  # noqa: PTH113 - names are texts here
+
+
+class Source:
+    """The members of a zip archive."""
+
+    def __init__(self, text: str) -> None:
+        """Look at nothing yet."""
+        self._name = os.path.abspath(text)  # noqa: PTH100 - names are texts here
+
+    def entries(self) -> Sequence[Entry]:
+        """All files in it, in the order of their paths."""
+        try:
+            with zipfile.ZipFile(self._name) as archive:
+                members = [member for member in archive.infolist() if not member.is_dir()]
+        except zipfile.BadZipFile as error:
+            raise self._unread(error) from error
+        places = {member.filename: place for place, member in enumerate(members)}  # of two with one name, the later
+        return sorted(
+            Entry(os.fsencode(members[place].filename), members[place].file_size, _mtime_ns(members[place]), name)
+            for name, place in places.items()
+        )
+
+    def items(self, run: Sequence[Entry]) -> Iterator[Item]:
+        """Read members; zip's own checksum of each is checked."""
+        try:
+            with zipfile.ZipFile(self._name) as archive:
+                for entry in run:
+                    yield from self._item(archive, entry)
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            raise self._unread(error) from error
+
+    def left_out(self) -> Mapping[str, int]:
+        """Nothing."""
+        return {}
+
+    def _item(self, archive: zipfile.ZipFile, entry: Entry) -> Iterator[Item]:
+        member = archive.getinfo(str(entry.place))
+        if member.flag_bits & _ENCRYPTED:
+            raise SpaceError(
+                given=f"{member.filename!r} in {self._name}, which is encrypted",
+                allowed="archives without a password",
+                todo="unpack it, and pack the folder",
+            )
+        mode = 0o100000 | (member.external_attr >> 16 & 0o777 or 0o644)
+        with archive.open(member) as file:
+            whole = member.file_size <= _WHOLE_BYTES
+            data = file.read() if whole else partial(file.read, _PIECE_BYTES)
+            yield Item(entry.path, data, member.file_size, entry.mtime_ns, mode)
+
+    def _unread(self, error: Exception) -> SpaceError:
+        return SpaceError(
+            given=f"{self._name}, which cannot be read as a zip archive ({error})",
+            allowed="whole zip archives",
+            todo="check that it was copied completely",
+        )
+
+
+def _mtime_ns(member: zipfile.ZipInfo) -> int:
+    extra = member.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        if kind == _UNIX_TIMES and size >= 5 and extra[4] & 1:
+            return int(struct.unpack_from("<i", extra, 5)[0]) * 10**9
+        extra = extra[4 + size :]
+    return calendar.timegm((*member.date_time, 0, 0, 0)) * 10**9

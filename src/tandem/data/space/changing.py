@@ -1,0 +1,131 @@
+"""Changing a space without packing: deleting samples, and compacting what that leaves.
+
+Both publish a new generation; readers of the one before keep it, and its bytes, until they close it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tandem.core.errors import SpaceError
+from tandem.data.space import generations, layout
+from tandem.data.space.columns import Columns
+from tandem.data.space.space import Space
+from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BATCH_BYTES = 16 << 20
+
+Tell = Callable[[int, int], None]
+"""Told how many of how many bytes are done."""
+
+
+def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) -> int:
+    """Delete samples; returns how many.
+
+    The numbers of those that stay close up, in the same order. Their bytes go when the space is compacted.
+
+    Args:
+        folder: The space.
+        paths: Samples to delete.
+        prefix: Also all samples whose paths begin so.
+
+    Raises:
+        SpaceError: There is no space, no sample with one of the paths, or none with the prefix.
+        DataError: The index is damaged.
+    """
+    with Space.open(folder) as space:
+        wanted = {space.path(space.number(path)) for path in paths}
+        if prefix is not None:
+            below = {space.path(number) for number in space.under(prefix)}
+            if not below:
+                raise SpaceError(
+                    given=f"no path in {folder} begins with {prefix!r}",
+                    allowed=f"{len(space):,} paths",
+                    todo=f"see them: tandem data ls {folder}",
+                )
+            wanted |= below
+    gone = {path.encode(errors="surrogateescape") for path in wanted}
+    Target(folder).commit([], lambda present, _: present.taken(np.array([p not in gone for p in present.paths], bool)))
+    return len(gone)
+
+
+def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> int:
+    """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        SpaceError: There is no space.
+        DataError: A sample that would be moved is damaged.
+        OSError: Something cannot be written; the space stays as it was.
+    """
+    with Space.open(folder) as space:
+        columns = Columns.of(space.index)
+        moving_N = _moving(columns, shard_bytes)
+        if moving_N.size:
+            target = Target(folder)
+            try:
+                moved = _rewritten(space, columns, moving_N, target, shard_bytes, tell)
+                target.commit([moved], lambda present, added: _relocated(present, added, columns, moving_N))
+            finally:
+                target.discard()
+    clear_abandoned(Path(folder))
+    with generations.locked(Path(folder)):
+        return generations.remove_unused(Path(folder))
+
+
+def _moving(columns: Columns, shard_bytes: int) -> NDArray[np.int64]:
+    """The numbers of samples in shards with dead bytes, and in small ones if there are several."""
+    dead = {i for i, entry in enumerate(columns.shards) if _dead_bytes(entry) > 0}
+    small = {i for i, entry in enumerate(columns.shards) if entry.size < shard_bytes // 4}
+    chosen = dead | (small if len(small) > 1 else set())
+    return np.flatnonzero(np.isin(columns.shards_N, list(chosen)))
+
+
+def _dead_bytes(entry: layout.ShardEntry) -> int:
+    return entry.size - layout.SHARD_HEADER_BYTES - entry.live_bytes
+
+
+def _rewritten(
+    space: Space, columns: Columns, moving_N: NDArray[np.int64], target: Target, shard_bytes: int, tell: Tell
+) -> Columns:
+    """The samples in new shards, in the same order."""
+    writer = PartWriter(target.pending, target.space_id, shard_bytes)
+    sizes_N = columns.sizes_N[moving_N].astype(np.int64)
+    ends = np.cumsum(sizes_N)
+    start = done = 0
+    while start < len(moving_N):
+        end = max(start + 1, int(np.searchsorted(ends, done + _BATCH_BYTES, "right")))
+        batch = space.read_batch(moving_N[start:end])
+        for number, data in zip(moving_N[start:end].tolist(), batch, strict=True):
+            mode = int(columns.records_N3[number, 2]) >> layout.SIZE_BITS
+            writer.add(columns.paths[number], bytes(data), int(columns.mtimes_N[number]), mode)
+        start, done = end, int(ends[end - 1])
+        tell(done, int(ends[-1]))
+    return writer.finish()
+
+
+def _relocated(present: Columns, added: Columns, old: Columns, moving_N: NDArray[np.int64]) -> Columns:
+    """What is present now, with samples that were moved at their new places; some may be gone, others new meanwhile."""
+    moved = dict(zip(_keys(old, moving_N), range(len(moving_N)), strict=True))
+    records = present.records_N3.copy()
+    first_new = len(present.shards)
+    for number, key in enumerate(_keys(present, np.arange(len(present)))):
+        if (place := moved.get(key)) is not None:
+            records[number, 1] = added.records_N3[place, 1] + np.uint64(first_new << layout.OFFSET_BITS)
+    return Columns(records, present.mtimes_N, present.paths, [*present.shards, *added.shards])
+
+
+def _keys(columns: Columns, numbers_N: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Where samples lie, by the names of their shards."""
+    ids = [entry.shard_id for entry in columns.shards]
+    shards, offsets = columns.shards_N[numbers_N].tolist(), columns.offsets_N[numbers_N].tolist()
+    return [(ids[shard], offset) for shard, offset in zip(shards, offsets, strict=True)]

@@ -1,0 +1,136 @@
+"""Checking everything in a space: the index, every shard from end to end, every sample."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import xxhash
+
+from tandem.core.errors import DataError, TandemError
+from tandem.data.space import generations, layout, snapshot
+from tandem.data.space.columns import Columns
+from tandem.data.space.homes import cut_short, missing
+from tandem.data.space.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from tandem.data.space.layout import ShardEntry
+
+_PIECE_BYTES = 4 << 20
+_BATCH = 256
+
+
+class Finding(NamedTuple):
+    """Something that is damaged or missing.
+
+    Attributes:
+        what: "current", "index", "shard", or "sample".
+        file: The file it lies in.
+        number: The sample, or None.
+        path: The sample's path, or None.
+        message: What is wrong, in words.
+    """
+
+    what: str
+    file: str
+    number: int | None
+    path: str | None
+    message: str
+
+
+def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None) -> Iterator[Finding]:
+    """Check a space's present generation; yields what is wrong, nothing where all is well.
+
+    Args:
+        folder: The space.
+        tell: Told how many of how many bytes of shards are checked.
+
+    Raises:
+        SpaceError: There is no space, or one of a newer version.
+    """
+    try:
+        space = Space.open(folder)
+    except DataError as error:
+        yield Finding("index", folder, None, None, error.given)
+        return
+    with space:
+        broken = [Finding("index", space.index.name, None, None, error.given) for error in space.index.verify()]
+        yield from broken
+        if broken:
+            return
+        columns = Columns.of(space.index)
+        shards_N = columns.shards_N
+        total, done = sum(entry.size for entry in space.index.shards), 0
+        for place, entry in enumerate(space.index.shards):
+            yield from _shard(space, entry, np.flatnonzero(shards_N == place))
+            done += entry.size
+            tell(done, total)
+
+
+def unused_bytes(folder: str) -> int:
+    """Bytes of deleted samples, and of files that the present generation does not need."""
+    with Space.open(folder) as space:
+        named = {entry.file_name: entry for entry in space.index.shards}
+    dead = sum(entry.size - layout.SHARD_HEADER_BYTES - entry.live_bytes for entry in named.values())
+    others = (path for path in (Path(folder) / "shards").iterdir() if path.name not in named)
+    old = (snapshot.index_path(folder, number) for number in generations.generations(Path(folder))[:-1])
+    return dead + sum(path.stat().st_size for path in [*others, *map(Path, old)])
+
+
+def _shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
+    """Check a shard's file, and every sample in it."""
+    path = f"{space.folder}/shards/{entry.file_name}"
+    try:
+        wrong = _whole_file(path, entry)
+    except FileNotFoundError:
+        wrong = missing(path, entry).given
+    except OSError as error:
+        wrong = f"the shard {path} cannot be read: {error.strerror}"
+    damaged = list(_samples(space, path, numbers_N))
+    if wrong is not None and not (damaged and wrong.endswith(_CHANGED)):
+        yield Finding("shard", path, None, None, wrong)
+    yield from damaged
+
+
+_CHANGED = "holds other bytes than were written, outside of any sample"
+
+
+def _whole_file(path: str, entry: ShardEntry) -> str | None:
+    """What is wrong with a shard as a file."""
+    state = xxhash.xxh3_64()
+    size = 0
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while piece := os.read(file, _PIECE_BYTES):
+            state.update(piece)
+            size += len(piece)
+    finally:
+        os.close(file)
+    if size < entry.size:
+        return cut_short(path, entry, size).given
+    if size > entry.size:
+        return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
+    return None if state.intdigest() == entry.checksum else f"the shard {path} {_CHANGED}"
+
+
+def _samples(space: Space, path: str, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
+    for start in range(0, len(numbers_N), _BATCH):
+        some = numbers_N[start : start + _BATCH]
+        try:
+            space.read_batch(some)
+        except DataError:
+            yield from _one_by_one(space, path, some.tolist())
+
+
+def _one_by_one(space: Space, path: str, numbers: list[int]) -> Iterator[Finding]:
+    for number in numbers:
+        try:
+            space.read(number)
+        except TandemError as error:
+            yield Finding("sample", path, number, space.path(number), error.given)

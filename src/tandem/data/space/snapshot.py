@@ -1,0 +1,137 @@
+"""What a reader opens: the present generation, or an earlier one, kept from removal while it is open.
+
+Limits: no pathlib, so that opening is quick in a fresh process. On file systems without `flock` nothing is kept from
+removal; writers then remove nothing old.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from tandem.core.errors import DataError, SpaceError
+from tandem.data.space import layout
+from tandem.data.space.index import Index
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def index_path(folder: str | os.PathLike[str], generation: int) -> str:
+    """Where the index of a generation lies."""
+    return f"{os.fspath(folder)}/generations/{generation:08d}.index"
+
+
+def is_space(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a space."""
+    return _read_small(f"{os.fspath(folder)}/current") is not None
+
+
+def read_current(folder: str | os.PathLike[str]) -> layout.Current:
+    """What the present generation is.
+
+    Raises:
+        SpaceError: The folder is no space, or one of a newer version.
+        DataError: The file that says it is damaged.
+    """
+    name = f"{os.fspath(folder)}/current"
+    packed = _read_small(name)
+    if packed is None:
+        raise _no_space(os.fspath(folder))
+    return layout.Current.decode(packed, name)
+
+
+def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None) -> Index:
+    """Open the index of the present generation, or of an earlier one that is still there, and keep it from removal.
+
+    Raises:
+        SpaceError: The folder is no space, has no such generation, or is of a newer version.
+        DataError: What says which generation is present, or the index, is damaged or missing.
+    """
+    name = os.fspath(folder)
+    while True:
+        current = read_current(name)
+        wanted = current.generation if generation is None else generation
+        try:
+            index = Index(index_path(name, wanted))
+        except FileNotFoundError as error:
+            if generation is None and read_current(name) != current:
+                continue  # it was replaced, and the old one removed, just now
+            raise _no_generation(name, wanted, current) from error
+        _hold(index.file)
+        if os.fstat(index.file).st_nlink:
+            return _matching(index, current, name, wanted)
+        index.close()  # removed between opening and locking
+
+
+def try_lock_alone(descriptor: int) -> bool:
+    """Lock an open index if nobody else has it open; False where somebody has, or no lock is to be had."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _hold(descriptor: int) -> None:
+    """Keep an index from removal; a writer that is just removing it is waited for."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _read_small(name: str) -> bytes | None:
+    """The file `current`; None where there is none."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.read(descriptor, layout.CURRENT_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _matching(index: Index, current: layout.Current, folder: str, generation: int) -> Index:
+    header = index.header
+    same = header.generation == generation and header.space_id == current.space_id
+    if generation == current.generation:
+        same = same and (index.size, index.header_xxh3) == (current.index_bytes, current.index_xxh3)
+    if same:
+        return index
+    index.close()
+    raise DataError(
+        given=f"{index.name} is not the index that {folder}/current speaks of",
+        allowed="files of one space, whole",
+        todo="put the index back from a copy",
+    )
+
+
+def _no_space(folder: str) -> SpaceError:
+    try:
+        os.listdir(folder)  # noqa: PTH208 - a Path would be one more import
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is no folder"
+    else:
+        what = "has no file `current`"
+    return SpaceError(
+        given=f"{folder} is not a space: it {what}",
+        allowed="a folder that `tandem data pack` made",
+        todo=f"run: tandem data pack SOURCE {folder}",
+    )
+
+
+def _no_generation(folder: str, wanted: int, current: layout.Current) -> SpaceError | DataError:
+    if wanted == current.generation:
+        return DataError(
+            given=f"{index_path(folder, wanted)} is missing",
+            allowed="all files of the space",
+            todo="put it back from a copy",
+        )
+    return SpaceError(
+        given=f"{folder} has no generation {wanted} any more",
+        allowed=f"the present one, {current.generation}, and earlier ones while readers hold them",
+        todo="open the present one",
+    )

@@ -1,0 +1,204 @@
+"""Damage of every kind is said, names what it hit, and no damaged byte is ever returned."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.data.space import Space, layout
+from tandem.data.space.writer import SpaceWriter
+from tests.data.space.test_space import CONTENTS, HOWS, made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return made(tmp_path / "s")
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted((folder / "shards").iterdir())
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_flipped_bit_in_a_sample_raises_and_names_it(folder: Path, how: str) -> None:
+    with Space.open(folder) as space:
+        sample = space.stat(space.number("d3/file101.bin"))
+        shard = folder / "shards" / space.index.shards[sample.shard].file_name
+    flip(shard, 8 * (sample.offset + sample.size // 2) + 3)
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        told = f"sample 101, 'd3/file101.bin' of {folder}: its bytes are not those that were packed"
+        with pytest.raises(DataError, match=told):
+            space.read_batch([5, 101, 7])
+        with pytest.raises(DataError, match=told):
+            space.read(101)
+        assert space.read(100) == CONTENTS["d2/file100.bin"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_of_two_damaged_samples_the_first_asked_for_is_named(folder: Path, how: str) -> None:
+    for number in (40, 201):
+        with Space.open(folder) as space:
+            sample = space.stat(number)
+            flip(folder / "shards" / space.index.shards[sample.shard].file_name, 8 * sample.offset)
+    with Space.open(folder, how=how, threads=2) as space:  # type: ignore[arg-type]
+        for first, second in ((40, 201), (201, 40)):
+            with pytest.raises(DataError, match=f"sample {first},"):
+                space.read_batch([*range(30), first, *range(100, 150), second])
+
+
+def everything_read(folder: Path) -> dict[str, bytes]:
+    """What a careful reader of all of it gets."""
+    with Space.open(folder) as space:
+        return {space.path(n): space.read(n) for n in space.under()}
+
+
+def everything_known(folder: Path) -> None:
+    """Look at every part of the index."""
+    with Space.open(folder) as space:
+        for error in space.index.verify():
+            raise error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_flipped_bit_anywhere_in_current_or_index_is_detected(folder: Path, which: str) -> None:
+    whole = (folder / which).read_bytes()
+    rng = random.Random(5)
+    for place in range(len(whole)) if len(whole) < 600 else sorted(rng.sample(range(len(whole)), 600)):
+        flip(folder / which, 8 * place + rng.randrange(8))
+        try:
+            read = everything_read(folder)
+        except TandemError:
+            pass
+        else:  # a bit of a time or a mode: no byte that is read depends on it
+            assert read == CONTENTS
+        with pytest.raises(TandemError):
+            everything_known(folder)
+        (folder / which).write_bytes(whole)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("left", [0, 1, 63, 64, 5000])
+def test_a_truncated_shard_is_named(folder: Path, how: str, left: int) -> None:
+    os.truncate(shards(folder)[0], left)
+    with Space.open(folder, how=how) as space, pytest.raises(DataError) as told:  # type: ignore[arg-type]
+        space.read_batch(range(len(space)))
+    assert str(shards(folder)[0]) in str(told.value)
+    assert f"cut short: {left:,} bytes" in str(told.value)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_missing_shard_is_named(folder: Path, how: str) -> None:
+    gone = shards(folder)[1]
+    gone.unlink()
+    with Space.open(folder, how=how) as space, pytest.raises(DataError, match=f"{gone} is missing"):  # type: ignore[arg-type]
+        space.read_batch(range(len(space)))
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_shard_truncated_while_it_is_open_raises_and_never_kills(folder: Path, how: str, threads: int) -> None:
+    with Space.open(folder, how=how, threads=threads) as space:  # type: ignore[arg-type]
+        space.read_batch(range(len(space)))  # all shards are open, and mapped
+        for shard in shards(folder):
+            os.truncate(shard, 4096)
+        with pytest.raises(DataError, match="cut short while it was read"):
+            space.read_batch(range(len(space)))
+        with pytest.raises(DataError, match="cut short while it was read"):
+            space.read(299)
+        small = [n for n in range(len(space)) if space.stat(n).offset + space.stat(n).size <= 4096]
+        assert [bytes(b) for b in space.read_batch(small)] == [CONTENTS[space.path(n)] for n in small]
+
+
+def test_an_index_truncated_while_it_is_mapped_raises(folder: Path) -> None:
+    with Space.open(folder, how="mapped") as space:
+        space.read(0)
+        with (folder / "generations" / "00000001.index").open("r+b") as file:
+            file.truncate(0)
+        with pytest.raises(DataError, match="index is cut short"):
+            space.read_batch(range(len(space)))
+
+
+FAULTS = """
+import faulthandler, mmap, os, sys
+from tandem.data.space import Space
+space = Space.open(sys.argv[1], how="mapped")
+space.read(1)
+if sys.argv[2] == "late":
+    faulthandler.enable()
+    space.read(1)
+with open(sys.argv[1] + "/own", "wb+") as file:
+    file.truncate(8192)
+    own = mmap.mmap(file.fileno(), 8192)
+    file.truncate(0)
+print("reads", flush=True)
+own[4096]
+"""
+
+
+@pytest.mark.parametrize("handler", ["none", "late"])
+def test_a_fault_that_is_not_the_readers_still_ends_the_process(folder: Path, handler: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS, folder, handler], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("reads\n", -7)
+    assert ("Bus error" in done.stderr) == (handler == "late")  # whoever handled it before is asked
+
+
+@pytest.mark.parametrize("left", [0, 11, 100, 255])
+def test_a_truncated_index_is_said(folder: Path, left: int) -> None:
+    os.truncate(folder / "generations" / "00000001.index", left)
+    with pytest.raises(DataError, match=r"00000001\.index"):
+        Space.open(folder)
+
+
+def test_a_missing_index_is_said(folder: Path) -> None:
+    (folder / "generations" / "00000001.index").unlink()
+    with pytest.raises(DataError, match=r"00000001\.index is missing"):
+        Space.open(folder)
+
+
+def test_files_of_another_space_are_not_taken_for_ones_own(folder: Path, tmp_path: Path) -> None:
+    other = made(tmp_path / "other")
+    shutil.copy(other / "generations" / "00000001.index", folder / "generations")
+    with pytest.raises(DataError, match="is not the index that"):
+        Space.open(folder)
+
+
+def newer(packed: bytes) -> bytes:
+    return packed[:8] + (layout.VERSION + 1).to_bytes(4, "little") + packed[12:]
+
+
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_newer_version_is_refused_in_words(folder: Path, which: str) -> None:
+    (folder / which).write_bytes(newer((folder / which).read_bytes()))
+    with pytest.raises(
+        SpaceError, match=r"written in version 2 of the format; allowed: versions up to 1; install a newer"
+    ):
+        Space.open(folder)
+
+
+@pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-1], lambda data: b"\x7fELF" + bytes(200)])
+def test_a_file_current_that_is_none_is_said(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    (folder / "current").write_bytes(change((folder / "current").read_bytes()))
+    with pytest.raises((DataError, SpaceError), match="current"):
+        Space.open(folder)
+
+
+def test_an_empty_space_can_be_read(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.commit()
+    with Space.open(tmp_path / "s") as space:
+        assert len(space) == 0
+        assert len(space.read_batch([])) == 0
+        assert list(space.under()) == []
