@@ -264,7 +264,7 @@ class _Reading:
         if isinstance(self._samples, Mixture):
             views = self._samples.read_views(task.numbers_N)
         else:
-            views = list(self._samples.read_batch(task.numbers_N))
+            views = self._samples.read_batch(task.numbers_N).views()
         batch = self._decoder(views)
         if self._pin:
             from tandem.data.pinning import pinned

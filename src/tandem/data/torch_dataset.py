@@ -55,7 +55,7 @@ class TorchDataset(Dataset[Any]):
     def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
         """Several samples, read at once; raises what `__getitem__` raises."""
         numbers_N = np.asarray(numbers, dtype=np.int64)
-        views = list(self._samples.read_batch(numbers_N))
+        views = self._samples.read_batch(numbers_N).views()
         try:
             found = self._decode(views)
         except DecoderFailure as failure:
