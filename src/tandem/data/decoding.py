@@ -47,6 +47,11 @@ class Decode:
     batch: Callable[[list[Any]], Any] | None = None
     pin: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done at all."""
+        return self.sample is None and self.batch is None and not self.pin
+
     def __call__(self, views: list[memoryview]) -> object:
         """The first two stages.
 

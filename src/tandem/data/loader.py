@@ -18,17 +18,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tandem.core.clock import SystemClock
 from tandem.data.ahead import Crew, Pending, Worker
-from tandem.data.decoding import Decode, DecoderFailure, Where, told
+from tandem.data.decoding import Decode, Where
 from tandem.data.meter import Meter
 from tandem.data.mixture import Mixture
-from tandem.data.order import InOrder, Numbers, Order, Shuffled
+from tandem.data.order import InOrder, Order, Shuffled
+from tandem.data.reading import Failed, Read, Reading, Task
 from tandem.data.state import LoaderState
 from tandem.data.steps import Batches, Layout, LoaderError, Share
 
@@ -38,22 +38,12 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tandem.data.batch import Samples
+    from tandem.data.order import Numbers
 
 _PLAN_POSITIONS = 1 << 15  # so many positions are looked up in the order at once: 1 or 2 ms
 _DEFAULT_WORKERS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A batch to be read.
-
-    Attributes:
-        numbers_N: Its samples, of this rank.
-        end: Up to which position the epoch has been read after it, by all ranks.
-    """
-
-    numbers_N: Numbers
-    end: int
+_READ_BYTES = 2 << 20
+_MOST_BATCHES_A_READ = 32
 
 
 class Loader:
@@ -75,7 +65,8 @@ class Loader:
             at most 4. With 0 everything is done when it is asked for, in the calling thread: for debugging.
         decode_in: "threads" for decoders that release the interpreter lock (Pillow, zlib, most of C); "processes" for
             others, see `decode_process.py`.
-        prefetch: How many batches may be ready or in the making; by default two for each worker.
+        prefetch: How many reads may be ready or in the making; by default two for each worker. A read is a batch, or as
+            many undecoded ones as make 2 MiB (at most 32).
 
     Raises:
         LoaderError: Arguments that cannot be met.
@@ -106,7 +97,8 @@ class Loader:
         self._state = LoaderState(seed, epoch=0, position=0, shuffle=shuffle, samples=_signature(samples))
         self._begun = False
         self._iteration = 0
-        self._crew: Crew[_Task, Any] | None = None
+        self._crew: Crew[list[Task], Read] | None = None
+        self._batches_a_read = 1  # small ones, once they are known to be small, are read several at once
         self._meter = Meter(SystemClock())
         self._layout(0)  # refuses what cannot be laid out, before the first batch
 
@@ -187,7 +179,8 @@ class Loader:
 
     def _iterate(self, iteration: int) -> Iterator[Any]:
         tasks = self._tasks(self._state.epoch, self._state.position)
-        waiting: deque[tuple[_Task, Pending[_Task, Any]]] = deque()
+        waiting: deque[Pending[list[Task], Read]] = deque()
+        ready: deque[tuple[Task, object]] = deque()
         meter = self._meter
         meter.begin()
         try:
@@ -196,34 +189,43 @@ class Loader:
                 if self._iteration != iteration:
                     message = "this iteration is over: the loader was closed, or a new iteration or state was begun"
                     raise RuntimeError(message)
-                for task in itertools.islice(tasks, self.prefetch - len(waiting)):
-                    waiting.append((task, self._submit(task)))
-                if not waiting:
+                if not ready and not self._fetch(tasks, waiting, ready):
                     return
-                task, pending = waiting.popleft()
-                batch = self._take(task, pending)
+                task, batch = ready.popleft()
+                if isinstance(batch, Failed):
+                    raise batch.told(self.samples, task.numbers_N) from batch.cause
                 self._state.position = task.end
                 meter.got(len(task.numbers_N))
                 box = [batch]
-                del pending, batch
+                del batch
                 yield box.pop()  # nothing here refers to it while it is used
         finally:
             meter.end()
-            for _, pending in waiting:
+            for pending in waiting:
                 pending.cancelled = True
 
-    def _submit(self, task: _Task) -> Pending[_Task, Any]:
-        return Pending(task) if self._crew is None else self._crew.submit(task)
-
-    def _take(self, task: _Task, pending: Pending[_Task, Any]) -> object:
+    def _fetch(
+        self,
+        tasks: Iterator[Task],
+        waiting: deque[Pending[list[Task], Read]],
+        ready: deque[tuple[Task, object]],
+    ) -> bool:
+        """Ask for what may be read ahead, and take what was asked for first; false at the end of the epoch."""
+        while len(waiting) < self.prefetch and (some := list(itertools.islice(tasks, self._batches_a_read))):
+            waiting.append(Pending(some) if self._crew is None else self._crew.submit(some))
+        if not waiting:
+            return False
+        pending = waiting.popleft()
         if self._crew is None:
-            pending.run(_Reading(self.samples, self.decode, self.decode.pin))
-        try:
-            return pending.take()
-        except DecoderFailure as failure:
-            raise told(failure, self.samples, task.numbers_N) from failure.cause
+            pending.run(Reading(self.samples, self.decode, pin=self.decode.pin))
+        read = pending.take()
+        ready.extend(zip(read.tasks, read.batches, strict=True))
+        if self.decode.is_plain:
+            batch_bytes = max(1, read.size_bytes // len(read.tasks))
+            self._batches_a_read = max(1, min(_MOST_BATCHES_A_READ, _READ_BYTES // batch_bytes))
+        return True
 
-    def _tasks(self, epoch: int, position: int) -> Iterator[_Task]:
+    def _tasks(self, epoch: int, position: int) -> Iterator[Task]:
         """The batches of this rank from a position on; the order is looked up for many at once."""
         order, layout = self._order(epoch), self._layout(position)
         steps_at_once = max(1, _PLAN_POSITIONS * self.share.world // self.batches.size)
@@ -233,7 +235,7 @@ class Loader:
             ends = np.cumsum([len(positions_N) for positions_N in positions])
             numbers = np.split(order.at(np.concatenate(positions)), ends[:-1])
             for step, numbers_N in zip(steps, numbers, strict=True):
-                yield _Task(numbers_N, layout.end(step))
+                yield Task(numbers_N, layout.end(step))
 
     def _order(self, epoch: int) -> Order:
         seed, shuffle = self._state.seed, self._state.shuffle
@@ -246,36 +248,12 @@ class Loader:
         count = self.samples.epoch_size if isinstance(self.samples, Mixture) else len(self.samples)
         return Layout(count, self.batches, self.share, position)
 
-    def _new_workers(self) -> list[Worker[_Task, Any]]:
+    def _new_workers(self) -> list[Worker[list[Task], Read]]:
         if self.decode_in == "threads":
-            return [_Reading(self.samples, self.decode, self.decode.pin) for _ in range(self.workers)]
+            return [Reading(self.samples, self.decode, pin=self.decode.pin) for _ in range(self.workers)]
         from tandem.data.decode_process import DecodingProcess
 
-        return [_Reading(self.samples, DecodingProcess(self.decode), self.decode.pin) for _ in range(self.workers)]
-
-
-class _Reading:
-    """Reads a batch and has it decoded."""
-
-    def __init__(self, samples: Samples | Mixture, decoder: Callable[[list[memoryview]], Any], pin: bool) -> None:
-        self._samples, self._decoder, self._pin = samples, decoder, pin
-
-    def __call__(self, task: _Task) -> object:
-        if isinstance(self._samples, Mixture):
-            views = self._samples.read_views(task.numbers_N)
-        else:
-            views = self._samples.read_batch(task.numbers_N).views()
-        batch = self._decoder(views)
-        if self._pin:
-            from tandem.data.pinning import pinned
-
-            return pinned(batch)
-        return batch
-
-    def close(self) -> None:
-        close = getattr(self._decoder, "close", None)
-        if close is not None:
-            close()
+        return [Reading(self.samples, DecodingProcess(self.decode), pin=self.decode.pin) for _ in range(self.workers)]
 
 
 def _check(loader: Loader) -> None:
