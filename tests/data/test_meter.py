@@ -11,11 +11,13 @@ def test_rate_and_wait_are_of_the_time_since_the_last_reading() -> None:
     meter.begin()
     meter.wait()
     clock.advance_to(101.0)  # a second of waiting
-    meter.got(30)
+    meter.had()
+    meter.count(30)
     clock.advance_to(104.0)  # three of training
     assert meter.read() == {"samples_per_s": 7.5, "data_wait_share": 0.25}
     meter.wait()
-    meter.got(10)
+    meter.had()
+    meter.count(10)
     clock.advance_to(106.0)
     assert meter.read() == {"samples_per_s": 5.0, "data_wait_share": 0.0}
 
@@ -25,7 +27,8 @@ def test_time_between_iterations_does_not_count() -> None:
     meter = Meter(clock)
     meter.begin()
     meter.wait()
-    meter.got(8)
+    meter.had()
+    meter.count(8)
     clock.advance_to(2.0)
     meter.end()
     meter.end()

@@ -54,6 +54,18 @@ def test_a_run_goes_on_with_another_world_and_batch(
     assert [p for step in steps[:done] + rest for p in step] == list(range(count))
 
 
+@given(count=COUNTS, size=SIZES, world=WORLDS, last=st.sampled_from(["keep", "drop", "pad"]), data=st.data())
+def test_blocks_are_the_positions_of_their_steps(
+    count: int, size: int, world: int, last: Last, data: st.DataObject
+) -> None:
+    share = Share(data.draw(st.integers(0, world - 1)), world)
+    layout = Layout(count, Batches(max(size, world), last), share, data.draw(st.integers(0, count)))
+    begin = data.draw(st.integers(0, len(layout)))
+    steps = range(begin, data.draw(st.integers(begin, len(layout))))
+    block = [positions.tolist() for positions in layout.block(steps)]
+    assert block == [layout.positions(step).tolist() for step in steps]
+
+
 @given(size=SIZES, world=WORLDS)
 def test_shares_differ_by_one_at_most(size: int, world: int) -> None:
     lengths = [high - low for low, high in (Share(rank, world).of(size) for rank in range(world))]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tandem.data.batch import Samples
     from tandem.data.order import Numbers
 
-_PLAN_POSITIONS = 1 << 15  # so many positions are looked up in the order at once: 1 or 2 ms
+_PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
 _READ_BYTES = 2 << 20
 _MOST_BATCHES_A_READ = 32
@@ -185,17 +185,19 @@ class Loader:
         meter.begin()
         try:
             while True:
-                meter.wait()
                 if self._iteration != iteration:
                     message = "this iteration is over: the loader was closed, or a new iteration or state was begun"
                     raise RuntimeError(message)
-                if not ready and not self._fetch(tasks, waiting, ready):
-                    return
+                if not ready:
+                    meter.wait()
+                    if not self._fetch(tasks, waiting, ready):
+                        return
+                    meter.had()
                 task, batch = ready.popleft()
                 if isinstance(batch, Failed):
                     raise batch.told(self.samples, task.numbers_N) from batch.cause
                 self._state.position = task.end
-                meter.got(len(task.numbers_N))
+                meter.count(len(task.numbers_N))
                 box = [batch]
                 del batch
                 yield box.pop()  # nothing here refers to it while it is used
@@ -231,11 +233,11 @@ class Loader:
         steps_at_once = max(1, _PLAN_POSITIONS * self.share.world // self.batches.size)
         for first in range(0, len(layout), steps_at_once):
             steps = range(first, min(len(layout), first + steps_at_once))
-            positions = [layout.positions(step) for step in steps]
-            ends = np.cumsum([len(positions_N) for positions_N in positions])
-            numbers = np.split(order.at(np.concatenate(positions)), ends[:-1])
-            for step, numbers_N in zip(steps, numbers, strict=True):
-                yield Task(numbers_N, layout.end(step))
+            positions = layout.block(steps)
+            numbers_N, begin = order.at(np.concatenate(positions)), 0
+            for step, positions_N in zip(steps, positions, strict=True):
+                yield Task(numbers_N[begin : begin + len(positions_N)], layout.end(step))
+                begin += len(positions_N)
 
     def _order(self, epoch: int) -> Order:
         seed, shuffle = self._state.seed, self._state.shuffle

@@ -27,12 +27,15 @@ class Meter:
         self._running, self._since_s = True, self._now()
 
     def wait(self) -> None:
-        """The training asks for a batch."""
+        """The training asks for what is not there yet."""
         self._waits_since_s = self._now()
 
-    def got(self, samples: int) -> None:
-        """It has one."""
+    def had(self) -> None:
+        """Now it is there."""
         self._waited_s += self._now() - self._waits_since_s
+
+    def count(self, samples: int) -> None:
+        """So many samples are handed out."""
         self._samples += samples
 
     def end(self) -> None:

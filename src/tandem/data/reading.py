@@ -6,22 +6,21 @@ Legend: N samples of a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tandem.data.decoding import DecoderFailure, told
 from tandem.data.mixture import Mixture
-from tandem.data.order import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tandem.data.batch import Samples
+    from tandem.data.order import Numbers
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A batch to be read.
 
     Attributes:

@@ -105,6 +105,15 @@ class Layout:
         """How many steps are left; the same for every rank."""
         return self.batches.steps(max(0, self.count - self.start))
 
+    def block(self, steps: range) -> list[NDArray[np.int64]]:
+        """The same as `positions` of each of these consecutive steps, whole batches at once."""
+        size = self.batches.size
+        whole = max(steps.start, min(steps.stop, (self.count - self.start) // size))
+        low, high = self.share.of(size)
+        firsts = np.arange(steps.start, whole, dtype=np.int64) * size + self.start
+        found = list(firsts[:, None] + np.arange(low, high, dtype=np.int64))
+        return found + [self.positions(step) for step in range(whole, steps.stop)]
+
     def end(self, step: int) -> int:
         """Up to which position the epoch has been read after this step, counted from 0 at `start`."""
         return min(self.count, self.start + (step + 1) * self.batches.size)
