@@ -50,6 +50,10 @@ def to_array(view: memoryview) -> NDArray[np.uint8]:
     return np.frombuffer(view, dtype=np.uint8)
 
 
+def with_number(view: memoryview, number: int) -> tuple[int, bytes]:
+    return number, bytes(view)
+
+
 def refuse_seven(view: memoryview) -> int:
     if bytes(view).endswith(b"7"):
         message = f"no sevens: {bytes(view).decode()}"

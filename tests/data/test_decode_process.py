@@ -26,7 +26,12 @@ pytestmark = pytest.mark.slow
 
 def test_results_are_those_of_threads_in_the_same_order() -> None:
     samples = numbered(203)
-    for decode in (decoders.crc, Decode(sample=decoders.to_array), Decode(sample=len, batch=np.array)):
+    for decode in (
+        decoders.crc,
+        Decode(sample=decoders.to_array),
+        Decode(sample=len, batch=np.array),
+        Decode(sample=decoders.with_number, numbered=True),
+    ):
         here = Loader(samples, 16, decode=decode, workers=0)
         with Loader(samples, 16, decode=decode, workers=2, decode_in="processes") as there:
             for theirs, ours in zip(there, here, strict=True):
@@ -97,7 +102,7 @@ def test_a_process_that_is_killed_is_an_error_not_a_hang() -> None:
     process = DecodingProcess(Decode(decoders.hang))
     os.kill(process._process.pid or 0, signal.SIGKILL)
     with pytest.raises(Exception, match="was ended by SIGKILL"):
-        process([memoryview(b"1")])
+        process([memoryview(b"1")], [0])
     process.close()
 
 

@@ -16,7 +16,7 @@ from tandem.data.ahead import ClosedError
 from tandem.data.decoding import DecodeError
 from tandem.data.order import Shuffled
 from tandem.data.steps import LoaderError
-from tests.data.samples import InMemory, crc, numbered, numbers_of, refuse_seven
+from tests.data.samples import InMemory, crc, numbered, numbers_of, refuse_seven, with_number
 
 
 def epoch_of(loader: Loader, samples: InMemory) -> list[list[int]]:
@@ -198,6 +198,15 @@ def test_a_decoder_of_the_whole_batch(samples: InMemory) -> None:
     batches = list(loader)
     assert [type(batch) for batch in batches] == [np.ndarray] * 11
     assert np.concatenate(batches).tolist() == [len(content) for content in samples.contents]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_decoder_is_told_the_number_where_it_wants_it(samples: InMemory, workers: int) -> None:
+    loader = Loader(samples, 10, seed=3, decode=Decode(with_number, numbered=True), workers=workers)
+    pairs = joined(loader)
+    assert [number for number, _ in pairs] == Shuffled(103, seed=3, epoch=0).at(np.arange(103)).tolist()
+    assert all(content == samples.contents[number] for number, content in pairs)
+    loader.close()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -105,7 +105,7 @@ class DecodingProcess:
         theirs.close()
         os.close(life)
 
-    def __call__(self, views: list[memoryview]) -> object:
+    def __call__(self, views: list[memoryview], numbers: list[int]) -> object:
         """Decode a batch there.
 
         Raises:
@@ -119,7 +119,7 @@ class DecodingProcess:
             at += length
         del views
         try:
-            self._ours.send(lengths)
+            self._ours.send((lengths, numbers))
             answer = self._ours.recv()
         except (EOFError, OSError) as error:
             raise DecoderFailure(None, RemoteError(self._how_it_ended())) from error
@@ -210,11 +210,11 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
     incoming, outgoing = Memory(request_fd), Memory(answer_fd)
     while True:
         try:
-            lengths = requests.recv()
+            lengths, numbers = requests.recv()
         except (EOFError, OSError):
             return
         try:
-            answer: tuple[Any, ...] = ("done", _decoded(decode, lengths, incoming, outgoing))
+            answer: tuple[Any, ...] = ("done", _decoded(decode, lengths, numbers, incoming, outgoing))
         except DecoderFailure as failure:
             answer = _failed(failure.place, failure.cause)
         except Exception as error:  # results that cannot be pickled
@@ -222,7 +222,7 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
         requests.send(answer)
 
 
-def _decoded(decode: Decode, lengths: list[int], incoming: Memory, outgoing: Memory) -> list[int]:
+def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: Memory, outgoing: Memory) -> list[int]:
     """Decode a batch into the outgoing memory; return where its parts end there, the pickle first."""
     whole = memoryview(bytearray(incoming.reach(sum(lengths))[: sum(lengths)]))  # a decoder may keep what it is given
     views, at = [], 0
@@ -230,7 +230,7 @@ def _decoded(decode: Decode, lengths: list[int], incoming: Memory, outgoing: Mem
         views.append(whole[at : at + length])
         at += length
     buffers: list[pickle.PickleBuffer] = []
-    parts: list[Any] = [pickle.dumps(decode(views), protocol=5, buffer_callback=buffers.append)]
+    parts: list[Any] = [pickle.dumps(decode(views, numbers), protocol=5, buffer_callback=buffers.append)]
     parts += [buffer.raw() for buffer in buffers]
     ends, end = [], 0
     for part in parts:

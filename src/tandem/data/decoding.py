@@ -39,12 +39,14 @@ class Decode:
         sample: Called with the bytes of one sample (a view of a buffer that is used again once nothing refers
             to it).
         batch: Called with the list of all N results (or of all N views); what it returns is the batch.
+        numbered: Whether `sample` is called with the sample's number too, by which its label or path can be looked up.
         pin: Whether arrays, tensors and views of a batch are moved to page-locked memory, as tensors, so that
             `tensor.to("cuda", non_blocking=True)` does not wait. Needs torch and a GPU.
     """
 
-    sample: Callable[[memoryview], Any] | None = None
+    sample: Callable[..., Any] | None = None
     batch: Callable[[list[Any]], Any] | None = None
+    numbered: bool = False
     pin: bool = False
 
     @property
@@ -52,7 +54,7 @@ class Decode:
         """Whether nothing is done at all."""
         return self.sample is None and self.batch is None and not self.pin
 
-    def __call__(self, views: list[memoryview]) -> object:
+    def __call__(self, views: list[memoryview], numbers: list[int]) -> object:
         """The first two stages.
 
         Raises:
@@ -63,8 +65,12 @@ class Decode:
             found = []
             sample, keep = self.sample, found.append
             try:
-                for view in views:
-                    keep(sample(view))
+                if self.numbered:
+                    for view, number in zip(views, numbers, strict=True):
+                        keep(sample(view, number))
+                else:
+                    for view in views:
+                        keep(sample(view))
             except Exception as error:
                 raise DecoderFailure(len(found), error) from error
         if self.batch is None:

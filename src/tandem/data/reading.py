@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tandem.data.decoding import DecoderFailure, told
+from tandem.data.decoding import Decode, DecoderFailure, told
 from tandem.data.mixture import Mixture
 
 if TYPE_CHECKING:
@@ -76,8 +76,11 @@ class Reading:
         pin: Whether what it makes is moved to page-locked memory.
     """
 
-    def __init__(self, samples: Samples | Mixture, decoder: Callable[[list[memoryview]], object], *, pin: bool) -> None:
+    def __init__(
+        self, samples: Samples | Mixture, decoder: Callable[[list[memoryview], list[int]], object], *, pin: bool
+    ) -> None:
         self._samples, self._decoder, self._pin = samples, decoder, pin
+        self._plain = isinstance(decoder, Decode) and decoder.is_plain
 
     def __call__(self, tasks: list[Task]) -> Read:
         """Read and decode; what is raised stands in the place of its batch."""
@@ -87,7 +90,7 @@ class Reading:
             if len(tasks) == 1:
                 return Read(tasks, [Failed(error)], 0)
             return Read(tasks, [batch for task in tasks for batch in self([task]).batches], 0)  # whose was it?
-        return Read(tasks, [self._decoded(views) for views in parts], size_bytes)
+        return Read(tasks, [self._decoded(*pair) for pair in zip(parts, tasks, strict=True)], size_bytes)
 
     def close(self) -> None:
         """Close the decoder."""
@@ -110,9 +113,11 @@ class Reading:
             begin += len(task.numbers_N)
         return parts, batch.data_S.nbytes
 
-    def _decoded(self, views: list[memoryview]) -> object:
+    def _decoded(self, views: list[memoryview], task: Task) -> object:
+        if self._plain:
+            return views
         try:
-            batch = self._decoder(views)
+            batch = self._decoder(views, task.numbers_N.tolist())
             if not self._pin:
                 return batch
             from tandem.data.pinning import pinned

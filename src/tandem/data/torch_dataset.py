@@ -57,7 +57,7 @@ class TorchDataset(Dataset[Any]):
         numbers_N = np.asarray(numbers, dtype=np.int64)
         views = self._samples.read_batch(numbers_N).views()
         try:
-            found = self._decode(views)
+            found = self._decode(views, [])
         except DecoderFailure as failure:
             raise told(failure, self._samples, numbers_N) from failure.cause
         assert isinstance(found, list)
