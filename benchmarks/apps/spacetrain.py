@@ -2,9 +2,9 @@
 
 The space holds 2,000 PNG files in folders of ten classes: MNIST digits (`images/mnist_train_png.zip` in
 $TANDEM_SHARED_DATA, or in `../shared/data` beside the repository), or, where the archive is absent, drawn bars of ten
-slopes. It is packed while loading, into a temporary folder. A step is one shuffled batch of 64, decoded by Pillow in the
-loader's threads. At the end the accuracy on the same images has to be at least 0.75, and every sample must have been
-read as often as every other, give or take one.
+slopes. It is packed while loading, into a temporary folder. A step is one shuffled batch of 64, decoded by Pillow in
+the loader's threads. At the end the accuracy on the same images has to be at least 0.75, and no sample may have been
+read more often than there were epochs.
 
 Run records carry `samples_per_s` and `data_wait_share`, the part of the time spent waiting for data.
 
