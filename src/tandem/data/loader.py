@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
-_READ_BYTES = 2 << 20
+_READ_BYTES = 512 << 10
 _MOST_BATCHES_A_READ = 32
 
 
@@ -66,7 +66,7 @@ class Loader:
         decode_in: "threads" for decoders that release the interpreter lock (Pillow, zlib, most of C); "processes" for
             others, see `decode_process.py`.
         prefetch: How many reads may be ready or in the making; by default two for each worker. A read is a batch, or as
-            many undecoded ones as make 2 MiB (at most 32).
+            many undecoded ones as make 512 KiB (at most 32).
 
     Raises:
         LoaderError: Arguments that cannot be met.
