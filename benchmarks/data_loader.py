@@ -8,7 +8,8 @@ side, one after another; batches have 64 samples. Peers run in processes of thei
 
 Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_torch_wall` and
 `loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded and decoded by the
-same Pillow decoder), `loader_vs_best_exact_peer` (beside the faster of LMDB and HF datasets on the files of 5 to
+same Pillow decoder; ours in threads or processes, whichever was faster),
+`loader_vs_best_exact_peer` (beside the faster of LMDB and HF datasets on the files of 5 to
 15 KB) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a new loader, a
 state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf Storage's
 accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples of 116 KB
