@@ -57,8 +57,8 @@ Set = tuple[str, ...]
 
 
 def applications() -> list[str]:
-    """All that there are, by name."""
-    return sorted(path.stem for path in APPS.glob("*.py") if path.stem != "application")
+    """Those that are measured, by name: all but `spacetrain`, which came after the tables were begun."""
+    return sorted(path.stem for path in APPS.glob("*.py") if path.stem not in ("application", "spacetrain"))
 
 
 def plan(apps: Sequence[str]) -> list[tuple[str, Set]]:

@@ -16,7 +16,7 @@ from tandem.core import records
 
 APPS_FOLDER = Path(__file__).parents[2] / "benchmarks" / "apps"
 APPS = sorted(path.stem for path in APPS_FOLDER.glob("*.py") if path.stem != "application")
-USE_TORCH = {"digits", "textgen"}
+USE_TORCH = {"digits", "spacetrain", "textgen"}
 KEEP_CHECKPOINTS = {"cg": "0.2", "stencil": "0.2", "digits": "0.3"}  # with a scale long enough to be interrupted
 DEADLINE_S = 120
 

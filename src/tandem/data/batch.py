@@ -5,6 +5,7 @@ Legend: N samples in the batch, S bytes of all of them.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,7 +46,12 @@ class Batch:
 
     def __iter__(self) -> Iterator[memoryview]:
         """The samples in order."""
-        return (self[i] for i in range(len(self)))
+        return iter(self.views())
+
+    def views(self) -> list[memoryview]:
+        """All samples in order, without a copy."""
+        data = self.data_S.data
+        return [data[begin:end] for begin, end in itertools.pairwise(self.offsets_N1.tolist())]
 
 
 class Samples(Protocol):

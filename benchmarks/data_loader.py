@@ -1,0 +1,277 @@
+"""Feeding a training: batches in an exact global shuffle, beside torch's DataLoader and the best peers.
+
+Run: `python benchmarks/data_loader.py [--quick] [--json]`. Sizes: 50,000 files of 5 to 15 KB and the 60,000 MNIST PNGs
+of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are absent); ``--quick`` takes 12,000 and
+6,000. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
+side, one after another; batches have 64 samples. Peers run in processes of their own (`peer_loaders.py`); those of
+`.venv-peers` are left out where it is not made (`make peers`).
+
+Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_torch_wall` and
+`loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded and decoded by the
+same Pillow decoder; ours in threads or processes, whichever was faster),
+`loader_vs_best_exact_peer` (beside the faster of LMDB and HF datasets on the files of 5 to
+15 KB) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a new loader, a
+state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf Storage's
+accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples of 116 KB
+each 0.195 s; the first step does not count).
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import measuring
+from benchmarks.peer_loaders import png, stack
+from tandem.data import Batches, Decode, Loader
+from tandem.data.space import Space
+from tandem.data.space.writer import SpaceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = 64
+WORKERS = 2
+ROUNDS = 7
+ROOT = Path(__file__).resolve().parent.parent
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+EXACT_PEERS = ("lmdb", "hf")
+
+
+class Peer:
+    """Another way to feed a training, in a process of its own."""
+
+    def __init__(self, kind: str, files: Path, store: Path) -> None:
+        python = sys.executable if kind.startswith("torch") else str(PEERS_PYTHON)
+        script = str(ROOT / "benchmarks" / "peer_loaders.py")
+        self._process = subprocess.Popen(
+            [python, script, kind, str(files), str(store), str(BATCH)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+
+    def __call__(self, seed: int) -> float:
+        """Samples a second over one epoch."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seed}\n")
+        self._process.stdin.flush()
+        passed_s, samples, _ = self._answer().split()
+        return int(samples) / float(passed_s)
+
+    def close(self) -> None:
+        self._process.stdin.close()  # type: ignore[union-attr]  # a pipe
+        self._process.wait(60)
+
+    def _answer(self) -> str:
+        """The next line of our own protocol; some packages write to standard output too."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("ready") or line[0].isdigit():
+                return line
+        message = f"a peer ended with status {self._process.wait()}"
+        raise RuntimeError(message)
+
+
+def epoch_rate(loader: Loader) -> float:
+    """Samples a second over the loader's next epoch, each sample's length being looked at as peers do."""
+    begun_s, samples, size_bytes = time.perf_counter(), 0, 0
+    for batch in loader:
+        samples += len(batch)
+        if isinstance(batch, list):
+            size_bytes += sum(map(len, batch))
+    return samples / (time.perf_counter() - begun_s)
+
+
+def random_files(folder: Path, count: int, low: int, high: int) -> None:
+    """Files of random bytes of `low` to `high` bytes, a thousand a folder."""
+    rng = np.random.default_rng(0)
+    for number, size in enumerate(rng.integers(low, high + 1, count).tolist()):
+        path = folder / f"{number // 1000:03d}" / f"{number:06d}.bin"
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        path.write_bytes(rng.bytes(size))
+
+
+def png_files(folder: Path, count: int) -> str:
+    """MNIST's PNG files, or drawn ones of the same size; returns what they are."""
+    folder.mkdir()
+    shared = Path(os.environ.get("TANDEM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    archive = shared / "images" / "mnist_train_png.zip"
+    if archive.exists():
+        with zipfile.ZipFile(archive) as opened:
+            names = sorted(name for name in opened.namelist() if name.endswith(".png"))
+            for number, name in enumerate(names[:: max(1, len(names) // count)][:count]):
+                (folder / f"{number:05d}.png").write_bytes(opened.read(name))
+        return "MNIST"
+    from PIL import Image
+
+    rng = np.random.default_rng(28)
+    rows, columns = np.mgrid[:28, :28]
+    for number, (row, column, radius) in enumerate(rng.uniform((10, 10, 3), (18, 18, 9), (count, 3)).tolist()):
+        off = np.abs(np.hypot(rows - row, columns - column) - radius)
+        file = io.BytesIO()
+        Image.fromarray((255 * np.exp(-off)).astype(np.uint8)).save(file, "PNG")
+        (folder / f"{number:05d}.png").write_bytes(file.getvalue())
+    return "drawn"
+
+
+def packed(files: Path, folder: Path) -> Space:
+    """A space of these files. Loaders have threads of their own: one for each batch is enough."""
+    with SpaceWriter(folder) as writer:
+        for path in sorted(path for path in files.rglob("*") if path.is_file()):
+            writer.add(path.relative_to(files).as_posix(), path.read_bytes())
+        writer.commit()
+    return Space.open(folder, threads=1)
+
+
+def packed_random(folder: Path, count: int, size: int) -> Space:
+    """A space of samples of one size, without files."""
+    content = np.random.default_rng(1).bytes(size)
+    with SpaceWriter(folder) as writer:
+        for number in range(count):
+            writer.add(f"{number:06d}", number.to_bytes(8, "little") + content[8:])
+        writer.commit()
+    return Space.open(folder, threads=1)
+
+
+def rounds(sides: dict[str, Callable[[int], float]], stack_: ExitStack) -> dict[str, list[float]]:
+    """Samples a second of every side in interleaved rounds, after one that does not count."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for seed in range(ROUNDS + 1):
+        for name, side in sides.items():
+            rate = side(seed)
+            if seed:
+                found[name].append(rate)
+    for name, rates in found.items():
+        print(
+            f"  {name:24s} {np.median(rates):10,.0f} samples/s   rounds differ by {measuring.noise_floor(rates):.0f} %"
+        )
+    stack_.close()
+    return found
+
+
+def compared(figure: str, found: dict[str, list[float]], peers: list[str], results: dict[str, float | None]) -> None:
+    """Ours beside the fastest of some peers."""
+    if not peers:
+        results[figure] = results[f"{figure}_low"] = None
+        return
+    best = max(peers, key=lambda name: float(np.median(found[name])))
+    ratio = measuring.ratio(found["tandem"], found[best])
+    print(f"  {figure}: {ratio} beside {best}")
+    results[figure], results[f"{figure}_low"] = ratio.mid, ratio.low
+
+
+def undecoded(name: str, files: Path, space: Space, peers: list[str], scratch: Path) -> dict[str, list[float]]:
+    """Rates of all sides on these files, as lists of bytes (ours: of views)."""
+    print(f"{name}, undecoded:")
+    with ExitStack() as open_peers:
+        sides: dict[str, Callable[[int], float]] = {}
+        loader = open_peers.enter_context(Loader(space, BATCH, workers=WORKERS))
+        sides["tandem"] = lambda _: epoch_rate(loader)
+        for kind in peers:
+            peer = Peer(kind, files, scratch / f"{name.partition(' ')[0]}.{kind}")
+            open_peers.callback(peer.close)
+            sides[kind] = peer
+        return rounds(sides, open_peers)
+
+
+def decoded(files: Path, space: Space) -> dict[str, list[float]]:
+    """Rates of torch and of ours, in threads and in processes, with the same decoder and the same stacking."""
+    print("PNGs, decoded by Pillow and stacked:")
+    with ExitStack() as open_peers:
+        peer = Peer("torch-png", files, files)
+        open_peers.callback(peer.close)
+        sides: dict[str, Callable[[int], float]] = {"torch-png": peer}
+        for where in ("threads", "processes"):
+            loader = open_peers.enter_context(
+                Loader(space, BATCH, decode=Decode(png, stack), workers=WORKERS, decode_in=where)  # type: ignore[arg-type]
+            )
+            sides[where] = lambda _, loader=loader: epoch_rate(loader)  # type: ignore[misc]
+        return rounds(sides, open_peers)
+
+
+def resume_ms(space: Space, trials: int = 20) -> float:
+    """The worst time from a state to its first batch, in milliseconds; the space is open."""
+    with Loader(space, BATCH) as loader:
+        state = loader.state_dict()
+    worst_s = 0.0
+    for trial in range(trials):
+        position = BATCH * (trial * len(space) // trials // BATCH)
+        begun_s = time.perf_counter()
+        with Loader(space, BATCH, workers=WORKERS) as resumed:
+            resumed.load_state_dict({**state, "epoch": trial, "position": position})
+            next(iter(resumed))
+            worst_s = max(worst_s, time.perf_counter() - begun_s)
+    return 1000 * worst_s
+
+
+def utilisation(space: Space, batch: int, compute_s: float, steps: int) -> float:
+    """Compute time over all time, from the second step on."""
+    with Loader(space, Batches(batch, last="drop"), workers=WORKERS) as loader:
+        batches = itertools.chain.from_iterable(iter(loader) for _ in itertools.count())
+        next(batches)
+        time.sleep(compute_s)
+        begun_s = time.perf_counter()
+        for batch_ in itertools.islice(batches, steps):
+            assert len(batch_) == batch
+            time.sleep(compute_s)
+        return steps * compute_s / (time.perf_counter() - begun_s)
+
+
+def measure(*, quick: bool, scratch: Path) -> dict[str, float | None]:
+    """All figures."""
+    results: dict[str, float | None] = {}
+    exact = [kind for kind in EXACT_PEERS if PEERS_PYTHON.exists()]
+    files, pngs = scratch / "files", scratch / "pngs"
+    random_files(files, 12_000 if quick else 50_000, 5000, 15_000)
+    space = packed(files, scratch / "files.space")
+    found = undecoded("files of 5 to 15 KB", files, space, ["torch", *exact], scratch)
+    compared("loader_vs_torch_wall", found, ["torch"], results)
+    compared("loader_vs_best_exact_peer", found, exact, results)
+    results["resume_ms"] = resume_ms(space)
+    shutil.rmtree(files)
+
+    source = png_files(pngs, 6000 if quick else 60_000)
+    space = packed(pngs, scratch / "pngs.space")
+    found = undecoded(f"PNGs ({source})", pngs, space, exact, scratch)
+    compared("loader_vs_best_exact_peer_png", found, exact, results)
+    found = decoded(pngs, space)
+    ours = max(("threads", "processes"), key=lambda where: float(np.median(found[where])))
+    print(f"  better in {ours}")
+    compared("loader_decode_vs_torch_wall", {**found, "tandem": found[ours]}, ["torch-png"], results)
+
+    steps = 40 if quick else 400
+    retinanet = packed_random(scratch / "retinanet.space", 500 if quick else 3000, 322_957)
+    results["au_retinanet"] = utilisation(retinanet, 24, 0.04755, steps)
+    resnet = packed_random(scratch / "resnet.space", 1000 if quick else 6000, 114_660)
+    results["au_resnet50"] = utilisation(resnet, 64, 0.195, steps // 4)
+    return results
+
+
+def main() -> None:
+    """Measure and print."""
+    given = measuring.options("batches in an exact global shuffle, beside torch's DataLoader and others").parse_args()
+    print(measuring.machine())
+    with tempfile.TemporaryDirectory(prefix="tandem-loader-") as scratch:
+        found = measure(quick=given.quick, scratch=Path(scratch))
+    measuring.finish(found, as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

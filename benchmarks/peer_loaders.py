@@ -1,0 +1,151 @@
+"""Other people's ways to feed a training, one a process, for `data_loader.py`, which tells it what to do line by line.
+
+Run by it: `python peer_loaders.py KIND FILES STORE BATCH`, with FILES a folder of sample files. Writes `ready`, then
+for each line on standard input (a seed) goes through one epoch in an exact global shuffle, batch by batch, keeping
+nothing,
+and writes seconds, samples and bytes. Where an epoch needs preparation that a training would do once (worker processes,
+opened stores), it is done before `ready`.
+
+    torch           torch DataLoader over the raw files, 2 workers that persist, collate_fn=list
+    torch-png       the same, each file decoded by `png`, each batch stacked by `stack`
+    lmdb            LMDB, a permutation, `get` for each key: lists of bytes
+    hf              HF datasets (Arrow), a permutation, indexed by whole batches: lists of bytes
+
+Not here: WebDataset and LitData, which shuffle within buffers or chunks only; mosaicml-streaming, whose exact shuffle
+("naive") reads a tenth of what LMDB does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Epoch = Callable[[int], Iterable[Any]]
+
+WORKERS = 2
+
+
+def png(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """The decoder of both sides: Pillow's, to an array of rows and columns."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def stack(images: list[Any]) -> NDArray[np.uint8]:
+    """What both sides make of a batch of images."""
+    return np.stack(images)
+
+
+class RawFiles:
+    """A map-style dataset of files, as torch wants it."""
+
+    def __init__(self, paths: Sequence[str], decode: Callable[[bytes], Any] | None) -> None:
+        self.paths, self.decode = paths, decode
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> object:
+        with open(self.paths[number], "rb") as file:  # noqa: PTH123  # the quickest way there is
+            data = file.read()
+        return data if self.decode is None else self.decode(data)
+
+
+def torch_files(paths: list[Path], batch: int, *, decoded: bool) -> Epoch:
+    import torch
+    from torch.utils.data import DataLoader
+
+    dataset: Any = RawFiles([str(path) for path in paths], png if decoded else None)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=batch,
+        shuffle=True,
+        num_workers=WORKERS,
+        collate_fn=stack if decoded else list,
+        persistent_workers=True,
+    )
+    next(iter(loader))  # starts the workers
+
+    def epoch(seed: int) -> Iterable[Any]:
+        torch.manual_seed(seed)
+        return loader
+
+    return epoch
+
+
+def lmdb_store(paths: list[Path], store: Path, batch: int) -> Epoch:
+    import lmdb
+
+    if not store.exists():
+        with lmdb.open(str(store), map_size=4 << 30, sync=False) as new, new.begin(write=True) as writing:
+            for number, path in enumerate(paths):
+                writing.put(b"%08d" % number, path.read_bytes())
+    opened = lmdb.open(str(store), readonly=True, lock=False, readahead=False)
+
+    def epoch(seed: int) -> Iterable[Any]:
+        order = np.random.default_rng(seed).permutation(len(paths))
+        with opened.begin() as reading:
+            get = reading.get
+            for begin in range(0, len(order), batch):
+                yield [get(b"%08d" % number) for number in order[begin : begin + batch].tolist()]
+
+    return epoch
+
+
+def hf_datasets(paths: list[Path], store: Path, batch: int) -> Epoch:
+    os.environ["HF_DATASETS_OFFLINE"] = "1"
+    import datasets
+
+    if not store.exists():
+        features = datasets.Features({"data": datasets.Value("large_binary")})
+        contents = [path.read_bytes() for path in paths]
+        datasets.Dataset.from_dict({"data": contents}, features=features).save_to_disk(str(store))
+    opened = datasets.load_from_disk(str(store))
+
+    def epoch(seed: int) -> Iterable[Any]:
+        order = np.random.default_rng(seed).permutation(len(paths))
+        for begin in range(0, len(order), batch):
+            yield opened[order[begin : begin + batch].tolist()]["data"]
+
+    return epoch
+
+
+def prepared(kind: str, paths: list[Path], store: Path, batch: int) -> Epoch:
+    if kind in ("torch", "torch-png"):
+        return torch_files(paths, batch, decoded=kind == "torch-png")
+    makers = {"lmdb": lmdb_store, "hf": hf_datasets}
+    try:
+        return makers[kind](paths, store, batch)
+    except BaseException:
+        shutil.rmtree(store, ignore_errors=True)  # no half a store for the next run
+        raise
+
+
+def main() -> None:
+    kind, files, store, batch = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    epoch = prepared(kind, sorted(path for path in files.rglob("*") if path.is_file()), store, batch)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        begun_s, samples, size_bytes = time.perf_counter(), 0, 0
+        for found in epoch(int(line)):
+            samples += len(found)
+            if isinstance(found, list):
+                size_bytes += sum(map(len, found))
+        print(time.perf_counter() - begun_s, samples, size_bytes, flush=True)
+
+
+if __name__ == "__main__":
+    main()

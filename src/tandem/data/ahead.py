@@ -1,0 +1,153 @@
+"""Threads that do work before it is asked for, while the results are taken in the order of the requests.
+
+`Crew` knows nothing of samples: it calls workers with tasks. Each thread has a worker of its own. What a worker raises
+is raised where its result is taken.
+
+Limits: a worker that never returns cannot be stopped; `close` leaves it behind after two seconds, and the process can
+end all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Given = TypeVar("Given", contravariant=True)
+Made = TypeVar("Made", covariant=True)
+_CLOSING_S = 2.0
+
+
+class Worker(Protocol[Given, Made]):
+    """Does tasks, one at a time, in one thread."""
+
+    def __call__(self, task: Given, /) -> Made:
+        """Do it."""
+
+    def close(self) -> None:
+        """Let go of what the worker holds; called from another thread, perhaps while it works, to make it stop."""
+
+
+class ClosedError(RuntimeError):
+    """The crew was closed while this result was being waited for."""
+
+
+class Pending(Generic[Task, Result]):
+    """A result that is, or will be, there."""
+
+    __slots__ = ("_done", "_error", "_result", "_task", "cancelled")
+
+    def __init__(self, task: Task) -> None:
+        self.cancelled = False
+        self._task: Task | None = task
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._done = threading.Lock()  # held until it is done: lighter than a condition, and Ctrl-C gets through
+        self._done.acquire()
+
+    def run(self, worker: Worker[Task, Result]) -> None:
+        """Do the task, unless nobody wants it any more."""
+        task, self._task = self._task, None
+        try:
+            if not self.cancelled:
+                self._result = worker(task)  # type: ignore[arg-type]  # there until now
+        except BaseException as error:  # it belongs to whoever takes the result
+            self._error = error
+        finally:
+            del task
+            self._done.release()
+
+    def refuse(self) -> None:
+        """Nobody will do it."""
+        self._task, self._error = None, ClosedError("the loader was closed")
+        self._done.release()
+
+    def take(self) -> Result:
+        """Wait for the result and hand it over; once.
+
+        Raises:
+            Exception: Whatever the worker raised.
+        """
+        self._done.acquire()
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame
+        result, self._result = self._result, None
+        return result  # type: ignore[return-value]  # set where there was no error
+
+
+class Crew(Generic[Task, Result]):
+    """A thread for each worker.
+
+    Args:
+        workers: What the threads call; closed with the crew.
+    """
+
+    def __init__(self, workers: Sequence[Worker[Task, Result]]) -> None:
+        self._pid = os.getpid()
+        self._tasks: queue.SimpleQueue[Pending[Any, Any] | None] = queue.SimpleQueue()
+        threads = [
+            threading.Thread(target=_work, args=(self._tasks, worker), name=f"tandem-ahead-{i}", daemon=True)
+            for i, worker in enumerate(workers)
+        ]
+        for thread in threads:
+            thread.start()
+        # Also when the crew is forgotten, and before the interpreter ends: it must not end under a thread that reads.
+        self._closing = weakref.finalize(self, _close, self._tasks, tuple(workers), threads)
+
+    @property
+    def usable(self) -> bool:
+        """Whether its threads are there: not after `close`, nor in a process forked off the one that made it."""
+        return self._closing.alive and self._pid == os.getpid()
+
+    def submit(self, task: Task) -> Pending[Task, Result]:
+        """Ask for a result."""
+        pending: Pending[Task, Result] = Pending(task)
+        self._tasks.put(pending)
+        return pending
+
+    def close(self) -> None:
+        """Stop the threads and close the workers."""
+        if self._pid == os.getpid():
+            self._closing()
+        else:
+            self._closing.detach()
+
+
+def _work(tasks: queue.SimpleQueue[Pending[Any, Any] | None], worker: Worker[Any, Any]) -> None:
+    while (pending := tasks.get()) is not None:
+        pending.run(worker)
+        del pending  # or its result lived on until the next task
+
+
+def _close(
+    tasks: queue.SimpleQueue[Pending[Any, Any] | None],
+    workers: Sequence[Worker[Any, Any]],
+    threads: Sequence[threading.Thread],
+) -> None:
+    while True:
+        try:
+            pending = tasks.get_nowait()
+        except queue.Empty:
+            break
+        if pending is not None:
+            pending.refuse()
+    for worker in workers:
+        worker.close()
+    for _ in threads:
+        tasks.put(None)
+    deadline_s = time.monotonic() + _CLOSING_S
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, deadline_s - time.monotonic()))

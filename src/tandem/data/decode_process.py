@@ -1,0 +1,258 @@
+"""A process that decodes, for decoders that hold the interpreter lock.
+
+Bytes go over in shared memory and results come back in it (pickle protocol 5, arrays as buffers of their own). The
+memory is anonymous and the process watches its parent, so that nothing is left of either when the parent is killed. The
+process is spawned, not forked: a fork beside threads may deadlock. A script must therefore guard its main part with
+`if __name__ == "__main__":`, and the decoder must be picklable: a function of a module, not one made on the spot.
+
+Limits: Linux. A decoder's results must be picklable too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import threading
+import traceback
+from multiprocessing import resource_tracker
+from multiprocessing.reduction import DupFd
+from typing import TYPE_CHECKING, Any
+
+from tandem.data.decoding import DecodeError, DecoderFailure
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+    from tandem.data.decoding import Decode
+
+_WATCH_S = 1.0
+_LEAST_BYTES = 1 << 20
+
+
+class RemoteError(Exception):
+    """What a decoder raised in a process of its own, as text."""
+
+
+class Memory:
+    """Anonymous shared memory that grows; each side maps it as far as it needs."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map: mmap.mmap | None = None
+
+    @classmethod
+    def create(cls, name: str) -> Memory:
+        """New memory without a name in the file system."""
+        return cls(os.memfd_create(name, os.MFD_CLOEXEC))
+
+    def reach(self, size_bytes: int) -> mmap.mmap:
+        """The mapping, of at least this size; longer than before where need be."""
+        size_bytes = max(1, size_bytes)
+        if self._map is None or len(self._map) < size_bytes:
+            if self._map is not None:
+                self._map.close()
+            have_bytes = os.fstat(self.fd).st_size
+            if have_bytes < size_bytes:
+                have_bytes = max(_LEAST_BYTES, size_bytes * 3 // 2)
+                os.ftruncate(self.fd, have_bytes)
+            self._map = mmap.mmap(self.fd, have_bytes)
+        return self._map
+
+    def close(self) -> None:
+        """Unmap and close."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        os.close(self.fd)
+
+
+class DecodingProcess:
+    """Decodes batches in a process of its own; called by one thread.
+
+    Args:
+        decode: What it does.
+
+    Raises:
+        DecodeError: The decoder cannot be pickled.
+    """
+
+    def __init__(self, decode: Decode) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        life, self._life = os.pipe()  # never written to: the process ends when our end is closed
+        self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
+        self._closing = threading.Lock()
+        self._ended = False
+        fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
+        try:
+            recipe = pickle.dumps(decode)
+        except Exception as error:
+            raise DecodeError(
+                given=f"a decoder that cannot be pickled: {error}",
+                allowed="in processes, functions of a module and what is made of them",
+                todo="define it with def at the top of a module, or decode in threads",
+            ) from error
+        self._process = context.Process(
+            target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
+        )
+        _start_deaf(self._process)
+        theirs.close()
+        os.close(life)
+
+    def __call__(self, views: list[memoryview], numbers: list[int]) -> object:
+        """Decode a batch there.
+
+        Raises:
+            DecoderFailure: The decoder raised, or the process ended.
+        """
+        lengths = [len(view) for view in views]
+        memory = self._requests.reach(sum(lengths))
+        at = 0
+        for view, length in zip(views, lengths, strict=True):
+            memory[at : at + length] = view
+            at += length
+        del views
+        try:
+            self._ours.send((lengths, numbers))
+            answer = self._ours.recv()
+        except (EOFError, OSError) as error:
+            raise DecoderFailure(None, RemoteError(self._how_it_ended())) from error
+        if answer[0] == "failed":
+            _, place, text, cause = answer
+            raise DecoderFailure(place, _revived(cause, text))
+        ends = answer[1]
+        memory, content = self._answers.reach(ends[-1]), bytearray(ends[-1])
+        with memoryview(memory) as whole:
+            content[:] = whole[: ends[-1]]
+        parts = memoryview(content)
+        buffers = [parts[begin:end] for begin, end in itertools.pairwise(ends)]
+        found: object = pickle.loads(parts[: ends[0]], buffers=buffers)
+        return found
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        with self._closing:
+            if self._ended:
+                return
+            self._ended = True
+        self._process.kill()
+        self._process.join()
+        os.close(self._life)
+
+    def __del__(self) -> None:
+        """Let the memory go with the last that knows of it."""
+        for memory in (getattr(self, "_requests", None), getattr(self, "_answers", None)):
+            if memory is not None:
+                memory.close()
+
+    def _how_it_ended(self) -> str:
+        if self._ended:
+            return "the loader was closed"
+        self._process.join(_WATCH_S)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"the decoding process was ended by {signal.Signals(-code).name}"
+        return f"the decoding process ended with status {code}; does the script guard its main part by __name__?"
+
+
+class _Duplicate:
+    """A descriptor that goes over with the arguments of a process, and arrives there as its number.
+
+    It is duplicated when it is pickled, which must happen while the process is being started.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _arrived, (DupFd(self._fd),)
+
+
+def _arrived(duplicate: Any) -> int:  # noqa: ANN401  # what DupFd makes has no public type
+    return int(duplicate.detach())
+
+
+def _start_deaf(process: BaseProcess) -> None:
+    """Start it with Ctrl-C blocked: the terminal sends that to every process, and only the parent is to act on it."""
+    resource_tracker.ensure_running()  # otherwise the start would do so, and let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _revived(cause: bytes | None, text: str) -> BaseException:
+    """The decoder's own error where it could be pickled, with the traceback it had there."""
+    remote = RemoteError(f"\n{text}")
+    try:
+        error = pickle.loads(cause) if cause is not None else None
+    except Exception:  # whatever an unpickled error's constructor raises
+        error = None
+    if not isinstance(error, BaseException):
+        return remote
+    error.__cause__ = remote
+    return error
+
+
+def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) -> None:
+    """What the process does: decode what comes until the parent closes or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    life, request_fd, answer_fd = fds
+    threading.Thread(target=_watch, args=(life, parent_pid), daemon=True).start()
+    decode: Decode = pickle.loads(recipe)
+    incoming, outgoing = Memory(request_fd), Memory(answer_fd)
+    while True:
+        try:
+            lengths, numbers = requests.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer: tuple[Any, ...] = ("done", _decoded(decode, lengths, numbers, incoming, outgoing))
+        except DecoderFailure as failure:
+            answer = _failed(failure.place, failure.cause)
+        except Exception as error:  # results that cannot be pickled
+            answer = _failed(None, error)
+        requests.send(answer)
+
+
+def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: Memory, outgoing: Memory) -> list[int]:
+    """Decode a batch into the outgoing memory; return where its parts end there, the pickle first."""
+    whole = memoryview(bytearray(incoming.reach(sum(lengths))[: sum(lengths)]))  # a decoder may keep what it is given
+    views, at = [], 0
+    for length in lengths:
+        views.append(whole[at : at + length])
+        at += length
+    buffers: list[pickle.PickleBuffer] = []
+    parts: list[Any] = [pickle.dumps(decode(views, numbers), protocol=5, buffer_callback=buffers.append)]
+    parts += [buffer.raw() for buffer in buffers]
+    ends, end = [], 0
+    for part in parts:
+        end += len(part)
+        ends.append(end)
+    memory = outgoing.reach(end)
+    for part, end in zip(parts, ends, strict=True):
+        memory[end - len(part) : end] = part
+    return ends
+
+
+def _failed(place: int | None, error: BaseException) -> tuple[Any, ...]:
+    text = "".join(traceback.format_exception(error))
+    try:
+        cause: bytes | None = pickle.dumps(error)
+    except Exception:  # an error that holds what cannot be pickled
+        cause = None
+    return "failed", place, text, cause
+
+
+def _watch(life: int, parent_pid: int) -> None:
+    """End this process with its parent, even in the middle of a decoder."""
+    while not select.select([life], [], [], _WATCH_S)[0] and os.getppid() == parent_pid:
+        pass
+    os._exit(1)

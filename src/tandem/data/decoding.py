@@ -1,0 +1,107 @@
+"""How the bytes of samples become what a training wants, and what is said when they cannot.
+
+Legend: N samples of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tandem.core.errors import TandemError
+from tandem.data.mixture import Mixture
+
+if TYPE_CHECKING:
+    from tandem.data.batch import Samples
+    from tandem.data.order import Numbers
+
+Where = Literal["threads", "processes"]
+
+
+class DecodeError(TandemError):
+    """A decoder that failed; its own error is the cause, and says where."""
+
+
+class DecoderFailure(Exception):  # never seen by users: it carries what a decoder raised to where it is told
+    """What a decoder raised, and at which sample of the batch; None for the batch as a whole."""
+
+    def __init__(self, place: int | None, cause: BaseException) -> None:
+        super().__init__(place, cause)
+        self.place, self.cause = place, cause
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Decoding in up to three stages, each left out where it is not named.
+
+    Attributes:
+        sample: Called with the bytes of one sample (a view of a buffer that is used again once nothing refers
+            to it).
+        batch: Called with the list of all N results (or of all N views); what it returns is the batch.
+        numbered: Whether `sample` is called with the sample's number too, by which its label or path can be looked up.
+        pin: Whether arrays, tensors and views of a batch are moved to page-locked memory, as tensors, so that
+            `tensor.to("cuda", non_blocking=True)` does not wait. Needs torch and a GPU.
+    """
+
+    sample: Callable[..., Any] | None = None
+    batch: Callable[[list[Any]], Any] | None = None
+    numbered: bool = False
+    pin: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done at all."""
+        return self.sample is None and self.batch is None and not self.pin
+
+    def __call__(self, views: list[memoryview], numbers: list[int]) -> object:
+        """The first two stages.
+
+        Raises:
+            DecoderFailure: A stage raised.
+        """
+        found: list[Any] = views
+        if self.sample is not None:
+            found = []
+            sample, keep = self.sample, found.append
+            try:
+                if self.numbered:
+                    for view, number in zip(views, numbers, strict=True):
+                        keep(sample(view, number))
+                else:
+                    for view in views:
+                        keep(sample(view))
+            except Exception as error:
+                raise DecoderFailure(len(found), error) from error
+        if self.batch is None:
+            return found
+        try:
+            return self.batch(found)
+        except Exception as error:
+            raise DecoderFailure(None, error) from error
+
+
+def told(failure: DecoderFailure, samples: Samples | Mixture, numbers_N: Numbers) -> DecodeError:
+    """The error for whoever takes the batch."""
+    cause = " ".join(f"{type(failure.cause).__name__}: {failure.cause}".split())
+    if failure.place is None:
+        named = ", ".join(str(number) for number in numbers_N[:8].tolist()) + (", ..." if len(numbers_N) > 8 else "")
+        return DecodeError(
+            given=f"the batch of samples {named} could not be put together: {cause}",
+            allowed="what decode.batch accepts",
+            todo="the traceback above is of decode.batch itself",
+        )
+    return DecodeError(
+        given=f"{sample_name(samples, int(numbers_N[failure.place]))} could not be decoded: {cause}",
+        allowed="bytes that decode accepts",
+        todo="the traceback above is of decode itself",
+    )
+
+
+def sample_name(samples: Samples | Mixture, number: int) -> str:
+    """What a sample is called in an error: its number, its path where it has one, and its source in a mixture."""
+    if isinstance(samples, Mixture):
+        source, own = samples.source_of(number)
+        return f"{sample_name(samples.sources[source], own)} of source {source}"
+    path = getattr(samples, "path", None)
+    return f"sample {number} ({path(number)!r})" if callable(path) else f"sample {number}"

@@ -1,0 +1,127 @@
+"""What a loader's threads do: read some batches at once, have them decoded, and keep what fails for its own batch.
+
+Legend: N samples of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tandem.data.decoding import Decode, DecoderFailure, told
+from tandem.data.mixture import Mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.data.batch import Samples
+    from tandem.data.order import Numbers
+
+
+class Task(NamedTuple):
+    """A batch to be read.
+
+    Attributes:
+        numbers_N: Its samples, of this rank.
+        end: Up to which position the epoch has been read after it, by all ranks.
+    """
+
+    numbers_N: Numbers
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Instead of a batch: why there is none.
+
+    Attributes:
+        error: What was raised.
+    """
+
+    error: BaseException
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What the error that is told comes from; None where it is told as it is."""
+        return self.error.cause if isinstance(self.error, DecoderFailure) else self.error.__cause__
+
+    def told(self, samples: Samples | Mixture, numbers_N: Numbers) -> BaseException:
+        """The error for whoever takes the batch."""
+        return told(self.error, samples, numbers_N) if isinstance(self.error, DecoderFailure) else self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Batches that were read together.
+
+    Attributes:
+        tasks: Which.
+        batches: A batch for each, or `Failed`.
+        size_bytes: Of all their samples, undecoded; 0 where that is not known.
+    """
+
+    tasks: list[Task]
+    batches: list[object]
+    size_bytes: int
+
+
+class Reading:
+    """Reads batches and has them decoded.
+
+    Args:
+        samples: What is read.
+        decoder: Makes a batch of the views of its samples; closed with this, where it can be.
+        pin: Whether what it makes is moved to page-locked memory.
+    """
+
+    def __init__(
+        self, samples: Samples | Mixture, decoder: Callable[[list[memoryview], list[int]], object], *, pin: bool
+    ) -> None:
+        self._samples, self._decoder, self._pin = samples, decoder, pin
+        self._plain = isinstance(decoder, Decode) and decoder.is_plain
+
+    def __call__(self, tasks: list[Task]) -> Read:
+        """Read and decode; what is raised stands in the place of its batch."""
+        try:
+            parts, size_bytes = self._views(tasks)
+        except Exception as error:
+            if len(tasks) == 1:
+                return Read(tasks, [Failed(error)], 0)
+            return Read(tasks, [batch for task in tasks for batch in self([task]).batches], 0)  # whose was it?
+        return Read(tasks, [self._decoded(*pair) for pair in zip(parts, tasks, strict=True)], size_bytes)
+
+    def close(self) -> None:
+        """Close the decoder."""
+        close = getattr(self._decoder, "close", None)
+        if close is not None:
+            close()
+
+    def _views(self, tasks: list[Task]) -> tuple[list[list[memoryview]], int]:
+        """The samples of each task, and the bytes of all."""
+        if isinstance(self._samples, Mixture):
+            parts = [self._samples.read_views(task.numbers_N) for task in tasks]
+            return parts, sum(len(view) for views in parts for view in views)
+        if len(tasks) == 1:
+            batch = self._samples.read_batch(tasks[0].numbers_N)
+            return [batch.views()], batch.data_S.nbytes
+        batch = self._samples.read_batch(np.concatenate([task.numbers_N for task in tasks]))
+        views, parts, begin = batch.views(), [], 0
+        for task in tasks:
+            parts.append(views[begin : begin + len(task.numbers_N)])
+            begin += len(task.numbers_N)
+        return parts, batch.data_S.nbytes
+
+    def _decoded(self, views: list[memoryview], task: Task) -> object:
+        if self._plain:
+            return views
+        try:
+            batch = self._decoder(views, task.numbers_N.tolist())
+            if not self._pin:
+                return batch
+            from tandem.data.pinning import pinned
+
+            return pinned(batch)
+        except Exception as error:
+            return Failed(error)

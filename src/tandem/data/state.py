@@ -1,0 +1,58 @@
+"""Where a loader is: a few plain values that go into a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tandem.data.steps import LoaderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = 1
+_KINDS: dict[str, type] = {"seed": int, "epoch": int, "position": int, "shuffle": bool, "samples": str}
+
+
+@dataclass(slots=True)
+class LoaderState:
+    """Where a loader is, for all ranks.
+
+    Attributes:
+        seed: Of the shuffle.
+        epoch: Which epoch.
+        position: How many positions of it all ranks together have been handed.
+        shuffle: Whether the order is shuffled.
+        samples: What is read, in words that are the same exactly where the order would be.
+    """
+
+    seed: int
+    epoch: int
+    position: int
+    shuffle: bool
+    samples: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], samples: str) -> LoaderState:
+        """Read them again, for a loader of these samples.
+
+        Raises:
+            LoaderError: They are no state, of a newer version, or of other samples.
+        """
+        if values.get("version") != VERSION or any(type(values.get(key)) is not kind for key, kind in _KINDS.items()):
+            raise LoaderError(
+                given=f"a state of version {values.get('version')!r} with {', '.join(map(str, values)) or 'nothing'}",
+                allowed=f"what state_dict returned (version {VERSION})",
+                todo="give it unchanged, or start a new run",
+            )
+        if values["samples"] != samples:
+            raise LoaderError(
+                given=f"a state of {values['samples']}; this loader reads {samples}",
+                allowed="the state of a loader of the same samples",
+                todo="read what was read then (a space: the same generation), or start a new run",
+            )
+        return cls(**{key: values[key] for key in _KINDS})

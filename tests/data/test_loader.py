@@ -1,0 +1,335 @@
+"""The loader: every sample once an epoch, the same order whoever reads, states that go on exactly, errors in place."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.data import Batches, Decode, Loader, Mixture
+from tandem.data.ahead import ClosedError
+from tandem.data.decoding import DecodeError
+from tandem.data.order import Shuffled
+from tandem.data.steps import LoaderError
+from tests.data.samples import InMemory, crc, numbered, numbers_of, refuse_seven, with_number
+
+
+def epoch_of(loader: Loader, samples: InMemory) -> list[list[int]]:
+    return [numbers_of(batch, samples) for batch in loader]
+
+
+def joined(parts: Iterable[list[Any]]) -> list[Any]:
+    return list(itertools.chain.from_iterable(parts))
+
+
+@pytest.fixture
+def samples() -> InMemory:
+    return numbered(103)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_epoch_is_the_shuffled_order_in_batches(samples: InMemory, workers: int) -> None:
+    with Loader(samples, 10, seed=5, workers=workers) as loader:
+        assert len(loader) == 11
+        for epoch in range(3):
+            batches = epoch_of(loader, samples)
+            assert loader.epoch == epoch
+            assert [len(batch) for batch in batches] == [10] * 10 + [3]
+            wanted = Shuffled(103, seed=5, epoch=epoch).at(np.arange(103)).tolist()
+            assert [number for batch in batches for number in batch] == wanted
+
+
+def test_without_shuffling_samples_come_as_they_are_numbered(samples: InMemory) -> None:
+    with Loader(samples, 50, shuffle=False) as loader:
+        for _ in range(2):
+            assert joined(epoch_of(loader, samples)) == list(range(103))
+
+
+def test_batches_are_lists_of_views(samples: InMemory) -> None:
+    batch = next(iter(Loader(samples, 4, workers=1)))
+    assert isinstance(batch, list)
+    assert {type(view) for view in batch} == {memoryview}
+
+
+@settings(max_examples=25)
+@given(
+    count=st.integers(0, 80),
+    size=st.integers(4, 30),
+    world=st.integers(1, 4),
+    workers=st.integers(0, 2),
+    prefetch=st.integers(1, 5),
+)
+def test_the_union_over_ranks_is_the_order_whatever_world_workers_and_prefetch(
+    count: int, size: int, world: int, workers: int, prefetch: int
+) -> None:
+    samples = numbered(count)
+    ranks = [
+        epoch_of(Loader(samples, size, seed=1, rank=rank, world=world, workers=workers, prefetch=prefetch), samples)
+        for rank in range(world)
+    ]
+    steps = [joined(parts) for parts in zip(*ranks, strict=True)]
+    assert steps == epoch_of(Loader(samples, size, seed=1, workers=0), samples)
+
+
+def test_the_rest_of_an_epoch_is_dropped_or_filled_up(samples: InMemory) -> None:
+    order = Shuffled(103, seed=0, epoch=0).at(np.arange(103)).tolist()
+    dropped = epoch_of(Loader(samples, Batches(10, last="drop")), samples)
+    assert joined(dropped) == order[:100]
+    padded = epoch_of(Loader(samples, Batches(10, last="pad")), samples)
+    assert joined(padded) == order + order[:7]
+
+
+@settings(max_examples=25)
+@given(done=st.integers(0, 23), before=st.integers(1, 4), after=st.integers(1, 4), workers=st.integers(0, 2))
+def test_a_run_goes_on_at_the_next_sample_with_another_world_and_other_workers(
+    done: int, before: int, after: int, workers: int
+) -> None:
+    samples = numbered(93)
+    states, seen = [], []
+    for rank in range(before):
+        loader = Loader(samples, 8, seed=9, rank=rank, world=before, workers=1)
+        batches = iter(batch for _ in range(2) for batch in loader)
+        seen.append([numbers_of(next(batches), samples) for _ in range(done)])
+        states.append(json.loads(json.dumps(loader.state_dict())))
+        loader.close()
+    assert all(state == states[0] for state in states)
+    rest = []
+    for rank in range(after):
+        loader = Loader(samples, 8, seed=4, rank=rank, world=after, workers=workers)
+        loader.load_state_dict(states[0])
+        following = [batch for _ in range(2) for batch in loader]
+        rest.append([numbers_of(batch, samples) for batch in following[: 24 - done]])
+        loader.close()
+    whole = [joined(parts) for ranks in (seen, rest) for parts in zip(*ranks, strict=True)]
+    reference = Loader(samples, 8, seed=9, workers=0)
+    assert whole == epoch_of(reference, samples) + epoch_of(reference, samples)
+
+
+def test_a_state_holds_what_was_handed_out_not_what_was_read_ahead(samples: InMemory) -> None:
+    loader = Loader(samples, 10, workers=2, prefetch=8)
+    batches = iter(loader)
+    next(batches)
+    next(batches)
+    assert loader.state_dict()["position"] == 20
+    loader.close()
+
+
+def test_the_state_after_an_epoch_begins_the_next_one(samples: InMemory) -> None:
+    loader = Loader(samples, 10, workers=0)
+    epoch_of(loader, samples)
+    state = loader.state_dict()
+    resumed = Loader(samples, 10, workers=0)
+    resumed.load_state_dict(state)
+    assert epoch_of(resumed, samples) == epoch_of(loader, samples)
+    assert (resumed.epoch, loader.epoch) == (1, 1)
+
+
+def test_breaking_off_and_iterating_again_begins_the_next_epoch(samples: InMemory) -> None:
+    loader = Loader(samples, 10, workers=1)
+    for _ in loader:
+        break
+    assert loader.epoch == 0
+    assert joined(epoch_of(loader, samples)) == Shuffled(103, seed=0, epoch=1).at(np.arange(103)).tolist()
+
+
+def test_resuming_reads_nothing_that_was_read_before_and_is_quick() -> None:
+    samples = numbered(200_000)
+    loader = Loader(samples, 64, workers=1, prefetch=1)
+    loader.load_state_dict({**loader.state_dict(), "epoch": 3, "position": 150_016})
+    begun_s = time.process_time()
+    batch = next(iter(loader))
+    assert time.process_time() - begun_s < 0.1
+    assert len(samples.asked) == 1
+    wanted = Shuffled(200_000, seed=0, epoch=3).at(np.arange(150_016, 150_080)).tolist()
+    assert [bytes(view) for view in batch] == [samples.contents[number] for number in wanted]
+    loader.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"samples": "104 samples"}, "a state of 104 samples; this loader reads 103 samples"),
+        ({"version": 2}, "a state of version 2"),
+        ({"position": "7"}, "a state of version 1"),
+        ({"seed": None}, "a state of version 1"),
+    ],
+)
+def test_states_of_something_else_are_refused(samples: InMemory, change: dict[str, object], words: str) -> None:
+    loader = Loader(samples, 10)
+    with pytest.raises(LoaderError, match=words):
+        loader.load_state_dict({**loader.state_dict(), **change})
+    with pytest.raises(LoaderError, match="with nothing"):
+        loader.load_state_dict({})
+
+
+def test_no_more_batches_are_read_than_prefetch_allows(samples: InMemory) -> None:
+    with Loader(samples, 5, workers=2, prefetch=3) as loader:
+        batches = iter(loader)
+        for handed_out in range(1, 10):
+            next(batches)
+            assert len(samples.asked) <= handed_out + 3 - 1
+
+
+def test_what_comes_next_is_known(samples: InMemory) -> None:
+    loader = Loader(samples, 10, seed=2, rank=1, world=3, workers=1)
+    batches = iter(batch for _ in range(3) for batch in loader)
+    for _ in range(3):
+        next(batches)
+    coming = loader.coming(60).tolist()
+    assert len(coming) == 60
+    following = [number for batch in batches for number in numbers_of(batch, samples)]
+    assert coming == following[:60]
+    assert Loader(numbered(0), 10).coming(5).tolist() == []
+    assert Loader(samples, Batches(200, last="drop")).coming(5).tolist() == []
+
+
+def test_decoding_in_threads(samples: InMemory) -> None:
+    decoded = joined(Loader(samples, 10, decode=crc, workers=2))
+    assert sorted(decoded) == sorted(crc(memoryview(content)) for content in samples.contents)
+
+
+def test_a_decoder_of_the_whole_batch(samples: InMemory) -> None:
+    loader = Loader(samples, 10, shuffle=False, decode=Decode(sample=len, batch=np.array))
+    batches = list(loader)
+    assert [type(batch) for batch in batches] == [np.ndarray] * 11
+    assert np.concatenate(batches).tolist() == [len(content) for content in samples.contents]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_decoder_is_told_the_number_where_it_wants_it(samples: InMemory, workers: int) -> None:
+    loader = Loader(samples, 10, seed=3, decode=Decode(with_number, numbered=True), workers=workers)
+    pairs = joined(loader)
+    assert [number for number, _ in pairs] == Shuffled(103, seed=3, epoch=0).at(np.arange(103)).tolist()
+    assert all(content == samples.contents[number] for number, content in pairs)
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_decoders_error_comes_at_its_batch_and_names_the_sample(samples: InMemory, workers: int) -> None:
+    loader = Loader(samples, 5, shuffle=False, decode=refuse_seven, workers=workers, prefetch=8)
+    batches = iter(loader)
+    assert len(next(batches)) == 5
+    with pytest.raises(
+        DecodeError, match=r"sample 7 \('folder/7.bin'\) could not be decoded: ValueError: no sevens: 7"
+    ):
+        next(batches)
+    assert loader.state_dict()["position"] == 5
+    assert list(batches) == []
+    assert len(next(iter(loader))) == 5, "the loader can be used again"
+    loader.close()
+
+
+def test_the_cause_of_a_decoders_error_is_what_it_raised(samples: InMemory) -> None:
+    with pytest.raises(DecodeError) as caught:
+        list(Loader(samples, 5, shuffle=False, decode=refuse_seven))
+    assert isinstance(caught.value.__cause__, ValueError)
+    names = [entry.name for entry in caught.traceback] + [frame_name(caught.value.__cause__)]
+    assert "refuse_seven" in names
+
+
+def frame_name(error: BaseException) -> str:
+    at = error.__traceback__
+    assert at is not None
+    while at.tb_next is not None:
+        at = at.tb_next
+    return at.tb_frame.f_code.co_name
+
+
+def test_an_error_in_a_batchs_decoder_names_the_batch(samples: InMemory) -> None:
+    loader = Loader(samples, 3, shuffle=False, decode=Decode(batch=lambda views: views[5]))
+    with pytest.raises(DecodeError, match="the batch of samples 0, 1, 2 could not be put together: IndexError"):
+        next(iter(loader))
+
+
+def test_what_reading_raises_is_raised_at_its_batch() -> None:
+    class Failing(InMemory):
+        def read_batch(self, numbers_N: np.ndarray) -> object:  # type: ignore[type-arg,override]
+            if 7 in numbers_N:
+                raise OSError(5, "a broken disk")
+            return super().read_batch(numbers_N)
+
+    batches = iter(Loader(Failing(numbered(20).contents), 5, shuffle=False, workers=2))  # type: ignore[arg-type]
+    assert len(next(batches)) == 5
+    with pytest.raises(OSError, match="a broken disk"):
+        next(batches)
+
+
+def test_an_iteration_that_was_overtaken_says_so(samples: InMemory) -> None:
+    loader = Loader(samples, 10, workers=1)
+    first = iter(loader)
+    next(first)
+    second = iter(loader)
+    with pytest.raises(RuntimeError, match="this iteration is over"):
+        next(first)
+    assert len(list(second)) == 11
+    third = iter(loader)
+    next(third)
+    loader.close()
+    with pytest.raises((RuntimeError, ClosedError), match=r"over|closed"):
+        next(third)
+
+
+def test_a_mixture_is_read_in_its_own_order_and_goes_on_from_a_state() -> None:
+    sources = [InMemory([b"a%d" % i for i in range(40)]), InMemory([b"b%d" % i for i in range(10)])]
+    mixture = Mixture(sources, weights=[3, 1], epoch_size=44)
+
+    def contents(batches: Iterator[list[memoryview]]) -> list[bytes]:
+        return [bytes(view) for batch in batches for view in batch]
+
+    loader = Loader(mixture, 8, seed=1)
+    whole = contents(iter(loader)) + contents(iter(loader))
+    assert sum(content.startswith(b"b") for content in whole) == 22
+    assert len(loader) == 6
+    stopped = Loader(mixture, 8, seed=1)
+    begun = [next(batches) for batches in [iter(stopped)] for _ in range(2)]
+    resumed = Loader(mixture, 8, workers=0)
+    resumed.load_state_dict(stopped.state_dict())
+    assert contents(iter(begun)) + contents(iter(resumed)) + contents(iter(resumed)) == whole
+    other = Loader(Mixture(sources, weights=[2, 1], epoch_size=44), 8)
+    with pytest.raises(LoaderError, match="a mixture of 3 x 40 \\+ 1 x 10 samples, 44 an epoch"):
+        other.load_state_dict(stopped.state_dict())
+    stopped.close()
+
+
+def test_a_decoders_error_in_a_mixture_names_the_source() -> None:
+    mixture = Mixture([InMemory([b"1"]), InMemory([b"2", b"7"])], weights=[1, 2])
+    with pytest.raises(DecodeError, match=r"sample 1 \('folder/1.bin'\) of source 1 could not be decoded"):
+        list(Loader(mixture, 1, decode=refuse_seven))
+
+
+def test_metrics_tell_the_rate_and_the_wait(samples: InMemory) -> None:
+    loader = Loader(samples, 10, workers=1)
+    begun_s = time.monotonic()
+    list(loader)
+    passed_s = time.monotonic() - begun_s
+    metrics = loader.metrics()
+    assert metrics["samples_per_s"] >= 103 / passed_s
+    assert 0 < metrics["data_wait_share"] <= 1
+    assert loader.metrics() == {"samples_per_s": 0.0, "data_wait_share": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": -1}, "workers=-1; allowed: 0 or more"),
+        ({"prefetch": 0}, "prefetch=0; allowed: 1 or more"),
+        ({"decode_in": "thread"}, "decode_in='thread'; allowed: threads, processes"),
+        ({"decode_in": "processes"}, "without a decoder"),
+        ({"rank": 2, "world": 2}, "rank 2 of 2"),
+        ({"world": 20}, "batches of 10 samples for 20 ranks"),
+        ({"decode": Decode(pin=True)}, "pin=True, but torch finds no GPU"),
+    ],
+)
+def test_arguments_that_cannot_be_met_are_refused(
+    samples: InMemory, options: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LoaderError, match=words):
+        Loader(samples, 10, **options)  # type: ignore[arg-type]

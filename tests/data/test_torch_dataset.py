@@ -1,0 +1,62 @@
+"""A map-style dataset: the same as a list would give, through PyTorch's own DataLoader too."""
+
+import itertools
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from tandem.data.decoding import DecodeError
+from tandem.data.space import Space
+from tandem.data.space.writer import SpaceWriter
+from tandem.data.torch_dataset import TorchDataset
+from tests.data.samples import numbered, refuse_seven
+
+
+def test_it_is_read_like_a_list_and_a_batch_at_once() -> None:
+    samples = numbered(20)
+    dataset = TorchDataset(samples)
+    assert len(dataset) == 20
+    assert dataset[3] == samples.contents[3]
+    assert dataset[-1] == samples.contents[-1]
+    samples.asked.clear()
+    assert dataset.__getitems__([5, 2, 5]) == [samples.contents[number] for number in (5, 2, 5)]
+    assert samples.asked == [[5, 2, 5]]
+    for outside in (20, -21):
+        with pytest.raises(IndexError):
+            dataset[outside]
+
+
+def test_it_can_be_iterated_like_a_sequence() -> None:
+    samples = numbered(5)
+    assert list(TorchDataset(samples)) == samples.contents
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_dataloader_reads_a_space_through_it(workers: int, tmp_path: Path) -> None:
+    samples = numbered(50)
+    with SpaceWriter(tmp_path / "s") as writer:
+        for number, content in enumerate(samples.contents):
+            writer.add(samples.path(number), content)
+        writer.commit()
+    with Space.open(tmp_path / "s") as space:
+        dataset = pickle.loads(pickle.dumps(TorchDataset(space, bytes)))
+        loader = DataLoader(
+            dataset,
+            batch_size=8,
+            shuffle=True,
+            num_workers=workers,
+            collate_fn=list,
+            multiprocessing_context="spawn" if workers else None,
+        )
+        batches = list(loader)
+    assert [len(batch) for batch in batches] == [8] * 6 + [2]
+    assert sorted(itertools.chain.from_iterable(batches)) == sorted(samples.contents)
+
+
+def test_a_decoders_error_names_the_sample() -> None:
+    with pytest.raises(DecodeError, match=r"sample 7 \('folder/7.bin'\)"):
+        TorchDataset(numbered(20), refuse_seven).__getitems__(np.arange(20).tolist())
