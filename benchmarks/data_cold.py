@@ -6,8 +6,8 @@ Before every round the files it reads are dropped from the page cache (`POSIX_FA
 harms nobody else). A round reads a tenth of the files, chosen anew: 256 to a batch from the space, one after another as
 files. Read bytes are what the kernel counts for this process (`read_bytes` of /proc/self/io).
 
-Figures: `cold_vs_raw_wall` (what the reader chooses by itself, against `open(path, "rb").read()`; `..._low` is its
-lower bound), `cold_amplification` (bytes read for each byte of a sample), `cold_amplification_direct` and
+Figures: `cold_vs_raw_wall` (what the reader chooses by itself, against `open(path, "rb").read()`; `..._low`: its lower
+bound), `cold_amplification` (bytes read for each byte of a sample), `cold_amplification_direct` and
 `cold_direct_vs_raw_wall` (past the page cache; None where the file system does not allow it). Goals: 3, 1.4, 1.15.
 """
 
