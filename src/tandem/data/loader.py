@@ -279,6 +279,12 @@ def _check(loader: Loader) -> None:
 def _signature(samples: Samples | Mixture) -> str:
     """What is read, in words that are the same exactly where the order would be."""
     if isinstance(samples, Mixture):
-        parts = [f"{turns} x {count}" for turns, count in zip(samples.turns, samples.counts, strict=True)]
-        return f"a mixture of {' + '.join(parts)} samples, {samples.epoch_size} an epoch"
-    return f"{len(samples)} samples"
+        parts = [f"{turns} x {_named(one)}" for turns, one in zip(samples.turns, samples.sources, strict=True)]
+        return f"a mixture of {' + '.join(parts)}, {samples.epoch_size} an epoch"
+    return _named(samples)
+
+
+def _named(samples: Samples) -> str:
+    """How many there are and, where they say it (`Space.identity`), which: numbers mean others after a deletion."""
+    identity = getattr(samples, "identity", "")
+    return f"{len(samples)} samples{identity and f' of {identity}'}"

@@ -86,6 +86,11 @@ class Space:
         return self._index
 
     @property
+    def identity(self) -> str:
+        """Which numbered samples these are: a space's id, which its copies share, and the generation."""
+        return f"space {self._index.header.space_id.hex()[:12]}, generation {self.generation}"
+
+    @property
     def generation(self) -> int:
         """Which generation this is."""
         return self._index.header.generation
