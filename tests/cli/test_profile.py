@@ -124,7 +124,7 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
     calibrate_three_kinds(home)
     faster = replace(old, phases=(replace(old.phases[0], rate=20.0),))
     monkeypatch.setattr(measure, "measure", lambda *args, **more: faster)
-    command._measured(["true"], "cg", None, 1, 55.0, lambda line: None)
+    command._measured(["true"], "cg", None, (1, None), 55.0, lambda line: None)
     words = "cg: revision 2 contradicts revision 1: alone 10 -> 20 steps/s"
     assert words in capsys.readouterr().err
     for arguments in (("cg",), ("cg", "--json")):

@@ -104,6 +104,23 @@ def test_what_a_killed_keeper_left_is_removed_and_nothing_else(launch: Launch, l
     assert is_running(second.pid)
 
 
+def test_a_group_that_its_keeper_removes_at_that_moment_is_no_error(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, seen = f"test.late.{os.getpid()}", 0
+    for parent in layout.parents():
+        (parent / key).mkdir(parents=True)
+
+    def kill(group: Path) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > len(layout.parents()):  # all were looked at once: now each vanishes between a look and the next
+            group.rmdir()
+
+    monkeypatch.setattr(cgroups, "_kill_members", kill)
+    assert cgroups.remove_stale(layout, key, ()) == ([key] if layout.parents() else [])
+
+
 @pytest.mark.parametrize("cores", [(), (0,)])
 def test_two_groups_of_one_parent(launch: Launch, layout: Layout, cores: tuple[int, ...]) -> None:
     """The parent goes with its last group; a group made at that moment is made all the same."""

@@ -131,7 +131,7 @@ def remove_stale(layout: Layout, prefix: str, live: Collection[str]) -> list[str
         for parent in layout.parents()
         if parent.is_dir()
         for group in parent.iterdir()
-        if group.is_dir() and group.name.startswith(prefix) and group.name not in live
+        if group.name.startswith(prefix) and group.is_dir() and group.name not in live
     }
     for group in stale:
         _kill_members(group)  # all of them first: a process that is frozen in one tree cannot leave another
@@ -245,8 +245,11 @@ def _remove(group: Path) -> None:
     deadline = time.monotonic() + _REMOVAL_S
     while group.exists() and time.monotonic() < deadline:
         _kill_members(group)
-        for inner in [path for path in group.iterdir() if path.is_dir()]:
-            _remove(inner)
+        inner: list[Path] = []
+        with suppress(FileNotFoundError):  # its keeper, killed late, has removed it meanwhile
+            inner = [path for path in group.iterdir() if path.is_dir()]
+        for one in inner:
+            _remove(one)
         with suppress(OSError):
             group.rmdir()
             return
