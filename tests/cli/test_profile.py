@@ -44,11 +44,12 @@ def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: 
     assert (told["key"], told["revision"], told["cpus"]) == ("spin", 1, 1)
     (phase,) = told["phases"]
     assert phase["phase"] == ""
-    # It never waits of itself: what it did not have of its core, others had (but for 15 % to start the next run).
-    assert 0.75 < phase["cpu_use"] + told["waited"] < 1.3
+    # It never waits of itself: what it did not have of its core, others had (but for the start of the next run).
+    assert 0.7 < phase["cpu_use"] <= 1.0
     assert 0.5 < phase["rate"] < 100
-    # Who has 1 - w of a core alone has (1 - w) / (2 - w) of it beside a bubble that never sleeps.
-    assert phase["sensitivity"]["cpu"]["slowdowns"][-1] > 1.0 + 0.4 * (1.0 - told["waited"])
+    # Who has 1 - w of a core alone has (1 - w) / (2 - w) of it beside a bubble that never sleeps: slowed by 2 - w. Others come
+    # and go between the windows, so that a quarter of the excess has to do.
+    assert phase["sensitivity"]["cpu"]["slowdowns"][-1] > 1.0 + 0.25 * (1.0 - told["waited"])
     assert set(phase["sensitivity"]) <= {"cpu", "membw_read", "net"}, "what was calibrated"
     assert all(curve["levels"][0] == 0 and curve["slowdowns"][0] == 1 for curve in phase["sensitivity"].values())
     assert "Profiles" in tandem_("profile", "show")
@@ -63,6 +64,8 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     for arguments, words in (
         (("show", "nothing"), "no profile of 'nothing'; allowed: none yet on this machine"),
         (("--cpus", 999, "--", "true"), "--cpus 999; allowed: 1 to "),
+        (("--most", "nan", "--", "true"), "nan is no number of seconds"),
+        (("--most", "inf", "--", "true"), "5<=x<=3600"),
         (("--rate", "", "--", "true"), "'' (it matches where nothing is); allowed: Python's"),
         (("--rate", r"(\d+)/(\d+)", "--", "true"), "(it has 2 groups)"),
     ):

@@ -75,7 +75,7 @@ def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, floa
     crowded = len(apps) > len(usable)
     found = []
     for k, text in enumerate(apps):
-        key, sign, time = text.partition("=")
+        key, sign, time = text.rpartition("=") if "=" in text else (text, "", "")  # a name may hold the sign too
         if not key or (sign and not time):
             raise ConfigError(
                 given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"

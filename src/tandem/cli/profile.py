@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,27 @@ if TYPE_CHECKING:
 MOST_S = 55.0
 
 
+def _a_number(context: click.Context, option: click.Parameter, value: float) -> float:
+    """A range alone lets nan pass."""
+    if math.isnan(value):
+        message = "nan is no number of seconds"
+        raise click.BadParameter(message, context, option)
+    return value
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="Its name, as jobs and history carry it. [programme or script]")
 @click.option("--rate", metavar="REGEX", help="How far it is, in its output: a group is the step, else a match is one.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores it runs on.")
 @click.option("--gpu", type=click.IntRange(0), metavar="INDEX", help="The GPU it uses, pressed on by bubbles too.")
-@click.option("--most", type=click.FloatRange(5), default=MOST_S, show_default=True, help="End after so many seconds.")
+@click.option(
+    "--most",
+    type=click.FloatRange(5, 3600),
+    callback=_a_number,
+    default=MOST_S,
+    show_default=True,
+    help="End after about so many seconds.",
+)
 @json_option
 @click.argument(
     "argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND... | show [NAME] | again [NAME...]"
@@ -71,7 +87,7 @@ def profile(
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--out", metavar="FILE", help="The page with pictures. [profile-NAME.html beside the profile]")
+@click.option("--out", metavar="FILE", help="The page with pictures. [pictures/NAME.html beside the profile]")
 @json_option
 def _show(name: str | None, out: str | None, as_json: bool) -> None:
     """All profiles of this machine, or one of them with its pictures."""

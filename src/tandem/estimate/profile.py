@@ -71,7 +71,8 @@ class PhaseProfile:
         share: part of the run time that it takes, in (0, 1].
         rate: steps per second alone.
         noise: relative half-width of the 90 % interval of the rate of one window alone.
-        cpu_use: cores that it keeps busy when alone (1.0: one core, never waiting).
+        cpu_use: cores that it keeps busy when alone (1.0: one core, never waiting); time in which others had them is
+            left out.
         sensitivity: kind of bubble -> curve; a kind that was not measured is absent.
         pressure: kind of bubble -> dial level that presses as hard; beyond 1 it presses harder than any bubble.
         pressure_half: half-widths of their 90 % intervals.

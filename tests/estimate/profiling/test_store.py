@@ -1,6 +1,7 @@
 """Profiles on disk: revisions, other machines, damage; and drift."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,52 @@ def test_a_profile_of_another_machine_is_refused(tmp_path: Path) -> None:
     save(tmp_path, PROFILE)
     with pytest.raises(ProfileError, match="'cg' was profiled on machine-1; this machine is machine-2"):
         revisions(tmp_path, "machine-2", "cg")
+
+
+def test_a_profile_that_says_it_is_of_another_machine_is_refused_wherever_it_lies(tmp_path: Path) -> None:
+    save(tmp_path, PROFILE)
+    (tmp_path / "profiles" / "machine-1").rename(tmp_path / "profiles" / "machine-2")
+    with pytest.raises(ProfileError, match="'cg' was profiled on machine-1, and lies with those of machine-2"):
+        revisions(tmp_path, "machine-2", "cg")
+    assert load(tmp_path, "machine-2").profiles == {}
+
+
+NONSENSE = [
+    {"made": 1e300},
+    {"cpus": 0},
+    {"key": None},
+    {"key": "lu"},
+    {"argv": "python cg.py"},
+    {"phases": [{"share": 5.0}]},
+    {"phases": [{"rate": 0.0}]},
+    {"phases": [{"cpu_use": float("nan")}]},
+    {"phases": [{"cpu_use": -1.0}]},
+    {"phases": [{"noise": float("inf")}]},
+    {"phases": [{"sensitivity": {"cache": {"levels": [0, 1], "slowdowns": [1.0, 1e308], "halves": [0, 0]}}}]},
+    {"phases": [{"sensitivity": {"cache": {"levels": [0, 1], "slowdowns": [1.0, 0.0], "halves": [0, 0]}}}]},
+]
+
+
+@pytest.mark.parametrize("change", NONSENSE, ids=[json.dumps(one)[:40] for one in NONSENSE])
+def test_values_that_nobody_can_have_measured_are_not_believed(tmp_path: Path, change: dict[str, object]) -> None:
+    kept = as_json(save(tmp_path, PROFILE))
+    phases = change.pop("phases", [{}])
+    assert isinstance(phases, list)
+    told = {**kept, **change, "phases": [{**kept["phases"][0], **phases[0]}]}
+    file = tmp_path / "profiles" / "machine-1" / "cg.json"
+    file.write_text(json.dumps({"format": 1, "profiles": [told]}))
+    with pytest.raises(ProfileError, match="cannot be read"):
+        revisions(tmp_path, "machine-1", "cg")
+    assert list(load(tmp_path, "machine-1").unread) == [file]
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
+    kept = save(tmp_path, PROFILE)
+    pipe = tmp_path / "profiles" / "machine-1" / "pipe.json"
+    os.mkfifo(pipe)
+    loaded = load(tmp_path, "machine-1")
+    assert loaded.profiles == {"cg": kept}
+    assert list(loaded.unread) == [pipe]
 
 
 def test_an_unknown_name_says_what_there_is(tmp_path: Path) -> None:

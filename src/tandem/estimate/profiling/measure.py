@@ -57,6 +57,9 @@ MOST_WAITING = 0.5
 """Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below,
 what was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
 
+LEAST_HAD = 0.1
+"""Part of the time that a programme is taken to have had its cores at least."""
+
 MOST_NOISE = 0.5
 """Relative half-width of one window's rate alone beyond which nothing can be said."""
 
@@ -339,7 +342,9 @@ class _Session:
         spent_s, passed_s = self._subject.programme.cpu_s() - before, time.monotonic() - begun
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
-            self._cpu.append((phase, min(spent_s / passed_s, float(len(self._terms.cores)))))
+            cores = float(len(self._terms.cores))
+            had = max(LEAST_HAD, 1.0 - window.waits.get(self._name, 0.0) / cores)  # of the time; the rest others had
+            self._cpu.append((phase, min(spent_s / passed_s / had, cores)))
 
     def _take(self, running: set[str], seconds: float | None = None) -> Window:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""

@@ -110,7 +110,10 @@ def sentences(profile: Profile) -> list[str]:
         words = ", ".join(
             f"{IN_WORDS.get(kind, kind)} (up to {slow:.2f}x)" for slow, kind in sorted(felt, reverse=True)
         )
-        found.append(f"{where}slowed by {words}" if felt else f"{where}slowed by nothing that was tried")
+        if not phase.sensitivity:
+            found.append(f"{where}what slows it is not known: no window beside a bubble could be measured")
+        else:
+            found.append(f"{where}slowed by {words}" if felt else f"{where}slowed by nothing that was tried")
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if _presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level:.2f})" for level, kind in pressed)
         found.append(f"{where}presses on {words}" if pressed else f"{where}presses on nothing that was felt")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 KEPT = 20
 """Older revisions than these are dropped."""
 
+LARGEST = 1e6
+"""Beyond this no slowdown, pressure or interval was measured."""
+
 _LONGEST_NAME = 200
 
 
@@ -163,8 +166,11 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
     if not phases:
         message = "a profile has at least one phase"
         raise ValueError(message)
+    if not isinstance(told["argv"], list) or not isinstance(told["key"], str):
+        message = "argv is a list, and key a text"
+        raise TypeError(message)
     return Profile(
-        key=str(told["key"]),
+        key=told["key"],
         argv=tuple(map(str, told["argv"])),
         machine=str(told["machine"]),
         cpus=int(told["cpus"]),
@@ -187,7 +193,56 @@ def _curve(told: Any) -> Curve:  # noqa: ANN401 - whatever was in the file
     )
 
 
+def senseless(profile: Profile) -> str:
+    """Which value of a profile no measurement can have given, in words; "" where all make sense.
+
+    Files are also written by hand, by other versions, and by disks that lie.
+    """
+    values = [
+        ("made", profile.made, 0.0, 1e11),
+        ("cost_s", profile.cost_s, 0.0, 1e9),
+        ("cpus", profile.cpus, 1, 1e6),
+        ("bubble_cores", profile.bubble_cores, 1, 1e6),
+        ("revision", profile.revision, 0, 1e9),
+        ("waited", profile.waited, 0.0, 1e3),
+    ]
+    values += [("reporter_excess", one, 0.0, LARGEST) for one in profile.reporter_excess.values()]
+    for phase in profile.phases:
+        values += [
+            ("share", phase.share, 0.0, 1.001),
+            ("rate", phase.rate, 1e-30, 1e30),
+            ("noise", phase.noise, 0.0, LARGEST),
+            ("cpu_use", phase.cpu_use, 0.0, 1e6),
+        ]
+        for curve in phase.sensitivity.values():
+            values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
+            values += [("slowdowns", one, 1e-9, LARGEST) for one in curve.slowdowns]
+            values += [("halves", one, 0.0, LARGEST) for one in curve.halves]
+        values += [("pressure", one, 0.0, LARGEST) for one in phase.pressure.values()]
+        values += [("pressure_half", one, 0.0, LARGEST) for one in phase.pressure_half.values()]
+    wrong = [f"{name} is {value:g}" for name, value, least, most in values if not least <= value <= most]
+    return wrong[0] if wrong else ""
+
+
 def _read(file: Path) -> list[Profile]:
+    profiles = _parsed(file)
+    for one in profiles:
+        if why := senseless(one):
+            raise _unreadable(file, why)
+        if one.machine != file.parent.name:
+            raise ProfileError(
+                given=f"{file}: {one.key!r} was profiled on {one.machine}, and lies with those of {file.parent.name}",
+                allowed="profiles that were made on this machine: another one's caches and memory answer differently",
+                todo="move it away and profile the application here",
+            )
+        if _quoted(one.key) != file.stem:
+            raise _unreadable(file, f"it is of {one.key!r}, which its name does not say")
+    return profiles
+
+
+def _parsed(file: Path) -> list[Profile]:
+    if not file.is_file():
+        raise _unreadable(file, "it is no regular file")
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         form = told["format"]
@@ -195,7 +250,7 @@ def _read(file: Path) -> list[Profile]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise _unreadable(file, f"{type(error).__name__}: {error}") from error
     if not profiles:
-        raise _unreadable(file, f"format {form}, this version reads {FORMAT}" if form != FORMAT else "it holds none")
+        raise _unreadable(file, f"format {form!r}, this version reads {FORMAT}" if form != FORMAT else "it holds none")
     return profiles
 
 
