@@ -47,8 +47,8 @@ def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: 
     # It never waits of itself: what it did not have of its core, others had (but for the start of the next run).
     assert 0.7 < phase["cpu_use"] <= 1.0
     assert 0.5 < phase["rate"] < 100
-    # Who has 1 - w of a core alone has (1 - w) / (2 - w) of it beside a bubble that never sleeps: slowed by 2 - w. Others come
-    # and go between the windows, so that a quarter of the excess has to do.
+    # Who has 1 - w of a core alone has (1 - w) / (2 - w) of it beside a bubble that never sleeps: slowed by 2 - w.
+    # Others come and go between the windows, so that a quarter of the excess has to do.
     assert phase["sensitivity"]["cpu"]["slowdowns"][-1] > 1.0 + 0.25 * (1.0 - told["waited"])
     assert set(phase["sensitivity"]) <= {"cpu", "membw_read", "net"}, "what was calibrated"
     assert all(curve["levels"][0] == 0 and curve["slowdowns"][0] == 1 for curve in phase["sensitivity"].values())
