@@ -78,7 +78,8 @@ def _combined(
             said.append(f"{other.key} {found.mid:.2f}x")
             continue
         all_seen = False
-        guess = seen.inferred.slowdown(app.key, other.key) if app.key and other.key else None
+        both = app.key in seen.inferred.sensitivity and other.key in seen.inferred.pressure
+        guess = seen.inferred.slowdown(app.key, other.key) if both else None  # of one alone nothing follows for a pair
         if guess is None:
             above += (weight * UNKNOWN_EXCESS) ** 2
             unknown.add(other.key)
