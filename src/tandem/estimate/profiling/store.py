@@ -166,7 +166,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
     if not phases:
         message = "a profile has at least one phase"
         raise ValueError(message)
-    if not isinstance(told["argv"], list) or not isinstance(told["key"], str):
+    if not isinstance(told["argv"], list | tuple) or not isinstance(told["key"], str):
         message = "argv is a list, and key a text"
         raise TypeError(message)
     return Profile(
