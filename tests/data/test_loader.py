@@ -291,7 +291,7 @@ def test_a_mixture_is_read_in_its_own_order_and_goes_on_from_a_state() -> None:
     resumed.load_state_dict(stopped.state_dict())
     assert contents(iter(begun)) + contents(iter(resumed)) + contents(iter(resumed)) == whole
     other = Loader(Mixture(sources, weights=[2, 1], epoch_size=44), 8)
-    with pytest.raises(LoaderError, match="a mixture of 3 x 40 \\+ 1 x 10 samples, 44 an epoch"):
+    with pytest.raises(LoaderError, match="a mixture of 3 x 40 samples \\+ 1 x 10 samples, 44 an epoch"):
         other.load_state_dict(stopped.state_dict())
     stopped.close()
 
