@@ -1,6 +1,6 @@
 """Bubbles on this machine: what calibrating them costs, how straight the calibrated dial is, how hard each presses.
 
-    python benchmarks/estimate_bubbles.py [--quick] [--json] [--folder DIR]
+    python benchmarks/estimate_bubbles.py [--quick] [--json] [--folder DIR] [--gpu INDEX]
 
 Calibrates once and prints the calibration, then turns every calibrated dial to 1/4, 1/2, 3/4 and 1 beside its reporter,
 windows beside and alone interleaved, 40 rounds (`--quick`: 12), medians as measured. `dial_KIND` is the largest
@@ -17,12 +17,13 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measuring
-from tandem.estimate.bubbles import Bubble, Calibration, Reporter, calibrate, describe
+from tandem.estimate.bubbles import Bubble, Calibration, Reporter, calibrate, describe, with_gpu
 from tandem.estimate.bubbles.calibrating import noise, slowdowns
 from tandem.estimate.bubbles.calibration import LEAST_EXCESS
 
@@ -54,9 +55,12 @@ def main() -> None:
     """Measure and print."""
     parser = measuring.options("what bubbles cost and how straight their dials are")
     parser.add_argument("--folder", type=Path, help="where disk bubbles work (default: the temporary folder)")
+    parser.add_argument("--gpu", type=int, metavar="INDEX", help="calibrate and print the bubbles of this GPU too")
     given = parser.parse_args()
     print(f"{measuring.machine()}; commit {measuring.commit()}")
     calibration = calibrate(cores=tuple(sorted(os.sched_getaffinity(0))), folder=given.folder, progress=None)
+    if given.gpu is not None:
+        print(*describe(with_gpu(replace(calibration, responses={}, cost_s=0.0), given.gpu)), sep="\n")
     print(*describe(calibration), sep="\n")
     curves = turned(calibration, given.folder, 12 if given.quick else 40)
     for kind, (excess, noisy) in curves.items():

@@ -122,6 +122,10 @@ def figures(repeats: list[Repeat]) -> dict[str, float | None]:
             if job["quote"]
         ]
         found[f"lab_quote_width{end}"] = statistics.median(widths) if widths else None
+    for policy in (*hybrids, "backfill", "share"):
+        runs = [job for one in repeats for job in _jobs(one, policy) if job["bound"] and job["slowdown"]]
+        beyond = sum(job["slowdown"] > job["bound"] * (1 + floor) for job in runs)
+        print(f"single primary runs beyond bound and noise under {policy}: {beyond} of {len(runs)}")
     found["noise_floor"] = 100 * floor
     return found
 

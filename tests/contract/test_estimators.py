@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tandem.core import plug
@@ -41,6 +41,9 @@ coruns = st.lists(
     ),
     max_size=12,
 )
+
+
+LOUD_AND_SENSITIVE = [CoRun("sort", (), 4.0, 1.0), CoRun("sort", ("fft",), 1.0, 1.0)]
 
 
 @st.composite
@@ -111,6 +114,8 @@ def test_learning_at_once_or_one_by_one_between_questions_is_the_same(
 
 @pytest.mark.parametrize("name", MODELS)
 @given(seen=coruns, held=profiles, app=unpinned, other=unpinned, capacity=capacities)
+@example(LOUD_AND_SENSITIVE, (), App("cg"), App("fft"), Capacity(4000))
+@example(LOUD_AND_SENSITIVE, (), App("cg"), App("sort"), Capacity(4000))
 def test_what_is_not_known_neither_changes_nor_is_changed(
     name: str, seen: list[CoRun], held: tuple[Profile, ...], app: App, other: App, capacity: Capacity
 ) -> None:

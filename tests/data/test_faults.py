@@ -22,6 +22,7 @@ from tandem.data.space import Space
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
+from tests import disks
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "7"))
 FIRST = {f"a{i % 3}/f{i:04d}": random.Random(i).randbytes(3000 + i) for i in range(1500)}
@@ -228,11 +229,8 @@ def test_compacting_under_readers_takes_nothing_from_them(tmp_path: Path) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with disks.small(tmp_path / "small", 4) as folder:
+        yield folder
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 from tandem.core.process import journal, keeper
 from tandem.share import paths
 from tandem.share.daemon.client import Client
+from tests import disks
 
 DEADLINE_S = 60.0
 
@@ -104,11 +105,8 @@ def fill(folder: Path) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of its own, of 16 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with disks.small(tmp_path / "small", 16) as folder:
+        yield folder
 
 
 @pytest.fixture

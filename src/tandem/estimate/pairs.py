@@ -76,6 +76,16 @@ class SeenPairs:
         """What was seen of an application beside exactly these neighbours (sorted)."""
         return self.observations.slowdown(key, beside)
 
+    def judged(self, app: str, beside: str) -> float | None:
+        """Slowdown of a pair that was not seen, by what both did beside others; None where one of them did nothing.
+
+        Of one alone nothing follows: a loud neighbour is not loud to everybody, and a stranger need not be loud.
+        """
+        inferred = self.inferred
+        if not (app and beside and app in inferred.sensitivity and beside in inferred.pressure):
+            return None
+        return inferred.slowdown(app, beside)
+
     def _companies(self) -> int:
         return self.observations.company_count if self._from_sets else self.observations.pair_count
 

@@ -78,8 +78,7 @@ def _combined(
             said.append(f"{other.key} {found.mid:.2f}x")
             continue
         all_seen = False
-        both = app.key in seen.inferred.sensitivity and other.key in seen.inferred.pressure
-        guess = seen.inferred.slowdown(app.key, other.key) if both else None  # of one alone nothing follows for a pair
+        guess = seen.judged(app.key, other.key)
         if guess is None:
             above += (weight * UNKNOWN_EXCESS) ** 2
             unknown.add(other.key)

@@ -10,8 +10,6 @@ import base64
 import functools
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import plotly.offline
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tandem.core.durable import written_aside
 from tandem.core.errors import TandemError
 from tandem.report import palette, table
 from tandem.report.blocks import Block, Fact, Facts, Figure, Key, Text
@@ -103,32 +102,17 @@ def write(page: Page, path: Path) -> Path:
         ReportError: The file cannot be written (no permission, no space, a folder of that name).
     """
     html = render(page)
-    aside = path.with_name(f".report-{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(html)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
+        with written_aside(path) as out:
+            out.write(html.encode())
     except OSError as error:
-        _discard(aside)
         raise ReportError(
             given=f"the report cannot be written to {path}: {error.strerror or error}",
             allowed=f"a file in a folder you may write to, with {len(html) / 1e6:.0f} MB free",
             todo="choose another path or make room",
         ) from error
-    except BaseException:
-        _discard(aside)
-        raise
     return path
-
-
-def _discard(aside: Path) -> None:
-    try:
-        aside.unlink(missing_ok=True)
-    except OSError:  # the folder itself is what could not be made: there is nothing to discard
-        return
 
 
 @functools.cache

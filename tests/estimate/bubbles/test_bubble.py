@@ -112,6 +112,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
     with made[0] as bubble:
         bubble.set(1.0)
         rises(bubble, 1000)
+        assert alive(bubble.pid)
 
 
 def test_a_calibrated_dial_is_turned_through_its_calibration() -> None:

@@ -16,7 +16,7 @@ from tandem.estimate.bubbles.gpu import GpuProcess, check, launch_for
 from tandem.estimate.bubbles.gpu_worker import SOURCE, follow
 from tandem.estimate.profile import GPU_KINDS
 from tests.conftest import nvcc, requires
-from tests.estimate.bubbles.processes import until
+from tests.estimate.bubbles.processes import alive, until
 
 SMS, L2_BYTES = 132, 50 << 20  # of an H100
 
@@ -76,7 +76,9 @@ def test_it_works_at_the_last_level_until_the_pipe_ends() -> None:
 def test_one_whose_parent_has_gone_leaves() -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb") as levels, os.fdopen(write, "wb"):
-        follow(levels, lambda _: pytest.fail("worked"), lambda *_: None, lambda: True)
+        asked: list[float] = []
+        follow(levels, lambda level: asked.append(level) or 1, lambda *_: None, lambda: True)
+        assert asked == [], "it worked for nobody"
 
 
 def test_what_is_missing_is_said() -> None:
@@ -119,4 +121,9 @@ def test_killed_it_leaves_nothing_on_the_gpu() -> None:
         one.set(1.0)
         until(lambda: one.count()[0] > 10, "ten turns")
         pid = one.pid
-    until(lambda: pid not in {p.pid for known in cards.processes().values() for p in known}, "it is off the GPU")
+
+    def computing() -> set[int]:
+        return {one.pid for known in cards.processes().values() for one in known}
+
+    until(lambda: pid not in computing(), "it is off the GPU")
+    assert not alive(pid)

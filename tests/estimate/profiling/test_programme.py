@@ -116,8 +116,11 @@ def test_kill_ends_what_it_started_even_in_a_session_of_its_own(programmes: Prog
     one = programmes.add("one", python(code), [core()])
     one.start()
     wait_until(lambda: told.exists() and told.read_text() != "")
+    child = int(told.read_text())
+    assert not is_gone(child)
     one.kill()
-    wait_until(lambda: is_gone(int(told.read_text())))
+    wait_until(lambda: is_gone(child))
+    assert is_gone(child)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
             finally:
                 target.discard()
     clear_abandoned(Path(folder))
-    with generations.locked(Path(folder)):
+    with generations.publishing(Path(folder)):
         return generations.remove_unused(Path(folder))
 
 

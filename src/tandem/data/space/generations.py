@@ -12,21 +12,20 @@ that lock alone first. Limits: on file systems without `flock` nothing old is ev
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tandem.core.durable import locked, make_folder, sync_folder, written_aside
 from tandem.data.space import layout
-from tandem.data.space.durable import make_folder, sync_folder, written_aside
 from tandem.data.space.guarding import guard, parity_path
 from tandem.data.space.index import Index
 from tandem.data.space.snapshot import index_path, read_current, try_lock_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
 _INDEX_NAME = re.compile(r"(\d{8,})\.index")
 
@@ -54,15 +53,9 @@ def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: 
         file.write(current.encode())
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def publishing(folder: Path) -> AbstractContextManager[None]:
     """The right to publish, one writer at a time; waits for it."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(folder / "lock")
 
 
 def generations(folder: Path) -> list[int]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tandem.core.durable import make_folder, written_aside
 from tandem.core.errors import SpaceError
 from tandem.data.space import parity
-from tandem.data.space.durable import make_folder, written_aside
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,10 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tandem.core.durable import make_folder, written_aside
 from tandem.core.errors import DataError, MissingPackageError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
-from tandem.data.space.durable import make_folder, written_aside
 
 if TYPE_CHECKING:
     from pathlib import Path

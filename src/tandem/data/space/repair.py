@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tandem.core.durable import written_aside
 from tandem.core.errors import DataError, TandemError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
-from tandem.data.space.durable import written_aside
 from tandem.data.space.generations import generations
 from tandem.data.space.guarding import parity_path
 from tandem.data.space.index import Index

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tandem.core.durable import make_folder, sync_folder, written_aside
 from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns, joined
-from tandem.data.space.durable import make_folder, sync_folder, written_aside
 from tandem.data.space.guarding import guard
 from tandem.data.space.index import Index
 from tandem.data.space.shard import ShardWriter
@@ -167,7 +167,7 @@ class Target:
         added = joined(parts)
         for entry in added.shards:
             guard(self.folder, self.shard_path(entry))
-        with generations.locked(self.folder):
+        with generations.publishing(self.folder):
             present, number = self._present()
             after = (change or _behind)(present, added).with_counts()
             packed = after.encoded(generation=number + 1, space_id=self.space_id)
@@ -249,7 +249,7 @@ class Target:
 
     def _space_id(self) -> bytes:
         """The space's own, or for a new space one that all its first writers share."""
-        with generations.locked(self.folder):
+        with generations.publishing(self.folder):
             if snapshot.is_space(self.folder):
                 return snapshot.read_current(self.folder).space_id
             path = self.folder / "pending" / _NEW_ID

@@ -71,11 +71,10 @@ def launch_for(role: str, kind: str, level: float, *, sms: int, l2_bytes: int) -
 
 def lacking(device: int) -> str | None:
     """Why there can be no bubbles of this GPU, in words; None where there can."""
-    there = [one.index for one in gpu.find(None)]
-    if device not in there:
-        return f"this machine has no GPU {device}" if there else "this machine has no NVIDIA GPU"
-    if find_spec("cuda") is None or find_spec("cuda.core") is None:
-        return "the package cuda-core is not installed (pip install 'tandemlab[gpu]')"
+    try:
+        check(GPU_KINDS[0], device)
+    except (BubbleError, MissingPackageError) as error:
+        return error.given
     return None
 
 
@@ -90,21 +89,20 @@ def check(kind: str, device: int) -> None:
         raise BubbleError(
             given=f"a GPU bubble of the kind {kind!r}", allowed=", ".join(GPU_KINDS), todo="choose one of these"
         )
-    why = lacking(device)
-    if why is None:
-        return
-    if "package" in why:
+    there = [one.index for one in gpu.find(None)]
+    if device not in there:
+        known = ", ".join(map(str, there))
+        raise BubbleError(
+            given=f"GPU {device}, but this machine has {'no such one' if there else 'no NVIDIA GPU'}",
+            allowed=f"GPUs {known}" if there else "a machine with an NVIDIA GPU",
+            todo="choose a GPU that is there, or leave the kinds of a GPU out",
+        )
+    if find_spec("cuda") is None or find_spec("cuda.core") is None:
         raise MissingPackageError(
-            given=f"a bubble of the kind {kind}, but {why}",
+            given="bubbles of a GPU, but the package cuda-core is not installed",
             allowed="GPU bubbles where cuda-core and NVRTC are installed",
             todo="run: pip install 'tandemlab[gpu]'",
         )
-    there = ", ".join(str(one.index) for one in gpu.find(None))
-    raise BubbleError(
-        given=f"GPU {device} for a bubble of the kind {kind}: {why}",
-        allowed=f"GPUs {there}" if there else "a machine with an NVIDIA GPU",
-        todo="choose a GPU that is there, or leave the kinds of a GPU out",
-    )
 
 
 class GpuProcess:

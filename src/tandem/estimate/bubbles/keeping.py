@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tandem.core import machine as machines
+from tandem.core.durable import written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import FORMAT, Calibration, Response
@@ -43,15 +42,8 @@ def save(calibration: Calibration, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = file_of(folder, calibration.machine)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with aside.open("w") as out:
-            json.dump({"format": FORMAT, **asdict(calibration)}, out)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(file) as out:
+        out.write(json.dumps({"format": FORMAT, **asdict(calibration)}).encode())
     return file
 
 

@@ -154,7 +154,7 @@ def _strange(refined: Refined, members: Members, app: App, others: list[tuple[Ap
     for other, weight in others:
         if _states(app) and _states(other):
             stating.append(replace(other, membw_mbs=int(weight * other.membw_mbs), nic_mbs=int(weight * other.nic_mbs)))
-        elif app.key and other.key and (guess := refined.seen.inferred.slowdown(app.key, other.key)) is not None:
+        elif (guess := refined.seen.judged(app.key, other.key)) is not None:
             excess += weight * (guess - 1.0)
             half = (weight * refined.judged_scale * judged_half(guess)) ** 2
             below, above = below + half, above + half

@@ -108,7 +108,7 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
         elif states:
             below += NOISE**2
             above += NOISE**2
-        elif (guess := seen.inferred.slowdown(app.key, other.key)) is not None:
+        elif (guess := seen.judged(app.key, other.key)) is not None:
             excess += weight * (guess - 1.0)
             below += (weight * (INFERRED * (guess - 1.0) + NOISE)) ** 2
             above += (weight * (INFERRED * (guess - 1.0) + 2 * NOISE)) ** 2

@@ -6,22 +6,17 @@ that is damaged, or of another version, costs its own application the profile an
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import glob
 import json
-import os
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 KEPT = 20
 """Older revisions than these are dropped."""
@@ -70,18 +65,14 @@ def save(data: Path, profile: Profile) -> Profile:
     file = _file(data, profile.machine, profile.key)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(file.parent):
+        with locked(file.parent / ".lock"):
             older = _read(file) if file.exists() else []
             newest = replace(profile, revision=max((one.revision for one in older), default=0) + 1)
             text = json.dumps(
                 {"format": FORMAT, "profiles": [asdict(one) for one in (*older, newest)[-KEPT:]]}, indent=1
             )
-            aside = file.with_name(f".{os.getpid()}.partial")
-            with aside.open("w", encoding="utf-8") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            aside.replace(file)
+            with written_aside(file) as out:
+                out.write(text.encode())
     except OSError as error:
         raise ProfileError(
             given=f"the profile cannot be kept in {file} ({error.strerror or error})",
@@ -275,13 +266,3 @@ def _quoted(key: str) -> str:
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         quoted = f"{quoted.lstrip('.')[: _LONGEST_NAME - 17].rstrip('%')}~{digest}"
     return quoted
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tandem.core.durable import written_aside
 from tandem.core.machine import Hardware
 
 BUSY = 0.5
@@ -64,7 +65,8 @@ def measure(file: Path, hardware: Hardware, now: float) -> Bandwidth:
     load = os.getloadavg()[0]
     mbs = int(hardware.memory_bandwidth_bytes_per_s / 1e6)
     made = Bandwidth(hardware.hostname, _cores(hardware), mbs, now, load)
-    file.write_text(json.dumps(asdict(made)))
+    with written_aside(file) as out:
+        out.write(json.dumps(asdict(made)).encode())
     return made
 
 

@@ -1,8 +1,10 @@
-"""Files that are complete or not there at all, also after a power failure."""
+"""Files that are complete or not there at all, also after a power failure; and one writer of them at a time."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -23,7 +25,7 @@ def sync_folder(folder: Path | str) -> None:
 @contextmanager
 def written_aside(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of `path` once it is complete and durable; on an error it goes away."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    aside = path.with_name(f".{os.getpid()}-{threading.get_native_id()}.aside")  # path's own name may be the longest
     try:
         with aside.open("wb") as file:
             yield file
@@ -34,6 +36,17 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """The lock of a file that is there for it alone, made if it has to be; waits for it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
