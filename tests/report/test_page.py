@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.core import durable
 from tandem.report import page as page_module
 from tandem.report.gantt import Bar, Mark, gantt
 from tandem.report.page import (
@@ -199,7 +200,7 @@ def test_a_write_that_breaks_off_leaves_the_old_report(tmp_path: Path, monkeypat
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_module.os, "fsync", full)
+    monkeypatch.setattr(durable.os, "fsync", full)
     with pytest.raises(ReportError, match="No space left on device"):
         write(Page("second", "", []), path)
     assert "<h1>first</h1>" in path.read_text(encoding="utf-8")
