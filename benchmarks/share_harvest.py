@@ -116,7 +116,7 @@ class Plan:
 
 
 FULL = Plan(0.1, 6.0, 8.0, 4.0, POLICIES, ("openb", "light", "mixed"))
-QUICK = Plan(0.01, 6.0, 7.0, 2.0, ("share", "backfill", "hybrid"), ("mixed",))
+QUICK = Plan(0.01, 4.0, 5.0, 1.0, ("share", "backfill", "hybrid"), ("mixed",))
 
 
 def pods(share: float) -> Workload:

@@ -90,6 +90,14 @@ def test_without_profiles_pairs_add_up_and_strangers_are_judged_or_said_to_be_un
     assert stated.mid == pytest.approx(21 / 16)
 
 
+def test_the_noise_of_many_stated_demands_counts_once() -> None:
+    node, crowd = Capacity(96_000, 200_000), [App(f"a{k}", 4000, 1_000) for k in range(20)]
+    few, many = (learned.make(()).predict(tuple(crowd[:n]), node)[0] for n in (2, 20))
+    assert few.mid == 1.0
+    assert 1.0 < few.high < 1.1
+    assert many == few
+
+
 def test_made_again_from_what_was_stored_it_answers_the_same() -> None:
     stored = [*ALONE, *seen("cg", "stream"), *seen("fft", "cg", "lu"), *seen("sort", "cg")]
     running = learned.make((), PROFILES)

@@ -134,6 +134,20 @@ def test_pairs_that_agree_with_what_is_stated_add_up_to_nothing() -> None:
     answer = proportional.make(seen).predict((App("train", 1000, 100), *quiet), Capacity(16_000, 10_000))[0]
     assert answer.mid == 1.0
     assert answer.known
+    assert answer.high < 1.1  # nor does the noise of each add to the others'
+
+
+@pytest.mark.parametrize("seen_too", [False, True])
+def test_on_a_node_of_many_cores_the_noise_of_what_is_stated_counts_once(*, seen_too: bool) -> None:
+    node, crowd = Capacity(96_000, 200_000), [App(f"a{k}", 4000, 1_000) for k in range(20)]
+    known = [*seen("a0", (), 1.0), *seen("a0", ("a7",), 0.5), *seen("a7", (), 1.0)] if seen_too else []
+    few, many = (proportional.make(known).predict(tuple(crowd[:n]), node)[0] for n in (2, 20))
+    assert few.mid == 1.0
+    assert 1.0 < few.high < 1.1
+    if seen_too:  # the one bad neighbour is in the larger set only
+        assert many.mid == pytest.approx(2.0)
+    else:
+        assert many == few
 
 
 def test_a_revision_changes_with_what_was_told_of_a_member_only() -> None:

@@ -168,6 +168,15 @@ def test_stated_bandwidths_are_not_believed_to_the_last() -> None:
     assert told.running() == {1, 3}
 
 
+@pytest.mark.parametrize("estimator", ["proportional", "learned"])
+def test_a_large_node_with_bandwidth_for_all_is_filled(estimator: str) -> None:
+    """Twenty that state what they take, with bounds: what nobody measured does not grow with their number."""
+    told = Told("hybrid", Node("a", 96_000, 100, membw_mbs=200_000), estimator=estimator)
+    for k in range(1, 21):
+        told.submit(job(k, 4, app=f"app{k}", membw=1_000, bound=1.10, expected=100.0))
+    assert told.running() == set(range(1, 21))
+
+
 def test_what_was_learned_counts_on_a_node_that_has_not_changed() -> None:
     """Answers are kept from pass to pass, but not beyond an observation of those that they are about."""
     told = Told("hybrid", NODE, OTHER, estimator="proportional")

@@ -166,7 +166,7 @@ def _strange(refined: Refined, members: Members, app: App, others: list[tuple[Ap
     if stating:
         whole = Load((app, *stating), members.capacity).stretch(app)
         excess += whole.factor - 1.0
-        half = (_DEMAND * (whole.factor - 1.0)) ** 2 + len(stating) * NOISE**2
+        half = (_DEMAND * (whole.factor - 1.0)) ** 2 + NOISE**2  # once: that a node can give it all is one claim
         below, above = below + half, above + half
         words.append(f"{whole.factor:.2f}x {whole.why}" if whole.why else "within the node's bandwidth")
     if judged:

@@ -10,7 +10,8 @@ For each member of a set, the best of what there is:
    from pairs alone, additive had a mean absolute error of 12.6 % for three (19.9 % for four) applications, the worst
    pair 16.4 % (34.8 %), the product 24.6 % (44.8 %): so additive, with an interval for that error. A pair that agrees
    with stated demands within its own interval corrects nothing: a slowdown is never below 1, so the noise of many
-   harmless pairs would add up.
+   harmless pairs would add up. Stated demands are one claim, that the node can give what they ask for together, so
+   that the noise of what was never measured counts once, however many neighbours state theirs.
 3. A pair that was never seen is judged by what both did beside others (`tandem.estimate.inferred`).
 4. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
 
@@ -91,7 +92,8 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
     excess = whole.factor - 1.0
     others = members.others(i)
     near = [one for one in others if one[0].key in seen_pairs] if all_state else others
-    below = above = (len(others) - len(near)) * NOISE**2  # squared half-widths
+    below = above = 0.0  # squared half-widths
+    stated = NOISE if len(near) < len(others) else 0.0
     pairs: dict[str, Observed] = {}
     inferred: dict[str, float] = {}
     unknown: set[str] = set()
@@ -100,14 +102,15 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
         states = all_state or (app_states and _states(other))
         if (found := seen_pairs.get(other.key)) is not None:
             by_demand = 1.0 if load.fits else load.of_pair(app, other)
-            if not (states and found.low <= by_demand <= found.high):  # else both say the same, and one is measured
+            if states and found.low <= by_demand <= found.high:  # both say the same, and one is measured
+                stated = max(stated, weight * (found.high - found.mid))
+            else:
                 excess += weight * (found.mid - by_demand)
-            below += (weight * (found.mid - found.low)) ** 2
-            above += (weight * (found.high - found.mid)) ** 2
+                below += (weight * (found.mid - found.low)) ** 2
+                above += (weight * (found.high - found.mid)) ** 2
             pairs[other.key] = found
         elif states:
-            below += NOISE**2
-            above += NOISE**2
+            stated = NOISE
         elif (guess := seen.judged(app.key, other.key)) is not None:
             excess += weight * (guess - 1.0)
             below += (weight * (INFERRED * (guess - 1.0) + NOISE)) ** 2
@@ -118,7 +121,7 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
             unknown.add(other.key)
     excess = max(0.0, excess)
     all_seen = len(near) == len(others) and all(other.key in pairs for other, _ in others)
-    spread = ((COMBINING if all_seen else _DEMAND) * excess) ** 2
+    spread = ((COMBINING if all_seen else _DEMAND) * excess) ** 2 + stated**2
     words = _combined_words(1.0 + excess, whole.why, pairs, inferred, unknown)
     return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, words)
 
@@ -133,7 +136,7 @@ def _states(app: App) -> bool:
 def _by_demand(whole: Stretch, others: int) -> Felt:
     """Of one that was seen beside none of its ``others``, where all state what they take."""
     excess = whole.factor - 1.0
-    half = math.sqrt(others * NOISE**2 + (_DEMAND * excess) ** 2)
+    half = math.hypot(NOISE if others else 0.0, _DEMAND * excess)
     return Felt(excess, half, half, False, f"{whole.factor:.2f}x {whole.why or _WITHIN}")
 
 

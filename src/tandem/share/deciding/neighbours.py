@@ -42,6 +42,8 @@ class Neighbours:
         self._layout = view.ledger.layout
         self._companies: dict[int, _Company] = {}
         self._known: dict[App, bool] = {}
+        self._revisions: dict[str, tuple[int, int]] = {}
+        self._pass = 0
 
     @classmethod
     def of(cls, view: View) -> Neighbours:
@@ -52,6 +54,8 @@ class Neighbours:
                 view.ledger.unwatch(found._touched)
             found = view.kept[cls] = cls(view)
         found._known.clear()
+        found._revisions.clear()
+        found._pass += 1  # the estimator learns between passes, never in one
         return found
 
     def bounds_hold(self, n: int, life: Life, without: Sequence[Life] = ()) -> bool:
@@ -152,19 +156,28 @@ class Neighbours:
         if not company.others:
             return None
         app = self._view.app(life) if len(life.job.parts) == 1 else self._view.app(life, n)
-        if not self._knows(app) or not any(map(self._knows, company.apps)):
+        if company.asked != self._pass:
+            self._ask_again(company)
+        if not company.known or not self._knows(app):
             return None
-        revision = self._estimator.revision(company.keys)
-        own = self._estimator.revision((app.key,))
-        if company.revision != revision:
-            company.answers.clear()
-            company.revision = revision
+        own = self._revisions.get(app.key)
+        if own is None:
+            own = self._revisions[app.key] = self._estimator.revision((app.key,))
         found = company.answers.get(app)
         if found is None or found.revision != own:
             if len(company.answers) >= _KEPT:
                 company.answers.clear()
             found = company.answers[app] = self._join(n, company, app, own)
         return found
+
+    def _ask_again(self, company: _Company) -> None:
+        """In a new pass: what the estimator knows of those who are there, and whether old answers stand."""
+        company.asked = self._pass
+        company.known = any(map(self._knows, company.apps))
+        revision = self._estimator.revision(company.keys)
+        if company.revision != revision:
+            company.answers.clear()
+            company.revision = revision
 
     def _join(self, n: int, company: _Company, app: App, revision: tuple[int, int]) -> _Joined:
         capacity = self._capacity(n)
@@ -220,11 +233,19 @@ class _Joined:
 
 @dataclass(slots=True)
 class _Company:
-    """Who runs on a node, and what was answered about it; ``checked`` until the node's accounts change."""
+    """Who runs on a node, and what was answered about it.
+
+    Attributes:
+        checked: until the node's accounts change.
+        asked: the last pass in which the estimator was asked whether it knows them, and its revision.
+        known: whether it knows any of them.
+    """
 
     others: list[Life]
     apps: tuple[App, ...]
     checked: bool = False
+    asked: int = -1
+    known: bool = False
     revision: tuple[int, int] = (-1, -1)
     answers: dict[App, _Joined] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
