@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
+# Tests that start daemons, hold cores or measure programmes have the machine to themselves; all others share its cores.
+ALONE := $(addprefix tests/,benchmarks cli contract/test_engines.py core estimate/bubbles estimate/profiling native \
+  share/daemon share/lab share/node)
 SOURCES := src tests benchmarks .ci
 NATIVE := $(shell find src -name '*.cpp' -o -name '*.hpp')
 PIP_QUIET := --quiet --disable-pip-version-check
@@ -34,7 +37,10 @@ test: $(INSTALLED)
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "run: $(BIN)/ruff format $(SOURCES)"; exit 1; }
 	@$(BIN)/mypy --strict --no-error-summary src
 	@mkdir -p build && $(BIN)/lint-imports --no-cache >build/lint-imports.txt 2>&1 || { cat build/lint-imports.txt; exit 1; }
-	@$(BIN)/python -m pytest -rs --junit-xml=build/junit.xml $(PYTEST_ARGS)
+	@rm -f build/failed
+	@$(BIN)/python -m pytest -rs --numprocesses=auto --junit-xml=build/junit-shared.xml $(ALONE:%=--ignore=%) || touch build/failed
+	@$(BIN)/python -m pytest -rs --junit-xml=build/junit-alone.xml $(ALONE) || touch build/failed
+	@! rm build/failed 2>/dev/null
 
 # Proofs that take minutes to hours, run before an issue closes.
 test-slow: $(INSTALLED)
