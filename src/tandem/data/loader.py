@@ -25,6 +25,7 @@ import numpy as np
 from tandem.core.clock import SystemClock
 from tandem.data.ahead import Crew, Pending, Worker
 from tandem.data.decoding import Decode, Where
+from tandem.data.foreseen import foresee
 from tandem.data.meter import Meter
 from tandem.data.mixture import Mixture
 from tandem.data.order import InOrder, Order, Shuffled
@@ -156,18 +157,11 @@ class Loader:
     def coming(self, count: int) -> Numbers:
         """The `count` samples that this rank reads next, after the batch handed out last, across epochs; int64."""
         found, total = [np.zeros(0, dtype=np.int64)], 0
-        epoch, position = self._state.epoch, self._state.position
-        while total < count:
-            tasks = 0
-            for task in self._tasks(epoch, position):
-                tasks += 1
-                found.append(task.numbers_N)
-                total += len(task.numbers_N)
-                if total >= count:
-                    break
-            if not tasks and position == 0:
-                break  # nothing to read in any epoch
-            epoch, position = epoch + 1, 0
+        for numbers_N in self._coming(self._state.epoch, self._state.position):
+            if total >= count:
+                break
+            found.append(numbers_N)
+            total += len(numbers_N)
         return np.concatenate(found)[:count]
 
     def metrics(self) -> dict[str, float]:
@@ -177,8 +171,21 @@ class Loader:
         """
         return self._meter.read()
 
+    def _coming(self, epoch: int, position: int) -> Iterator[Numbers]:
+        """What this rank reads from a position of an epoch on, batch by batch, without end."""
+        while True:
+            tasks = 0
+            for task in self._tasks(epoch, position):
+                tasks += 1
+                yield task.numbers_N
+            if not tasks and position == 0:
+                return  # nothing to read in any epoch
+            epoch, position = epoch + 1, 0
+
     def _iterate(self, iteration: int) -> Iterator[Any]:
-        tasks = self._tasks(self._state.epoch, self._state.position)
+        begin = self._state.epoch, self._state.position
+        tasks = self._tasks(*begin)
+        foreseen = foresee(self.samples, lambda: self._coming(*begin))
         waiting: deque[Pending[list[Task], Read]] = deque()
         ready: deque[tuple[Task, object]] = deque()
         meter = self._meter
@@ -194,6 +201,7 @@ class Loader:
                         return
                     meter.had()
                 task, batch = ready.popleft()
+                foreseen.took(task.numbers_N)
                 if isinstance(batch, Failed):
                     raise batch.told(self.samples, task.numbers_N) from batch.cause
                 self._state.position = task.end
@@ -203,6 +211,7 @@ class Loader:
                 yield box.pop()  # nothing here refers to it while it is used
         finally:
             meter.end()
+            foreseen.close()
             for pending in waiting:
                 pending.cancelled = True
 

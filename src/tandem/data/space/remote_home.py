@@ -1,0 +1,227 @@
+"""A space at a URL: its index is copied whole at opening, its shards come block by block through the node's cache.
+
+What is read is verified sample by sample, as everywhere; so it does not matter what a remote answered, what a disk
+made of it, or whether a block was evicted while it was being read: bytes that are not those that were packed are let
+go and fetched again, and where that does not help, the read fails.
+
+Legend: N samples, B blocks of all shards of the space, one shard after another.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from tandem.core.errors import DataError
+from tandem.data.cache.cached_file import THERE, CachedFile
+from tandem.data.space import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from tandem.data.cache.block_cache import BlockCache, SpaceFolder
+    from tandem.data.cache.remote import Remote
+    from tandem.data.cache.settings import RemoteSettings
+    from tandem.data.space.index import Index
+    from tandem.data.space.layout import ShardEntry
+
+Done = TypeVar("Done")
+
+_MENDED_BY_FETCHING = ("checksum", "vanished", "io")
+_MOST_FETCHES_OF_A_BLOCK = 3
+_FLUSH_S = 1.0
+
+
+class RemoteHome:
+    """Where the shards of a remote space are read from.
+
+    Safe to use from several threads, and after a fork.
+
+    Args:
+        remote: Where the space is.
+        cache: The node's.
+        folder: The space's part of it; closed with this.
+        index: Its index, here.
+    """
+
+    is_here = False
+
+    def __init__(self, remote: Remote, cache: BlockCache, folder: SpaceFolder, index: Index) -> None:
+        self.remote, self.cache, self.folder = remote, cache, folder
+        self.settings: RemoteSettings = cache.settings
+        size = self.folder.block_bytes
+        self.files = [
+            CachedFile(self.folder.path, entry.file_name, entry.size, size, _source(entry)) for entry in index.shards
+        ]
+        self._by_name = {file.name: file for file in self.files}
+        self._index = index
+        self._keys_F = np.array([file.first_key for file in self.files], np.uint64)
+        self._firsts = np.cumsum([0, *(file.blocks for file in self.files)])
+        self._there_B = np.zeros(self._firsts[-1], np.bool_)  # as far as this process knows
+        self._used_ns_B = np.zeros(self._firsts[-1], np.uint64)
+        self._unwritten_B = np.zeros(self._firsts[-1], np.bool_)
+        self._hits, self._flushed_s = 0, time.monotonic()
+        self._lock = Lock()
+        self._records_N3 = np.memmap(index.name, "<u8", "r", index.header.records.offset, (len(index), 3))
+
+    @property
+    def samples(self) -> int:
+        """How many the space has."""
+        return len(self._index)
+
+    def close(self) -> None:
+        """Let the space's part of the cache go."""
+        self._flush()
+        self.folder.close()
+
+    def shard_path(self, entry: ShardEntry) -> str:
+        """The file in the cache, which may have holes; the whole shard's length."""
+        file = self._by_name[entry.file_name]
+        file.make()
+        return file.data_path
+
+    def shard_name(self, entry: ShardEntry) -> str:
+        """The shard's URL."""
+        return f"{self.remote.url}/{_source(entry)}"
+
+    def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
+        """What `once` returns, the blocks of these samples being here meanwhile.
+
+        It is called again, after blocks have been fetched anew, where it returns a fault that may come from them.
+
+        Raises:
+            RemoteError: Blocks cannot be had.
+            DataError: The remote has a shard no more.
+        """
+        blocks = self.blocks_of(numbers_N)
+        if self._there_B[blocks].all():
+            done = once()
+            if not _is_mendable(done):
+                self._note_used(blocks, hits=len(blocks))
+                return done
+        return self._read_kept(numbers_N, blocks, once)
+
+    def blocks_of(self, numbers_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The blocks in which these samples lie, in order."""
+        return np.unique(self.uses_of(numbers_N)[0])
+
+    def uses_of(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The blocks that each sample lies in, sample after sample; and which of `numbers_N` it is."""
+        numbers_N = np.asarray(numbers_N, np.int64)
+        records_N3 = self._records_N3[numbers_N[(numbers_N >= 0) & (numbers_N < len(self._index))]]
+        shards_N = (records_N3[:, 1] >> layout.OFFSET_BITS).astype(np.int64)
+        offsets_N = (records_N3[:, 1] & np.uint64((1 << layout.OFFSET_BITS) - 1)).astype(np.int64)
+        sizes_N = (records_N3[:, 2] & np.uint64((1 << layout.SIZE_BITS) - 1)).astype(np.int64)
+        size = self.folder.block_bytes
+        begin_N = self._firsts[shards_N] + offsets_N // size
+        counts_N = np.where(sizes_N > 0, (offsets_N + sizes_N - 1) // size - offsets_N // size + 1, 0)
+        which = np.repeat(np.arange(len(counts_N)), counts_N)
+        within = np.arange(len(which)) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
+        return begin_N[which] + within, which
+
+    def missing(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of these blocks that are not here as far as anybody knows; in the same order."""
+        unknown = blocks[~self._there_B[blocks]]
+        for file, first, own in self._by_file(np.unique(unknown)):
+            there = own[file.states()[own] == THERE]
+            self._there_B[first + there] = True
+        return unknown[~self._there_B[unknown]]
+
+    def bring(self, blocks: NDArray[np.int64], remote: Remote, *, before_s: float) -> bool:
+        """Fetch blocks ahead of their use; false where there is no room for all that is not needed earlier."""
+        wanted = [(file, own.tolist()) for file, _, own in self._by_file(np.unique(blocks))]
+        self._flush()
+        with self.cache.locks() as keeping:
+            all_there = self.cache.bring(wanted, remote, keeping, before_s=before_s)
+        self.missing(blocks)
+        return all_there
+
+    def keys(self, blocks: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """What these blocks are called in the cache."""
+        files_N = np.searchsorted(self._firsts, blocks, side="right") - 1
+        found: NDArray[np.uint64] = self._keys_F[files_N] + (blocks - self._firsts[files_N]).astype(np.uint64)
+        return found
+
+    def _read_kept(self, numbers_N: NDArray[np.int64], blocks: NDArray[np.int64], once: Callable[[], Done]) -> Done:
+        """Read while the blocks cannot be evicted; those that are damaged are fetched again."""
+        self._flush()
+        known = 0
+        for file, first, own in self._by_file(blocks):
+            there = file.states() == THERE
+            self._there_B[first : first + file.blocks] = there
+            known += int(there[own].sum())
+        wanted = [(file, own.tolist()) for file, _, own in self._by_file(blocks)]
+        fetched: dict[int, int] = {}
+        while True:
+            with self.cache.locks() as keeping:
+                try:
+                    self.cache.bring(wanted, self.remote, keeping)
+                except FileNotFoundError as error:
+                    raise _gone(self.remote.url, error) from error
+                done = once()
+                self._there_B[blocks] = True
+                if not _is_mendable(done):
+                    self._note_used(blocks, hits=known)
+                    return done
+            bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
+            for block in bad.tolist():
+                fetched[block] = fetched.get(block, 0) + 1
+            if max(fetched.values()) >= _MOST_FETCHES_OF_A_BLOCK or not len(bad):
+                return done
+            for file, first, own in self._by_file(bad):
+                self._there_B[first + own] = False
+                self.cache.forget(file, own.tolist())
+
+    def _by_file(self, blocks: NDArray[np.int64]) -> Iterator[tuple[CachedFile, int, NDArray[np.int64]]]:
+        """Blocks in order, by the file they lie in: the file, its first block, and which of its own they are."""
+        files_N = np.searchsorted(self._firsts, blocks, side="right") - 1
+        for place in np.unique(files_N).tolist():
+            first = int(self._firsts[place])
+            yield self.files[place], first, blocks[files_N == place] - first
+
+    def _note_used(self, blocks: NDArray[np.int64], *, hits: int) -> None:
+        self._used_ns_B[blocks] = time.time_ns()
+        self._unwritten_B[blocks] = True
+        self._hits += hits
+        if time.monotonic() - self._flushed_s > _FLUSH_S:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Tell the other processes which blocks were used, and when."""
+        if not self._lock.acquire(blocking=False):
+            return  # another thread does it (or did, in the process that this one was forked from)
+        try:
+            self._flushed_s = time.monotonic()
+            blocks, hits = np.flatnonzero(self._unwritten_B), self._hits
+            self._unwritten_B[blocks] = False
+            self._hits -= hits
+        finally:
+            self._lock.release()
+        if not len(blocks):
+            return
+        for file, first, _own in self._by_file(blocks):
+            file.make()
+            file.note_used(self._used_ns_B[first : first + file.blocks])
+        self.cache.count(hits=hits)
+
+
+def _gone(url: str, error: FileNotFoundError) -> DataError:
+    return DataError(
+        given=f"{error} is not there (any more): files of {url} are missing, or it was compacted since it was opened",
+        allowed="a space with all its shards",
+        todo="open it again",
+    )
+
+
+def _is_mendable(done: object) -> bool:
+    """Whether it is a fault that fetching may put right."""
+    return isinstance(done, tuple) and len(done) == 3 and done[0] in _MENDED_BY_FETCHING
+
+
+def _source(entry: ShardEntry) -> str:
+    return f"shards/{entry.file_name}"
