@@ -165,7 +165,7 @@ class Remote:
         return RemoteError(
             given=f"{what}: {why} (tried {times})",
             allowed="a server that is reached, and answers requests for ranges of bytes with those bytes",
-            todo="check the URL, the rights and the server; for more patience set TANDEM_DATA_TIMEOUT, TANDEM_DATA_TRIES",
+            todo="check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience",
         )
 
 

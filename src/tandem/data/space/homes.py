@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tandem.data.cache.settings import RemoteSettings
     from tandem.data.space.layout import ShardEntry
 
 
@@ -28,6 +29,10 @@ class Home(Protocol):
 
     is_here: bool
 
+    @property
+    def settings(self) -> RemoteSettings | None:
+        """How they are reached, where they are not."""
+
     def shard_path(self, entry: ShardEntry) -> str:
         """A file on this machine that holds the whole shard.
 
@@ -41,6 +46,13 @@ class Home(Protocol):
     def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
         """What `once` returns, which reads these samples, once their bytes are here."""
 
+    def fetch(self, entry: ShardEntry, path: str) -> None:
+        """Copy a whole shard to a file, whatever is cached of it.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+
     def close(self) -> None:
         """Let go of what was opened."""
 
@@ -49,6 +61,7 @@ class Folder:
     """A space in a folder of a file system."""
 
     is_here = True
+    settings = None
 
     def __init__(self, folder: str) -> None:
         """Look at nothing yet."""
@@ -68,6 +81,12 @@ class Folder:
     def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
         """They are here."""
         return once()
+
+    def fetch(self, entry: ShardEntry, path: str) -> None:
+        """Copy a file."""
+        import shutil
+
+        shutil.copyfile(self.shard_name(entry), path)
 
     def close(self) -> None:
         """Nothing was opened."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from tandem.core.errors import DataError
 from tandem.data.cache.cached_file import THERE, CachedFile
+from tandem.data.cache.remote import Range
 from tandem.data.space import layout
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ Done = TypeVar("Done")
 _MENDED_BY_FETCHING = ("checksum", "vanished", "io")
 _MOST_FETCHES_OF_A_BLOCK = 3
 _FLUSH_S = 1.0
+_PIECE_BYTES = 8 << 20
 
 
 class RemoteHome:
@@ -105,6 +107,17 @@ class RemoteHome:
                 self._note_used(blocks, hits=len(blocks))
                 return done
         return self._read_kept(numbers_N, blocks, once)
+
+    def fetch(self, entry: ShardEntry, path: str) -> None:
+        """Copy a whole shard from the remote to a file.
+
+        Raises:
+            RemoteError: It cannot be had.
+            FileNotFoundError: It is not there.
+        """
+        with open(path, "wb") as file:  # noqa: PTH123 - texts throughout
+            for at in range(0, entry.size, _PIECE_BYTES):
+                file.write(self.remote.read(Range(_source(entry), at, min(entry.size, at + _PIECE_BYTES))))
 
     def blocks_of(self, numbers_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """The blocks in which these samples lie, in order."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tandem.core.errors import SpaceError
+from tandem.data.space.homes import Folder
 from tandem.data.space.reading import Readers
 from tandem.data.space.snapshot import open_snapshot
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tandem.data.batch import Batch
     from tandem.data.cache.settings import RemoteSettings
     from tandem.data.space.foresight import Foresight
+    from tandem.data.space.homes import Home
     from tandem.data.space.index import Index, Sample
     from tandem.data.space.reading import How
     from tandem.data.space.remote_home import RemoteHome
@@ -30,16 +32,14 @@ class Space:
     Safe to use from several threads, after a fork, and pickled to another process. Samples are numbered from 0.
     """
 
-    def __init__(
-        self, folder: str, index: Index, how: How, threads: int | None, home: RemoteHome | None = None
-    ) -> None:
+    def __init__(self, folder: str, index: Index, how: How, threads: int | None, home: Home | None = None) -> None:
         """Use `Space.open`."""
         self.folder = folder
         self.how: How = how
         self.threads = threads
         self._index = index
-        self._remote = home
-        self._readers = Readers(folder, index, how, threads, home)
+        self._home = home or Folder(folder)
+        self._readers = Readers(folder, index, how, threads, self._home)
 
     @classmethod
     def open(
@@ -88,8 +88,7 @@ class Space:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Open the same generation where it is unpickled."""
-        settings = self._remote and self._remote.settings
-        return _reopened, (self.folder, self.generation, self.how, self.threads, settings)
+        return _reopened, (self.folder, self.generation, self.how, self.threads, self._home.settings)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -109,6 +108,11 @@ class Space:
     def generation(self) -> int:
         """Which generation this is."""
         return self._index.header.generation
+
+    @property
+    def home(self) -> Home:
+        """Where the shards are."""
+        return self._home
 
     @property
     def space_id(self) -> str:
@@ -150,11 +154,11 @@ class Space:
         Returns:
             What is to be told of progress, and closed; None where the space is on this machine.
         """
-        if self._remote is None:
+        if self._home.is_here:
             return None
         from tandem.data.space.foresight import Foresight
 
-        return Foresight(self._remote, numbers)
+        return Foresight(cast("RemoteHome", self._home), numbers)
 
     def number(self, path: str) -> int:
         """The number of the sample with this path.
