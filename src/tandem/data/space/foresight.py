@@ -77,10 +77,8 @@ class Foresight:
                 if not self._fetch_some():
                     with self._moved:
                         self._moved.wait_for(lambda before=before: self._closed or self._position != before)  # type: ignore[misc]
-        except TandemError as error:  # whoever needs the bytes will be told
+        except (TandemError, OSError) as error:  # whoever needs the bytes will be told
             logging.getLogger(__name__).info("reading ahead ended: %s", error)
-        except FileNotFoundError as error:
-            logging.getLogger(__name__).info("reading ahead ended: %s is gone", error)
 
     def _fetch_some(self) -> bool:
         """Fetch some of what comes next; false where nothing may be fetched before the loader has gone on."""

@@ -69,7 +69,9 @@ class RemoteHome:
         self._unwritten_B = np.zeros(self._firsts[-1], np.bool_)
         self._hits, self._flushed_s = 0, time.monotonic()
         self._lock = Lock()
-        self._records_N3 = np.memmap(index.name, "<u8", "r", index.header.records.offset, (len(index), 3))
+        self._records_N3: NDArray[np.uint64] = np.empty((0, 3), np.uint64)
+        if len(index):
+            self._records_N3 = np.memmap(index.name, "<u8", "r", index.header.records.offset, (len(index), 3))
 
     @property
     def samples(self) -> int:
