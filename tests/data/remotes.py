@@ -10,7 +10,7 @@ from tandem.data.space.writer import SpaceWriter
 BLOCK_BYTES = 4096
 
 
-def settings(folder: Path, **changed: Any) -> RemoteSettings:
+def settings(folder: Path, **changed: object) -> RemoteSettings:
     """A cache in small blocks, without read-ahead unless it is asked for."""
     values: dict[str, Any] = {"block_bytes": BLOCK_BYTES, "ahead_bytes": 0, "backoff_s": 0.001, "timeout_s": 20.0}
     return RemoteSettings(folder=str(folder), **{**values, **changed})

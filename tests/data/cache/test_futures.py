@@ -17,8 +17,11 @@ from tandem.data.cache.policy import NEVER
 LOADER = st.tuples(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 20), st.sampled_from([0.5, 1.0, 8.0]))
 
 
+@pytest.mark.slow
 @given(loaders=st.lists(LOADER, max_size=3))
-def test_the_soonest_use_by_any_loader(tmp_path_factory: pytest.TempPathFactory, loaders: list[tuple[list[int], int, float]]) -> None:
+def test_the_soonest_use_by_any_loader(
+    tmp_path_factory: pytest.TempPathFactory, loaders: list[tuple[list[int], int, float]]
+) -> None:
     folder = tmp_path_factory.mktemp("futures")
     futures = []
     for uses, _, rate in loaders:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def misses_of_lru(sequence: Sequence[int], room: int) -> int:
 
 
 class Node:
-    """A cache with room for some blocks of one file that lies in a folder, and what it does with a sequence of reads."""
+    """A cache with room for some blocks of one file that lies in a folder, and what reads do to it."""
 
     def __init__(self, folder: Path, room: int) -> None:
         (folder / "at").mkdir(parents=True, exist_ok=True)
@@ -64,11 +65,11 @@ class Node:
         self.file = CachedFile(self.space.path, "file", BLOCKS * SIZE, SIZE, "file")
         self.remote = Remote(f"file://{folder / 'at'}", self.cache.settings)
 
-    def read(self, block: int, at: int) -> None:
+    def read(self, block: int) -> None:
         with self.cache.locks() as keeping:
             self.cache.bring([(self.file, [block])], self.remote, keeping)
         used = np.zeros(BLOCKS, np.uint64)
-        used[block] = at + 1
+        used[block] = time.time_ns()
         self.file.note_used(used)
 
     def misses(self) -> int:
@@ -96,7 +97,7 @@ def test_with_the_future_known_no_choice_has_fewer_misses(
     future.lay_down(keys, np.arange(len(sequence)), (0, 1.0))
     for at, block in enumerate(sequence):
         future.go_on(at, 1.0)
-        node.read(block, at)
+        node.read(block)
     future.close()
     assert node.misses() == fewest_misses(sequence, room)
 
@@ -108,8 +109,8 @@ def test_without_a_future_the_least_recently_used_goes(
     tmp_path_factory: pytest.TempPathFactory, sequence: list[int], room: int
 ) -> None:
     node = Node(tmp_path_factory.mktemp("node"), room)
-    for at, block in enumerate(sequence):
-        node.read(block, at)
+    for block in sequence:
+        node.read(block)
     assert node.misses() == misses_of_lru(sequence, room)
 
 

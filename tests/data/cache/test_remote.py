@@ -24,10 +24,11 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
         yield running
 
 
-def remote(server: RangeServer, **changed: Any) -> Remote:
+def remote(server: RangeServer, **changed: object) -> Remote:
     return Remote(server.url, remotes.settings(server.folder, **changed))
 
 
+@pytest.mark.slow
 def test_ranges_and_whole_files(server: RangeServer) -> None:
     reached = remote(server)
     assert reached.read_whole("file") == DATA
@@ -58,7 +59,9 @@ def test_what_may_pass_is_tried_again(server: RangeServer, fault: str) -> None:
 )
 def test_what_does_not_pass_is_told(server: RangeServer, fault: str, words: str) -> None:
     server.fault = lambda path, nth: fault
-    with pytest.raises(RemoteError, match=rf"{server.url}/file, bytes 5 to 4,000: .*{words}.* \(tried 3 times\)") as told:
+    with pytest.raises(
+        RemoteError, match=rf"{server.url}/file, bytes 5 to 4,000: .*{words}.* \(tried 3 times\)"
+    ) as told:
         remote(server, tries=3).read(Range("file", 5, 4000))
     assert "TANDEM_DATA_TRIES" in told.value.todo
     assert server.asked == 3
@@ -94,12 +97,12 @@ def test_one_failure_among_many_ends_them_all(server: RangeServer) -> None:
 
 
 def test_several_threads_at_once(server: RangeServer) -> None:
-    reached, wrong = remote(server), []
+    reached = remote(server)
+    wrong: list[int] = []
 
     def read(at: int) -> None:
-        for place in range(at, at + 20):
-            if reached.read(Range("file", place, place + 50)) != DATA[place : place + 50]:
-                wrong.append(place)
+        places = range(at, at + 20)
+        wrong.extend(i for i in places if reached.read(Range("file", i, i + 50)) != DATA[i : i + 50])
 
     threads = [threading.Thread(target=read, args=(100 * i,)) for i in range(8)]
     for thread in threads:
@@ -126,7 +129,13 @@ def test_the_environment_sets_what_is_not_given(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv(f"TANDEM_DATA_CACHE{name}", str(value))
     for name, value in {"READ_AHEAD": "0", "TIMEOUT": "5", "TRIES": "2"}.items():
         monkeypatch.setenv(f"TANDEM_DATA_{name}", value)
-    expected = {"folder": str(tmp_path), "limit_bytes": 3 << 30, "block_bytes": 65536, "ahead_bytes": 0, "timeout_s": 5.0}
+    expected = {
+        "folder": str(tmp_path),
+        "limit_bytes": 3 << 30,
+        "block_bytes": 65536,
+        "ahead_bytes": 0,
+        "timeout_s": 5.0,
+    }
     assert RemoteSettings() == RemoteSettings(**expected, tries=2)
     monkeypatch.setenv("TANDEM_DATA_TRIES", "often")
     with pytest.raises(RemoteError, match="TANDEM_DATA_TRIES='often'"):

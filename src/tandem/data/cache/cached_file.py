@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,7 +133,9 @@ class CachedFile:
             ) from error
         finally:
             os.close(file)
-        self.set_states(range(first, first + -(-len(data) // self.block_bytes)), THERE)
+        count = -(-len(data) // self.block_bytes)
+        fetched_ns = np.full(count, time.time_ns(), np.uint64).tobytes()
+        self._write_map([(self._stamps_at + 8 * first, fetched_ns), (_HEADER_BYTES + first, bytes([THERE]) * count)])
 
     def drop(self, blocks: Iterable[int]) -> None:
         """Let blocks go: say first that they are not there, then free their room.
