@@ -8,8 +8,8 @@
     CACHE/SPACE/users         locked by every process that has the space open
     CACHE/SPACE/geometry      bytes of a block
 
-Limits: the limit counts blocks, not indexes. A read whose own blocks do not fit all the same has them; the next fetch
-makes up for it. No process has to be trusted to end well: locks go with it, and what it had begun to fetch counts as
+Limits: the limit counts blocks, not indexes. A read whose own blocks do not fit has them all the same, and lets them
+go afterwards. No process has to be trusted to end well: locks go with it, and what it had begun to fetch counts as
 absent.
 """
 
@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from tandem.data.cache.room import make_room
 from tandem.data.cache.settings import DEFAULT_LIMIT_BYTES, RemoteError, RemoteSettings
 
 if TYPE_CHECKING:
-    from tandem.data.cache.ledger import OpenLedger
+    from tandem.data.cache.ledger import Ledger, OpenLedger
 
 _MOST_BYTES_A_REQUEST = 8 << 20
 _FIRST_LOOK_S, _MOST_LOOK_S = 0.001, 0.02
@@ -71,7 +72,7 @@ class BlockCache:
     @property
     def limit_bytes(self) -> int:
         """How many bytes of blocks may be held."""
-        return self.settings.limit_bytes or self.ledger.read().limit_bytes or DEFAULT_LIMIT_BYTES
+        return self._limit(self.ledger.read())
 
     def locks(self) -> BlockLocks:
         """A new holder of locks."""
@@ -122,17 +123,28 @@ class BlockCache:
             held = sum(end - begin for begin, end in map(file.bounds, there))
             ledger.add(held_bytes=-held if ledger.now.held_bytes >= 0 else 0, refetched=len(there))
 
+    def trim(self) -> None:
+        """Meet the limit again, where blocks that were needed at once did not fit."""
+        now = self.ledger.read()
+        limit = self._limit(now)
+        if now.held_bytes > limit:
+            with self.ledger.changing() as ledger:
+                make_room(self.folder, ledger, self.locks, 0, limit, -1.0)
+
     def count(self, **fields: int) -> None:
         """Add to what the ledger counts."""
         with self.ledger.changing() as ledger:
             ledger.add(**fields)
+
+    def _limit(self, ledger: Ledger) -> int:
+        return self.settings.limit_bytes or ledger.limit_bytes or DEFAULT_LIMIT_BYTES
 
     def _reserved(self, wanted: Blocks, before_s: float | None) -> Blocks:
         """Take room for blocks and say that they are coming; returns those there is room for."""
         with self.ledger.changing() as ledger:
             need = {id(file): file.states() for file, _ in wanted}
             new = sum(_bytes(file, [b for b in blocks if need[id(file)][b] == ABSENT]) for file, blocks in wanted)
-            limit = self.settings.limit_bytes or ledger.now.limit_bytes or DEFAULT_LIMIT_BYTES
+            limit = self._limit(ledger.now)
             if ledger.now.held_bytes < 0 or ledger.now.held_bytes + new > limit:
                 make_room(self.folder, ledger, self.locks, new, limit, -1.0 if before_s is None else before_s)
             granted = wanted if before_s is None else _fitting(wanted, limit - ledger.now.held_bytes)
@@ -213,7 +225,7 @@ class SpaceFolder:
 
     def _geometry(self, block_bytes: int) -> int:
         """Bytes of a block: what the first has put down."""
-        path, aside = Path(self.path) / "geometry", Path(self.path) / f".{os.getpid()}.{time.monotonic_ns()}.aside"
+        path, aside = Path(self.path) / "geometry", Path(self.path) / f".{uuid.uuid4().hex}.new"
         if not path.exists():
             aside.write_text(str(block_bytes))
             with contextlib.suppress(FileExistsError):
@@ -225,7 +237,7 @@ class SpaceFolder:
 
 def _prove_holes(folder: str) -> None:
     """See whether the file system can free room within a file, and give locks."""
-    path = f"{folder}/.{os.getpid()}.aside"
+    path = f"{folder}/.{uuid.uuid4().hex}.aside"
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         os.pwrite(file, bytes(8192), 0)

@@ -9,6 +9,7 @@ Legend: N samples, B blocks of all shards of the space, one shard after another.
 
 from __future__ import annotations
 
+import mmap
 import time
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 _MENDED_BY_FETCHING = ("checksum", "vanished", "io")
-_MOST_FETCHES_OF_A_BLOCK = 3
 _FLUSH_S = 1.0
 _PIECE_BYTES = 8 << 20
 
@@ -72,7 +72,9 @@ class RemoteHome:
         self._lock = Lock()
         self._records_N3: NDArray[np.uint64] = np.empty((0, 3), np.uint64)
         if len(index):
-            self._records_N3 = np.memmap(index.name, "<u8", "r", index.header.records.offset, (len(index), 3))
+            mapped = mmap.mmap(index.file, index.size, access=mmap.ACCESS_READ)
+            records = np.frombuffer(mapped, "<u8", 3 * len(index), index.header.records.offset)
+            self._records_N3 = records.reshape(-1, 3)
 
     @property
     def samples(self) -> int:
@@ -171,11 +173,7 @@ class RemoteHome:
     def _read_kept(self, numbers_N: NDArray[np.int64], blocks: NDArray[np.int64], once: Callable[[], Done]) -> Done:
         """Read while the blocks cannot be evicted; those that are damaged are fetched again."""
         self._flush()
-        known = 0
-        for file, first, own in self._by_file(blocks):
-            there = file.states() == THERE
-            self._there_B[first : first + file.blocks] = there
-            known += int(there[own].sum())
+        known = self._look(blocks)
         wanted = [(file, own.tolist()) for file, _, own in self._by_file(blocks)]
         fetched: dict[int, int] = {}
         while True:
@@ -185,18 +183,31 @@ class RemoteHome:
                 except FileNotFoundError as error:
                     raise _gone(self.remote.url, error) from error
                 done = once()
+            self.cache.trim()
+            if not _is_mendable(done):
                 self._there_B[blocks] = True
-                if not _is_mendable(done):
-                    self._note_used(blocks, hits=known)
-                    return done
+                self._note_used(blocks, hits=known)
+                return done
             bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
             for block in bad.tolist():
                 fetched[block] = fetched.get(block, 0) + 1
-            if max(fetched.values()) >= _MOST_FETCHES_OF_A_BLOCK or not len(bad):
+            times = max(fetched.values(), default=self.settings.tries)
+            if times >= self.settings.tries:
                 return done
+            if times > 1:  # it was not the cache
+                time.sleep(self.settings.backoff_s * 2 ** (times - 2))
             for file, first, own in self._by_file(bad):
                 self._there_B[first + own] = False
                 self.cache.forget(file, own.tolist())
+
+    def _look(self, blocks: NDArray[np.int64]) -> int:
+        """See what is there of the files that these blocks are of; returns how many of the blocks are."""
+        known = 0
+        for file, first, own in self._by_file(blocks):
+            there = file.states() == THERE
+            self._there_B[first : first + file.blocks] = there
+            known += int(there[own].sum())
+        return known
 
     def _by_file(self, blocks: NDArray[np.int64]) -> Iterator[tuple[CachedFile, int, NDArray[np.int64]]]:
         """Blocks in order, by the file they lie in: the file, its first block, and which of its own they are."""
