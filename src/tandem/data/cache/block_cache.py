@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tandem.data.cache.ledger import Ledger, OpenLedger
 
 _MOST_BYTES_A_REQUEST = 8 << 20
-_FIRST_LOOK_S, _MOST_LOOK_S = 0.001, 0.02
+_FIRST_LOOK_S, _MOST_LOOK_S = 0.001, 0.005
 
 Blocks = Sequence[tuple[CachedFile, Sequence[int]]]
 """Blocks of files, those of each in order."""

@@ -30,8 +30,8 @@ class Ledger(NamedTuple):
         limit_bytes: What was set for it; 0 where nothing was.
         held_bytes: An upper bound of the bytes of blocks that are held or coming; -1 where nobody knows.
         fetched_bytes: What was fetched since it was made.
-        hits: Blocks that were there when they were needed.
-        misses: Blocks that were not.
+        hits: Samples that were read without fetching anything for them.
+        misses: Blocks that were fetched because a read needed them just then.
         evicted: Blocks that went for others.
         refetched: Blocks that were fetched again because they were not what was packed.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tandem.data.space.remote_home import RemoteHome
 
 _FIRST_POSITIONS = 1 << 16
-_MOST_POSITIONS = 1 << 20
+_MOST_POSITIONS = 1 << 18
 _LEAST_POSITIONS = 64
 _LOOK_POSITIONS = 2048
 _MOST_BYTES_AT_ONCE = 32 << 20

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 _MENDED_BY_FETCHING = ("checksum", "vanished", "io")
-_FLUSH_S = 1.0
+_FLUSH_NS = 10**9
+_OFFSET_MASK = (1 << layout.OFFSET_BITS) - 1
+_SIZE_MASK = (1 << layout.SIZE_BITS) - 1
 _PIECE_BYTES = 8 << 20
 
 
@@ -67,8 +69,7 @@ class RemoteHome:
         self._firsts = np.cumsum([0, *(file.blocks for file in self.files)])
         self._there_B = np.zeros(self._firsts[-1], np.bool_)  # as far as this process knows
         self._used_ns_B = np.zeros(self._firsts[-1], np.uint64)
-        self._unwritten_B = np.zeros(self._firsts[-1], np.bool_)
-        self._hits, self._flushed_s = 0, time.monotonic()
+        self._hits, self._flushed_ns = 0, time.time_ns()
         self._lock = Lock()
         self._records_N3: NDArray[np.uint64] = np.empty((0, 3), np.uint64)
         if len(index):
@@ -105,13 +106,12 @@ class RemoteHome:
             RemoteError: Blocks cannot be had.
             DataError: The remote has a shard no more.
         """
-        blocks = self.blocks_of(numbers_N)
-        if self._there_B[blocks].all():
+        if self._are_there(numbers_N):
             done = once()
             if not _is_mendable(done):
-                self._note_used(blocks, hits=len(blocks))
                 return done
-        return self._read_kept(numbers_N, blocks, once)
+        numbers_N = np.asarray(numbers_N, np.int64)
+        return self._read_kept(numbers_N, self.blocks_of(numbers_N), once)
 
     def fetch(self, entry: ShardEntry, path: str) -> None:
         """Copy a whole shard from the remote to a file.
@@ -135,17 +135,61 @@ class RemoteHome:
 
     def uses_of(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The blocks that each sample lies in, sample after sample; and which of `numbers_N` it is."""
-        numbers_N = np.asarray(numbers_N, np.int64)
-        records_N3 = self._records_N3[numbers_N[(numbers_N >= 0) & (numbers_N < len(self._index))]]
-        shards_N = (records_N3[:, 1] >> layout.OFFSET_BITS).astype(np.int64)
-        offsets_N = (records_N3[:, 1] & np.uint64((1 << layout.OFFSET_BITS) - 1)).astype(np.int64)
-        sizes_N = (records_N3[:, 2] & np.uint64((1 << layout.SIZE_BITS) - 1)).astype(np.int64)
-        size = self.folder.block_bytes
-        begin_N = self._firsts[shards_N] + offsets_N // size
-        counts_N = np.where(sizes_N > 0, (offsets_N + sizes_N - 1) // size - offsets_N // size + 1, 0)
+        begin_N, last_N, sizes_N = self._bounds(numbers_N[(numbers_N >= 0) & (numbers_N < len(self._index))])
+        counts_N = np.where(sizes_N > 0, last_N - begin_N + 1, 0)
         which = np.repeat(np.arange(len(counts_N)), counts_N)
         within = np.arange(len(which)) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
         return begin_N[which] + within, which
+
+    def _bounds(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The first and the last block of each sample, and its bytes; of an empty one the blocks mean nothing."""
+        records_N3 = self._records_N3[numbers_N].view(np.int64)
+        offsets_N, sizes_N = records_N3[:, 1] & _OFFSET_MASK, records_N3[:, 2] & _SIZE_MASK
+        firsts_N = self._firsts[self._records_N3[numbers_N, 1] >> np.uint64(layout.OFFSET_BITS)]
+        size = self.folder.block_bytes
+        last_N = firsts_N + (offsets_N + np.maximum(sizes_N, 1) - 1) // size
+        return firsts_N + offsets_N // size, last_N, sizes_N
+
+    def _are_there(self, numbers_N: NDArray[np.int64] | list[int]) -> bool:
+        """Whether the blocks of these samples are here, as far as this process knows; if so they count as used."""
+        if len(numbers_N) == 1:
+            return self._is_there(int(numbers_N[0]))
+        numbers_N = np.asarray(numbers_N)
+        if not len(numbers_N) or numbers_N.min() < 0 or numbers_N.max() >= len(self._index):
+            return True  # nothing to be read: the reader says what is wrong
+        there_N, begin_N, last_N = self._which_are_there(numbers_N)
+        if not there_N.all():
+            return False
+        self._used_ns_B[begin_N] = self._used_ns_B[last_N] = time.time_ns()
+        self._count_hits(len(numbers_N))
+        return True
+
+    def _which_are_there(
+        self, numbers_N: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Which of these samples are here, as far as this process knows; and the first and the last block of each."""
+        begin_N, last_N, sizes_N = self._bounds(numbers_N)
+        last_N = np.minimum(last_N, len(self._there_B) - 1)
+        begin_N = np.minimum(begin_N, last_N)
+        there_N = self._there_B[begin_N] & self._there_B[last_N] | (sizes_N == 0)
+        for place in np.flatnonzero(there_N & (last_N - begin_N > 1)).tolist():  # there are blocks between them
+            there_N[place] = self._there_B[begin_N[place] : last_N[place]].all()
+        return there_N, begin_N, last_N
+
+    def _is_there(self, number: int) -> bool:
+        """The same for one sample."""
+        if not 0 <= number < len(self._index):
+            return True
+        _, shard, offset, size = self._index.place(number)
+        if not size:
+            return True
+        first, block_bytes = int(self._firsts[shard]), self.folder.block_bytes
+        blocks = slice(first + offset // block_bytes, first + (offset + size - 1) // block_bytes + 1)
+        if not self._there_B[blocks].all():
+            return False
+        self._used_ns_B[blocks] = time.time_ns()
+        self._count_hits(1)
+        return True
 
     def missing(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of these blocks that are not here as far as anybody knows; in the same order."""
@@ -173,7 +217,8 @@ class RemoteHome:
     def _read_kept(self, numbers_N: NDArray[np.int64], blocks: NDArray[np.int64], once: Callable[[], Done]) -> Done:
         """Read while the blocks cannot be evicted; those that are damaged are fetched again."""
         self._flush()
-        known = self._look(blocks)
+        self._look(blocks)
+        known = int(self._which_are_there(numbers_N)[0].sum()) if len(blocks) else len(numbers_N)
         wanted = [(file, own.tolist()) for file, _, own in self._by_file(blocks)]
         fetched: dict[int, int] = {}
         while True:
@@ -186,7 +231,8 @@ class RemoteHome:
             self.cache.trim()
             if not _is_mendable(done):
                 self._there_B[blocks] = True
-                self._note_used(blocks, hits=known)
+                self._used_ns_B[blocks] = time.time_ns()
+                self._count_hits(known)
                 return done
             bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
             for block in bad.tolist():
@@ -200,14 +246,10 @@ class RemoteHome:
                 self._there_B[first + own] = False
                 self.cache.forget(file, own.tolist())
 
-    def _look(self, blocks: NDArray[np.int64]) -> int:
-        """See what is there of the files that these blocks are of; returns how many of the blocks are."""
-        known = 0
-        for file, first, own in self._by_file(blocks):
-            there = file.states() == THERE
-            self._there_B[first : first + file.blocks] = there
-            known += int(there[own].sum())
-        return known
+    def _look(self, blocks: NDArray[np.int64]) -> None:
+        """See what is there of the files that these blocks are of."""
+        for file, first, _own in self._by_file(blocks):
+            self._there_B[first : first + file.blocks] = file.states() == THERE
 
     def _by_file(self, blocks: NDArray[np.int64]) -> Iterator[tuple[CachedFile, int, NDArray[np.int64]]]:
         """Blocks in order, by the file they lie in: the file, its first block, and which of its own they are."""
@@ -216,11 +258,10 @@ class RemoteHome:
             first = int(self._firsts[place])
             yield self.files[place], first, blocks[files_N == place] - first
 
-    def _note_used(self, blocks: NDArray[np.int64], *, hits: int) -> None:
-        self._used_ns_B[blocks] = time.time_ns()
-        self._unwritten_B[blocks] = True
+    def _count_hits(self, hits: int) -> None:
+        """Count samples for which nothing had to be fetched."""
         self._hits += hits
-        if time.monotonic() - self._flushed_s > _FLUSH_S:
+        if time.time_ns() - self._flushed_ns > _FLUSH_NS:
             self._flush()
 
     def _flush(self) -> None:
@@ -228,18 +269,16 @@ class RemoteHome:
         if not self._lock.acquire(blocking=False):
             return  # another thread does it (or did, in the process that this one was forked from)
         try:
-            self._flushed_s = time.monotonic()
-            blocks, hits = np.flatnonzero(self._unwritten_B), self._hits
-            self._unwritten_B[blocks] = False
-            self._hits -= hits
+            before_ns, self._flushed_ns = self._flushed_ns, time.time_ns()
+            hits, self._hits = self._hits, 0
         finally:
             self._lock.release()
-        if not len(blocks):
-            return
+        blocks = np.flatnonzero(self._used_ns_B >= before_ns)
         for file, first, _own in self._by_file(blocks):
             file.make()
             file.note_used(self._used_ns_B[first : first + file.blocks])
-        self.cache.count(hits=hits)
+        if hits:
+            self.cache.count(hits=hits)
 
 
 def _gone(url: str, error: FileNotFoundError) -> DataError:
