@@ -2,20 +2,24 @@
 
     python benchmarks/data_remote.py [--quick] [--json] [--delay SECONDS]
 
-A loopback server, a process of its own, answers each request after 5 ms. A loader reads shuffled epochs of 5 to 15 KB
-samples in batches of 256, undecoded, and after each batch computes for 4 ms (a sleep). Rounds are interleaved; each
-has a cache of its own, in memory where the machine has such a folder.
+A loopback server, a process of its own, answers each request after 30 ms, about what an object store takes. A loader
+with two threads reads samples of 5 to 15 KB, undecoded; rounds are interleaved, each with a cache of its own, in
+memory where the machine has such a folder.
 
-Figures: `remote_ahead_gain` (first epoch, wall, without over with reading ahead: the loader's own two threads read
-four batches before their time either way), `remote_cached_vs_local` (second epoch, wall and without computing: the
-space in a folder over the space at the URL, whose cache holds it by then; 1 is as fast as a folder),
-`remote_amplification` (bytes fetched over bytes of samples, first epoch of a cache that holds all),
-`remote_misses_vs_lru` (blocks fetched in the second and third epoch through a cache of 60 % of the space: by the least
-recently used over by what is known of the future), `noise_floor`. `_low` is the lower bound of the interval.
+Figures: `remote_ahead_gain` (first epoch, in order, batches of 64 and 4 ms of computing (a sleep) for each: wall
+without over with reading ahead; the loader's own threads read four batches before their time either way),
+`remote_ahead_wait` (the share of that epoch spent waiting, with reading ahead), `remote_shuffled_gain` (the same gain
+of a shuffled first epoch, whose first batches need blocks from everywhere), `remote_cached_vs_local` (five shuffled
+epochs in CPU time: of the space in a folder over the space at the URL, all of it cached by then; 1 is as fast as a
+folder), `remote_amplification` (bytes fetched over bytes of samples in a first epoch), `remote_misses_vs_lru` (blocks
+fetched through a cache of 60 % of the space: by the least recently used over by the known future; shuffled, batches of
+16), `noise_floor` (of the epochs from a folder). `_low` is the lower bound of the interval.
 """
 
 from __future__ import annotations
 
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,14 +41,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH = 256
+SMALL_BATCH = 64
 COMPUTE_S = 0.004
+EPOCHS = 5
 BLOCK_BYTES = 256 << 10
 
 
 def main() -> None:
     """Measure and print."""
     parser = measuring.options((__doc__ or "").splitlines()[0])
-    parser.add_argument("--delay", type=float, default=0.005, help="seconds each request waits [0.005]")
+    parser.add_argument("--delay", type=float, default=0.03, help="seconds each request waits [0.03]")
     parser.add_argument("--serve", help="serve this folder until standard input ends")
     options = parser.parse_args()
     if options.serve:
@@ -75,53 +81,68 @@ def serve(folder: Path, delay_s: float) -> None:
 
 def measured(root: Path, url: str, rounds: int) -> dict[str, float | None]:
     """All figures."""
-    ahead, without, cached, local, amplification = [], [], [], [], []
+    seconds: dict[str, list[float]] = {}
+    amplification, waits = [], []
     for number in range(rounds):
-        for list_, ahead_bytes in ((without, 0), (ahead, 256 << 20)):
-            settings = RemoteSettings(
-                folder=str(root / f"c{number}-{ahead_bytes}"), block_bytes=BLOCK_BYTES, ahead_bytes=ahead_bytes
-            )
+        for ahead_bytes, shuffle in ((0, False), (256 << 20, False), (0, True), (256 << 20, True)):
+            name = f"{'shuffled' if shuffle else 'in order'}, {'with' if ahead_bytes else 'without'}"
+            cache = root / f"cache-{number}-{ahead_bytes}-{shuffle}"
+            settings = RemoteSettings(folder=str(cache), block_bytes=BLOCK_BYTES, ahead_bytes=ahead_bytes)
             with Space.open(url, threads=1, remote=settings) as space:
-                list_.append(epoch_s(space, number, COMPUTE_S))
-                if ahead_bytes:
-                    amplification.append(fetched_bytes(space) / space.data_bytes)
-                    cached.append(epoch_s(space, number + 100, 0))
+                spent_s, wait = first_epoch(space, shuffle=shuffle)
+                seconds.setdefault(name, []).append(spent_s)
+                amplification.append(fetched_bytes(space) / space.data_bytes)
+                if ahead_bytes and not shuffle:
+                    waits.append(wait)
+                if ahead_bytes and shuffle:
+                    seconds.setdefault("cached", []).append(epochs_cpu_s(space, number))
+            shutil.rmtree(cache)
         with Space.open(root / "space", threads=1) as space:
-            local.append(epoch_s(space, number + 100, 0))
-        print(f"round {number + 1}: first epoch {without[-1]:.2f} s, with reading ahead {ahead[-1]:.2f} s; "
-              f"from the cache {cached[-1]:.3f} s, from a folder {local[-1]:.3f} s")  # fmt: skip
-    gain, near = measuring.ratio(without, ahead), measuring.ratio(local, cached)
-    print(f"remote_ahead_gain: {gain}\nremote_cached_vs_local: {near}")
-    return {
-        "remote_ahead_gain": gain.mid,
-        "remote_ahead_gain_low": gain.low,
-        "remote_cached_vs_local": near.mid,
-        "remote_cached_vs_local_low": near.low,
+            seconds.setdefault("folder", []).append(epochs_cpu_s(space, number))
+        print(f"round {number + 1}: " + "; ".join(f"{name} {spent[-1]:.2f} s" for name, spent in seconds.items()))
+    found: dict[str, float | None] = {}
+    for figure, above, below in (
+        ("remote_ahead_gain", "in order, without", "in order, with"),
+        ("remote_shuffled_gain", "shuffled, without", "shuffled, with"),
+        ("remote_cached_vs_local", "folder", "cached"),
+    ):
+        ratio = measuring.ratio(seconds[above], seconds[below])
+        print(f"{figure}: {ratio}")
+        found |= {figure: ratio.mid, f"{figure}_low": ratio.low}
+    return found | {
+        "remote_ahead_wait": statistics.median(waits),
         "remote_amplification": max(amplification),
         "remote_misses_vs_lru": small_cache(root, url),
-        "noise_floor": measuring.noise_floor(local),
+        "noise_floor": measuring.noise_floor(seconds["folder"]),
     }
 
 
-def epoch_s(space: Space, seed: int, compute_s: float) -> float:
-    """Seconds of one epoch."""
-    with Loader(space, BATCH, seed=seed, workers=2) as loader:
+def first_epoch(space: Space, *, shuffle: bool) -> tuple[float, float]:
+    """Seconds of an epoch with some computing, and the share of it spent waiting."""
+    with Loader(space, SMALL_BATCH, shuffle=shuffle, workers=2) as loader:
         began = time.perf_counter()
         for _batch in loader:
-            if compute_s:
-                time.sleep(compute_s)
-        return time.perf_counter() - began
+            time.sleep(COMPUTE_S)
+        return time.perf_counter() - began, loader.metrics()["data_wait_share"]
+
+
+def epochs_cpu_s(space: Space, seed: int) -> float:
+    """CPU seconds of some epochs."""
+    with Loader(space, BATCH, seed=seed, workers=2) as loader:
+        began = time.process_time()
+        for _ in range(EPOCHS):
+            for _batch in loader:
+                pass
+        return time.process_time() - began
 
 
 def small_cache(root: Path, url: str) -> float:
-    """Blocks fetched by the least recently used, over those fetched by the known future; single samples, in order."""
+    """Blocks fetched by the least recently used, over those fetched by the known future."""
 
     def fetched(name: str, read: Callable[[Space], None]) -> int:
         with Space.open(root / "space") as whole:
             limit = int(0.6 * whole.data_bytes)
-        settings = RemoteSettings(
-            folder=str(root / name), block_bytes=BLOCK_BYTES, limit_bytes=limit, ahead_bytes=0
-        )  # fmt: skip
+        settings = RemoteSettings(folder=str(root / name), block_bytes=BLOCK_BYTES, limit_bytes=limit, ahead_bytes=0)
         with Space.open(url, threads=1, remote=settings) as space:
             read(space)
             return fetched_bytes(space)

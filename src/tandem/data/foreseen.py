@@ -27,22 +27,36 @@ class Told(Protocol):
 
 
 class Foreseen:
-    """What has been told, of one iteration.
+    """What has been told, of iterations that follow one another.
 
     Args:
         told: Who was told, and the first of their numbers, and the first that is not theirs.
+
+    Attributes:
+        at: Between two iterations, where the next is to begin for this to go on; None during one.
     """
 
     def __init__(self, told: list[tuple[Told, int, int]]) -> None:
+        self.at: object = None
         self._told = told
+
+    def __del__(self) -> None:
+        """Whoever was told has threads that would go on."""
+        self.close()
 
     def took(self, numbers_N: Numbers) -> None:
         """These samples have been read."""
         for one, first, end in self._told:
             one.took(int(((numbers_N >= first) & (numbers_N < end)).sum()))
 
+    def stop(self) -> None:
+        """The iteration is over; if it was broken off, what was told does not come."""
+        if self.at is None:
+            self.close()
+
     def close(self) -> None:
-        """The iteration is over."""
+        """What was told does not come."""
+        self.at = None
         for one, _, _ in self._told:
             one.close()
 

@@ -302,6 +302,29 @@ def test_reading_ahead_fetches_before_anybody_asks_and_no_more_than_it_may(serve
         batches.close()  # type: ignore[attr-defined]
 
 
+def test_a_loader_that_reads_epoch_after_epoch_goes_on_with_what_it_told(server: RangeServer) -> None:
+    futures = server.folder.parent / "cache" / "futures"
+
+    def told() -> set[str]:
+        return {path.name for path in futures.iterdir()}
+
+    with opened(server) as space:
+        loader = Loader(space, 50, seed=2, workers=0)
+        assert len(list(loader)) == len(list(loader)) == 5
+        first = told()
+        list(loader)
+        assert told() == first
+        state = loader.state_dict()
+        next(iter(loader))  # broken off
+        assert told() == set()
+        loader.load_state_dict(state)
+        next(batches := iter(loader))
+        assert len(told()) == 1
+        assert told() != first
+        del batches, loader
+        assert told() == set()
+
+
 def test_a_mixture_tells_each_space_its_own_part(server: RangeServer, tmp_path: Path) -> None:
     remotes.space_of(tmp_path / "other" / "at", remotes.contents(50, seed=9))
     with RangeServer(tmp_path / "other" / "at") as second, opened(server) as one, opened(second) as two:
