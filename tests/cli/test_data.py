@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.range_server import RangeServer
 from tests.cli.conftest import Shell
 
 
@@ -88,3 +89,30 @@ def test_mistakes_are_said(source: Path, tandem_: Shell, args: list[str], words:
 def test_without_a_command_it_explains_itself(tandem_: Shell) -> None:
     told = tandem_("data")
     assert all(f"  {name} " in told for name in ("pack", "ls", "cat", "stat", "export", "delete", "compact", "scrub"))
+
+
+@pytest.mark.slow
+def test_a_space_at_a_url_and_its_cache(
+    source: Path, tandem_: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_DATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TANDEM_DATA_TRIES", "1")
+    tandem_("data", "pack", source, "s")
+    with RangeServer(tmp_path / "s") as server:
+        url = server.url
+        assert tandem_("data", "ls", url, "cats/") == "cats/1.png\ncats/2.png\n"
+        assert tandem_("data", "cat", url, "dog.png") == "dog.png" * 3
+        assert f"space       {url}\n" in tandem_("data", "stat", url)
+        assert tandem_("data", "scrub", url) == f"{url}: all is well\n"
+        assert tandem_("data", "export", url, "out") == "3 files in out\n"
+        told = json.loads(tandem_("data", "cache", "--json"))
+        assert (told["held_bytes"], told["limit_bytes"], told["spaces"][0]["url"]) == (145, 32 << 30, url)
+        assert "limit_bytes    5GiB\n" in tandem_("data", "cache", "--limit", "5G")
+        assert tandem_("data", "cache", "--clear").startswith("145B freed\n")
+        assert json.loads(tandem_("data", "cache", "--json"))["spaces"] == []
+        refused = tandem_.run("data", "pack", "--append", "images", url)
+        assert (refused.returncode, refused.stderr.startswith(f"tandem: a change of {url}; ")) == (2, True)
+    gone = tandem_.run("data", "cat", url, "dog.png")
+    assert (gone.returncode, gone.stdout) == (2, "")
+    assert gone.stderr.startswith(f"tandem: {url}/current: ")
+    assert "(tried once)" in gone.stderr

@@ -76,9 +76,17 @@ def test_it_writes_nothing(space: Path) -> None:
         SpaceFileSystem(str(space)).open("new", "wb")
 
 
-def test_a_space_elsewhere_is_refused() -> None:
-    with pytest.raises(SpaceError, match="a space on a local path"):
-        fsspec.open("tandem://a::memory://s.space").open()
+def test_a_space_at_a_url_is_read(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_DATA_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.put(str(space), "/files-of-a-test.space", recursive=True)
+    try:
+        with fsspec.open("tandem://2024/q1/mar.csv::memory://files-of-a-test.space") as file:
+            assert file.read() == FILES["2024/q1/mar.csv"]
+        with pytest.raises(SpaceError, match="is not a space: it has no file `current`"):
+            fsspec.open("tandem://a::memory://nothing.space").open()
+    finally:
+        memory.rm("/files-of-a-test.space", recursive=True)
 
 
 def test_damage_raises_and_gives_no_bytes(space: Path) -> None:

@@ -264,6 +264,40 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
         raise click.exceptions.Exit(1)
 
 
+@data.command()
+@json_option
+@click.option("--limit", metavar="SIZE", help="From now on hold at most so much.")
+@click.option("--clear", is_flag=True, help="Let everything go that nobody reads just now.")
+def cache(as_json: bool, limit: str | None, clear: bool) -> None:
+    """What this node has cached of spaces at URLs.
+
+    The folder is $TANDEM_DATA_CACHE, else ~/.cache/tandem/data.
+
+    \b
+    tandem data cache
+    tandem data cache --limit 200G
+    """
+    from tandem.core.units import human_size, parse_size
+    from tandem.data.cache.block_cache import BlockCache
+    from tandem.data.cache.keeping import cleared, contents, set_limit
+    from tandem.data.cache.settings import RemoteSettings
+
+    found = BlockCache(RemoteSettings())
+    if limit is not None:
+        set_limit(found, parse_size(limit))
+    freed = cleared(found) if clear else None
+    told = contents(found)
+    if as_json:
+        print_json({**told, "freed_bytes": freed} if clear else told)
+        return
+    if freed is not None:
+        say(f"{human_size(freed)} freed")
+    spaces = told.pop("spaces")
+    say_pairs((key, human_size(value) if key.endswith("_bytes") else str(value)) for key, value in told.items())
+    for one in spaces:
+        say(f"{human_size(one['held_bytes']):>9} of {human_size(one['seen_bytes']):>9}  {one['url']}")
+
+
 def _opened(space: str) -> Space:
     from tandem.data.space import Space
 

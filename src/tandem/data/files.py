@@ -5,6 +5,7 @@ Either the path of the space is part of the URL, or it follows as in other chain
 >>> import pandas  # doctest: +SKIP
 >>> pandas.read_csv("tandem:///data/tables.space/2024/jan.csv")  # doctest: +SKIP
 >>> pandas.read_csv("tandem://2024/jan.csv::file:///data/tables.space")  # doctest: +SKIP
+>>> pandas.read_csv("tandem://2024/jan.csv::https://example.org/tables.space")  # doctest: +SKIP
 
 Limits: it reads only, and a file is read whole when it is opened, since its checksum is that of the whole. A file
 system object keeps the generation that was present when it first looked.
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec import AbstractFileSystem
 
-from tandem.core.errors import SpaceError
 from tandem.data.space import Space
 from tandem.data.space.snapshot import is_space
 
@@ -43,16 +43,11 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
 
         Args:
             fo: The space; if empty, it is looked for in each path.
-            target_protocol: How the space is reached; a local path is all there is.
+            target_protocol: How the space is reached.
             options: What fsspec passes on.
-
-        Raises:
-            SpaceError: The space is not on a local path.
         """
         super().__init__(**options)
-        if target_protocol not in _LOCAL:
-            raise SpaceError(given=f"{target_protocol}://{fo}", allowed="a space on a local path", todo="copy it here")
-        self._space_name = fo
+        self._space_name = fo if target_protocol in _LOCAL or "://" in fo else f"{target_protocol}://{fo}"
         self._spaces: dict[str, Space] = {}
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401 - as fsspec has it

@@ -25,6 +25,7 @@ import numpy as np
 from tandem.core.clock import SystemClock
 from tandem.data.ahead import Crew, Pending, Worker
 from tandem.data.decoding import Decode, Where
+from tandem.data.foreseen import Foreseen, foresee
 from tandem.data.meter import Meter
 from tandem.data.mixture import Mixture
 from tandem.data.order import InOrder, Order, Shuffled
@@ -99,6 +100,7 @@ class Loader:
         self._iteration = 0
         self._crew: Crew[list[Task], Read] | None = None
         self._batches_a_read = 1  # small ones, once they are known to be small, are read several at once
+        self._foreseen = Foreseen([])
         self._meter = Meter(SystemClock())
         self._layout(0)  # refuses what cannot be laid out, before the first batch
 
@@ -133,6 +135,7 @@ class Loader:
     def close(self) -> None:
         """Stop threads and processes; a later iteration starts them again."""
         self._iteration += 1
+        self._foreseen.close()
         if self._crew is not None:
             self._crew.close()
             self._crew = None
@@ -156,18 +159,11 @@ class Loader:
     def coming(self, count: int) -> Numbers:
         """The `count` samples that this rank reads next, after the batch handed out last, across epochs; int64."""
         found, total = [np.zeros(0, dtype=np.int64)], 0
-        epoch, position = self._state.epoch, self._state.position
-        while total < count:
-            tasks = 0
-            for task in self._tasks(epoch, position):
-                tasks += 1
-                found.append(task.numbers_N)
-                total += len(task.numbers_N)
-                if total >= count:
-                    break
-            if not tasks and position == 0:
-                break  # nothing to read in any epoch
-            epoch, position = epoch + 1, 0
+        for numbers_N in self._coming(self._state.epoch, self._state.position):
+            if total >= count:
+                break
+            found.append(numbers_N)
+            total += len(numbers_N)
         return np.concatenate(found)[:count]
 
     def metrics(self) -> dict[str, float]:
@@ -177,8 +173,32 @@ class Loader:
         """
         return self._meter.read()
 
+    def _coming(self, epoch: int, position: int) -> Iterator[Numbers]:
+        """What this rank reads from a position of an epoch on, batch by batch, without end."""
+        while True:
+            tasks = 0
+            for task in self._tasks(epoch, position):
+                tasks += 1
+                yield task.numbers_N
+            if not tasks and position == 0:
+                return  # nothing to read in any epoch
+            epoch, position = epoch + 1, 0
+
+    def _foresee(self) -> Foreseen:
+        """What the samples are told of what comes; where the last epoch was read to its end, they know already."""
+        epoch, position = self._state.epoch, self._state.position
+        if self._foreseen.at != self._place(epoch, position):
+            self._foreseen.close()
+            self._foreseen = foresee(self.samples, lambda: self._coming(epoch, position))
+        self._foreseen.at = None
+        return self._foreseen
+
+    def _place(self, epoch: int, position: int) -> tuple[int, bool, int, int]:
+        return self._state.seed, self._state.shuffle, epoch, position
+
     def _iterate(self, iteration: int) -> Iterator[Any]:
         tasks = self._tasks(self._state.epoch, self._state.position)
+        foreseen = self._foresee()
         waiting: deque[Pending[list[Task], Read]] = deque()
         ready: deque[tuple[Task, object]] = deque()
         meter = self._meter
@@ -191,9 +211,11 @@ class Loader:
                 if not ready:
                     meter.wait()
                     if not self._fetch(tasks, waiting, ready):
+                        foreseen.at = self._place(self._state.epoch + 1, 0)
                         return
                     meter.had()
                 task, batch = ready.popleft()
+                foreseen.took(task.numbers_N)
                 if isinstance(batch, Failed):
                     raise batch.told(self.samples, task.numbers_N) from batch.cause
                 self._state.position = task.end
@@ -203,6 +225,7 @@ class Loader:
                 yield box.pop()  # nothing here refers to it while it is used
         finally:
             meter.end()
+            foreseen.stop()
             for pending in waiting:
                 pending.cancelled = True
 

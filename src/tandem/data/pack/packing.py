@@ -89,6 +89,7 @@ def pack(
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
+    snapshot.refuse_url(folder)
     if not append and snapshot.is_space(folder):
         raise SpaceError(
             given=f"{folder}, which is a space already",

@@ -14,6 +14,7 @@ import numpy as np
 from tandem.core.errors import SpaceError
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
+from tandem.data.space.snapshot import refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -40,6 +41,7 @@ def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) ->
         SpaceError: There is no space, no sample with one of the paths, or none with the prefix.
         DataError: The index is damaged.
     """
+    refuse_url(folder)
     with Space.open(folder) as space:
         wanted = {space.path(space.number(path)) for path in paths}
         if prefix is not None:
@@ -67,6 +69,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
         DataError: A sample that would be moved is damaged.
         OSError: Something cannot be written; the space stays as it was.
     """
+    refuse_url(folder)
     with Space.open(folder) as space:
         columns = Columns.of(space.index)
         moving_N = _moving(columns, shard_bytes)

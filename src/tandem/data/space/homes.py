@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tandem.core.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tandem.data.cache.settings import RemoteSettings
     from tandem.data.space.layout import ShardEntry
 
 
+Done = TypeVar("Done")
+
+
 class Home(Protocol):
-    """Keeps the shards of a space."""
+    """Keeps the shards of a space.
+
+    Attributes:
+        is_here: Whether all bytes are on this machine, so that nothing need be done to read them.
+    """
+
+    is_here: bool
+
+    @property
+    def settings(self) -> RemoteSettings | None:
+        """How they are reached, where they are not."""
 
     def shard_path(self, entry: ShardEntry) -> str:
         """A file on this machine that holds the whole shard.
@@ -21,9 +40,28 @@ class Home(Protocol):
             DataError: There is none; names the shard.
         """
 
+    def shard_name(self, entry: ShardEntry) -> str:
+        """Where the shard is, for people."""
+
+    def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
+        """What `once` returns, which reads these samples, once their bytes are here."""
+
+    def fetch(self, entry: ShardEntry, path: str) -> None:
+        """Copy a whole shard to a file, whatever is cached of it.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+
 
 class Folder:
     """A space in a folder of a file system."""
+
+    is_here = True
+    settings = None
 
     def __init__(self, folder: str) -> None:
         """Look at nothing yet."""
@@ -31,10 +69,27 @@ class Folder:
 
     def shard_path(self, entry: ShardEntry) -> str:
         """The file in the folder `shards`; one that was cut short still gives the samples before the cut."""
-        path = f"{self._folder}/shards/{entry.file_name}"
+        path = self.shard_name(entry)
         if not os.path.exists(path):  # noqa: PTH110 - a Path would be one more import
             raise missing(path, entry)
         return path
+
+    def shard_name(self, entry: ShardEntry) -> str:
+        """The same, whether it is there or not."""
+        return f"{self._folder}/shards/{entry.file_name}"
+
+    def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
+        """They are here."""
+        return once()
+
+    def fetch(self, entry: ShardEntry, path: str) -> None:
+        """Copy a file."""
+        import shutil
+
+        shutil.copyfile(self.shard_name(entry), path)
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
 
 def missing(path: str, entry: ShardEntry) -> DataError:

@@ -11,7 +11,7 @@ import os
 import sys
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
 
 from tandem.core.errors import DataError
 from tandem.data.hashing import xxh3
@@ -19,6 +19,8 @@ from tandem.data.space import layout
 from tandem.data.space.homes import Folder, Home
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -46,14 +48,14 @@ class _Reader(Protocol):
 class Readers:
     """Reads an index's samples from a home; made at the first read, and made anew by each process."""
 
-    def __init__(self, folder: str, index: Index, how: How, threads: int | None) -> None:
-        """Choose nothing yet.
+    def __init__(self, folder: str, index: Index, how: How, threads: int | None, home: Home | None = None) -> None:
+        """Choose nothing yet; without a home, the folder is one.
 
         Raises:
             ValueError: There is no such way of reading.
         """
         self._name = folder
-        self._home: Home = Folder(folder)
+        self._home: Home = home or Folder(folder)
         self._index = index
         self._how: How = how
         self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
@@ -65,13 +67,12 @@ class Readers:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        self._home.close()
 
     def read(self, number: int) -> bytes:
         """One sample."""
         reader = self._opened()
-        while isinstance(done := reader.read_one(number), tuple):
-            self._recover(done, [number])
-        return done
+        return cast("bytes", self._settled(lambda: reader.read_one(number), [number]))
 
     def read_batch(self, numbers: ArrayLike) -> Batch:
         """Many samples."""
@@ -81,8 +82,7 @@ class Readers:
 
         numbers_N = np.ascontiguousarray(numbers, np.int64)
         reader = self._opened()
-        while len(done := reader.read(numbers_N)) == 3:
-            self._recover(cast("Fault", done), numbers_N)
+        done = self._settled(lambda: reader.read(numbers_N), numbers_N)
         data_S, offsets_N1 = cast("tuple[NDArray[np.uint8], NDArray[np.int64]]", done)
         return Batch(numbers_N, data_S, offsets_N1)
 
@@ -96,14 +96,26 @@ class Readers:
                     self._reader = _make_reader(self._index, self._how, self._threads)
         return self._reader
 
-    def _recover(self, fault: Fault, numbers: NDArray[np.int64] | list[int]) -> None:
-        """Open the shard that is not open yet, or raise what the fault means."""
+    def _settled(self, read: Callable[[], object], numbers: NDArray[np.int64] | list[int]) -> object:
+        """What reading gives: shards that are not open yet are opened; what then still is a fault is raised."""
+
+        def once() -> object:
+            while _is_fault(done := read()) and done[0] == "detached":
+                self._attach(done[1])
+            return done
+
+        home = self._home
+        done = once() if home.is_here else home.read(cast("NDArray[np.int64]", numbers), once)
+        if _is_fault(done):
+            self._raise(done, numbers)
+        return done
+
+    def _attach(self, shard: int) -> None:
+        self._opened().attach(shard, self._home.shard_path(self._index.shards[shard]))
+
+    def _raise(self, fault: Fault, numbers: NDArray[np.int64] | list[int]) -> None:
+        """Raise what a fault means."""
         kind, place, error = fault
-        if kind == "detached":
-            entry = self._index.shards[place]
-            path = self._home.shard_path(entry)
-            self._opened().attach(place, path)
-            return
         if kind == "unable":
             raise _unable(self._how)
         number = int(numbers[place])
@@ -120,7 +132,7 @@ class Readers:
             entry = self._index.shards[sample.shard]
             path = self._home.shard_path(entry)  # it may be missing by now
             size = os.stat(path).st_size  # noqa: PTH116 - a Path would be one more import
-            where = f"{path} at byte {sample.offset:,}"
+            where = f"{self._home.shard_name(entry)} at byte {sample.offset:,}"
             if size < entry.size:
                 kind, where = "cut", f"{path}, {size:,} bytes instead of {entry.size:,}"
         else:
@@ -138,6 +150,10 @@ class Readers:
             allowed=f"{sample.size:,} bytes with the checksum {sample.checksum:016x}",
             todo=f"see how much is damaged: tandem data scrub {self._name}",
         )
+
+
+def _is_fault(done: object) -> TypeGuard[Fault]:
+    return isinstance(done, tuple) and len(done) == 3
 
 
 def _unable(how: How) -> DataError:

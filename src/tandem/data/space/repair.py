@@ -23,7 +23,7 @@ from tandem.data.space.generations import generations
 from tandem.data.space.guarding import parity_path
 from tandem.data.space.index import Index
 from tandem.data.space.scrub import Finding, scrub
-from tandem.data.space.snapshot import index_path, read_current
+from tandem.data.space.snapshot import index_path, read_current, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target
 
@@ -61,6 +61,7 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
         MissingPackageError: There is parity, and the package pyeclib is not installed.
         OSError: Something cannot be written.
     """
+    refuse_url(folder)
     root = Path(folder)
     files = _current(root)
     files += _by_parity(root, Path(index_path(root, read_current(root).generation)))

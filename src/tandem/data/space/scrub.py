@@ -13,6 +13,8 @@ from tandem.core.errors import DataError, TandemError
 from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns
 from tandem.data.space.homes import missing
+from tandem.data.space.index import Index
+from tandem.data.space.shard_copy import fetched_shard
 from tandem.data.space.space import Space
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Finding(NamedTuple):
 def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None) -> Iterator[Finding]:
     """Check a space's present generation; yields what is wrong, nothing where all is well.
 
+    Of a space at a URL every shard is fetched for that; what is cached does not count.
+
     Args:
         folder: The space.
         tell: Told how many of how many bytes of shards are checked.
@@ -68,24 +72,40 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
         shards_N = columns.shards_N
         total, done = sum(entry.size for entry in space.index.shards), 0
         for place, entry in enumerate(space.index.shards):
-            yield from _shard(space, entry, np.flatnonzero(shards_N == place))
+            numbers_N = np.flatnonzero(shards_N == place)
+            if space.home.is_here:
+                yield from _shard(space, f"{folder}/shards/{entry.file_name}", entry, numbers_N)
+            else:
+                yield from _fetched_shard(space, entry, numbers_N)
             done += entry.size
             tell(done, total)
 
 
 def unused_bytes(folder: str) -> int:
-    """Bytes of deleted samples, and of files that the present generation does not need."""
+    """Bytes of deleted samples and, in a folder, of files that the present generation does not need."""
     with Space.open(folder) as space:
         named = {entry.file_name: entry for entry in space.index.shards}
     dead = sum(entry.size - layout.SHARD_HEADER_BYTES - entry.live_bytes for entry in named.values())
+    if not space.home.is_here:
+        return dead
     others = (path for path in (Path(folder) / "shards").iterdir() if path.name not in named)
     old = (snapshot.index_path(folder, number) for number in generations.generations(Path(folder))[:-1])
     return dead + sum(path.stat().st_size for path in [*others, *map(Path, old)])
 
 
-def _shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
+def _fetched_shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
+    """Check a shard at a URL: a copy of it that was fetched just now."""
+    with fetched_shard(space.home, entry) as (path, home):
+        if home is None:
+            yield Finding("shard", path, None, None, missing(path, entry).given)
+            return
+        index = Index(space.index.name)
+        with Space(space.folder, index, space.how, space.threads, home) as copy:
+            yield from _shard(copy, path, entry, numbers_N)
+
+
+def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
     """Check a shard's file, and every sample in it."""
-    path = f"{space.folder}/shards/{entry.file_name}"
     try:
         wrong = _whole_file(path, entry)
     except FileNotFoundError:

@@ -64,6 +64,20 @@ def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None)
         index.close()  # removed between opening and locking
 
 
+def refuse_url(folder: str | os.PathLike[str]) -> None:
+    """Raise where a space is to be written at a URL.
+
+    Raises:
+        SpaceError: It is.
+    """
+    if "://" in os.fspath(folder):
+        raise SpaceError(
+            given=f"a change of {os.fspath(folder)}",
+            allowed="changes of a space in a folder; at a URL spaces are read",
+            todo="change it in its folder, and copy it there",
+        )
+
+
 def try_lock_alone(descriptor: int) -> bool:
     """Lock an open index if nobody else has it open; False where somebody has, or no lock is to be had."""
     try:

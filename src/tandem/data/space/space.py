@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tandem.core.errors import SpaceError
+from tandem.data.space.homes import Folder
 from tandem.data.space.reading import Readers
 from tandem.data.space.snapshot import open_snapshot
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tandem.data.batch import Batch
+    from tandem.data.cache.settings import RemoteSettings
+    from tandem.data.space.foresight import Foresight
+    from tandem.data.space.homes import Home
     from tandem.data.space.index import Index, Sample
     from tandem.data.space.reading import How
+    from tandem.data.space.remote_home import RemoteHome
 
 
 class Space:
@@ -27,13 +32,14 @@ class Space:
     Safe to use from several threads, after a fork, and pickled to another process. Samples are numbered from 0.
     """
 
-    def __init__(self, folder: str, index: Index, how: How, threads: int | None) -> None:
+    def __init__(self, folder: str, index: Index, how: How, threads: int | None, home: Home | None = None) -> None:
         """Use `Space.open`."""
         self.folder = folder
         self.how: How = how
         self.threads = threads
         self._index = index
-        self._readers = Readers(folder, index, how, threads)
+        self._home = home or Folder(folder)
+        self._readers = Readers(folder, index, how, threads, self._home)
 
     @classmethod
     def open(
@@ -43,20 +49,28 @@ class Space:
         generation: int | None = None,
         how: How = "auto",
         threads: int | None = None,
+        remote: RemoteSettings | None = None,
     ) -> Space:
         """Open a space.
 
         Args:
-            folder: Where it is.
+            folder: Where it is: a folder, or a URL that fsspec reads (`https://`, `s3://`, ...).
             generation: Which generation; the present one if None.
             how: How bytes are read: "auto" lets the reader choose, others are for measurements and tests.
             threads: How many threads read one batch; if None, one for each core, at most 4.
+            remote: How a space at a URL is reached and cached; if None, as the environment says.
 
         Raises:
             SpaceError: There is no space, no such generation, or it is of a newer version.
             DataError: Its index is damaged.
+            RemoteError: The URL cannot be reached.
         """
         name = os.fspath(folder)
+        if "://" in name:
+            from tandem.data.space.remote_snapshot import open_remote
+
+            index, home = open_remote(name, generation, remote)
+            return cls(name, index, how, threads, home)
         return cls(name, open_snapshot(name, generation), how, threads)
 
     def close(self) -> None:
@@ -74,7 +88,7 @@ class Space:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Open the same generation where it is unpickled."""
-        return _reopened, (self.folder, self.generation, self.how, self.threads)
+        return _reopened, (self.folder, self.generation, self.how, self.threads, self._home.settings)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -94,6 +108,11 @@ class Space:
     def generation(self) -> int:
         """Which generation this is."""
         return self._index.header.generation
+
+    @property
+    def home(self) -> Home:
+        """Where the shards are."""
+        return self._home
 
     @property
     def space_id(self) -> str:
@@ -125,6 +144,21 @@ class Space:
             DataError: A sample's bytes are not what was packed; names it.
         """
         return self._readers.read_batch(numbers_N)
+
+    def foresee(self, numbers: Iterator[NDArray[np.int64]]) -> Foresight | None:
+        """Let the cache know what will be read: it keeps what is needed soonest, and fetches ahead of its use.
+
+        Args:
+            numbers: Samples in the order in which they will be read, some at a time, without end.
+
+        Returns:
+            What is to be told of progress, and closed; None where the space is on this machine.
+        """
+        if self._home.is_here:
+            return None
+        from tandem.data.space.foresight import Foresight
+
+        return Foresight(cast("RemoteHome", self._home), numbers)
 
     def number(self, path: str) -> int:
         """The number of the sample with this path.
@@ -185,5 +219,5 @@ class Space:
         )
 
 
-def _reopened(folder: str, generation: int, how: How, threads: int | None) -> Space:
-    return Space.open(folder, generation=generation, how=how, threads=threads)
+def _reopened(folder: str, generation: int, how: How, threads: int | None, remote: RemoteSettings | None) -> Space:
+    return Space.open(folder, generation=generation, how=how, threads=threads, remote=remote)

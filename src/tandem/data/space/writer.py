@@ -145,6 +145,7 @@ class Target:
         Raises:
             SpaceError: The folder holds something else, or another writer of this name is at work.
         """
+        snapshot.refuse_url(folder)
         self.folder = Path(folder)
         refuse_other(self.folder)
         for part in ("shards", "generations", "pending"):

@@ -1,0 +1,192 @@
+"""Bytes of files at a URL, by fsspec: in ranges, several at once, tried again after a failure.
+
+What is tried again: no answer in time, a connection that breaks, an answer of another length than was asked for, a
+server that ignores ranges, every status of 500 and above. What is not: a file that is not there, a right that is
+lacking.
+
+Limits: file systems that are not asynchronous in fsspec (`file://`, `memory://`) know no timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import Future, as_completed
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsspec.asyn import get_loop
+from fsspec.core import url_to_fs
+
+from tandem.core.errors import MissingPackageError
+from tandem.data.cache.settings import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+
+    from tandem.data.cache.settings import RemoteSettings
+
+_MOST_BACKOFF_S = 10.0
+_TRY_AGAIN = (408, 425, 429)
+"""Statuses below 500 that may pass."""
+
+
+class Range(NamedTuple):
+    """Bytes of a file; `end` is the first that is not wanted."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Remote:
+    """A folder at a URL. Safe to use from several threads, and after a fork.
+
+    Args:
+        url: The folder.
+        settings: How it is reached.
+    """
+
+    def __init__(self, url: str, settings: RemoteSettings) -> None:
+        self.url = url.rstrip("/")
+        self._settings = settings
+        self._process = -1
+        self._files: Any = None
+        self._root = ""
+        self._streams: asyncio.Semaphore | None = None
+
+    def read(self, wanted: Range) -> bytes:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            RemoteError: They cannot be had.
+        """
+        ((_, data),) = self.read_many([wanted])
+        return data
+
+    def read_whole(self, name: str) -> bytes:
+        """A small file.
+
+        Raises:
+            FileNotFoundError: There is none.
+            RemoteError: It cannot be had.
+        """
+        return self._started(self._tried(name, None)).result()
+
+    def read_many(self, wanted: Sequence[Range]) -> Iterator[tuple[int, bytes]]:
+        """Several ranges at once, each with its place in `wanted`, in the order in which they come.
+
+        Raises:
+            FileNotFoundError: A file is not there.
+            RemoteError: One cannot be had.
+        """
+        waiting = {self._started(self._tried(one.name, one)): place for place, one in enumerate(wanted)}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        finally:
+            for future in waiting:
+                future.cancel()  # of no effect on what is done
+
+    def _started(self, work: Coroutine[Any, Any, bytes]) -> Future[bytes]:
+        if self._process != os.getpid():
+            try:
+                self._open()
+            except BaseException:
+                work.close()
+                raise
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _open(self) -> None:
+        """Find the file system; anew in each process."""
+        try:
+            self._files, self._root = url_to_fs(self.url, **self._settings.options)
+        except ImportError as error:
+            raise MissingPackageError(
+                given=f"{self.url}: {error}", allowed="URLs whose packages are installed",
+                todo="install it: pip install 'tandemlab[remote]' has those for http and s3",
+            ) from error  # fmt: skip
+        except ValueError as error:
+            raise RemoteError(
+                given=f"{self.url}: {error}", allowed="URLs that fsspec reads", todo="check it"
+            ) from error
+        self._loop = self._files.loop if self._files.async_impl else get_loop()
+        self._streams = asyncio.Semaphore(self._settings.streams)
+        self._process = os.getpid()
+
+    async def _tried(self, name: str, wanted: Range | None) -> bytes:
+        """Ask until it is there, or has failed too often."""
+        settings = self._settings
+        assert self._streams is not None
+        for tried in range(1, settings.tries + 1):
+            try:
+                async with self._streams:
+                    return await asyncio.wait_for(self._once(name, wanted), settings.timeout_s)
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                if tried == settings.tries or _is_final(error):
+                    raise self._failed(name, wanted, tried, error) from error
+            await asyncio.sleep(min(_MOST_BACKOFF_S, settings.backoff_s * 2 ** (tried - 1)))
+        raise AssertionError
+
+    async def _once(self, name: str, wanted: Range | None) -> bytes:
+        path = f"{self._root.rstrip('/')}/{name}"
+        start, end = (None, None) if wanted is None else (wanted.start, wanted.end)
+        size = None if wanted is None else wanted.end - wanted.start
+        if self._files.async_impl:
+            options = self._for_http(size) if size is not None and "http" in self._files.protocol else {}
+            data: bytes = await self._files._cat_file(path, start=start, end=end, **options)
+        else:
+            data = await asyncio.to_thread(self._files.cat_file, path, start, end)
+        if size is not None and len(data) != size:
+            raise _OtherLength(len(data), size)
+        return data
+
+    def _for_http(self, size: int) -> Mapping[str, Any]:
+        """Have an answer with the whole file refused before it is read; and no compression of ranges."""
+
+        async def checked(response: Any) -> None:  # noqa: ANN401 - aiohttp is not imported for its name
+            if response.status == 200 and response.content_length != size:
+                raise _IgnoresRanges
+            await asyncio.sleep(0)
+
+        headers = {**self._files.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
+        check: Callable[[Any], Coroutine[Any, Any, None]] = checked
+        return {"raise_for_status": check, "headers": headers}
+
+    def _failed(self, name: str, wanted: Range | None, tried: int, error: Exception) -> RemoteError:
+        what = f"{self.url}/{name}" + (f", bytes {wanted.start:,} to {wanted.end:,}" if wanted else "")
+        if isinstance(error, TimeoutError) and not str(error):
+            why = f"no whole answer within {self._settings.timeout_s:g} s"
+        else:
+            why = f"{type(error).__name__}: {error}" if not isinstance(error, _WrongAnswer) else str(error)
+        times = "once" if tried == 1 else f"{tried} times"
+        return RemoteError(
+            given=f"{what}: {why} (tried {times})",
+            allowed="a server that is reached, and answers requests for ranges of bytes with those bytes",
+            todo="check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience",
+        )
+
+
+class _WrongAnswer(Exception):
+    """Something else than what was asked for."""
+
+
+class _OtherLength(_WrongAnswer):
+    def __str__(self) -> str:
+        got, wanted = self.args
+        return f"{got:,} bytes came instead of {wanted:,}"
+
+
+class _IgnoresRanges(_WrongAnswer):
+    def __str__(self) -> str:
+        return "the server ignores ranges: it answers with the whole file"
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether it would be the same the next time."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and 400 <= status < 500:
+        return status not in _TRY_AGAIN
+    return isinstance(error, PermissionError | IsADirectoryError)
