@@ -1,5 +1,6 @@
 # make test: install if need be, then lint, types, layers and all tests.   make demo: a hybrid day on this machine.
-# Needs Python 3.11+ with venv, make and, for the native parts, a C++ compiler; everything else comes from PyPI.
+# Needs Python 3.11+ with venv, make and, for the native parts, a C++ compiler; for mounts, Debian's fuse3. Everything else
+# comes from PyPI.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from tandem.data.batch import Batch
     from tandem.data.space.index import Index, Sample
+    from tandem.data.space.pieces import Pieces
     from tandem.data.space.reading import How
 
 
@@ -61,6 +63,7 @@ class Space:
 
     def close(self) -> None:
         """Let the snapshot go; batches that were read stay valid."""
+        self.__dict__.pop("_pieces", None)
         self._readers.close()
         self._index.close()
 
@@ -125,6 +128,24 @@ class Space:
             DataError: A sample's bytes are not what was packed; names it.
         """
         return self._readers.read_batch(numbers_N)
+
+    def read_part(self, number: int, start: int, size: int) -> bytes:
+        """Read some bytes of a sample, for samples that are too large to be read whole for a part of them.
+
+        They are verified all the same: see `Pieces`, which keeps what was read last. Past the sample's end there is
+        nothing.
+
+        Raises:
+            IndexError: The number is out of range.
+            DataError: The sample's bytes, also others than these, are not what was packed; names it.
+        """
+        return self._pieces.read(self._in_range(number), start, size)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        from tandem.data.space.pieces import Pieces
+
+        return Pieces(self._index, self._readers)
 
     def number(self, path: str) -> int:
         """The number of the sample with this path.
