@@ -44,9 +44,10 @@ test-slow: $(INSTALLED)
 # Other people's systems, for side-by-side benchmarks, in an environment of their own.
 peers: $(PEERS)/.installed
 
-$(PEERS)/.installed: benchmarks/peers.txt
+$(PEERS)/.installed: benchmarks/peers.txt benchmarks/peers_alone.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install $(PIP_QUIET) -r benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install $(PIP_QUIET) --no-deps -r benchmarks/peers_alone.txt
 	@touch $@
 
 clean:
