@@ -1,5 +1,6 @@
 # make test: install if need be, then lint, types, layers and all tests.   make demo: a hybrid day on this machine.
-# Needs Python 3.11+ with venv, make and, for the native parts, a C++ compiler; everything else comes from PyPI.
+# Needs Python 3.11+ with venv, make and, for the native parts, a C++ compiler; for mounts, Debian's fuse3. Everything else
+# comes from PyPI.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,9 +50,10 @@ test-slow: $(INSTALLED)
 # Other people's systems, for side-by-side benchmarks, in an environment of their own.
 peers: $(PEERS)/.installed
 
-$(PEERS)/.installed: benchmarks/peers.txt
+$(PEERS)/.installed: benchmarks/peers.txt benchmarks/peers_alone.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install $(PIP_QUIET) -r benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install $(PIP_QUIET) --no-deps -r benchmarks/peers_alone.txt
 	@touch $@
 
 clean:

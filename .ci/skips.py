@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-ALLOWED = {"gpu", "cuda_core", "nvcc", "cgroup"}
+ALLOWED = {"gpu", "cuda_core", "nvcc", "cgroup", "fuse"}
 
 
 def unexpected(report: ElementTree.Element) -> list[str]:

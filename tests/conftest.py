@@ -5,6 +5,7 @@ accepts a skip only for the needs listed in .ci/skips.py.
 """
 
 import ctypes
+import ctypes.util
 import functools
 import importlib.util
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+_CAP_SYS_ADMIN = 21
 
 # Derandomised: a run of the suite is reproducible; no deadline: the machine may be busy with other things.
 settings.register_profile("tandem", deadline=None, derandomize=True, print_blob=True)
@@ -52,16 +55,36 @@ def _has_writable_cgroup() -> bool:
     return any((root / "cgroup.procs").exists() and os.access(root / "cgroup.procs", os.W_OK) for root in roots)
 
 
+@functools.cache
+def _can_mount() -> bool:
+    """Whether the kernel lets this process mount a FUSE file system, libfuse or not."""
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    if os.geteuid():
+        return shutil.which("fusermount3") is not None or shutil.which("fusermount") is not None
+    rights = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    return bool(int(rights.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+
+
+@functools.cache
+def _has_libfuse() -> bool:
+    return ctypes.util.find_library("fuse3") is not None and shutil.which("fusermount3") is not None
+
+
 _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "gpu": (_has_gpu, "this machine has no NVIDIA GPU with a driver"),
     "cuda_core": (_has_cuda_core, "cuda-core (the extra gpu) is not installed"),
     "nvcc": (lambda: nvcc() is not None, "CUDA's compiler is not installed"),
+    "fuse": (_can_mount, "no FUSE file system can be mounted here"),
+    "libfuse": (_has_libfuse, "libfuse 3 and fusermount3 are not installed (Debian: apt install fuse3)"),
     "cgroup": (_has_writable_cgroup, "no control group can be written here"),
 }
 
 
 def requires(*needs: str) -> pytest.MarkDecorator:
-    """Skip a test where the machine lacks one of `needs` ("gpu", "cuda_core", "nvcc", "cgroup").
+    """Skip a test where the machine lacks one of `needs` ("gpu", "cuda_core", "nvcc", "cgroup", "fuse", "libfuse").
 
     Raises:
         KeyError: A need that is not in the list above.

@@ -88,7 +88,9 @@ def test_mistakes_are_said(source: Path, tandem_: Shell, args: list[str], words:
 
 def test_without_a_command_it_explains_itself(tandem_: Shell) -> None:
     told = tandem_("data")
-    assert all(f"  {name} " in told for name in ("pack", "ls", "cat", "stat", "export", "delete", "compact", "scrub"))
+    assert all(
+        f"  {name} " in told for name in ("pack", "ls", "cat", "stat", "export", "mount", "delete", "compact", "scrub")
+    )
 
 
 @pytest.mark.slow

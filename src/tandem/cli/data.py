@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ from tandem.cli import mistakes
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tandem.data.space import Space
     from tandem.data.space.index import Sample
 
@@ -296,6 +299,62 @@ def cache(as_json: bool, limit: str | None, clear: bool) -> None:
     say_pairs((key, human_size(value) if key.endswith("_bytes") else str(value)) for key, value in told.items())
     for one in spaces:
         say(f"{human_size(one['held_bytes']):>9} of {human_size(one['seen_bytes']):>9}  {one['url']}")
+
+
+@data.command()
+@click.option("--allow-other", is_flag=True, help="Let other users read too, as far as modes allow.")
+@click.option("--background", is_flag=True, help="Return once it is mounted; needs --log.")
+@click.option("--log", metavar="FILE", help="Where damage is told. [standard error]")
+@json_option
+@click.argument("space")
+@click.argument("mountpoint")
+def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, space: str, mountpoint: str) -> None:
+    """Show SPACE as a folder of files, read-only, at MOUNTPOINT, an empty folder.
+
+    Until Ctrl-C, or `fusermount3 -u MOUNTPOINT`. What is read is verified; reading what is damaged fails with an
+    input/output error, and the log names it. Needs the extra `mount` and the library libfuse.
+
+    \b
+    tandem data mount images.space images/
+    tandem data mount --background --log mount.log images.space images/
+    """
+    from tandem.data.mount import mount as run
+
+    if background and log is None:
+        message = "with --background, name a --log FILE: it must be told somewhere what is damaged"
+        raise click.UsageError(message)
+    whole_space = space if "://" in space else str(Path(space).absolute())
+    whole_mountpoint = str(Path(mountpoint).absolute())
+
+    def told(opened: Space, process: int) -> None:
+        if as_json:
+            about = {"generation": opened.generation, "samples": len(opened), "process": process}
+            print_json({"space": whole_space, "mountpoint": whole_mountpoint, **about})
+        else:
+            end = f"to unmount it: fusermount3 -u {mountpoint}" if background else "Ctrl-C unmounts it"
+            say(f"{space}, {len(opened):,} files, is mounted at {mountpoint}; {end}")
+        sys.stdout.flush()
+
+    if background:
+        from tandem.core.process.background import begin
+
+        def work(ready: Callable[[], None]) -> None:
+            _log_to(None)
+            run(whole_space, whole_mountpoint, allow_other=allow_other, ready=lambda _: ready())
+
+        process = begin(work, str(log))
+        with _opened(space) as opened:
+            told(opened, process)
+        return
+    _log_to(log)
+    run(whole_space, whole_mountpoint, allow_other=allow_other, ready=lambda opened: told(opened, os.getpid()))
+
+
+def _log_to(file: str | None) -> None:
+    """What is worth knowing, to a file or standard error."""
+    import logging
+
+    logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def _opened(space: str) -> Space:

@@ -93,6 +93,10 @@ class DataError(TandemError):
     """Packed bytes that are damaged, cut short or missing."""
 
 
+class MountError(TandemError):
+    """A place where a space cannot be mounted."""
+
+
 class PermissionRefusedError(TandemError):
     """An attempt on what belongs to another user."""
 

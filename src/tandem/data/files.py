@@ -24,6 +24,7 @@ from fsspec import AbstractFileSystem
 
 from tandem.data.space import Space
 from tandem.data.space.snapshot import is_space
+from tandem.data.tree import entries, is_folder
 
 if TYPE_CHECKING:
     from tandem.data.space.index import Sample
@@ -60,20 +61,11 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
         if info["type"] == "file":
             return [info] if detail else [info["name"]]
         name, space, inner = self._found(path)
-        below = f"{inner}/" if inner else ""
-        places = space.index.under(below)
-        found: list[dict[str, Any]] = []
-        place = places.start
-        while place < places.stop:
-            number = space.index.in_order(place)
-            rest = space.path(number)[len(below) :]
-            first, slash, _rest = rest.partition("/")
-            if slash:
-                found.append(_folder(f"{name}{below}{first}"))
-                place = space.index.under(f"{below}{first}/").stop
-            else:
-                found.append(_file(name, space.stat(number)))
-                place += 1
+        below = f"{name}{inner}/" if inner else name
+        found = [
+            _folder(f"{below}{entry.name}") if entry.number is None else _file(name, space.stat(entry.number))
+            for entry in entries(space.index, inner)
+        ]
         return found if detail else [one["name"] for one in found]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 - as fsspec has it
@@ -86,7 +78,7 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
         number = space.index.find(inner)
         if number is not None:
             return _file(name, space.stat(number))
-        if not inner or len(space.index.under(f"{inner}/")):
+        if is_folder(space.index, inner):
             return _folder(f"{name}{inner}".rstrip("/"))
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 

@@ -39,6 +39,14 @@ std::vector<size_t> pieces(const std::vector<int64_t>& offsets) {
   return ends;
 }
 
+// Whether a mapped page is in memory; true also where the kernel does not tell.
+bool resident(const uint8_t* at) {
+  static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  unsigned char told = 1;
+  void* const begin = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(at) / page * page);
+  return mincore(begin, 1, &told) != 0 || (told & 1);
+}
+
 }  // namespace
 
 Reader::Reader(IndexView index, size_t shards) : index_(index), shard_count_(shards), shards_(new Shard[shards]) {}
@@ -146,8 +154,10 @@ bool Reader::warm(const Plan& plan) const {
     if (record.size() == 0) continue;
     uint8_t byte;
     const iovec into{&byte, 1};
-    const auto at = static_cast<off_t>(record.offset() + record.size() / 2);
-    if (preadv2(shards_[record.shard()].file, &into, 1, at, RWF_NOWAIT) < 0 && errno == EAGAIN) return false;
+    const uint64_t at = record.offset() + record.size() / 2;
+    const Shard& shard = shards_[record.shard()];
+    if (preadv2(shard.file, &into, 1, static_cast<off_t>(at), RWF_NOWAIT) >= 0) continue;
+    if (errno == EAGAIN || (errno == EOPNOTSUPP && !resident(shard.data + at))) return false;  // FUSE cannot be asked
   }
   return true;
 }

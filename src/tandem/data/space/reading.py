@@ -124,9 +124,18 @@ class Readers:
             raise IndexError(message)
         if kind == "index":
             list(map(_raise, self._index.verify()))
-        raise self._damaged(kind, number, error)
+        raise self.damaged(kind, number, error)
 
-    def _damaged(self, kind: str, number: int, error: int) -> DataError:
+    def shard_path(self, shard: int) -> str:
+        """A file on this machine that holds a shard.
+
+        Raises:
+            DataError: There is none; names the shard.
+        """
+        return self._home.shard_path(self._index.shards[shard])
+
+    def damaged(self, kind: str, number: int, error: int = 0) -> DataError:
+        """What to raise for a sample that cannot be read: the kind of a `Fault`, and the system's error number."""
         sample = self._index.sample(number)
         if sample.shard < len(self._index.shards):
             entry = self._index.shards[sample.shard]

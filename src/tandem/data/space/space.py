@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from tandem.core.errors import SpaceError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tandem.data.space.foresight import Foresight
     from tandem.data.space.homes import Home
     from tandem.data.space.index import Index, Sample
+    from tandem.data.space.pieces import Pieces
     from tandem.data.space.reading import How
     from tandem.data.space.remote_home import RemoteHome
 
@@ -75,6 +77,7 @@ class Space:
 
     def close(self) -> None:
         """Let the snapshot go; batches that were read stay valid."""
+        self.__dict__.pop("_pieces", None)
         self._readers.close()
         self._index.close()
 
@@ -159,6 +162,24 @@ class Space:
         from tandem.data.space.foresight import Foresight
 
         return Foresight(cast("RemoteHome", self._home), numbers)
+
+    def read_part(self, number: int, start: int, size: int) -> bytes:
+        """Read some bytes of a sample, for samples that are too large to be read whole for a part of them.
+
+        They are verified all the same: see `Pieces`, which keeps what was read last. Past the sample's end there is
+        nothing.
+
+        Raises:
+            IndexError: The number is out of range.
+            DataError: The sample's bytes, also others than these, are not what was packed; names it.
+        """
+        return self._pieces.read(self._in_range(number), start, size)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        from tandem.data.space.pieces import Pieces
+
+        return Pieces(self._index, self._readers)
 
     def number(self, path: str) -> int:
         """The number of the sample with this path.
