@@ -50,10 +50,12 @@ def test_without_shuffling_samples_come_as_they_are_numbered(samples: InMemory) 
             assert joined(epoch_of(loader, samples)) == list(range(103))
 
 
-def test_batches_are_lists_of_views(samples: InMemory) -> None:
-    batch = next(iter(Loader(samples, 4, workers=1)))
+@pytest.mark.parametrize("workers", [0, 1])
+def test_undecoded_batches_are_lists_of_bytes(samples: InMemory, workers: int) -> None:
+    with Loader(samples, 4, workers=workers) as loader:
+        batch = next(iter(loader))
     assert isinstance(batch, list)
-    assert {type(view) for view in batch} == {memoryview}
+    assert {type(sample) for sample in batch} == {bytes}
 
 
 @settings(max_examples=25)

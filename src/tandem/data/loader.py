@@ -10,7 +10,9 @@
 The order is a pure function of (seed, epoch) (`order.py`), and which rank reads what of position and world size
 (`steps.py`). So a state is three numbers, and a run goes on from one at once, with any number of ranks and workers.
 
-Limits: one iteration at a time. Undecoded batches are views of pooled buffers: keep `bytes(view)` of what is to stay.
+Undecoded batches of a space are read without the interpreter lock, straight into the `bytes` that are handed out.
+
+Limits: one iteration at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from tandem.data.foreseen import Foreseen, foresee
 from tandem.data.meter import Meter
 from tandem.data.mixture import Mixture
 from tandem.data.order import InOrder, Order, Shuffled
-from tandem.data.reading import Failed, Read, Reading, Task
+from tandem.data.reading import Begun, Failed, Read, Reading, Task
 from tandem.data.state import LoaderState
 from tandem.data.steps import Batches, Layout, LoaderError, Share
 
@@ -43,15 +45,15 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
-_READ_BYTES = 512 << 10
+_READ_BYTES = 2 << 20
 _MOST_BATCHES_A_READ = 32
 
 
 class Loader:
     """Batches of one rank, epoch after epoch.
 
-    Each iteration is an epoch; the next one takes the next. A batch is a list: of `memoryview`s where
-    nothing is decoded, else of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
+    Each iteration is an epoch; the next one takes the next. A batch is a list: of `bytes` where nothing is decoded, else
+    of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
 
     Args:
         samples: What is read: a `Space`, anything with `__len__` and `read_batch`, or a `Mixture`.
@@ -61,7 +63,8 @@ class Loader:
         rank: Which rank this is, from 0.
         world: How many there are.
         shuffle: Whether the samples are shuffled anew each epoch; else they come as they are numbered.
-        decode: Called with the bytes of each sample; or a `Decode` that says more.
+        decode: Called with the bytes of each sample, a view of a buffer that is used again once nothing refers to it;
+            or a `Decode` that says more.
         workers: How many threads read (and decode), or how many processes decode; by default one for each usable core,
             at most 4. With 0 everything is done when it is asked for, in the calling thread: for debugging.
         decode_in: "threads" for decoders that release the interpreter lock (Pillow, zlib, most of C); "processes" for
@@ -102,6 +105,7 @@ class Loader:
         self._batches_a_read = 1  # small ones, once they are known to be small, are read several at once
         self._foreseen = Foreseen([])
         self._meter = Meter(SystemClock())
+        self._reading = Reading(samples, self.decode, pin=self.decode.pin)  # by the calling thread
         self._layout(0)  # refuses what cannot be laid out, before the first batch
 
     def __len__(self) -> int:
@@ -199,7 +203,7 @@ class Loader:
     def _iterate(self, iteration: int) -> Iterator[Any]:
         tasks = self._tasks(self._state.epoch, self._state.position)
         foreseen = self._foresee()
-        waiting: deque[Pending[list[Task], Read]] = deque()
+        waiting: deque[Pending[list[Task], Read] | Begun] = deque()
         ready: deque[tuple[Task, object]] = deque()
         meter = self._meter
         meter.begin()
@@ -232,23 +236,29 @@ class Loader:
     def _fetch(
         self,
         tasks: Iterator[Task],
-        waiting: deque[Pending[list[Task], Read]],
+        waiting: deque[Pending[list[Task], Read] | Begun],
         ready: deque[tuple[Task, object]],
     ) -> bool:
         """Ask for what may be read ahead, and take what was asked for first; false at the end of the epoch."""
         while len(waiting) < self.prefetch and (some := list(itertools.islice(tasks, self._batches_a_read))):
-            waiting.append(Pending(some) if self._crew is None else self._crew.submit(some))
+            waiting.append(self._asked(some))
         if not waiting:
             return False
         pending = waiting.popleft()
-        if self._crew is None:
-            pending.run(Reading(self.samples, self.decode, pin=self.decode.pin))
+        if self._crew is None and isinstance(pending, Pending):
+            pending.run(self._reading)
         read = pending.take()
         ready.extend(zip(read.tasks, read.batches, strict=True))
         if self.decode.is_plain:
             batch_bytes = max(1, read.size_bytes // len(read.tasks))
             self._batches_a_read = max(1, min(_MOST_BATCHES_A_READ, _READ_BYTES // batch_bytes))
         return True
+
+    def _asked(self, tasks: list[Task]) -> Pending[list[Task], Read] | Begun:
+        """Batches that are being read, or (without workers) will be when they are taken."""
+        if self._crew is None:
+            return Pending(tasks)
+        return self._reading.begin(tasks, self.workers) or self._crew.submit(tasks)
 
     def _tasks(self, epoch: int, position: int) -> Iterator[Task]:
         """The batches of this rank from a position on; the order is looked up for many at once."""

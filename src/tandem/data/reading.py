@@ -5,8 +5,9 @@ Legend: N samples of a batch.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from tandem.data.batch import Samples
     from tandem.data.order import Numbers
+    from tandem.data.space.reading import Coming
+
+Sample = TypeVar("Sample", bytes, memoryview)
 
 
 class Task(NamedTuple):
@@ -67,6 +71,29 @@ class Read:
     size_bytes: int
 
 
+class Begun:
+    """Batches that are being read into `bytes`.
+
+    Args:
+        tasks: Which.
+        coming: Their samples, one after another.
+        reading: Reads them again where that fails: it tells whose the error is.
+    """
+
+    __slots__ = ("_coming", "_reading", "_tasks", "cancelled")
+
+    def __init__(self, tasks: list[Task], coming: Coming, reading: Reading) -> None:
+        self._tasks, self._coming, self._reading = tasks, coming, reading
+        self.cancelled = False  # as `Pending` has it; what is forgotten is not read on
+
+    def take(self) -> Read:
+        """Wait for them."""
+        samples = self._coming.take()
+        if isinstance(samples, tuple):
+            return self._reading(self._tasks)
+        return Read(self._tasks, list(_parted(samples, self._tasks)), self._coming.size_bytes)
+
+
 class Reading:
     """Reads batches and has them decoded.
 
@@ -92,6 +119,17 @@ class Reading:
             return Read(tasks, [batch for task in tasks for batch in self([task]).batches], 0)  # whose was it?
         return Read(tasks, [self._decoded(*pair) for pair in zip(parts, tasks, strict=True)], size_bytes)
 
+    def begin(self, tasks: list[Task], threads: int) -> Begun | None:
+        """Have undecoded batches read by threads of the samples' own; None where that cannot be."""
+        begin_batch = getattr(self._samples, "begin_batch", None) if self._plain else None
+        if begin_batch is None:
+            return None
+        try:
+            coming = begin_batch(_numbers(tasks), threads)
+        except Exception:
+            return None  # to be told in its turn
+        return None if coming is None else Begun(tasks, coming, self)
+
     def close(self) -> None:
         """Close the decoder."""
         close = getattr(self._decoder, "close", None)
@@ -103,19 +141,12 @@ class Reading:
         if isinstance(self._samples, Mixture):
             parts = [self._samples.read_views(task.numbers_N) for task in tasks]
             return parts, sum(len(view) for views in parts for view in views)
-        if len(tasks) == 1:
-            batch = self._samples.read_batch(tasks[0].numbers_N)
-            return [batch.views()], batch.data_S.nbytes
-        batch = self._samples.read_batch(np.concatenate([task.numbers_N for task in tasks]))
-        views, parts, begin = batch.views(), [], 0
-        for task in tasks:
-            parts.append(views[begin : begin + len(task.numbers_N)])
-            begin += len(task.numbers_N)
-        return parts, batch.data_S.nbytes
+        batch = self._samples.read_batch(_numbers(tasks))
+        return _parted(batch.views(), tasks), batch.data_S.nbytes
 
     def _decoded(self, views: list[memoryview], task: Task) -> object:
         if self._plain:
-            return views
+            return list(map(bytes, views))
         try:
             batch = self._decoder(views, task.numbers_N.tolist())
             if not self._pin:
@@ -125,3 +156,16 @@ class Reading:
             return pinned(batch)
         except Exception as error:
             return Failed(error)
+
+
+def _numbers(tasks: list[Task]) -> Numbers:
+    """The samples of all tasks."""
+    return tasks[0].numbers_N if len(tasks) == 1 else np.concatenate([task.numbers_N for task in tasks])
+
+
+def _parted(samples: list[Sample], tasks: list[Task]) -> list[list[Sample]]:
+    """The samples of each task."""
+    if len(tasks) == 1:
+        return [samples]
+    ends = itertools.accumulate(len(task.numbers_N) for task in tasks)
+    return [samples[begin:end] for begin, end in itertools.pairwise([0, *ends])]

@@ -3,6 +3,10 @@
 
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <unistd.h>
+
+#include <memory>
+#include <vector>
 
 #include "buffers.hpp"
 #include "cold.hpp"
@@ -47,6 +51,62 @@ nb::tuple fault(const Outcome& outcome) {
   return nb::make_tuple(name_of(outcome.fault), outcome.position, outcome.error);
 }
 
+// Samples that other threads are reading into bytes of their own.
+class Coming {
+ public:
+  // `owner` holds the reader; `samples` are what the running batch writes to.
+  Coming(nb::object owner, std::shared_ptr<Running> running, std::vector<nb::object> samples)
+      : owner_(std::move(owner)), running_(std::move(running)), samples_(std::move(samples)) {}
+
+  Coming(const Coming&) = delete;
+  Coming& operator=(const Coming&) = delete;
+
+  ~Coming() {
+    running_->stop();
+    if (process_ == getpid() && (running_->wait_for(no_time) || ended_in(closing))) return;
+    owner_.release();  // somebody still writes there, or never will: nobody else may have it
+    for (nb::object& sample : samples_) sample.release();
+    new std::shared_ptr<Running>(std::move(running_));
+  }
+
+  size_t size_bytes() const { return running_->plan().bytes(); }
+
+  nb::object take() {
+    if (process_ != getpid()) throw std::runtime_error("what a process reads ahead is not there in one forked off it");
+    if (!running_->wait_for(no_time)) {
+      {
+        const nb::gil_scoped_release unlocked;
+        running_->help();  // rather than to sleep and be woken
+      }
+      while (!ended_in(between_signals)) {
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+      }
+    }
+    const Outcome outcome = running_->outcome();
+    if (outcome.fault != Fault::none) return fault(outcome);
+    const nb::object list = nb::steal(PyList_New(static_cast<Py_ssize_t>(samples_.size())));
+    if (!list.is_valid()) nb::raise_python_error();
+    for (size_t i = 0; i < samples_.size(); ++i) {
+      PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i), samples_[i].release().ptr());
+    }
+    samples_.clear();
+    return list;
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds no_time{0}, between_signals{50}, closing{2000};
+
+  bool ended_in(std::chrono::milliseconds most) {
+    const nb::gil_scoped_release unlocked;
+    return running_->wait_for(most);
+  }
+
+  const pid_t process_ = getpid();
+  nb::object owner_;
+  std::shared_ptr<Running> running_;
+  std::vector<nb::object> samples_;
+};
+
 // A reader and the buffers it looks into.
 class SpaceReader {
  public:
@@ -69,7 +129,8 @@ class SpaceReader {
       outcome = reader_.look_up(numbers.data(), numbers.shape(0), *plan);
       if (outcome.fault == Fault::none) {
         buffer = take_buffer(plan->bytes());
-        outcome = reader_.read(*plan, buffer->data, threads, way);
+        plan->into(buffer->data);
+        outcome = reader_.read(*plan, threads, way);
         if (outcome.fault != Fault::none) give_buffer(buffer);
       }
     }
@@ -89,12 +150,38 @@ class SpaceReader {
     if (outcome.fault != Fault::none) return fault(outcome);
     const nb::object made = nb::steal(PyBytes_FromStringAndSize(nullptr, plan.offsets[1]));
     if (!made.is_valid()) nb::raise_python_error();
-    auto* const to = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(made.ptr()));
+    plan.into(reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(made.ptr())));
     {
       const nb::gil_scoped_release unlocked;
-      outcome = reader_.read(plan, to, 1, way);
+      outcome = reader_.read(plan, 1, way);
     }
     return outcome.fault == Fault::none ? made : nb::object(fault(outcome));
+  }
+
+  // Begins to read; `self` is this object as Python has it.
+  static nb::object begin(nb::handle self, const Numbers& numbers, size_t threads, const std::string& how) {
+    Reader& reader = nb::cast<SpaceReader&>(self).reader_;
+    const How way = how_from(how);
+    Plan plan;
+    Outcome outcome;
+    {
+      const nb::gil_scoped_release unlocked;
+      outcome = reader.look_up(numbers.data(), numbers.shape(0), plan);
+    }
+    if (outcome.fault != Fault::none) return fault(outcome);
+    std::vector<nb::object> samples(plan.records.size());
+    plan.places.resize(samples.size());
+    for (size_t i = 0; i < samples.size(); ++i) {
+      samples[i] = nb::steal(PyBytes_FromStringAndSize(nullptr, plan.offsets[i + 1] - plan.offsets[i]));
+      if (!samples[i].is_valid()) nb::raise_python_error();
+      plan.places[i] = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(samples[i].ptr()));
+    }
+    std::shared_ptr<Running> running;
+    {
+      const nb::gil_scoped_release unlocked;
+      running = reader.begin(std::move(plan), threads, way);
+    }
+    return nb::cast(new Coming(nb::borrow(self), std::move(running), std::move(samples)), nb::rv_policy::take_ownership);
   }
 
  private:
@@ -122,12 +209,17 @@ void bind(nb::module_& module) {
   module.def("xxh3_backend", &xxh3_backend, "The code that xxh3() runs: avx2 or scalar.");
   module.def("has_io_uring", &has_io_uring, "Whether the kernel gives this process an io_uring.");
   module.def("idle_buffer_bytes", &idle_buffer_bytes, "Bytes that lie unused in the pool of batch buffers.");
+  nb::class_<Coming>(module, "Coming", "Samples that are being read.")
+      .def_prop_ro("size_bytes", &Coming::size_bytes, "Of all of them.")
+      .def("take", &Coming::take, "Wait for them: a list of bytes, or (fault, position, errno); once.");
   nb::class_<SpaceReader>(module, "SpaceReader", "Verified reads through the index of a space.")
       .def(nb::init<Bytes, Flags, size_t, size_t, size_t, size_t, size_t>(), "index"_a, "verified"_a, "body_at"_a,
            "records_at"_a, "samples"_a, "checks_at"_a, "shards"_a)
       .def("attach", &SpaceReader::attach, "shard"_a, "path"_a, "Open a shard's file; its size in bytes.")
       .def("read", &SpaceReader::read, "numbers"_a, "threads"_a, "how"_a,
            "(data, offsets) of a batch, or (fault, position, errno).")
+      .def_static("begin", &SpaceReader::begin, "reader"_a, "numbers"_a, "threads"_a, "how"_a,
+                  "Samples in bytes that other threads fill, or (fault, position, errno).")
       .def("read_one", &SpaceReader::read_one, "number"_a, "how"_a, "Bytes, or (fault, position, errno).");
 }
 

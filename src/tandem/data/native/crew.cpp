@@ -5,44 +5,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <deque>
-#include <memory>
-#include <mutex>
 #include <system_error>
 #include <thread>
 
 namespace tandem::data {
 namespace {
 
-struct Job {
-  Job(const std::function<void(size_t)>& what, size_t count) : work(what), pieces(count) {}
-
-  const std::function<void(size_t)>& work;
-  const size_t pieces;
-  std::atomic<size_t> next{0}, done{0};
-  std::mutex lock;
-  std::condition_variable all_done;
-
-  void run() {
-    size_t mine = 0;
-    for (size_t piece; (piece = next.fetch_add(1)) < pieces; ++mine) work(piece);
-    if (mine && done.fetch_add(mine) + mine == pieces) {
-      const std::lock_guard<std::mutex> hold(lock);
-      all_done.notify_all();
-    }
-  }
-
-  void wait() {
-    std::unique_lock<std::mutex> hold(lock);
-    all_done.wait(hold, [this] { return done.load() == pieces; });
-  }
-};
-
 class Crew {
  public:
-  void help(const std::shared_ptr<Job>& job, size_t hands) {
+  // Has up to so many threads work at a job; false where there is none.
+  bool help(const std::shared_ptr<Job>& job, size_t hands) {
     {
       const std::lock_guard<std::mutex> hold(lock_);
       try {
@@ -52,7 +25,8 @@ class Crew {
       }
       for (size_t i = 0; i < hands; ++i) waiting_.push_back(job);
     }
-    for (size_t i = 0; i < hands; ++i) any_.notify_one();
+    if (hands > 0) any_.notify_one();
+    return hands > 0;
   }
 
  private:
@@ -72,7 +46,9 @@ class Crew {
       any_.wait(hold, [this] { return !waiting_.empty(); });
       const std::shared_ptr<Job> job = std::move(waiting_.front());
       waiting_.pop_front();
+      const bool more = !waiting_.empty();
       hold.unlock();
+      if (more) any_.notify_one();  // each wakes the next: to wake a thread takes as long as to copy a small sample
       job->run();
     }
   }
@@ -99,6 +75,26 @@ Crew& ours() {
 
 }  // namespace
 
+void Job::run() {
+  size_t mine = 0;
+  for (size_t piece; (piece = next_.fetch_add(1)) < pieces_; ++mine) work_(piece);
+  if (mine && done_.fetch_add(mine) + mine == pieces_) {
+    const std::lock_guard<std::mutex> hold(lock_);
+    all_done_.notify_all();
+  }
+}
+
+bool Job::wait_for(std::chrono::milliseconds most) {
+  if (ended()) return true;
+  std::unique_lock<std::mutex> hold(lock_);
+  return all_done_.wait_for(hold, most, [this] { return ended(); });
+}
+
+void Job::wait() {
+  std::unique_lock<std::mutex> hold(lock_);
+  all_done_.wait(hold, [this] { return ended(); });
+}
+
 void share_out(size_t pieces, size_t threads, const std::function<void(size_t)>& work) {
   if (pieces == 0) return;
   const size_t hands = std::min(threads, pieces);
@@ -111,6 +107,12 @@ void share_out(size_t pieces, size_t threads, const std::function<void(size_t)>&
   ours().help(job, hands - 1);
   job->run();
   job->wait();
+}
+
+std::shared_ptr<Job> post(size_t pieces, size_t threads, std::function<void(size_t)> work) {
+  auto job = std::make_shared<Job>(std::move(work), pieces);
+  if (pieces > 0 && !ours().help(job, std::min(std::max<size_t>(threads, 1), pieces))) job->run();
+  return job;
 }
 
 }  // namespace tandem::data

@@ -49,6 +49,11 @@ bool resident(const uint8_t* at) {
 
 }  // namespace
 
+void Plan::into(uint8_t* buffer) {
+  places.resize(records.size());
+  for (size_t i = 0; i < places.size(); ++i) places[i] = buffer + offsets[i];
+}
+
 Reader::Reader(IndexView index, size_t shards) : index_(index), shard_count_(shards), shards_(new Shard[shards]) {}
 
 Reader::~Reader() {
@@ -162,7 +167,7 @@ bool Reader::warm(const Plan& plan) const {
   return true;
 }
 
-Outcome Reader::copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) const {
+Outcome Reader::copy(const Plan& plan, size_t begin, size_t end) const {
   Fault fault = Fault::none;
   volatile size_t reached = begin;
   const bool whole = guarded([&] {
@@ -175,7 +180,7 @@ Outcome Reader::copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) co
       }
       const Record& record = plan.records[i];
       const uint8_t* const from = shards_[record.shard()].data + record.offset();
-      if (copy_xxh3(to + plan.offsets[i], from, record.size()) != record.checksum) {
+      if (copy_xxh3(plan.places[i], from, record.size()) != record.checksum) {
         fault = Fault::checksum;
         return;
       }
@@ -184,10 +189,10 @@ Outcome Reader::copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) co
   return {whole ? fault : Fault::vanished, reached, 0};
 }
 
-Outcome Reader::pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) const {
+Outcome Reader::pread(const Plan& plan, size_t begin, size_t end) const {
   for (size_t i = begin; i < end; ++i) {
     const Record& record = plan.records[i];
-    uint8_t* const target = to + plan.offsets[i];
+    uint8_t* const target = plan.places[i];
     for (uint64_t done = 0; done < record.size();) {
       const auto at = static_cast<off_t>(record.offset() + done);
       const ssize_t got = ::pread(shards_[record.shard()].file, target + done, record.size() - done, at);
@@ -218,7 +223,7 @@ size_t Reader::open_direct(Shard& shard) {
   return alignment_;
 }
 
-Outcome Reader::cold(const Plan& plan, uint8_t* to, bool direct) {
+Outcome Reader::cold(const Plan& plan, bool direct) {
   std::vector<Wanted> wanted;
   wanted.reserve(plan.records.size());
   size_t alignment = 0;
@@ -227,31 +232,75 @@ Outcome Reader::cold(const Plan& plan, uint8_t* to, bool direct) {
     Shard& shard = shards_[record.shard()];
     if (direct && (alignment = open_direct(shard)) == 0) return {Fault::unable, i, 0};
     const int file = direct ? shard.direct_file : shard.file;
-    wanted.push_back({file, record.offset(), record.size(), record.checksum, to + plan.offsets[i]});
+    wanted.push_back({file, record.offset(), record.size(), record.checksum, plan.places[i]});
   }
   return read_cold(wanted, alignment);
 }
 
-Outcome Reader::read(const Plan& plan, uint8_t* to, size_t threads, How how) {
-  watch_faults();
+How Reader::chosen(const Plan& plan, How how) const {
   const bool files = how == How::mapped || has_files(plan);
-  if (!files && how != How::automatic) return {Fault::unable, 0, 0};
-  if (how == How::automatic) {
-    how = !files || warm(plan) ? How::mapped : has_io_uring() ? How::uring : How::pread;
+  if (how != How::automatic) return files ? how : How::none;
+  return !files || warm(plan) ? How::mapped : has_io_uring() ? How::uring : How::pread;
+}
+
+Outcome Reader::load(const Plan& plan, How how, size_t begin, size_t end) {
+  switch (how) {
+    case How::uring:
+    case How::direct: return cold(plan, how == How::direct);  // all at once
+    case How::mapped: return copy(plan, begin, end);
+    case How::pread: return pread(plan, begin, end);
+    default: return {Fault::unable, 0, 0};
   }
-  if (how == How::uring || how == How::direct) return cold(plan, to, how == How::direct);
-  const auto load = how == How::mapped ? &Reader::copy : &Reader::pread;
-  if (threads <= 1 || plan.records.size() <= 1) return (this->*load)(plan, to, 0, plan.records.size());
+}
+
+Outcome Reader::read(const Plan& plan, size_t threads, How how) {
+  watch_faults();
+  how = chosen(plan, how);
+  const bool whole = threads <= 1 || plan.records.size() <= 1 || (how != How::mapped && how != How::pread);
+  if (whole) return load(plan, how, 0, plan.records.size());
   const std::vector<size_t> ends = pieces(plan.offsets);
   std::mutex gathering;
   Outcome first;
   share_out(ends.size(), threads, [&](size_t piece) {
-    const Outcome outcome = (this->*load)(plan, to, piece ? ends[piece - 1] : 0, ends[piece]);
+    const Outcome outcome = load(plan, how, piece ? ends[piece - 1] : 0, ends[piece]);
     if (outcome.fault == Fault::none) return;
     const std::lock_guard<std::mutex> hold(gathering);
     if (first.fault == Fault::none || outcome.position < first.position) first = outcome;
   });
   return first;
+}
+
+std::shared_ptr<Running> Reader::begin(Plan plan, size_t threads, How how) {
+  watch_faults();
+  auto running = std::make_shared<Running>();
+  Running* const batch = running.get();  // not shared with the job, which is the batch's own
+  batch->reader_ = this;
+  batch->plan_ = std::move(plan);
+  batch->ends_ = pieces(batch->plan_.offsets);
+  batch->how_ = how;
+  batch->job_ = post(batch->ends_.size(), threads, [batch](size_t piece) { batch->load(piece); });
+  return running;
+}
+
+How Running::way() {
+  std::call_once(choosing_, [this] { how_ = reader_->chosen(plan_, how_); });
+  return how_;
+}
+
+void Running::help() {
+  if (way() == How::mapped) job_->run();
+}
+
+void Running::load(size_t piece) {
+  if (stopped_.load()) return;
+  const How how = way();
+  const bool whole = how != How::mapped && how != How::pread;  // by whoever has the first piece
+  if (whole && piece > 0) return;
+  const size_t begin = piece ? ends_[piece - 1] : 0, end = whole ? plan_.records.size() : ends_[piece];
+  const Outcome outcome = reader_->load(plan_, how, begin, end);
+  if (outcome.fault == Fault::none) return;
+  const std::lock_guard<std::mutex> hold(gathering_);
+  if (first_.fault == Fault::none || outcome.position < first_.position) first_ = outcome;
 }
 
 }  // namespace tandem::data

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
+
+#include "crew.hpp"
 
 namespace tandem::data {
 
@@ -39,13 +42,54 @@ struct Outcome {
   int error = 0;  // errno of Fault::io
 };
 
-enum class How { automatic, mapped, pread, uring, direct };
+enum class How { automatic, mapped, pread, uring, direct, none };  // none: what was asked for cannot be
 
 // What a batch needs, copied from the index: it may not change any more once it was checked.
 struct Plan {
   std::vector<Record> records;
   std::vector<int64_t> offsets;  // where each sample begins in the batch, and where the last one ends
+  std::vector<uint8_t*> places;  // where each sample goes
   size_t bytes() const { return static_cast<size_t>(offsets.back()); }
+
+  // All samples go into one buffer, one after another.
+  void into(uint8_t* buffer);
+};
+
+class Reader;
+
+// A batch that is being read by other threads, which keep what they write to alive only in `plan`: whoever began it
+// must see it ended before the places go.
+class Running {
+ public:
+  // Pieces that were not begun will not be.
+  void stop() { stopped_.store(true); }
+
+  // Does what nobody does yet, where that is a copy from memory.
+  void help();
+
+  // Whether it has ended; waits for a while.
+  bool wait_for(std::chrono::milliseconds most) { return job_->wait_for(most); }
+
+  // How it went, once it has ended.
+  Outcome outcome() const { return first_; }
+
+  const Plan& plan() const { return plan_; }
+
+ private:
+  friend class Reader;
+
+  How way();  // by which it is read: the first that asks looks what is in the page cache
+  void load(size_t piece);
+
+  Reader* reader_ = nullptr;
+  Plan plan_;
+  std::vector<size_t> ends_;  // of the pieces
+  How how_ = How::automatic;
+  std::once_flag choosing_;
+  std::atomic<bool> stopped_{false};
+  std::mutex gathering_;
+  Outcome first_;
+  std::shared_ptr<Job> job_;
 };
 
 class Reader {
@@ -61,10 +105,15 @@ class Reader {
   // Looks up `count` samples.
   Outcome look_up(const int64_t* numbers, size_t count, Plan& plan);
 
-  // Copies what was looked up to `to`, and verifies it.
-  Outcome read(const Plan& plan, uint8_t* to, size_t threads, How how);
+  // Copies what was looked up to its places, and verifies it.
+  Outcome read(const Plan& plan, size_t threads, How how);
+
+  // The same by other threads; the reader must outlive it.
+  std::shared_ptr<Running> begin(Plan plan, size_t threads, How how);
 
  private:
+  friend class Running;
+
   struct Shard {
     std::atomic<bool> ready{false};
     const uint8_t* data = nullptr;
@@ -76,9 +125,11 @@ class Reader {
   bool verified(size_t number) const;
   Fault found(int64_t number, Record& record) const;
   bool warm(const Plan& plan) const;
-  Outcome copy(const Plan& plan, uint8_t* to, size_t begin, size_t end) const;
-  Outcome pread(const Plan& plan, uint8_t* to, size_t begin, size_t end) const;
-  Outcome cold(const Plan& plan, uint8_t* to, bool direct);
+  How chosen(const Plan& plan, How how) const;
+  Outcome load(const Plan& plan, How how, size_t begin, size_t end);
+  Outcome copy(const Plan& plan, size_t begin, size_t end) const;
+  Outcome pread(const Plan& plan, size_t begin, size_t end) const;
+  Outcome cold(const Plan& plan, bool direct);
   size_t open_direct(Shard& shard);
 
   const IndexView index_;

@@ -45,6 +45,17 @@ class _Reader(Protocol):
     def close(self) -> None: ...
 
 
+class Coming(Protocol):
+    """Samples that other threads are reading; what is not taken is not read on."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them."""
+
+    def take(self) -> list[bytes] | Fault:
+        """Wait for them; once. Ctrl-C gets through."""
+
+
 class Readers:
     """Reads an index's samples from a home; made at the first read, and made anew by each process."""
 
@@ -85,6 +96,21 @@ class Readers:
         done = self._settled(lambda: reader.read(numbers_N), numbers_N)
         data_S, offsets_N1 = cast("tuple[NDArray[np.uint8], NDArray[np.int64]]", done)
         return Batch(numbers_N, data_S, offsets_N1)
+
+    def begin(self, numbers: ArrayLike, threads: int) -> Coming | None:
+        """Many samples, by native threads; None where there are none, or where a shard has to be opened first."""
+        import numpy as np
+
+        reader = self._opened()
+        if not isinstance(reader, NativeReader):
+            return None
+        numbers_N = np.ascontiguousarray(numbers, np.int64)
+        begun = reader.begin(numbers_N, threads)
+        if not isinstance(begun, tuple):
+            return begun
+        if begun[0] != "detached":
+            self._recover(begun, numbers_N)  # raises what it means
+        return None
 
     def _opened(self) -> _Reader:
         if self._index.file < 0:
@@ -232,6 +258,10 @@ class NativeReader:
     def read_one(self, number: int) -> bytes | Fault:
         """A sample's bytes, or a fault."""
         return cast("bytes | Fault", self._reader.read_one(number, self._how))
+
+    def begin(self, numbers_N: NDArray[np.int64], threads: int) -> Coming | Fault:
+        """Samples that are being read, or a fault."""
+        return cast("Coming | Fault", self._reader.begin(self._reader, numbers_N, threads, self._how))
 
     def close(self) -> None:
         """Unmap and close, once nobody reads any more."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tandem.data.space.homes import Home
     from tandem.data.space.index import Index, Sample
     from tandem.data.space.pieces import Pieces
-    from tandem.data.space.reading import How
+    from tandem.data.space.reading import Coming, How
     from tandem.data.space.remote_home import RemoteHome
 
 
@@ -180,6 +180,18 @@ class Space:
         from tandem.data.space.pieces import Pieces
 
         return Pieces(self._index, self._readers)
+
+    def begin_batch(self, numbers_N: ArrayLike, threads: int) -> Coming | None:
+        """Have native threads read and verify these samples into `bytes`, while the caller does something else.
+
+        None where they cannot: the native reader is not built, or a shard was never read from and is not open yet;
+        `read_batch` opens it.
+
+        Raises:
+            IndexError: A number is out of range.
+            DataError: The index is damaged.
+        """
+        return self._readers.begin(numbers_N, threads)
 
     def number(self, path: str) -> int:
         """The number of the sample with this path.
