@@ -22,7 +22,7 @@ import torch
 from tandem.kernels.sparse.mistakes import SparseShapeError
 
 TILE = 8
-TAIL = 32
+TAIL = 64
 """Values behind the last: kernels read a whole vector wherever a nonzero begins."""
 
 VALUE_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.int8: "int8"}
