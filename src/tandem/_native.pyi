@@ -66,8 +66,12 @@ def sparse_decode(
     last: int,
     threads: int,
     dense: int,
+    stride: int,
 ) -> None:
-    """Writes strips [first, last) as float32 rows; tensors by address."""
+    """Writes strips [first, last) as float32 rows, padded; tensors by address."""
+
+def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
+    """Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`."""
 
 @final
 class SpaceReader:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
+from tandem.kernels.sparse.format import TILE, VALUE_TYPES, SparseWeight
 from tandem.kernels.sparse.mistakes import BackendError
 
 if TYPE_CHECKING:
@@ -97,11 +97,13 @@ def forward(
 
 
 def decode(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
-    """Return the rows of strips `first` to `last` (excluded) as a dense float32 matrix."""
-    rows = min(8 * last, weight.rows) - 8 * first
-    dense_MK = torch.empty(rows, weight.cols)
-    _native().sparse_decode(*_addresses(weight), first, last, torch.get_num_threads(), dense_MK.data_ptr())
-    return dense_MK
+    """Return the rows of strips `first` to `last` (excluded) as a dense float32 matrix (a view)."""
+    rows = min(TILE * last, weight.rows) - TILE * first
+    padded_MK = torch.empty(TILE * (last - first), TILE * weight.masks_ST.shape[1])
+    _native().sparse_decode(
+        *_addresses(weight), first, last, torch.get_num_threads(), padded_MK.data_ptr(), padded_MK.shape[1]
+    )
+    return padded_MK[:rows, : weight.cols]
 
 
 def _addresses(weight: SparseWeight) -> tuple[int, int, int, int, int, int, str]:

@@ -278,6 +278,28 @@ class ListsJob final : public Job {
 };
 
 template <class Value>
+void decode_strip(const Weight& weight, int64_t strip, float* dense, int64_t stride) {
+  const int64_t tiles = weight.tiles();
+  const uint8_t* at = weight.values + Value::bytes * weight.starts[strip];
+  __m256 scales[8];
+  for (int row = 0; row < 8; ++row) {
+    const int64_t of = 8 * strip + row;
+    scales[row] = _mm256_set1_ps(Value::unit * (weight.scales && of < weight.rows ? weight.scales[of] : 1));
+  }
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const uint64_t mask = weight.masks[strip * tiles + tile];
+#pragma GCC unroll 8
+    for (int row = 0; row < 8; ++row) {
+      constexpr size_t byte = size_t{255} << Value::entry_bits;
+      const size_t entry = rotated(mask, 8 * row - Value::entry_bits) & byte;
+      const __m256 spread = Value::spread(at, entry);
+      _mm256_storeu_ps(dense + row * stride + 8 * tile, weight.scales ? _mm256_mul_ps(spread, scales[row]) : spread);
+      at += Value::bytes * _mm_popcnt_u64(entry);
+    }
+  }
+}
+
+template <class Value>
 std::unique_ptr<Job> begin(const Weight& weight, const Columns& columns, Way way) {
   if (way == Way::automatic) way = columns.count > 8 ? Way::lists : Way::lanes;
   if (way == Way::lists) return std::make_unique<ListsJob<Value>>(weight, columns);
@@ -291,6 +313,14 @@ std::unique_ptr<Job> begin_avx2(const Weight& weight, const Columns& columns, Wa
     case Kind::bf16: return begin<Bf16>(weight, columns, way);
     case Kind::fp16: return begin<Fp16>(weight, columns, way);
     default: return begin<Int8>(weight, columns, way);
+  }
+}
+
+void decode_avx2(const Weight& weight, int64_t strip, float* dense, int64_t stride) {
+  switch (weight.kind) {
+    case Kind::bf16: return decode_strip<Bf16>(weight, strip, dense, stride);
+    case Kind::fp16: return decode_strip<Fp16>(weight, strip, dense, stride);
+    default: return decode_strip<Int8>(weight, strip, dense, stride);
   }
 }
 

@@ -39,4 +39,11 @@ Path path_by_name(const std::string& name) {
   return name == "scalar" ? begin_scalar : nullptr;
 }
 
+Decoder decoder() {
+#if defined(TANDEM_SPARSE_X86)
+  if (has_avx2()) return decode_avx2;
+#endif
+  return decode_scalar;
+}
+
 }  // namespace tandem::sparse

@@ -72,22 +72,10 @@ void product(Path path, const Weight& weight, const float* x, int64_t count, boo
   });
 }
 
-void decode(const Weight& weight, int64_t first_strip, int64_t last_strip, int threads, float* dense) {
-  share_out(threads, last_strip - first_strip, [&](int64_t piece) {
-    const int64_t strip = first_strip + piece, first = 8 * strip, rows = std::min<int64_t>(8, weight.rows - first);
-    float* out = dense + 8 * piece * weight.cols;
-    std::fill(out, out + rows * weight.cols, 0.0f);
-    int64_t at = weight.starts[strip];
-    for (int64_t tile = 0; tile < weight.tiles(); ++tile) {
-      for (uint64_t mask = weight.masks[strip * weight.tiles() + tile]; mask != 0; mask &= mask - 1) {
-        const int bit = __builtin_ctzll(mask), row = bit / 8;
-        const int64_t col = 8 * tile + bit % 8;
-        const float value = widened(weight, at++);
-        if (row < rows && col < weight.cols)
-          out[row * weight.cols + col] = weight.scales ? value * weight.scales[first + row] : value;
-      }
-    }
-  });
+void decode(const Weight& weight, int64_t first_strip, int64_t last_strip, int threads, float* dense, int64_t stride) {
+  const Decoder one = decoder();
+  share_out(threads, last_strip - first_strip,
+            [&](int64_t strip) { one(weight, first_strip + strip, dense + 8 * strip * stride, stride); });
 }
 
 }  // namespace tandem::sparse

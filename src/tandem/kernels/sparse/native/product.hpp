@@ -64,11 +64,18 @@ struct Epilogue {
 void product(Path path, const Weight&, const float* x, int64_t count, bool x_is_bf16, Way, const Epilogue&, int threads,
              float* y);
 
-// Writes rows [first * 8, last * 8) as float32, row by row; rows beyond the matrix are left out.
-void decode(const Weight&, int64_t first_strip, int64_t last_strip, int threads, float* dense);
+// Writes rows [first * 8, last * 8) as float32, `stride` floats apart, all 8 * tiles columns of them and whole strips: what
+// is beyond the matrix is zero. `stride` is at least 8 * tiles.
+void decode(const Weight&, int64_t first_strip, int64_t last_strip, int threads, float* dense, int64_t stride);
 
 // Value i of the nonzeros, widened; int8 without its scale.
 float widened(const Weight&, int64_t i);
+
+// How this processor decodes one strip best.
+using Decoder = void (*)(const Weight&, int64_t strip, float* dense, int64_t stride);
+Decoder decoder();
+void decode_scalar(const Weight&, int64_t strip, float* dense, int64_t stride);
+void decode_avx2(const Weight&, int64_t strip, float* dense, int64_t stride);
 
 // One file each.
 std::unique_ptr<Job> begin_scalar(const Weight&, const Columns&, Way);

@@ -1,4 +1,5 @@
 // The path that runs anywhere, and the widening that all share.
+#include <algorithm>
 #include <cstring>
 
 #include "product.hpp"
@@ -58,6 +59,18 @@ class ScalarJob final : public Job {
 };
 
 }  // namespace
+
+void decode_scalar(const Weight& weight, int64_t strip, float* dense, int64_t stride) {
+  for (int64_t row = 0; row < 8; ++row) std::fill(dense + row * stride, dense + row * stride + 8 * weight.tiles(), 0.0f);
+  int64_t at = weight.starts[strip];
+  for (int64_t tile = 0; tile < weight.tiles(); ++tile) {
+    for (uint64_t mask = weight.masks[strip * weight.tiles() + tile]; mask != 0; mask &= mask - 1) {
+      const int bit = __builtin_ctzll(mask);
+      const float scale = weight.scales == nullptr ? 1 : weight.scales[8 * strip + bit / 8];
+      dense[bit / 8 * stride + 8 * tile + bit % 8] = scale * widened(weight, at++);
+    }
+  }
+}
 
 std::unique_ptr<Job> begin_scalar(const Weight& weight, const Columns& columns, Way) {
   return std::make_unique<ScalarJob>(weight, columns);

@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "product.hpp"
+#include "reading.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -64,10 +65,11 @@ void multiply(const std::string& path_name, Address masks, Address values, Addre
 }
 
 void decode_strips(Address masks, Address values, Address starts, Address scales, int64_t rows, int64_t cols,
-                   const std::string& kind, int64_t first, int64_t last, int threads, Address dense) {
+                   const std::string& kind, int64_t first, int64_t last, int threads, Address dense,
+                   int64_t stride) {
   const Weight weight = weight_at(masks, values, starts, scales, rows, cols, kind);
   const nb::gil_scoped_release unlocked;
-  decode(weight, first, last, threads, pointer<float>(dense));
+  decode(weight, first, last, threads, pointer<float>(dense), stride);
 }
 
 }  // namespace
@@ -78,8 +80,11 @@ void bind(nb::module_& module) {
              "kind"_a, "x"_a, "count"_a, "x_is_bf16"_a, "bias"_a, "activation"_a, "way"_a, "threads"_a, "y"_a,
              "y[N, M] = activation(x[N, K] * weight^T + bias), float32; tensors by address.");
   module.def("sparse_decode", &decode_strips, "masks"_a, "values"_a, "starts"_a, "scales"_a, "rows"_a, "cols"_a,
-             "kind"_a, "first"_a, "last"_a, "threads"_a, "dense"_a,
-             "Writes strips [first, last) as float32 rows; tensors by address.");
+             "kind"_a, "first"_a, "last"_a, "threads"_a, "dense"_a, "stride"_a,
+             "Writes strips [first, last) as float32 rows, padded; tensors by address.");
+  module.def("read_bandwidth", &read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
+             nb::call_guard<nb::gil_scoped_release>(),
+             "Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`.");
 }
 
 }  // namespace tandem::sparse
