@@ -24,7 +24,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): $(BIN)/python pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
-	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[learn,dev]'
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[learn,kernels,dev]'
 	@$(BIN)/python -c 'import tandem._native' 2>/dev/null \
 	  || echo 'Installed without the native parts: no C++ compiler, or the build failed (pip install -v -e . says why).'
 	@touch $@

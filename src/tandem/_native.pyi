@@ -31,6 +31,48 @@ def has_io_uring() -> bool:
 def idle_buffer_bytes() -> int:
     """Bytes that lie unused in the pool of batch buffers."""
 
+def sparse_paths() -> list[str]:
+    """Paths of sparse products that this processor can run, best first."""
+
+def sparse_product(
+    path: str,
+    masks: int,
+    values: int,
+    starts: int,
+    scales: int,
+    rows: int,
+    cols: int,
+    kind: str,
+    x: int,
+    count: int,
+    x_is_bf16: bool,
+    bias: int,
+    activation: str,
+    way: str,
+    threads: int,
+    y: int,
+) -> None:
+    """y[N, M] = activation(x[N, K] * weight^T + bias), float32; tensors by address."""
+
+def sparse_decode(
+    masks: int,
+    values: int,
+    starts: int,
+    scales: int,
+    rows: int,
+    cols: int,
+    kind: str,
+    first: int,
+    last: int,
+    threads: int,
+    dense: int,
+    stride: int,
+) -> None:
+    """Writes strips [first, last) as float32 rows, padded; tensors by address."""
+
+def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
+    """Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`."""
+
 @final
 class SpaceReader:
     """Verified reads through the index of a space."""

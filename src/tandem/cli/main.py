@@ -45,6 +45,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Data": {
         "data": ("data", "Many small files as one fast, checked, seekable space."),
     },
+    "Kernels": {
+        "kernels": ("kernels", "Sparse weights: prune a model, store it compressed, run it faster."),
+    },
     "Machine": {
         "up": ("up", "Start the daemon (the first command does it by itself)."),
         "down": ("up", "Stop the daemon; its jobs run on."),

@@ -81,7 +81,7 @@ class Hardware:
         """
         model = next((text for line in _lines(Path("/proc/cpuinfo")) if (text := _model_name(line))), "cpu")
         physical = len({core.physical for core in self.cores})
-        cache_mib = _last_level_cache_bytes() >> 20
+        cache_mib = last_level_cache_bytes() >> 20
         gib = round(self.memory_bytes / 2**30)
         said = (model, len(self.cores), physical, cache_mib, gib, *(one.name for one in self.gpus))
         digest = hashlib.sha256(repr(said).encode()).hexdigest()[:8]
@@ -212,7 +212,7 @@ def _model_name(line: str) -> str:
     return line.partition(":")[2].strip() if line.startswith("model name") else ""
 
 
-def _last_level_cache_bytes(sys_root: Path = Path("/sys")) -> int:
+def last_level_cache_bytes(sys_root: Path = Path("/sys")) -> int:
     """Size of the first processor's largest cache; 0 where the machine does not say."""
     sizes = (line for file in (sys_root / "devices/system/cpu/cpu0/cache").glob("index*/size") for line in _lines(file))
     return max((int(size[:-1]) << {"K": 10, "M": 20}[size[-1]] for size in sizes if size[-1:] in "KM"), default=0)

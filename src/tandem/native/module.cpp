@@ -8,6 +8,7 @@
 #include "cpu_features.hpp"
 #include "kernel.hpp"
 #include "pace.hpp"
+#include "sparse_bindings.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -39,4 +40,5 @@ NB_MODULE(_native, module) {
              nb::call_guard<nb::gil_scoped_release>(),
              "Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`.");
   tandem::data::bind(module);
+  tandem::sparse::bind(module);
 }

@@ -98,9 +98,11 @@ class Readers:
         return Batch(numbers_N, data_S, offsets_N1)
 
     def begin(self, numbers: ArrayLike, threads: int) -> Coming | None:
-        """Many samples, by native threads; None where there are none, or where a shard has to be opened first."""
+        """Many samples, by native threads; None where there are none, where a shard has to be opened first, or fetched."""
         import numpy as np
 
+        if not self._home.is_here:
+            return None
         reader = self._opened()
         if not isinstance(reader, NativeReader):
             return None
@@ -109,7 +111,7 @@ class Readers:
         if not isinstance(begun, tuple):
             return begun
         if begun[0] != "detached":
-            self._recover(begun, numbers_N)  # raises what it means
+            self._raise(begun, numbers_N)
         return None
 
     def _opened(self) -> _Reader:

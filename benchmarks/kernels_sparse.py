@@ -1,0 +1,114 @@
+"""Products with sparse weights against the best dense ones, and a whole model's tokens a second.
+
+    python benchmarks/kernels_sparse.py --quick --json
+    python benchmarks/kernels_sparse.py                 # both shapes, more rounds
+
+`cpu_bf16_nN_sS` is how many times faster a product of a 4096 x 4096 matrix with S % zeros and N rows of x is than the best
+dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and MKL with packed weights); `cpu_int8_n1_s60`
+the same with int8 values, still over the best dense product of 16 or 32 bits. The lower ends of intervals are in the table.
+`e2e_bB_s60` is tokens a second of a Llama of 330 million random parameters at batch B over those of the same model in its
+best dense type. GPU figures are null: they are measured only where there is a GPU (not measured).
+
+Matrices are read from memory: copies of each fill more than four of the largest caches and are taken in turn. Contenders
+are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv` where `--save` is given.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+
+from tandem.kernels.sparse import pictures
+from tandem.kernels.sparse.measuring import Comparison, Timed, measure
+from tandem.report.table import to_rich
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import kernels_sparse_model
+from benchmarks.measuring import RESULTS, Ratio, finish, machine, noise_floor, options, ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ZEROS = (0.5, 0.6, 0.7, 0.8)
+COUNTS = (1, 4, 8, 16)
+
+
+def main() -> None:
+    """Measure, print tables and figures."""
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--save", action="store_true", help="write the tables to benchmarks/results")
+    parser.add_argument("--threads", type=int, default=2, help="threads of both sides")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"{machine()}; torch {torch.__version__}, {args.threads} threads")
+    figures: dict[str, float | None] = {}
+    began_s = time.perf_counter()
+    shapes = [(4096, 4096)] if args.quick else [(4096, 4096), (11008, 4096)]
+    for rows, cols in shapes:
+        compared = [_measured(rows, cols, count, quick=args.quick) for count in COUNTS]
+        for comparison in compared:
+            show(comparison)
+            if (rows, cols) == shapes[0]:
+                figures.update(figures_of(comparison))
+        if args.save:
+            save(compared)
+    print(f"products: {time.perf_counter() - began_s:.0f} s")
+    figures.update(kernels_sparse_model.figures(quick=args.quick))
+    figures["gpu_n8_s60"] = None
+    print("gpu: not measured")
+    finish(figures, as_json=args.json)
+
+
+def figures_of(comparison: Comparison) -> dict[str, float]:
+    """Return the figures of one number of rows of x."""
+    found = {}
+    for ours in comparison.ours:
+        kind, percent = ours.name.split()[0], round(100 * (ours.zeros or 0))
+        if kind == "bf16" or percent == 60:
+            found[f"cpu_{kind}_n{comparison.count}_s{percent}"] = over_best_dense(comparison, ours).mid
+    return found
+
+
+def over_best_dense(comparison: Comparison, ours: Timed) -> Ratio:
+    """Return how many times faster it is, with the interval over rounds."""
+    return ratio(comparison.best_dense.rounds_s, ours.rounds_s)
+
+
+def show(comparison: Comparison) -> None:
+    """Print the table, then ratios with their intervals and the noise floor."""
+    Console(width=130, highlight=False).print(to_rich(pictures.table(comparison)))
+    best = comparison.best_dense
+    print(f"best dense: {best.name}, {1e6 * best.median_s:.0f} us, noise {noise_floor(best.rounds_s):.1f} %")
+    for ours in comparison.ours:
+        share = comparison.share_of_bandwidth(ours) if comparison.read_bytes_per_s else float("nan")
+        print(f"  {ours.name:10s} {over_best_dense(comparison, ours)} x, {share:.2f} of the read bandwidth")
+
+
+def save(compared: Sequence[Comparison]) -> None:
+    """Write one shape's table as CSV."""
+    first = compared[0]
+    path = RESULTS / f"kernels_sparse_{first.rows}x{first.cols}.csv"
+    with path.open("w", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(["machine", "rows_of_x", "product", "zeros", "size_bytes", "median_us", "speedup_over_best_dense"])
+        for comparison in compared:
+            for timed in (*comparison.ours, *comparison.dense):
+                us, speedup = f"{1e6 * statistics.median(timed.rounds_s):.1f}", f"{comparison.speedup(timed):.3f}"
+                rows.writerow([machine(), comparison.count, timed.name, timed.zeros, timed.size_bytes, us, speedup])
+
+
+def _measured(rows: int, cols: int, count: int, *, quick: bool) -> Comparison:
+    kinds = (torch.bfloat16, torch.int8) if count == 1 else (torch.bfloat16,)
+    return measure(rows, cols, count, ZEROS, kinds=kinds, rounds=7 if quick else 15)
+
+
+if __name__ == "__main__":
+    main()

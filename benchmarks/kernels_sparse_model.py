@@ -1,0 +1,102 @@
+"""Tokens a second of a whole model, sparse against its best dense type; used by kernels_sparse.py.
+
+A Llama of Hugging Face with 330 million parameters: 24 layers, 1,024 wide, random weights of which the smallest 60 % are
+pruned (the head is left dense). One layer is made and copied 24 times: no product depends on what the weights are,
+and every copy has memory of its own. Tokens come from `generate`, greedily, both models in turn.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import statistics
+import time
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.measuring import ratio
+from tandem.kernels.sparse.model import resident_bytes, sparsify
+
+LAYERS = 24
+ZEROS = 0.6
+PROMPT = 8
+
+
+def figures(*, quick: bool) -> dict[str, float | None]:
+    """Return `e2e_b1_s60` and `e2e_b8_s60`."""
+    one = pruned_layer()
+    dense = {name: deep(one, kind) for name, kind in (("bf16", torch.bfloat16), ("fp32", torch.float32))}
+    small = copy.deepcopy(one)
+    report = sparsify(small, torch.bfloat16)
+    sparse = deep(small, None)
+    parameters = sum(p.numel() for p in dense["fp32"].parameters())
+    bits = statistics.mean(row.bits_per_weight for row in report if row.bits_per_weight)
+    print(f"Llama of {parameters / 1e6:.0f}M parameters: {resident_bytes(sparse) / 1e6:.0f} MB sparse ({bits:.2f} bits)")
+    found: dict[str, float | None] = {}
+    for batch in (1, 8):
+        tokens, rounds = (4, 7) if quick else (16, 9)
+        models = {**dense, "sparse": sparse}
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for _, (name, model) in itertools.product(range(rounds + 1), models.items()):
+            times[name].append(_seconds(model, batch, tokens))
+        medians = {name: statistics.median(t[1:]) for name, t in times.items()}
+        best = min(dense, key=lambda name: medians[name])
+        gain = ratio(times[best][1:], times["sparse"][1:])
+        rates = ", ".join(f"{name} {batch * tokens / seconds:.2f}" for name, seconds in medians.items())
+        print(f"batch {batch}: tokens/s {rates}; sparse over {best}: {gain}")
+        found[f"e2e_b{batch}_s60"] = gain.mid
+    return found
+
+
+def pruned_layer() -> LlamaForCausalLM:
+    """Return a model of one layer, pruned."""
+    config = LlamaConfig(
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_hidden_layers=1,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        vocab_size=16384,
+        tie_word_embeddings=False,
+        max_position_embeddings=256,
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval()
+    for part in model.model.layers.modules():
+        if isinstance(part, torch.nn.Linear):
+            weight = part.weight.data
+            weight.mul_(weight.abs() >= weight.abs().flatten().quantile(ZEROS))
+    return model
+
+
+def deep(model: Any, kind: torch.dtype | None) -> Any:
+    """Return a model with `LAYERS` copies of the one layer, dense ones in type `kind`."""
+    made = copy.deepcopy(model)
+    first = made.model.layers[0]
+    layers = [copy.deepcopy(first) for _ in range(LAYERS)]
+    for index, layer in enumerate(layers):
+        layer.self_attn.layer_idx = index
+    made.model.layers = torch.nn.ModuleList(layers)
+    made.config.num_hidden_layers = LAYERS
+    return made if kind is None else made.to(kind)
+
+
+def _seconds(model: Any, batch: int, tokens: int) -> float:
+    """Seconds for `tokens` tokens after the prompt: what the prompt alone takes is taken off."""
+    prompt = torch.randint(0, 16384, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))
+    began_s = time.perf_counter()
+    _generate(model, prompt, 1)
+    with_prompt_s = time.perf_counter() - began_s
+    began_s = time.perf_counter()
+    _generate(model, prompt, tokens + 1)
+    return time.perf_counter() - began_s - with_prompt_s
+
+
+def _generate(model: Any, prompt: torch.Tensor, tokens: int) -> None:
+    mask = torch.ones_like(prompt)
+    with torch.inference_mode():
+        model.generate(
+            prompt, attention_mask=mask, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0
+        )

@@ -1,0 +1,156 @@
+"""`tandem kernels`: what sparse weights gain on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli import mistakes
+from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
+
+if TYPE_CHECKING:
+    from tandem.kernels.sparse.measuring import Comparison
+
+
+class _Kernels(click.Group):
+    """A group that names the nearest sub-command to one that does not exist."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the sub-command."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise mistakes.unknown_command(args[0], list(self.commands), ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Kernels, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
+@click.pass_context
+def kernels(ctx: click.Context) -> None:
+    """Sparse weights: prune a model, store it compressed, run it faster.
+
+    \b
+    tandem kernels info
+    tandem kernels bench --shape 4096x4096 --count 1,8
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@kernels.command()
+@json_option
+def info(as_json: bool) -> None:
+    """Which backends run on this machine, and why others do not.
+
+    \b
+    tandem kernels info
+    """
+    from tandem.kernels.sparse import choosing
+    from tandem.kernels.sparse.backends import cpu
+
+    told = choosing.reasons()
+    paths = list(cpu.paths())
+    if as_json:
+        backends = {name: {"runs": not why, "why_not": why} for name, why in told.items()}
+        print_json({"backends": backends, "cpu_paths": paths})
+        return
+    say_pairs((name, why or "runs here") for name, why in told.items())
+    if paths:
+        say_pairs([("cpu paths", f"{', '.join(paths)}; the first is used")])
+
+
+@kernels.command()
+@click.option("--shape", "shapes", multiple=True, metavar="MxK", help="Outputs x inputs, repeatable. [4096x4096]")
+@click.option("--count", default="1,8", show_default=True, metavar="N,...", help="Rows of x.")
+@click.option("--zeros", default="0.5,0.6,0.7,0.8", show_default=True, metavar="SHARE,...", help="Shares of zeros.")
+@click.option("--values", default="bf16", show_default=True, metavar="TYPE,...", help="bf16, fp16 or int8.")
+@click.option("--report", metavar="DIR", help="Where report.html with the pictures is written.")
+@json_option
+def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: str | None, as_json: bool) -> None:
+    """Time sparse products beside every dense one of this machine.
+
+    Matrices come from memory, not from a cache: each has as many copies as fill four of the largest caches.
+
+    \b
+    tandem kernels bench
+    tandem kernels bench --shape 11008x4096 --count 1 --values bf16,int8 --report .
+    """
+    from tandem.kernels.sparse import pictures
+    from tandem.report.page import write
+    from tandem.report.table import to_rich
+
+    compared = [
+        _compare(_shape(text), number, _numbers(zeros, float, 0.0, 1.0, "--zeros"), values)
+        for text in shapes or ("4096x4096",)
+        for number in _numbers(count, int, 1, 4096, "--count")
+    ]
+    if as_json:
+        print_json([_as_dict(one) for one in compared])
+    else:
+        for one in compared:
+            console().print(to_rich(pictures.table(one)))
+    if report is not None:
+        where = write(pictures.page(compared, _machine()), Path(report) / "report.html")
+        if not as_json:
+            say(f"report: {where}")
+
+
+def _compare(shape: tuple[int, int], count: int, zeros: list[Any], values: str) -> Comparison:
+    from tandem.kernels.sparse.format import VALUE_TYPES
+    from tandem.kernels.sparse.measuring import measure
+
+    types = {name: dtype for dtype, name in VALUE_TYPES.items()}
+    wanted = values.split(",")
+    if unknown := set(wanted) - types.keys():
+        raise _bad("--values", min(unknown), ", ".join(types))
+    return measure(*shape, count, zeros, kinds=[types[name] for name in wanted])
+
+
+def _shape(text: str) -> tuple[int, int]:
+    rows, _, cols = text.partition("x")
+    if not (rows.isdecimal() and cols.isdecimal() and 0 < int(rows) <= 1 << 17 and 0 < int(cols) <= 1 << 17):
+        raise _bad("--shape", text, "two numbers up to 131072, such as 4096x4096")
+    return int(rows), int(cols)
+
+
+def _numbers(text: str, kind: type[float], least: float, most: float, option: str) -> list[Any]:
+    try:
+        numbers = [kind(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(least <= number <= most for number in numbers):
+        raise _bad(option, text, f"numbers from {least:g} to {most:g}, separated by commas")
+    return numbers
+
+
+def _bad(option: str, given: str, allowed: str) -> click.UsageError:
+    return click.UsageError(f"{option} {given!r}; allowed: {allowed}")
+
+
+def _as_dict(one: Comparison) -> dict[str, Any]:
+    return {
+        "rows": one.rows,
+        "cols": one.cols,
+        "count": one.count,
+        "threads": one.threads,
+        "read_bytes_per_s": one.read_bytes_per_s,
+        "best_dense": one.best_dense.name,
+        "products": [
+            {
+                "name": timed.name,
+                "zeros": timed.zeros,
+                "size_bytes": timed.size_bytes,
+                "median_s": timed.median_s,
+                "speedup": one.speedup(timed),
+            }
+            for timed in (*one.ours, *one.dense)
+        ],
+    }
+
+
+def _machine() -> str:
+    from tandem.core import machine
+
+    return machine.discover().fingerprint

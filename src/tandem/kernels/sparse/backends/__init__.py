@@ -1,0 +1,1 @@
+"""One file a backend: `supported()`, `forward(weight, x)`, `TOLERANCE`."""

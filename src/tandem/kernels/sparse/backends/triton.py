@@ -1,0 +1,117 @@
+"""Triton: bitmaps are decoded into tiles that `tl.dot` multiplies. Runs on GPUs, and slowly anywhere for tests.
+
+`TRITON_INTERPRET=1` in the environment, set before triton is imported, plays the kernel on the processor. A nonzero's
+place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are too few rows
+to fill the GPU; parts are added in a fixed order. Needs the extra `gpu`. Never run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import triton
+import triton.language as tl
+
+from tandem.kernels.sparse.format import SparseWeight
+
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if _INTERPRETED else "cuda"
+TOLERANCE = 2e-6
+_STRIPS, _TILES = 4, 8
+_LEAST_COUNT = 16
+_ENOUGH_PROGRAMS = 264
+
+
+def supported() -> str:
+    """Needs a GPU, or the interpreter."""
+    if _INTERPRETED or torch.cuda.is_available():
+        return ""
+    return "torch sees no NVIDIA GPU (TRITON_INTERPRET=1 plays the kernel on the processor)"
+
+
+def forward(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
+    """Return `x_NK @ weight.T` in float32, `[N, M]`."""
+    count, (strips, tiles) = len(x_NK), weight.masks_ST.shape
+    y_NM = torch.zeros(count, weight.rows, device=x_NK.device)
+    if 0 in (count, weight.rows, weight.cols):
+        return y_NM
+    kind = x_NK.dtype if weight.values_P.dtype in (torch.int8, x_NK.dtype) else torch.float32
+    if _INTERPRETED and kind == torch.bfloat16:
+        kind = torch.float32  # the interpreter's dot takes a bf16's bits for an integer
+    blocks, turns = triton.cdiv(strips, _STRIPS), triton.cdiv(tiles, _TILES)
+    splits = 1 if _INTERPRETED else max(1, min(turns, _ENOUGH_PROGRAMS // blocks))
+    turns_a_split = triton.cdiv(turns, splits)
+    padded_count = max(_LEAST_COUNT, triton.next_power_of_2(count))
+    parts_SNM = torch.empty(splits, count, weight.rows, device=x_NK.device)
+    _product[(blocks, splits)](
+        weight.masks_ST,
+        weight.values_P,
+        weight.starts_S,
+        x_NK.to(kind).contiguous(),
+        parts_SNM,
+        weight.rows,
+        weight.cols,
+        count,
+        strips,
+        tiles,
+        turns_a_split,
+        STRIPS=_STRIPS,
+        TILES=_TILES,
+        COUNT=padded_count,
+    )
+    y_NM = parts_SNM[0]
+    for part_NM in parts_SNM[1:]:
+        y_NM = y_NM + part_NM
+    return y_NM if weight.scales_M is None else y_NM * weight.scales_M
+
+
+@triton.jit
+def _product(
+    masks,  # noqa: ANN001 - a pointer, as are those below
+    values,  # noqa: ANN001
+    starts,  # noqa: ANN001
+    x,  # noqa: ANN001
+    parts,  # noqa: ANN001
+    rows,  # noqa: ANN001
+    cols,  # noqa: ANN001
+    count,  # noqa: ANN001
+    strips,  # noqa: ANN001
+    tiles,  # noqa: ANN001
+    turns,  # noqa: ANN001
+    STRIPS: tl.constexpr,
+    TILES: tl.constexpr,
+    COUNT: tl.constexpr,
+):  # noqa: ANN202
+    """One block of strips, one part of the columns: `TILES` tiles of each strip in a turn."""
+    strip = tl.program_id(0) * STRIPS + tl.arange(0, STRIPS)
+    first = tl.program_id(1) * turns * TILES
+    at = tl.load(starts + strip, mask=strip < strips, other=0)
+    bit = tl.arange(0, 64)
+    for before in range(0, first, TILES):
+        tile = before + tl.arange(0, TILES)
+        there = (strip < strips)[:, None] & (tile < tiles)[None, :]
+        word = tl.load(masks + strip[:, None] * tiles + tile[None, :], mask=there, other=0)
+        at += tl.sum(tl.sum((word[:, :, None] >> bit[None, None, :]) & 1, 2), 1)
+    n = tl.arange(0, COUNT)
+    column = tl.arange(0, TILES * 8)
+    sums = tl.zeros((STRIPS * 8, COUNT), dtype=tl.float32)
+    for turn in range(0, turns):
+        tile = first + turn * TILES + tl.arange(0, TILES)
+        there = (strip < strips)[:, None] & (tile < tiles)[None, :]
+        word = tl.load(masks + strip[:, None] * tiles + tile[None, :], mask=there, other=0)
+        kept = (word[:, :, None] >> bit[None, None, :]) & 1
+        in_tile = tl.sum(kept, 2)
+        tile_at = at[:, None] + tl.cumsum(in_tile, 1) - in_tile
+        place = tile_at[:, :, None] + tl.cumsum(kept, 2) - kept
+        dense = tl.load(values + place, mask=kept != 0, other=0)
+        at += tl.sum(in_tile, 1)
+        dense = tl.reshape(dense, (STRIPS, TILES, 8, 8))
+        dense = tl.reshape(tl.permute(dense, (0, 2, 1, 3)), (STRIPS * 8, TILES * 8))
+        k = (first + turn * TILES) * 8 + column
+        inside = (k < cols)[:, None] & (n < count)[None, :]
+        eight = tl.load(x + n[None, :] * cols + k[:, None], mask=inside, other=0.0)
+        sums = tl.dot(dense.to(eight.dtype), eight, sums, input_precision="ieee")
+    row = tl.program_id(0) * STRIPS * 8 + tl.arange(0, STRIPS * 8)
+    to = parts + (tl.program_id(1) * count + n[None, :]) * rows + row[:, None]
+    tl.store(to, sums, mask=(row < rows)[:, None] & (n < count)[None, :])

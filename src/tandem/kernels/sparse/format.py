@@ -1,0 +1,224 @@
+"""Sparse weights in memory: a bitmap of 8x8 tiles and the nonzeros in the bitmap's order.
+
+A matrix of M rows and K columns is padded by zeros to S strips of 8 rows and T tiles of 8 columns. A tile's bitmap is
+one 64-bit word: bit ``8 * row + column``. The nonzeros follow one another strip by strip, tile by tile, row by row. It
+is the order in which a CPU reads; backends for other machines rearrange it when a weight is loaded. Values are bf16,
+fp16, or int8 with one scale a row. docs/reference/sparse-format.md has the form on disk.
+
+    weight = pack(linear.weight, torch.bfloat16)
+    weight.bits_per_weight, unpack(weight)
+
+Shapes: M rows, K columns, S strips, T tiles in a strip, Z kept weights, P padding behind them. Everything is
+vectorised and runs on the device where the matrix is.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+
+from tandem.kernels.sparse.mistakes import SparseShapeError
+
+TILE = 8
+TAIL = 64
+"""Values behind the last: kernels read a whole vector wherever a nonzero begins."""
+
+VALUE_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.int8: "int8"}
+_DENSE_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseWeight:
+    """A packed matrix.
+
+    Attributes:
+        rows: M, the outputs.
+        cols: K, the inputs.
+        masks_ST: One 64-bit word a tile, as int64.
+        values_P: Z kept weights and `TAIL` zeros, bf16, fp16 or int8.
+        starts_S: Where each strip's nonzeros begin, and where the last one's end: S + 1 int64.
+        scales_M: What a row of int8 values is multiplied by, float32; None for the other types.
+    """
+
+    rows: int
+    cols: int
+    masks_ST: torch.Tensor
+    values_P: torch.Tensor
+    starts_S: torch.Tensor
+    scales_M: torch.Tensor | None = None
+
+    @property
+    def kept(self) -> int:
+        """Z, how many weights are stored."""
+        return self.values_P.numel() - TAIL
+
+    @property
+    def density(self) -> float:
+        """The share of weights that are stored; 0 for an empty matrix."""
+        return self.kept / max(1, self.rows * self.cols)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that this weight holds in memory."""
+        parts = (self.masks_ST, self.values_P, self.starts_S, self.scales_M)
+        return sum(part.numel() * part.element_size() for part in parts if part is not None)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits in memory per weight of the dense matrix."""
+        return 8 * self.size_bytes / max(1, self.rows * self.cols)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.values_P.device
+
+    def to(self, device: torch.device | str) -> SparseWeight:
+        """Return it on another device."""
+        return replace(
+            self,
+            masks_ST=self.masks_ST.to(device),
+            values_P=self.values_P.to(device),
+            starts_S=self.starts_S.to(device),
+            scales_M=None if self.scales_M is None else self.scales_M.to(device),
+        )
+
+
+def pack(
+    dense_MK: torch.Tensor, dtype: torch.dtype = torch.bfloat16, *, mask_MK: torch.Tensor | None = None
+) -> SparseWeight:
+    """Pack a matrix; zeros of either sign are left out, NaN and infinities are kept.
+
+    Args:
+        dense_MK: The matrix, of any strides and any size, empty ones included.
+        dtype: What values are rounded to: `torch.bfloat16`, `torch.float16` or `torch.int8`, the last by rows:
+            the largest absolute value of a row becomes 127.
+        mask_MK: Which weights to keep, zero or not, instead of those that are not zero (bool).
+
+    Raises:
+        SparseShapeError: Not a matrix, a type that cannot be packed, a mask of another shape or type, or NaN or
+            infinities where int8 is asked for.
+    """
+    _check(dense_MK, dtype, mask_MK)
+    rows, cols = dense_MK.shape
+    scales_M = None
+    values_MK = dense_MK.detach()
+    if dtype == torch.int8:
+        values_MK, scales_M = _quantised(values_MK.float())
+    values_MK = values_MK.to(dtype)
+    keep_ST88 = _tiles(values_MK != 0 if mask_MK is None else mask_MK)
+    values_Z = _tiles(values_MK)[keep_ST88]
+    values_P = torch.cat([values_Z, values_Z.new_zeros(TAIL)])
+    bits_8 = torch.tensor([1 << bit for bit in range(TILE)], dtype=torch.uint8, device=dense_MK.device)
+    bytes_ST8 = (keep_ST88 * bits_8).sum(-1, dtype=torch.uint8)
+    masks_ST = bytes_ST8.contiguous().view(torch.int64).reshape(keep_ST88.shape[:2])
+    starts_S = torch.zeros(len(keep_ST88) + 1, dtype=torch.int64, device=dense_MK.device)
+    starts_S[1:] = keep_ST88.sum((1, 2, 3)).cumsum(0)
+    return SparseWeight(rows, cols, masks_ST, values_P, starts_S, scales_M)
+
+
+def unpack(weight: SparseWeight, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return the dense matrix, `[M, K]`: exactly what was packed (int8: values times scales).
+
+    Args:
+        weight: A packed matrix.
+        dtype: The type of the result; None is the values' own, and float32 for int8.
+    """
+    return unpack_strips(weight, 0, len(weight.masks_ST), dtype)
+
+
+def unpack_strips(weight: SparseWeight, first: int, last: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return the rows of strips `first` to `last` (excluded) as a dense matrix.
+
+    Args:
+        weight: A packed matrix.
+        first: A strip.
+        last: The strip behind the last one wanted.
+        dtype: As for `unpack`.
+    """
+    keep_ST88 = kept_tiles(weight.masks_ST[first:last])
+    begin, end = weight.starts_S[[first, last]].tolist()
+    tiles_ST88 = torch.zeros(keep_ST88.shape, dtype=weight.values_P.dtype, device=weight.device)
+    tiles_ST88[keep_ST88] = weight.values_P[begin:end]
+    strips, tiles = keep_ST88.shape[:2]
+    rows = min(last * TILE, weight.rows) - first * TILE
+    dense_MK = tiles_ST88.permute(0, 2, 1, 3).reshape(strips * TILE, tiles * TILE)[:rows, : weight.cols]
+    if weight.scales_M is None:
+        return dense_MK.to(dtype or dense_MK.dtype).contiguous()
+    scales_M = weight.scales_M[first * TILE : first * TILE + rows]
+    return (dense_MK * scales_M[:, None]).to(dtype or torch.float32).contiguous()
+
+
+def kept_tiles(masks_ST: torch.Tensor) -> torch.Tensor:
+    """Return which weights are kept, `[S, T, 8, 8]` bool, from tiles' bitmaps."""
+    bytes_ST8 = masks_ST.contiguous().view(torch.uint8).reshape(*masks_ST.shape, TILE)
+    return (bytes_ST8.unsqueeze(-1) >> _bit_numbers(masks_ST.device) & 1).bool()
+
+
+def kept_of(dense_MK: torch.Tensor, masks_ST: torch.Tensor) -> torch.Tensor:
+    """Return a dense matrix's elements at the kept places, in the format's order, `[Z]`."""
+    return _tiles(dense_MK)[kept_tiles(masks_ST)]
+
+
+def shape_of_masks(rows: int, cols: int) -> tuple[int, int]:
+    """Return S and T of a matrix.
+
+    >>> shape_of_masks(9, 16)
+    (2, 2)
+    """
+    return -(-rows // TILE), -(-cols // TILE)
+
+
+def _tiles(dense_MK: torch.Tensor) -> torch.Tensor:
+    """Cut a matrix into its tiles, `[S, T, 8, 8]`, padded by zeros."""
+    rows, cols = dense_MK.shape
+    strips, tiles = shape_of_masks(rows, cols)
+    padded = torch.nn.functional.pad(dense_MK, (0, tiles * TILE - cols, 0, strips * TILE - rows))
+    return padded.reshape(strips, TILE, tiles, TILE).permute(0, 2, 1, 3)
+
+
+def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round every row to -127..127; returns values and the rows' scales."""
+    largest_M = dense_MK.abs().amax(1) if dense_MK.numel() else dense_MK.new_zeros(len(dense_MK))
+    scales_M = torch.where(largest_M > 0, largest_M / 127, 1.0)
+    return (dense_MK / scales_M[:, None]).round().clamp(-127, 127), scales_M
+
+
+@functools.cache
+def _bit_numbers(device: torch.device) -> torch.Tensor:
+    return torch.arange(TILE, dtype=torch.uint8, device=device)
+
+
+def _check(dense_MK: torch.Tensor, dtype: torch.dtype, mask_MK: torch.Tensor | None) -> None:
+    if dense_MK.ndim != 2 or dense_MK.dtype not in _DENSE_TYPES:
+        raise SparseShapeError(
+            given=f"a tensor of shape {tuple(dense_MK.shape)} and type {dense_MK.dtype} to pack",
+            allowed="matrices of float32, float64, bfloat16 or float16",
+            todo="pass a linear layer's weight",
+        )
+    if dtype not in VALUE_TYPES:
+        raise SparseShapeError(
+            given=f"values of type {dtype}",
+            allowed=", ".join(map(str, VALUE_TYPES)),
+            todo="choose one of these types",
+        )
+    if mask_MK is not None and (mask_MK.shape != dense_MK.shape or mask_MK.dtype != torch.bool):
+        raise SparseShapeError(
+            given=f"a mask of shape {tuple(mask_MK.shape)} and type {mask_MK.dtype}",
+            allowed=f"shape {tuple(dense_MK.shape)} and type torch.bool",
+            todo="make the mask from the weight itself, such as weight != 0",
+        )
+    if mask_MK is not None and mask_MK.device != dense_MK.device:
+        raise SparseShapeError(
+            given=f"a mask on {mask_MK.device} for a matrix on {dense_MK.device}",
+            allowed="both on one device",
+            todo="move the mask",
+        )
+    if dtype == torch.int8 and not bool(torch.isfinite(dense_MK).all()):
+        raise SparseShapeError(
+            given="NaN or infinite weights to be rounded to int8",
+            allowed="finite weights; bf16 and fp16 keep the others",
+            todo="pack as torch.bfloat16, or look where the model went wrong",
+        )

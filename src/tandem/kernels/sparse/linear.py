@@ -1,0 +1,120 @@
+"""`SparseLinear`: a linear layer whose weight is stored compressed, for inference and for training under a fixed mask.
+
+    layer = SparseLinear.from_dense(torch.nn.Linear(4096, 4096))   # its zeros are left out
+    y = layer(x)
+
+The kept weights are the parameter `values`; it takes no gradient until `trainable()` is called, and zeros stay zeros.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import nn
+
+from tandem.kernels.sparse import reference
+from tandem.kernels.sparse.format import SparseWeight, pack
+from tandem.kernels.sparse.mistakes import SparseShapeError
+from tandem.kernels.sparse.ops import sparse_linear
+
+
+@final
+class SparseLinear(nn.Module):
+    """A linear layer with a packed weight, a bias and an activation.
+
+    Args:
+        weight: The packed weight.
+        bias_M: One number a row, or None.
+        activation: One of `reference.ACTIVATIONS`, fused into the product where no gradient is asked for.
+        backend: The name of a backend; empty for the best that runs where x is.
+
+    Raises:
+        SparseShapeError: An unknown activation.
+    """
+
+    masks: torch.Tensor
+    starts: torch.Tensor
+    scales: torch.Tensor | None
+
+    def __init__(
+        self,
+        weight: SparseWeight,
+        bias_M: torch.Tensor | None = None,
+        *,
+        activation: str = "none",
+        backend: str = "",
+    ) -> None:
+        super().__init__()
+        if activation not in reference.ACTIVATIONS:
+            raise SparseShapeError(
+                given=f"activation {activation!r}",
+                allowed=", ".join(reference.ACTIVATIONS),
+                todo="apply others to the result",
+            )
+        self.out_features, self.in_features = weight.rows, weight.cols
+        self.activation, self.backend = activation, backend
+        self.register_buffer("masks", weight.masks_ST)
+        self.register_buffer("starts", weight.starts_S)
+        self.register_buffer("scales", weight.scales_M)
+        self.values = nn.Parameter(weight.values_P, requires_grad=False)
+        self.bias = None if bias_M is None else nn.Parameter(bias_M.detach(), requires_grad=False)
+
+    @classmethod
+    def from_dense(
+        cls,
+        linear: nn.Linear,
+        dtype: torch.dtype = torch.bfloat16,
+        *,
+        mask_MK: torch.Tensor | None = None,
+        activation: str = "none",
+        backend: str = "",
+    ) -> SparseLinear:
+        """Pack a dense layer; arguments as for `format.pack`."""
+        weight = pack(linear.weight, dtype, mask_MK=mask_MK)
+        return cls(weight, linear.bias, activation=activation, backend=backend)
+
+    @property
+    def weight(self) -> SparseWeight:
+        """The packed weight: the same tensors, no copy."""
+        return SparseWeight(self.out_features, self.in_features, self.masks, self.values.data, self.starts, self.scales)
+
+    def trainable(self, on: bool = True) -> SparseLinear:
+        """Let the kept weights and the bias take gradients, or no more.
+
+        Raises:
+            SparseShapeError: int8 weights, which no gradient can move.
+        """
+        if on and not self.values.is_floating_point():
+            raise SparseShapeError(
+                given="int8 weights to be trained",
+                allowed="torch.bfloat16 or torch.float16",
+                todo="train in one of these, then pack as int8",
+            )
+        self.values.requires_grad_(on)
+        if self.bias is not None:
+            self.bias.requires_grad_(on)
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `activation(x @ weight.T + bias)` in x's type, `[..., M]`."""
+        inputs = (x, self.values, self.bias)
+        training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+        y = sparse_linear(
+            x,
+            self.masks,
+            self.values,
+            self.starts,
+            self.scales,
+            self.bias,
+            self.out_features,
+            self.in_features,
+            "none" if training else self.activation,
+            self.backend,
+        )
+        return reference.activated(y, None, self.activation) if training else y
+
+    def extra_repr(self) -> str:
+        """Return shape, density and size for `print(model)`."""
+        told = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return f"{told}, density={self.weight.density:.3f}, bits_per_weight={self.weight.bits_per_weight:.2f}"

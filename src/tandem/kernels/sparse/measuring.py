@@ -1,0 +1,238 @@
+"""How fast products are, sparse and dense, each read from memory and not from a cache.
+
+Every contender has as many copies of its matrix as fill four last-level caches, and takes them in turn. Contenders are
+timed in rounds, one after the other in each round, so that a ratio compares what was measured side by side.
+
+`tandem kernels bench` and benchmarks/kernels_sparse.py show what `measure` returns.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from tandem.core import machine
+from tandem.kernels.sparse import running
+from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight, pack
+
+_CACHES = 4
+_LEAST_CACHE_BYTES = 1 << 20
+_TIMED_S = 0.004
+Product = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A way to multiply: its name, what it reads at each product, and one product."""
+
+    name: str
+    size_bytes: int
+    run: Product
+    zeros: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A contender's times.
+
+    Attributes:
+        name: `bf16 60 %` for ours, `dense F.linear bf16` and so on for the others.
+        zeros: The share of zeros, None for a dense matrix.
+        size_bytes: What one product reads.
+        rounds_s: Seconds a product in each round.
+    """
+
+    name: str
+    zeros: float | None
+    size_bytes: int
+    rounds_s: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        """Seconds of a product."""
+        return statistics.median(self.rounds_s)
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Compressed (or dense) bytes read a second."""
+        return self.size_bytes / self.median_s
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One shape: ours, every dense product there is, and the bound.
+
+    Attributes:
+        rows: M.
+        cols: K.
+        count: N, rows of x.
+        ours: One for each type of values and share of zeros.
+        dense: All that run here.
+        read_bytes_per_s: What this machine reads at most, measured beside them.
+
+        threads: How many there were.
+    """
+
+    rows: int
+    cols: int
+    count: int
+    ours: tuple[Timed, ...]
+    dense: tuple[Timed, ...]
+    read_bytes_per_s: float
+    threads: int
+
+    @property
+    def best_dense(self) -> Timed:
+        """The fastest of 16 and 32 bits: what a speed-up is over."""
+        return min((d for d in self.dense if "int8" not in d.name), key=lambda d: d.median_s)
+
+    def speedup(self, ours: Timed) -> float:
+        """The median over rounds of the best dense product's time over ours."""
+        return statistics.median(d / o for d, o in zip(self.best_dense.rounds_s, ours.rounds_s, strict=True))
+
+    def share_of_bandwidth(self, timed: Timed) -> float:
+        """Bytes read a second over what this machine reads at most."""
+        return timed.bytes_per_s / self.read_bytes_per_s
+
+    def ns_per_32(self, timed: Timed) -> float:
+        """Nanoseconds of one thread for 32 weights of the dense matrix."""
+        return 1e9 * timed.median_s * self.threads * 32 / (self.rows * self.cols)
+
+
+def measure(
+    rows: int,
+    cols: int,
+    count: int,
+    zeros: Sequence[float],
+    *,
+    kinds: Sequence[torch.dtype] = (torch.bfloat16,),
+    rounds: int = 9,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Comparison:
+    """Compare sparse products with every dense one, on the CPU.
+
+    Args:
+        rows: M.
+        cols: K.
+        count: N, rows of x.
+        zeros: Shares of zeros.
+        kinds: Types of values.
+        rounds: How many times each contender is timed.
+        clock: Seconds.
+    """
+    dense_MK = torch.randn(rows, cols)
+    ours = [sparse_contender(dense_MK, share, kind, count) for kind in kinds for share in zeros]
+    dense = dense_contenders(dense_MK, count)
+    contenders = [*ours, *dense]
+    for contender in contenders:
+        contender.run()  # chooses a way, and touches what is to be touched
+    times: list[list[float]] = [[] for _ in contenders]
+    for _ in range(rounds):
+        for contender, rounds_s in zip(contenders, times, strict=True):
+            rounds_s.append(_time_s(contender.run, clock))
+    timed = tuple(Timed(c.name, c.zeros, c.size_bytes, tuple(t)) for c, t in zip(contenders, times, strict=True))
+    return Comparison(
+        rows, cols, count, timed[: len(ours)], timed[len(ours) :], read_bandwidth(), torch.get_num_threads()
+    )
+
+
+def sparse_contender(dense_MK: torch.Tensor, zeros: float, kind: torch.dtype, count: int) -> Contender:
+    """Prune a matrix by magnitude, pack it, and multiply by copies in turn."""
+    threshold = dense_MK.abs().flatten()[: 1 << 20].quantile(zeros) if zeros else torch.tensor(0.0)
+    weight = pack(dense_MK, kind, mask_MK=dense_MK.abs() >= threshold)
+    copies = itertools.cycle(_copies(weight, weight.size_bytes))
+    x_NK = torch.randn(count, dense_MK.shape[1]).bfloat16()
+    name = f"{VALUE_TYPES[kind]} {zeros:.0%}"
+    return Contender(name, weight.size_bytes, lambda: running.multiply(next(copies), x_NK, None, "none", ""), zeros)
+
+
+def dense_contenders(dense_MK: torch.Tensor, count: int) -> list[Contender]:
+    """All dense products that torch can do here: F.linear in three types, and weights packed beforehand."""
+    found: list[Contender] = []
+    for kind in (torch.bfloat16, torch.float16, torch.float32):
+        weight_MK, x_NK = dense_MK.to(kind), torch.randn(count, dense_MK.shape[1]).to(kind)
+        short = str(kind).removeprefix("torch.").replace("bfloat", "bf").replace("float", "fp")
+        size_bytes = weight_MK.numel() * weight_MK.element_size()
+        ways: dict[str, Callable[[torch.Tensor], Product]] = {
+            "F.linear": lambda w, x=x_NK: functools.partial(torch.nn.functional.linear, x, w),
+            "oneDNN packed": lambda w, x=x_NK: _onednn(w, x),
+            "MKL packed": lambda w, x=x_NK: _mkl(w, x),
+        }
+        for way, prepare in ways.items():
+            if made := _prepared(weight_MK, prepare):
+                products = itertools.cycle(made)
+                found.append(Contender(f"{way} {short}", size_bytes, lambda p=products: next(p)()))
+    if made := _prepared(dense_MK, lambda w: _int8(w, count)):
+        products = itertools.cycle(made)
+        found.append(Contender("fbgemm int8", dense_MK.numel(), lambda p=products: next(p)()))
+    return found
+
+
+def read_bandwidth() -> float:
+    """Return bytes a second that as many threads as torch uses read at most; 0 without the extension."""
+    try:
+        from tandem import _native
+    except ImportError:
+        return 0.0
+    return _native.read_bandwidth(torch.get_num_threads(), max(_CACHES * _cache_bytes(), 1 << 25), 0.2)
+
+
+def _prepared(weight_MK: torch.Tensor, prepare: Callable[[torch.Tensor], Product]) -> list[Product]:
+    """Return products with copies of a matrix, none where torch cannot do this here."""
+    try:
+        first = prepare(weight_MK)
+        first()
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return []
+    number = _number_of_copies(weight_MK.numel() * weight_MK.element_size())
+    return [first, *(prepare(weight_MK.clone()) for _ in range(number - 1))]
+
+
+def _onednn(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
+    ops: Any = torch.ops.mkldnn
+    packed = ops._reorder_linear_weight(weight_MK, len(x_NK))
+    return lambda: ops._linear_pointwise(x_NK, packed, None, "none", [], "")  # type: ignore[no-any-return]
+
+
+def _mkl(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
+    ops: Any = torch.ops.mkl
+    packed = ops._mkl_reorder_linear_weight(weight_MK, len(x_NK))
+    return lambda: ops._mkl_linear(x_NK, packed, weight_MK, None, len(x_NK))  # type: ignore[no-any-return]
+
+
+def _int8(weight_MK: torch.Tensor, count: int) -> Product:
+    scale = float(weight_MK.abs().max()) / 127
+    packed = torch.ops.quantized.linear_prepack(torch.quantize_per_tensor(weight_MK, scale, 0, torch.qint8), None)
+    x_NK = torch.randn(count, weight_MK.shape[1])
+    return lambda: torch.ops.quantized.linear_dynamic(x_NK, packed)  # type: ignore[no-any-return]
+
+
+def _copies(weight: SparseWeight, size_bytes: int) -> list[SparseWeight]:
+    number = _number_of_copies(size_bytes)
+    return [replace(weight, masks_ST=weight.masks_ST.clone(), values_P=weight.values_P.clone()) for _ in range(number)]
+
+
+def _number_of_copies(size_bytes: int) -> int:
+    return _CACHES * _cache_bytes() // max(1, size_bytes) + 1
+
+
+@functools.cache
+def _cache_bytes() -> int:
+    return max(machine.last_level_cache_bytes(), _LEAST_CACHE_BYTES)
+
+
+def _time_s(run: Product, clock: Callable[[], float]) -> float:
+    """Seconds of one product, over as many as take some milliseconds."""
+    run()
+    began_s, done = clock(), 0
+    while done == 0 or clock() - began_s < _TIMED_S:
+        run()
+        done += 1
+    return (clock() - began_s) / done

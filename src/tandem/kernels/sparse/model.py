@@ -1,0 +1,223 @@
+"""A whole model with sparse weights: swap its pruned layers, save it, load it without ever making it dense.
+
+    report = sparsify(model, torch.bfloat16)
+    save_pretrained(model, Path("sparse"))
+    model = load_pretrained(Path("sparse"))
+
+Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept: config.json,
+generation_config.json and model.safetensors, in which sparse weights stand beside dense tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tandem.core.errors import MissingPackageError
+from tandem.kernels.sparse import files
+from tandem.kernels.sparse.linear import SparseLinear
+from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from tandem.kernels.sparse.format import SparseWeight
+
+WEIGHTS = "model.safetensors"
+WORTH_IT = {torch.bfloat16: 0.85, torch.float16: 0.85, torch.int8: 1.0}
+"""Up to which density a packed weight is smaller than a dense one of 16 bits by enough to be worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """What became of one linear layer.
+
+    Attributes:
+        name: Its name in the model.
+        rows: Outputs.
+        cols: Inputs.
+        density: The share of its weights that are not zero.
+        bits_per_weight: What it takes now; None where it stays dense.
+        why_dense: Why it stays dense; empty where it does not.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    density: float
+    bits_per_weight: float | None
+    why_dense: str
+
+
+def sparsify(
+    model: nn.Module,
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    skip: Collection[str] = ("lm_head",),
+    backend: str = "",
+) -> list[Swapped]:
+    """Swap a model's linear layers for sparse ones, in place; nothing dense is kept of those.
+
+    Args:
+        model: Pruned before: its zeros are what is left out.
+        dtype: `torch.bfloat16`, `torch.float16` or `torch.int8`.
+        skip: Last parts of the names of layers to leave as they are.
+        backend: A backend's name; empty for the best.
+
+    Returns:
+        One entry a linear layer. Layers with too few zeros stay dense, and say so.
+
+    Raises:
+        SparseShapeError: An unknown type of values.
+    """
+    if dtype not in WORTH_IT:
+        raise SparseShapeError(
+            given=f"values of type {dtype}", allowed=", ".join(map(str, WORTH_IT)), todo="choose one of these types"
+        )
+    shared = _shared(model)
+    report = []
+    for name, linear in [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]:
+        rows, cols = linear.weight.shape
+        density = float((linear.weight != 0).float().mean()) if linear.weight.numel() else 0.0
+        why = _why_dense(name, linear, density, dtype, skip, shared)
+        bits = None
+        if not why:
+            layer = SparseLinear.from_dense(linear, dtype, backend=backend)
+            _put(model, name, layer)
+            bits = layer.weight.bits_per_weight
+        report.append(Swapped(name, rows, cols, density, bits, why))
+    return report
+
+
+def resident_bytes(model: nn.Module) -> int:
+    """Return the bytes of all parameters and buffers, each storage once."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors(model)}
+    return sum(storages.values())
+
+
+def save_pretrained(model: nn.Module, folder: Path) -> None:
+    """Write config.json and model.safetensors; tensors that are shared are stored once.
+
+    Args:
+        model: A model after `sparsify`.
+        folder: Made if need be.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
+    weights: dict[str, SparseWeight] = {f"{name}.weight": layer.weight for name, layer in layers.items()}
+    inside = {f"{name}.{part}" for name in layers for part in ("masks", "values", "starts", "scales")}
+    dense, seen = {}, set[int]()
+    for name, tensor in model.state_dict().items():
+        if name in inside or (tensor.numel() and tensor.data_ptr() in seen):
+            continue
+        seen.add(tensor.data_ptr())
+        dense[name] = tensor
+    files.save(folder / WEIGHTS, weights, dense)
+    for part in ("config", "generation_config"):
+        if hasattr(getattr(model, part, None), "save_pretrained"):
+            getattr(model, part).save_pretrained(folder)
+
+
+def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
+    """Load a causal language model that `save_pretrained` wrote; dense weights of its sparse layers are never made.
+
+    Raises:
+        SparseFormatError: The folder is no such model, or damaged.
+        MissingPackageError: transformers is not installed.
+    """
+    try:
+        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            given="a language model to load, but the package transformers is not installed",
+            allowed="language models where transformers is installed",
+            todo="run: pip install 'tandemlab[kernels]'",
+        ) from error
+    weights, dense = files.load(folder / WEIGHTS)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise _no_model(folder, str(error)) from error
+    dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    _fill(model, weights, dense, folder, backend)
+    if (folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.eval()
+
+
+def _fill(
+    model: Any,  # noqa: ANN401 - a model of transformers
+    weights: Mapping[str, SparseWeight],
+    dense: dict[str, torch.Tensor],
+    folder: Path,
+    backend: str,
+) -> None:
+    """Put weights and tensors into a model that has none yet."""
+    for name, weight in weights.items():
+        place = name.removesuffix(".weight")
+        try:
+            _put(model, place, SparseLinear(weight, dense.pop(f"{place}.bias", None), backend=backend))
+        except AttributeError as error:
+            raise _no_model(folder, f"the model of its config.json has no layer {place}") from error
+    own = {name for name, part in model.state_dict().items() if part.is_meta}
+    if dense.keys() - own:
+        raise _no_model(folder, f"the model of its config.json has no {min(dense.keys() - own)}")
+    model.load_state_dict(dense, strict=False, assign=True)
+    model.tie_weights()
+    lacking = [name for name, part in model.state_dict().items() if part.is_meta]
+    if lacking:
+        raise _no_model(folder, f"{lacking[0]} is missing from {WEIGHTS}")
+    _recompute_buffers(model)
+
+
+def _recompute_buffers(model: Any) -> None:  # noqa: ANN401 - a model of transformers
+    """Make what is not stored but follows from the configuration (rotary frequencies) anew."""
+    for name, part in list(model.named_modules()):
+        if any(buffer.is_meta for buffer in part.buffers(recurse=False)):
+            _put(model, name, type(part)(part.config))
+
+
+def _why_dense(
+    name: str, linear: nn.Linear, density: float, dtype: torch.dtype, skip: Collection[str], shared: set[int]
+) -> str:
+    if name.rpartition(".")[2] in skip:
+        return "left out by name"
+    if linear.weight.data_ptr() in shared:
+        return "its weight is shared with another layer"
+    if density > WORTH_IT[dtype]:
+        return f"{1 - density:.0%} zeros are too few"
+    return ""
+
+
+def _shared(model: nn.Module) -> set[int]:
+    """Addresses of parameters that more than one module holds."""
+    seen, twice = set[int](), set[int]()
+    for _, parameter in model.named_parameters(remove_duplicate=False):
+        address = parameter.data_ptr()
+        (twice if address in seen else seen).add(address)
+    return twice
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    getattr(owner, last)
+    setattr(owner, last, layer)
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _no_model(folder: Path, why: str) -> SparseFormatError:
+    return SparseFormatError(
+        given=f"{folder}, which is no sparse model: {why}",
+        allowed=f"a folder with config.json and {WEIGHTS}",
+        todo="write it with tandem.kernels.sparse.model.save_pretrained",
+    )

@@ -1,0 +1,275 @@
+// The AVX-512 path (VBMI2, VNNI, BF16): a whole vector of weights is expanded by one instruction, so that a tile of the
+// bitmap takes two of them in 16 bits and one in 8.
+//
+// This file is compiled twice: by avx512.cpp with the processor's intrinsics, and by avx512_emulated.cpp with
+// emulated_intrinsics.hpp, which plays them one lane at a time on any machine, so that this code is tested where no
+// such processor is. It includes no intrinsics by itself and is included inside a namespace.
+//
+// `Dot`: bf16 weights, x exactly bf16: vdpbf16ps multiplies pairs of columns; 4 rows of 8 columns are one vector.
+// `Wide`: bf16 and fp16 weights with any other x: widened to float32; 2 rows of 8 columns are one vector.
+// `Bytes`: int8 weights: a tile is one vector. x is rounded to 16 bits of its column's largest value and goes as two
+// bytes, so that vpdpbusd does it in two instructions with an error far below that of the weights.
+
+#include "panels.hpp"
+
+constexpr int64_t strip_rows = 8;
+
+inline int count_of(uint64_t mask) { return __builtin_popcountll(mask); }
+
+inline __m512i expanded_16(const uint8_t* at, uint32_t mask) {
+  return _mm512_maskz_expand_epi16(mask, _mm512_loadu_si512(at));
+}
+
+inline void add_sixteen(__m512 lanes, int rows, float* sums) {
+  alignas(64) float lane[16];
+  _mm512_storeu_ps(lane, lanes);
+  const int width = 16 / rows;
+  for (int row = 0; row < rows; ++row) {
+    float sum = 0;
+    for (int i = 0; i < width; ++i) sum += lane[width * row + i];
+    sums[row] = sum;
+  }
+}
+
+// Where a strip's bitmap and nonzeros lie.
+struct Strip {
+  Strip(const Weight& weight, int64_t strip)
+      : masks(weight.masks + strip * weight.tiles()), tiles(weight.tiles()),
+        values(weight.values + (weight.kind == Kind::int8 ? 1 : 2) * weight.starts[strip]) {}
+  const uint64_t* masks;
+  int64_t tiles;
+  const uint8_t* values;
+};
+
+inline uint16_t bf16_bits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return static_cast<uint16_t>(bits >> 16);  // called for values that are bf16 already
+}
+
+class Dot final : public Job {
+ public:
+  Dot(const Weight& weight, const Columns& columns)
+      : weight_(weight), columns_(columns), panels_(columns, {1, 2, 4, 8, 16}, [&](int64_t n, int64_t k) {
+          return bf16_bits(columns.x[n * columns.stride + k]);
+        }) {}
+
+  // With sixteen columns of x the sums of four rows fill the registers, with eight those of all.
+  void strips(int64_t first, int64_t last, float* sums) const override {
+    for (int64_t strip = first; strip < last; ++strip, sums += strip_rows * columns_.count) {
+      for (const auto& panel : panels_.all()) {
+        switch (panel.width) {
+          case 1: multiply<1, 2>(strip, 0, panel, sums); break;
+          case 2: multiply<2, 2>(strip, 0, panel, sums); break;
+          case 4: multiply<4, 2>(strip, 0, panel, sums); break;
+          case 8: multiply<8, 2>(strip, 0, panel, sums); break;
+          default: multiply<16, 1>(strip, 0, panel, sums); multiply<16, 1>(strip, 1, panel, sums);
+        }
+      }
+    }
+  }
+
+ private:
+  template <int width, int halves>
+  void multiply(int64_t strip, int half, const Panels<uint16_t>::Panel& panel, float* sums) const {
+    __m512 partial[width][halves];
+    for (auto& column : partial)
+      for (auto& sum : column) sum = _mm512_setzero_ps();
+    Strip at(weight_, strip);
+    const uint16_t* x = panel.data;
+    for (int64_t tile = 0; tile < at.tiles; ++tile, x += 8 * width) {
+      const uint64_t mask = at.masks[tile];
+      const auto low = static_cast<uint32_t>(mask), high = static_cast<uint32_t>(mask >> 32);
+      const uint8_t* second = at.values + 2 * count_of(low);
+      __m512i weights[halves];
+      weights[0] = half == 0 ? expanded_16(at.values, low) : expanded_16(second, high);
+      if constexpr (halves == 2) weights[1] = expanded_16(second, high);
+      at.values += 2 * count_of(mask);
+#pragma GCC unroll 16
+      for (int i = 0; i < width; ++i) {
+        const __m512i pairs = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 8 * i)));
+#pragma GCC unroll 2
+        for (int h = 0; h < halves; ++h)
+          partial[i][h] = _mm512_dpbf16_ps(partial[i][h], (__m512bh)weights[h], (__m512bh)pairs);
+      }
+    }
+    for (int i = 0; i < width && panel.first + i < columns_.count; ++i)
+      for (int h = 0; h < halves; ++h)
+        add_sixteen(partial[i][h], 4, sums + strip_rows * (panel.first + i) + 4 * (half + h));
+  }
+
+  const Weight& weight_;
+  const Columns& columns_;
+  const Panels<uint16_t> panels_;
+};
+
+class Wide final : public Job {
+ public:
+  Wide(const Weight& weight, const Columns& columns)
+      : weight_(weight), columns_(columns),
+        panels_(columns, {1, 4}, [&](int64_t n, int64_t k) { return columns.x[n * columns.stride + k]; }) {}
+
+  void strips(int64_t first, int64_t last, float* sums) const override {
+    for (int64_t strip = first; strip < last; ++strip, sums += strip_rows * columns_.count)
+      for (const auto& panel : panels_.all())
+        panel.width == 1 ? multiply<1>(strip, panel, sums) : multiply<4>(strip, panel, sums);
+  }
+
+ private:
+  __m512 widened_16(__m256i halves) const {
+    if (weight_.kind == Kind::fp16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+
+  template <int width>
+  void multiply(int64_t strip, const Panels<float>::Panel& panel, float* sums) const {
+    __m512 partial[width][4];
+    for (auto& column : partial)
+      for (auto& sum : column) sum = _mm512_setzero_ps();
+    Strip at(weight_, strip);
+    const float* x = panel.data;
+    for (int64_t tile = 0; tile < at.tiles; ++tile, x += 8 * width) {
+      const uint64_t mask = at.masks[tile];
+      const auto low = static_cast<uint32_t>(mask);
+      const __m512i upper = expanded_16(at.values, low);
+      const __m512i lower = expanded_16(at.values + 2 * count_of(low), static_cast<uint32_t>(mask >> 32));
+      at.values += 2 * count_of(mask);
+      const __m512 weights[4] = {
+          widened_16(_mm512_castsi512_si256(upper)), widened_16(_mm512_extracti64x4_epi64(upper, 1)),
+          widened_16(_mm512_castsi512_si256(lower)), widened_16(_mm512_extracti64x4_epi64(lower, 1))};
+#pragma GCC unroll 4
+      for (int i = 0; i < width; ++i) {
+        const __m512 eight = _mm512_broadcast_f32x8(_mm256_loadu_ps(x + 8 * i));
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q) partial[i][q] = _mm512_fmadd_ps(weights[q], eight, partial[i][q]);
+      }
+    }
+    for (int i = 0; i < width && panel.first + i < columns_.count; ++i)
+      for (int q = 0; q < 4; ++q) add_sixteen(partial[i][q], 2, sums + strip_rows * (panel.first + i) + 2 * q);
+  }
+
+  const Weight& weight_;
+  const Columns& columns_;
+  const Panels<float> panels_;
+};
+
+// value = scale * rounded, |rounded| <= 32767. A column with NaN or an infinity gets NaN for its scale.
+struct Rounded {
+  explicit Rounded(const Columns& columns) : values(static_cast<size_t>(columns.count * columns.stride)) {
+    for (int64_t n = 0; n < columns.count; ++n) round_column(columns.x + n * columns.stride, columns.stride, n);
+  }
+
+  void round_column(const float* x, int64_t length, int64_t n) {
+    float largest = 0;
+    bool finite = true;
+    for (int64_t k = 0; k < length; ++k) {
+      largest = std::max(largest, std::fabs(x[k]));
+      finite = finite && std::isfinite(x[k]);
+    }
+    const double scale = static_cast<double>(largest) / 32767;
+    scales.push_back(finite ? scale : std::numeric_limits<double>::quiet_NaN());
+    if (!finite || scale == 0) return;
+    for (int64_t k = 0; k < length; ++k)
+      values[static_cast<size_t>(n * length + k)] = static_cast<int16_t>(std::lrint(static_cast<double>(x[k]) / scale));
+  }
+
+  std::vector<int16_t> values;
+  std::vector<double> scales;
+};
+
+class Bytes final : public Job {
+ public:
+  Bytes(const Weight& weight, const Columns& columns)
+      : weight_(weight), columns_(columns), x_(columns), panels_(columns, {1, 4, 8}, [&](int64_t n, int64_t k) {
+          const int value = x_.values[static_cast<size_t>(n * columns.stride + k)];
+          return static_cast<uint16_t>((((value >> 8) + 128) << 8) | (value & 255));
+        }) {
+    for (const auto& panel : panels_.all()) split(panel);
+  }
+
+  void strips(int64_t first, int64_t last, float* sums) const override {
+    for (int64_t strip = first; strip < last; ++strip, sums += strip_rows * columns_.count) {
+      for (size_t p = 0; p < panels_.all().size(); ++p) {
+        switch (panels_.all()[p].width) {
+          case 1: multiply<1>(strip, p, sums); break;
+          case 4: multiply<4>(strip, p, sums); break;
+          default: multiply<8>(strip, p, sums);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t exact_tiles = 4096;  // 255 * 127 * 4 * 4096 is below 2^31
+
+  // A value is 256 * (high - 128) + low; eight highs of a column, then its eight lows.
+  void split(const Panels<uint16_t>::Panel& panel) {
+    const int64_t eights = panel.width * weight_.tiles();
+    std::vector<uint8_t> bytes(static_cast<size_t>(16 * eights));
+    for (int64_t i = 0; i < 8 * eights; ++i) {
+      bytes[static_cast<size_t>(i / 8 * 16 + i % 8)] = static_cast<uint8_t>(panel.data[i] >> 8);
+      bytes[static_cast<size_t>(i / 8 * 16 + i % 8 + 8)] = static_cast<uint8_t>(panel.data[i]);
+    }
+    bytes_.push_back(std::move(bytes));
+  }
+
+  template <int width>
+  void multiply(int64_t strip, size_t p, float* sums) const {
+    double total[width][strip_rows] = {};
+    Strip at(weight_, strip);
+    for (int64_t tile = 0; tile < at.tiles; tile += exact_tiles)
+      some_tiles<width>(at, tile, std::min(at.tiles, tile + exact_tiles), bytes_[p].data(), total);
+    const int64_t first = panels_.all()[p].first;
+    for (int i = 0; i < width && first + i < columns_.count; ++i)
+      for (int row = 0; row < strip_rows; ++row)
+        sums[strip_rows * (first + i) + row] =
+            static_cast<float>(total[i][row] * x_.scales[static_cast<size_t>(first + i)]);
+  }
+
+  template <int width>
+  static void some_tiles(Strip& at, int64_t first, int64_t last, const uint8_t* bytes, double (*total)[strip_rows]) {
+    __m512i highs[width], lows[width], plain = _mm512_setzero_si512();
+    for (int i = 0; i < width; ++i) highs[i] = lows[i] = _mm512_setzero_si512();
+    const __m512i ones = _mm512_set1_epi8(1);
+    const uint8_t* x = bytes + 16 * width * first;
+    for (int64_t tile = first; tile < last; ++tile, x += 16 * width) {
+      const uint64_t mask = at.masks[tile];
+      const __m512i weights = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(at.values));
+      at.values += count_of(mask);
+      plain = _mm512_dpbusd_epi32(plain, ones, weights);
+#pragma GCC unroll 8
+      for (int i = 0; i < width; ++i) {
+        highs[i] = _mm512_dpbusd_epi32(highs[i], eight_bytes(x + 16 * i), weights);
+        lows[i] = _mm512_dpbusd_epi32(lows[i], eight_bytes(x + 16 * i + 8), weights);
+      }
+    }
+    alignas(64) int32_t sum[16], of_high[16], of_low[16];
+    _mm512_storeu_si512(sum, plain);
+    for (int i = 0; i < width; ++i) {
+      _mm512_storeu_si512(of_high, highs[i]);
+      _mm512_storeu_si512(of_low, lows[i]);
+      for (int lane = 0; lane < 16; ++lane) {
+        const int64_t signed_high = int64_t{of_high[lane]} - 128 * int64_t{sum[lane]};
+        total[i][lane / 2] += static_cast<double>(256 * signed_high + of_low[lane]);
+      }
+    }
+  }
+
+  static __m512i eight_bytes(const uint8_t* at) {
+    int64_t eight;
+    std::memcpy(&eight, at, sizeof eight);
+    return _mm512_set1_epi64(eight);
+  }
+
+  const Weight& weight_;
+  const Columns& columns_;
+  const Rounded x_;
+  const Panels<uint16_t> panels_;
+  std::vector<std::vector<uint8_t>> bytes_;
+};
+
+inline std::unique_ptr<Job> begin_512(const Weight& weight, const Columns& columns, bool has_bf16) {
+  if (weight.kind == Kind::int8) return std::make_unique<Bytes>(weight, columns);
+  if (weight.kind == Kind::bf16 && columns.is_bf16 && has_bf16) return std::make_unique<Dot>(weight, columns);
+  return std::make_unique<Wide>(weight, columns);
+}

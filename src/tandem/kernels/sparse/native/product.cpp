@@ -1,0 +1,81 @@
+#include "product.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "team.hpp"
+
+namespace tandem::sparse {
+namespace {
+
+constexpr int64_t strips_a_piece = 8;
+
+// x where it already is as the paths want it, or a copy whose rows are padded.
+class PaddedColumns {
+ public:
+  PaddedColumns(const Weight& weight, const float* x, int64_t count, bool is_bf16)
+      : columns_{x, count, 8 * weight.tiles(), is_bf16} {
+    if (columns_.stride == weight.cols) return;
+    copy_.resize(static_cast<size_t>(count * columns_.stride));
+    for (int64_t n = 0; n < count; ++n)
+      std::memcpy(&copy_[static_cast<size_t>(n * columns_.stride)], x + n * weight.cols,
+                  sizeof(float) * static_cast<size_t>(weight.cols));
+    columns_.x = copy_.data();
+  }
+  const Columns& get() const { return columns_; }
+
+ private:
+  Columns columns_;
+  std::vector<float> copy_;
+};
+
+float activated(Activation activation, float value) {
+  switch (activation) {
+    case Activation::none: return value;
+    case Activation::relu: return value < 0 ? 0 : value;
+    case Activation::silu: return value / (1 + std::exp(-value));
+    case Activation::gelu: return 0.5f * value * (1 + std::erf(value * 0.70710678118654752f));
+    case Activation::gelu_tanh:
+      return 0.5f * value * (1 + std::tanh(0.79788456080286536f * (value + 0.044715f * value * value * value)));
+  }
+  return value;
+}
+
+void finish(const Weight& weight, const Epilogue& epilogue, int64_t strip, int64_t count, const float* sums, float* y) {
+  const int64_t first = 8 * strip, rows = std::min<int64_t>(8, weight.rows - first);
+  for (int64_t n = 0; n < count; ++n) {
+    for (int64_t row = 0; row < rows; ++row) {
+      float value = sums[8 * n + row];
+      if (weight.scales != nullptr) value *= weight.scales[first + row];
+      if (epilogue.bias != nullptr) value += epilogue.bias[first + row];
+      y[n * weight.rows + first + row] = activated(epilogue.activation, value);
+    }
+  }
+}
+
+}  // namespace
+
+void product(Path path, const Weight& weight, const float* x, int64_t count, bool x_is_bf16, Way way,
+             const Epilogue& epilogue, int threads, float* y) {
+  const PaddedColumns columns(weight, x, count, x_is_bf16);
+  const auto job = path(weight, columns.get(), way);
+  const int64_t strips = weight.strips();
+  share_out(threads, (strips + strips_a_piece - 1) / strips_a_piece, [&](int64_t piece) {
+    thread_local std::vector<float> sums;
+    sums.resize(static_cast<size_t>(8 * count * strips_a_piece));
+    const int64_t first = piece * strips_a_piece, last = std::min(strips, first + strips_a_piece);
+    job->strips(first, last, sums.data());
+    for (int64_t strip = first; strip < last; ++strip)
+      finish(weight, epilogue, strip, count, &sums[static_cast<size_t>((strip - first) * 8 * count)], y);
+  });
+}
+
+void decode(const Weight& weight, int64_t first_strip, int64_t last_strip, int threads, float* dense, int64_t stride) {
+  const Decoder one = decoder();
+  share_out(threads, last_strip - first_strip,
+            [&](int64_t strip) { one(weight, first_strip + strip, dense + 8 * strip * stride, stride); });
+}
+
+}  // namespace tandem::sparse

@@ -1,0 +1,90 @@
+// How Python sees the products: addresses of tensors that Python keeps alive and has checked.
+//
+// Addresses rather than arrays: bf16 has no numpy type, and a product of some hundred microseconds should not pay for
+// five array objects.
+#include "sparse_bindings.hpp"
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "product.hpp"
+#include "reading.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace tandem::sparse {
+namespace {
+
+using Address = uintptr_t;
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+Kind kind_from(const std::string& name) {
+  if (name == "bf16") return Kind::bf16;
+  if (name == "fp16") return Kind::fp16;
+  if (name == "int8") return Kind::int8;
+  throw std::invalid_argument("values are bf16, fp16 or int8");
+}
+
+Activation activation_from(const std::string& name) {
+  if (name == "none") return Activation::none;
+  if (name == "relu") return Activation::relu;
+  if (name == "silu") return Activation::silu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu_tanh") return Activation::gelu_tanh;
+  throw std::invalid_argument("an activation is none, relu, silu, gelu or gelu_tanh");
+}
+
+Way way_from(const std::string& name) {
+  if (name == "automatic") return Way::automatic;
+  if (name == "lanes") return Way::lanes;
+  if (name == "lists") return Way::lists;
+  throw std::invalid_argument("a way is automatic, lanes or lists");
+}
+
+Weight weight_at(Address masks, Address values, Address starts, Address scales, int64_t rows, int64_t cols,
+                 const std::string& kind) {
+  return {pointer<const uint64_t>(masks), pointer<const uint8_t>(values), pointer<const int64_t>(starts),
+          pointer<const float>(scales), rows, cols, kind_from(kind)};
+}
+
+void multiply(const std::string& path_name, Address masks, Address values, Address starts, Address scales, int64_t rows,
+              int64_t cols, const std::string& kind, Address x, int64_t count, bool x_is_bf16, Address bias,
+              const std::string& activation, const std::string& way, int threads, Address y) {
+  const Path path = path_by_name(path_name);
+  if (path == nullptr) throw std::invalid_argument("this processor cannot run the path " + path_name);
+  const Weight weight = weight_at(masks, values, starts, scales, rows, cols, kind);
+  const Epilogue epilogue{pointer<const float>(bias), activation_from(activation)};
+  const Way chosen = way_from(way);
+  const nb::gil_scoped_release unlocked;
+  product(path, weight, pointer<const float>(x), count, x_is_bf16, chosen, epilogue, threads, pointer<float>(y));
+}
+
+void decode_strips(Address masks, Address values, Address starts, Address scales, int64_t rows, int64_t cols,
+                   const std::string& kind, int64_t first, int64_t last, int threads, Address dense,
+                   int64_t stride) {
+  const Weight weight = weight_at(masks, values, starts, scales, rows, cols, kind);
+  const nb::gil_scoped_release unlocked;
+  decode(weight, first, last, threads, pointer<float>(dense), stride);
+}
+
+}  // namespace
+
+void bind(nb::module_& module) {
+  module.def("sparse_paths", &paths, "Paths of sparse products that this processor can run, best first.");
+  module.def("sparse_product", &multiply, "path"_a, "masks"_a, "values"_a, "starts"_a, "scales"_a, "rows"_a, "cols"_a,
+             "kind"_a, "x"_a, "count"_a, "x_is_bf16"_a, "bias"_a, "activation"_a, "way"_a, "threads"_a, "y"_a,
+             "y[N, M] = activation(x[N, K] * weight^T + bias), float32; tensors by address.");
+  module.def("sparse_decode", &decode_strips, "masks"_a, "values"_a, "starts"_a, "scales"_a, "rows"_a, "cols"_a,
+             "kind"_a, "first"_a, "last"_a, "threads"_a, "dense"_a, "stride"_a,
+             "Writes strips [first, last) as float32 rows, padded; tensors by address.");
+  module.def("read_bandwidth", &read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
+             nb::call_guard<nb::gil_scoped_release>(),
+             "Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`.");
+}
+
+}  // namespace tandem::sparse

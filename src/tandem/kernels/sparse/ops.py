@@ -1,0 +1,171 @@
+"""Sparse products as torch operators: they trace, compile without a break, and differentiate.
+
+`sparse_linear` multiplies; its gradients for x and for the kept weights (a fixed mask) are operators of their own, from
+blocks of rows that are unpacked one after another, so that no dense copy of a weight ever exists. Tensors follow
+`format`: x is `[..., K]`, results `[..., M]` in x's type.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tandem.kernels.sparse import running
+from tandem.kernels.sparse.format import TAIL, TILE, SparseWeight, kept_of
+from tandem.kernels.sparse.mistakes import SparseShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BLOCK_ROWS = 512
+
+
+@torch.library.custom_op("tandem::sparse_linear", mutates_args=())
+def sparse_linear(
+    x: torch.Tensor,
+    masks: torch.Tensor,
+    values: torch.Tensor,
+    starts: torch.Tensor,
+    scales: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    rows: int,
+    cols: int,
+    activation: str,
+    backend: str,
+) -> torch.Tensor:
+    """Return `activation(x @ weight.T + bias)`; `backend` is a name, or empty for the best that runs here.
+
+    Raises:
+        SparseShapeError: x has other columns than the weight, another device, or is not of a floating type.
+    """
+    weight = SparseWeight(rows, cols, masks, values, starts, scales)
+    check(weight, x, bias)
+    y_NM = running.multiply(weight, x.reshape(-1, cols), bias, activation, backend)
+    return y_NM.to(x.dtype).reshape(*x.shape[:-1], rows)
+
+
+@sparse_linear.register_fake
+def _(
+    x: torch.Tensor,
+    masks: torch.Tensor,
+    values: torch.Tensor,
+    starts: torch.Tensor,
+    scales: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    rows: int,
+    cols: int,
+    activation: str,
+    backend: str,
+) -> torch.Tensor:
+    check(SparseWeight(rows, cols, masks, values, starts, scales), x, bias)
+    return x.new_empty(*x.shape[:-1], rows)
+
+
+@torch.library.custom_op("tandem::sparse_linear_grad_x", mutates_args=())
+def grad_x(
+    grad: torch.Tensor,
+    masks: torch.Tensor,
+    values: torch.Tensor,
+    starts: torch.Tensor,
+    scales: torch.Tensor | None,
+    rows: int,
+    cols: int,
+) -> torch.Tensor:
+    """Return `grad @ weight`, `[..., K]`."""
+    weight = SparseWeight(rows, cols, masks, values, starts, scales)
+    grad_NM = grad.reshape(-1, rows).float()
+    sum_NK = torch.zeros(len(grad_NM), cols, device=grad.device)
+    for first, last in _blocks(weight):
+        block_MK = running.unpacked(weight, first, last)
+        sum_NK.addmm_(grad_NM[:, first * TILE : first * TILE + len(block_MK)], block_MK)
+    return sum_NK.to(grad.dtype).reshape(*grad.shape[:-1], cols)
+
+
+@grad_x.register_fake
+def _(
+    grad: torch.Tensor,
+    masks: torch.Tensor,
+    values: torch.Tensor,
+    starts: torch.Tensor,
+    scales: torch.Tensor | None,
+    rows: int,
+    cols: int,
+) -> torch.Tensor:
+    del masks, values, starts, scales, rows
+    return grad.new_empty(*grad.shape[:-1], cols)
+
+
+@torch.library.custom_op("tandem::sparse_linear_grad_values", mutates_args=())
+def grad_values(
+    grad: torch.Tensor, x: torch.Tensor, masks: torch.Tensor, values: torch.Tensor, rows: int, cols: int
+) -> torch.Tensor:
+    """Return `grad.T @ x` at the kept places, in the values' order and type, with zeros for the tail."""
+    grad_NM, x_NK = grad.reshape(-1, rows).float(), x.reshape(-1, cols).float()
+    parts = [values.new_zeros(0)]
+    for first in range(0, len(masks), _BLOCK_ROWS // TILE):
+        block = masks[first : first + _BLOCK_ROWS // TILE]
+        dense_MK = grad_NM[:, first * TILE : (first + len(block)) * TILE].T @ x_NK
+        parts.append(kept_of(dense_MK, block).to(values.dtype))
+    return torch.cat([*parts, values.new_zeros(TAIL)])
+
+
+@grad_values.register_fake
+def _(
+    grad: torch.Tensor, x: torch.Tensor, masks: torch.Tensor, values: torch.Tensor, rows: int, cols: int
+) -> torch.Tensor:
+    del grad, x, masks, rows, cols
+    return torch.empty_like(values)
+
+
+def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Refuse what does not fit the weight.
+
+    Raises:
+        SparseShapeError: Says what was given.
+    """
+    if x.ndim == 0 or x.shape[-1] != weight.cols or not x.is_floating_point():
+        raise SparseShapeError(
+            given=f"x of shape {tuple(x.shape)} and type {x.dtype} for a weight of {weight.rows} x {weight.cols}",
+            allowed=f"floating types with {weight.cols} columns last",
+            todo="transpose or convert x",
+        )
+    if x.device != weight.device:
+        raise SparseShapeError(
+            given=f"x on {x.device} and the weight on {weight.device}",
+            allowed="both on one device",
+            todo="move one of them",
+        )
+    if bias is not None and (bias.shape != (weight.rows,) or bias.device != weight.device):
+        raise SparseShapeError(
+            given=f"a bias of shape {tuple(bias.shape)} on {bias.device}",
+            allowed=f"shape ({weight.rows},) on {weight.device}",
+            todo="pass one number for each row of the weight",
+        )
+
+
+def _blocks(weight: SparseWeight) -> Iterator[tuple[int, int]]:
+    strips, step = len(weight.masks_ST), _BLOCK_ROWS // TILE
+    return ((first, min(first + step, strips)) for first in range(0, strips, step))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ANN401 - as torch has it
+    del output
+    x, masks, values, starts, scales, _, rows, cols, activation, _ = inputs
+    if activation != "none":
+        message = "a fused activation has no gradient: multiply with activation='none' and apply it to the result"
+        raise RuntimeError(message)
+    ctx.save_for_backward(x, masks, values, starts, scales)
+    ctx.rows, ctx.cols = rows, cols
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: ANN401 - as torch has it
+    x, masks, values, starts, scales = ctx.saved_tensors
+    wants_x, _, wants_values, _, _, wants_bias, *_ = ctx.needs_input_grad
+    of_x = grad_x(grad, masks, values, starts, scales, ctx.rows, ctx.cols) if wants_x else None
+    of_values = grad_values(grad, x, masks, values, ctx.rows, ctx.cols) if wants_values else None
+    of_bias = grad.reshape(-1, ctx.rows).sum(0) if wants_bias else None
+    return of_x, None, of_values, None, None, of_bias, None, None, None, None
+
+
+sparse_linear.register_autograd(_backward, setup_context=_keep)

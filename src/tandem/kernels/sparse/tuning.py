@@ -1,0 +1,129 @@
+"""Which way of multiplying is fastest here, measured once for every kind of product and kept on disk.
+
+A product is known by shape, type, tenths of density, rows of x up to a power of two, threads, and the device. The first of
+its kind is measured (some milliseconds), what was chosen is logged and written to
+`$XDG_CACHE_HOME/tandem/sparse-tuning-DEVICE.json`; `TANDEM_SPARSE_TUNING` names another folder. A file that
+cannot be read or written only means that it is measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tandem.core.durable import written_aside
+from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
+
+Candidate = Callable[[], torch.Tensor]
+
+_TRIES = 3
+_log = logging.getLogger(__name__)
+_known: dict[Path, dict[str, str]] = {}
+
+
+def bucket(count: int) -> int:
+    """Return the power of two at or above a number of rows.
+
+    >>> [bucket(n) for n in (1, 3, 8, 9)]
+    [1, 4, 8, 16]
+    """
+    return 1 << max(0, count - 1).bit_length()
+
+
+def chosen(
+    weight: SparseWeight,
+    x_type: torch.dtype,
+    count: int,
+    candidates: Callable[[SparseWeight, torch.Tensor], dict[str, Candidate]],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> str:
+    """Return the fastest candidate's name for products of this kind.
+
+    Args:
+        weight: One of the weights.
+        x_type: The type of x.
+        count: Rows of x that are tried, as `bucket` gives them.
+        candidates: Makes the functions that are timed, by name.
+        clock: Seconds; tests pass their own.
+    """
+    path = _file(weight.device)
+    if path not in _known:
+        _known[path] = _read(path)
+    key = _key(weight, x_type, count)
+    if key not in _known[path]:
+        x_NK = torch.randn(count, weight.cols, device=weight.device).to(x_type)
+        times_s = {name: _time_s(run, clock) for name, run in candidates(weight, x_NK).items()}
+        best = min(times_s, key=lambda name: times_s[name])
+        told = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in sorted(times_s.items()))
+        _log.info("sparse product %s: %s (%s)", key, best, told)
+        _known[path][key] = best
+        _write(path, _known[path])
+    return _known[path][key]
+
+
+def forget() -> None:
+    """Read what is on disk again at the next product."""
+    _known.clear()
+
+
+def _key(weight: SparseWeight, x_type: torch.dtype, count: int) -> str:
+    kind, x_kind = VALUE_TYPES[weight.values_P.dtype], str(x_type).removeprefix("torch.")
+    tenths = round(10 * weight.density)
+    return f"{weight.rows}x{weight.cols} {kind} 0.{tenths:02d} x{count} {x_kind} {torch.get_num_threads()}"
+
+
+def _time_s(run: Candidate, clock: Callable[[], float]) -> float:
+    run()
+    times_s = []
+    for _ in range(_TRIES):
+        began_s = clock()
+        run()
+        times_s.append(clock() - began_s)
+    return min(times_s)
+
+
+def _file(device: torch.device) -> Path:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    plain = "".join(sign if sign.isalnum() else "-" for sign in name).strip("-").lower()
+    return _folder() / f"sparse-tuning-{plain}.json"
+
+
+def _folder() -> Path:
+    own = os.environ.get("TANDEM_SPARSE_TUNING")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        told = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {str(key): str(value) for key, value in told.items() if value in ("lanes", "lists", "blocks")}
+
+
+def _write(path: Path, choices: dict[str, str]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as out:
+            out.write(json.dumps(choices, indent=1, sort_keys=True).encode())
+    except OSError as error:
+        _log.warning("what was measured of sparse products cannot be kept in %s: %s", path, error.strerror)

@@ -1,0 +1,155 @@
+"""Every backend of sparse products equals the reference: odd sizes, every density, every type of value."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from tandem.core import plug
+from tandem.kernels.sparse import choosing, reference
+from tandem.kernels.sparse.backends import cpu
+from tandem.kernels.sparse.format import SparseWeight, pack, unpack, unpack_strips
+from tandem.kernels.sparse.mistakes import BackendError
+
+NAMES = plug.names("kernels.sparse.backends")
+RUNS = [name for name, why in choosing.reasons().items() if not why and choosing.backend(name).DEVICE == "cpu"]
+SIZES = [(1, 1), (7, 5), (8, 8), (9, 17), (40, 64), (67, 129)]
+TYPES = [torch.bfloat16, torch.float16, torch.int8]
+
+
+def case(
+    rows: int, cols: int, density: float, dtype: torch.dtype, count: int, x_type: torch.dtype = torch.float32
+) -> tuple[SparseWeight, torch.Tensor]:
+    rng = torch.Generator().manual_seed(rows * 1000 + cols + int(100 * density))
+    dense = torch.randn(rows, cols, generator=rng) * (torch.rand(rows, cols, generator=rng) < density)
+    return pack(dense, dtype), torch.randn(count, cols, generator=rng).to(x_type)
+
+
+def check(y: torch.Tensor, weight: SparseWeight, x: torch.Tensor, tolerance: float, path: str = "") -> None:
+    """Compare; `path` is the processor's path, since AVX-512 rounds x to 16 bits for int8 weights."""
+    expected, allowed = reference.forward(weight, x), tolerance * reference.magnitude(weight, x) + 1e-30
+    if path in ("avx512", "emulated") and weight.scales_M is not None and x.numel():
+        largest_N, sums_M = x.float().abs().amax(1), unpack(weight).abs().sum(1)
+        allowed += 0.5001 / 32767 * largest_N[:, None] * sums_M
+    assert y.shape == expected.shape
+    assert y.dtype == torch.float32
+    assert ((y - expected).abs() <= allowed).all(), (y - expected).abs().max()
+
+
+def path_of(name: str) -> str:
+    return cpu.best_path() if name == "cpu" else ""
+
+
+def test_there_are_backends() -> None:
+    assert {"cpu", "portable"} <= set(RUNS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_that_cannot_run_says_why(name: str) -> None:
+    why = choosing.reasons()[name]
+    if not why:
+        assert choosing.backend(name).supported() == ""
+    else:
+        with pytest.raises(BackendError, match=name):
+            choosing.backend(name)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.3, 0.5, 0.97, 1.0])
+def test_it_equals_the_reference(name: str, dtype: torch.dtype, density: float) -> None:
+    backend = choosing.backend(name)
+    for (rows, cols), count in itertools.product(SIZES, [1, 2, 3, 9]):
+        weight, x = case(rows, cols, density, dtype, count)
+        check(backend.forward(weight, x), weight, x, backend.TOLERANCE, path_of(name))
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("x_type", [torch.bfloat16, torch.float16])
+def test_it_takes_half_precision(name: str, x_type: torch.dtype) -> None:
+    backend = choosing.backend(name)
+    weight, x = case(33, 70, 0.4, torch.bfloat16, 5, x_type)
+    check(backend.forward(weight, x), weight, x, backend.TOLERANCE, path_of(name))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nothing_is_nothing(name: str) -> None:
+    backend = choosing.backend(name)
+    for rows, cols, count in [(0, 5, 2), (5, 0, 2), (5, 3, 0), (0, 0, 0)]:
+        weight = pack(torch.ones(rows, cols))
+        y = backend.forward(weight, torch.ones(count, cols))
+        assert y.shape == (count, rows)
+        assert not y.any()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_not_finite_spoils_its_own_row_only(name: str) -> None:
+    dense = torch.eye(9)
+    dense[2, 3], dense[4, 4], dense[8, 0] = math.nan, math.inf, -math.inf
+    for dtype, count in itertools.product((torch.bfloat16, torch.float16), (1, 16)):
+        y = choosing.backend(name).forward(pack(dense, dtype), torch.ones(count, 9))
+        assert y[:, 2].isnan().all()
+        assert (y[:, 4] == math.inf).all()
+        assert (y[:, 8] == -math.inf).all()
+        assert (y[:, [0, 1, 3, 5, 6, 7]] == 1).all()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_columns_need_not_be_contiguous(name: str) -> None:
+    backend = choosing.backend(name)
+    weight, x = case(20, 30, 0.5, torch.float16, 4)
+    check(backend.forward(weight, x.T.contiguous().T), weight, x, backend.TOLERANCE, path_of(name))
+
+
+@pytest.mark.parametrize("path", [*cpu.paths(), "emulated"])
+@pytest.mark.parametrize("way", cpu.WAYS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("density", [0.0, 0.2, 0.6, 1.0])
+def test_every_path_of_the_processor_equals_the_reference(
+    path: str, way: str, dtype: torch.dtype, density: float
+) -> None:
+    for (rows, cols), count in itertools.product([(7, 5), (9, 17), (67, 129)], [1, 2, 4, 5, 13, 17, 31]):
+        for x_type in (torch.float32, torch.bfloat16) if count % 2 else (torch.bfloat16,):
+            weight, x = case(rows, cols, density, dtype, count, x_type)
+            check(cpu.forward(weight, x, way=way, path=path), weight, x, cpu.TOLERANCE, path)
+
+
+def test_long_rows_of_bytes_do_not_overflow() -> None:
+    """The largest products there are, over more columns than 32 bits hold."""
+    dense = torch.full((3, 70_000), 1.0)
+    dense[1] = -1
+    weight, x = pack(dense, torch.int8), torch.full((2, 70_000), 1.0)
+    for path in [*cpu.paths(), "emulated"]:
+        check(cpu.forward(weight, x, path=path), weight, x, cpu.TOLERANCE, path)
+
+
+def test_a_path_that_the_processor_lacks_is_refused() -> None:
+    with pytest.raises(BackendError, match="allowed: .*scalar"):
+        cpu.forward(pack(torch.ones(1, 1)), torch.ones(1, 1), path="sve")
+
+
+def test_decoding_is_unpacking() -> None:
+    for dtype in TYPES:
+        weight, _ = case(67, 129, 0.4, dtype, 1)
+        for first, last in [(0, 9), (2, 5), (8, 9), (3, 3)]:
+            expected = unpack_strips(weight, first, last, torch.float32)
+            torch.testing.assert_close(cpu.decode(weight, first, last), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_result_is_the_same_every_time_and_for_any_number_of_threads(name: str) -> None:
+    backend = choosing.backend(name)
+    weight, x = case(500, 200, 0.4, torch.bfloat16, 16)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for number in (1, 2, 7, 2):
+            torch.set_num_threads(number)
+            results.append(backend.forward(weight, x))
+    finally:
+        torch.set_num_threads(threads)
+    if name == "cpu":
+        assert all(torch.equal(result, results[0]) for result in results)
+    else:
+        torch.testing.assert_close(results[1], results[3], rtol=0, atol=0)

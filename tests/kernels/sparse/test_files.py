@@ -1,0 +1,114 @@
+"""Files of sparse weights: what comes back, and every way in which a file can be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from tandem.kernels.sparse import files
+from tandem.kernels.sparse.format import pack, unpack
+from tandem.kernels.sparse.mistakes import SparseFormatError
+
+
+def matrix(rows: int, cols: int, density: float, seed: int = 0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, cols, generator=rng) * (torch.rand(rows, cols, generator=rng) < density)
+
+
+@given(
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.floats(0, 1),
+    st.sampled_from([torch.bfloat16, torch.float16, torch.int8]),
+)
+def test_what_was_saved_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, cols: int, density: float, dtype: torch.dtype
+) -> None:
+    path = tmp_path_factory.mktemp("files") / "w.safetensors"
+    weight = pack(matrix(rows, cols, density), dtype)
+    files.save(path, {"a.weight": weight}, {"other": torch.arange(3)})
+    weights, dense = files.load(path)
+    back = weights["a.weight"]
+    assert (back.rows, back.cols, back.kept) == (rows, cols, weight.kept)
+    assert torch.equal(unpack(back), unpack(weight))
+    assert torch.equal(back.values_P, weight.values_P)
+    assert torch.equal(back.starts_S, weight.starts_S)
+    assert torch.equal(dense["other"], torch.arange(3))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "w.safetensors"
+    files.save(path, {"w": pack(matrix(20, 30, 0.5)), "v": pack(matrix(9, 9, 0.5), torch.int8)})
+    return path
+
+
+def changed(path: Path, tensors: dict[str, torch.Tensor], told: Any = None) -> None:
+    """Write the file again with other tensors or another metadata."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    if told is not None:
+        metadata = {**metadata, "tandem_sparse": told if isinstance(told, str) else json.dumps(told)}
+    save_file({**load_file(path), **tensors}, path, metadata=metadata)
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["tandem_sparse"])
+
+
+def test_every_flipped_value_is_noticed(saved: Path) -> None:
+    tensors = load_file(saved)
+    for name in ("w.sparse_values", "w.sparse_masks", "v.sparse_values", "v.sparse_scales"):
+        bad = tensors[name].clone()
+        bad.view(-1).view(torch.uint8)[3] ^= 4
+        changed(saved, {name: bad})
+        with pytest.raises(SparseFormatError, match=r"damaged: [wv]"):
+            files.load(saved)
+        changed(saved, {name: tensors[name]})
+    files.load(saved)
+
+
+def test_another_version_is_refused(saved: Path) -> None:
+    changed(saved, {}, {**metadata_of(saved), "version": 2})
+    with pytest.raises(SparseFormatError, match="version 2; allowed: version 1"):
+        files.load(saved)
+
+
+@pytest.mark.parametrize("told", ["no json", "[]", '{"version": 1}', '{"version": 1, "weights": {"w": 3}}'])
+def test_metadata_that_makes_no_sense_is_refused(saved: Path, told: str) -> None:
+    changed(saved, {}, told)
+    with pytest.raises(SparseFormatError):
+        files.load(saved)
+
+
+def test_a_shape_that_does_not_fit_is_refused(saved: Path) -> None:
+    for shape in ([20, 40], [12, 30], [20, 25], [-20, 30]):
+        told = metadata_of(saved)
+        told["weights"]["w"]["shape"] = shape
+        changed(saved, {}, told)
+        with pytest.raises(SparseFormatError, match="fit"):
+            files.load(saved)
+
+
+def test_a_part_that_is_missing_is_refused(saved: Path) -> None:
+    told = metadata_of(saved)
+    told["weights"]["ghost"] = told["weights"]["w"]
+    changed(saved, {}, told)
+    with pytest.raises(SparseFormatError, match="lacks a part of ghost"):
+        files.load(saved)
+
+
+def test_what_is_no_such_file_is_refused(tmp_path: Path, saved: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    (tmp_path / "text").write_text("text")
+    (tmp_path / "cut").write_bytes(saved.read_bytes()[:-10])
+    for name in ("plain.safetensors", "text", "cut", "absent"):
+        with pytest.raises(SparseFormatError, match=name):
+            files.load(tmp_path / name)

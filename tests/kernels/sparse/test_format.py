@@ -1,0 +1,129 @@
+"""Packing and unpacking: exact for every shape, type and density, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.kernels.sparse.format import TAIL, SparseWeight, kept_of, pack, unpack, unpack_strips
+from tandem.kernels.sparse.mistakes import SparseShapeError
+
+
+def random_matrix(rows: int, cols: int, density: float, seed: int = 0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    dense = torch.randn(rows, cols, generator=rng)
+    return dense * (torch.rand(rows, cols, generator=rng) < density)
+
+
+@given(
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.floats(0, 1),
+    st.sampled_from([torch.bfloat16, torch.float16]),
+    st.integers(0, 1000),
+)
+def test_round_trip_is_exact(rows: int, cols: int, density: float, dtype: torch.dtype, seed: int) -> None:
+    dense = random_matrix(rows, cols, density, seed).to(dtype)
+    weight = pack(dense, dtype)
+    assert torch.equal(unpack(weight), dense)
+    assert weight.kept == int((dense != 0).sum())
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.integers(0, 1000))
+def test_the_bitmap_is_the_one_the_page_describes(rows: int, cols: int, density: float, seed: int) -> None:
+    """Walked through tile by tile in plain Python."""
+    dense = random_matrix(rows, cols, density, seed).half()
+    weight = pack(dense, torch.float16)
+    masks, values, starts = [], [], [0]
+    for strip in range(math.ceil(rows / 8)):
+        for tile in range(math.ceil(cols / 8)):
+            word = 0
+            for row in range(8 * strip, min(8 * strip + 8, rows)):
+                for col in range(8 * tile, min(8 * tile + 8, cols)):
+                    if dense[row, col] != 0:
+                        word |= 1 << (8 * (row - 8 * strip) + col - 8 * tile)
+                        values.append(float(dense[row, col]))
+            masks.append(word)
+        starts.append(len(values))
+    assert weight.masks_ST.flatten().numpy().view(np.uint64).tolist() == masks
+    assert weight.values_P.tolist() == values + [0.0] * TAIL
+    assert weight.starts_S.tolist() == starts
+
+
+def test_int8_is_the_nearest_multiple_of_the_rows_scale() -> None:
+    dense = random_matrix(13, 50, 0.5)
+    weight = pack(dense, torch.int8)
+    assert weight.scales_M is not None
+    torch.testing.assert_close(weight.scales_M, dense.abs().amax(1) / 127)
+    assert ((unpack(weight) - dense).abs() <= weight.scales_M[:, None] * 0.5001).all()
+    assert torch.equal(unpack(pack(unpack(weight), torch.int8)), unpack(weight))
+
+
+def test_what_is_not_finite_is_kept() -> None:
+    dense = torch.tensor([[0.0, math.nan, -math.inf], [-0.0, math.inf, 1e-30]])
+    back = unpack(pack(dense))
+    torch.testing.assert_close(back, dense.bfloat16(), rtol=0, atol=0, equal_nan=True)
+    assert pack(dense).kept == 4
+
+
+def test_a_mask_keeps_zeros_and_leaves_out_others() -> None:
+    dense = torch.ones(9, 9)
+    dense[0] = 0
+    everything = pack(dense, mask_MK=torch.ones(9, 9, dtype=torch.bool))
+    nothing = pack(dense, mask_MK=torch.zeros(9, 9, dtype=torch.bool))
+    assert (everything.kept, nothing.kept) == (81, 0)
+    assert torch.equal(unpack(everything), dense.bfloat16())
+    assert not unpack(nothing).any()
+
+
+def test_strides_do_not_matter() -> None:
+    dense = random_matrix(24, 17, 0.4).bfloat16()
+    assert torch.equal(unpack(pack(dense.T.contiguous().T)), dense)
+    assert torch.equal(unpack(pack(dense[::2, 1::3])), dense[::2, 1::3])
+
+
+def test_some_strips_are_some_rows() -> None:
+    dense = random_matrix(30, 17, 0.4)
+    for dtype in (torch.bfloat16, torch.int8):
+        weight = pack(dense, dtype)
+        assert torch.equal(unpack_strips(weight, 1, 3), unpack(weight)[8:24])
+        assert torch.equal(unpack_strips(weight, 3, 4), unpack(weight)[24:30])
+        assert unpack_strips(weight, 2, 2).shape == (0, 17)
+
+
+def test_elements_at_the_kept_places_are_in_the_formats_order() -> None:
+    dense = random_matrix(21, 33, 0.3).bfloat16()
+    weight = pack(dense)
+    assert torch.equal(kept_of(dense, weight.masks_ST), weight.values_P[: weight.kept])
+
+
+@pytest.mark.parametrize(("dtype", "value_bits"), [(torch.bfloat16, 16), (torch.float16, 16), (torch.int8, 8)])
+@pytest.mark.parametrize("density", [0.2, 0.4, 0.5])
+def test_bits_a_weight_are_the_bitmap_the_values_and_little_more(
+    dtype: torch.dtype, value_bits: int, density: float
+) -> None:
+    weight = pack(random_matrix(256, 1024, density), dtype)
+    assert weight.bits_per_weight == pytest.approx(1 + value_bits * weight.density, abs=0.06)
+
+
+def test_what_cannot_be_packed_is_refused() -> None:
+    bad: list[tuple[torch.Tensor, torch.dtype, torch.Tensor | None, str]] = [
+        (torch.zeros(3), torch.bfloat16, None, "matrices"),
+        (torch.zeros(2, 2, dtype=torch.int32), torch.bfloat16, None, "int32"),
+        (torch.zeros(2, 2), torch.float32, None, "bfloat16"),
+        (torch.zeros(2, 2), torch.bfloat16, torch.ones(2, 3, dtype=torch.bool), "mask"),
+        (torch.zeros(2, 2), torch.bfloat16, torch.ones(2, 2), "mask"),
+        (torch.tensor([[math.nan]]), torch.int8, None, "NaN"),
+    ]
+    for dense, dtype, mask, told in bad:
+        with pytest.raises(SparseShapeError, match=told):
+            pack(dense, dtype, mask_MK=mask)
+
+
+def test_a_weight_says_how_large_it_is() -> None:
+    weight: SparseWeight = pack(torch.eye(16))
+    assert weight.size_bytes == 8 * 4 + 2 * (16 + TAIL) + 8 * 3
+    assert weight.density == 1 / 16

@@ -1,0 +1,55 @@
+"""What can be said of the GPU's kernels without one: they compile, and Triton's interpreter agrees with the reference."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tandem.kernels.sparse.backends import cuda
+from tests.conftest import nvcc, requires
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.slow
+@requires("nvcc")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize(("x_type", "values_type", "count"), [(torch.bfloat16, torch.bfloat16, 8), (torch.float16, torch.int8, 32)])
+def test_the_kernel_compiles_without_spills(
+    arch: str, x_type: torch.dtype, values_type: torch.dtype, count: int, tmp_path: Path
+) -> None:
+    compiler = nvcc()
+    assert compiler is not None
+    defines = [f"-D{name}={value}" for name, value in cuda.options_of(x_type, values_type, count).items()]
+    text = tmp_path / "product.cu"
+    text.write_text(cuda.source())
+    command = [compiler, f"-arch={arch}", "-std=c++17", *defines, "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings"]
+    told = subprocess.run([*command, "-o", "out.cubin", str(text)], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    spills = [line for line in told.stderr.splitlines() if "spill" in line]
+    assert spills
+    assert all("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in line for line in spills)
+
+
+@pytest.mark.slow
+def test_the_triton_kernel_keeps_the_contract_in_its_interpreter() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/contract/test_sparse_backends.py", "-q", "-k", "triton", "--no-header"],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout
+    assert "passed" in told.stdout
+    assert "skipped" not in told.stdout
+
+
+def test_the_shared_memory_fits_every_gpu_it_is_for() -> None:
+    """sm_80 has 163 KB for a block, sm_86 and sm_89 99 KB."""
+    for values_type in (torch.bfloat16, torch.int8):
+        assert cuda.shared_size_bytes(cuda.options_of(torch.bfloat16, values_type, 32)) <= 99 << 10

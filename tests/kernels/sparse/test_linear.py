@@ -1,0 +1,130 @@
+"""The layer: equals a dense one forwards and backwards, compiles in one piece, and refuses what does not fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from tandem.kernels.sparse import reference
+from tandem.kernels.sparse.format import unpack
+from tandem.kernels.sparse.linear import SparseLinear
+from tandem.kernels.sparse.mistakes import BackendError, SparseShapeError
+
+
+def pruned(rows: int, cols: int, density: float = 0.4, *, bias: bool = True) -> nn.Linear:
+    rng = torch.Generator().manual_seed(rows + cols)
+    linear = nn.Linear(cols, rows, bias=bias)
+    with torch.no_grad():
+        linear.weight.copy_(torch.randn(rows, cols, generator=rng) / cols**0.5)
+        linear.weight.mul_(torch.rand(rows, cols, generator=rng) < density)
+        linear.weight.copy_(linear.weight.bfloat16())
+    return linear
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize("backend", ["", "cpu", "portable"])
+def test_bias_and_activation_are_fused_rightly(activation: str, backend: str) -> None:
+    dense = pruned(37, 50)
+    layer = SparseLinear.from_dense(dense, activation=activation, backend=backend)
+    x = torch.randn(2, 3, 50) * 3
+    expected = reference.activated(nn.functional.linear(x, dense.weight), dense.bias, activation)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40, 300])
+def test_decoding_and_prefill_are_the_same_product(count: int) -> None:
+    dense = pruned(70, 130)
+    layer = SparseLinear.from_dense(dense)
+    x = torch.randn(count, 130)
+    torch.testing.assert_close(layer(x), dense(x), rtol=1e-5, atol=1e-5)
+
+
+def test_results_have_the_type_of_x() -> None:
+    layer = SparseLinear.from_dense(pruned(9, 9))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert layer(torch.randn(2, 9, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("activation", ["none", "silu"])
+def test_gradients_are_those_of_the_dense_layer_at_the_kept_places(activation: str) -> None:
+    dense = pruned(37, 50)
+    layer = SparseLinear.from_dense(dense, activation=activation).trainable()
+    x_sparse = torch.randn(4, 5, 50, requires_grad=True)
+    x_dense = x_sparse.detach().clone().requires_grad_()
+    layer(x_sparse).square().sum().backward()
+    reference.activated(dense(x_dense), None, activation).square().sum().backward()
+    torch.testing.assert_close(x_sparse.grad, x_dense.grad, rtol=1e-4, atol=1e-5)
+    assert dense.bias.grad is not None
+    assert layer.bias is not None
+    torch.testing.assert_close(layer.bias.grad, dense.bias.grad, rtol=1e-4, atol=1e-5)
+    kept = dense.weight != 0
+    of_values = layer.values.grad
+    assert of_values is not None
+    from dataclasses import replace
+
+    grad_dense = unpack(replace(layer.weight, values_P=of_values)).float()
+    assert dense.weight.grad is not None
+    torch.testing.assert_close(grad_dense, dense.weight.grad * kept, rtol=1e-2, atol=1e-3)
+
+
+def test_a_step_of_training_moves_kept_weights_only() -> None:
+    layer = SparseLinear.from_dense(pruned(16, 24)).trainable()
+    before, zeros = unpack(layer.weight).clone(), unpack(layer.weight) == 0
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.5)
+    layer(torch.randn(8, 24)).square().sum().backward()
+    optimiser.step()
+    after = unpack(layer.weight)
+    assert not after[zeros].any()
+    assert (after != before).sum() > 0.9 * (~zeros).sum()
+
+
+def test_bytes_are_not_trained() -> None:
+    with pytest.raises(SparseShapeError, match="int8"):
+        SparseLinear.from_dense(pruned(8, 8), torch.int8).trainable()
+
+
+@pytest.mark.slow
+def test_it_compiles_without_a_break_forwards_and_backwards() -> None:
+    layer = SparseLinear.from_dense(pruned(20, 30), activation="gelu")
+    x = torch.randn(3, 30)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+    layer.trainable()
+    compiled(x).sum().backward()
+    assert layer.values.grad is not None
+    by_compiled = layer.values.grad.clone()
+    layer.zero_grad()
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer.values.grad, by_compiled)
+
+
+@pytest.mark.slow
+def test_the_operators_keep_torchs_rules() -> None:
+    layer = SparseLinear.from_dense(pruned(20, 30)).trainable()
+    arguments = (torch.randn(2, 30, requires_grad=True), layer.masks, layer.values, layer.starts, None, layer.bias)
+    torch.library.opcheck(torch.ops.tandem.sparse_linear.default, (*arguments, 20, 30, "none", ""))
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    layer = SparseLinear.from_dense(pruned(8, 16))
+    for x in (torch.randn(2, 15), torch.ones(2, 16, dtype=torch.int64), torch.tensor(1.0)):
+        with pytest.raises(SparseShapeError, match="16 columns"):
+            layer(x)
+    with pytest.raises(SparseShapeError, match="meta"):
+        layer(torch.randn(2, 16, device="meta"))
+    with pytest.raises(SparseShapeError, match="bias"):
+        SparseLinear(layer.weight, torch.zeros(7))(torch.randn(2, 16))
+    with pytest.raises(SparseShapeError, match="relu, silu"):
+        SparseLinear(layer.weight, activation="softmax")
+
+
+def test_a_backend_that_cannot_run_here_is_named_with_the_reason() -> None:
+    layer = SparseLinear.from_dense(pruned(8, 16), backend="cuda")
+    if not torch.cuda.is_available():
+        with pytest.raises(BackendError, match="cuda"):
+            layer(torch.randn(2, 16))
+
+
+def test_empty_tensors_give_empty_results() -> None:
+    layer = SparseLinear.from_dense(pruned(8, 16))
+    assert layer(torch.randn(0, 16)).shape == (0, 8)
+    assert layer(torch.randn(2, 0, 16)).shape == (2, 0, 8)
