@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tandem.cli import mistakes
+from tandem.cli.prune import prune
 from tandem.cli.terminal import json_option, print_json, say_pairs
 
 
@@ -27,6 +28,7 @@ def kernels(ctx: click.Context) -> None:
 
     \b
     tandem kernels info
+    tandem kernels prune llama/ llama-60/ --sparsity 0.6 --calibration some.txt
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -47,3 +49,6 @@ def info(as_json: bool) -> None:
         print_json({name: {"runs": not why, "why_not": why} for name, why in told.items()})
         return
     say_pairs((name, why or "runs here") for name, why in told.items())
+
+
+kernels.add_command(prune)
