@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
-SOURCES := src tests benchmarks .ci
+SOURCES := src tests benchmarks examples .ci
 NATIVE := $(shell find src -name '*.cpp' -o -name '*.hpp')
 PIP_QUIET := --quiet --disable-pip-version-check
 

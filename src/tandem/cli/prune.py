@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--length", type=int, metavar="N", help="Tokens of a window. [the model's, 2048 at most]")
 @click.option("--finetune", type=click.IntRange(1), metavar="STEPS", help="Train under the mask on that text.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Of the training.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Rate of the training.")
 @click.option("--distil", is_flag=True, help="Let the dense model teach in the training.")
 @json_option
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_DIR")

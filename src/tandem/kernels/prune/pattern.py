@@ -111,8 +111,8 @@ def _keep_n_of_m(scores_RK: Tensor, pattern: Pattern) -> Tensor:
     missing = -columns % pattern.of
     # what pads the last group is worth less than any weight, so it goes first
     padded = torch.nn.functional.pad(scores_RK, (0, missing), value=-torch.inf)
-    groups = padded.view(-1, pattern.of)
-    return without_least(groups, pattern.of - pattern.kept).view(rows, -1)[:, :columns].contiguous()
+    groups_GM = padded.reshape(-1, pattern.of)
+    return without_least(groups_GM, pattern.of - pattern.kept).view(rows, -1)[:, :columns].contiguous()
 
 
 def without_least(scores_GN: Tensor, least_G1: int | Tensor) -> Tensor:

@@ -48,9 +48,10 @@ def perplexity(
     loss, tokens, passed = 0.0, 0, 0
     for ids_BT in windows:
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
-        loss += float(
-            functional.cross_entropy(logits_BTV[:, :-1].float().flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="sum")
+        nats = functional.cross_entropy(
+            logits_BTV[:, :-1].float().flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none"
         )
+        loss += float(nats.sum(dtype=torch.float64))
         tokens += ids_BT[:, 1:].numel()
         passed += ids_BT.numel()
         tell(passed, len(ids_N))
