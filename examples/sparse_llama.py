@@ -30,8 +30,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tandem.kernels.prune import folder
+from tandem.kernels.prune.outcome import Outcome, Plan
 from tandem.kernels.prune.pattern import Pattern
-from tandem.kernels.prune.running import Outcome, Plan, run
+from tandem.kernels.prune.running import run
 from tandem.kernels.prune.tuning import Tuning, tune
 
 METHODS = ("magnitude", "wanda", "sparsegpt")

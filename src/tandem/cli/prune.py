@@ -11,7 +11,7 @@ import click
 from tandem.cli.terminal import json_option, print_json, progress, say, show_table
 
 if TYPE_CHECKING:
-    from tandem.kernels.prune.running import Outcome
+    from tandem.kernels.prune.outcome import Outcome
 
 
 @click.command()
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 )
 @click.option("--length", type=int, metavar="N", help="Tokens of a window. [the model's, 2048 at most]")
 @click.option("--finetune", type=click.IntRange(1), metavar="STEPS", help="Train under the mask on that text.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Rate of the training.")
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-4,
+    show_default=True,
+    metavar="RATE",
+    help="Rate of the training.",
+)
 @click.option("--distil", is_flag=True, help="Let the dense model teach in the training.")
 @json_option
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_DIR")
@@ -65,8 +72,9 @@ def prune(
     from tandem.core import plug
 
     plug.load("kernels.prune.methods", method)  # an unknown one, or torch missing, is said before anything is read
+    from tandem.kernels.prune.outcome import Plan
     from tandem.kernels.prune.pattern import Pattern
-    from tandem.kernels.prune.running import Plan, run
+    from tandem.kernels.prune.running import run
 
     plan = Plan(
         model=model,
@@ -102,14 +110,12 @@ def _show(outcome: Outcome) -> None:
 
 
 def _described(outcome: Outcome) -> dict[str, object]:
-    from tandem.kernels.prune.running import note
-
     plan = outcome.plan
     measured = {"dense": outcome.before, "pruned": outcome.after, "trained": outcome.tuned}
     return {
         "out": str(plan.out),
         "report": str(plan.out / "report.html"),
-        **note(outcome),
+        **outcome.note(),
         "tokens_are_bytes": outcome.tokens_are_bytes,
         "calibration_tokens": outcome.calibration_tokens,
         "window_tokens": outcome.length,

@@ -7,14 +7,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tandem.core.errors import TandemError
 from tandem.kernels.prune.blocks import blocks_of
 from tandem.kernels.prune.errors import PruneError
+from tandem.kernels.prune.outcome import Plan
 from tandem.kernels.prune.page import layers_table, page, sentences
 from tandem.kernels.prune.pattern import Pattern
 from tandem.kernels.prune.perplexity import perplexity
-from tandem.kernels.prune.running import Plan, run
+from tandem.kernels.prune.running import run
 from tandem.kernels.prune.text import Bytes, read
 from tandem.report.page import render
+from tests import disks
 from tests.kernels.prune.models import folder_of, text_file
 
 
@@ -90,6 +93,18 @@ def test_magnitude_alone_needs_no_text(dense: Path, tmp_path: Path) -> None:
     assert torch.count_nonzero(
         AutoModelForCausalLM.from_pretrained(tmp_path / "out").model.layers[0].mlp.up_proj.weight
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "words"), [(256, "the model cannot be written"), (32, "the report cannot be written")]
+)
+def test_a_disk_that_is_full_leaves_nothing(width: int, words: str, tmp_path: Path) -> None:
+    dense = folder_of(tmp_path / "dense", hidden_size=width, intermediate_size=3 * width)
+    with disks.small(tmp_path / "small", 1) as folder:
+        with pytest.raises(TandemError, match=f"{words}.*No space left"):
+            run(Plan(model=dense, out=folder / "out", method="magnitude", pattern=Pattern(0.5)))
+        assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -75,15 +75,27 @@ def read(path: Path) -> Loaded:
 
 
 def save(loaded: Loaded, aside: Path, note: Mapping[str, object]) -> None:
-    """Write a model, its tokenizer and how it was pruned into a folder, as `save_pretrained` does."""
+    """Write a model, its tokenizer and how it was pruned into a folder, as `save_pretrained` does.
+
+    Raises:
+        PruneError: It cannot be written (no space, no permission).
+    """
     _need_transformers()
     import transformers
+    from safetensors import SafetensorError
 
     setattr(loaded.model.config, NOTE, dict(note))
-    with _quiet(transformers):
-        loaded.model.save_pretrained(aside)
-        if loaded.tokenizer is not None:
-            loaded.tokenizer.save_pretrained(aside)
+    try:
+        with _quiet(transformers):
+            loaded.model.save_pretrained(aside)
+            if loaded.tokenizer is not None:
+                loaded.tokenizer.save_pretrained(aside)
+    except (OSError, SafetensorError) as error:
+        raise PruneError(
+            given=f"the model cannot be written to {aside}: {error}",
+            allowed="a folder you may write to, with as much room as the dense model takes",
+            todo="choose another path or make room",
+        ) from error
 
 
 @contextmanager

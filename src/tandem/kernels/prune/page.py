@@ -16,7 +16,7 @@ from tandem.report.table import Cell, Column, Table
 
 if TYPE_CHECKING:
     from tandem.kernels.prune.layerwise import Lost
-    from tandem.kernels.prune.running import Outcome
+    from tandem.kernels.prune.outcome import Outcome
 
 _PLOT_PX = 320
 
@@ -46,11 +46,11 @@ def layers_table(outcome: Outcome) -> Table:
 def sentences(outcome: Outcome) -> list[str]:
     """What was done and what came of it, in words."""
     plan = outcome.plan
-    pruned = sum(one.rows * one.columns for one in outcome.lost)
+    pruned = outcome.weights
     dense = sum(outcome.left_dense.values())
     shared = ", shared out among blocks by OWL" if plan.by_outliers else ""
     found = [
-        f"{plan.method} with {plan.pattern}{shared}: {_zeros(outcome):.2%} of {pruned:,} weights in "
+        f"{plan.method} with {plan.pattern}{shared}: {outcome.zeros:.2%} of {pruned:,} weights in "
         f"{len(outcome.lost)} linear layers are zero"
     ]
     if dense:
@@ -75,7 +75,7 @@ def sentences(outcome: Outcome) -> list[str]:
 
 def page(outcome: Outcome) -> Page:
     """The report."""
-    facts = [Fact("zeros", _zeros(outcome), "percent", 2), Fact("bits a weight", _bits(outcome.lost), "number", 2)]
+    facts = [Fact("zeros", outcome.zeros, "percent", 2), Fact("bits a weight", outcome.bits, "number", 2)]
     if outcome.before and outcome.after:
         note = f"{outcome.before.tokens:,} tokens predicted"
         facts.append(Fact("perplexity, dense", outcome.before.value, "number", 3, note))
@@ -121,12 +121,3 @@ def errors_picture(lost: list[Lost]) -> Figure:
 
 def _noted(note: str) -> Cell:
     return Cell(note, "bad" if note else "")
-
-
-def _zeros(outcome: Outcome) -> float:
-    weights = sum(one.rows * one.columns for one in outcome.lost)
-    return sum(one.zeros * one.rows * one.columns for one in outcome.lost) / weights
-
-
-def _bits(lost: list[Lost]) -> float:
-    return sum(one.bits * one.rows * one.columns for one in lost) / sum(one.rows * one.columns for one in lost)

@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.kernels.prune import folder, page, text
 from tandem.kernels.prune.blocks import blocks_of, left_dense
 from tandem.kernels.prune.errors import PruneError
-from tandem.kernels.prune.layerwise import Lost, prune_model
-from tandem.kernels.prune.pattern import Pattern
+from tandem.kernels.prune.layerwise import prune_model
+from tandem.kernels.prune.outcome import Outcome, Plan
 from tandem.kernels.prune.perplexity import Perplexity, perplexity
 from tandem.kernels.prune.tuning import Tuning, tune
 from tandem.report.page import write
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from tandem.kernels.prune.folder import Loaded
     from tandem.kernels.prune.layerwise import Tell
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be done.
-
-    Attributes:
-        model: Folder of the dense model.
-        out: Folder to write; must not be there.
-        method: A file of `methods/`.
-        pattern: How many zeros, and where.
-        by_outliers: Whether OWL gives each block its share.
-        calibration: A text; a method that looks at weights alone can do without.
-        evaluation: A text for the perplexity before and after; None measures none.
-        samples: Windows of the calibration text.
-        length: Tokens of a window; None takes what the model takes, 2048 at most.
-        tuning_steps: Steps of training under the mask on the calibration text, 0 for none.
-        learning_rate: Of that training.
-        distil: Whether the dense model teaches in it.
-    """
-
-    model: Path
-    out: Path
-    method: str
-    pattern: Pattern
-    by_outliers: bool = False
-    calibration: Path | None = None
-    evaluation: Path | None = None
-    samples: int = 128
-    length: int | None = None
-    tuning_steps: int = 0
-    learning_rate: float = 1e-4
-    distil: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of it.
-
-    Attributes:
-        plan: What was to be done.
-        lost: A line for each layer.
-        left_dense: Weights that stayed dense, by module.
-        tokens_are_bytes: Whether the model came without a tokenizer.
-        calibration_tokens: Tokens that the layers' inputs were taken from.
-        length: Tokens of a window.
-        before: Perplexity of the dense model.
-        after: Perplexity of the pruned one, before it was trained.
-        tuned: Perplexity after training.
-        tuning_loss: Mean loss over the first and the last tenth of the training.
-    """
-
-    plan: Plan
-    lost: list[Lost]
-    left_dense: dict[str, int]
-    tokens_are_bytes: bool
-    calibration_tokens: int
-    length: int
-    before: Perplexity | None = None
-    after: Perplexity | None = None
-    tuned: Perplexity | None = None
-    tuning_loss: tuple[float, float] | None = field(default=None)
 
 
 def run(plan: Plan, tell: Tell = lambda what, done, of: None) -> Outcome:
@@ -105,27 +43,9 @@ def run(plan: Plan, tell: Tell = lambda what, done, of: None) -> Outcome:
     with folder.written_aside(plan.out) as aside:
         loaded = folder.read(plan.model)
         outcome = _pruned(plan, loaded, tell)
-        folder.save(loaded, aside, note(outcome))
+        folder.save(loaded, aside, outcome.note())
         write(page.page(outcome), aside / "report.html")
     return outcome
-
-
-def note(outcome: Outcome) -> dict[str, object]:
-    """What `config.json` says about it."""
-    plan = outcome.plan
-    return {
-        "method": plan.method,
-        "pattern": f"{plan.pattern.kept}:{plan.pattern.of}" if plan.pattern.of else "unstructured",
-        "owl": plan.by_outliers,
-        "sparsity": round(zeros(outcome.lost), 6),
-        "finetuned_steps": plan.tuning_steps,
-        "dense": sorted(outcome.left_dense),
-    }
-
-
-def zeros(lost: list[Lost]) -> float:
-    """Share of zeros over all pruned layers."""
-    return sum(one.zeros * one.rows * one.columns for one in lost) / sum(one.rows * one.columns for one in lost)
 
 
 def _pruned(plan: Plan, loaded: Loaded, tell: Tell) -> Outcome:
