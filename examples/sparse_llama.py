@@ -18,6 +18,7 @@ in benchmarks/kernels_sparse.py.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import statistics
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from tandem.kernels.prune import folder
 from tandem.kernels.prune.outcome import Outcome, Plan
@@ -185,8 +187,23 @@ def tokens_per_s(model: torch.nn.Module, size: Size, rounds: int = 5) -> float:
 
 
 def speeds(dense: Path, out: Path, size: Size) -> None:
-    """Time the dense model, and the sparse ones where the kernels are installed."""
-    print(f"\ntokens/s at batch 1, dense: {tokens_per_s(folder.read(dense).model, size):.0f}")
+    """Time the dense model in two dtypes and, where the sparse kernels are there, what SparseGPT left of it."""
+    print("\ntokens/s at batch 1")
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        rates[dtype] = tokens_per_s(folder.read(dense).model.to(dtype), size)
+        print(f"  dense, {str(dtype).removeprefix('torch.'):17s} {rates[dtype]:7.0f}")
+    if importlib.util.find_spec("tandem.kernels.sparse.model") is None:
+        print("  sparse: not measured, its kernels are not installed")
+        return
+    from tandem.kernels.sparse.model import sparsify
+
+    for sparsity in size.sparsities:
+        model = folder.read(out / f"sparsegpt-{sparsity * 100:.0f}").model.to(torch.bfloat16)
+        swapped = [one for one in sparsify(model, torch.bfloat16) if not one.why_dense]
+        rate = tokens_per_s(model, size)
+        best = rate / max(rates.values())
+        print(f"  {sparsity:.0%} zeros, {len(swapped)} sparse layers {rate:7.0f}  ({best:.2f}x the best dense)")
 
 
 def main() -> None:
@@ -200,6 +217,7 @@ def main() -> None:
     size = QUICK if given.quick else Size()
     if given.steps:
         size = Size(**{**vars(size), "steps": given.steps})
+    logging.disable_progress_bar()
     given.out.mkdir(parents=True, exist_ok=True)
     train, held_out = split(find_text(given.text), given.out, size)
     dense = given.out / "dense"

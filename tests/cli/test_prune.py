@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,6 +132,18 @@ def test_after_kill_9_the_same_command_starts_again(dense: Path, text: Path, tmp
         "config.json", "generation_config.json", "model.safetensors", "report.html",
     ]  # fmt: skip
     assert list(tmp_path.glob(".out*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_the_packages_the_extra_is_named(dense: Path, tmp_path: Path, package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from tandem.cli.main import main; main()"
+    args = ["kernels", "prune", str(dense), str(tmp_path / "out"), "--method", "magnitude", "--sparsity", "0.5"]
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"needs the package '{package}', which is not installed" in done.stderr
+    assert re.search(r"run: pip install 'tandemlab\[(kernels|learn)\]'\n", done.stderr)  # torch is in both
+    assert list(tmp_path.glob("*out*")) == []
 
 
 @pytest.mark.slow

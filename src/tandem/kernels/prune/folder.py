@@ -212,5 +212,5 @@ def _need_transformers() -> None:
             raise MissingPackageError(
                 given=f"pruning needs the package {package!r}, which is not installed",
                 allowed="language models of Hugging Face, read by transformers",
-                todo=f"run: pip install 'tandemlab[{plug.extra_for('transformers') or 'models'}]'",
+                todo=f"run: pip install 'tandemlab[{plug.extra_for('transformers') or 'kernels'}]'",
             )

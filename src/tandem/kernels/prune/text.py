@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-MOST_BYTES = 256 << 20
+MOST_BYTES = 64 << 20
 """Of a longer file the beginning is read."""
 
 BATCH_TOKENS = 2048
