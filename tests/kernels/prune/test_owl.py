@@ -10,6 +10,7 @@ from tandem.kernels.prune import owl
 shares = st.lists(st.floats(0.0, 0.2), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(shares, st.floats(0.01, 0.99), st.data())
 def test_the_mean_over_weights_is_the_whole_and_outliers_keep_more(
     found: list[float], sparsity: float, data: st.DataObject

@@ -85,6 +85,7 @@ def test_what_is_said(dense: Path, text: Path, tmp_path: Path) -> None:
     assert len(layers_table(outcome).rows) == 21
 
 
+@pytest.mark.slow
 def test_magnitude_alone_needs_no_text(dense: Path, tmp_path: Path) -> None:
     outcome = run(Plan(model=dense, out=tmp_path / "out", method="magnitude", pattern=Pattern.n_of_m("2:4")))
     assert (outcome.before, outcome.after, outcome.calibration_tokens) == (None, None, 0)

@@ -65,6 +65,7 @@ def test_a_student_comes_to_predict_what_its_teacher_predicts() -> None:
     assert distance() < 0.5 * before
 
 
+@pytest.mark.slow
 @given(st.integers(1, 4), st.integers(2, 6), st.floats(0.5, 4.0), st.integers(0, 1000))
 def test_distillation_is_the_divergence_of_softened_predictions(n: int, v: int, t: float, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from tandem.kernels.prune.methods import wanda
 from tandem.kernels.prune.pattern import Pattern
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5), st.integers(1, 10), st.integers(1, 7), st.integers(1, 9), st.integers(0, 1000))
 def test_the_least_of_magnitude_times_norm_go_in_each_row(
     rows: int, columns: int, tokens: int, tenths: int, seed: int
