@@ -9,7 +9,7 @@ PEERS := .venv-peers
 # Tests that start daemons, hold cores or measure programmes have the machine to themselves; all others share its cores.
 ALONE := $(addprefix tests/,benchmarks cli contract/test_engines.py core estimate/bubbles estimate/profiling native \
   share/daemon share/lab share/node)
-SOURCES := src tests benchmarks .ci
+SOURCES := src tests benchmarks examples .ci
 NATIVE := $(shell find src -name '*.cpp' -o -name '*.hpp')
 PIP_QUIET := --quiet --disable-pip-version-check
 

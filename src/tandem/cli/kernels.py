@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli import mistakes
+from tandem.cli.prune import prune
 from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def kernels(ctx: click.Context) -> None:
     \b
     tandem kernels info
     tandem kernels bench --shape 4096x4096 --count 1,8
+    tandem kernels prune llama/ llama-60/ --sparsity 0.6 --calibration some.txt
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -154,3 +156,6 @@ def _machine() -> str:
     from tandem.core import machine
 
     return machine.discover().fingerprint
+
+
+kernels.add_command(prune)

@@ -22,6 +22,7 @@ _KINDS = {
     "share.traces": "trace format",
     "estimate.models": "estimator",
     "data.pack.sources": "kind of source",
+    "kernels.prune.methods": "pruning method",
 }
 """What a plug-in of a family is called; others go by the family's name."""
 

@@ -1,0 +1,1 @@
+"""Pruning methods, one a file; `method.py` beside this folder says what a file exposes."""
