@@ -51,8 +51,8 @@ _MOST_BATCHES_A_READ = 32
 class Loader:
     """Batches of one rank, epoch after epoch.
 
-    Each iteration is an epoch; the next one takes the next. A batch is a list: of `bytes` where nothing is decoded, else
-    of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
+    Each iteration is an epoch; the next one takes the next. A batch is a list: of `bytes` where nothing is decoded,
+    else of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
 
     Args:
         samples: What is read: a `Space`, anything with `__len__` and `read_batch`, or a `Mixture`.

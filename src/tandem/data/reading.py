@@ -167,5 +167,5 @@ def _parted(samples: list[Sample], tasks: list[Task]) -> list[list[Sample]]:
     """The samples of each task."""
     if len(tasks) == 1:
         return [samples]
-    ends = itertools.accumulate(len(task.numbers_N) for task in tasks)
+    ends = list(itertools.accumulate(len(task.numbers_N) for task in tasks))
     return [samples[begin:end] for begin, end in itertools.pairwise([0, *ends])]

@@ -7,10 +7,9 @@ source again finds it there. At the end all parts are published at once.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
-import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ _PARTS = 32
 _LEAST_BYTES, _LEAST_FILES = 16 << 20, 1000
 _TELL_S = 0.2
 _TELL_FILES = 64
-_PR_SET_PDEATHSIG = 1
 
 Tell = Callable[[int, int], None]
 """Told how many of how many bytes of the source are packed."""
@@ -187,9 +185,19 @@ def _begin(done: Synchronized[int]) -> None:
 
 
 def _begin_process(done: Synchronized[int]) -> None:
-    """A process that ends when the one that packs is killed: the fork server ends then, and this one with it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """A process that ends when the one that packs is killed.
+
+    The fork server does not end before: whom it forked keeps it alive.
+    """
+    threading.Thread(target=_end_with_the_packer, name="tandem-packer-watch", daemon=True).start()
     _begin(done)
+
+
+def _end_with_the_packer() -> None:
+    packer = multiprocessing.parent_process()
+    if packer is not None:
+        packer.join()
+    os._exit(1)
 
 
 def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: int) -> None:
