@@ -23,6 +23,7 @@ from tandem.data.pack.packing import pack
 from tandem.data.space import Space
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.scrub import scrub
+from tandem.data.space.writer import KEPT_S, PACKING, Target
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "100"))
 SHARD_BYTES = 12_000
@@ -212,3 +213,27 @@ def test_a_writer_killed_at_any_moment_leaves_what_was_or_what_is_to_be(
     with Space.open(space) as opened:
         named = {entry.file_name for entry in opened.index.shards}
     assert {path.name for path in (space / "shards").iterdir()} == named
+
+
+def test_what_killed_writers_left_is_cleared_away_but_packing_that_may_go_on_only_after_a_week(
+    writers: Writers, tmp_path: Path
+) -> None:
+    space = tmp_path / "s"
+    quietly = {"shard_bytes": SHARD_BYTES, "tell": lambda done, of: None}
+    pack(str(writers.first), str(space), workers=1, **quietly)  # type: ignore[arg-type]
+    alive = Target(space, f"{PACKING}alive")
+    week_ago_s = time.time() - KEPT_S
+    for name, age_s in (("pack-young", 3600), ("pack-old", -3600), ("pack-alive", -3600), ("other", 3600)):
+        folder = space / "pending" / name
+        folder.mkdir(exist_ok=True)
+        (folder / "lock").touch()
+        (folder / "some.shard").write_bytes(b"half")
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (week_ago_s + age_s, week_ago_s + age_s))
+    assert {path.name for path in (space / "pending").iterdir()} == {"pack-young", "pack-old", "pack-alive", "other"}
+    pack(str(writers.more), str(space), append=True, workers=1, **quietly)  # type: ignore[arg-type]
+    assert {path.name for path in (space / "pending").iterdir()} == {"pack-young", "pack-alive"}
+    alive.close()
+    compact(str(space))
+    assert {path.name for path in (space / "pending").iterdir()} == {"pack-young"}
+    assert contents(space) == FIRST | MORE

@@ -5,7 +5,6 @@ Legend: N samples of a batch.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -91,7 +90,7 @@ class Begun:
         samples = self._coming.take()
         if isinstance(samples, tuple):
             return self._reading(self._tasks)
-        return Read(self._tasks, list(_parted(samples, self._tasks)), self._coming.size_bytes)
+        return Read(self._tasks, [*_parted(samples, self._tasks)], self._coming.size_bytes)
 
 
 class Reading:
@@ -167,5 +166,8 @@ def _parted(samples: list[Sample], tasks: list[Task]) -> list[list[Sample]]:
     """The samples of each task."""
     if len(tasks) == 1:
         return [samples]
-    ends = list(itertools.accumulate(len(task.numbers_N) for task in tasks))
-    return [samples[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+    parts, begin = [], 0
+    for task in tasks:
+        parts.append(samples[begin : begin + len(task.numbers_N)])
+        begin += len(task.numbers_N)
+    return parts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from tandem.core.errors import SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, open_source
 from tandem.data.space import snapshot
+from tandem.data.space.changing import guard_present
 from tandem.data.space.guarding import set_level
-from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target
+from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -80,7 +82,8 @@ def pack(
         append: Whether the space may be there already.
         workers: How many processes read and write.
         shard_bytes: About how large shards become.
-        parity: How many blocks in each row of 28 can be restored; 0 keeps what the space has.
+        parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
+            keeps what the space has.
         tell: Told how far it is.
 
     Raises:
@@ -105,6 +108,9 @@ def pack(
         whole = [one for one in columns if one is not None]
         assert len(whole) == len(parts)
         generation = target.commit(whole)
+        clear_abandoned(target.folder, time.time())
+        if parity:
+            guard_present(folder)
     except SpaceError:
         target.discard()  # it would be refused again
         raise

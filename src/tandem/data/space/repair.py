@@ -98,9 +98,9 @@ def _current(root: Path) -> list[str]:
 def _by_parity(root: Path, file: Path) -> list[str]:
     """Restore a file that has parity; says which, where anything was wrong with it."""
     guarded = parity_path(root, file)
-    if not guarded.exists() or not file.exists():
+    if not guarded.exists():
         return []
-    size = file.stat().st_size
+    size = file.stat().st_size if file.exists() else -1
     try:
         bad = parity.restore(file, guarded)
     except DataError:
