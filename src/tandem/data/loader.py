@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
-_READ_BYTES = 2 << 20
+_READ_BYTES = 512 << 10
 _MOST_BATCHES_A_READ = 32
 
 

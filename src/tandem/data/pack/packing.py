@@ -20,8 +20,8 @@ from tandem.core.errors import SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, open_source
 from tandem.data.space import snapshot
-from tandem.data.space.changing import guard_present
 from tandem.data.space.guarding import set_level
+from tandem.data.space.repair import guard_present
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
 if TYPE_CHECKING:

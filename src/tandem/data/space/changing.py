@@ -15,8 +15,6 @@ import numpy as np
 from tandem.core.errors import SpaceError
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
-from tandem.data.space.guarding import guard, parity_path
-from tandem.data.space.scrub import damage
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -83,34 +81,6 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     clear_abandoned(Path(folder), time.time())
     with generations.publishing(Path(folder)):
         return generations.remove_unused(Path(folder))
-
-
-def guard_present(folder: str) -> int:
-    """Write the parity of all that is present and has none, in a space with a level; returns of how many files.
-
-    What is damaged is left alone: its parity would guard the damage. `scrub` names it.
-
-    Raises:
-        SpaceError: There is no space.
-        DataError: The index is damaged.
-        MissingPackageError: The package pyeclib is not installed.
-        OSError: Something cannot be read or written.
-    """
-    root, guarded = Path(folder), 0
-    with Space.open(folder) as space:
-        for entry in space.index.shards:
-            path = root / "shards" / entry.file_name
-            try:
-                if not parity_path(root, path).exists() and damage(str(path), entry) is None:
-                    guard(root, path)
-                    guarded += 1
-            except FileNotFoundError:
-                continue  # gone, or compacted away just now
-        index = Path(space.index.name)
-        if not parity_path(root, index).exists() and not list(space.index.verify()):
-            guard(root, index)
-            guarded += 1
-    return guarded
 
 
 def _moving(columns: Columns, shard_bytes: int) -> NDArray[np.int64]:
