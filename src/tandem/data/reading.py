@@ -16,9 +16,8 @@ from tandem.data.mixture import Mixture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.data.batch import Samples
+    from tandem.data.batch import Coming, Samples
     from tandem.data.order import Numbers
-    from tandem.data.space.reading import Coming
 
 Sample = TypeVar("Sample", bytes, memoryview)
 

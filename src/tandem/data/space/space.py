@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from tandem.data.batch import Batch
+    from tandem.data.batch import Batch, Coming
     from tandem.data.space.index import Index, Sample
-    from tandem.data.space.reading import Coming, How
+    from tandem.data.space.reading import How
 
 
 class Space:
