@@ -1,19 +1,21 @@
 """Feeding a training: batches in an exact global shuffle, beside torch's DataLoader and the best peers.
 
 Run: `python benchmarks/data_loader.py [--quick] [--json]`. Sizes: 50,000 files of 5 to 15 KB and the 60,000 MNIST PNGs
-of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are absent); ``--quick`` takes 12,000 and
-6,000. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
-side, one after another; batches have 64 samples. Peers run in processes of their own (`peer_loaders.py`); those of
-`.venv-peers` are left out where it is not made (`make peers`).
+of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are absent); ``--quick`` takes 6,000 and
+2,500. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
+side (three, undecoded, of all but torch), one after another; batches have 64 samples, and undecoded ones are lists of
+`bytes` on every side. Peers run in processes of their own (`peer_loaders.py`); those of `.venv-peers` are left out
+where it is not made (`make peers`).
 
 Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_torch_wall` and
-`loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded and decoded by the
-same Pillow decoder; ours in threads or processes, whichever was faster),
-`loader_vs_best_exact_peer` (beside the faster of LMDB and HF datasets on the files of 5 to
-15 KB) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a new loader, a
-state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf Storage's
-accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples of 116 KB
-each 0.195 s; the first step does not count).
+`loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded, and decoded on
+both sides by Pillow; `loader_decode_opencv_vs_torch_wall`: by OpenCV, where it is installed; ours in threads or
+processes, whichever was faster), `loader_vs_best_exact_peer` (beside the faster of LMDB and HF datasets on the files of
+5 to 15 KB), `loader_vs_best_exact_peer_cpu` (the same in samples a CPU-second, all threads; what is left of it where
+others use the machine) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a
+new loader, a state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf
+Storage's accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples
+of 116 KB each 0.195 s; the first step does not count).
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +39,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measuring
-from benchmarks.peer_loaders import png, stack
+from benchmarks.peer_loaders import DECODERS, stack
 from tandem.data import Batches, Decode, Loader
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
@@ -44,16 +47,24 @@ from tandem.data.space.writer import SpaceWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Cost = tuple[float, float]
+    """Seconds, and CPU seconds of the process that consumes, a sample."""
+
+    Costs = dict[str, list[Cost]]
+    Sides = dict[str, Callable[[int], Cost]]
+    Results = dict[str, float | None]
+
 BATCH = 64
 WORKERS = 2
 ROUNDS = 7
+EPOCHS = 3  # a round, of those that take little
 ROOT = Path(__file__).resolve().parent.parent
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 EXACT_PEERS = ("lmdb", "hf")
 
 
 class Peer:
-    """Another way to feed a training, in a process of its own."""
+    """Another way to feed a training, in a process of its own; it gets ready while others do."""
 
     def __init__(self, kind: str, files: Path, store: Path) -> None:
         python = sys.executable if kind.startswith("torch") else str(PEERS_PYTHON)
@@ -62,17 +73,24 @@ class Peer:
             [python, script, kind, str(files), str(store), str(BATCH)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._answer()
+        self._ready = False
 
-    def __call__(self, seed: int) -> float:
-        """Samples a second over one epoch."""
+    def __call__(self, seed: int) -> Cost:
+        """Seconds, and CPU seconds of its process, a sample over one epoch."""
         assert self._process.stdin is not None
+        self.get_ready()
         self._process.stdin.write(f"{seed}\n")
         self._process.stdin.flush()
-        passed_s, samples, _ = self._answer().split()
-        return int(samples) / float(passed_s)
+        passed_s, samples, _, cpu_s = self._answer().split()
+        return float(passed_s) / int(samples), float(cpu_s) / int(samples)
+
+    def get_ready(self) -> None:
+        """Wait for what it does before the first epoch."""
+        if not self._ready:
+            self._ready = self._answer().startswith("ready")
 
     def close(self) -> None:
         self._process.stdin.close()  # type: ignore[union-attr]  # a pipe
@@ -88,14 +106,14 @@ class Peer:
         raise RuntimeError(message)
 
 
-def epoch_rate(loader: Loader) -> float:
-    """Samples a second over the loader's next epoch, each sample's length being looked at as peers do."""
-    begun_s, samples, size_bytes = time.perf_counter(), 0, 0
+def epoch_cost(loader: Loader) -> Cost:
+    """Seconds, and CPU seconds, a sample over the loader's next epoch; lengths are looked at as peers do."""
+    begun_s, begun_cpu_s, samples, size_bytes = time.perf_counter(), time.process_time(), 0, 0
     for batch in loader:
         samples += len(batch)
         if isinstance(batch, list):
             size_bytes += sum(map(len, batch))
-    return samples / (time.perf_counter() - begun_s)
+    return (time.perf_counter() - begun_s) / samples, (time.process_time() - begun_cpu_s) / samples
 
 
 def random_files(folder: Path, count: int, low: int, high: int) -> None:
@@ -150,60 +168,56 @@ def packed_random(folder: Path, count: int, size: int) -> Space:
     return Space.open(folder, threads=1)
 
 
-def rounds(sides: dict[str, Callable[[int], float]], stack_: ExitStack) -> dict[str, list[float]]:
-    """Samples a second of every side in interleaved rounds, after one that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+def rounds(sides: Sides, epochs_a_round: int = 1) -> Costs:
+    """What a sample costs every side in interleaved rounds, after one that does not count."""
+    found: Costs = {name: [] for name in sides}
     for seed in range(ROUNDS + 1):
         for name, side in sides.items():
-            rate = side(seed)
+            times = 1 if name.startswith("torch") else epochs_a_round
+            epochs = [side(times * seed + i) for i in range(times)]
             if seed:
-                found[name].append(rate)
-    for name, rates in found.items():
+                found[name].append((mean(one[0] for one in epochs), mean(one[1] for one in epochs)))
+    for name, costs in found.items():
+        rates = [1 / wall_s for wall_s, _ in costs]
         print(
             f"  {name:24s} {np.median(rates):10,.0f} samples/s   rounds differ by {measuring.noise_floor(rates):.0f} %"
         )
-    stack_.close()
     return found
 
 
-def compared(figure: str, found: dict[str, list[float]], peers: list[str], results: dict[str, float | None]) -> None:
+def compared(figure: str, found: Costs, peers: list[str], results: Results, *, ours: str = "tandem") -> None:
     """Ours beside the fastest of some peers."""
+    which = 1 if figure.endswith("_cpu") else 0
     if not peers:
         results[figure] = results[f"{figure}_low"] = None
         return
-    best = max(peers, key=lambda name: float(np.median(found[name])))
-    ratio = measuring.ratio(found["tandem"], found[best])
+    best = min(peers, key=lambda name: float(np.median([cost[0] for cost in found[name]])))
+    ratio = measuring.ratio([cost[which] for cost in found[best]], [cost[which] for cost in found[ours]])
     print(f"  {figure}: {ratio} beside {best}")
     results[figure], results[f"{figure}_low"] = ratio.mid, ratio.low
 
 
-def undecoded(name: str, files: Path, space: Space, peers: list[str], scratch: Path) -> dict[str, list[float]]:
-    """Rates of all sides on these files, as lists of bytes (ours: of views)."""
+def undecoded(name: str, space: Space, peers: Sides) -> Costs:
+    """Costs of all sides on these files, as lists of bytes."""
     print(f"{name}, undecoded:")
-    with ExitStack() as open_peers:
-        sides: dict[str, Callable[[int], float]] = {}
-        loader = open_peers.enter_context(Loader(space, BATCH, workers=WORKERS))
-        sides["tandem"] = lambda _: epoch_rate(loader)
-        for kind in peers:
-            peer = Peer(kind, files, scratch / f"{name.partition(' ')[0]}.{kind}")
-            open_peers.callback(peer.close)
-            sides[kind] = peer
-        return rounds(sides, open_peers)
+    with Loader(space, BATCH, workers=WORKERS) as loader:
+        return rounds({"tandem": lambda _: epoch_cost(loader), **peers}, EPOCHS)
 
 
-def decoded(files: Path, space: Space) -> dict[str, list[float]]:
-    """Rates of torch and of ours, in threads and in processes, with the same decoder and the same stacking."""
-    print("PNGs, decoded by Pillow and stacked:")
-    with ExitStack() as open_peers:
-        peer = Peer("torch-png", files, files)
-        open_peers.callback(peer.close)
-        sides: dict[str, Callable[[int], float]] = {"torch-png": peer}
+def decoded(space: Space, decoder: str, peer: Peer, results: Results, figure: str) -> None:
+    """Torch and ours, in threads and in processes, with the same decoder and the same stacking."""
+    print(f"PNGs, decoded by {decoder} and stacked:")
+    with ExitStack() as open_loaders:
+        sides: Sides = {"torch": peer}
         for where in ("threads", "processes"):
-            loader = open_peers.enter_context(
-                Loader(space, BATCH, decode=Decode(png, stack), workers=WORKERS, decode_in=where)  # type: ignore[arg-type]
+            loader = open_loaders.enter_context(
+                Loader(space, BATCH, decode=Decode(DECODERS[decoder], stack), workers=WORKERS, decode_in=where)  # type: ignore[arg-type]
             )
-            sides[where] = lambda _, loader=loader: epoch_rate(loader)  # type: ignore[misc]
-        return rounds(sides, open_peers)
+            sides[where] = lambda _, loader=loader: epoch_cost(loader)  # type: ignore[misc]
+        found = rounds(sides)
+    ours = min(("threads", "processes"), key=lambda where: float(np.median([cost[0] for cost in found[where]])))
+    print(f"  better in {ours}")
+    compared(figure, found, ["torch"], results, ours=ours)
 
 
 def resume_ms(space: Space, trials: int = 20) -> float:
@@ -234,32 +248,42 @@ def utilisation(space: Space, batch: int, compute_s: float, steps: int) -> float
         return steps * compute_s / (time.perf_counter() - begun_s)
 
 
-def measure(*, quick: bool, scratch: Path) -> dict[str, float | None]:
+def measure(*, quick: bool, scratch: Path) -> Results:
     """All figures."""
-    results: dict[str, float | None] = {}
+    results: Results = {}
     exact = [kind for kind in EXACT_PEERS if PEERS_PYTHON.exists()]
+    decoders = [name for name, package in (("pillow", "PIL"), ("opencv", "cv2")) if find_spec(package)]
     files, pngs = scratch / "files", scratch / "pngs"
-    random_files(files, 12_000 if quick else 50_000, 5000, 15_000)
-    space = packed(files, scratch / "files.space")
-    found = undecoded("files of 5 to 15 KB", files, space, ["torch", *exact], scratch)
-    compared("loader_vs_torch_wall", found, ["torch"], results)
-    compared("loader_vs_best_exact_peer", found, exact, results)
-    results["resume_ms"] = resume_ms(space)
-    shutil.rmtree(files)
+    random_files(files, 6000 if quick else 50_000, 5000, 15_000)
+    source = png_files(pngs, 2500 if quick else 60_000)
+    with ExitStack() as open_peers:
 
-    source = png_files(pngs, 6000 if quick else 60_000)
-    space = packed(pngs, scratch / "pngs.space")
-    found = undecoded(f"PNGs ({source})", pngs, space, exact, scratch)
-    compared("loader_vs_best_exact_peer_png", found, exact, results)
-    found = decoded(pngs, space)
-    ours = max(("threads", "processes"), key=lambda where: float(np.median(found[where])))
-    print(f"  better in {ours}")
-    compared("loader_decode_vs_torch_wall", {**found, "tandem": found[ours]}, ["torch-png"], results)
+        def peer(kind: str, of: Path) -> Peer:
+            one = Peer(kind, of, scratch / f"{of.name}.{kind}")
+            open_peers.callback(one.close)
+            return one
+
+        on_files = {kind: peer(kind, files) for kind in ["torch", *exact]}
+        on_pngs = {kind: peer(kind, pngs) for kind in [*exact, *(f"torch-{name}" for name in decoders)]}
+        space, png_space = packed(files, scratch / "files.space"), packed(pngs, scratch / "pngs.space")
+        for one in [*on_files.values(), *on_pngs.values()]:
+            one.get_ready()
+
+        found = undecoded("files of 5 to 15 KB", space, {**on_files})
+        compared("loader_vs_torch_wall", found, ["torch"], results)
+        compared("loader_vs_best_exact_peer", found, exact, results)
+        compared("loader_vs_best_exact_peer_cpu", found, exact, results)
+        results["resume_ms"] = resume_ms(space)
+        found = undecoded(f"PNGs ({source})", png_space, {kind: on_pngs[kind] for kind in exact})
+        compared("loader_vs_best_exact_peer_png", found, exact, results)
+        for name in decoders:
+            figure = "loader_decode_vs_torch_wall" if name == "pillow" else f"loader_decode_{name}_vs_torch_wall"
+            decoded(png_space, name, on_pngs[f"torch-{name}"], results, figure)
 
     steps = 40 if quick else 400
-    retinanet = packed_random(scratch / "retinanet.space", 500 if quick else 3000, 322_957)
+    retinanet = packed_random(scratch / "retinanet.space", 250 if quick else 3000, 322_957)
     results["au_retinanet"] = utilisation(retinanet, 24, 0.04755, steps)
-    resnet = packed_random(scratch / "resnet.space", 1000 if quick else 6000, 114_660)
+    resnet = packed_random(scratch / "resnet.space", 500 if quick else 6000, 114_660)
     results["au_resnet50"] = utilisation(resnet, 64, 0.195, steps // 4)
     return results
 

@@ -2,12 +2,12 @@
 
 Run by it: `python peer_loaders.py KIND FILES STORE BATCH`, with FILES a folder of sample files. Writes `ready`, then
 for each line on standard input (a seed) goes through one epoch in an exact global shuffle, batch by batch, keeping
-nothing,
-and writes seconds, samples and bytes. Where an epoch needs preparation that a training would do once (worker processes,
-opened stores), it is done before `ready`.
+nothing, and writes seconds, samples, bytes and the CPU seconds of this process. Where an epoch needs preparation that a
+training would do once (worker processes, opened stores), it is done before `ready`.
 
     torch           torch DataLoader over the raw files, 2 workers that persist, collate_fn=list
-    torch-png       the same, each file decoded by `png`, each batch stacked by `stack`
+    torch-pillow    the same, each file decoded by Pillow, each batch stacked by `stack`
+    torch-opencv    the same, each file decoded by OpenCV
     lmdb            LMDB, a permutation, `get` for each key: lists of bytes
     hf              HF datasets (Arrow), a permutation, indexed by whole batches: lists of bytes
 
@@ -37,11 +37,21 @@ if TYPE_CHECKING:
 WORKERS = 2
 
 
-def png(data: bytes | memoryview) -> NDArray[np.uint8]:
-    """The decoder of both sides: Pillow's, to an array of rows and columns."""
+def pillow(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """A decoder of both sides: Pillow's, to an array of rows and columns. It holds the interpreter lock mostly."""
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def opencv(data: bytes | memoryview) -> Any:  # noqa: ANN401  # an array; OpenCV's types are its own
+    """A decoder of both sides: OpenCV's, which lets go of the interpreter lock."""
+    import cv2
+
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+DECODERS: dict[str, Callable[[bytes | memoryview], Any]] = {"pillow": pillow, "opencv": opencv}
 
 
 def stack(images: list[Any]) -> NDArray[np.uint8]:
@@ -64,17 +74,17 @@ class RawFiles:
         return data if self.decode is None else self.decode(data)
 
 
-def torch_files(paths: list[Path], batch: int, *, decoded: bool) -> Epoch:
+def torch_files(paths: list[Path], batch: int, decode: Callable[[bytes], Any] | None) -> Epoch:
     import torch
     from torch.utils.data import DataLoader
 
-    dataset: Any = RawFiles([str(path) for path in paths], png if decoded else None)
+    dataset: Any = RawFiles([str(path) for path in paths], decode)
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=batch,
         shuffle=True,
         num_workers=WORKERS,
-        collate_fn=stack if decoded else list,
+        collate_fn=list if decode is None else stack,
         persistent_workers=True,
     )
     next(iter(loader))  # starts the workers
@@ -124,8 +134,9 @@ def hf_datasets(paths: list[Path], store: Path, batch: int) -> Epoch:
 
 
 def prepared(kind: str, paths: list[Path], store: Path, batch: int) -> Epoch:
-    if kind in ("torch", "torch-png"):
-        return torch_files(paths, batch, decoded=kind == "torch-png")
+    name, _, decoder = kind.partition("-")
+    if name == "torch":
+        return torch_files(paths, batch, DECODERS[decoder] if decoder else None)
     makers = {"lmdb": lmdb_store, "hf": hf_datasets}
     try:
         return makers[kind](paths, store, batch)
@@ -139,12 +150,12 @@ def main() -> None:
     epoch = prepared(kind, sorted(path for path in files.rglob("*") if path.is_file()), store, batch)
     print("ready", flush=True)
     for line in sys.stdin:
-        begun_s, samples, size_bytes = time.perf_counter(), 0, 0
+        begun_s, begun_cpu_s, samples, size_bytes = time.perf_counter(), time.process_time(), 0, 0
         for found in epoch(int(line)):
             samples += len(found)
             if isinstance(found, list):
                 size_bytes += sum(map(len, found))
-        print(time.perf_counter() - begun_s, samples, size_bytes, flush=True)
+        print(time.perf_counter() - begun_s, samples, size_bytes, time.process_time() - begun_cpu_s, flush=True)
 
 
 if __name__ == "__main__":

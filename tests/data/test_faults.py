@@ -1,16 +1,10 @@
-"""Writers that are killed, disks that are full, many at once: a space is what it was, or what it is to be.
-
-`TANDEM_KILLS` says how often each kind of writer is killed (7).
-"""
+"""Disks that are full, many at once, large samples: a space is what it was, or what it is to be."""
 
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,24 +18,6 @@ from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
 from tests import disks
 
-KILLS = int(os.environ.get("TANDEM_KILLS", "7"))
-FIRST = {f"a{i % 3}/f{i:04d}": random.Random(i).randbytes(3000 + i) for i in range(1500)}
-MORE = {f"b{i % 3}/g{i:04d}": random.Random(-i).randbytes(2000 + i) for i in range(1500)}
-
-CHANGES = {
-    "pack": "from tandem.data.pack.packing import pack; pack(first, space, workers=2, tell=tell)",
-    "append": "from tandem.data.pack.packing import pack; pack(more, space, append=True, workers=1, tell=tell)",
-    "compact": "from tandem.data.space.changing import compact; compact(space, shard_bytes=1_000_000)",
-}
-SCRIPT = """
-import sys
-first, more, space = sys.argv[1:]
-def tell(done, of): pass
-if __name__ == "__main__":
-    print("ready", flush=True)
-    {change}
-"""
-
 
 def files(folder: Path, contents: dict[str, bytes]) -> Path:
     for path, data in contents.items():
@@ -50,95 +26,12 @@ def files(folder: Path, contents: dict[str, bytes]) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("sources")
-    return files(root / "first", FIRST), files(root / "more", MORE)
-
-
-def packed(source: Path, space: Path) -> None:
-    pack(str(source), str(space), workers=1, tell=lambda done, of: None)
-
-
 def contents(folder: Path) -> dict[str, bytes] | None:
     """All that a reader finds; None where there is no space."""
     if not (folder / "current").exists():
         return None
     with Space.open(folder) as space:
         return {space.path(n): space.read(n) for n in range(len(space))}
-
-
-def started(kind: str, sources: tuple[Path, Path], space: Path, tmp_path: Path) -> subprocess.Popen[str]:
-    """The change in a process of its own, in its own group, past its imports."""
-    script = tmp_path / f"{kind}.py"
-    script.write_text(SCRIPT.format(change=CHANGES[kind]))
-    process: subprocess.Popen[str] = subprocess.Popen(
-        [sys.executable, str(script), *map(str, sources), str(space)],
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    with process.stdout as told:
-        assert told.readline() == "ready\n"
-    return process
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", CHANGES)
-def test_a_writer_killed_at_any_moment_leaves_what_was_or_what_is_to_be(
-    kind: str, sources: tuple[Path, Path], tmp_path: Path
-) -> None:
-    begin, space = tmp_path / "begin", tmp_path / "space"
-    before: dict[str, bytes] | None = None
-    if kind != "pack":
-        packed(sources[0], begin)
-        before = dict(FIRST)
-    if kind == "compact":
-        delete(str(begin), prefix="a1/")
-        before = {path: data for path, data in FIRST.items() if not path.startswith("a1/")}
-    after = {"pack": FIRST, "append": FIRST | MORE, "compact": before}[kind]
-
-    def reset() -> None:
-        shutil.rmtree(space, ignore_errors=True)
-        if begin.exists():
-            shutil.copytree(begin, space)
-
-    reset()
-    began = time.monotonic()
-    assert started(kind, sources, space, tmp_path).wait(60) == 0
-    whole_s = time.monotonic() - began
-    assert contents(space) == after
-
-    rng = random.Random(KILLS)
-    interrupted = 0
-    reset()
-    for _ in range(KILLS):
-        process = started(kind, sources, space, tmp_path)
-        try:
-            process.wait(rng.uniform(0, whole_s))
-        except subprocess.TimeoutExpired:
-            interrupted += 1
-        if rng.random() < 0.5:
-            os.kill(process.pid, signal.SIGKILL)  # its workers go on for a moment
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(60)
-        found = contents(space)
-        assert found in (before, after)
-        if found is not None:
-            assert list(scrub(str(space))) == []
-        if found == after != before or rng.random() < 0.3:
-            reset()  # else the next goes on with what this one left
-    assert interrupted > 0
-
-    if contents(space) != after or kind == "compact":
-        assert started(kind, sources, space, tmp_path).wait(60) == 0
-    assert contents(space) == after
-    compact(str(space))
-    assert list(scrub(str(space))) == []
-    assert list((space / "pending").iterdir()) == []
-    with Space.open(space) as opened:
-        named = {entry.file_name for entry in opened.index.shards}
-    assert {path.name for path in (space / "shards").iterdir()} == named
 
 
 WRITER = """

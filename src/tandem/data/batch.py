@@ -54,6 +54,17 @@ class Batch:
         return [data[begin:end] for begin, end in itertools.pairwise(self.offsets_N1.tolist())]
 
 
+class Coming(Protocol):
+    """Samples that other threads are reading; once it is forgotten they read no more of them."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them."""
+
+    def take(self) -> list[bytes] | tuple[str, int, int]:
+        """Wait for them, once; Ctrl-C gets through. A tuple says what failed, and where in the batch."""
+
+
 class Samples(Protocol):
     """Numbered samples of which any set can be read at once: a space, or part of one."""
 

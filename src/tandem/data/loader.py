@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
-_READ_BYTES = 2 << 20
+_READ_BYTES = 512 << 10
 _MOST_BATCHES_A_READ = 32
 
 
 class Loader:
     """Batches of one rank, epoch after epoch.
 
-    Each iteration is an epoch; the next one takes the next. A batch is a list: of `bytes` where nothing is decoded, else
-    of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
+    Each iteration is an epoch; the next one takes the next. A batch is a list: of `bytes` where nothing is decoded,
+    else of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
 
     Args:
         samples: What is read: a `Space`, anything with `__len__` and `read_batch`, or a `Mixture`.

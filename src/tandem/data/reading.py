@@ -5,7 +5,6 @@ Legend: N samples of a batch.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,9 +16,8 @@ from tandem.data.mixture import Mixture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.data.batch import Samples
+    from tandem.data.batch import Coming, Samples
     from tandem.data.order import Numbers
-    from tandem.data.space.reading import Coming
 
 Sample = TypeVar("Sample", bytes, memoryview)
 
@@ -91,7 +89,7 @@ class Begun:
         samples = self._coming.take()
         if isinstance(samples, tuple):
             return self._reading(self._tasks)
-        return Read(self._tasks, list(_parted(samples, self._tasks)), self._coming.size_bytes)
+        return Read(self._tasks, [*_parted(samples, self._tasks)], self._coming.size_bytes)
 
 
 class Reading:
@@ -167,5 +165,8 @@ def _parted(samples: list[Sample], tasks: list[Task]) -> list[list[Sample]]:
     """The samples of each task."""
     if len(tasks) == 1:
         return [samples]
-    ends = itertools.accumulate(len(task.numbers_N) for task in tasks)
-    return [samples[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+    parts, begin = [], 0
+    for task in tasks:
+        parts.append(samples[begin : begin + len(task.numbers_N)])
+        begin += len(task.numbers_N)
+    return parts

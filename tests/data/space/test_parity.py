@@ -200,3 +200,66 @@ def test_packing_with_parity(tmp_path: Path) -> None:
     assert [one.path for one in scrub(str(tmp_path / "s")) if one.what == "sample"] == ["f"]
     assert repair(str(tmp_path / "s")).left == []
     assert contents(tmp_path / "s") == {"f": (tmp_path / "in" / "f").read_bytes()}
+
+
+def test_a_missing_file_comes_back_where_it_was_no_larger_than_its_parity_covers(tmp_path: Path) -> None:
+    for size, back in ((0, True), (128, True), (129, False)):  # two blocks of 64
+        whole = os.urandom(size)
+        (tmp_path / "f").write_bytes(whole)
+        parity.protect(tmp_path / "f", tmp_path / "p", 2)
+        (tmp_path / "f").unlink()
+        if back:
+            parity.restore(tmp_path / "f", tmp_path / "p")
+            assert (tmp_path / "f").read_bytes() == whole
+        else:
+            with pytest.raises(DataError, match="more is damaged than its parity can restore"):
+                parity.restore(tmp_path / "f", tmp_path / "p")
+            assert not (tmp_path / "f").exists()
+
+
+def test_repair_restores_a_missing_shard_where_parity_covers_it_and_names_it_where_not(tmp_path: Path) -> None:
+    space = tmp_path / "s"
+    for path, data in (("small", b"s" * 100), ("large", os.urandom(9000))):
+        with SpaceWriter(space) as writer:
+            set_level(space, 4)
+            writer.add(path, data)
+            writer.commit()
+    with Space.open(space) as opened:
+        small, large = (space / "shards" / entry.file_name for entry in opened.index.shards)
+    whole = small.read_bytes()
+    small.unlink()
+    large.unlink()
+    done = repair(str(space))
+    assert done.files == [str(small)]
+    assert small.read_bytes() == whole
+    assert {one.file for one in done.left} == {str(large)}
+
+
+def test_appending_with_parity_guards_what_was_there_before_but_not_what_is_damaged(tmp_path: Path) -> None:
+    space, parts = tmp_path / "s", [tmp_path / name for name in ("one", "two", "three")]
+    for part in parts:
+        part.mkdir()
+        (part / part.name).write_bytes(os.urandom(40_000))
+    for number, part in enumerate(parts):
+        if number == 2:  # the first shard is damaged before parity is asked for
+            with Space.open(space) as opened:
+                damaged, *_ = (space / "shards" / entry.file_name for entry in opened.index.shards)
+            flip(damaged)
+        level = 2 if number == 2 else 0
+        pack(str(part), str(space), append=number > 0, workers=1, parity=level, tell=lambda done, of: None)
+    with Space.open(space) as opened:
+        files = [space / "shards" / entry.file_name for entry in opened.index.shards] + [Path(opened.index.name)]
+    guarded = {path.name for path in (space / "parity").glob("*.parity")}
+    assert guarded == {f"{path.name}.parity" for path in files if path != damaged}
+    flip(damaged)
+    before = {path: path.read_bytes() for path in files}
+    for path in files[1:]:
+        flip(path)
+    assert repair(str(space)).left == []
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

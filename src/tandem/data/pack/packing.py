@@ -7,10 +7,10 @@ source again finds it there. At the end all parts are published at once.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
-import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, open_source
 from tandem.data.space import snapshot
 from tandem.data.space.guarding import set_level
-from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target
+from tandem.data.space.repair import guard_present
+from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -30,7 +31,6 @@ _PARTS = 32
 _LEAST_BYTES, _LEAST_FILES = 16 << 20, 1000
 _TELL_S = 0.2
 _TELL_FILES = 64
-_PR_SET_PDEATHSIG = 1
 
 Tell = Callable[[int, int], None]
 """Told how many of how many bytes of the source are packed."""
@@ -82,7 +82,8 @@ def pack(
         append: Whether the space may be there already.
         workers: How many processes read and write.
         shard_bytes: About how large shards become.
-        parity: How many blocks in each row of 28 can be restored; 0 keeps what the space has.
+        parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
+            keeps what the space has.
         tell: Told how far it is.
 
     Raises:
@@ -108,6 +109,9 @@ def pack(
         whole = [one for one in columns if one is not None]
         assert len(whole) == len(parts)
         generation = target.commit(whole)
+        clear_abandoned(target.folder, time.time())
+        if parity:
+            guard_present(folder)
     except SpaceError:
         target.discard()  # it would be refused again
         raise
@@ -188,9 +192,19 @@ def _begin(done: Synchronized[int]) -> None:
 
 
 def _begin_process(done: Synchronized[int]) -> None:
-    """A process that ends when the one that packs is killed: the fork server ends then, and this one with it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """A process that ends when the one that packs is killed.
+
+    The fork server does not end before: whom it forked keeps it alive.
+    """
+    threading.Thread(target=_end_with_the_packer, name="tandem-packer-watch", daemon=True).start()
     _begin(done)
+
+
+def _end_with_the_packer() -> None:
+    packer = multiprocessing.parent_process()
+    if packer is not None:
+        packer.join()
+    os._exit(1)
 
 
 def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: int) -> None:

@@ -5,6 +5,7 @@ Both publish a new generation; readers of the one before keep it, and its bytes,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +81,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
                 target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
             finally:
                 target.discard()
-    clear_abandoned(Path(folder))
+    clear_abandoned(Path(folder), time.time())
     with generations.publishing(Path(folder)):
         return generations.remove_unused(Path(folder))
 

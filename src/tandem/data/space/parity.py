@@ -100,6 +100,9 @@ def protect(path: Path, parity_path: Path, count: int) -> None:
 def restore(path: Path, parity_path: Path) -> int:
     """Put a file right by its parity; returns how many blocks were bad.
 
+    One that is missing is like one that was cut to nothing: it comes back where it was so small that it filled no more
+    blocks of a row than can be restored.
+
     Readers that have the damaged file open keep that one.
 
     Raises:
@@ -107,14 +110,15 @@ def restore(path: Path, parity_path: Path) -> int:
         MissingPackageError: The package pyeclib is not installed.
         OSError: Something cannot be read or written, the parity is not there.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    there = path.exists()
+    file = os.open(path if there else os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     parity_file = os.open(parity_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         shape, table = _shape(parity_file, parity_path)
         repairer = _Repairer(path, file, parity_file, shape, table)
         chunks = _chunks(shape.rows, shape.block)
         bad = sum(repairer.count(first, some) for first, some in chunks)
-        if not bad and os.fstat(file).st_size == shape.size:
+        if there and not bad and os.fstat(file).st_size == shape.size:
             return 0  # readers hold locks on the file: it stays the same one
         with written_aside(path) as out:
             for first, some in chunks:

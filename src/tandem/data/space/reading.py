@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from tandem.data.batch import Batch
+    from tandem.data.batch import Batch, Coming
     from tandem.data.space.index import Index
 
 How = Literal["auto", "mapped", "pread", "uring", "direct", "python"]
@@ -43,17 +43,6 @@ class _Reader(Protocol):
     def read(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]] | Fault: ...
     def read_one(self, number: int) -> bytes | Fault: ...
     def close(self) -> None: ...
-
-
-class Coming(Protocol):
-    """Samples that other threads are reading; what is not taken is not read on."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Of all of them."""
-
-    def take(self) -> list[bytes] | Fault:
-        """Wait for them; once. Ctrl-C gets through."""
 
 
 class Readers:

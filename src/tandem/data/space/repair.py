@@ -20,9 +20,9 @@ from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
-from tandem.data.space.guarding import parity_path
+from tandem.data.space.guarding import guard, parity_path
 from tandem.data.space.index import Index
-from tandem.data.space.scrub import Finding, scrub
+from tandem.data.space.scrub import Finding, damage, scrub
 from tandem.data.space.snapshot import index_path, read_current, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target
@@ -73,6 +73,34 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     return Repaired(files, samples, list(scrub(folder)) if samples else left)
 
 
+def guard_present(folder: str) -> int:
+    """Write the parity of all that is present and has none, in a space with a level; returns of how many files.
+
+    What is damaged is left alone: its parity would guard the damage. `scrub` names it.
+
+    Raises:
+        SpaceError: There is no space.
+        DataError: The index is damaged.
+        MissingPackageError: The package pyeclib is not installed.
+        OSError: Something cannot be read or written.
+    """
+    root, guarded = Path(folder), 0
+    with Space.open(folder) as space:
+        for entry in space.index.shards:
+            path = root / "shards" / entry.file_name
+            try:
+                if not parity_path(root, path).exists() and damage(str(path), entry) is None:
+                    guard(root, path)
+                    guarded += 1
+            except FileNotFoundError:
+                continue  # gone, or compacted away just now
+        index = Path(space.index.name)
+        if not parity_path(root, index).exists() and not list(space.index.verify()):
+            guard(root, index)
+            guarded += 1
+    return guarded
+
+
 def _current(root: Path) -> list[str]:
     """Write `current` anew, for the latest index, where it is damaged or gone."""
     try:
@@ -99,9 +127,9 @@ def _current(root: Path) -> list[str]:
 def _by_parity(root: Path, file: Path) -> list[str]:
     """Restore a file that has parity; says which, where anything was wrong with it."""
     guarded = parity_path(root, file)
-    if not guarded.exists() or not file.exists():
+    if not guarded.exists():
         return []
-    size = file.stat().st_size
+    size = file.stat().st_size if file.exists() else -1
     try:
         bad = parity.restore(file, guarded)
     except DataError:

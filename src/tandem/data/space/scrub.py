@@ -107,7 +107,7 @@ def _fetched_shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]
 def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
     """Check a shard's file, and every sample in it."""
     try:
-        wrong = _whole_file(path, entry)
+        wrong = damage(path, entry)
     except FileNotFoundError:
         wrong = missing(path, entry).given
     except OSError as error:
@@ -121,8 +121,12 @@ def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int
 _CHANGED = "holds other bytes than were written, outside of any sample"
 
 
-def _whole_file(path: str, entry: ShardEntry) -> str | None:
-    """What is wrong with a shard as a file."""
+def damage(path: str, entry: ShardEntry) -> str | None:
+    """What is wrong with a shard as a file, in words; None where nothing is.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     state = xxhash.xxh3_64()
     size = 0
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

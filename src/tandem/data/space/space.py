@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from tandem.data.batch import Batch
+    from tandem.data.batch import Batch, Coming
     from tandem.data.cache.settings import RemoteSettings
     from tandem.data.space.foresight import Foresight
     from tandem.data.space.homes import Home
     from tandem.data.space.index import Index, Sample
     from tandem.data.space.pieces import Pieces
-    from tandem.data.space.reading import Coming, How
+    from tandem.data.space.reading import How
     from tandem.data.space.remote_home import RemoteHome
 
 

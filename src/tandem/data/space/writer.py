@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 PACKING = "pack-"
 """How the folders of writers begin that can go on after they were killed."""
+
+KEPT_S = 7 * 86400.0
+"""How long what they left is kept for them; in seconds since anything was written to it."""
 
 SHARD_BYTES = 256 << 20
 """About how large shards become."""
@@ -341,10 +345,15 @@ def refuse_other(folder: Path) -> None:
     )
 
 
-def clear_abandoned(folder: Path) -> None:
-    """Remove what writers left that were killed, but for packing that can still go on."""
+def clear_abandoned(folder: Path, now_s: float) -> None:
+    """Remove what writers left that were killed; packing, which can still go on, only after a week.
+
+    Args:
+        folder: The space.
+        now_s: The time, in unix seconds.
+    """
     for path in (folder / "pending").glob("*/"):
-        if path.name.startswith(PACKING):
+        if path.name.startswith(PACKING) and now_s - _last_written_s(path) < KEPT_S:
             continue
         try:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
@@ -355,6 +364,15 @@ def clear_abandoned(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def _last_written_s(folder: Path) -> float:
+    """When anything in a folder was written last; in unix seconds."""
+    newest = 0.0
+    for path in [folder, *folder.iterdir()]:
+        with suppress(FileNotFoundError):  # its writer is at work
+            newest = max(newest, path.stat().st_mtime)
+    return newest
 
 
 def _behind(present: Columns, added: Columns) -> Columns:
