@@ -237,8 +237,8 @@ class RemoteHome:
             bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
             for block in bad.tolist():
                 fetched[block] = fetched.get(block, 0) + 1
-            times = max(fetched.values(), default=self.settings.tries)
-            if times >= self.settings.tries:
+            times = max(fetched.values(), default=self.settings.tries + 1)
+            if times > self.settings.tries:
                 return done
             if times > 1:  # it was not the cache
                 time.sleep(self.settings.backoff_s * 2 ** (times - 2))
