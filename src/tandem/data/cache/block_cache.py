@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tandem.data.cache.ledger import Ledger, OpenLedger
 
 _MOST_BYTES_A_REQUEST = 8 << 20
+_EASE = 0.8  # of the limit
 _FIRST_LOOK_S, _MOST_LOOK_S = 0.001, 0.005
 
 Blocks = Sequence[tuple[CachedFile, Sequence[int]]]
@@ -132,6 +133,11 @@ class BlockCache:
         if now.held_bytes > limit:
             with self.ledger.changing() as ledger:
                 make_room(self.folder, ledger, self.locks, 0, limit, -1.0)
+
+    def has_room(self) -> bool:
+        """Whether so much room is left that nothing will be evicted soon."""
+        now = self.ledger.read()
+        return 0 <= now.held_bytes <= _EASE * self._limit(now)
 
     def count(self, **fields: int) -> None:
         """Add to what the ledger counts."""
