@@ -59,7 +59,7 @@ def main() -> None:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="tandem-remote-", dir=memory if memory.is_dir() else None) as folder:
         root = Path(folder)
-        data_files.random_files(root / "files", 5000 if options.quick else 20_000)
+        data_files.random_files(root / "files", 4000 if options.quick else 20_000)
         pack(str(root / "files"), str(root / "space"), workers=2, shard_bytes=16 << 20, tell=lambda done, of: None)
         command = [sys.executable, __file__, "--serve", str(root / "space"), "--delay", str(options.delay)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:

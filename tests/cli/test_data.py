@@ -109,7 +109,7 @@ def test_a_space_at_a_url_and_its_cache(
         assert tandem_("data", "export", url, "out") == "3 files in out\n"
         told = json.loads(tandem_("data", "cache", "--json"))
         assert (told["held_bytes"], told["limit_bytes"], told["spaces"][0]["url"]) == (145, 32 << 30, url)
-        assert "limit_bytes    5GiB\n" in tandem_("data", "cache", "--limit", "5G")
+        assert "limit_bytes 5GiB\n" in tandem_("data", "cache", "--limit", "5G")
         assert tandem_("data", "cache", "--clear").startswith("145B freed\n")
         assert json.loads(tandem_("data", "cache", "--json"))["spaces"] == []
         refused = tandem_.run("data", "pack", "--append", "images", url)

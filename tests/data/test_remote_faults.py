@@ -193,6 +193,19 @@ def test_processes_that_share_a_cache_too_small_for_them_all_read_on(server: Ran
 
 
 @pytest.mark.slow
+def test_ctrl_c_ends_a_process_whose_remote_stalls(server: RangeServer) -> None:
+    server.fault = lambda path, nth: "stall" if "shards" in path else None
+    process = reader(server, 0, ahead=50_000)
+    while not any(file.stat().st_blocks for file in (server.folder.parent / "cache").rglob("*.map")):
+        assert process.poll() is None  # it comes to its first fetch
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) != 0
+    server.fault = lambda path, nth: None
+    with opened(server) as space:
+        assert all_of(space) == FILES
+
+
+@pytest.mark.slow
 def test_a_process_killed_while_it_fills_the_cache_harms_nobody(server: RangeServer) -> None:
     rng = random.Random(KILLS)
     server.delay_s = 0.002

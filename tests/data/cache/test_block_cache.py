@@ -129,6 +129,19 @@ def test_what_a_killed_process_had_begun_is_fetched_by_the_next(tmp_path: Path) 
     assert node.files[0].states().tolist() == [ABSENT, THERE, ABSENT, ABSENT, ABSENT]
 
 
+def test_a_process_that_is_stopped_while_it_fetches_is_overtaken(tmp_path: Path) -> None:
+    node = Node(tmp_path / "node")
+    node.files[0].make()
+    with node.cache.locks() as stopped:
+        node.cache._reserved([(node.files[0], [2])], None)
+        assert stopped.try_alone("fetch", node.files[0].key, 2)
+        hasty = BlockCache(remotes.settings(tmp_path / "node" / "cache", timeout_s=0.05, tries=1))
+        with hasty.locks() as keeping:
+            assert hasty.bring([(node.files[0], [1, 2])], node.remote, keeping)
+        assert node.files[0].states().tolist() == [ABSENT, THERE, THERE, ABSENT, ABSENT]
+        node.check()
+
+
 def test_a_failed_fetch_leaves_nothing_behind(tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
     (tmp_path / "node" / "at" / "a").unlink()

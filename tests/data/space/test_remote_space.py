@@ -19,6 +19,9 @@ import tandem.data
 from benchmarks.range_server import RangeServer
 from tandem.core.errors import DataError, SpaceError
 from tandem.data import Loader, Mixture
+from tandem.data.cache.futures import next_uses_s
+from tandem.data.cache.keeping import set_limit
+from tandem.data.cache.policy import NEVER
 from tandem.data.cache.settings import RemoteSettings
 from tandem.data.pack.packing import pack
 from tandem.data.space import Space
@@ -308,7 +311,7 @@ def test_a_loader_that_reads_epoch_after_epoch_goes_on_with_what_it_told(server:
     def told() -> set[str]:
         return {path.name for path in futures.iterdir()}
 
-    with opened(server) as space:
+    with opened(server, limit_bytes=50_000) as space:
         loader = Loader(space, 50, seed=2, workers=0)
         assert len(list(loader)) == len(list(loader)) == 5
         first = told()
@@ -323,6 +326,23 @@ def test_a_loader_that_reads_epoch_after_epoch_goes_on_with_what_it_told(server:
         assert told() != first
         del batches, loader
         assert told() == set()
+
+
+def test_nothing_is_told_where_all_is_cached_and_there_is_room_until_there_is_none(server: RangeServer) -> None:
+    futures = server.folder.parent / "cache" / "futures"
+    with opened(server) as space:
+        all_of(space)
+        with Loader(space, 16, seed=2, workers=0, decode=len) as loader:
+            list(loader)
+            assert list(futures.iterdir()) == []
+            set_limit(space.home.cache, DATA_BYTES + 20_000)  # type: ignore[attr-defined]
+            epochs = 0
+            while not list(futures.iterdir()):
+                list(loader)
+                epochs += 1
+                assert epochs < 1000
+            keys_P = space.home.keys(space.home.blocks_of(loader.coming(5)))  # type: ignore[attr-defined]
+            assert (next_uses_s(str(futures), keys_P) < NEVER).all()
 
 
 def test_a_mixture_tells_each_space_its_own_part(server: RangeServer, tmp_path: Path) -> None:

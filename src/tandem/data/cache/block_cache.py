@@ -6,7 +6,7 @@
     CACHE/SPACE/*.blocks, *.map    the files of a space (`cached_file.py`)
     CACHE/SPACE/*.index       its index, one of each generation
     CACHE/SPACE/users         locked by every process that has the space open
-    CACHE/SPACE/geometry      bytes of a block
+    CACHE/SPACE/geometry      bytes of a block, and a checksum of that
 
 Limits: the limit counts blocks, not indexes. A read whose own blocks do not fit has them all the same, and lets them
 go afterwards. No process has to be trusted to end well: locks go with it, and what it had begun to fetch counts as
@@ -28,13 +28,15 @@ from tandem.data.cache.cached_file import ABSENT, COMING, THERE, CachedFile, pun
 from tandem.data.cache.ledger import LedgerFile
 from tandem.data.cache.locks import BlockLocks, runs
 from tandem.data.cache.remote import Range, Remote
-from tandem.data.cache.room import make_room
+from tandem.data.cache.room import cached_files, make_room
 from tandem.data.cache.settings import DEFAULT_LIMIT_BYTES, RemoteError, RemoteSettings
+from tandem.data.hashing import xxh3
 
 if TYPE_CHECKING:
     from tandem.data.cache.ledger import Ledger, OpenLedger
 
 _MOST_BYTES_A_REQUEST = 8 << 20
+_EASE = 0.8  # of the limit
 _FIRST_LOOK_S, _MOST_LOOK_S = 0.001, 0.005
 
 Blocks = Sequence[tuple[CachedFile, Sequence[int]]]
@@ -60,6 +62,7 @@ class BlockCache:
         self._sleep = sleep
         try:
             os.makedirs(self.futures_folder, exist_ok=True)  # noqa: PTH103
+            os.close(os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))  # as umask allows
             if not os.path.exists(f"{self.folder}/ledger"):  # noqa: PTH110
                 _prove_holes(self.folder)
         except OSError as error:
@@ -130,6 +133,11 @@ class BlockCache:
         if now.held_bytes > limit:
             with self.ledger.changing() as ledger:
                 make_room(self.folder, ledger, self.locks, 0, limit, -1.0)
+
+    def has_room(self) -> bool:
+        """Whether so much room is left that nothing will be evicted soon."""
+        now = self.ledger.read()
+        return 0 <= now.held_bytes <= _EASE * self._limit(now)
 
     def count(self, **fields: int) -> None:
         """Add to what the ledger counts."""
@@ -208,7 +216,7 @@ class SpaceFolder:
             os.makedirs(self.path, exist_ok=True)  # noqa: PTH103
             self.close()
             with contextlib.suppress(FileNotFoundError):  # removed just now
-                self._users = os.open(f"{self.path}/users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._users = os.open(f"{self.path}/users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 fcntl.flock(self._users, fcntl.LOCK_SH)
                 if os.path.samestat(os.fstat(self._users), os.stat(f"{self.path}/users")):  # noqa: PTH116
                     break
@@ -224,21 +232,27 @@ class SpaceFolder:
             self._users = -1
 
     def _geometry(self, block_bytes: int) -> int:
-        """Bytes of a block: what the first has put down."""
+        """Bytes of a block: what the first has put down; where that is damaged, what its files say."""
         path, aside = Path(self.path) / "geometry", Path(self.path) / f".{uuid.uuid4().hex}.new"
-        if not path.exists():
-            aside.write_text(str(block_bytes))
+        for _ in range(2):
+            with contextlib.suppress(FileNotFoundError):
+                text, _, checksum = path.read_bytes().partition(b" ")
+                if checksum == b"%016x" % xxh3(text):
+                    return int(text)
+                block_bytes = next((file.block_bytes for file in cached_files(Path(self.path))), block_bytes)
+                path.unlink(missing_ok=True)
+            text = b"%d" % block_bytes
+            aside.write_bytes(b"%b %016x" % (text, xxh3(text)))
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(aside)
             aside.unlink()
-        text = path.read_text()
-        return int(text) if text.isdigit() and int(text) > 0 else block_bytes
+        return block_bytes
 
 
 def _prove_holes(folder: str) -> None:
     """See whether the file system can free room within a file, and give locks."""
     path = f"{folder}/.{uuid.uuid4().hex}.aside"
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         os.pwrite(file, bytes(8192), 0)
         punch(file, 0, 4096)

@@ -79,7 +79,7 @@ class CachedFile:
             return
         header = _HEADER.pack(_MAGIC, 1, self.block_bytes, self.size)
         header += _CHECK.pack(xxh3(header))
-        file = os.open(self.map_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(self.map_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             is_right = os.pread(file, _HEADER_BYTES, 0) == header
@@ -154,7 +154,7 @@ class CachedFile:
             os.close(file)
 
     def _make_data(self, *, empty: bool) -> None:
-        file = os.open(self.data_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(self.data_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             if empty:
                 punch(file, 0, max(self.size, 1))

@@ -62,6 +62,6 @@ def _space(path: Path) -> dict[str, Any]:
         seen += file.size
     url = ""
     with contextlib.suppress(FileNotFoundError):
-        url = (path / "source").read_text()
+        url = (path / "source").read_text(errors="backslashreplace")
     index_bytes = sum(one.stat().st_size for one in path.glob("*.index"))
     return {"space_id": path.name, "url": url, "held_bytes": held, "seen_bytes": seen, "index_bytes": index_bytes}

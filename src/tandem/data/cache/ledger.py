@@ -80,7 +80,7 @@ class LedgerFile:
         """Write it; only within `changing`."""
         held = ledger.held_bytes % (1 << 64)
         packed = _FIELDS.pack(_MAGIC, 1, *ledger._replace(held_bytes=held))
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.pwrite(file, packed + _CHECK.pack(xxh3(packed)), 0)
         finally:

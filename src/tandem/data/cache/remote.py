@@ -83,7 +83,7 @@ class Remote:
         waiting = {self._started(self._tried(one.name, one)): place for place, one in enumerate(wanted)}
         try:
             for future in as_completed(waiting):
-                yield waiting[future], future.result()
+                yield waiting.pop(future), future.result()  # its bytes are held no longer than they must
         finally:
             for future in waiting:
                 future.cancel()  # of no effect on what is done

@@ -34,6 +34,8 @@ _FIRST_RATE_PER_S = 1000.0
 class Foresight:
     """The future of one loader on one space, from the moment this is made.
 
+    While the whole space is in a cache that has room to spare, nothing is laid down: nobody would evict by it.
+
     Args:
         home: The space.
         numbers: Samples in the order in which they are read, some at a time, without end.
@@ -50,7 +52,9 @@ class Foresight:
         self._closed = False
         self._moved = threading.Condition()
         self._most = min(_MOST_POSITIONS, 2 * home.samples + _LEAST_POSITIONS)  # each block comes again within that
-        self._extend(min(_FIRST_POSITIONS, self._most))
+        self._wake_at = 0
+        if not home.is_at_ease():
+            self._extend(min(_FIRST_POSITIONS, self._most))
         threading.Thread(target=self._run, name="tandem-read-ahead", daemon=True).start()
 
     def took(self, count: int) -> None:
@@ -58,7 +62,8 @@ class Foresight:
         with self._moved:
             self._position += count
             self._future.go_on(self._position, self._rate_per_s())
-            self._moved.notify()
+            if self._position >= self._wake_at:
+                self._moved.notify()
 
     def close(self) -> None:
         """Take it back; what is being fetched still comes."""
@@ -71,14 +76,19 @@ class Foresight:
         """Fetch ahead, as far as may be, until it is closed."""
         try:
             while not self._closed:
-                if self._end - self._position < self._most // 2:
+                position, at_ease = self._position, self._home.is_at_ease()
+                if not at_ease and self._end - position < self._most // 2:
                     self._extend(self._most)
-                before = self._position
-                if not self._fetch_some():
-                    with self._moved:
-                        self._moved.wait_for(lambda before=before: self._closed or self._position != before)  # type: ignore[misc]
+                if at_ease or not self._fetch_some():
+                    self._wait_for(position + (self._most // 8 if at_ease else 1))
         except (TandemError, OSError) as error:  # whoever needs the bytes will be told
             logging.getLogger(__name__).info("reading ahead ended: %s", error)
+
+    def _wait_for(self, position: int) -> None:
+        """Wait until the loader has come to a position."""
+        with self._moved:
+            self._wake_at = position
+            self._moved.wait_for(lambda: self._closed or self._position >= position)
 
     def _fetch_some(self) -> bool:
         """Fetch some of what comes next; false where nothing may be fetched before the loader has gone on."""
@@ -114,10 +124,10 @@ class Foresight:
         """Look so far ahead, forget what is past, and lay it down."""
         keep = self._positions_P >= self._position
         found = self._drawn(self._position + positions - self._end)
-        used, which = self._home.uses_of(found)
+        begin, end = max(self._end, self._position), self._end + len(found)
+        used, which = self._home.uses_of(found[begin - self._end :])
         blocks_P = np.concatenate([self._blocks_P[keep], used])
-        positions_P = np.concatenate([self._positions_P[keep], which + self._end])
-        end = self._end + len(found)
+        positions_P = np.concatenate([self._positions_P[keep], which + begin])
         keys_P = self._home.keys(blocks_P)
         with self._moved:
             self._blocks_P, self._positions_P, self._end = blocks_P, positions_P, end

@@ -208,6 +208,12 @@ class RemoteHome:
         self.missing(blocks)
         return all_there
 
+    def is_at_ease(self) -> bool:
+        """Whether all blocks are here as far as this process knows, and the cache is far from full."""
+        if not self._there_B.all():
+            self._look(np.flatnonzero(~self._there_B))
+        return bool(self._there_B.all()) and self.cache.has_room()
+
     def keys(self, blocks: NDArray[np.int64]) -> NDArray[np.uint64]:
         """What these blocks are called in the cache."""
         files_N = np.searchsorted(self._firsts, blocks, side="right") - 1
@@ -237,8 +243,8 @@ class RemoteHome:
             bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
             for block in bad.tolist():
                 fetched[block] = fetched.get(block, 0) + 1
-            times = max(fetched.values(), default=self.settings.tries)
-            if times >= self.settings.tries:
+            times = max(fetched.values(), default=self.settings.tries + 1)
+            if times > self.settings.tries:
                 return done
             if times > 1:  # it was not the cache
                 time.sleep(self.settings.backoff_s * 2 ** (times - 2))
