@@ -5,13 +5,14 @@ of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are 
 2,500. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
 side (three, undecoded, of all but torch), one after another; batches have 64 samples, and undecoded ones are lists of
 `bytes` on every side. Peers run in processes of their own (`peer_loaders.py`); those of `.venv-peers` are left out
-where it is not made (`make peers`).
+where it is not made (`make peers`). The slow ones, mosaicml-streaming, and WebDataset and LitData, which are only shown since
+their shuffles are not exact, are left out by ``--quick``.
 
 Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_torch_wall` and
 `loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded, and decoded on
 both sides by Pillow; `loader_decode_opencv_vs_torch_wall`: by OpenCV, where it is installed; ours in threads or
-processes, whichever was faster), `loader_vs_best_exact_peer` (beside the faster of LMDB and HF datasets on the files of
-5 to 15 KB), `loader_vs_best_exact_peer_cpu` (the same in samples a CPU-second, all threads; what is left of it where
+processes, whichever was faster), `loader_vs_best_exact_peer` (beside the fastest of LMDB, HF datasets and mosaicml-streaming
+on the files of 5 to 15 KB), `loader_vs_best_exact_peer_cpu` (the same in samples a CPU-second, all threads; what is left of it where
 others use the machine) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a
 new loader, a state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf
 Storage's accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples
@@ -60,7 +61,9 @@ ROUNDS = 7
 EPOCHS = 3  # a round, of those that take little
 ROOT = Path(__file__).resolve().parent.parent
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-EXACT_PEERS = ("lmdb", "hf")
+EXACT_PEERS = ("lmdb", "hf", "streaming")
+SHOWN_PEERS = ("litdata", "webdataset")
+SLOW_PEERS = ("streaming", *SHOWN_PEERS)
 
 
 class Peer:
@@ -251,7 +254,10 @@ def utilisation(space: Space, batch: int, compute_s: float, steps: int) -> float
 def measure(*, quick: bool, scratch: Path) -> Results:
     """All figures."""
     results: Results = {}
-    exact = [kind for kind in EXACT_PEERS if PEERS_PYTHON.exists()]
+    there = [
+        kind for kind in (*EXACT_PEERS, *SHOWN_PEERS) if PEERS_PYTHON.exists() and not (quick and kind in SLOW_PEERS)
+    ]
+    exact = [kind for kind in there if kind in EXACT_PEERS]
     decoders = [name for name, package in (("pillow", "PIL"), ("opencv", "cv2")) if find_spec(package)]
     files, pngs = scratch / "files", scratch / "pngs"
     random_files(files, 6000 if quick else 50_000, 5000, 15_000)
@@ -263,8 +269,8 @@ def measure(*, quick: bool, scratch: Path) -> Results:
             open_peers.callback(one.close)
             return one
 
-        on_files = {kind: peer(kind, files) for kind in ["torch", *exact]}
-        on_pngs = {kind: peer(kind, pngs) for kind in [*exact, *(f"torch-{name}" for name in decoders)]}
+        on_files = {kind: peer(kind, files) for kind in ["torch", *there]}
+        on_pngs = {kind: peer(kind, pngs) for kind in [*there, *(f"torch-{name}" for name in decoders)]}
         space, png_space = packed(files, scratch / "files.space"), packed(pngs, scratch / "pngs.space")
         for one in [*on_files.values(), *on_pngs.values()]:
             one.get_ready()
@@ -274,7 +280,7 @@ def measure(*, quick: bool, scratch: Path) -> Results:
         compared("loader_vs_best_exact_peer", found, exact, results)
         compared("loader_vs_best_exact_peer_cpu", found, exact, results)
         results["resume_ms"] = resume_ms(space)
-        found = undecoded(f"PNGs ({source})", png_space, {kind: on_pngs[kind] for kind in exact})
+        found = undecoded(f"PNGs ({source})", png_space, {kind: on_pngs[kind] for kind in there})
         compared("loader_vs_best_exact_peer_png", found, exact, results)
         for name in decoders:
             figure = "loader_decode_vs_torch_wall" if name == "pillow" else f"loader_decode_{name}_vs_torch_wall"

@@ -55,7 +55,12 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{measuring.machine()}; commit {measuring.commit()}")
     with tempfile.TemporaryDirectory(prefix="tandem-metadata-", dir=options.folder) as folder:
-        bench = Bench(Path(folder), 2000 if options.quick else 50_000)
+        try:
+            program = slow_metadata.compiled(Path(folder))
+        except FileNotFoundError as error:
+            print(error)
+            return measuring.finish({"metadata_vs_raw": None}, as_json=options.json)
+        bench = Bench(Path(folder), program, 2000 if options.quick else 50_000)
         found = curve(bench, QUICK_READ if options.quick else READ)
     measuring.finish(found, as_json=options.json)
 
@@ -63,13 +68,13 @@ def main() -> None:
 class Bench:
     """Files and a space of them in a folder, and what reads them through a mount."""
 
-    def __init__(self, folder: Path, files: int) -> None:
+    def __init__(self, folder: Path, program: Path, files: int) -> None:
         """Write so many files, and pack them."""
         self.root, self.mountpoint = folder / "server", folder / "mount"
         self.names = data_files.random_files(self.root / "files", files)
         packed(self.names, self.root / "files.space")
         os.sync()
-        self.program = slow_metadata.compiled(folder)
+        self.program = program
         self.answers_ms: list[float] = []
 
     def order(self, read: int, seed: int) -> list[int]:

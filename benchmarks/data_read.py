@@ -6,6 +6,8 @@ Every round reads all files once, in a random order of its own, 256 to a batch; 
 Rounds are interleaved. Raw is `open(path, "rb").read()`; LMDB runs in a process of its own (.venv-peers, `make peers`),
 as its documentation advises for random reads. CPU ratios are of samples per CPU-second (user and system, all threads)
 with one thread; the wall ratio is with two threads for the space, against the faster of LMDB with one and with two.
+Without --quick three more peers are shown (peer_reads.py): single random reads by mosaicml-streaming and LitData, and
+WebDataset's way through its tar files, of a part of the files each, counted up to all.
 
 Figures: `read_vs_raw_cpu`, `read_vs_lmdb_cpu`, `read_vs_lmdb_wall` (the lower of the two sets of files, each with its
 lower bound as `..._low`); `read_per_cpu_s` (samples a CPU-second, 5-15 KB), `noise_floor` (percent);
@@ -35,12 +37,14 @@ from tandem.data.space import Space
 from tandem.data.space.writer import PartWriter, SpaceWriter, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     Cost = tuple[float, float]
     """CPU and wall seconds of a round."""
 
 BATCH = 256
+SHOWN = {"streaming": 10_000, "litdata": 200, "webdataset": 10_000}
+"""Peers that no figure is about, and how many samples a round reads of them."""
 MILLION = 1_000_000
 OPENING = """
 import time
@@ -70,12 +74,13 @@ def main() -> None:
         found |= open_million(Path(folder) / "million", 5 if options.quick else 15)
         rounds = 7 if options.quick else 11
         for name, paths in sets.items():
-            for figure, value in compare(name, paths, Path(folder), rounds).items():
+            shown = {} if options.quick else SHOWN
+            for figure, value in compare(name, paths, Path(folder), rounds, shown).items():
                 found[figure] = value if found.get(figure) is None else min(found[figure] or 0, value)
     measuring.finish(found, as_json=options.json)
 
 
-def compare(name: str, paths: Sequence[str], folder: Path, rounds: int) -> dict[str, float]:
+def compare(name: str, paths: Sequence[str], folder: Path, rounds: int, shown: Mapping[str, int]) -> dict[str, float]:
     """The ratios for one set of files."""
     space = packed(paths, folder / f"{name}.space")
     total = sum(Path(path).stat().st_size for path in paths)
@@ -88,9 +93,13 @@ def compare(name: str, paths: Sequence[str], folder: Path, rounds: int) -> dict[
             "space, 2 threads": lambda seed: ours(two, seed, total),
         }
         for threads in (1, 2):
-            if (peer := Lmdb.started(paths, folder / f"{name}.lmdb{threads}", threads, total)) is not None:
+            if (peer := Peer.lmdb(paths, folder / f"{name}.lmdb{threads}", threads, total)) is not None:
                 stack.callback(peer.close)
                 sides[f"LMDB, {threads} threads"] = peer.round
+        for kind, most in shown.items():
+            if (peer := Peer.shown(kind, paths, folder / f"{name}.{kind}", most, total)) is not None:
+                stack.callback(peer.close)
+                sides[kind] = peer.round
         costs = interleaved(sides, rounds)
     for side, rows in costs.items():
         cpu, wall = (len(paths) / statistics.median(row[i] for row in rows) for i in (0, 1))
@@ -157,35 +166,46 @@ def ours(space: Space, seed: int, total: int) -> Cost:
     return cost
 
 
-class Lmdb:
-    """LMDB in a process of its own."""
+class Peer:
+    """Another way to read, in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], total: int) -> None:
-        """Use `Lmdb.started`."""
-        self._process, self._total = process, total
+    def __init__(self, process: subprocess.Popen[str], samples: int, total: int) -> None:
+        """Use `Peer.lmdb` and `Peer.shown`."""
+        self._process, self._samples, self._total = process, samples, total
 
     @classmethod
-    def started(cls, paths: Sequence[str], folder: Path, threads: int, total: int) -> Lmdb | None:
-        """Start it and let it store the files; None where LMDB is not installed."""
+    def lmdb(cls, paths: Sequence[str], folder: Path, threads: int, total: int) -> Peer | None:
+        """LMDB, batch by batch; None where it is not installed."""
+        folder.mkdir()
+        return cls._started("LMDB", ["peer_lmdb.py", str(folder), str(BATCH), str(threads)], paths, total)
+
+    @classmethod
+    def shown(cls, kind: str, paths: Sequence[str], folder: Path, most: int, total: int) -> Peer | None:
+        """A peer of peer_reads.py; None where it is not installed."""
+        return cls._started(kind, ["peer_reads.py", kind, str(folder), str(most)], paths, total)
+
+    @classmethod
+    def _started(cls, name: str, command: list[str], paths: Sequence[str], total: int) -> Peer | None:
+        """Start it and let it store the files."""
         peers = measuring.ROOT / ".venv-peers" / "bin" / "python"
         python = str(peers) if peers.exists() else sys.executable
-        folder.mkdir()
-        command = [python, str(measuring.ROOT / "benchmarks" / "peer_lmdb.py"), str(folder), str(BATCH), str(threads)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        peer = cls(process, total)
+        whole = [python, str(measuring.ROOT / "benchmarks" / command[0]), *command[1:]]
+        process = subprocess.Popen(whole, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        peer = cls(process, len(paths), total)
         try:
             if peer._ask("\n".join(paths) + "\n\n") == "ready\n":
                 return peer
         except BrokenPipeError:
             pass
-        print("LMDB is not installed: run `make peers`")
+        print(f"{name} is not installed: run `make peers`")
         return None
 
     def round(self, seed: int) -> Cost:
-        """One round."""
-        cpu_s, wall_s, size = self._ask(f"{seed}\n").split()
-        assert int(size) == self._total
-        return float(cpu_s), float(wall_s)
+        """One round; of a peer that read a part of the files, what all would have cost."""
+        cpu_s, wall_s, size, *read = self._ask(f"{seed}\n").split()
+        share = self._samples / int(read[0]) if read else 1.0
+        assert read or int(size) == self._total
+        return share * float(cpu_s), share * float(wall_s)
 
     def close(self) -> None:
         """End it."""
@@ -196,7 +216,10 @@ class Lmdb:
         assert self._process.stdout is not None
         self._process.stdin.write(text)
         self._process.stdin.flush()
-        return self._process.stdout.readline()
+        for line in self._process.stdout:  # some packages write there too
+            if line == "ready\n" or line[0].isdigit():
+                return line
+        return ""
 
 
 def packed(paths: Sequence[str], folder: Path) -> Path:

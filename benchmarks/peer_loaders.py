@@ -1,9 +1,9 @@
 """Other people's ways to feed a training, one a process, for `data_loader.py`, which tells it what to do line by line.
 
 Run by it: `python peer_loaders.py KIND FILES STORE BATCH`, with FILES a folder of sample files. Writes `ready`, then
-for each line on standard input (a seed) goes through one epoch in an exact global shuffle, batch by batch, keeping
-nothing, and writes seconds, samples, bytes and the CPU seconds of this process. Where an epoch needs preparation that a
-training would do once (worker processes, opened stores), it is done before `ready`.
+for each line on standard input (a seed) goes through one epoch, in an exact global shuffle unless said otherwise, batch
+by batch, keeping nothing, and writes seconds, samples, bytes and the CPU seconds of this process. Where an epoch needs
+preparation that a training would do once (worker processes, opened stores), it is done before `ready`.
 
     torch           torch DataLoader over the raw files, 2 workers that persist, collate_fn=list
     torch-pillow    the same, each file decoded by Pillow, each batch stacked by `stack`
@@ -11,13 +11,18 @@ training would do once (worker processes, opened stores), it is done before `rea
     lmdb            LMDB, a permutation, `get` for each key: lists of bytes
     hf              HF datasets (Arrow), a permutation, indexed by whole batches: lists of bytes
 
-Not here: WebDataset and LitData, which shuffle within buffers or chunks only; mosaicml-streaming, whose exact shuffle
-("naive") reads a tenth of what LMDB does.
+    streaming       mosaicml-streaming with its exact shuffle, "naive", in this process: lists of bytes
+    litdata         LitData's StreamingDataset with shuffle=True, in this process: its chunks, and samples within chunks
+    webdataset      WebDataset with shuffled tar files and a buffer of 1,000 samples, in this process
+
+The last three are written by their own writers (peer_stores.py). Of streaming and webdataset, which are slow, an epoch
+is its first 10,000 samples.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import sys
@@ -27,6 +32,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import peer_stores
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     Epoch = Callable[[int], Iterable[Any]]
 
 WORKERS = 2
+MOST = 10_000
 
 
 def pillow(data: bytes | memoryview) -> NDArray[np.uint8]:
@@ -133,11 +143,59 @@ def hf_datasets(paths: list[Path], store: Path, batch: int) -> Epoch:
     return epoch
 
 
+def streaming_naive(paths: list[Path], store: Path, batch: int) -> Epoch:
+    peer_stores.mds(paths, store)
+    dataset: Any = peer_stores.streaming().StreamingDataset(
+        local=str(store), shuffle=True, shuffle_algo="naive", num_canonical_nodes=1, batch_size=batch
+    )
+
+    def epoch(_: int) -> Iterable[Any]:
+        return batches((sample["data"] for sample in itertools.islice(dataset, MOST)), batch)
+
+    return epoch
+
+
+def litdata_chunks(paths: list[Path], store: Path, batch: int) -> Epoch:
+    peer_stores.chunks(paths, store)
+    from litdata import StreamingDataset
+
+    dataset: Any = StreamingDataset(str(store), shuffle=True)
+
+    def epoch(seed: int) -> Iterable[Any]:
+        dataset.set_epoch(seed)
+        return batches(iter(dataset), batch)
+
+    return epoch
+
+
+def webdataset_tars(paths: list[Path], store: Path, batch: int) -> Epoch:
+    names = peer_stores.tars(paths, store)
+    import webdataset
+
+    def epoch(seed: int) -> Iterable[Any]:
+        dataset = webdataset.WebDataset(names, shardshuffle=len(names), seed=seed).shuffle(1000)
+        return batches((sample["bin"] for sample in itertools.islice(dataset, MOST)), batch)
+
+    return epoch
+
+
+def batches(samples: Iterable[bytes], batch: int) -> Iterable[list[bytes]]:
+    iterator = (sample for sample in samples)  # LitData's own begins anew when it is asked once more
+    while some := list(itertools.islice(iterator, batch)):
+        yield some
+
+
 def prepared(kind: str, paths: list[Path], store: Path, batch: int) -> Epoch:
     name, _, decoder = kind.partition("-")
     if name == "torch":
         return torch_files(paths, batch, DECODERS[decoder] if decoder else None)
-    makers = {"lmdb": lmdb_store, "hf": hf_datasets}
+    makers = {
+        "lmdb": lmdb_store,
+        "hf": hf_datasets,
+        "streaming": streaming_naive,
+        "litdata": litdata_chunks,
+        "webdataset": webdataset_tars,
+    }
     try:
         return makers[kind](paths, store, batch)
     except BaseException:

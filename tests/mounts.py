@@ -50,7 +50,7 @@ def mounted(space: Path, mountpoint: Path, *options: str) -> Iterator[Mount]:
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         if is_mounted(mountpoint):
-            subprocess.run(["umount", "-l", mountpoint], check=True)
+            subprocess.run(["fusermount3", "-u", "-z", mountpoint], check=True)
 
 
 def is_mounted(mountpoint: Path) -> bool:

@@ -23,7 +23,7 @@ from tandem.data.mount import SpaceOperations, free_place, mount
 from tandem.data.pack.packing import pack
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
-from tests.cli.conftest import Shell
+from tests.cli.conftest import COMMAND, Shell
 from tests.conftest import requires
 from tests.data.space.test_pieces import LARGE, PIECE, flip
 from tests.mounts import is_mounted, mounted
@@ -322,6 +322,17 @@ def test_a_place_that_will_not_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="is not a space"):
         mount(str(tmp_path / "full"), str(tmp_path / "m"))
     assert free_place(str(tmp_path / "m")) == tmp_path / "m"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="requires root: to give up the right to mount")
+def test_where_mounting_is_not_allowed_it_is_said(tmp_path: Path) -> None:
+    small_space(tmp_path)
+    (tmp_path / "m").mkdir()
+    powerless = Shell(tmp_path, ["setpriv", "--bounding-set", "-sys_admin", *COMMAND])
+    done = powerless.run("data", "mount", "s", "m")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"tandem: {tmp_path}/m cannot be mounted on: the kernel refused to mount; " in done.stderr
+    assert not is_mounted(tmp_path / "m")
 
 
 def test_in_the_background_it_returns_once_it_is_mounted(tmp_path: Path) -> None:

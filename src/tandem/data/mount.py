@@ -19,6 +19,7 @@ import stat
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ _BLOCK_BYTES = 4096
 _LONGEST_NAME = 1024
 _FOREVER_S = 10**7
 _THREADS = 8
+_KEPT_PATHS = 1024
 _ENDINGS = {
     1: "it does not know an option",
     3: "it could not begin",
@@ -160,6 +162,7 @@ class SpaceOperations:
             ready: Called once it is mounted.
         """
         self._space, self._ready = space, ready
+        self._find = lru_cache(_KEPT_PATHS)(space.index.find)  # who opens a file has just asked for its status
         self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
         self.was_mounted = False
 
@@ -171,7 +174,7 @@ class SpaceOperations:
     def getattr(self, path: str, _handle: int | None = None) -> dict[str, Any]:
         """Size, times, mode and owner; times and mode of a file are those that were packed."""
         with _told():
-            number = self._space.index.find(path[1:])
+            number = self._find(path[1:])
             if number is not None:
                 sample = self._space.stat(number)
                 times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), sample.mtime_ns)
@@ -201,7 +204,7 @@ class SpaceOperations:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise _error(errno.EROFS, path)
         with _told():
-            number = self._space.index.find(path[1:])
+            number = self._find(path[1:])
             if number is None:
                 raise _error(errno.ENOENT, path)
             return number

@@ -70,6 +70,7 @@ def _work(work: Callable[[Callable[[], None]], None], tells: int, log: int) -> N
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
         work(lambda: say(_READY))
         status = 0
     except TandemError as error:
@@ -78,6 +79,4 @@ def _work(work: Callable[[Callable[[], None]], None], tells: int, log: int) -> N
     except BaseException:  # its last words; nothing above may go on twice
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
