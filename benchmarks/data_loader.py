@@ -5,15 +5,15 @@ of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are 
 2,500. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
 side (three, undecoded, of all but torch), one after another; batches have 64 samples, and undecoded ones are lists of
 `bytes` on every side. Peers run in processes of their own (`peer_loaders.py`); those of `.venv-peers` are left out
-where it is not made (`make peers`). The slow ones, mosaicml-streaming, and WebDataset and LitData, which are only shown since
-their shuffles are not exact, are left out by ``--quick``.
+where it is not made (`make peers`). The slow ones, mosaicml-streaming, and WebDataset and LitData, which are only shown
+since their shuffles are not exact, are left out by ``--quick``.
 
 Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_torch_wall` and
 `loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded, and decoded on
 both sides by Pillow; `loader_decode_opencv_vs_torch_wall`: by OpenCV, where it is installed; ours in threads or
-processes, whichever was faster), `loader_vs_best_exact_peer` (beside the fastest of LMDB, HF datasets and mosaicml-streaming
-on the files of 5 to 15 KB), `loader_vs_best_exact_peer_cpu` (the same in samples a CPU-second, all threads; what is left of it where
-others use the machine) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a
+processes, whichever was faster), `loader_vs_best_exact_peer` (beside the fastest of LMDB, HF datasets and
+mosaicml-streaming on the files of 5 to 15 KB), `loader_vs_best_exact_peer_cpu` (the same in samples a CPU-second, all
+threads; what is left of it where others use the machine) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a
 new loader, a state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf
 Storage's accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples
 of 116 KB each 0.195 s; the first step does not count).

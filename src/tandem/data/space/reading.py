@@ -87,7 +87,7 @@ class Readers:
         return Batch(numbers_N, data_S, offsets_N1)
 
     def begin(self, numbers: ArrayLike, threads: int) -> Coming | None:
-        """Many samples, by native threads; None where there are none, where a shard has to be opened first, or fetched."""
+        """Many samples, by native threads; None where there are none, or a shard has to be opened or fetched first."""
         import numpy as np
 
         if not self._home.is_here:
