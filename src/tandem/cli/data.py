@@ -289,7 +289,8 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
     if background and log is None:
         message = "with --background, name a --log FILE: it must be told somewhere what is damaged"
         raise click.UsageError(message)
-    whole_space, whole_mountpoint = str(Path(space).absolute()), str(Path(mountpoint).absolute())
+    whole_space = space if "://" in space else str(Path(space).absolute())
+    whole_mountpoint = str(Path(mountpoint).absolute())
 
     def told(opened: Space, process: int) -> None:
         if as_json:
