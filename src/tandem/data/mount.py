@@ -70,7 +70,7 @@ def mount(
         MissingPackageError: mfusepy is not installed, or the library libfuse is not.
     """
     fuse = _mfusepy()
-    with Space.open(Path(space).absolute()) as opened:
+    with Space.open(space) as opened:
         place = str(free_place(mountpoint))
         operations = SpaceOperations(opened, ready)
         try:

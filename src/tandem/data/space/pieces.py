@@ -71,11 +71,15 @@ class Pieces:
         if self._index.place(number)[3] <= PIECE_BYTES:
             found = self._readers.read(number)
         else:
-            expected = self._checks_of(number)[piece]
-            (found,) = self._read(number, range(piece, piece + 1))
-            if xxh3(found) != expected:
-                raise self._readers.damaged(kind="checksum", number=number)
+            found = self._readers.when_here(number, lambda: self._of_a_large_one(number, piece))
         self._keep(number, piece, found)
+        return found
+
+    def _of_a_large_one(self, number: int, piece: int) -> bytes:
+        expected = self._checks_of(number)[piece]
+        (found,) = self._read(number, range(piece, piece + 1))
+        if xxh3(found) != expected:
+            raise self._readers.damaged(kind="checksum", number=number)
         return found
 
     def _keep(self, number: int, piece: int, data: bytes) -> None:
