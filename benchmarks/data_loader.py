@@ -13,10 +13,10 @@ Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_
 both sides by Pillow; `loader_decode_opencv_vs_torch_wall`: by OpenCV, where it is installed; ours in threads or
 processes, whichever was faster), `loader_vs_best_exact_peer` (beside the fastest of LMDB, HF datasets and
 mosaicml-streaming on the files of 5 to 15 KB), `loader_vs_best_exact_peer_cpu` (the same in samples a CPU-second, all
-threads; what is left of it where others use the machine) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded), `resume_ms` (the worst of 20: a
-new loader, a state from anywhere in an epoch, until the first batch is there), `au_retinanet` and `au_resnet50` (MLPerf
-Storage's accelerator utilisation, compute by sleep: batches of 24 samples of 322 KB each 0.04755 s, and of 64 samples
-of 116 KB each 0.195 s; the first step does not count).
+threads; what is left of it where others use the machine) and `loader_vs_best_exact_peer_png` (on the PNGs, undecoded),
+`resume_ms` (the worst of 20: a new loader, a state from anywhere in an epoch, until the first batch is there),
+`au_retinanet` and `au_resnet50` (MLPerf Storage's accelerator utilisation, compute by sleep: batches of 24 samples of
+322 KB each 0.04755 s, and of 64 samples of 116 KB each 0.195 s; the first step does not count).
 """
 
 from __future__ import annotations
