@@ -65,9 +65,9 @@ class Size:
     steps: int = 600
     batch: int = 16
     window: int = 128
-    under_mask: int = 60
+    under_mask: int = 40
     samples: int = 64
-    eval_bytes: int = 50_000
+    eval_bytes: int = 20_000
     sparsities: tuple[float, ...] = (0.5, 0.6, 0.7)
     generated: int = 100
 
