@@ -151,7 +151,7 @@ def prune_all(dense: Path, train: Path, held_out: Path, out: Path, size: Size) -
                 samples=size.samples,
                 length=size.window,
                 tuning_steps=size.under_mask,
-                learning_rate=1e-3,
+                learning_rate=3e-4,
                 distil=True,
             )
             outcomes.append(run(plan))
