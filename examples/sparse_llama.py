@@ -65,9 +65,9 @@ class Size:
     steps: int = 600
     batch: int = 16
     window: int = 128
-    under_mask: int = 60
+    under_mask: int = 40
     samples: int = 64
-    eval_bytes: int = 50_000
+    eval_bytes: int = 20_000
     sparsities: tuple[float, ...] = (0.5, 0.6, 0.7)
     generated: int = 100
 
@@ -151,7 +151,7 @@ def prune_all(dense: Path, train: Path, held_out: Path, out: Path, size: Size) -
                 samples=size.samples,
                 length=size.window,
                 tuning_steps=size.under_mask,
-                learning_rate=1e-3,
+                learning_rate=3e-4,
                 distil=True,
             )
             outcomes.append(run(plan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--method", default="wanda", show_default=True, metavar="NAME", help="magnitude, wanda or sparsegpt.")
 @click.option("--sparsity", type=float, metavar="SHARE", help="Share of zeros, above 0 and below 1.")
 @click.option("--nm", metavar="N:M", help="Instead: at most N nonzeros in each M neighbours, as in 2:4.")
-@click.option("--owl", is_flag=True, help="Let blocks with more outliers keep more (OWL).")
+@click.option("--owl", "by_outliers", is_flag=True, help="Let blocks with more outliers keep more (OWL).")
 @click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Text that layers are fed.")
 @click.option("--eval", "evaluation", type=click.Path(path_type=Path), metavar="FILE", help="Text for the perplexity.")
 @click.option(
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--finetune", type=click.IntRange(1), metavar="STEPS", help="Train under the mask on that text.")
 @click.option(
     "--lr",
+    "learning_rate",
     type=click.FloatRange(0, min_open=True),
     default=1e-4,
     show_default=True,
@@ -39,20 +40,11 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_DIR")
 @click.argument("out", type=click.Path(path_type=Path))
 def prune(
-    method: str,
     sparsity: float | None,
     nm: str | None,
-    owl: bool,
-    calibration: Path | None,
-    evaluation: Path | None,
-    samples: int,
-    length: int | None,
     finetune: int | None,
-    lr: float,
-    distil: bool,
     as_json: bool,
-    model: Path,
-    out: Path,
+    **asked: Any,  # noqa: ANN401 - the rest of a Plan
 ) -> None:
     """Set weights of a language model to zero and write it to OUT.
 
@@ -66,32 +58,19 @@ def prune(
     if (sparsity is None) == (nm is None):
         message = "give either --sparsity or --nm"
         raise click.UsageError(message)
-    if distil and not finetune:
+    if asked["distil"] and not finetune:
         message = "--distil teaches in a training: give --finetune STEPS"
         raise click.UsageError(message)
     from tandem.core import plug
 
-    plug.load("kernels.prune.methods", method)  # an unknown one, or torch missing, is said before anything is read
+    plug.load("kernels.prune.methods", asked["method"])  # an unknown one, or torch missing, is said before all else
     from tandem.kernels.prune.outcome import Plan
     from tandem.kernels.prune.pattern import Pattern
     from tandem.kernels.prune.running import run
 
-    plan = Plan(
-        model=model,
-        out=out,
-        method=method,
-        pattern=Pattern.n_of_m(nm) if nm is not None else Pattern.share(sparsity or 0.0),
-        by_outliers=owl,
-        calibration=calibration,
-        evaluation=evaluation,
-        samples=samples,
-        length=length,
-        tuning_steps=finetune or 0,
-        learning_rate=lr,
-        distil=distil,
-    )
+    pattern = Pattern.n_of_m(nm) if nm is not None else Pattern.share(sparsity or 0.0)
     with progress("", quiet=as_json) as tell:
-        outcome = run(plan, tell)
+        outcome = run(Plan(pattern=pattern, tuning_steps=finetune or 0, **asked), tell)
     if as_json:
         print_json(_described(outcome))
     else:

@@ -1,5 +1,6 @@
 """Whole models, pruned: counts, errors, outliers, and what cannot be pruned."""
 
+import gc
 import logging
 import math
 
@@ -83,6 +84,23 @@ def test_owl_gives_blocks_with_more_outliers_fewer_zeros_and_keeps_the_sum() -> 
     assert by_block[1] == min(by_block) < 0.55
     assert max(by_block) - min(by_block) == pytest.approx(2 * owl.REACH, abs=1e-3)
     assert sum(by_block) / 3 == pytest.approx(0.6, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_the_text_does_not_grow_with_the_models_depth() -> None:
+    def most_bytes(depth: int) -> int:
+        found = []
+
+        def tell(what: str, done: int, of: int) -> None:
+            del what, done, of
+            alive = [o for o in gc.get_objects() if type(o) is torch.Tensor and o.ndim == 3 and o.shape[:2] == (2, 24)]
+            found.append(sum(tensor.nbytes for tensor in alive))
+
+        prune_model(model_of("llama", num_hidden_layers=depth), "wanda", Pattern(0.5), BATCHES, tell=tell)
+        assert len(found) == depth
+        return max(found)
+
+    assert most_bytes(2) == most_bytes(7) == len(BATCHES) * 2 * 24 * 32 * 4
 
 
 def test_magnitude_needs_no_text_and_says_nothing_of_errors() -> None:
