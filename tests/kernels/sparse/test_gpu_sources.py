@@ -7,11 +7,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tandem import _native
 from tandem.kernels.sparse.backends import cuda
+from tandem.kernels.sparse.format import pack
 from tests.conftest import nvcc, requires
 
 ROOT = Path(__file__).parents[3]
+
+
+@given(st.floats(0, 1), st.sampled_from([torch.bfloat16, torch.float16]), st.integers(0, 10_000))
+def test_a_warp_decodes_the_very_bits_that_were_packed(density: float, dtype: torch.dtype, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    dense = torch.randn(16, 256, generator=rng) * (torch.rand(16, 256, generator=rng) < density)
+    weight = pack(dense, dtype)
+    decoded = torch.full((16, 256), 7.0, dtype=dtype)
+    upper = weight.values_P.data_ptr()
+    lower = upper + 2 * int(weight.starts_S[1])
+    masks = [weight.masks_ST[strip].data_ptr() for strip in (0, 1)]
+    _native.sparse_emulate_chunk(*masks, upper, lower, decoded.data_ptr())
+    assert torch.equal(decoded.view(torch.int16), dense.to(dtype).view(torch.int16) * (dense != 0))
 
 
 @pytest.mark.slow

@@ -90,7 +90,8 @@ def splits_for(rows: int, cols: int, processors: int) -> int:
 
 def source() -> str:
     """Return product.cu with what it includes, as one text."""
-    return (GPU / "product.cu").read_text().replace('#include "fragment.cuh"', (GPU / "fragment.cuh").read_text())
+    included = (GPU / "fragment.cuh").read_text().replace("#pragma once", "")
+    return (GPU / "product.cu").read_text().replace('#include "fragment.cuh"', included)
 
 
 def _launch(weight: SparseWeight, x_NK: torch.Tensor, y_NM: torch.Tensor) -> None:
