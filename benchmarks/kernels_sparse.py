@@ -98,7 +98,9 @@ def save(compared: Sequence[Comparison]) -> None:
     path = RESULTS / f"kernels_sparse_{first.rows}x{first.cols}.csv"
     with path.open("w", newline="") as out:
         rows = csv.writer(out)
-        rows.writerow(["machine", "rows_of_x", "product", "zeros", "size_bytes", "median_us", "speedup_over_best_dense"])
+        rows.writerow(
+            ["machine", "rows_of_x", "product", "zeros", "size_bytes", "median_us", "speedup_over_best_dense"]
+        )
         for comparison in compared:
             for timed in (*comparison.ours, *comparison.dense):
                 us, speedup = f"{1e6 * statistics.median(timed.rounds_s):.1f}", f"{comparison.speedup(timed):.3f}"

@@ -33,7 +33,9 @@ def figures(*, quick: bool) -> dict[str, float | None]:
     sparse = deep(small, None)
     parameters = sum(p.numel() for p in dense["fp32"].parameters())
     bits = statistics.mean(row.bits_per_weight for row in report if row.bits_per_weight)
-    print(f"Llama of {parameters / 1e6:.0f}M parameters: {resident_bytes(sparse) / 1e6:.0f} MB sparse ({bits:.2f} bits)")
+    print(
+        f"Llama of {parameters / 1e6:.0f}M parameters: {resident_bytes(sparse) / 1e6:.0f} MB sparse ({bits:.2f} bits)"
+    )
     found: dict[str, float | None] = {}
     for batch in (1, 8):
         tokens, rounds = (4, 7) if quick else (16, 9)

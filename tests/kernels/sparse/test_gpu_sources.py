@@ -34,7 +34,9 @@ def test_a_warp_decodes_the_very_bits_that_were_packed(density: float, dtype: to
 @pytest.mark.slow
 @requires("nvcc")
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-@pytest.mark.parametrize(("x_type", "values_type", "count"), [(torch.bfloat16, torch.bfloat16, 8), (torch.float16, torch.int8, 32)])
+@pytest.mark.parametrize(
+    ("x_type", "values_type", "count"), [(torch.bfloat16, torch.bfloat16, 8), (torch.float16, torch.int8, 32)]
+)
 def test_the_kernel_compiles_without_spills(
     arch: str, x_type: torch.dtype, values_type: torch.dtype, count: int, tmp_path: Path
 ) -> None:

@@ -122,7 +122,7 @@ def _checksum(parts: Mapping[str, torch.Tensor]) -> str:
     digest = xxhash.xxh3_64()
     for part in _PARTS:
         if part in parts:
-            digest.update(parts[part].contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(memoryview(parts[part].contiguous().view(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 

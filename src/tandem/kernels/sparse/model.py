@@ -144,7 +144,7 @@ def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 
         raise _no_model(folder, str(error)) from error
     dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     _fill(model, weights, dense, folder, backend)
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)
