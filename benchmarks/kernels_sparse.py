@@ -3,14 +3,15 @@
     python benchmarks/kernels_sparse.py --quick --json
     python benchmarks/kernels_sparse.py                 # both shapes, more rounds
 
-`cpu_bf16_nN_sS` is how many times faster a product of a 4096 x 4096 matrix with S % zeros and N rows of x is than the best
-dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and MKL with packed weights); `cpu_int8_n1_s60`
-the same with int8 values, still over the best dense product of 16 or 32 bits. The lower ends of intervals are in the table.
-`e2e_bB_s60` is tokens a second of a Llama of 330 million random parameters at batch B over those of the same model in its
-best dense type. GPU figures are null: they are measured only where there is a GPU (not measured).
+`cpu_bf16_nN_sS` is how many times faster a product of a 4096 x 4096 matrix with S % zeros and N rows of x is than the
+best dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and MKL with packed weights);
+`cpu_int8_n1_s60` the same with int8 values, still over the best dense product of 16 or 32 bits. Intervals stand below
+each table. `e2e_bB_s60` is tokens a second of a Llama of 341 million random parameters at batch B over those of the
+same model in its best dense type. GPU figures are null: they were not measured.
 
-Matrices are read from memory: copies of each fill more than four of the largest caches and are taken in turn. Contenders
-are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv` where `--save` is given.
+Matrices are read from memory: copies of each fill more than four of the largest caches and are taken in turn.
+Contenders are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv` where `--save`
+is given.
 """
 
 from __future__ import annotations

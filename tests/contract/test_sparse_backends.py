@@ -126,7 +126,7 @@ def test_long_rows_of_bytes_do_not_overflow() -> None:
 
 
 def test_a_path_that_the_processor_lacks_is_refused() -> None:
-    with pytest.raises(BackendError, match="allowed: .*scalar"):
+    with pytest.raises(BackendError, match=r"allowed: .*scalar"):
         cpu.forward(pack(torch.ones(1, 1)), torch.ones(1, 1), path="sve")
 
 

@@ -1,4 +1,4 @@
-"""What can be said of the GPU's kernels without one: they compile, and Triton's interpreter agrees with the reference."""
+"""What can be said of the GPU's kernels without one: they compile, decode rightly, and agree when interpreted."""
 
 import os
 import subprocess

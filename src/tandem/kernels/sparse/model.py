@@ -4,14 +4,13 @@
     save_pretrained(model, Path("sparse"))
     model = load_pretrained(Path("sparse"))
 
-Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept: config.json,
-generation_config.json and model.safetensors, in which sparse weights stand beside dense tensors.
+Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept:
+config.json, generation_config.json and model.safetensors, in which sparse weights stand beside dense tensors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +23,7 @@ from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from tandem.kernels.sparse.format import SparseWeight
 

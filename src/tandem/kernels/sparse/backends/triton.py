@@ -1,19 +1,21 @@
 """Triton: bitmaps are decoded into tiles that `tl.dot` multiplies. Runs on GPUs, and slowly anywhere for tests.
 
 `TRITON_INTERPRET=1` in the environment, set before triton is imported, plays the kernel on the processor. A nonzero's
-place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are too few rows
-to fill the GPU; parts are added in a fixed order. Needs the extra `gpu`. Never run on a GPU yet.
+place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are
+too few rows to fill the GPU; parts are added in a fixed order. Needs the extra `gpu`. It has not run on a GPU yet.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
-from tandem.kernels.sparse.format import SparseWeight
+if TYPE_CHECKING:
+    from tandem.kernels.sparse.format import SparseWeight
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if _INTERPRETED else "cuda"
