@@ -124,7 +124,7 @@ def _checksum(parts: Mapping[str, torch.Tensor]) -> str:
     digest = xxhash.xxh3_64()
     for part in _PARTS:
         if part in parts:
-            digest.update(memoryview(parts[part].contiguous().view(-1).view(torch.uint8).numpy()))
+            digest.update(parts[part].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
