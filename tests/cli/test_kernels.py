@@ -42,7 +42,14 @@ def test_bench_compares_with_dense_products_and_writes_pictures(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--shape", "4096"), ("--shape", "0x4"), ("--count", "0"), ("--zeros", "1.5"), ("--zeros", ""), ("--values", "fp8")],
+    [
+        ("--shape", "4096"),
+        ("--shape", "0x4"),
+        ("--count", "0"),
+        ("--zeros", "1.5"),
+        ("--zeros", ""),
+        ("--values", "fp8"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused_in_a_line(option: str, value: str) -> None:
     told = CliRunner().invoke(tandem, ["kernels", "bench", option, value])
