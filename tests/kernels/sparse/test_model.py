@@ -100,7 +100,7 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     save_pretrained(model, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
-    with pytest.raises(SparseFormatError, match="no layer model.layers.1"):
+    with pytest.raises(SparseFormatError, match=r"no layer model\.layers\.1"):
         load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(SparseFormatError, match="missing"):
