@@ -25,6 +25,7 @@ from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight, pack
 
 _CACHES = 4
 _LEAST_CACHE_BYTES = 1 << 20
+_MOST_COPIES = 1000  # of matrices so small that they stay in a cache all the same
 _TIMED_S = 0.004
 Product = Callable[[], torch.Tensor]
 
@@ -226,7 +227,7 @@ def _copies(weight: SparseWeight) -> list[SparseWeight]:
 
 
 def _number_of_copies(size_bytes: int) -> int:
-    return _CACHES * _cache_bytes() // max(1, size_bytes) + 1
+    return min(_MOST_COPIES, _CACHES * _cache_bytes() // max(1, size_bytes) + 1)
 
 
 @functools.cache
