@@ -9,10 +9,10 @@ best dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and 
 each table. `e2e_bB_s60` is tokens a second of a Llama of 341 million random parameters at batch B over those of the
 same model in its best dense type. GPU figures are null: they were not measured.
 
-`--shared` takes one thread's CPU time in place of the clock's: where others use the machine too, the clock
-mostly tells who else ran. Matrices are read from memory: copies of each fill more than four of the largest caches and are taken in turn.
-Contenders are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv` where `--save`
-is given.
+`--shared` takes one thread's CPU time in place of the clock's: where others use the machine too, the clock mostly
+tells who else ran. Matrices are read from memory: copies of each fill more than four of the largest caches and are
+taken in turn. Contenders are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv`
+where `--save` is given.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--save", action="store_true", help="write the tables to benchmarks/results")
     parser.add_argument(
-        "--shared", action="store_true", help="one thread by its CPU time: for a machine others use too"
+        "--shared", action="store_true", help="one thread by its CPU time: for a machine that is shared"
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of both sides")
     args = parser.parse_args()
