@@ -3,14 +3,16 @@
     python benchmarks/kernels_sparse.py --quick --json
     python benchmarks/kernels_sparse.py                 # both shapes, more rounds
 
-`cpu_bf16_nN_sS` is how many times faster a product of a 4096 x 4096 matrix with S % zeros and N rows of x is than the best
-dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and MKL with packed weights); `cpu_int8_n1_s60`
-the same with int8 values, still over the best dense product of 16 or 32 bits. The lower ends of intervals are in the table.
-`e2e_bB_s60` is tokens a second of a Llama of 330 million random parameters at batch B over those of the same model in its
-best dense type. GPU figures are null: they are measured only where there is a GPU (not measured).
+`cpu_bf16_nN_sS` is how many times faster a product of a 4096 x 4096 matrix with S % zeros and N rows of x is than the
+best dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and MKL with packed weights);
+`cpu_int8_n1_s60` the same with int8 values, still over the best dense product of 16 or 32 bits. Intervals stand below
+each table. `e2e_bB_s60` is tokens a second of a Llama of 341 million random parameters at batch B over those of the
+same model in its best dense type. GPU figures are null: they were not measured.
 
-Matrices are read from memory: copies of each fill more than four of the largest caches and are taken in turn. Contenders
-are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv` where `--save` is given.
+`--shared` takes one thread's CPU time in place of the clock's: where others use the machine too, the clock mostly
+tells who else ran. Matrices are read from memory: copies of each fill more than four of the largest caches and are
+taken in turn. Contenders are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv`
+where `--save` is given.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from benchmarks import kernels_sparse_model
 from benchmarks.measuring import RESULTS, Ratio, finish, machine, noise_floor, options, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ZEROS = (0.5, 0.6, 0.7, 0.8)
 COUNTS = (1, 4, 8, 16)
@@ -45,15 +47,20 @@ def main() -> None:
     """Measure, print tables and figures."""
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--save", action="store_true", help="write the tables to benchmarks/results")
+    parser.add_argument(
+        "--shared", action="store_true", help="one thread by its CPU time: for a machine that is shared"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of both sides")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(f"{machine()}; torch {torch.__version__}, {args.threads} threads")
+    threads = 1 if args.shared else args.threads
+    torch.set_num_threads(threads)
+    print(f"{machine()}; torch {torch.__version__}, {threads} threads{', CPU time' if args.shared else ''}")
+    clock = time.thread_time if args.shared else time.perf_counter
     figures: dict[str, float | None] = {}
     began_s = time.perf_counter()
     shapes = [(4096, 4096)] if args.quick else [(4096, 4096), (11008, 4096)]
     for rows, cols in shapes:
-        compared = [_measured(rows, cols, count, quick=args.quick) for count in COUNTS]
+        compared = [_measured(rows, cols, count, args.quick, clock) for count in COUNTS]
         for comparison in compared:
             show(comparison)
             if (rows, cols) == shapes[0]:
@@ -61,7 +68,7 @@ def main() -> None:
         if args.save:
             save(compared)
     print(f"products: {time.perf_counter() - began_s:.0f} s")
-    figures.update(kernels_sparse_model.figures(quick=args.quick))
+    figures.update(kernels_sparse_model.figures(quick=args.quick, clock=clock))
     figures["gpu_n8_s60"] = None
     print("gpu: not measured")
     finish(figures, as_json=args.json)
@@ -98,16 +105,18 @@ def save(compared: Sequence[Comparison]) -> None:
     path = RESULTS / f"kernels_sparse_{first.rows}x{first.cols}.csv"
     with path.open("w", newline="") as out:
         rows = csv.writer(out)
-        rows.writerow(["machine", "rows_of_x", "product", "zeros", "size_bytes", "median_us", "speedup_over_best_dense"])
+        rows.writerow(
+            ["machine", "rows_of_x", "product", "zeros", "size_bytes", "median_us", "speedup_over_best_dense"]
+        )
         for comparison in compared:
             for timed in (*comparison.ours, *comparison.dense):
                 us, speedup = f"{1e6 * statistics.median(timed.rounds_s):.1f}", f"{comparison.speedup(timed):.3f}"
                 rows.writerow([machine(), comparison.count, timed.name, timed.zeros, timed.size_bytes, us, speedup])
 
 
-def _measured(rows: int, cols: int, count: int, *, quick: bool) -> Comparison:
+def _measured(rows: int, cols: int, count: int, quick: bool, clock: Callable[[], float]) -> Comparison:
     kinds = (torch.bfloat16, torch.int8) if count == 1 else (torch.bfloat16,)
-    return measure(rows, cols, count, ZEROS, kinds=kinds, rounds=7 if quick else 15)
+    return measure(rows, cols, count, ZEROS, kinds=kinds, rounds=7 if quick else 15, clock=clock)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,9 @@ def sparse_decode(
 ) -> None:
     """Writes strips [first, last) as float32 rows, padded; tensors by address."""
 
+def sparse_emulate_chunk(upper_masks: int, lower_masks: int, upper: int, lower: int, dense: int) -> None:
+    """Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address."""
+
 def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
     """Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,6 +17,15 @@ NAMES = plug.names("kernels.sparse.backends")
 RUNS = [name for name, why in choosing.reasons().items() if not why and choosing.backend(name).DEVICE == "cpu"]
 SIZES = [(1, 1), (7, 5), (8, 8), (9, 17), (40, 64), (67, 129)]
 TYPES = [torch.bfloat16, torch.float16, torch.int8]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small products do not gain by threads; one test asks for more of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def case(
@@ -83,6 +93,7 @@ def test_nothing_is_nothing(name: str) -> None:
         assert not y.any()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # numpy's, under Triton's interpreter
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_not_finite_spoils_its_own_row_only(name: str) -> None:
     dense = torch.eye(9)
@@ -125,7 +136,7 @@ def test_long_rows_of_bytes_do_not_overflow() -> None:
 
 
 def test_a_path_that_the_processor_lacks_is_refused() -> None:
-    with pytest.raises(BackendError, match="allowed: .*scalar"):
+    with pytest.raises(BackendError, match=r"allowed: .*scalar"):
         cpu.forward(pack(torch.ones(1, 1)), torch.ones(1, 1), path="sve")
 
 
@@ -141,14 +152,10 @@ def test_decoding_is_unpacking() -> None:
 def test_a_result_is_the_same_every_time_and_for_any_number_of_threads(name: str) -> None:
     backend = choosing.backend(name)
     weight, x = case(500, 200, 0.4, torch.bfloat16, 16)
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for number in (1, 2, 7, 2):
-            torch.set_num_threads(number)
-            results.append(backend.forward(weight, x))
-    finally:
-        torch.set_num_threads(threads)
+    for number in (1, 2, 7, 2):
+        torch.set_num_threads(number)
+        results.append(backend.forward(weight, x))
     if name == "cpu":
         assert all(torch.equal(result, results[0]) for result in results)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import click
 
@@ -106,14 +106,14 @@ def _compare(shape: tuple[int, int], count: int, zeros: list[Any], values: str) 
     types = {name: dtype for dtype, name in VALUE_TYPES.items()}
     wanted = values.split(",")
     if unknown := set(wanted) - types.keys():
-        raise _bad("--values", min(unknown), ", ".join(types))
+        _refuse("--values", min(unknown), ", ".join(types))
     return measure(*shape, count, zeros, kinds=[types[name] for name in wanted])
 
 
 def _shape(text: str) -> tuple[int, int]:
     rows, _, cols = text.partition("x")
     if not (rows.isdecimal() and cols.isdecimal() and 0 < int(rows) <= 1 << 17 and 0 < int(cols) <= 1 << 17):
-        raise _bad("--shape", text, "two numbers up to 131072, such as 4096x4096")
+        _refuse("--shape", text, "two numbers up to 131072, such as 4096x4096")
     return int(rows), int(cols)
 
 
@@ -123,12 +123,13 @@ def _numbers(text: str, kind: type[float], least: float, most: float, option: st
     except ValueError:
         numbers = []
     if not numbers or not all(least <= number <= most for number in numbers):
-        raise _bad(option, text, f"numbers from {least:g} to {most:g}, separated by commas")
+        _refuse(option, text, f"numbers from {least:g} to {most:g}, separated by commas")
     return numbers
 
 
-def _bad(option: str, given: str, allowed: str) -> click.UsageError:
-    return click.UsageError(f"{option} {given!r}; allowed: {allowed}")
+def _refuse(option: str, given: str, allowed: str) -> Never:
+    message = f"{option} {given!r}; allowed: {allowed}"
+    raise click.UsageError(message)
 
 
 def _as_dict(one: Comparison) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def changed(path: Path, tensors: dict[str, torch.Tensor], told: Any = None) -> None:
+def changed(path: Path, tensors: dict[str, torch.Tensor], told: object = None) -> None:
     """Write the file again with other tensors or another metadata."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Protocol, cast
-
-import torch
+from typing import TYPE_CHECKING, Protocol, cast
 
 from tandem.core import plug
 from tandem.core.errors import MissingPackageError
-from tandem.kernels.sparse.format import SparseWeight
 from tandem.kernels.sparse.mistakes import BackendError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tandem.kernels.sparse.format import SparseWeight
 
 _FAMILY = "kernels.sparse.backends"
 _ORDER = {"cuda": ("cuda", "triton"), "cpu": ("cpu", "portable")}

@@ -8,9 +8,7 @@ What backends make of a weight is never stored. docs/reference/sparse-format.md 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
@@ -19,6 +17,10 @@ from safetensors.torch import save_file
 
 from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, kept_tiles, shape_of_masks
 from tandem.kernels.sparse.mistakes import SparseFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 VERSION = 1
 _KEY = "tandem_sparse"
@@ -122,7 +124,7 @@ def _checksum(parts: Mapping[str, torch.Tensor]) -> str:
     digest = xxhash.xxh3_64()
     for part in _PARTS:
         if part in parts:
-            digest.update(parts[part].contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(parts[part].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

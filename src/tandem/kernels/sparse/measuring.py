@@ -12,6 +12,7 @@ import functools
 import itertools
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight, pack
 
 _CACHES = 4
 _LEAST_CACHE_BYTES = 1 << 20
+_MOST_COPIES = 1000  # of matrices so small that they stay in a cache all the same
 _TIMED_S = 0.004
 Product = Callable[[], torch.Tensor]
 
@@ -147,10 +149,9 @@ def sparse_contender(dense_MK: torch.Tensor, zeros: float, kind: torch.dtype, co
     """Prune a matrix by magnitude, pack it, and multiply by copies in turn."""
     threshold = dense_MK.abs().flatten()[: 1 << 20].quantile(zeros) if zeros else torch.tensor(0.0)
     weight = pack(dense_MK, kind, mask_MK=dense_MK.abs() >= threshold)
-    copies = itertools.cycle(_copies(weight, weight.size_bytes))
     x_NK = torch.randn(count, dense_MK.shape[1]).bfloat16()
-    name = f"{VALUE_TYPES[kind]} {zeros:.0%}"
-    return Contender(name, weight.size_bytes, lambda: running.multiply(next(copies), x_NK, None, "none", ""), zeros)
+    products = [functools.partial(running.multiply, one, x_NK, None, "none", "") for one in _copies(weight)]
+    return Contender(f"{VALUE_TYPES[kind]} {zeros:.0%}", weight.size_bytes, _in_turn(products), zeros)
 
 
 def dense_contenders(dense_MK: torch.Tensor, count: int) -> list[Contender]:
@@ -160,18 +161,11 @@ def dense_contenders(dense_MK: torch.Tensor, count: int) -> list[Contender]:
         weight_MK, x_NK = dense_MK.to(kind), torch.randn(count, dense_MK.shape[1]).to(kind)
         short = str(kind).removeprefix("torch.").replace("bfloat", "bf").replace("float", "fp")
         size_bytes = weight_MK.numel() * weight_MK.element_size()
-        ways: dict[str, Callable[[torch.Tensor], Product]] = {
-            "F.linear": lambda w, x=x_NK: functools.partial(torch.nn.functional.linear, x, w),
-            "oneDNN packed": lambda w, x=x_NK: _onednn(w, x),
-            "MKL packed": lambda w, x=x_NK: _mkl(w, x),
-        }
-        for way, prepare in ways.items():
-            if made := _prepared(weight_MK, prepare):
-                products = itertools.cycle(made)
-                found.append(Contender(f"{way} {short}", size_bytes, lambda p=products: next(p)()))
-    if made := _prepared(dense_MK, lambda w: _int8(w, count)):
-        products = itertools.cycle(made)
-        found.append(Contender("fbgemm int8", dense_MK.numel(), lambda p=products: next(p)()))
+        for way, prepare in (("F.linear", _plain), ("oneDNN packed", _onednn), ("MKL packed", _mkl)):
+            if products := _prepared(weight_MK, x_NK, prepare):
+                found.append(Contender(f"{way} {short}", size_bytes, _in_turn(products)))
+    if products := _prepared(dense_MK, torch.randn(count, dense_MK.shape[1]), _int8):
+        found.append(Contender("fbgemm int8", dense_MK.numel(), _in_turn(products)))
     return found
 
 
@@ -184,43 +178,56 @@ def read_bandwidth() -> float:
     return _native.read_bandwidth(torch.get_num_threads(), max(_CACHES * _cache_bytes(), 1 << 25), 0.2)
 
 
-def _prepared(weight_MK: torch.Tensor, prepare: Callable[[torch.Tensor], Product]) -> list[Product]:
+def _in_turn(products: Sequence[Product]) -> Product:
+    turns = itertools.cycle(products)
+    return lambda: next(turns)()
+
+
+def _prepared(
+    weight_MK: torch.Tensor, x_NK: torch.Tensor, prepare: Callable[[torch.Tensor, torch.Tensor], Product]
+) -> list[Product]:
     """Return products with copies of a matrix, none where torch cannot do this here."""
     try:
-        first = prepare(weight_MK)
+        first = prepare(weight_MK, x_NK)
         first()
     except (RuntimeError, AttributeError, NotImplementedError):
         return []
     number = _number_of_copies(weight_MK.numel() * weight_MK.element_size())
-    return [first, *(prepare(weight_MK.clone()) for _ in range(number - 1))]
+    return [first, *(prepare(weight_MK.clone(), x_NK) for _ in range(number - 1))]
+
+
+def _plain(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
+    return functools.partial(torch.nn.functional.linear, x_NK, weight_MK)
 
 
 def _onednn(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
     ops: Any = torch.ops.mkldnn
     packed = ops._reorder_linear_weight(weight_MK, len(x_NK))
-    return lambda: ops._linear_pointwise(x_NK, packed, None, "none", [], "")  # type: ignore[no-any-return]
+    return functools.partial(ops._linear_pointwise, x_NK, packed, None, "none", [], "")
 
 
 def _mkl(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
     ops: Any = torch.ops.mkl
     packed = ops._mkl_reorder_linear_weight(weight_MK, len(x_NK))
-    return lambda: ops._mkl_linear(x_NK, packed, weight_MK, None, len(x_NK))  # type: ignore[no-any-return]
+    return functools.partial(ops._mkl_linear, x_NK, packed, weight_MK, None, len(x_NK))
 
 
-def _int8(weight_MK: torch.Tensor, count: int) -> Product:
-    scale = float(weight_MK.abs().max()) / 127
-    packed = torch.ops.quantized.linear_prepack(torch.quantize_per_tensor(weight_MK, scale, 0, torch.qint8), None)
-    x_NK = torch.randn(count, weight_MK.shape[1])
-    return lambda: torch.ops.quantized.linear_dynamic(x_NK, packed)  # type: ignore[no-any-return]
+def _int8(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
+    quantized: Any = torch.ops.quantized
+    with warnings.catch_warnings():  # torch's int8 product on processors is deprecated, and the only one it has
+        warnings.simplefilter("ignore")
+        scale = float(weight_MK.abs().max()) / 127
+        packed = quantized.linear_prepack(torch.quantize_per_tensor(weight_MK, scale, 0, torch.qint8), None)
+    return functools.partial(quantized.linear_dynamic, x_NK, packed)
 
 
-def _copies(weight: SparseWeight, size_bytes: int) -> list[SparseWeight]:
-    number = _number_of_copies(size_bytes)
+def _copies(weight: SparseWeight) -> list[SparseWeight]:
+    number = _number_of_copies(weight.size_bytes)
     return [replace(weight, masks_ST=weight.masks_ST.clone(), values_P=weight.values_P.clone()) for _ in range(number)]
 
 
 def _number_of_copies(size_bytes: int) -> int:
-    return _CACHES * _cache_bytes() // max(1, size_bytes) + 1
+    return min(_MOST_COPIES, _CACHES * _cache_bytes() // max(1, size_bytes) + 1)
 
 
 @functools.cache

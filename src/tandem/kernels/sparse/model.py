@@ -4,14 +4,13 @@
     save_pretrained(model, Path("sparse"))
     model = load_pretrained(Path("sparse"))
 
-Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept: config.json,
-generation_config.json and model.safetensors, in which sparse weights stand beside dense tensors.
+Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept:
+config.json, generation_config.json and model.safetensors, in which sparse weights stand beside dense tensors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +23,7 @@ from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from tandem.kernels.sparse.format import SparseWeight
 
@@ -144,7 +144,7 @@ def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 
         raise _no_model(folder, str(error)) from error
     dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     _fill(model, weights, dense, folder, backend)
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)

@@ -6,6 +6,8 @@ unpacked into scratch once and multiplied densely. `tuning` measures where the o
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from tandem.kernels.sparse import choosing, tuning
@@ -73,8 +75,8 @@ def unpacked(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
 
 
 def _candidates(weight: SparseWeight, x_NK: torch.Tensor) -> dict[str, tuning.Candidate]:
-    found: dict[str, tuning.Candidate] = {"blocks": lambda: by_blocks(weight, x_NK)}
+    found: dict[str, tuning.Candidate] = {"blocks": functools.partial(by_blocks, weight, x_NK)}
     ways = cpu.WAYS if cpu.best_path() == "avx2" else cpu.WAYS[:1]
     for way in ways:
-        found[way] = lambda way=way: cpu.forward(weight, x_NK, way=way)
+        found[way] = functools.partial(cpu.forward, weight, x_NK, way=way)
     return found

@@ -1,7 +1,7 @@
 """Which way of multiplying is fastest here, measured once for every kind of product and kept on disk.
 
-A product is known by shape, type, tenths of density, rows of x up to a power of two, threads, and the device. The first of
-its kind is measured (some milliseconds), what was chosen is logged and written to
+A product is known by shape, type, tenths of density, rows of x up to a power of two, threads, and the device. The first
+of its kind is measured (some milliseconds), what was chosen is logged and written to
 `$XDG_CACHE_HOME/tandem/sparse-tuning-DEVICE.json`; `TANDEM_SPARSE_TUNING` names another folder. A file that
 cannot be read or written only means that it is measured again.
 """

@@ -44,7 +44,9 @@ def best_path() -> str:
     """Return the first of `paths()`, and log which ones this processor lacks."""
     found = paths()
     lacking = [name for name in ("avx512", "avx2") if name not in found]
-    _log.info("sparse products use %s%s", found[0], f"; this processor lacks {' and '.join(lacking)}" if lacking else "")
+    _log.info(
+        "sparse products use %s%s", found[0], f"; this processor lacks {' and '.join(lacking)}" if lacking else ""
+    )
     return found[0]
 
 

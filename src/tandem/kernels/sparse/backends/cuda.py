@@ -1,9 +1,8 @@
 """NVIDIA TensorCores from sm_80 on: CUDA C++ (gpu/product.cu), compiled at run time and kept on disk.
 
-Bitmaps and nonzeros are decoded into the registers that mma.sync takes; x and sums of all parts of the columns are as
-described in the source. Products of float32 x and of fp16 weights with bf16 x are computed in the weights' type. Needs the
-extra `gpu` (cuda-core with NVRTC). Compiled and checked here and in CI for sm_80 and sm_90a; never run on a GPU yet,
-so no figure of it is published.
+Bitmaps and nonzeros are decoded into the registers that mma.sync takes; the source says how. x is rounded to the
+weights' type where it has another (bf16 for int8 weights and float32). Needs the extra `gpu` (cuda-core with NVRTC).
+Compiled for sm_80 and sm_90a in the tests; it has not run on a GPU yet, and no figure of it is published.
 """
 
 from __future__ import annotations
@@ -15,13 +14,15 @@ import importlib.util
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tandem.core.durable import written_aside
 from tandem.core.errors import MissingPackageError
-from tandem.kernels.sparse.format import SparseWeight
+
+if TYPE_CHECKING:
+    from tandem.kernels.sparse.format import SparseWeight
 
 DEVICE = "cuda"
 TOLERANCE = 4e-3
@@ -90,7 +91,8 @@ def splits_for(rows: int, cols: int, processors: int) -> int:
 
 def source() -> str:
     """Return product.cu with what it includes, as one text."""
-    return (GPU / "product.cu").read_text().replace('#include "fragment.cuh"', (GPU / "fragment.cuh").read_text())
+    included = (GPU / "fragment.cuh").read_text().replace("#pragma once", "")
+    return (GPU / "product.cu").read_text().replace('#include "fragment.cuh"', included)
 
 
 def _launch(weight: SparseWeight, x_NK: torch.Tensor, y_NM: torch.Tensor) -> None:

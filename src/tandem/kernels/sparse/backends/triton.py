@@ -1,19 +1,21 @@
 """Triton: bitmaps are decoded into tiles that `tl.dot` multiplies. Runs on GPUs, and slowly anywhere for tests.
 
 `TRITON_INTERPRET=1` in the environment, set before triton is imported, plays the kernel on the processor. A nonzero's
-place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are too few rows
-to fill the GPU; parts are added in a fixed order. Needs the extra `gpu`. Never run on a GPU yet.
+place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are
+too few rows to fill the GPU; parts are added in a fixed order. Needs the extra `gpu`. It has not run on a GPU yet.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
-from tandem.kernels.sparse.format import SparseWeight
+if TYPE_CHECKING:
+    from tandem.kernels.sparse.format import SparseWeight
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if _INTERPRETED else "cuda"
@@ -66,23 +68,23 @@ def forward(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
     return y_NM if weight.scales_M is None else y_NM * weight.scales_M
 
 
-@triton.jit
-def _product(
-    masks,  # noqa: ANN001 - a pointer, as are those below
-    values,  # noqa: ANN001
-    starts,  # noqa: ANN001
-    x,  # noqa: ANN001
-    parts,  # noqa: ANN001
-    rows,  # noqa: ANN001
-    cols,  # noqa: ANN001
-    count,  # noqa: ANN001
-    strips,  # noqa: ANN001
-    tiles,  # noqa: ANN001
-    turns,  # noqa: ANN001
+@triton.jit  # type: ignore[untyped-decorator]
+def _product(  # type: ignore[no-untyped-def]  # Triton reads annotations as its own
+    masks,
+    values,
+    starts,
+    x,
+    parts,
+    rows,
+    cols,
+    count,
+    strips,
+    tiles,
+    turns,
     STRIPS: tl.constexpr,
     TILES: tl.constexpr,
     COUNT: tl.constexpr,
-):  # noqa: ANN202
+):
     """One block of strips, one part of the columns: `TILES` tiles of each strip in a turn."""
     strip = tl.program_id(0) * STRIPS + tl.arange(0, STRIPS)
     first = tl.program_id(1) * turns * TILES

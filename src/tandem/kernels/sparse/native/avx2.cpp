@@ -67,6 +67,19 @@ struct Int8 {
   }
 };
 
+// The processor's own prefetching ends with a page and begins anew slowly; strips follow one another, so reading on beyond
+// the last tile is right, and behind the last strip harmless.
+inline void fetch_ahead(const uint64_t* masks, const uint8_t* values) {
+  _mm_prefetch(reinterpret_cast<const char*>(masks + 64), _MM_HINT_T0);
+  _mm_prefetch(reinterpret_cast<const char*>(values + 1024), _MM_HINT_T0);
+}
+
+// Keeps the compiler from loading a vector twice, once into each of two multiplications: two loads a cycle are all there are.
+inline __m256 in_register(__m256 vector) {
+  asm("" : "+x"(vector));
+  return vector;
+}
+
 constexpr uint64_t rotated(uint64_t bits, int right) { return bits >> (right & 63) | bits << (-right & 63); }
 
 float sum_of(__m256 lanes) {
@@ -89,6 +102,7 @@ void multiply_rows(const Weight& weight, int64_t strip, int first, const float* 
   const uint64_t before = (uint64_t{1} << shift) - 1;
   for (int64_t tile = 0; tile < tiles; ++tile, x += 8 * width) {
     const uint64_t mask = masks[tile];
+    fetch_ahead(masks + tile, values);
     const uint8_t* at = values;
     uint64_t rest = mask;
     if constexpr (rows < 8) {
@@ -186,21 +200,83 @@ struct AlignedFloats {
   float* data;
 };
 
+// Panels of four columns, two strips and some tiles at a time: weights are spread into scratch once, then each is multiplied
+// by all panels, two rows by four columns in registers. Scratch, this part of x and the sums stay in the first cache.
+class Scratch {
+ public:
+  static constexpr int strips = 2, rows = 8 * strips;
+  static constexpr int64_t tiles = 16, columns = 8 * tiles;
+
+  explicit Scratch(size_t panels) : sums_(panels * rows * 4 * 8) {}
+
+  float* weights() { return weights_; }
+
+  // Adds the product of the first `wide` tiles in scratch with a panel's, of which `x` is the first.
+  void multiply(size_t panel, int64_t wide, const float* x) {
+    float* sums = sums_.data() + panel * rows * 4 * 8;
+    for (int row = 0; row < rows; row += 2, sums += 2 * 4 * 8) two_rows(weights_ + row * columns, wide, x, sums);
+  }
+
+  // The sum of a row of scratch and a column of a panel.
+  float sum(size_t panel, int row, int column) const {
+    return sum_of(_mm256_loadu_ps(sums_.data() + ((panel * rows + static_cast<size_t>(row)) * 4 + static_cast<size_t>(column)) * 8));
+  }
+
+ private:
+  static void two_rows(const float* weights, int64_t wide, const float* x, float* sums) {
+    __m256 partial[2][4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) partial[i / 4][i % 4] = _mm256_loadu_ps(sums + 8 * i);
+    for (int64_t tile = 0; tile < wide; ++tile, weights += 8, x += 4 * 8) {
+      const __m256 upper = _mm256_loadu_ps(weights), lower = _mm256_loadu_ps(weights + columns);
+#pragma GCC unroll 4
+      for (int n = 0; n < 4; ++n) {
+        const __m256 eight = in_register(_mm256_loadu_ps(x + 8 * n));
+        partial[0][n] = _mm256_fmadd_ps(upper, eight, partial[0][n]);
+        partial[1][n] = _mm256_fmadd_ps(lower, eight, partial[1][n]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) _mm256_storeu_ps(sums + 8 * i, partial[i / 4][i % 4]);
+  }
+
+  alignas(32) float weights_[rows * columns];
+  std::vector<float> sums_;
+};
+
+// Spreads tiles of one strip into rows `stride` floats apart; returns where the next tile's nonzeros begin.
+template <class Value>
+const uint8_t* spread_tiles(const uint64_t* masks, int64_t tiles, const uint8_t* at, float* to, int64_t stride) {
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const uint64_t mask = masks[tile];
+    fetch_ahead(masks + tile, at);
+#pragma GCC unroll 8
+    for (int row = 0; row < 8; ++row) {
+      constexpr size_t byte = size_t{255} << Value::entry_bits;
+      const size_t entry = rotated(mask, 8 * row - Value::entry_bits) & byte;
+      _mm256_storeu_ps(to + row * stride + 8 * tile, Value::spread(at, entry));
+      at += Value::bytes * _mm_popcnt_u64(entry);
+    }
+  }
+  return at;
+}
+
 template <class Value>
 class LanesJob final : public Job {
  public:
   LanesJob(const Weight& weight, const Columns& columns)
       : weight_(weight), columns_(columns),
-        panels_(columns, {1, 2, 4}, [&](int64_t n, int64_t k) { return columns.x[n * columns.stride + k]; }) {}
+        panels_(columns, {1, 2, 4}, [&](int64_t n, int64_t k) { return columns.x[n * columns.stride + k]; }) {
+    for (const auto& panel : panels_.all()) fours_ += panel.width == 4;  // they come first
+  }
 
   void strips(int64_t first, int64_t last, float* sums) const override {
+    for (int64_t strip = first; fours_ > 0 && strip < last; strip += Scratch::strips)
+      by_scratch(strip, std::min(last - strip, int64_t{Scratch::strips}), sums + (strip - first) * 8 * columns_.count);
     for (int64_t strip = first; strip < last; ++strip, sums += 8 * columns_.count) {
-      for (const auto& panel : panels_.all()) {
-        switch (panel.width) {
-          case 1: multiply<1, 8>(strip, panel, sums); break;
-          case 2: multiply<2, 4>(strip, panel, sums); break;
-          default: multiply<4, 2>(strip, panel, sums);
-        }
+      for (size_t p = fours_; p < panels_.all().size(); ++p) {
+        const auto& panel = panels_.all()[p];
+        panel.width == 1 ? multiply<1, 8>(strip, panel, sums) : multiply<2, 4>(strip, panel, sums);
       }
     }
   }
@@ -213,9 +289,31 @@ class LanesJob final : public Job {
                                         sums + 8 * panel.first);
   }
 
+  void by_scratch(int64_t first, int64_t count, float* sums) const {
+    Scratch scratch(fours_);
+    const int64_t tiles = weight_.tiles();
+    const uint8_t* at[Scratch::strips] = {};
+    for (int64_t s = 0; s < count; ++s) at[s] = weight_.values + Value::bytes * weight_.starts[first + s];
+    if (count < Scratch::strips)
+      std::fill(scratch.weights() + 8 * count * Scratch::columns, scratch.weights() + Scratch::rows * Scratch::columns, 0.0f);
+    for (int64_t tile = 0; tile < tiles; tile += Scratch::tiles) {
+      const int64_t wide = std::min(Scratch::tiles, tiles - tile);
+      for (int64_t s = 0; s < count; ++s)
+        at[s] = spread_tiles<Value>(weight_.masks + (first + s) * tiles + tile, wide, at[s],
+                                    scratch.weights() + 8 * s * Scratch::columns, Scratch::columns);
+      for (size_t p = 0; p < fours_; ++p) scratch.multiply(p, wide, panels_.all()[p].data + 4 * 8 * tile);
+    }
+    for (int64_t s = 0; s < count; ++s)
+      for (int64_t n = 0; n < std::min<int64_t>(columns_.count, 4 * static_cast<int64_t>(fours_)); ++n)
+        for (int row = 0; row < 8; ++row)
+          sums[(s * columns_.count + n) * 8 + row] =
+              Value::unit * scratch.sum(static_cast<size_t>(n / 4), static_cast<int>(8 * s) + row, static_cast<int>(n % 4));
+  }
+
   const Weight& weight_;
   const Columns& columns_;
   const Panels<float> panels_;
+  size_t fours_ = 0;
 };
 
 // x is transposed by panels of sixteen columns, the last of eight where that is enough.
@@ -281,21 +379,12 @@ template <class Value>
 void decode_strip(const Weight& weight, int64_t strip, float* dense, int64_t stride) {
   const int64_t tiles = weight.tiles();
   const uint8_t* at = weight.values + Value::bytes * weight.starts[strip];
-  __m256 scales[8];
-  for (int row = 0; row < 8; ++row) {
-    const int64_t of = 8 * strip + row;
-    scales[row] = _mm256_set1_ps(Value::unit * (weight.scales && of < weight.rows ? weight.scales[of] : 1));
-  }
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const uint64_t mask = weight.masks[strip * tiles + tile];
-#pragma GCC unroll 8
-    for (int row = 0; row < 8; ++row) {
-      constexpr size_t byte = size_t{255} << Value::entry_bits;
-      const size_t entry = rotated(mask, 8 * row - Value::entry_bits) & byte;
-      const __m256 spread = Value::spread(at, entry);
-      _mm256_storeu_ps(dense + row * stride + 8 * tile, weight.scales ? _mm256_mul_ps(spread, scales[row]) : spread);
-      at += Value::bytes * _mm_popcnt_u64(entry);
-    }
+  spread_tiles<Value>(weight.masks + strip * tiles, tiles, at, dense, stride);
+  if (weight.scales == nullptr) return;
+  for (int64_t row = 0; row < 8 && 8 * strip + row < weight.rows; ++row) {
+    const __m256 scale = _mm256_set1_ps(Value::unit * weight.scales[8 * strip + row]);
+    float* to = dense + row * stride;
+    for (int64_t k = 0; k < 8 * tiles; k += 8) _mm256_storeu_ps(to + k, _mm256_mul_ps(scale, _mm256_loadu_ps(to + k)));
   }
 }
 

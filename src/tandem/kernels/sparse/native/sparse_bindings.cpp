@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "gpu_emulated.hpp"
 #include "product.hpp"
 #include "reading.hpp"
 
@@ -82,6 +83,14 @@ void bind(nb::module_& module) {
   module.def("sparse_decode", &decode_strips, "masks"_a, "values"_a, "starts"_a, "scales"_a, "rows"_a, "cols"_a,
              "kind"_a, "first"_a, "last"_a, "threads"_a, "dense"_a, "stride"_a,
              "Writes strips [first, last) as float32 rows, padded; tensors by address.");
+  module.def(
+      "sparse_emulate_chunk",
+      [](Address upper_masks, Address lower_masks, Address upper, Address lower, Address dense) {
+        emulate_chunk(pointer<const uint64_t>(upper_masks), pointer<const uint64_t>(lower_masks),
+                      pointer<const uint16_t>(upper), pointer<const uint16_t>(lower), pointer<uint16_t>(dense));
+      },
+      "upper_masks"_a, "lower_masks"_a, "upper"_a, "lower"_a, "dense"_a,
+      "Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address.");
   module.def("read_bandwidth", &read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
              nb::call_guard<nb::gil_scoped_release>(),
              "Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`.");

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <cstdint>
+
+namespace tandem::sparse {
+
+// Decodes 32 tiles of two strips as a warp does, into [16][256] values of 16 bits.
+void emulate_chunk(const uint64_t* upper_masks, const uint64_t* lower_masks, const uint16_t* upper,
+                   const uint16_t* lower, uint16_t* dense);
+
+}  // namespace tandem::sparse

@@ -1,0 +1,65 @@
+"""Comparisons: ratios are over the best dense product, round by round, and copies outgrow the cache."""
+
+import pytest
+import torch
+
+from tandem.core import machine
+from tandem.kernels.sparse import measuring, pictures
+from tandem.kernels.sparse.measuring import Comparison, Timed
+from tandem.report.table import text_of
+
+
+def comparison() -> Comparison:
+    ours = Timed("bf16 60%", 0.6, 1000, (1e-6, 2e-6, 4e-6))
+    dense = (
+        Timed("F.linear bf16", None, 2000, (4e-6, 4e-6, 4e-6)),
+        Timed("F.linear fp32", None, 4000, (3e-6, 3e-6, 3e-6)),
+        Timed("fbgemm int8", None, 1000, (1e-6, 1e-6, 1e-6)),
+    )
+    return Comparison(8, 16, 1, (ours,), dense, 1e9, 2)
+
+
+def test_the_speedup_is_over_the_best_dense_of_16_or_32_bits() -> None:
+    one = comparison()
+    assert one.best_dense.name == "F.linear fp32"
+    assert one.speedup(one.ours[0]) == 1.5
+    assert one.share_of_bandwidth(one.ours[0]) == 0.5
+    assert one.ns_per_32(one.ours[0]) == 1e9 * 2e-6 * 2 * 32 / 128
+
+
+def test_the_table_tells_it() -> None:
+    table = pictures.table(comparison())
+    assert [text_of(table, 0, column) for column in range(7)] == [
+        "sparse bf16 60%",
+        "2",
+        "62.50",
+        "0.5",
+        "50 %",
+        "1,000.00",
+        "1.50x",
+    ]
+    assert [text_of(table, row, 0) for row in range(1, 4)] == [
+        "dense fbgemm int8",
+        "dense F.linear fp32",
+        "dense F.linear bf16",
+    ]
+
+
+def test_every_contender_multiplies_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_MOST_COPIES", 2)
+    dense_MK, count = torch.randn(40, 48), 3
+    found = measuring.dense_contenders(dense_MK, count)
+    assert {"F.linear bf16", "F.linear fp16", "F.linear fp32"} <= {one.name for one in found}
+    for one in [*found, measuring.sparse_contender(dense_MK, 0.5, torch.bfloat16, count)]:
+        assert one.run().shape == (count, 40)
+        assert one.run().isfinite().all()
+
+
+def test_copies_fill_more_than_four_caches() -> None:
+    cache_bytes = max(machine.last_level_cache_bytes(), 1 << 20)
+    for size_bytes in (cache_bytes // 100, cache_bytes, 100 * cache_bytes):
+        assert measuring._number_of_copies(size_bytes) * size_bytes > 4 * cache_bytes
+
+
+def test_the_memory_is_read_at_some_speed() -> None:
+    assert 1e8 < measuring.read_bandwidth() < 1e13

@@ -1,0 +1,110 @@
+"""Whole models: layers are swapped, nothing dense is kept of them, and a folder brings back the same model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tandem.kernels.sparse.linear import SparseLinear
+from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
+from tandem.kernels.sparse.model import load_pretrained, resident_bytes, save_pretrained, sparsify
+
+TOKENS = torch.tensor([[1, 5, 2, 7, 7, 3]])
+
+
+def small_llama(*, tied: bool = False) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=72,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=50,
+        tie_word_embeddings=tied,
+    )
+    model = LlamaForCausalLM(config).eval()
+    for part in model.model.layers.modules():
+        if isinstance(part, nn.Linear):
+            part.weight.data.mul_(torch.rand_like(part.weight) < 0.4)
+            part.weight.data.copy_(part.weight.bfloat16())
+    return model
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_comes_back_from_its_folder(tied: bool, tmp_path: Path) -> None:
+    model = small_llama(tied=tied)
+    with torch.no_grad():
+        dense = model(TOKENS).logits
+        report = sparsify(model)
+        sparse = model(TOKENS).logits
+        save_pretrained(model, tmp_path)
+        again = load_pretrained(tmp_path)
+        loaded = again(TOKENS).logits
+    torch.testing.assert_close(sparse, dense, rtol=1e-4, atol=1e-5)
+    assert torch.equal(loaded, sparse)
+    assert {row.name for row in report if not row.why_dense} == {
+        name for name, part in again.named_modules() if isinstance(part, SparseLinear)
+    }
+    assert len([row for row in report if not row.why_dense]) == 14
+    assert next(row for row in report if row.name == "lm_head").why_dense
+    if tied:
+        assert again.lm_head.weight is again.model.embed_tokens.weight
+
+
+def test_a_loaded_model_generates_what_it_did_before(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    mask = torch.ones_like(TOKENS)
+    before = model.generate(TOKENS, attention_mask=mask, **options)
+    assert torch.equal(load_pretrained(tmp_path).generate(TOKENS, attention_mask=mask, **options), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_nothing_dense_is_kept(dtype: torch.dtype) -> None:
+    layers = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(3)))
+    for layer in layers:
+        layer.weight.data.mul_(torch.rand_like(layer.weight) < 0.4)
+    report = sparsify(layers, dtype)
+    expected = sum(row.bits_per_weight * row.rows * row.cols / 8 for row in report if row.bits_per_weight)
+    bits = 1 + torch.finfo(dtype).bits * 0.4 if dtype.is_floating_point else 1 + 8 * 0.4
+    assert resident_bytes(layers) <= 1.001 * expected
+    assert resident_bytes(layers) <= 1.1 * 3 * 256 * 256 * bits / 8
+
+
+def test_layers_with_few_zeros_stay_dense_and_say_so() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    model[1].weight.data.zero_()
+    report = sparsify(model)
+    assert isinstance(model[0], nn.Linear)
+    assert "0% zeros are too few" in report[0].why_dense
+    assert isinstance(model[1], SparseLinear)
+    assert report[1].density == 0
+
+
+def test_what_is_asked_for_wrongly_is_refused() -> None:
+    with pytest.raises(SparseShapeError, match="float64"):
+        sparsify(nn.Linear(2, 2), torch.float64)
+
+
+def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SparseFormatError, match=r"model\.safetensors"):
+        load_pretrained(tmp_path)
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(SparseFormatError, match=r"no layer model\.layers\.1"):
+        load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(SparseFormatError, match="missing"):
+        load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SparseFormatError, match="no sparse model"):
+        load_pretrained(tmp_path)

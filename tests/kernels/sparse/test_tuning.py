@@ -1,0 +1,86 @@
+"""Choosing a way by measuring: the fastest, once, kept on disk, and a bad file is no harm."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tandem.kernels.sparse import tuning
+from tandem.kernels.sparse.format import SparseWeight, pack
+
+
+class Clock:
+    """Time that only passes when something is said to take it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def taking(self, seconds: float, seen: list[str], name: str) -> Callable[[], torch.Tensor]:
+        def run() -> torch.Tensor:
+            seen.append(name)
+            self.now_s += seconds
+            return torch.empty(0)
+
+        return run
+
+
+def choose(seconds: dict[str, float], seen: list[str], weight: SparseWeight, count: int = 8) -> str:
+    clock = Clock()
+    return tuning.chosen(
+        weight,
+        torch.float32,
+        count,
+        lambda _weight, _x: {name: clock.taking(s, seen, name) for name, s in seconds.items()},
+        clock=clock,
+    )
+
+
+@pytest.fixture
+def weight() -> SparseWeight:
+    return pack(torch.eye(16))
+
+
+def test_the_fastest_is_chosen_and_measured_only_once(weight: SparseWeight, tmp_path: Path) -> None:
+    seen: list[str] = []
+    assert choose({"lanes": 3.0, "lists": 1.0, "blocks": 2.0}, seen, weight) == "lists"
+    assert seen
+    seen.clear()
+    assert choose({"lanes": 0.1, "lists": 1.0}, seen, weight) == "lists"
+    assert not seen
+    tuning.forget()
+    assert choose({"lanes": 0.1, "lists": 1.0}, seen, weight) == "lists"
+    assert not seen
+    assert choose({"lanes": 0.1, "lists": 1.0}, seen, weight, count=16) == "lanes"
+    (file,) = (tmp_path / "tuning").glob("sparse-tuning-*.json")
+    assert sorted(json.loads(file.read_text()).values()) == ["lanes", "lists"]
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", '{"16x16": "somehow"}'])
+def test_a_file_that_makes_no_sense_is_measured_again(weight: SparseWeight, tmp_path: Path, text: str) -> None:
+    choose({"lanes": 1.0}, [], weight)
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    file.write_text(text)
+    tuning.forget()
+    assert choose({"lists": 1.0}, [], weight) == "lists"
+
+
+def test_a_folder_that_cannot_be_written_is_no_harm(
+    weight: SparseWeight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TANDEM_SPARSE_TUNING", str(tmp_path / "file" / "under"))
+    assert choose({"lanes": 1.0}, [], weight) == "lanes"
+    assert "cannot be kept" in caplog.text
+
+
+def test_counts_fall_into_powers_of_two() -> None:
+    for count, above in itertools.product(range(1, 70), [1]):
+        bucket = tuning.bucket(count + above - 1)
+        assert bucket >= count
+        assert bucket < 2 * count or count == 1
