@@ -34,7 +34,7 @@ class Mount:
 
 
 @contextmanager
-def mounted(space: Path, mountpoint: Path, *options: str) -> Iterator[Mount]:
+def mounted(space: Path | str, mountpoint: Path, *options: str) -> Iterator[Mount]:
     """Mount a space until the block ends; whatever happens in it, nothing stays mounted."""
     if not is_mounted(mountpoint):
         mountpoint.mkdir(exist_ok=True)

@@ -18,10 +18,12 @@ import pytest
 from benchmarks.range_server import RangeServer
 from tandem.core.errors import DataError, TandemError
 from tandem.data import Loader
+from tandem.data.cache.block_cache import BlockCache
 from tandem.data.cache.cached_file import COMING
-from tandem.data.cache.keeping import contents
+from tandem.data.cache.keeping import cleared, contents
 from tandem.data.cache.settings import RemoteError
 from tandem.data.space import Space
+from tandem.data.space.pieces import PIECE_BYTES
 from tests.data import remotes
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "7"))
@@ -132,10 +134,33 @@ def test_only_the_damaged_blocks_are_fetched_again(server: RangeServer) -> None:
         assert contents(space.home.cache)["refetched"] == blocks  # type: ignore[attr-defined]
 
 
+def test_parts_of_a_large_sample_come_through_the_cache_also_where_it_rots(tmp_path: Path) -> None:
+    large = random.Random(5).randbytes(3 * PIECE_BYTES + 17)
+    remotes.space_of(tmp_path / "at", {"large": large, "small": b"x" * 100}, 1 << 30)
+    with RangeServer(tmp_path / "at") as server:
+        with opened(server) as space:
+            assert space.read_part(0, PIECE_BYTES - 3, 9) == large[PIECE_BYTES - 3 : PIECE_BYTES + 6]
+            (file,) = space.home.files  # type: ignore[attr-defined]
+        for place in (0, 2 * PIECE_BYTES):
+            with Path(file.data_path).open("r+b") as data:
+                data.seek(space.stat(0).offset + place)
+                data.write(b"\0" * 64)
+        with opened(server) as space:
+            assert space.read_part(0, 2 * PIECE_BYTES - 5, 99) == large[2 * PIECE_BYTES - 5 :][:99]
+            assert contents(space.home.cache)["refetched"] > 0  # type: ignore[attr-defined]
+        with (tmp_path / "at" / "shards" / file.source.rpartition("/")[2]).open("r+b") as data:
+            data.seek(100 + PIECE_BYTES)
+            data.write(b"\0" * 64)  # at the remote itself
+        cleared(BlockCache(remotes.settings(tmp_path / "cache")))
+        with opened(server) as space, pytest.raises(DataError, match="its bytes are not those that were packed"):
+            space.read_part(0, 0, 9)
+
+
 READER = """
 import sys
 from tandem.data import Loader
 from tandem.data.space import Space
+from tandem.data.space.pieces import PIECE_BYTES
 from tests.data import remotes
 url, cache, seed, limit, ahead = sys.argv[1:]
 settings = remotes.settings(cache, limit_bytes=int(limit) or None, ahead_bytes=int(ahead), timeout_s=300)
