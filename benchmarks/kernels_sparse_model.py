@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LAYERS = 24
 ZEROS = 0.6
-PROMPT = 8
+PROMPT = 1
 
 
 def figures(*, quick: bool, clock: Callable[[], float]) -> dict[str, float | None]:
