@@ -85,7 +85,7 @@ def _key(weight: SparseWeight, x_type: torch.dtype, count: int) -> str:
 
 
 def _times_s(candidates: Mapping[str, Candidate], clock: Callable[[], float]) -> dict[str, float]:
-    """The shortest time of each, taken in turns: what is slow because others used the machine is no reason to choose."""
+    """The shortest time of each, taken in turns: who else used the machine meanwhile is no reason to choose."""
     times_s = dict.fromkeys(candidates, float("inf"))
     for _, (name, run) in itertools.product(range(_TRIES), candidates.items()):
         began_s = clock()
