@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 
 from tandem.kernels.sparse import pictures
-from tandem.kernels.sparse.measuring import Comparison, Timed, measure
+from tandem.kernels.sparse.measuring import Comparison, Timed, measure, pruned
 from tandem.report.table import to_rich
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -60,7 +60,7 @@ def main() -> None:
     began_s = time.perf_counter()
     shapes = [(4096, 4096)] if args.quick else [(4096, 4096), (11008, 4096)]
     for rows, cols in shapes:
-        compared = [_measured(rows, cols, count, args.quick, clock) for count in COUNTS]
+        compared = measured(rows, cols, args.quick, clock)
         for comparison in compared:
             show(comparison)
             if (rows, cols) == shapes[0]:
@@ -114,9 +114,14 @@ def save(compared: Sequence[Comparison]) -> None:
                 rows.writerow([machine(), comparison.count, timed.name, timed.zeros, timed.size_bytes, us, speedup])
 
 
-def _measured(rows: int, cols: int, count: int, quick: bool, clock: Callable[[], float]) -> Comparison:
-    kinds = (torch.bfloat16, torch.int8) if count == 1 else (torch.bfloat16,)
-    return measure(rows, cols, count, ZEROS, kinds=kinds, rounds=7 if quick else 15, clock=clock)
+def measured(rows: int, cols: int, quick: bool, clock: Callable[[], float]) -> list[Comparison]:
+    """Return comparisons of one shape for all `COUNTS`; int8 values with one row of x only."""
+    dense_MK = torch.randn(rows, cols)
+    bf16, int8 = (pruned(dense_MK, ZEROS, [kind]) for kind in (torch.bfloat16, torch.int8))
+    rounds = 7 if quick else 15
+    return [
+        measure(dense_MK, [*bf16, *int8] if count == 1 else bf16, count, rounds=rounds, clock=clock) for count in COUNTS
+    ]
 
 
 if __name__ == "__main__":

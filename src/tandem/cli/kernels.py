@@ -83,11 +83,9 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
     from tandem.report.page import write
     from tandem.report.table import to_rich
 
-    compared = [
-        _compare(_shape(text), number, _numbers(zeros, float, 0.0, 1.0, "--zeros"), values)
-        for text in shapes or ("4096x4096",)
-        for number in _numbers(count, int, 1, 4096, "--count")
-    ]
+    shares, counts = _numbers(zeros, float, 0.0, 1.0, "--zeros"), _numbers(count, int, 1, 4096, "--count")
+    asked = [_shape(text) for text in shapes or ("4096x4096",)]
+    compared = [one for shape in asked for one in _compare(shape, counts, shares, values)]
     if as_json:
         print_json([_as_dict(one) for one in compared])
     else:
@@ -99,15 +97,19 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
             say(f"report: {where}")
 
 
-def _compare(shape: tuple[int, int], count: int, zeros: list[Any], values: str) -> Comparison:
+def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], values: str) -> list[Comparison]:
+    import torch
+
     from tandem.kernels.sparse.format import VALUE_TYPES
-    from tandem.kernels.sparse.measuring import measure
+    from tandem.kernels.sparse.measuring import measure, pruned
 
     types = {name: dtype for dtype, name in VALUE_TYPES.items()}
     wanted = values.split(",")
     if unknown := set(wanted) - types.keys():
         _refuse("--values", min(unknown), ", ".join(types))
-    return measure(*shape, count, zeros, kinds=[types[name] for name in wanted])
+    dense_MK = torch.randn(*shape)
+    weights = pruned(dense_MK, zeros, [types[name] for name in wanted])
+    return [measure(dense_MK, weights, count) for count in counts]
 
 
 def _shape(text: str) -> tuple[int, int]:

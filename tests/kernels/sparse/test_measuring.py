@@ -50,7 +50,9 @@ def test_every_contender_multiplies_rightly(monkeypatch: pytest.MonkeyPatch) -> 
     dense_MK, count = torch.randn(40, 48), 3
     found = measuring.dense_contenders(dense_MK, count)
     assert {"F.linear bf16", "F.linear fp16", "F.linear fp32"} <= {one.name for one in found}
-    for one in [*found, measuring.sparse_contender(dense_MK, 0.5, torch.bfloat16, count)]:
+    weights = measuring.pruned(dense_MK, [0.5], [torch.bfloat16, torch.int8])
+    assert [round(weight.copies[0].density, 1) for weight in weights] == [0.5, 0.5]
+    for one in [*found, *(measuring.sparse_contender(weight, count) for weight in weights)]:
         assert one.run().shape == (count, 40)
         assert one.run().isfinite().all()
 

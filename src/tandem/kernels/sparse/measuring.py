@@ -108,29 +108,38 @@ class Comparison:
         return 1e9 * timed.median_s * self.threads * 32 / (self.rows * self.cols)
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A matrix pruned to a share of zeros and packed: as many copies as outgrow the caches."""
+
+    name: str
+    zeros: float
+    copies: tuple[SparseWeight, ...]
+
+
+def pruned(dense_MK: torch.Tensor, zeros: Sequence[float], kinds: Sequence[torch.dtype]) -> list[Pruned]:
+    """Prune a matrix by magnitude and pack it, for each type of values and each share of zeros."""
+    return [_pruned(dense_MK, share, kind) for kind in kinds for share in zeros]
+
+
 def measure(
-    rows: int,
-    cols: int,
+    dense_MK: torch.Tensor,
+    weights: Sequence[Pruned],
     count: int,
-    zeros: Sequence[float],
     *,
-    kinds: Sequence[torch.dtype] = (torch.bfloat16,),
     rounds: int = 9,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Compare sparse products with every dense one, on the CPU.
 
     Args:
-        rows: M.
-        cols: K.
+        dense_MK: The matrix, float32.
+        weights: What `pruned` made of it.
         count: N, rows of x.
-        zeros: Shares of zeros.
-        kinds: Types of values.
         rounds: How many times each contender is timed.
         clock: Seconds.
     """
-    dense_MK = torch.randn(rows, cols)
-    ours = [sparse_contender(dense_MK, share, kind, count) for kind in kinds for share in zeros]
+    ours = [sparse_contender(weight, count) for weight in weights]
     dense = dense_contenders(dense_MK, count)
     contenders = [*ours, *dense]
     for contender in contenders:
@@ -140,18 +149,23 @@ def measure(
         for contender, rounds_s in zip(contenders, times, strict=True):
             rounds_s.append(_time_s(contender.run, clock))
     timed = tuple(Timed(c.name, c.zeros, c.size_bytes, tuple(t)) for c, t in zip(contenders, times, strict=True))
+    rows, cols = dense_MK.shape
     return Comparison(
         rows, cols, count, timed[: len(ours)], timed[len(ours) :], read_bandwidth(), torch.get_num_threads()
     )
 
 
-def sparse_contender(dense_MK: torch.Tensor, zeros: float, kind: torch.dtype, count: int) -> Contender:
-    """Prune a matrix by magnitude, pack it, and multiply by copies in turn."""
+def sparse_contender(weight: Pruned, count: int) -> Contender:
+    """Multiply by a matrix's copies in turn."""
+    x_NK = torch.randn(count, weight.copies[0].cols).bfloat16()
+    products = [functools.partial(running.multiply, one, x_NK, None, "none", "") for one in weight.copies]
+    return Contender(weight.name, weight.copies[0].size_bytes, _in_turn(products), weight.zeros)
+
+
+def _pruned(dense_MK: torch.Tensor, zeros: float, kind: torch.dtype) -> Pruned:
     threshold = dense_MK.abs().flatten()[: 1 << 20].quantile(zeros) if zeros else torch.tensor(0.0)
     weight = pack(dense_MK, kind, mask_MK=dense_MK.abs() >= threshold)
-    x_NK = torch.randn(count, dense_MK.shape[1]).bfloat16()
-    products = [functools.partial(running.multiply, one, x_NK, None, "none", "") for one in _copies(weight)]
-    return Contender(f"{VALUE_TYPES[kind]} {zeros:.0%}", weight.size_bytes, _in_turn(products), zeros)
+    return Pruned(f"{VALUE_TYPES[kind]} {zeros:.0%}", zeros, tuple(_copies(weight)))
 
 
 def dense_contenders(dense_MK: torch.Tensor, count: int) -> list[Contender]:

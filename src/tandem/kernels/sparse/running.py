@@ -75,8 +75,6 @@ def unpacked(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
 
 
 def _candidates(weight: SparseWeight, x_NK: torch.Tensor) -> dict[str, tuning.Candidate]:
-    found: dict[str, tuning.Candidate] = {"blocks": functools.partial(by_blocks, weight, x_NK)}
     ways = cpu.WAYS if cpu.best_path() == "avx2" else cpu.WAYS[:1]
-    for way in ways:
-        found[way] = functools.partial(cpu.forward, weight, x_NK, way=way)
-    return found
+    found: dict[str, tuning.Candidate] = {way: functools.partial(cpu.forward, weight, x_NK, way=way) for way in ways}
+    return {**found, "blocks": functools.partial(by_blocks, weight, x_NK)}
