@@ -217,3 +217,9 @@ def test_an_empty_space_can_be_read(tmp_path: Path) -> None:
         assert len(space) == 0
         assert len(space.read_batch([])) == 0
         assert list(space.under()) == []
+
+
+def test_a_missing_index_says_what_can_be_done(folder: Path) -> None:
+    (folder / "generations" / "00000001.index").unlink()
+    with pytest.raises(DataError, match=rf"is missing.*copy, or rm -r {folder} and pack the space again"):
+        Space.open(folder)

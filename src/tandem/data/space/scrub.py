@@ -125,7 +125,9 @@ def _fetched_shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]
             return
         index = Index(space.index.name)
         with Space(space.folder, index, space.how, space.threads, home) as copy:
-            yield from _shard(copy, path, entry, numbers_N)
+            name = space.home.shard_name(entry)
+            for one in _shard(copy, path, entry, numbers_N):
+                yield one._replace(file=name, message=one.message.replace(path, name))
 
 
 def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
