@@ -181,7 +181,17 @@ def test_files_of_another_space_are_not_taken_for_ones_own(folder: Path, tmp_pat
 
 
 def newer(packed: bytes) -> bytes:
-    return packed[:8] + (layout.VERSION + 1).to_bytes(4, "little") + packed[12:]
+    """A file with its header's version raised, and the header sealed again."""
+    size = int.from_bytes(packed[12:16], "little")
+    head = packed[:8] + (layout.VERSION + 1).to_bytes(4, "little") + packed[12 : size - 8]
+    return layout.sealed(head) + packed[size:]
+
+
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_flipped_bit_of_the_version_is_damage_and_no_newer_version(folder: Path, which: str) -> None:
+    flip(folder / which, 8 * 8 + 2)
+    with pytest.raises(DataError, match="its header is damaged"):
+        Space.open(folder)
 
 
 @pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
@@ -207,3 +217,9 @@ def test_an_empty_space_can_be_read(tmp_path: Path) -> None:
         assert len(space) == 0
         assert len(space.read_batch([])) == 0
         assert list(space.under()) == []
+
+
+def test_a_missing_index_says_what_can_be_done(folder: Path) -> None:
+    (folder / "generations" / "00000001.index").unlink()
+    with pytest.raises(DataError, match=rf"is missing.*copy, or rm -r {folder} and pack the space again"):
+        Space.open(folder)

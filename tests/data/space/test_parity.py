@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,67 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def version_flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[8] ^= 4
+    path.write_bytes(data)
+
+
+HARMS = (flip, cut, zero, version_flipped, Path.unlink)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "harm"),
+    [
+        *((pattern, harm) for pattern in ("*.shard.parity", "*.index.parity") for harm in HARMS),
+        *(("level", harm) for harm in (cut, zero, Path.unlink)),
+    ],
+)
+def test_damaged_parity_is_named_and_made_again(folder: Path, pattern: str, harm: Callable[[Path], None]) -> None:
+    path = sorted((folder / "parity").glob(pattern))[0]
+    whole = path.read_bytes()
+    harm(path)
+    assert [(one.what, one.file) for one in scrub(str(folder))] == [("parity", str(path))]
+    done = repair(str(folder))
+    assert (done.files, done.left) == ([str(path)], [])
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("text", [None, b"", b"9", b"two"])
+def test_what_is_appended_is_guarded_though_the_level_is_gone_or_nonsense(folder: Path, text: bytes | None) -> None:
+    if text is None:
+        (folder / "parity" / "level").unlink()
+    else:
+        (folder / "parity" / "level").write_bytes(text)
+    (folder.parent / "more").mkdir()
+    (folder.parent / "more" / "f").write_bytes(b"more" * 1000)
+    pack(str(folder.parent / "more"), str(folder), append=True, workers=1, tell=lambda done, of: None)
+    assert [Path(one.file).name for one in scrub(str(folder))] == ["level"]
+    repair(str(folder))
+    assert (folder / "parity" / "level").read_bytes() == b"2"
+    assert list(scrub(str(folder))) == []
+
+
+@pytest.mark.parametrize("harm", [zero, version_flipped])
+def test_where_parity_is_of_no_use_samples_come_from_the_source(
+    folder: Path, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    with Space.open(folder) as space:
+        export(space, str(tmp_path / "source"))
+        shard = folder / "shards" / space.index.shards[0].file_name
+    flip(shard)
+    harm(folder / "parity" / f"{shard.name}.parity")
+    assert {one.what for one in repair(str(folder)).left} >= {"parity", "sample"}
+    done = repair(str(folder), fetch_from(str(tmp_path / "source")))
+    assert (done.samples, done.left) == (1, [])
+    assert contents(folder) == CONTENTS

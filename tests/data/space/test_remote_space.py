@@ -208,6 +208,7 @@ def test_scrub_looks_at_the_remote_and_not_at_the_cache(server: RangeServer) -> 
     shards[1].unlink()
     shards[2].write_bytes(shards[2].read_bytes()[:3000])
     found = list(scrub(server.url))
+    assert all(one.file.startswith(f"{server.url}/shards/") and "tandem-scrub-" not in one.message for one in found)
     kinds = {(one.what, Path(one.file).name) for one in found}
     assert ("sample", shards[0].name) in kinds
     assert ("shard", shards[1].name) in kinds

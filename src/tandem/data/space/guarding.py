@@ -27,12 +27,31 @@ def parity_path(folder: Path, file: Path) -> Path:
 
 
 def level(folder: Path) -> int:
-    """How much a space guards against; 0 for one without parity."""
+    """How much a space guards against; 0 for one without parity.
+
+    Where the file that says it is damaged or gone, it is the highest that the parity of any file has.
+    """
+    said = _said(folder)
+    if said in LEVELS:
+        return said
+    found = [parity.level_of(path) for path in (folder / "parity").glob("*.parity")]
+    return (max(found) or parity.MOST) if found else said and parity.MOST
+
+
+def level_damage(folder: Path) -> str | None:
+    """What is wrong with the file that says the level, in words; None where nothing is, or there is no parity."""
+    if _said(folder) in LEVELS or not level(folder):
+        return None
+    return f"{folder / 'parity' / 'level'} is damaged or missing"
+
+
+def _said(folder: Path) -> int:
+    """What the file says; 0 where it is not there, another number than a level where it is damaged."""
     try:
         text = (folder / "parity" / "level").read_bytes()
     except FileNotFoundError:
         return 0
-    return int(text) if text.isdigit() and int(text) in LEVELS else parity.MOST
+    return int(text) if text in {b"%d" % count for count in LEVELS} else parity.MOST + 1
 
 
 def set_level(folder: Path, count: int) -> None:

@@ -189,22 +189,24 @@ def sealed(packed: bytes) -> bytes:
 
 
 def opened(packed: bytes, magic: bytes, size: int, name: str, what: str) -> None:
-    """Check a header's magic, version and checksum.
+    """Check a header's magic, checksum and version.
+
+    The version is believed once the checksum is right: both stay where they are in all versions.
 
     Raises:
         SpaceError: It is something else, or of a newer version.
         DataError: It is damaged.
     """
     if len(packed) >= _START.size and packed[:8] == magic:
-        _, version = _START.unpack_from(packed)
-        if version > VERSION:
+        if len(packed) >= size and _CHECK.unpack_from(packed, size - 8)[0] == xxh3(packed[: size - 8]):
+            _, version = _START.unpack_from(packed)
+            if version <= VERSION:
+                return
             raise SpaceError(
                 given=f"{name} was written in version {version} of the format",
                 allowed=f"versions up to {VERSION}",
                 todo="install a newer tandemlab",
             )
-        if len(packed) >= size and _CHECK.unpack_from(packed, size - 8)[0] == xxh3(packed[: size - 8]):
-            return
     elif len(packed) >= _START.size and sum(a != b for a, b in zip(packed[:8], magic, strict=True)) > 4:
         raise SpaceError(
             given=f"{name} is not {what}", allowed=what, todo="name the folder that `tandem data pack` made"

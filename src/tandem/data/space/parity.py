@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.core.durable import make_folder, written_aside
-from tandem.core.errors import DataError, MissingPackageError
+from tandem.core.errors import DataError, MissingPackageError, TandemError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
 
@@ -131,6 +131,43 @@ def restore(path: Path, parity_path: Path) -> int:
     finally:
         os.close(file)
         os.close(parity_file)
+
+
+def damage(parity_path: Path) -> str | None:
+    """What is wrong with the parity of a file, in words; None where nothing is.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        parity_file = os.open(parity_path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return f"the parity {parity_path} is missing"
+    try:
+        shape, table = _shape(parity_file, parity_path)
+        checks = memoryview(table).cast("Q")[COLUMNS * shape.rows :]
+        for place, check in enumerate(checks):
+            if xxh3(_read(parity_file, shape.parity_at + place * shape.block, shape.block)) != check:
+                return f"the parity {parity_path} holds other bytes than were written"
+        wanted = shape.parity_at + len(checks) * shape.block
+        if os.fstat(parity_file).st_size != wanted:
+            return f"the parity {parity_path} is not of the {wanted:,} bytes that were written"
+    except TandemError as error:
+        return error.given
+    finally:
+        os.close(parity_file)
+    return None
+
+
+def level_of(parity_path: Path) -> int:
+    """How many blocks of each row a file's parity can restore; 0 where its header is damaged."""
+    with parity_path.open("rb") as file:
+        packed = file.read(_HEADER_BYTES)
+    try:
+        layout.opened(packed, _MAGIC, _HEADER_BYTES, str(parity_path), "the parity of a file")
+    except TandemError:
+        return 0
+    return int(_HEADER.unpack_from(packed)[6])
 
 
 class _Repairer:

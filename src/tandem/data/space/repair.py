@@ -1,8 +1,8 @@
 """Putting a damaged space right: by its parity, and by the source it was packed from.
 
-In this order: what says which generation is present, the index, shards by their parity; then samples that are still
-damaged, from the source, if it has them with the same bytes. Those go, with all that is whole beside them, into new
-shards of a new generation.
+In this order: what says which generation is present, the index, shards by their parity; parity itself, made again from
+what is whole; then samples that are still damaged, from the source, if it has them with the same bytes. Those go, with
+all that is whole beside them, into new shards of a new generation.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tandem.core.durable import written_aside
-from tandem.core.errors import DataError, TandemError
+from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
-from tandem.data.space.guarding import guard, parity_path
+from tandem.data.space.guarding import guard, level, parity_path, set_level
 from tandem.data.space.index import Index
 from tandem.data.space.scrub import Finding, damage, scrub
 from tandem.data.space.snapshot import index_path, read_current, refuse_url
@@ -69,6 +69,10 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     for file in damaged:
         files += _by_parity(root, file)
     left = list(scrub(folder))
+    anew = _parity_anew(folder, [Path(one.file) for one in left if one.what == "parity"])
+    if anew:
+        files += anew
+        left = list(scrub(folder))
     samples = _from_source(folder, left, fetch) if fetch is not None and left else 0
     return Repaired(files, samples, list(scrub(folder)) if samples else left)
 
@@ -132,9 +136,28 @@ def _by_parity(root: Path, file: Path) -> list[str]:
     size = file.stat().st_size if file.exists() else -1
     try:
         bad = parity.restore(file, guarded)
-    except DataError:
-        return []  # what is left is told at the end
+    except (DataError, SpaceError):
+        return []  # the file's parity is of no use; what is left is told at the end
     return [str(file)] if bad or file.stat().st_size != size else []
+
+
+def _parity_anew(folder: str, damaged: list[Path]) -> list[str]:
+    """Write parity that is damaged or missing anew, of what is whole, and the level; says which files."""
+    if not damaged:
+        return []
+    root = Path(folder)
+    set_level(root, level(root))
+    with Space.open(folder) as space:
+        whole = {Path(space.index.name).name}
+        for entry in space.index.shards:
+            path = root / "shards" / entry.file_name
+            if parity_path(root, path) in damaged and path.exists() and damage(str(path), entry) is None:
+                whole.add(path.name)
+    for path in damaged:
+        if path.stem in whole:
+            path.unlink(missing_ok=True)
+    guard_present(folder)
+    return [str(path) for path in damaged if path.name == "level" or path.stem in whole]
 
 
 def _from_source(folder: str, left: list[Finding], fetch: Fetch) -> int:

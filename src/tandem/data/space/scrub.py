@@ -1,4 +1,8 @@
-"""Checking everything in a space: the index, every shard from end to end, every sample."""
+"""Checking everything in a space: the index, every shard from end to end, every sample, and the parity of all these.
+
+Limits: at a URL parity is not checked. Where the whole folder `parity` is gone, the space is one without parity;
+a level that was changed to another valid digit is believed.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ import numpy as np
 import xxhash
 
 from tandem.core.errors import DataError, TandemError
-from tandem.data.space import generations, layout, snapshot
+from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns
+from tandem.data.space.guarding import level, level_damage, parity_path
 from tandem.data.space.homes import missing
 from tandem.data.space.index import Index
 from tandem.data.space.shard_copy import fetched_shard
@@ -32,7 +37,7 @@ class Finding(NamedTuple):
     """Something that is damaged or missing.
 
     Attributes:
-        what: "current", "index", "shard", or "sample".
+        what: "current", "index", "shard", "sample", or "parity".
         file: The file it lies in.
         number: The sample, or None.
         path: The sample's path, or None.
@@ -79,6 +84,25 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
                 yield from _fetched_shard(space, entry, numbers_N)
             done += entry.size
             tell(done, total)
+        if space.home.is_here:
+            yield from _parity(Path(folder), space.index)
+
+
+def _parity(root: Path, index: Index) -> Iterator[Finding]:
+    """Check the level, and the parity of all that is present."""
+    if not level(root):
+        return
+    said = level_damage(root)
+    if said is not None:
+        yield Finding("parity", str(root / "parity" / "level"), None, None, said)
+    for file in [*(root / "shards" / entry.file_name for entry in index.shards), Path(index.name)]:
+        path = parity_path(root, file)
+        try:
+            wrong = parity.damage(path)
+        except OSError as error:
+            wrong = f"the parity {path} cannot be read: {error.strerror}"
+        if wrong is not None:
+            yield Finding("parity", str(path), None, None, wrong)
 
 
 def unused_bytes(folder: str) -> int:
@@ -101,7 +125,9 @@ def _fetched_shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]
             return
         index = Index(space.index.name)
         with Space(space.folder, index, space.how, space.threads, home) as copy:
-            yield from _shard(copy, path, entry, numbers_N)
+            name = space.home.shard_name(entry)
+            for one in _shard(copy, path, entry, numbers_N):
+                yield one._replace(file=name, message=one.message.replace(path, name))
 
 
 def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:

@@ -142,7 +142,7 @@ def _no_generation(folder: str, wanted: int, current: layout.Current) -> SpaceEr
         return DataError(
             given=f"{index_path(folder, wanted)} is missing",
             allowed="all files of the space",
-            todo="put it back from a copy",
+            todo=f"put it back from a copy, or rm -r {folder} and pack the space again from its source",
         )
     return SpaceError(
         given=f"{folder} has no generation {wanted} any more",
