@@ -3,9 +3,11 @@
 import gzip
 import os
 import socket
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -168,6 +170,45 @@ def test_a_truncated_tar_is_said(tmp_path: Path) -> None:
     os.truncate(path, 3000)
     with pytest.raises(SpaceError, match=r"cannot be read as a tar archive|ends within"):
         packed(path, tmp_path / "s")
+
+
+@pytest.mark.parametrize(("name", "mode"), [("t.tar", "w"), ("t.tgz", "w:gz")])
+@pytest.mark.parametrize("size", [1024, 1024 + 300, 3 * 1024], ids=["between members", "in a header", "at the end"])
+def test_a_tar_cut_off_where_a_header_should_be_is_said(tmp_path: Path, name: str, mode: str, size: int) -> None:
+    whole = tarred(tmp_path / "whole.tar", {"a": b"x", "b": b"y", "c": b"z"}).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(whole[:size]) if mode == "w:gz" else whole[:size])
+    with pytest.raises(SpaceError, match="the archive is cut short"):
+        packed(tmp_path / name, tmp_path / "s")
+
+
+def test_a_tar_with_a_damaged_header_is_said(tmp_path: Path) -> None:
+    whole = bytearray(tarred(tmp_path / "t.tar", {"a": b"x", "b": b"y"}).read_bytes())
+    whole[1024] ^= 1
+    (tmp_path / "t.tar").write_bytes(whole)
+    with pytest.raises(SpaceError, match="the archive is damaged"):
+        packed(tmp_path / "t.tar", tmp_path / "s")
+
+
+@pytest.mark.parametrize("zeros", [512, 1024, 65536], ids=["one block", "two blocks", "padded"])
+def test_a_tar_may_end_in_any_number_of_blocks_of_zeros(tmp_path: Path, zeros: int) -> None:
+    members = tarred(tmp_path / "whole.tar", {"a": b"x", "b": b"y"}).read_bytes()[:2048]
+    (tmp_path / "t.tar").write_bytes(members + bytes(zeros))
+    packed(tmp_path / "t.tar", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"x", "b": b"y"}
+
+
+@pytest.mark.parametrize("terms", [["-b1"], ["-b20"], ["-z"], ["--format=posix"]], ids=str)
+def test_what_gnu_tar_writes_and_joins_is_whole(tmp_path: Path, terms: list[str]) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    run = partial(subprocess.run, check=True, cwd=tmp_path)
+    archive = "t.tgz" if "-z" in terms else "t.tar"
+    run(["tar", "-cf", archive, *terms, "a"] + (["b"] if "-z" in terms else []))
+    if "-z" not in terms:
+        run(["tar", "-cf", "more.tar", *terms, "b"])
+        run(["tar", "-Af", archive, "more.tar"])
+    packed(tmp_path / archive, tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"a", "b": b"b"}
 
 
 def test_a_url(tmp_path: Path) -> None:

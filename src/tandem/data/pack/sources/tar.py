@@ -132,12 +132,28 @@ def _opened(name: str) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(name) as archive:
             yield from archive
+            _refuse_cut_short(archive, name)
     except (tarfile.TarError, EOFError) as error:
         raise SpaceError(
             given=f"{name}, which cannot be read as a tar archive ({error})",
             allowed="whole tar archives",
             todo="check that it was copied completely",
         ) from error
+
+
+def _refuse_cut_short(archive: tarfile.TarFile, name: str) -> None:
+    """Refuse an archive, all read, that does not end in a block of zeros; `tarfile` takes any end for a good one."""
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)  # where a further header could not be read
+    block = file.read(tarfile.BLOCKSIZE)
+    if block != bytes(tarfile.BLOCKSIZE):
+        cut = len(block) < tarfile.BLOCKSIZE
+        raise SpaceError(
+            given=f"{name}: the archive is {'cut short' if cut else 'damaged'} at byte {archive.offset:,}",
+            allowed="whole tar archives, with a block of zeros at their end",
+            todo="check that it was copied completely",
+        )
 
 
 def _name(member: tarfile.TarInfo) -> str:
