@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -30,6 +30,7 @@ def written_out(rewards: list[float], values: list[float], after: float, gamma: 
     return [sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, len(deltas))) for t in range(len(deltas))]
 
 
+@settings(max_examples=40)
 @given(seeds, unit, unit)
 def test_gae_is_the_sum_written_out_over_the_tokens_that_are_masked_in(seed: int, gamma: float, lam: float) -> None:
     rewards_BT, values_BT, mask_BT, bootstrap_B = case(seed)

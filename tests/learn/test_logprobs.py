@@ -38,11 +38,6 @@ def test_values_and_gradients_are_those_of_log_softmax_in_chunks_of_any_size(
     assert torch.allclose(grad, told_grad, atol=1e-12)
 
 
-def test_the_gradient_is_that_of_finite_differences() -> None:
-    logits_BTV, tokens_BT, mask_BT, _ = case(1)
-    assert torch.autograd.gradcheck(lambda z: token_logprobs(z, tokens_BT, mask_BT, chunk_tokens=3), (logits_BTV,))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_half_precision_is_widened_before_the_softmax(dtype: torch.dtype) -> None:
     logits_BTV, tokens_BT, _, _ = case(2, dtype)

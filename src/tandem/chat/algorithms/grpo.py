@@ -90,7 +90,8 @@ def loss(
     """Return the policy's loss with its KL; see `Algorithm.loss`."""
     del values_BT
     mask_BT = experience.mask_BT
-    log_ratios_BT = only(logps_BT, mask_BT) - only(needed(experience.old_logps_BT, "old log-probabilities"), mask_BT)
+    old_BT = needed(experience.old_logps_BT, "old log-probabilities", mask_BT)
+    log_ratios_BT = only(logps_BT, mask_BT) - only(old_BT, mask_BT)
     advantages_BT = needed(targets.advantages_BT, "advantages")
     policy_BT = ppo_clip(log_ratios_BT, advantages_BT, clip_low=config.clip_low, clip_high=config.clip_high)
     total = policy = aggregate(policy_BT, mask_BT, config.aggregation, of, config.length_tokens)

@@ -98,7 +98,8 @@ def loss(
 ) -> Loss:
     """Return the policy's and the critic's loss; see `Algorithm.loss`."""
     mask_BT = experience.mask_BT
-    log_ratios_BT = only(logps_BT, mask_BT) - only(needed(experience.old_logps_BT, "old log-probabilities"), mask_BT)
+    old_BT = needed(experience.old_logps_BT, "old log-probabilities", mask_BT)
+    log_ratios_BT = only(logps_BT, mask_BT) - only(old_BT, mask_BT)
     advantages_BT = needed(targets.advantages_BT, "advantages")
     policy_BT = ppo_clip(log_ratios_BT, advantages_BT, clip_low=config.clip, clip_high=config.clip)
     critic_BT = value_clip(

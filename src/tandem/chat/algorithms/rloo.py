@@ -75,7 +75,8 @@ def loss(
     """Return the policy's loss; see `Algorithm.loss`."""
     del values_BT
     mask_BT = experience.mask_BT
-    log_ratios_BT = only(logps_BT, mask_BT) - only(needed(experience.old_logps_BT, "old log-probabilities"), mask_BT)
+    old_BT = needed(experience.old_logps_BT, "old log-probabilities", mask_BT)
+    log_ratios_BT = only(logps_BT, mask_BT) - only(old_BT, mask_BT)
     advantages_B = needed(targets.advantages_BT, "advantages").sum(dim=1) / mask_BT.sum(dim=1).clamp(min=1)
     policy_B = ppo_clip(log_ratios_BT.sum(dim=1), advantages_B, clip_low=config.clip, clip_high=config.clip)
     policy = policy_B.sum() / max(of.rows, 1)
