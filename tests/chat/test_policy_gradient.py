@@ -14,7 +14,7 @@ from torch import Tensor
 from tandem.chat import algorithm
 from tandem.chat.algorithm import Experience
 from tandem.chat.algorithms import grpo, ppo, rloo
-from tandem.learn.advantages import group_relative
+from tandem.learn.advantages import group_relative, leave_one_out
 from tandem.learn.masking import Counts
 
 REWARDS_K = torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)
@@ -78,5 +78,20 @@ def test_grpo_is_reinforce_with_its_own_advantages() -> None:
     loss = grpo.loss(logps_BT, None, experience, grpo.prepare(experience, config), config, Counts.of(mask_BT))
     loss.total.backward()
     told_BT = -group_relative(scores_B, 4, scale=True)[:, None] * mask_BT / mask_BT.sum(dim=1, keepdim=True) / 4
+    assert logps_BT.grad is not None
+    assert torch.allclose(logps_BT.grad, told_BT, atol=1e-15)
+
+
+def test_rloo_weighs_each_token_of_a_response_alike_whatever_its_length() -> None:
+    """REINFORCE on whole responses: the gradient at every token of response i is -A_i / B."""
+    mask_BT = torch.tensor([[True, True, False], [True, False, False], [True, True, True], [True, True, False]])
+    scores_B = torch.tensor([1.0, 0.0, 0.5, 3.0], dtype=torch.float64)
+    logps_BT = torch.full((4, 3), -2.0, dtype=torch.float64, requires_grad=True)
+    old_BT = logps_BT.detach()
+    experience = Experience(mask_BT=mask_BT, old_logps_BT=old_BT, reference_logps_BT=old_BT, scores_B=scores_B)
+    config = rloo.Config(group_size=4)
+    loss = rloo.loss(logps_BT, None, experience, rloo.prepare(experience, config), config, Counts.of(mask_BT))
+    loss.total.backward()
+    told_BT = -leave_one_out(scores_B, 4)[:, None] * mask_BT / 4
     assert logps_BT.grad is not None
     assert torch.allclose(logps_BT.grad, told_BT, atol=1e-15)
