@@ -1,0 +1,9 @@
+"""Mistakes in what training is given."""
+
+from __future__ import annotations
+
+from tandem.core.errors import TandemError
+
+
+class TrainingInputError(TandemError):
+    """Numbers, shapes or settings that nothing can be learnt from."""
