@@ -159,6 +159,8 @@ def test_resuming_reads_nothing_that_was_read_before_and_is_quick() -> None:
         ({"version": 2}, "a state of version 2"),
         ({"position": "7"}, "a state of version 1"),
         ({"seed": None}, "a state of version 1"),
+        ({"position": -5}, "a state of epoch 0, position -5"),
+        ({"epoch": -1}, "a state of epoch -1"),
     ],
 )
 def test_states_of_something_else_are_refused(samples: InMemory, change: dict[str, object], words: str) -> None:

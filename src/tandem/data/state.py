@@ -49,6 +49,12 @@ class LoaderState:
                 allowed=f"what state_dict returned (version {VERSION})",
                 todo="give it unchanged, or start a new run",
             )
+        if min(values["epoch"], values["position"]) < 0:
+            raise LoaderError(
+                given=f"a state of epoch {values['epoch']}, position {values['position']}",
+                allowed="both from 0",
+                todo="give what state_dict returned unchanged, or start a new run",
+            )
         if values["samples"] != samples:
             raise LoaderError(
                 given=f"a state of {values['samples']}; this loader reads {samples}",

@@ -185,3 +185,12 @@ def test_a_space_of_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
         pytest.raises(DataError, match="not for more than 512 shards"),
     ):
         space.read_batch(range(1300))
+
+
+@pytest.mark.parametrize("numbers", [[True, False], [0.0, 1.0], ["0"]])
+def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[object]) -> None:
+    made(tmp_path / "s", {"a": b"1", "b": b"2"})
+    with Space.open(tmp_path / "s") as space:
+        with pytest.raises(TypeError, match="numbers of samples are integers"):
+            space.read_batch(numbers)  # type: ignore[arg-type]
+        assert len(space.read_batch([])) == 0

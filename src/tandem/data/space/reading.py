@@ -80,7 +80,7 @@ class Readers:
 
         from tandem.data.batch import Batch
 
-        numbers_N = np.ascontiguousarray(numbers, np.int64)
+        numbers_N = _whole(np.asarray(numbers))
         reader = self._opened()
         done = self._settled(lambda: reader.read(numbers_N), numbers_N)
         data_S, offsets_N1 = cast("tuple[NDArray[np.uint8], NDArray[np.int64]]", done)
@@ -95,7 +95,7 @@ class Readers:
         reader = self._opened()
         if not isinstance(reader, NativeReader):
             return None
-        numbers_N = np.ascontiguousarray(numbers, np.int64)
+        numbers_N = _whole(np.asarray(numbers))
         begun = reader.begin(numbers_N, threads)
         if not isinstance(begun, tuple):
             return begun
@@ -193,6 +193,16 @@ class Readers:
             allowed=f"{sample.size:,} bytes with the checksum {sample.checksum:016x}",
             todo=f"see how much is damaged: tandem data scrub {self._name}",
         )
+
+
+def _whole(numbers_N: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers of samples; a mask, or parts of numbers, would name other samples than were meant."""
+    import numpy as np
+
+    if numbers_N.size and numbers_N.dtype.kind not in "iu":
+        message = f"numbers of samples are integers, not {numbers_N.dtype}; of a mask, take np.flatnonzero(mask)"
+        raise TypeError(message)
+    return np.ascontiguousarray(numbers_N, np.int64)
 
 
 def _is_fault(done: object) -> TypeGuard[Fault]:
