@@ -20,7 +20,8 @@ measured with 3 % noise.
 
 Nobody can use more cores than are offered or there, nor complete a job sooner than it takes alone: what that leaves to
 gain over backfill is printed. The full run takes about half an hour and keeps its table in
-benchmarks/results/share_harvest.json; ``--quick`` runs `mixed` live on 1 % of the nodes over a shorter window.
+benchmarks/results/share_harvest.json; ``--quick`` runs `mixed` live on 1 % of the nodes over a shorter window,
+with 4 hours before it and 1 after: not everything is in balance yet when it opens.
 
 Figures: `harvest_cpu_utilisation_gain` (useful CPU, hybrid over backfill), `harvest_mean_completion_speedup` (backfill
 over hybrid, all jobs), `harvest_bounds_broken_hybrid`, `harvest_bounds_broken_share` (fraction of primary jobs slowed

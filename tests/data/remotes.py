@@ -4,7 +4,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from benchmarks.range_server import RangeServer
 from tandem.data.cache.settings import RemoteSettings
+from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 
 BLOCK_BYTES = 4096
@@ -14,6 +16,16 @@ def settings(folder: Path, **changed: object) -> RemoteSettings:
     """A cache in small blocks, without read-ahead unless it is asked for."""
     values: dict[str, Any] = {"block_bytes": BLOCK_BYTES, "ahead_bytes": 0, "backoff_s": 0.001, "timeout_s": 20.0}
     return RemoteSettings(folder=str(folder), **{**values, **changed})
+
+
+def opened(server: RangeServer, **changed: object) -> Space:
+    """The space that a server shows, through a cache beside what it shows."""
+    return Space.open(server.url, remote=settings(server.folder.parent / "cache", **changed))
+
+
+def all_of(space: Space) -> dict[str, bytes]:
+    """Everything in it."""
+    return {space.path(number): bytes(view) for number, view in enumerate(space.read_batch(range(len(space))))}
 
 
 def contents(count: int = 200, least: int = 500, most: int = 3000, seed: int = 1) -> dict[str, bytes]:

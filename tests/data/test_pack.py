@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -14,8 +15,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tandem.core.errors import SpaceError
-from tandem.data.pack.packing import Packed, pack
+from tandem.core.errors import DataError, SpaceError
+from tandem.data.pack.packing import Packed, _ended_well, pack
+from tandem.data.pack.source import open_source
 from tandem.data.space import Space
 
 FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
@@ -283,3 +285,30 @@ def test_what_changed_meanwhile_is_packed_anew(source: Path, tmp_path: Path) -> 
         os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert done.resumed_files == 1000  # the part without it
     assert contents(tmp_path / "s") == FILES | {"d0/f0000": b"other"}
+
+
+@pytest.mark.parametrize("below", ["s", "deep/s"])
+def test_a_space_inside_of_its_source_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"1")
+    with pytest.raises(SpaceError, match="inside of"):
+        packed(tmp_path / "in", tmp_path / "in" / below)
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "a"]
+    assert packed(tmp_path / "in", tmp_path / "in.space").files == 1
+
+
+def test_a_packing_process_that_is_killed_is_said() -> None:
+    with ProcessPoolExecutor(1) as pool:
+        future = pool.submit(os._exit, 1)
+        wait([future])
+        with pytest.raises(DataError, match=r"was killed.*run it again, and it goes on"):
+            _ended_well(pool, [future])
+
+
+def test_a_file_that_vanishes_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a\nb").write_bytes(b"1")
+    source = open_source(str(tmp_path))
+    entries = source.entries()
+    (tmp_path / "a\nb").unlink()
+    with pytest.raises(DataError, match=r"'a\\nb' vanished .*run it again"):
+        list(source.items(entries))

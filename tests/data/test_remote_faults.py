@@ -22,9 +22,9 @@ from tandem.data.cache.block_cache import BlockCache
 from tandem.data.cache.cached_file import COMING
 from tandem.data.cache.keeping import cleared, contents
 from tandem.data.cache.settings import RemoteError
-from tandem.data.space import Space
 from tandem.data.space.pieces import PIECE_BYTES
 from tests.data import remotes
+from tests.data.remotes import all_of, opened
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "7"))
 FILES = remotes.contents(400)
@@ -36,14 +36,6 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
     remotes.space_of(tmp_path / "at", FILES)
     with RangeServer(tmp_path / "at") as running:
         yield running
-
-
-def opened(server: RangeServer, **changed: object) -> Space:
-    return Space.open(server.url, remote=remotes.settings(server.folder.parent / "cache", **changed))
-
-
-def all_of(space: Space) -> dict[str, bytes]:
-    return {space.path(number): bytes(view) for number, view in enumerate(space.read_batch(range(len(space))))}
 
 
 @pytest.mark.parametrize("fault", ["500", "close", "short", "whole", "garbage"])
@@ -162,6 +154,7 @@ from tandem.data import Loader
 from tandem.data.space import Space
 from tandem.data.space.pieces import PIECE_BYTES
 from tests.data import remotes
+from tests.data.remotes import all_of, opened
 url, cache, seed, limit, ahead = sys.argv[1:]
 settings = remotes.settings(cache, limit_bytes=int(limit) or None, ahead_bytes=int(ahead), timeout_s=300)
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli import mistakes
+from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
 
 if TYPE_CHECKING:
@@ -19,19 +19,7 @@ if TYPE_CHECKING:
     from tandem.data.space.index import Sample
 
 
-class _Data(click.Group):
-    """A group that names the nearest sub-command to one that does not exist."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the sub-command."""
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            raise mistakes.unknown_command(args[0], list(self.commands), ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Data, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
+@click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
     """Many small files as one fast, checked, seekable space.
@@ -162,7 +150,8 @@ def stat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
 def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
-    Sizes, times and modes are those that were packed. A file that is there already is not written over.
+    Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
+    off goes on; nothing is written over.
     """
     from tandem.data.space.exporting import export as run
 

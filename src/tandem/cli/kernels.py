@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 import click
 
-from tandem.cli import mistakes
+from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
 from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
 
@@ -15,19 +15,7 @@ if TYPE_CHECKING:
     from tandem.kernels.sparse.measuring import Comparison
 
 
-class _Kernels(click.Group):
-    """A group that names the nearest sub-command to one that does not exist."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the sub-command."""
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            raise mistakes.unknown_command(args[0], list(self.commands), ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Kernels, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
+@click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
 @click.pass_context
 def kernels(ctx: click.Context) -> None:
     """Sparse weights: prune a model, store it compressed, run it faster.

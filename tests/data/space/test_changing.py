@@ -14,6 +14,7 @@ from tandem.data.space.changing import compact, delete
 from tandem.data.space.exporting import export
 from tandem.data.space.scrub import scrub, unused_bytes
 from tandem.data.space.writer import SpaceWriter
+from tests import disks
 from tests.data.space.test_space import CONTENTS, made
 
 
@@ -137,9 +138,59 @@ def test_export_gives_the_files_back(folder: Path, tmp_path: Path) -> None:
         assert {path: file.read_bytes() for path, file in written.items()} == CONTENTS
         stats = {(file.stat().st_mtime_ns, file.stat().st_mode) for file in written.values()}
         assert stats == {(1_700_000_000_123_456_789, 0o100600)}
-        with pytest.raises(FileExistsError):
+        taken = written["d3/file101.bin"]
+        taken.write_bytes(b"of somebody")
+        with pytest.raises(FileExistsError, match=taken.name):
             export(space, str(tmp_path / "out"))
+        assert taken.read_bytes() == b"of somebody"
         assert export(space, str(tmp_path / "part"), "d3/file1") == 15
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_export_goes_on_where_it_was(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    if not nameless:  # a file system without O_TMPFILE
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY | os.O_CREAT)
+    out = tmp_path / "out"
+    with Space.open(folder) as space:
+        export(space, str(out), "d0/")
+        begun = {file: file.stat().st_ino for file in out.rglob("*.bin")}
+        assert export(space, str(out)) == len(CONTENTS)
+        assert {file: file.stat().st_ino for file in begun} == begun
+        written = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        assert written == CONTENTS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_full_disk_leaves_only_whole_files(tmp_path: Path) -> None:
+    files = {f"{k:02d}": bytes([k]) * 300_000 for k in range(10)}
+    with disks.small(tmp_path / "disk", 1) as disk, Space.open(made(tmp_path / "s", files)) as space:
+        with pytest.raises(OSError, match="No space left"):
+            export(space, str(disk / "out"))
+        left = {path.name: path.read_bytes() for path in (disk / "out").iterdir()}
+    assert 0 < len(left) < len(files)
+    assert left == {name: files[name] for name in left}
+
+
+def test_export_stays_in_its_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "d0").symlink_to(tmp_path / "elsewhere")
+    with Space.open(folder) as space:
+        with pytest.raises(SpaceError, match="a link"):
+            export(space, str(tmp_path / "out"))
+        with pytest.raises(SpaceError, match="which is a space"):
+            export(space, str(folder))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_export_names_a_path_that_is_too_long(tmp_path: Path) -> None:
+    long = "d/" * 1990 + "f"
+    with Space.open(made(tmp_path / "s", {long: b"deep", "short": b"1"})) as space:
+        with pytest.raises(SpaceError, match="would be a file with a path of"):
+            export(space, str(tmp_path / ("o" * 200)))
+        assert export(space, str(tmp_path / "part"), "short") == 1
 
 
 def test_scrub_finds_nothing_in_a_whole_space(folder: Path) -> None:

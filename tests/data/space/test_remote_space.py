@@ -32,6 +32,7 @@ from tandem.data.space.scrub import scrub, unused_bytes
 from tandem.data.space.writer import SpaceWriter
 from tests.data import remotes
 from tests.data.cache.test_policy import fewest_misses, misses_of_lru
+from tests.data.remotes import all_of, opened
 
 FILES = remotes.contents()
 DATA_BYTES = sum(map(len, FILES.values()))
@@ -48,14 +49,6 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
     remotes.space_of(tmp_path / "at", FILES)
     with RangeServer(tmp_path / "at") as running:
         yield running
-
-
-def opened(server: RangeServer, **changed: object) -> Space:
-    return Space.open(server.url, remote=remotes.settings(server.folder.parent / "cache", **changed))
-
-
-def all_of(space: Space) -> dict[str, bytes]:
-    return {space.path(number): bytes(view) for number, view in enumerate(space.read_batch(range(len(space))))}
 
 
 @pytest.mark.parametrize("how", ["auto", "pread", "python"])

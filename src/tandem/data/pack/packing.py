@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tandem.core.errors import SpaceError
+from tandem.core.errors import DataError, SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, open_source
 from tandem.data.space import snapshot
@@ -88,6 +89,7 @@ def pack(
 
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
+        DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run.
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
     snapshot.refuse_url(folder)
@@ -97,6 +99,7 @@ def pack(
             allowed="a name that is not taken, or --append",
             todo=f"to add to it, run: tandem data pack --append {text} {folder}",
         )
+    _refuse_inside(text, folder)
     source = open_source(text)
     target = Target(folder, f"{PACKING}{xxh3(os.fsencode(os.path.abspath(text))):016x}")  # noqa: PTH100 - or a URL
     try:
@@ -124,6 +127,17 @@ def pack(
         resumed_files=resumed,
         left_out=dict(source.left_out()),
     )
+
+
+def _refuse_inside(text: str, folder: str) -> None:
+    """A space below what it is made of would hold parts of itself."""
+    root, inside = (os.path.realpath(one) for one in (text, folder))
+    if os.path.isdir(text) and inside.startswith(root.rstrip("/") + "/"):  # noqa: PTH112
+        raise SpaceError(
+            given=f"the space {folder} inside of {text}, which it is packed from",
+            allowed="a place outside of it",
+            todo=f"name another, such as {root.rstrip('/')}.space",
+        )
 
 
 def _cut(entries: Sequence[Entry], shard_bytes: int) -> list[Part]:
@@ -178,6 +192,12 @@ def _ended_well(pool: ProcessPoolExecutor, ended: Iterable[Future[None]]) -> Non
     try:
         for future in ended:
             future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            given="one of the processes that pack was killed (for want of memory, perhaps)",
+            allowed="processes that are let alone",
+            todo="run it again, and it goes on; with fewer --workers where memory is short",
+        ) from None
     except BaseException:
         pool.shutdown(cancel_futures=True)
         raise

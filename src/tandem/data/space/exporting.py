@@ -2,58 +2,128 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tandem.core.errors import SpaceError
+from tandem.data.hashing import xxh3
+from tandem.data.space.snapshot import is_space
 from tandem.data.space.writer import checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tandem.data.space.index import Sample
     from tandem.data.space.space import Space
 
 _BATCH = 256
 _BATCH_BYTES = 32 << 20
+_MOST_PATH_BYTES = 4095  # Linux's PATH_MAX, less the end
 
 
 def export(
     space: Space, folder: str, prefix: str = "", tell: Callable[[int, int], None] = lambda done, of: None
 ) -> int:
-    """Write all samples whose paths begin with `prefix` as files below a folder; returns how many.
+    """Write all samples whose paths begin with `prefix` as files below a folder; returns how many there are now.
+
+    A file appears once it is whole, where the file system has files without a name (O_TMPFILE), and never takes the
+    place of another. So an export that was broken off is gone on with by calling it again: what is there with the very
+    bytes stays as it is.
 
     Raises:
         DataError: A sample is damaged; those before it are written.
-        FileExistsError: A file is there already.
+        FileExistsError: A file with other bytes is there.
+        SpaceError: The folder is a space, a path leads through a link, or is longer than the system allows.
         OSError: A file cannot be written.
     """
+    if is_space(folder):
+        raise SpaceError(given=f"{folder}, which is a space", allowed="a folder for files", todo="name another folder")
     numbers = sorted(space.under(prefix), key=lambda number: space.index.place(number)[1:3])  # as they lie
     root, done, start = Path(folder), 0, 0
     root.mkdir(parents=True, exist_ok=True)
+    there = {root}
     while start < len(numbers):
         end, size = start, 0
         while end < len(numbers) and end - start < _BATCH and size < _BATCH_BYTES:
             size += space.index.place(numbers[end])[3]
             end += 1
         for number, data in zip(numbers[start:end], space.read_batch(np.array(numbers[start:end])), strict=True):
-            _write(space, number, data, root)
+            sample = space.stat(number)
+            path = _path(sample, root)
+            _make(path.parent, there)
+            _write(sample, data, path)
         done, start = end, end
         tell(done, len(numbers))
     return len(numbers)
 
 
-def _write(space: Space, number: int, data: memoryview, root: Path) -> None:
-    sample = space.stat(number)
+def _path(sample: Sample, root: Path) -> Path:
     path = root / os.fsdecode(checked_path(sample.path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    if len(os.fsencode(path)) > _MOST_PATH_BYTES:
+        raise SpaceError(
+            given=f"sample {sample.path[:80]!r}... would be a file with a path of {len(os.fsencode(path)):,} bytes",
+            allowed=f"{_MOST_PATH_BYTES:,} bytes, the folder's included",
+            todo="export the others by their prefixes",
+        )
+    return path
+
+
+def _make(folder: Path, there: set[Path]) -> None:
+    """Make a folder and those above it, one by one: there may be thousands, and none may be a link out of the root."""
+    missing = []
+    while folder not in there:
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        if one.is_symlink():
+            raise SpaceError(given=f"{one}, a link", allowed="folders below the one to export to", todo="move it away")
+        one.mkdir(exist_ok=True)
+        there.add(one)
+
+
+def _write(sample: Sample, data: memoryview, path: Path) -> None:
+    nameless = True
+    try:
+        file = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        nameless = False
+        if _is_there(sample, path):
+            return
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         view = data
         while view:
             view = view[os.write(file, view) :]
         os.fchmod(file, sample.mode & 0o777)
         os.utime(file, ns=(sample.mtime_ns, sample.mtime_ns))
+        if nameless:
+            try:
+                os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)  # with a folder, Python follows the link
+            except FileExistsError:
+                if not _is_there(sample, path):
+                    raise
+    except BaseException:
+        if not nameless:
+            path.unlink()
+        raise
     finally:
         os.close(file)
+
+
+def _is_there(sample: Sample, path: Path) -> bool:
+    """Whether a file holds the sample already.
+
+    Raises:
+        FileExistsError: One is there that does not.
+    """
+    if not path.exists() and not path.is_symlink():
+        return False
+    if not path.is_file() or path.stat().st_size != sample.size or xxh3(path.read_bytes()) != sample.checksum:
+        raise FileExistsError(errno.EEXIST, "it is there with other bytes; move it away", str(path))
+    return True

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tandem.core.errors import SpaceError
+from tandem.core.errors import DataError, SpaceError
 from tandem.data.pack.source import Entry, Item
 
 if TYPE_CHECKING:
@@ -56,7 +56,14 @@ class Source:
         """Read files."""
         root = os.fsencode(self._root)
         for entry in run:
-            file = os.open(root + b"/" + entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                file = os.open(root + b"/" + entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise DataError(
+                    given=f"{os.fsdecode(entry.path)!r} vanished while its folder was packed",
+                    allowed="files at rest",
+                    todo="run it again: what is packed by now stays",
+                ) from None
             try:
                 status = os.fstat(file)
                 size = status.st_size
