@@ -84,3 +84,13 @@ def test_counts_fall_into_powers_of_two() -> None:
         bucket = tuning.bucket(count + above - 1)
         assert bucket >= count
         assert bucket < 2 * count or count == 1
+
+
+def test_measuring_draws_none_of_the_programs_random_numbers(weight: SparseWeight) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    seen: list[str] = []
+    choose({"lanes": 1.0, "lists": 2.0}, seen, weight)
+    assert seen
+    assert torch.equal(torch.rand(3), expected)
