@@ -102,7 +102,9 @@ class Application:
             self._tell(step)
 
     def _tell(self, step: float) -> None:
-        """Write a record where one is due."""
+        """Write a record where one is due; a step whose last part was told already is not told again."""
+        if step <= self._since_step:
+            return
         now_s, total = time.perf_counter(), self._total
         passed_s = now_s - self._since_s
         if self._record_every_s is not None:
