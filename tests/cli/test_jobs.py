@@ -154,6 +154,12 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert "job 4: cancelled" in tandem("wait", "4", status=1)
     assert "job 4 has ended" in tandem.run("cancel", "4").stderr
 
+    tandem("submit", "-q", "--hold", "--", "true")
+    mixed = tandem.run("cancel", "1", "5")
+    assert (mixed.returncode, mixed.stdout) == (2, "job 5: cancelled\n")
+    assert "job 1 has ended" in mixed.stderr
+    assert "job 5: cancelled" in tandem("wait", "5", status=1)
+
 
 def test_an_array_is_shown_chosen_and_cancelled_by_element_or_whole(tandem: Shell) -> None:
     told = tandem("submit", "--array", "0-2,7", "--hold", "--", "sh", "-c", "echo $TANDEM_ARRAY_INDEX")

@@ -66,6 +66,9 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
         (("--cpus", 999, "--", "true"), "--cpus 999; allowed: 1 to "),
         (("--most", "nan", "--", "true"), "nan is no number of seconds"),
         (("--most", "inf", "--", "true"), "5<=x<=3600"),
+        (("shwo",), "'shwo', which is no programme; allowed: a programme on the PATH"),
+        (("shwo",), "did you mean 'show'?"),
+        (("--", "./absent"), "'./absent', which is no programme"),
         (("--rate", "", "--", "true"), "'' (it matches where nothing is); allowed: Python's"),
         (("--rate", r"(\d+)/(\d+)", "--", "true"), "(it has 2 groups)"),
     ):
@@ -130,11 +133,12 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
     command._measured(["true"], "cg", None, (1, None), 55.0, lambda line: None)
     words = "cg: revision 2 contradicts revision 1: alone 10 -> 20 steps/s"
     assert words in capsys.readouterr().err
-    for arguments in (("cg",), ("cg", "--json")):
+    for arguments in (("cg", "--out", home / "cg.html"), ("cg", "--json")):
         done = tandem_.run("profile", "show", *arguments)
         assert done.returncode == 0
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+    assert "Cg: revision 2 contradicts revision 1" in (home / "cg.html").read_text()
 
 
 def test_without_profiles_it_says_how_to_make_one(tandem_: Shell) -> None:

@@ -25,7 +25,8 @@ _DONE = {"cancel": "cancelled", "hold": "held", "release": "released"}
 def cancel(jobs: tuple[str, ...], all_mine: bool, as_json: bool) -> None:
     """Stop jobs, or take them out of the queue.
 
-    A job that runs gets its checkpoint signal, SIGTERM, and after its grace SIGKILL. `12` is also a whole array.
+    A job that runs gets its checkpoint signal, SIGTERM, and after its grace SIGKILL. `12` is also a whole array. Of
+    several, those that have ended keep none of the others.
     """
     _change("cancel", jobs, all_mine=all_mine, as_json=as_json)
 
@@ -60,13 +61,17 @@ def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) 
     with Client.connect() as client:
         ids = [] if all_mine else resolve(client, jobs, live=True)
         views = {view["id"]: view for view in client.queue()}
-        changed = getattr(client, what)(ids, every=all_mine) if ids or all_mine else []
-    if as_json:
-        print_json({"jobs": changed})
-    elif not changed:
-        say(f"nothing to {what}")
-    else:
-        say(_told(what, changed, views))
+        ended = [job for job in ids if job not in views] if what == "cancel" else []
+        asked = [job for job in ids if job not in ended] or ids
+        changed = getattr(client, what)(asked, every=all_mine) if asked or all_mine else []
+        if as_json:
+            print_json({"jobs": changed})
+        elif not changed:
+            say(f"nothing to {what}")
+        else:
+            say(_told(what, changed, views))
+        if ended and ended != asked:
+            getattr(client, what)(ended)  # it says what is wrong with them, now that the others are cancelled
 
 
 def _told(what: str, changed: Sequence[int], views: Mapping[int, View]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import click
 
 from tandem.cli.terminal import console, json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError
+from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +72,7 @@ def profile(
     tandem profile show solve
     tandem profile again solve
     """
-    sub = {"show": _show, "again": _again}.get(argv[0])
+    sub = _SUBS.get(argv[0])
     if sub is not None:
         sub.main([*argv[1:], *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False)
         return
@@ -148,6 +150,9 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
         say("every application goes as its profile says, as far as the daemon has seen")
 
 
+_SUBS = {"show": _show, "again": _again}
+
+
 def _drifted() -> list[str]:
     from tandem.share.daemon.client import Client
 
@@ -193,7 +198,13 @@ def _measured(
             given=f"--cpus {cpus}", allowed=f"1 to {len(cores)}: the cores that may be used here", todo="ask for fewer"
         )
     if rate is not None:
-        compiled(rate)  # a mistake in it is said before anything takes its time
+        compiled(rate)  # mistakes are said before anything takes its time
+    if shutil.which(argv[0]) is None:
+        raise ConfigError(
+            given=f"{argv[0]!r}, which is no programme",
+            allowed=f"a programme on the PATH or a path to one, or {' or '.join(_SUBS)}",
+            todo=did_you_mean(argv[0], _SUBS, "look at how it is written, and whether it may be executed"),
+        )
     data = _data()
     key = name or programme(argv)
     terms = Terms(key=key, cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most, gpu=gpu, env=env)

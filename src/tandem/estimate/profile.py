@@ -27,6 +27,21 @@ DISTURBED = 0.1
 GPU_KINDS = ("gpu_sm", "gpu_l2", "gpu_hbm", "gpu_pcie")
 """Bubbles of a GPU, where there is one."""
 
+IN_WORDS = {
+    "cache": "last-level cache",
+    "membw_read": "memory reads",
+    "membw_write": "memory writes",
+    "cpu": "its own cores",
+    "fs_read": "file reads",
+    "fs_write": "durable file writes",
+    "net": "loopback network",
+    "gpu_sm": "GPU cores",
+    "gpu_l2": "GPU cache",
+    "gpu_hbm": "GPU memory",
+    "gpu_pcie": "PCIe",
+}
+"""What each kind presses on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:

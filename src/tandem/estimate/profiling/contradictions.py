@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tandem.estimate.profile import IN_WORDS
 from tandem.estimate.profiling.drift import LEAST
-from tandem.estimate.profiling.picture import IN_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

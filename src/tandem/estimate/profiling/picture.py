@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from tandem.estimate.profile import GPU_KINDS, KINDS
+from tandem.estimate.profile import GPU_KINDS, IN_WORDS, KINDS
+from tandem.estimate.profiling.contradictions import contradiction
 from tandem.report import palette
 from tandem.report.blocks import Block, Fact, Facts, Figure, Text
 from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
-
-IN_WORDS = {
-    "cache": "last-level cache",
-    "membw_read": "memory reads",
-    "membw_write": "memory writes",
-    "cpu": "its own cores",
-    "fs_read": "file reads",
-    "fs_write": "durable file writes",
-    "net": "loopback network",
-    "gpu_sm": "GPU cores",
-    "gpu_l2": "GPU cache",
-    "gpu_hbm": "GPU memory",
-    "gpu_pcie": "PCIe",
-}
 
 _LABEL_PX = 17
 _PLOT_PX = 300
@@ -148,9 +135,10 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> 
         sections.append(Section(phase.phase or "The programme", body))
     if len(revisions) > 1:
         sections.append(Section("Revisions", [list_table(reversed(revisions))]))
-    sections.insert(
-        0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in sentences(profile)))])
-    )
+    said = sentences(profile)
+    if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
+        said.append(words)
+    sections.insert(0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in said))]))
     subtitle = f"profiled {_moment(profile.made)} in {profile.cost_s:.0f} s on {profile.machine}"
     return write(Page(f"Profile of {profile.key}", subtitle, sections), path)
 
