@@ -85,7 +85,8 @@ def phase_table(profile: Profile, phase: PhaseProfile) -> Table:
                 phase.pressure_half.get(kind),
             ]
         )
-    return Table(columns, rows, _headline(profile, phase), "+-: half of the 90 % interval")
+    note = "+-: half of the 90 % interval; at half: on the line between measured levels"
+    return Table(columns, rows, _headline(profile, phase), note)
 
 
 def sentences(profile: Profile) -> list[str]:
