@@ -56,6 +56,16 @@ def test_simulate_reads_a_trace_and_says_what_it_assumed(philly: Path) -> None:
     assert "report" not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "quoted"), [((), 300), (("--option", "quotes=1"), 900), (("--option", "quotes=0"), 0)]
+)
+def test_of_many_jobs_some_are_quoted(tmp_path: Path, options: tuple[str, ...], quoted: int) -> None:
+    lines = [f"2017-10-03 {k // 3600:02}:{k // 60 % 60:02}:{k % 60:02},30,1,30,a" for k in range(0, 36000, 40)]
+    (tmp_path / "many.csv").write_text("\n".join([PHILLY.splitlines()[0], *lines]) + "\n")
+    result = run("simulate", tmp_path / "many.csv", "--policy", "backfill", "--set", "nodes=1", *options, "--json")
+    assert json.loads(result.stdout)["policies"]["backfill"]["quotes"] == quoted
+
+
 def test_jobs_that_can_never_run_are_said(philly: Path, tmp_path: Path) -> None:
     few = ("--set", "nodes=1", "--set", "gpus=2", "--report", tmp_path)
     result = run("compare", philly, *few)

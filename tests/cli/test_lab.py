@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +17,7 @@ from click.testing import CliRunner
 from tandem.cli import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 LAB = """
 title = "A <b>small</b> day"
@@ -58,6 +61,41 @@ def test_a_day_is_run_under_each_policy(tmp_path: Path, monkeypatch: pytest.Monk
     assert "A &lt;b&gt;small&lt;/b&gt; day" in page
     assert json.loads((tmp_path / "run" / "results.json").read_text())[1]["policy"] == "hybrid"
     assert (tmp_path / "run" / "config.toml").exists()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def processes_that_name(path: Path) -> list[str]:
+    """Command lines with the path in them."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = one.read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if str(path).encode() in words:
+            found.append(words.decode(errors="replace"))
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_daemon_comes_up_leaves_none_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "lab.toml").write_text(LAB)
+    run = tmp_path / "run"
+    lab = subprocess.Popen([sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"], cwd=tmp_path)
+    try:
+        wait_until(lambda: processes_that_name(run))
+        lab.send_signal(signal.SIGINT)
+        assert lab.wait(30.0) == 130
+        wait_until(lambda: not processes_that_name(run))
+    finally:
+        lab.kill()
 
 
 BAD = """

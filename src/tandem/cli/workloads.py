@@ -28,6 +28,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 REPORT = "report.html"
 _LOOKED_AT = 4096
 _REASONS_SHOWN = 3
+_QUOTED = 300
+"""Quotes of a simulation, unless it was told how many: each plays the queue on, and a long queue takes long."""
 _GZIP = b"\x1f\x8b"
 _UNPRINTED = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -100,7 +102,10 @@ def workload_options(command: Command) -> Command:
             help="What policies believe of neighbours.",
         ),
         click.option(
-            "--option", multiple=True, metavar="KEY=NUMBER", help="Option of the policy, such as hybrid_window=2."
+            "--option",
+            multiple=True,
+            metavar="KEY=NUMBER",
+            help="Option of the policy, such as hybrid_window=2; quotes=K quotes every K-th job. [some 300 in all]",
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
         json_option,
@@ -195,6 +200,7 @@ def terms(play: Play, asked: Asked, policies: Sequence[str]) -> Terms:
 
     options = parse_numbers(asked.option, "--option", "hybrid_window=2")
     check_options(policies, options)
+    options = {"quotes": max(1, round(len(play.workload.arrivals) / _QUOTED)), **options}
     return Terms(asked.estimator, options, play.truth, asked.noise, asked.seed)
 
 

@@ -413,19 +413,31 @@ def breached(rate: float = 5.0, bound: float = 1.2) -> Told:
 
 
 def test_a_measured_breach_throttles_then_suspends() -> None:
-    told = breached()
+    told = breached(rate=6.5)
     assert told[2].throttle == 0.5
-    assert told[2].reason == "primary job 1 goes 2.00 times slower than alone, and 1.2 is its bound"
-    told.measure(1, 6.0, "stream", at=13.0, seconds=2.0)
+    assert told[2].reason == "primary job 1 goes 1.54 times slower than alone, and 1.2 is its bound"
+    told.measure(1, 7.0, "stream", at=13.0, seconds=2.0)
     assert told[2].throttle == 0.5, "part of that was measured before the throttle"
-    told.measure(1, 6.0, "stream", at=14.0, seconds=1.0)
+    told.measure(1, 7.0, "stream", at=14.0, seconds=1.0)
     assert told[2].throttle == 0.5, "it was measured beside another neighbour than the throttled one"
-    told.measure(1, 6.0, "stream@0.5", at=15.0, seconds=2.0)
+    told.measure(1, 7.0, "stream@0.5", at=15.0, seconds=2.0)
     assert told[2].throttle == 0.25
     told.measure(1, 7.0, "stream@0.25", at=18.0, seconds=2.0)
     assert told.state(2) is State.SUSPENDED
     told.measure(1, 10.0, at=21.0, seconds=2.0)
     assert [one.fraction for one in told.decided if isinstance(one, ev.Throttle)] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("rate", "fraction"),
+    [(6.5, 0.5), (5.0, 0.25), (4.0, None), (2.2, None)],  # 1.54, 2, 2.5 and 4.5 times slower; 1.3 is tolerated
+)
+def test_a_neighbour_is_curbed_at_once_as_far_as_should_be_enough(rate: float, fraction: float | None) -> None:
+    told = breached(rate=rate)
+    if fraction is None:
+        assert told.state(2) is State.SUSPENDED
+    else:
+        assert (told.state(2), told[2].throttle) == (State.RUNNING, fraction)
 
 
 def test_within_the_bound_and_its_noise_nothing_is_done() -> None:
@@ -443,20 +455,18 @@ def test_the_throttle_is_lifted_when_the_primary_is_gone() -> None:
 
 
 def test_a_suspended_job_comes_back_when_the_primary_is_gone() -> None:
-    told = breached()
-    for at, neighbour in ((15.0, "stream@0.5"), (18.0, "stream@0.25")):
-        told.measure(1, 5.0, neighbour, at=at, seconds=2.0)
+    told = breached(rate=2.0)
     assert told.state(2) is State.SUSPENDED
     told.end(1, at=40.0)
     assert told.state(2) is State.RUNNING
 
 
 def test_the_least_throttled_neighbour_is_the_next() -> None:
-    told = breached()
+    told = breached(rate=6.5)
     told.submit(job(3, 1, app="other", harvest=True, expected=1000.0), at=13.0)
-    told.measure(1, 5.0, "other", "stream@0.5", at=20.0)
+    told.measure(1, 6.5, "other", "stream@0.5", at=20.0)
     assert (told[2].throttle, told[3].throttle) == (0.5, 0.5)
-    told.measure(1, 5.0, "other@0.5", "stream@0.5", at=30.0)
+    told.measure(1, 7.2, "other@0.5", "stream@0.5", at=30.0)
     assert sorted([told[2].throttle, told[3].throttle]) == [0.25, 0.5]
 
 

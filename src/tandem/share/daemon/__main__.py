@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ _log = logging.getLogger("tandem.daemon")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a daemon in the foreground; returns its exit code."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a client that starts one has it blocked meanwhile
     parser = argparse.ArgumentParser(prog="python -m tandem.share.daemon", description=__doc__)
     parser.add_argument("--home", type=Path, help="the data folder (default: as TANDEM_HOME and the user say)")
     parser.add_argument("--socket", type=Path, help="the socket (default: in the data folder)")

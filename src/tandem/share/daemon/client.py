@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -287,12 +288,24 @@ def _spawn(paths: Paths, options: Sequence[str]) -> socket.socket | None:
     mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(paths.log, mode, 0o600)
     began = os.fstat(log).st_size
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C while it forks would lose the daemon
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environ, start_new_session=True
         )
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return _answering(process, paths, began)
+        except BaseException:  # nobody waits for it any more
+            process.terminate()
+            raise
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(log)
+
+
+def _answering(process: subprocess.Popen[bytes], paths: Paths, began: int) -> socket.socket | None:
+    """The connection to a daemon once it answers; None where that takes too long. Its log begins at ``began``."""
     until = time.monotonic() + START_S
     while time.monotonic() < until:
         connection = _try(paths.socket)

@@ -28,7 +28,7 @@ def guard(view: View, now: float) -> list[Decision]:
     for _, life in sorted(view.strained.items()):
         if life.state is State.RUNNING and life.slowdown is not None and life.slowdown > _tolerated(view, life):
             for n in life.numbers:
-                decisions += _tighten(view, life, n)
+                decisions += _tighten(view, life, life.slowdown, n)
     for _, life in sorted(view.curbed.items()):
         throttled = life.throttle < 1.0 and life.state is State.RUNNING
         if throttled and not any(_primaries(view, n) for n in life.numbers):
@@ -64,10 +64,11 @@ def _tolerated(view: View, life: Life) -> float:
     return life.job.max_slowdown * (1 + view.history.alone_noise(life.job.app))
 
 
-def _tighten(view: View, primary: Life, n: int) -> list[Decision]:
-    """One step against the harvest neighbour that is least throttled, if the measurement came after the last step.
+def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decision]:
+    """Curb the harvest neighbour that is least throttled, if the measurement came after the last time.
 
-    Only against one that was there when it was measured.
+    Only one that was there when it was measured. It is throttled as far as should be enough, where what the primary
+    job loses falls as its neighbour's cores do; where no throttle would be, it is suspended at once.
     """
     harvest = [
         one
@@ -78,11 +79,14 @@ def _tighten(view: View, primary: Life, n: int) -> list[Decision]:
         return []
     worst = max(harvest, key=lambda one: (one.throttle, one.id))
     why = (
-        f"primary job {primary.id} goes {primary.slowdown:.2f} times slower than alone, "
+        f"primary job {primary.id} goes {slowdown:.2f} times slower than alone, "
         f"and {primary.job.max_slowdown:g} is its bound"
     )
-    lower = [fraction for fraction in STEPS if fraction < worst.throttle]
-    return [Throttle(worst.id, lower[0], why)] if lower else [Suspend(worst.id, why)]
+    tolerated = _tolerated(view, primary)
+    for fraction in STEPS:
+        if fraction < worst.throttle and 1 + (slowdown - 1) * fraction / worst.throttle <= tolerated:
+            return [Throttle(worst.id, fraction, why)]
+    return [Suspend(worst.id, why)]
 
 
 def known_as(life: Life) -> str:

@@ -62,8 +62,8 @@ def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None
         options = ["--policy", policy, "--estimator", lab.estimator]
         options += ["--engine-set", f"cores={lab.cores}"] if lab.cores else []
         with Client.connect(paths=where, options=options) as client:
-            cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
             try:
+                cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
                 work = folder / "work" / policy
                 day, names[policy], left_out[policy] = _day(client, lab, policy, where, work, watch)
             finally:

@@ -3,8 +3,8 @@
 Each pass, in this order:
 
 1. *Guard*: where a primary job is measured to go slower than its bound allows (beyond the noise of its own rate alone),
-   a harvest neighbour is throttled to a half, then a quarter, then suspended; where nobody needs that any more it is
-   lifted again.
+   a harvest neighbour is throttled to a half or a quarter, whichever should be enough, and else suspended; where nobody
+   needs that any more it is lifted again.
 2. *Start*: waiting jobs in order of submission plus `WEIGHT` times their expected duration (`HARVEST_WEIGHT` for
    harvest jobs), so short ones pass long ones but nobody waits for ever. Among the first few that fit, the one that
    costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator

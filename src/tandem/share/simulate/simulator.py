@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from tandem.share.workloads.workload import Workload
 
+TELL_EVERY = 128
+"""Steps between two calls that tell progress."""
+
 
 @dataclass(slots=True)
 class Day:
@@ -132,7 +135,7 @@ class Simulator:
                 batch.append(ev.Submitted(arrival.job))
                 arrived += 1
             self._settle(now, self._news() + batch or [ev.Tick()])
-            if self._progress is not None and self._steps % 2048 == 0:
+            if self._progress is not None and self._steps % TELL_EVERY == 0:
                 self._progress(arrived, len(arrivals))
         return Day(
             self.machine.setup,
