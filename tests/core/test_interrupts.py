@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tandem.core.interrupts import AGAIN_S, CountedOnce, counted_once, deaf_children
+from tandem.core.interrupts import AGAIN_S, CountedOnce, counted_once, deaf_children, unbroken
 
 
 @dataclass
@@ -62,6 +62,32 @@ def test_it_ends_with_the_last_who_asked_for_it_but_not_while_things_are_being_e
     clock.time_s += AGAIN_S
     counted_once(clock)()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_closing_is_not_broken_off_however_long_it_takes_and_one_that_came_meanwhile_is_heard_after_it() -> None:
+    clock = Hands()
+    end = counted_once(clock)
+    closed = []
+
+    def close() -> None:
+        with unbroken():
+            with unbroken():
+                signal.raise_signal(signal.SIGINT)
+                closed.append("inner")
+            closed.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        close()
+    assert closed == ["inner", "outer"]
+    with unbroken():  # what that one makes the program close
+        for _ in range(5):
+            clock.time_s += AGAIN_S / 2
+            signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    clock.time_s += AGAIN_S
+    end()
+    with unbroken(), pytest.raises(KeyboardInterrupt):  # nobody asked for it any more
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("own", [signal.SIG_IGN, lambda number, frame: None])

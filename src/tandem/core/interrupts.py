@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from tandem.core.clock import Clock
@@ -38,12 +39,31 @@ class CountedOnce:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heard_s = -math.inf
+        self._held = 0
+        self._missed = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, unless that was just done."""
-        if not self.just_heard:
+        if self._held:
+            if self.just_heard:
+                self._heard_s = self._clock.monotonic()  # it goes on until what is being closed is closed
+            else:
+                self._missed = True
+        elif not self.just_heard:
             self._heard_s = self._clock.monotonic()
             signal.default_int_handler(number, frame)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raise nothing before the end."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        if self._missed and not self._held:
+            self._missed = False
+            self(signal.SIGINT, None)
 
     @property
     def just_heard(self) -> bool:
@@ -65,6 +85,12 @@ def counted_once(clock: Clock | None = None) -> Callable[[], None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     return end
+
+
+def unbroken() -> AbstractContextManager[None]:
+    """What is done meanwhile, closing something, is done to its end; Ctrl-C is heard then. Where it counts once."""
+    handler = signal.getsignal(signal.SIGINT)
+    return handler.held() if _may_change() and isinstance(handler, CountedOnce) else nullcontext()
 
 
 @contextmanager

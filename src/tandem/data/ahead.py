@@ -16,7 +16,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from tandem.core.interrupts import counted_once
+from tandem.core.interrupts import counted_once, unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ class Crew(Generic[Task, Result]):
         for thread in threads:
             thread.start()
         # Also when the crew is forgotten, and before the interpreter ends: it must not end under a thread that reads.
-        self._closing = weakref.finalize(self, _close, self._tasks, self._workers, threads, counted_once())
+        self._closing = weakref.finalize(self, _close_unbroken, self._tasks, self._workers, threads, counted_once())
 
     @property
     def usable(self) -> bool:
@@ -140,6 +140,11 @@ def _work(tasks: queue.SimpleQueue[Pending[Any, Any] | None], worker: Worker[Any
     while (pending := tasks.get()) is not None:
         pending.run(worker)
         del pending  # or its result lived on until the next task
+
+
+def _close_unbroken(*what: Any) -> None:  # noqa: ANN401  # those of `_close`
+    with unbroken():  # a join that is broken off takes a thread for ended that is not
+        _close(*what)
 
 
 def _close(
