@@ -70,8 +70,8 @@ def main() -> None:
     print(f"{measuring.machine()}; commit {measuring.commit()}")
     found: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory(prefix="tandem-read-", dir=options.folder) as folder:
-        random_set = data_files.random_files(Path(folder) / "random", 10_000 if options.quick else 50_000)
-        mnist_set = data_files.mnist_files(Path(folder) / "mnist", 10_000 if options.quick else 60_000)
+        random_set = data_files.random_files(Path(folder) / "random", 5_000 if options.quick else 50_000)
+        mnist_set = data_files.mnist_files(Path(folder) / "mnist", 5_000 if options.quick else 60_000)
         sets = {"5-15 KB": random_set, "MNIST": mnist_set}
         found |= open_million(Path(folder) / "million", 5 if options.quick else 15)
         rounds = 7 if options.quick else 11
