@@ -2,11 +2,11 @@
 
 Run: `python benchmarks/data_loader.py [--quick] [--json]`. Sizes: 50,000 files of 5 to 15 KB and the 60,000 MNIST PNGs
 of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are absent); ``--quick`` takes 6,000 and
-2,500. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
+1,500. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
 side (three, undecoded, of all but torch), one after another; batches have 64 samples, and undecoded ones are lists of
-`bytes` on every side. Peers run in processes of their own (`peer_loaders.py`); those of `.venv-peers` are left out
-where it is not made (`make peers`). The slow ones, mosaicml-streaming, and WebDataset and LitData, which are only shown
-since their shuffles are not exact, are left out by ``--quick``.
+`bytes` on every side. Peers run in processes of their own, one for each package (`peer_loaders.py`); those of
+`.venv-peers` are left out where it is not made (`make peers`). The slow ones, mosaicml-streaming, and WebDataset and
+LitData, which are only shown since their shuffles are not exact, and decoding by OpenCV are left out by ``--quick``.
 
 Figures (each ratio with its 95 % interval's lower end as NAME_low): `loader_vs_torch_wall` and
 `loader_decode_vs_torch_wall` (samples a second, beside torch's DataLoader over raw files, undecoded, and decoded on
@@ -67,13 +67,17 @@ SLOW_PEERS = ("streaming", *SHOWN_PEERS)
 
 
 class Peer:
-    """Another way to feed a training, in a process of its own; it gets ready while others do."""
+    """Another package to feed a training with, in a process of its own; it gets ready while others do.
 
-    def __init__(self, kind: str, files: Path, store: Path) -> None:
-        python = sys.executable if kind.startswith("torch") else str(PEERS_PYTHON)
+    Args:
+        jobs: What it is to do: a kind of `peer_loaders.py`, its files, and where it may store them.
+    """
+
+    def __init__(self, jobs: list[tuple[str, Path, Path]]) -> None:
+        python = sys.executable if jobs[0][0].startswith("torch") else str(PEERS_PYTHON)
         script = str(ROOT / "benchmarks" / "peer_loaders.py")
         self._process = subprocess.Popen(
-            [python, script, kind, str(files), str(store), str(BATCH)],
+            [python, script, str(BATCH), *(str(word) for job in jobs for word in job)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -81,14 +85,18 @@ class Peer:
         )
         self._ready = False
 
-    def __call__(self, seed: int) -> Cost:
-        """Seconds, and CPU seconds of its process, a sample over one epoch."""
-        assert self._process.stdin is not None
-        self.get_ready()
-        self._process.stdin.write(f"{seed}\n")
-        self._process.stdin.flush()
-        passed_s, samples, _, cpu_s = self._answer().split()
-        return float(passed_s) / int(samples), float(cpu_s) / int(samples)
+    def side(self, which: int) -> Callable[[int], Cost]:
+        """Seconds, and CPU seconds of its process, a sample over one epoch of one of its jobs."""
+
+        def epoch(seed: int) -> Cost:
+            assert self._process.stdin is not None
+            self.get_ready()
+            self._process.stdin.write(f"{which} {seed}\n")
+            self._process.stdin.flush()
+            passed_s, samples, _, cpu_s = self._answer().split()
+            return float(passed_s) / int(samples), float(cpu_s) / int(samples)
+
+        return epoch
 
     def get_ready(self) -> None:
         """Wait for what it does before the first epoch."""
@@ -207,7 +215,7 @@ def undecoded(name: str, space: Space, peers: Sides) -> Costs:
         return rounds({"tandem": lambda _: epoch_cost(loader), **peers}, EPOCHS)
 
 
-def decoded(space: Space, decoder: str, peer: Peer, results: Results, figure: str) -> None:
+def decoded(space: Space, decoder: str, peer: Callable[[int], Cost], results: Results, figure: str) -> None:
     """Torch and ours, in threads and in processes, with the same decoder and the same stacking."""
     print(f"PNGs, decoded by {decoder} and stacked:")
     with ExitStack() as open_loaders:
@@ -259,34 +267,39 @@ def measure(*, quick: bool, scratch: Path) -> Results:
     ]
     exact = [kind for kind in there if kind in EXACT_PEERS]
     decoders = [name for name, package in (("pillow", "PIL"), ("opencv", "cv2")) if find_spec(package)]
+    if quick:
+        decoders = decoders[:1]
     files, pngs = scratch / "files", scratch / "pngs"
     random_files(files, 6000 if quick else 50_000, 5000, 15_000)
-    source = png_files(pngs, 2500 if quick else 60_000)
+    source = png_files(pngs, 1500 if quick else 60_000)
     with ExitStack() as open_peers:
 
-        def peer(kind: str, of: Path) -> Peer:
-            one = Peer(kind, of, scratch / f"{of.name}.{kind}")
+        def peer(*jobs: tuple[str, Path]) -> list[Callable[[int], Cost]]:
+            one = Peer([(kind, of, scratch / f"{of.name}.{kind}") for kind, of in jobs])
             open_peers.callback(one.close)
-            return one
+            started.append(one)
+            return [one.side(which) for which in range(len(jobs))]
 
-        on_files = {kind: peer(kind, files) for kind in ["torch", *there]}
-        on_pngs = {kind: peer(kind, pngs) for kind in [*there, *(f"torch-{name}" for name in decoders)]}
+        started: list[Peer] = []
+        torch_files, *torch_pngs = peer(("torch", files), *((f"torch-{name}", pngs) for name in decoders))
+        others = {kind: peer((kind, files), (kind, pngs)) for kind in there}
         space, png_space = packed(files, scratch / "files.space"), packed(pngs, scratch / "pngs.space")
-        for one in [*on_files.values(), *on_pngs.values()]:
+        for one in started:
             one.get_ready()
 
-        found = undecoded("files of 5 to 15 KB", space, {**on_files})
+        sides = {"torch": torch_files, **{kind: of_files for kind, (of_files, _) in others.items()}}
+        found = undecoded("files of 5 to 15 KB", space, sides)
         compared("loader_vs_torch_wall", found, ["torch"], results)
         compared("loader_vs_best_exact_peer", found, exact, results)
         compared("loader_vs_best_exact_peer_cpu", found, exact, results)
         results["resume_ms"] = resume_ms(space)
-        found = undecoded(f"PNGs ({source})", png_space, {kind: on_pngs[kind] for kind in there})
+        found = undecoded(f"PNGs ({source})", png_space, {kind: of_pngs for kind, (_, of_pngs) in others.items()})
         compared("loader_vs_best_exact_peer_png", found, exact, results)
-        for name in decoders:
+        for name, side in zip(decoders, torch_pngs, strict=True):
             figure = "loader_decode_vs_torch_wall" if name == "pillow" else f"loader_decode_{name}_vs_torch_wall"
-            decoded(png_space, name, on_pngs[f"torch-{name}"], results, figure)
+            decoded(png_space, name, side, results, figure)
 
-    steps = 40 if quick else 400
+    steps = 20 if quick else 400
     retinanet = packed_random(scratch / "retinanet.space", 250 if quick else 3000, 322_957)
     results["au_retinanet"] = utilisation(retinanet, 24, 0.04755, steps)
     resnet = packed_random(scratch / "resnet.space", 500 if quick else 6000, 114_660)

@@ -1,9 +1,10 @@
 """Other people's ways to feed a training, one a process, for `data_loader.py`, which tells it what to do line by line.
 
-Run by it: `python peer_loaders.py KIND FILES STORE BATCH`, with FILES a folder of sample files. Writes `ready`, then
-for each line on standard input (a seed) goes through one epoch, in an exact global shuffle unless said otherwise, batch
-by batch, keeping nothing, and writes seconds, samples, bytes and the CPU seconds of this process. Where an epoch needs
-preparation that a training would do once (worker processes, opened stores), it is done before `ready`.
+Run by it: `python peer_loaders.py BATCH KIND FILES STORE [KIND FILES STORE ...]`, with FILES a folder of sample files.
+Writes `ready`, then for each line on standard input (which of the kinds, counted from 0, and a seed) goes through one
+epoch, in an exact global shuffle unless said otherwise, batch by batch, keeping nothing, and writes seconds, samples,
+bytes and the CPU seconds of this process. Where an epoch needs preparation that a training would do once (worker
+processes, opened stores), it is done before `ready`.
 
     torch           torch DataLoader over the raw files, 2 workers that persist, collate_fn=list
     torch-pillow    the same, each file decoded by Pillow, each batch stacked by `stack`
@@ -204,12 +205,15 @@ def prepared(kind: str, paths: list[Path], store: Path, batch: int) -> Epoch:
 
 
 def main() -> None:
-    kind, files, store, batch = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-    epoch = prepared(kind, sorted(path for path in files.rglob("*") if path.is_file()), store, batch)
+    batch, epochs = int(sys.argv[1]), []
+    for kind, files, store in zip(sys.argv[2::3], sys.argv[3::3], sys.argv[4::3], strict=True):
+        paths = sorted(path for path in Path(files).rglob("*") if path.is_file())
+        epochs.append(prepared(kind, paths, Path(store), batch))
     print("ready", flush=True)
     for line in sys.stdin:
+        which, seed = map(int, line.split())
         begun_s, begun_cpu_s, samples, size_bytes = time.perf_counter(), time.process_time(), 0, 0
-        for found in epoch(int(line)):
+        for found in epochs[which](seed):
             samples += len(found)
             if isinstance(found, list):
                 size_bytes += sum(map(len, found))

@@ -2,12 +2,19 @@
 
 import json
 import os
+import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks.range_server import RangeServer
-from tests.cli.conftest import Shell
+from tandem.data.space import Space
+from tests import disks
+from tests.cli.conftest import COMMAND, Shell
+from tests.data.test_decode_process import interrupt, members, wait_until
+from tests.data.test_loader_faults import ended
 
 
 @pytest.fixture
@@ -33,6 +40,76 @@ def test_a_space_from_packing_to_the_files_again(source: Path, tandem_: Shell, t
     assert "samples     1\n" in tandem_("data", "stat", "s")
     assert tandem_("data", "export", "s", "out") == "1 files in out\n"
     assert (tmp_path / "out" / "dog.png").stat().st_mtime_ns == 10**18
+
+
+@pytest.mark.slow
+def test_a_prefix_that_nothing_begins_with_is_said_and_export_fails(
+    source: Path, tandem_: Shell, tmp_path: Path
+) -> None:
+    tandem_("data", "pack", source, "s")
+    words = "no path in s begins with 'dogs/'; see what there is: tandem data ls s\n"
+    listed = tandem_.run("data", "ls", "s", "dogs/")
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", words)
+    exported = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/")
+    assert (exported.returncode, exported.stdout, exported.stderr) == (1, "", words)
+    told = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/", "--json")
+    assert (told.returncode, json.loads(told.stdout), told.stderr) == (1, {"files": 0}, words)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "empty").mkdir()
+    tandem_("data", "pack", "empty", "e")
+    assert tandem_.run("data", "ls", "e").stderr == ""
+    assert tandem_("data", "export", "e", "out") == "0 files in out\n"
+
+
+@pytest.mark.slow
+def test_compacting_under_a_reader_says_what_is_freed_when(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    tandem_("data", "pack", source, "s")
+    with Space.open(tmp_path / "s"):
+        tandem_("data", "delete", "s", "dog.png")
+        done = tandem_.run("data", "compact", "s")
+        assert (done.returncode, done.stdout) == (0, "0B freed\n")
+        assert done.stderr == (
+            "readers have generation 1 open, which needs 145B more; "
+            "once they have closed it, free that by: tandem data compact s\n"
+        )
+        told = json.loads(tandem_("data", "compact", "s", "--json"))
+        assert told == {"freed_bytes": 0, "held_generations": [1], "held_bytes": 145}
+    done = tandem_.run("data", "compact", "s")
+    assert (done.stdout, done.stderr) == ("145B freed\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_again_and_again_ends_packing_at_once_with_one_line(workers: int, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        with (tmp_path / "in" / name).open("wb") as file:
+            file.truncate(64 << 30)  # minutes, to read
+    process = subprocess.Popen(
+        [*COMMAND, "data", "pack", "in", "s", "--workers", str(workers)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: len(list((tmp_path / "s").glob("pending/*/*.shard"))) == workers or ended(process))
+        errors = interrupt(process, again=True)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
+    assert (process.returncode, errors) == (130, "interrupted; run it again, and it goes on where it was\n")
+    wait_until(lambda: not members(process.pid))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_with_the_file(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    (source / "large").write_bytes(os.urandom(3 << 20))
+    tandem_("data", "pack", source, "s")
+    with disks.small(tmp_path / "small", 2):
+        packed = tandem_.run("data", "pack", source, "small/s")
+        exported = tandem_.run("data", "export", "s", "small/out")
+    assert (packed.returncode, exported.returncode) == (2, 2)
+    assert re.fullmatch(r"tandem: small/s/pending/pack-\w+/\w+\.shard: No space left on device\n", packed.stderr), (
+        packed.stderr
+    )
+    assert exported.stderr == "tandem: small/out/large: No space left on device\n"
 
 
 @pytest.mark.slow
@@ -72,6 +149,7 @@ def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, ta
     [
         (["data", "pck", "a", "b"], "tandem: unknown command 'pck'; did you mean 'pack'?\n"),
         (["data", "pack", "nothing", "t"], "tandem: source 'nothing'; allowed: a folder, a .tar or .zip file, "),
+        (["data", "pack", "images/dog.png", "t"], "name the folder it lies in: images\n"),
         (["data", "ls", "nothing"], "tandem: nothing is not a space: it is no folder; "),
         (["data", "cat", "s", "dog.pgn"], "did you mean 'dog.png'?\n"),
         (["data", "delete", "s"], "tandem: name paths, or a --prefix; see `tandem data delete --help`\n"),
@@ -84,6 +162,11 @@ def test_mistakes_are_said(source: Path, tandem_: Shell, args: list[str], words:
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_scrubs_help_says_all_that_it_checks(tandem_: Shell) -> None:
+    told = " ".join(tandem_("data", "scrub", "--help").split())
+    assert "the index, every shard, every sample, and the parity of all these" in told
 
 
 def test_without_a_command_it_explains_itself(tandem_: Shell) -> None:

@@ -1,6 +1,7 @@
 """Samples in memory, for tests of what reads samples; and decoders that a spawned process can import."""
 
 import os
+import signal
 import time
 import zlib
 
@@ -67,6 +68,22 @@ def process_id(view: memoryview) -> int:
 
 def die(view: memoryview) -> int:
     os._exit(3)
+
+
+def die_at_seven(view: memoryview) -> int:
+    if bytes(view).endswith(b"7"):
+        os._exit(3)
+    return len(view)
+
+
+def die_of_want_of_memory_at_seven(view: memoryview) -> int:
+    if bytes(view).endswith(b"7"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(view)
+
+
+def die_together(found: list[int]) -> int:
+    os._exit(4)
 
 
 class StubbornError(Exception):

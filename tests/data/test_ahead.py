@@ -14,6 +14,8 @@ from tandem.data.ahead import ClosedError, Crew, Pending
 class Calling:
     """A worker that calls its tasks."""
 
+    usable = True
+
     def __init__(self) -> None:
         self.closed = threading.Event()
 

@@ -14,7 +14,7 @@ import pytest
 
 from tandem.data import Decode, Loader
 from tandem.data.decode_process import DecodingProcess, RemoteError
-from tandem.data.decoding import DecodeError
+from tandem.data.decoding import DecodeError, DecoderFailure
 from tests.data import samples as decoders
 from tests.data.samples import InMemory, numbered
 
@@ -90,12 +90,48 @@ def test_results_that_cannot_be_pickled_are_an_error() -> None:
         next(iter(loader))
 
 
-def test_a_process_that_dies_is_an_error_not_a_hang() -> None:
-    with (
-        Loader(numbered(9), 2, decode=decoders.die, workers=1, decode_in="processes") as loader,
-        pytest.raises(DecodeError, match="the decoding process ended with status 3"),
-    ):
-        next(iter(loader))
+@pytest.mark.parametrize(
+    ("decode", "words"),
+    [
+        (
+            decoders.die_at_seven,
+            r"sample 7 \('folder/7.bin'\) could not be decoded: the decoding process ended with status 3;",
+        ),
+        (
+            decoders.die_of_want_of_memory_at_seven,
+            r"sample 7 \('folder/7.bin'\) could not be decoded: the decoding process was ended by SIGKILL, for want",
+        ),
+        (
+            Decode(len, decoders.die_together),
+            "the batch of samples 0, 1, 2, 3, 4 could not be put together: the decoding process ended with status 4;",
+        ),
+        (
+            Decode(batch=decoders.die_together),
+            "the batch of samples 0, 1, 2, 3, 4 could not be put together: the decoding process ended with status 4;",
+        ),
+    ],
+)
+def test_a_process_that_dies_is_told_with_the_sample_and_a_later_iteration_has_a_new_one(
+    decode: object, words: str
+) -> None:
+    options = {"shuffle": False, "decode": decode, "workers": 1, "decode_in": "processes"}
+    with Loader(numbered(20), 5, **options) as loader:  # type: ignore[arg-type]
+        for _ in range(2):
+            with pytest.raises(DecodeError, match=words) as caught:
+                list(loader)
+            assert "__name__" not in str(caught.value)
+
+
+def test_samples_that_a_process_that_died_was_to_decode_later_are_not_blamed() -> None:
+    process = DecodingProcess(Decode(decoders.die_at_seven))
+    with pytest.raises(DecoderFailure) as caught:
+        process([memoryview(b"1"), memoryview(b"7"), memoryview(b"2")], [0, 1, 2])
+    assert caught.value.place == 1
+    assert not process.usable
+    with pytest.raises(DecoderFailure, match="the decoding process ended with status 3") as caught:
+        process([memoryview(b"4")], [3])
+    assert caught.value.place is None
+    process.close()
 
 
 def test_a_process_that_is_killed_is_an_error_not_a_hang() -> None:
@@ -166,40 +202,52 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def interrupt(process: subprocess.Popen[str], *, again: bool) -> str:
+    """Press Ctrl-C in all processes of the group, once or over and over until it ends; what it told to stderr."""
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    while again and process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        os.sched_yield()
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    return errors
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again and again"])
 @pytest.mark.parametrize("where", ["threads", "processes"])
-def test_ctrl_c_ends_everything_with_the_one_traceback_of_the_script(where: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_everything_with_the_one_traceback_of_the_script(where: str, again: bool, tmp_path: Path) -> None:
     process = start(tmp_path, "crc", where, "import time; time.sleep(3600)")
     assert isinstance(process, subprocess.Popen)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "going\n"
         shared = shared_memory(process.pid)
-        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-        _, errors = process.communicate(timeout=DEADLINE_S)
+        errors = interrupt(process, again=again)
     finally:
         process.kill()
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.startswith("Traceback")
+    assert errors.endswith("\nKeyboardInterrupt\n")
     wait_until(lambda: not members(process.pid))
     assert not [line for line in shared if "/dev/shm" in line], "with a name, it could be left behind"
     assert where == "threads" or any("memfd:tandem-requests" in line for line in shared)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again and again"])
 @pytest.mark.parametrize("where", ["threads", "processes"])
-def test_ctrl_c_gets_through_while_a_batch_is_waited_for(where: str, tmp_path: Path) -> None:
+def test_ctrl_c_gets_through_while_a_batch_is_waited_for(where: str, again: bool, tmp_path: Path) -> None:
     process = start(tmp_path, "hang", where, "pass")
     assert isinstance(process, subprocess.Popen)
     try:
         if where == "processes":
             wait_until(lambda: len(members(process.pid)) >= 3)
         wait_until(lambda: waits(process.pid))
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=DEADLINE_S)
+        errors = interrupt(process, again=again)
     finally:
         process.kill()
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
+    assert errors.endswith("\nKeyboardInterrupt\n")
     wait_until(lambda: not members(process.pid))
 
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -157,8 +157,10 @@ def test_resuming_reads_nothing_that_was_read_before_and_is_quick() -> None:
     [
         ({"samples": "104 samples"}, "a state of 104 samples; this loader reads 103 samples"),
         ({"version": 2}, "a state of version 2"),
-        ({"position": "7"}, "a state of version 1"),
-        ({"seed": None}, "a state of version 1"),
+        ({"position": "7"}, "a state of version 1 with position='7'"),
+        ({"seed": None}, "a state of version 1 with seed=None"),
+        ({"epoch": 1.5}, r"a state of version 1 with epoch=1\.5; allowed: .*whole numbers"),
+        ({"position": 104}, "a state of position 104 in an epoch; allowed: 0 to 103"),
         ({"position": -5}, "a state of epoch 0, position -5"),
         ({"epoch": -1}, "a state of epoch -1"),
     ],
@@ -326,6 +328,11 @@ def test_metrics_tell_the_rate_and_the_wait(samples: InMemory) -> None:
         ({"decode_in": "processes"}, "without a decoder"),
         ({"rank": 2, "world": 2}, "rank 2 of 2"),
         ({"world": 20}, "batches of 10 samples for 20 ranks"),
+        ({"rank": 0.5, "world": 2}, r"rank=0\.5; allowed: a whole number; round it"),
+        ({"world": 2.0}, r"world=2\.0; allowed: a whole number"),
+        ({"seed": 1.5}, r"seed=1\.5; allowed: a whole number"),
+        ({"workers": 1.5}, r"workers=1\.5; allowed: a whole number"),
+        ({"prefetch": "4"}, "prefetch='4'; allowed: a whole number"),
         ({"decode": Decode(pin=True)}, "pin=True, but torch finds no GPU"),
     ],
 )
@@ -337,3 +344,44 @@ def test_arguments_that_cannot_be_met_are_refused(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LoaderError, match=words):
         Loader(samples, 10, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda samples: Loader(samples, 2.5),
+        lambda samples: Loader(samples, Batches(2.5)),
+        lambda samples: Mixture([samples], weights=[1], epoch_size=10.5),
+    ],
+)
+def test_sizes_that_are_no_whole_numbers_are_refused(samples: InMemory, make: Callable[[InMemory], object]) -> None:
+    with pytest.raises(LoaderError, match=r"(batch|epoch)_size=\d+\.5; allowed: a whole number"):
+        make(samples)
+
+
+def test_whole_numbers_of_numpy_are_taken_and_states_stay_plain(samples: InMemory) -> None:
+    share = {"rank": np.uint8(3), "world": np.int32(4), "seed": np.int64(7), "workers": np.int8(0)}
+    loader = Loader(samples, np.int64(100), **share)  # type: ignore[arg-type]
+    assert numbers_of(next(iter(loader)), samples) == Shuffled(103, seed=7, epoch=0).at(np.arange(75, 100)).tolist()
+    loader.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+
+
+def test_a_state_at_the_end_of_an_epoch_is_one_of_the_next_also_in_a_mixture(samples: InMemory) -> None:
+    for source, size in ((samples, 103), (Mixture([samples], weights=[1], epoch_size=11), 11)):
+        loader = Loader(source, 10, workers=0)
+        loader.load_state_dict({**loader.state_dict(), "position": size})
+        next(iter(loader))
+        assert loader.epoch == 1
+        with pytest.raises(LoaderError, match=f"a state of position {size + 1} in an epoch; allowed: 0 to {size}"):
+            loader.load_state_dict({**loader.state_dict(), "position": size + 1})
+
+
+def test_torchs_dataloader_is_told_what_it_wants_instead_of_a_loader(samples: InMemory) -> None:
+    from torch.utils.data import DataLoader
+
+    words = r"by torch's DataLoader, as a dataset; allowed: iterating a Loader.*TorchDataset\(space, decode\)"
+    for shuffle in (False, True):
+        wrapped = DataLoader(Loader(samples, 10), shuffle=shuffle)  # type: ignore[arg-type,var-annotated]
+        with pytest.raises(LoaderError, match=words):
+            next(iter(wrapped))
+    assert isinstance(next(iter(Loader(samples, 10))), list)

@@ -19,7 +19,7 @@ from tandem.data.order import Shuffled
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 from tests.data.samples import crc, with_number
-from tests.data.test_decode_process import members, shared_memory
+from tests.data.test_decode_process import interrupt, members, shared_memory
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60
@@ -132,19 +132,19 @@ def test_a_run_killed_twice_leaves_nothing_and_goes_on_at_the_next_sample(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again and again"])
 @pytest.mark.parametrize("mode", MODES)
 def test_ctrl_c_and_an_error_in_the_training_end_everything_with_one_traceback(
-    mode: str, folder: Path, tmp_path: Path
+    mode: str, again: bool, folder: Path, tmp_path: Path
 ) -> None:
     interrupted = start(mode, folder, tmp_path, then="import time; time.sleep(3600)")
     try:
         wait_until(lambda: len(lines(tmp_path / "log")) > 0 or ended(interrupted))
-        os.killpg(interrupted.pid, signal.SIGINT)  # what a terminal does
-        _, errors = interrupted.communicate(timeout=DEADLINE_S)
+        errors = interrupt(interrupted, again=again)
     finally:
         interrupted.kill()
     assert interrupted.returncode == -signal.SIGINT
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.endswith("\nKeyboardInterrupt\n")
     assert errors.count("Traceback") == 1
     failing = start(mode, folder, tmp_path, then="raise ValueError('in the training')")
     _, errors = failing.communicate(timeout=DEADLINE_S)

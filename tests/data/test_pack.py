@@ -61,7 +61,9 @@ def test_a_folder_comes_back_whole(source: Path, tmp_path: Path, workers: int) -
 
 
 def test_what_is_no_file_is_left_out_and_told(tmp_path: Path) -> None:
-    (tmp_path / "in" / "empty folder").mkdir(parents=True)
+    (tmp_path / "in" / "empty folder" / "and below it").mkdir(parents=True)
+    (tmp_path / "in" / "not empty" / "because").mkdir(parents=True)
+    (tmp_path / "in" / "not empty" / "because" / "of this").touch()
     (tmp_path / "in" / "empty").touch()
     (tmp_path / "in" / "link").symlink_to("empty")
     (tmp_path / "in" / "loop").symlink_to(".")
@@ -70,8 +72,10 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "in" / "socket"))
         done = packed(tmp_path / "in", tmp_path / "s")
-    assert done.left_out == {"link to a folder": 1, "link to nothing": 1, "socket, pipe or device": 2}
-    assert contents(tmp_path / "s") == {"empty": b"", "link": b""}
+    assert done.left_out == {
+        "link to a folder": 1, "link to nothing": 1, "socket, pipe or device": 2, "empty folder": 2,
+    }  # fmt: skip
+    assert contents(tmp_path / "s") == {"empty": b"", "link": b"", "not empty/because/of this": b""}
 
 
 def test_an_empty_folder_makes_an_empty_space(tmp_path: Path) -> None:
@@ -110,25 +114,61 @@ def test_a_pattern_of_tar_archives(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == {f"{n}-{name}": data for n in range(3) for name, data in SOME.items()}
 
 
-@pytest.mark.parametrize(("name", "mode"), [("t.tar", "w"), ("t.tgz", "w:gz")])
-def test_in_a_tar_the_later_of_two_members_counts_as_when_unpacked(tmp_path: Path, name: str, mode: str) -> None:
+TARS = pytest.mark.parametrize(("name", "mode"), [("t.tar", "w"), ("t.tgz", "w:gz")])
+
+
+def added(
+    archive: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, link, len(data)
+    archive.addfile(member, BytesIO(data))
+
+
+@TARS
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_tar_gives_what_tar_unpacks_and_the_rest_is_counted(
+    tmp_path: Path, name: str, mode: str, workers: int
+) -> None:
     with tarfile.open(tmp_path / name, mode) as archive:  # type: ignore[call-overload]
-        for data in (b"old", b"newer"):
-            member = tarfile.TarInfo("./x")
-            member.size = len(data)
-            archive.addfile(member, BytesIO(data))
-    packed(tmp_path / name, tmp_path / "s")
-    assert contents(tmp_path / "s") == {"x": b"newer"}
+        added(archive, "./x", b"old")
+        added(archive, "early link", kind=tarfile.LNKTYPE, link="x")
+        added(archive, "x", b"newer")
+        added(archive, "a//b/./c", b"in a folder")
+        added(archive, "a/b//c", b"in the same folder")
+        added(archive, "late link", kind=tarfile.LNKTYPE, link=".//x")
+        added(archive, "gone", b"a file, which a link follows")
+        added(archive, "gone", kind=tarfile.SYMTYPE, link="x")
+        added(archive, "a/b/", kind=tarfile.DIRTYPE)
+        added(archive, "nothing/in/", kind=tarfile.DIRTYPE)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / name, "-C", tmp_path / "out"], check=True)
+    unpacked = {
+        path.relative_to(tmp_path / "out").as_posix(): path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+    with tarfile.open(tmp_path / f"another {name}", mode) as archive:  # type: ignore[call-overload]
+        added(archive, "z", b"of another part")
+    done = packed(tmp_path / (name if workers == 1 else f"*{name}"), tmp_path / "s", workers=workers, shard_bytes=1)
+    assert unpacked.keys() == {"x", "early link", "late link", "a/b/c"}
+    assert contents(tmp_path / "s") == unpacked | ({} if workers == 1 else {"z": b"of another part"})
+    assert done.left_out == {
+        "earlier one of two members with one name": 3,
+        "link, device or sparse file in an archive": 1,
+        "empty folder": 1,
+    }
 
 
-def test_hard_links_in_a_tar_are_files_and_symbolic_ones_are_left_out(tmp_path: Path) -> None:
+@TARS
+def test_hard_links_in_a_tar_are_files_and_symbolic_ones_are_left_out(tmp_path: Path, name: str, mode: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "one").write_bytes(b"same")
     (tmp_path / "in" / "two").hardlink_to(tmp_path / "in" / "one")
     (tmp_path / "in" / "link").symlink_to("one")
-    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+    with tarfile.open(tmp_path / name, mode) as archive:  # type: ignore[call-overload]
         archive.add(tmp_path / "in", ".")
-    done = packed(tmp_path / "t.tar", tmp_path / "s")
+    done = packed(tmp_path / name, tmp_path / "s")
     assert contents(tmp_path / "s") == {"one": b"same", "two": b"same"}
     assert done.left_out == {"link, device or sparse file in an archive": 1}
 
@@ -158,6 +198,16 @@ def test_a_zip_archive(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == SOME
     with Space.open(tmp_path / "s") as space:
         assert (space.stat(0).mtime_ns, space.stat(0).mode) == (1_600_000_000 * 10**9, 0o100600)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_zip_gives_what_is_there_once_it_is_unpacked_and_the_rest_is_counted(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for name, data in (("x", "old"), ("a//b", "first"), ("x", "newer"), ("./a/b", "last"), ("none/", "")):
+            archive.writestr(name, data)
+    done = packed(tmp_path / "z.zip", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"x": b"newer", "a/b": b"last"}
+    assert done.left_out == {"earlier one of two members with one name": 2, "empty folder": 1}
 
 
 @pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
@@ -221,6 +271,14 @@ def test_a_url(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == SOME
     packed("memory://pack/cls/a.json", tmp_path / "one")
     assert contents(tmp_path / "one") == {"a.json": b"{}"}
+
+
+def test_a_single_file_is_told_to_be_none_and_what_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(b"png")
+    words = r"one\.png', a single file that is no archive; allowed: a folder, .* name the folder it lies in: .*"
+    with pytest.raises(SpaceError, match=words + str(tmp_path)):
+        packed(tmp_path / "one.png", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "memory://nothing-here", "gopher://x", "/no/*.tar"])

@@ -11,6 +11,7 @@ import click
 
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
+from tandem.core.interrupts import counted_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ def data(ctx: click.Context) -> None:
     tandem data cat images.space cats/1.png > 1.png
     tandem data scrub images.space
     """
+    ctx.call_on_close(counted_once())  # Ctrl-C
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -61,23 +63,27 @@ def pack(
     from tandem.data.pack.packing import pack as run
 
     cores = len(os.sched_getaffinity(0))
-    with progress("bytes", quiet=as_json) as tell:
-        done = run(
-            source,
-            space,
-            append=append,
-            workers=workers or cores,
-            shard_bytes=parse_size(shard_size),
-            parity=parity or 0,
-            tell=lambda now, of: tell("packing", now, of),
-        )
+    try:
+        with progress("bytes", quiet=as_json) as tell:
+            done = run(
+                source,
+                space,
+                append=append,
+                workers=workers or cores,
+                shard_bytes=parse_size(shard_size),
+                parity=parity or 0,
+                tell=lambda now, of: tell("packing", now, of),
+            )
+    except KeyboardInterrupt:
+        say_err("interrupted; run it again, and it goes on where it was")
+        raise click.Abort from None  # click would print another line for KeyboardInterrupt
     if as_json:
         print_json({field: getattr(done, field) for field in done.__dataclass_fields__})
         return
     again = f", {done.resumed_files:,} of them by an earlier run" if done.resumed_files else ""
     say(f"{done.files:,} files, {human_size(done.data_bytes)}{again}; {space} is at generation {done.generation}")
     for kind, count in done.left_out.items():
-        say_err(f"left out: {count:,} times a {kind}")
+        say_err(f"left out: {count:,} x {kind}")
 
 
 @data.command()
@@ -86,8 +92,12 @@ def pack(
 @click.argument("space")
 @click.argument("prefix", default="")
 def ls(long: bool, as_json: bool, space: str, prefix: str) -> None:
-    """Paths in SPACE that begin with PREFIX, in order."""
+    """Paths in SPACE that begin with PREFIX, in order.
+
+    Where none does, standard error says so.
+    """
     with _opened(space) as opened:
+        _is_any_under(opened, prefix)
         numbers = opened.under(prefix)
         if as_json:
             print_json([_described(opened.stat(number)) for number in numbers])
@@ -151,16 +161,19 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
     Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
-    off goes on; nothing is written over.
+    off goes on; nothing is written over. Exit status 1 if no path begins with the prefix.
     """
     from tandem.data.space.exporting import export as run
 
     with _opened(space) as opened, progress("files", quiet=as_json) as tell:
-        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of))
+        any_ = _is_any_under(opened, prefix)
+        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of)) if any_ else 0
     if as_json:
         print_json({"files": count})
-    else:
+    elif any_:
         say(f"{count:,} files in {folder}")
+    if not any_:
+        raise click.exceptions.Exit(1)
 
 
 @data.command()
@@ -191,26 +204,34 @@ def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]
 def compact(as_json: bool, space: str) -> None:
     """Free the room of deleted samples in SPACE, and join small shards.
 
-    What readers still have open stays until the next time.
+    What readers still have open stays, and is freed by the next time once they have closed it.
     """
     from tandem.core.units import human_size
     from tandem.data.space.changing import compact as run
 
     with progress("bytes", quiet=as_json) as tell:
-        freed = run(space, tell=lambda now, of: tell("moving", now, of))
+        done = run(space, tell=lambda now, of: tell("moving", now, of))
     if as_json:
-        print_json({"freed_bytes": freed})
-    else:
-        say(f"{human_size(freed)} freed")
+        held = {"held_generations": done.held, "held_bytes": done.held_bytes}
+        print_json({"freed_bytes": done.freed_bytes, **held})
+        return
+    say(f"{human_size(done.freed_bytes)} freed")
+    if done.held:
+        which = f"generation{'s' * (len(done.held) > 1)} {', '.join(map(str, done.held))}"
+        say_err(
+            f"readers have {which} open, which need{'s' * (len(done.held) == 1)} {human_size(done.held_bytes)} more; "
+            f"once they have closed it, free that by: tandem data compact {space}"
+        )
 
 
 @data.command()
 @json_option
 @click.argument("space")
 def scrub(as_json: bool, space: str) -> None:
-    """Check everything in SPACE: the index, every shard, every sample.
+    """Check everything in SPACE: the index, every shard, every sample, and the parity of all these.
 
-    Exit status 1 if anything is damaged or missing; each is named.
+    Of a space at a URL every shard is fetched, and parity is not checked. Exit status 1 if anything is damaged or
+    missing; each is named.
     """
     from tandem.data.space.scrub import scrub as run
 
@@ -350,6 +371,14 @@ def _opened(space: str) -> Space:
     from tandem.data.space import Space
 
     return Space.open(space)
+
+
+def _is_any_under(opened: Space, prefix: str) -> bool:
+    """Whether paths begin so; where none does, it is said. All begin with nothing, also those of an empty space."""
+    if not prefix or opened.index.under(prefix):
+        return True
+    say_err(f"no path in {opened.folder} begins with {prefix!r}; see what there is: tandem data ls {opened.folder}")
+    return False
 
 
 def _described(sample: Sample) -> dict[str, Any]:

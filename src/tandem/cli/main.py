@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, Never, cast
 
@@ -150,4 +151,9 @@ def tandem(ctx: click.Context) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    tandem.main()
+    try:
+        tandem.main()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed: another could only spoil the exit status
+        raise

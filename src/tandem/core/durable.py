@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -9,8 +10,10 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
+
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync_folder(folder: Path | str) -> None:
@@ -23,11 +26,27 @@ def sync_folder(folder: Path | str) -> None:
 
 
 @contextmanager
+def naming(path: Path | str, only: Collection[int] = ()) -> Iterator[None]:
+    """Errors of the system that name no file, as those of writing to an open one, name this.
+
+    Args:
+        path: The file.
+        only: The error numbers that must be of this file; all if empty.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None and (not only or error.errno in only):
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextmanager
 def written_aside(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of `path` once it is complete and durable; on an error it goes away."""
     aside = path.with_name(f".{os.getpid()}-{threading.get_native_id()}.aside")  # path's own name may be the longest
     try:
-        with aside.open("wb") as file:
+        with naming(path, only=_OF_WRITING), aside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

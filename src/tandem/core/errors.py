@@ -5,8 +5,13 @@ that line and exits with `exit_code`; the daemon sends `as_dict()` over its sock
 `from_dict()` of it again.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from __future__ import annotations
+
+from tandem.core.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import ClassVar
 
 
 class TandemError(Exception):
@@ -46,7 +51,7 @@ class TandemError(Exception):
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> "TandemError":
+    def from_dict(cls, values: Mapping[str, object]) -> TandemError:
         """Rebuild an error from `as_dict()`; a class that is unknown here becomes a plain `TandemError`."""
         kind = next((k for k in _family(TandemError) if k.__name__ == values.get("error")), TandemError)
         parts = {key: str(values.get(key, "")) for key in ("given", "allowed", "todo")}

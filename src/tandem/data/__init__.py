@@ -6,10 +6,12 @@ The names below are imported when they are first used: who only opens a space do
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+from tandem.core.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
     from tandem.data.decoding import Decode
     from tandem.data.loader import Loader

@@ -16,8 +16,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from tandem.core.interrupts import counted_once, unbroken
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -28,6 +30,10 @@ _CLOSING_S = 2.0
 
 class Worker(Protocol[Given, Made]):
     """Does tasks, one at a time, in one thread."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can do further tasks."""
 
     def __call__(self, task: Given, /) -> Made:
         """Do it."""
@@ -90,12 +96,16 @@ class Pending(Generic[Task, Result]):
 class Crew(Generic[Task, Result]):
     """A thread for each worker.
 
+    While there is one, Ctrl-C pressed twice in a row counts once (`tandem.core.interrupts`): the second would break off
+    what the first one made the program do, which is to end the threads.
+
     Args:
         workers: What the threads call; closed with the crew.
     """
 
     def __init__(self, workers: Sequence[Worker[Task, Result]]) -> None:
         self._pid = os.getpid()
+        self._workers = tuple(workers)
         self._tasks: queue.SimpleQueue[Pending[Any, Any] | None] = queue.SimpleQueue()
         threads = [
             threading.Thread(target=_work, args=(self._tasks, worker), name=f"tandem-ahead-{i}", daemon=True)
@@ -104,12 +114,13 @@ class Crew(Generic[Task, Result]):
         for thread in threads:
             thread.start()
         # Also when the crew is forgotten, and before the interpreter ends: it must not end under a thread that reads.
-        self._closing = weakref.finalize(self, _close, self._tasks, tuple(workers), threads)
+        self._closing = weakref.finalize(self, _close_unbroken, self._tasks, self._workers, threads, counted_once())
 
     @property
     def usable(self) -> bool:
-        """Whether its threads are there: not after `close`, nor in a process forked off the one that made it."""
-        return self._closing.alive and self._pid == os.getpid()
+        """Whether it can go on: not after `close`, nor in a process forked off the one that made it."""
+        there = self._closing.alive and self._pid == os.getpid()
+        return there and all(worker.usable for worker in self._workers)
 
     def submit(self, task: Task) -> Pending[Task, Result]:
         """Ask for a result."""
@@ -131,10 +142,16 @@ def _work(tasks: queue.SimpleQueue[Pending[Any, Any] | None], worker: Worker[Any
         del pending  # or its result lived on until the next task
 
 
+def _close_unbroken(*what: Any) -> None:  # noqa: ANN401  # those of `_close`
+    with unbroken():  # a join that is broken off takes a thread for ended that is not
+        _close(*what)
+
+
 def _close(
     tasks: queue.SimpleQueue[Pending[Any, Any] | None],
     workers: Sequence[Worker[Any, Any]],
     threads: Sequence[threading.Thread],
+    as_usual: Callable[[], None],
 ) -> None:
     while True:
         try:
@@ -151,3 +168,4 @@ def _close(
     for thread in threads:
         if thread is not threading.current_thread():
             thread.join(max(0.0, deadline_s - time.monotonic()))
+    as_usual()

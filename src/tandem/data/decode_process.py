@@ -17,22 +17,28 @@ import os
 import pickle
 import select
 import signal
+import struct
 import threading
 import traceback
-from multiprocessing import resource_tracker
+from dataclasses import replace
 from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
-from tandem.data.decoding import DecodeError, DecoderFailure
+from tandem.core.interrupts import deaf_children
+from tandem.data.decoding import DecodeError, DecoderEndedError, DecoderFailure
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
 
     from tandem.data.decoding import Decode
 
 _WATCH_S = 1.0
 _LEAST_BYTES = 1 << 20
+
+
+_PLACE = struct.Struct("<q")
+"""At the beginning of what goes over: which sample of the batch is being decoded, or one of these two."""
+_NOT_BEGUN, _TOGETHER = -1, -2
 
 
 class RemoteError(Exception):
@@ -89,6 +95,7 @@ class DecodingProcess:
         self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
         self._closing = threading.Lock()
         self._ended = False
+        self._has_answered = False
         fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
         try:
             recipe = pickle.dumps(decode)
@@ -101,7 +108,8 @@ class DecodingProcess:
         self._process = context.Process(
             target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
         )
-        _start_deaf(self._process)
+        with deaf_children():  # this process alone is to act on Ctrl-C
+            self._process.start()
         theirs.close()
         os.close(life)
 
@@ -112,8 +120,9 @@ class DecodingProcess:
             DecoderFailure: The decoder raised, or the process ended.
         """
         lengths = [len(view) for view in views]
-        memory = self._requests.reach(sum(lengths))
-        at = 0
+        memory = self._requests.reach(_PLACE.size + sum(lengths))
+        _PLACE.pack_into(memory, 0, _NOT_BEGUN)
+        at = _PLACE.size
         for view, length in zip(views, lengths, strict=True):
             memory[at : at + length] = view
             at += length
@@ -122,7 +131,9 @@ class DecodingProcess:
             self._ours.send((lengths, numbers))
             answer = self._ours.recv()
         except (EOFError, OSError) as error:
-            raise DecoderFailure(None, RemoteError(self._how_it_ended())) from error
+            (place,) = _PLACE.unpack_from(memory)
+            raise DecoderFailure(place if place >= 0 else None, DecoderEndedError(self._how_it_ended(place))) from error
+        self._has_answered = True
         if answer[0] == "failed":
             _, place, text, cause = answer
             raise DecoderFailure(place, _revived(cause, text))
@@ -151,14 +162,23 @@ class DecodingProcess:
             if memory is not None:
                 memory.close()
 
-    def _how_it_ended(self) -> str:
+    @property
+    def usable(self) -> bool:
+        """Whether the process is there."""
+        return self._process.is_alive()
+
+    def _how_it_ended(self, place: int) -> str:
         if self._ended:
             return "the loader was closed"
         self._process.join(_WATCH_S)
         code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return "the decoding process was ended by SIGKILL, for want of memory perhaps"
         if code is not None and code < 0:
             return f"the decoding process was ended by {signal.Signals(-code).name}"
-        return f"the decoding process ended with status {code}; does the script guard its main part by __name__?"
+        at_once = place == _NOT_BEGUN and not self._has_answered
+        guard = "; does the script guard its main part by __name__?" if at_once else ""
+        return f"the decoding process ended with status {code}{guard}"
 
 
 class _Duplicate:
@@ -176,16 +196,6 @@ class _Duplicate:
 
 def _arrived(duplicate: Any) -> int:  # noqa: ANN401  # what DupFd makes has no public type
     return int(duplicate.detach())
-
-
-def _start_deaf(process: BaseProcess) -> None:
-    """Start it with Ctrl-C blocked: the terminal sends that to every process, and only the parent is to act on it."""
-    resource_tracker.ensure_running()  # otherwise the start would do so, and let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _revived(cause: bytes | None, text: str) -> BaseException:
@@ -206,8 +216,8 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     life, request_fd, answer_fd = fds
     threading.Thread(target=_watch, args=(life, parent_pid), daemon=True).start()
-    decode: Decode = pickle.loads(recipe)
     incoming, outgoing = Memory(request_fd), Memory(answer_fd)
+    decode = _noting(pickle.loads(recipe), incoming)
     while True:
         try:
             lengths, numbers = requests.recv()
@@ -224,13 +234,18 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
 
 def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: Memory, outgoing: Memory) -> list[int]:
     """Decode a batch into the outgoing memory; return where its parts end there, the pickle first."""
-    whole = memoryview(bytearray(incoming.reach(sum(lengths))[: sum(lengths)]))  # a decoder may keep what it is given
+    memory = incoming.reach(_PLACE.size + sum(lengths))
+    whole = memoryview(
+        bytearray(memory[_PLACE.size : _PLACE.size + sum(lengths)])
+    )  # a decoder may keep what it is given
     views, at = [], 0
     for length in lengths:
         views.append(whole[at : at + length])
         at += length
     buffers: list[pickle.PickleBuffer] = []
-    parts: list[Any] = [pickle.dumps(decode(views, numbers), protocol=5, buffer_callback=buffers.append)]
+    found = decode(views, numbers)
+    _PLACE.pack_into(incoming.reach(_PLACE.size), 0, _TOGETHER)
+    parts: list[Any] = [pickle.dumps(found, protocol=5, buffer_callback=buffers.append)]
     parts += [buffer.raw() for buffer in buffers]
     ends, end = [], 0
     for part in parts:
@@ -240,6 +255,24 @@ def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: M
     for part, end in zip(parts, ends, strict=True):
         memory[end - len(part) : end] = part
     return ends
+
+
+def _noting(decode: Decode, incoming: Memory) -> Decode:
+    """The same, which notes where it is, so that its process may end at any place and it is known at which."""
+    sample, batch = decode.sample, decode.batch
+
+    def noted_sample(*view_and_number: Any) -> Any:  # noqa: ANN401  # the decoder's own
+        memory = incoming.reach(_PLACE.size)
+        _PLACE.pack_into(memory, 0, _PLACE.unpack_from(memory)[0] + 1)
+        return sample(*view_and_number)  # type: ignore[misc]  # it is there
+
+    def noted_batch(found: list[Any]) -> Any:  # noqa: ANN401  # likewise
+        _PLACE.pack_into(incoming.reach(_PLACE.size), 0, _TOGETHER)
+        return batch(found)  # type: ignore[misc]  # likewise
+
+    return replace(
+        decode, sample=None if sample is None else noted_sample, batch=None if batch is None else noted_batch
+    )
 
 
 def _failed(place: int | None, error: BaseException) -> tuple[Any, ...]:

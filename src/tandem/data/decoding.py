@@ -31,6 +31,10 @@ class DecoderFailure(Exception):  # never seen by users: it carries what a decod
         self.place, self.cause = place, cause
 
 
+class DecoderEndedError(Exception):
+    """The process that a decoder ran in ended; the words say how."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decode:
     """Decoding in up to three stages, each left out where it is not named.
@@ -83,19 +87,19 @@ class Decode:
 
 def told(failure: DecoderFailure, samples: Samples | Mixture, numbers_N: Numbers) -> DecodeError:
     """The error for whoever takes the batch."""
-    cause = " ".join(f"{type(failure.cause).__name__}: {failure.cause}".split())
-    if failure.place is None:
+    cause, place = failure.cause, failure.place
+    ended = isinstance(cause, DecoderEndedError)
+    words = " ".join((str(cause) if ended else f"{type(cause).__name__}: {cause}").split())
+    if place is None:
         named = ", ".join(str(number) for number in numbers_N[:8].tolist()) + (", ..." if len(numbers_N) > 8 else "")
-        return DecodeError(
-            given=f"the batch of samples {named} could not be put together: {cause}",
-            allowed="what decode.batch accepts",
-            todo="the traceback above is of decode.batch itself",
-        )
-    return DecodeError(
-        given=f"{sample_name(samples, int(numbers_N[failure.place]))} could not be decoded: {cause}",
-        allowed="bytes that decode accepts",
-        todo="the traceback above is of decode itself",
-    )
+        given, allowed = f"the batch of samples {named} could not be put together", "what decode.batch accepts"
+    else:
+        name = sample_name(samples, int(numbers_N[place]))
+        given, allowed = f"{name} could not be decoded", "bytes that decode accepts"
+    todo = f"the traceback above is of {'decode' if place is not None else 'decode.batch'} itself"
+    if ended:
+        todo = "to see what ends it, decode it in a process of its own"
+    return DecodeError(given=f"{given}: {words}", allowed=allowed, todo=todo)
 
 
 def sample_name(samples: Samples | Mixture, number: int) -> str:

@@ -33,12 +33,12 @@ from tandem.data.mixture import Mixture
 from tandem.data.order import InOrder, Order, Shuffled
 from tandem.data.reading import Begun, Failed, Read, Reading, Task
 from tandem.data.state import LoaderState
-from tandem.data.steps import Batches, Layout, LoaderError, Share
+from tandem.data.steps import Batches, Layout, LoaderError, Share, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
-    from typing import Self
+    from typing import Never, Self
 
     from tandem.data.batch import Samples
     from tandem.data.order import Numbers
@@ -94,11 +94,12 @@ class Loader:
         self.batches = batch_size if isinstance(batch_size, Batches) else Batches(batch_size)
         self.share = Share(rank, world)
         self.decode = decode if isinstance(decode, Decode) else Decode(decode)
-        self.workers = min(_DEFAULT_WORKERS, len(os.sched_getaffinity(0))) if workers is None else workers
+        cores = len(os.sched_getaffinity(0))
+        self.workers = min(_DEFAULT_WORKERS, cores) if workers is None else whole("workers", workers)
         self.decode_in = decode_in
-        self.prefetch = max(1, 2 * self.workers) if prefetch is None else prefetch
+        self.prefetch = max(1, 2 * self.workers) if prefetch is None else whole("prefetch", prefetch)
         _check(self)
-        self._state = LoaderState(seed, epoch=0, position=0, shuffle=shuffle, samples=_signature(samples))
+        self._state = LoaderState(whole("seed", seed), 0, 0, shuffle=shuffle, samples=_signature(samples))
         self._begun = False
         self._iteration = 0
         self._crew: Crew[list[Task], Read] | None = None
@@ -119,9 +120,25 @@ class Loader:
             state.epoch, state.position = state.epoch + 1, 0
         self._begun = True
         self._iteration += 1
-        if self._crew is None or not self._crew.usable:
-            self._crew = Crew(self._new_workers()) if self.workers else None
+        if self._crew is not None and not self._crew.usable:
+            self._crew.close()
+            self._crew = None
+        if self._crew is None and self.workers:
+            self._crew = Crew(self._new_workers())
         return self._iterate(self._iteration)
+
+    def __getitem__(self, number: object) -> Never:
+        """There is none: a loader is iterated. `torch.utils.data.DataLoader` asks for it, and is told.
+
+        Raises:
+            LoaderError: Always.
+        """
+        raise LoaderError(
+            given=f"loader[{number!r}]: a Loader was indexed, perhaps by torch's DataLoader, as a dataset",
+            allowed="iterating a Loader, which makes batches itself",
+            todo="write `for batch in loader:` without a DataLoader; a DataLoader takes "
+            "tandem.data.torch_dataset.TorchDataset(space, decode)",
+        )
 
     def __enter__(self) -> Self:
         """Nothing more."""
@@ -154,9 +171,9 @@ class Loader:
         The seed and whether samples are shuffled are the state's; batch size, ranks and workers may be others.
 
         Raises:
-            LoaderError: It is the state of other samples, or none.
+            LoaderError: It is the state of other samples, of no place in an epoch, or none.
         """
-        self._state = LoaderState.from_dict(state, self._state.samples)
+        self._state = LoaderState.from_dict(state, self._state.samples, self._epoch_size)
         self._begun = False
         self._iteration += 1
 
@@ -280,8 +297,11 @@ class Loader:
         return Shuffled(count, seed=seed, epoch=epoch) if shuffle else InOrder(count)
 
     def _layout(self, position: int) -> Layout:
-        count = self.samples.epoch_size if isinstance(self.samples, Mixture) else len(self.samples)
-        return Layout(count, self.batches, self.share, position)
+        return Layout(self._epoch_size, self.batches, self.share, position)
+
+    @property
+    def _epoch_size(self) -> int:
+        return self.samples.epoch_size if isinstance(self.samples, Mixture) else len(self.samples)
 
     def _new_workers(self) -> list[Worker[list[Task], Read]]:
         if self.decode_in == "threads":

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tandem.data.order import Shuffled, mix
-from tandem.data.steps import LoaderError
+from tandem.data.steps import LoaderError, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ class Mixture:
         if min(self.counts) == 0:
             _refuse(f"an empty source (number {self.counts.index(0)})", "sources that hold samples")
         self.turns = turns_of(weights)
-        self.epoch_size = sum(self.counts) if epoch_size is None else epoch_size
+        self.epoch_size = sum(self.counts) if epoch_size is None else whole("epoch_size", epoch_size)
         if self.epoch_size < 1:
             _refuse(f"epochs of {self.epoch_size} samples", "1 or more")
         self.firsts = np.concatenate([[0], np.cumsum(self.counts)])

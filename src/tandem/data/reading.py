@@ -128,6 +128,11 @@ class Reading:
             return None  # to be told in its turn
         return None if coming is None else Begun(tasks, coming, self)
 
+    @property
+    def usable(self) -> bool:
+        """Whether it can go on: not where its decoder's process has ended."""
+        return bool(getattr(self._decoder, "usable", True))
+
     def close(self) -> None:
         """Close the decoder."""
         close = getattr(self._decoder, "close", None)

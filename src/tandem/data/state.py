@@ -37,16 +37,24 @@ class LoaderState:
         return {"version": VERSION, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], samples: str) -> LoaderState:
+    def from_dict(cls, values: Mapping[str, Any], samples: str, epoch_size: int) -> LoaderState:
         """Read them again, for a loader of these samples.
 
+        Args:
+            values: What `as_dict` returned.
+            samples: What that loader reads.
+            epoch_size: How many positions an epoch of it has.
+
         Raises:
-            LoaderError: They are no state, of a newer version, or of other samples.
+            LoaderError: They are no state, of a newer version, of other samples, or of no place in an epoch.
         """
-        if values.get("version") != VERSION or any(type(values.get(key)) is not kind for key, kind in _KINDS.items()):
+        wrong = [key for key, kind in _KINDS.items() if type(values.get(key)) is not kind]
+        if values.get("version") != VERSION or wrong:
+            told = ", ".join(f"{key}={value!r}" for key, value in values.items() if key in wrong)
             raise LoaderError(
-                given=f"a state of version {values.get('version')!r} with {', '.join(map(str, values)) or 'nothing'}",
-                allowed=f"what state_dict returned (version {VERSION})",
+                given=f"a state of version {values.get('version')!r} with "
+                f"{told or ', '.join(map(str, values)) or 'nothing'}",
+                allowed=f"what state_dict returned (version {VERSION}; seed, epoch and position are whole numbers)",
                 todo="give it unchanged, or start a new run",
             )
         if min(values["epoch"], values["position"]) < 0:
@@ -60,5 +68,11 @@ class LoaderState:
                 given=f"a state of {values['samples']}; this loader reads {samples}",
                 allowed="the state of a loader of the same samples",
                 todo="read what was read then (a space: the same generation), or start a new run",
+            )
+        if values["position"] > epoch_size:
+            raise LoaderError(
+                given=f"a state of position {values['position']:,} in an epoch",
+                allowed=f"0 to {epoch_size:,}, which is the end of an epoch of these samples",
+                todo="give what state_dict returned unchanged, or start a new run",
             )
         return cls(**{key: values[key] for key in _KINDS})

@@ -11,6 +11,7 @@ does not divide B, some ranks read one sample more than others, always the same 
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -28,6 +29,20 @@ class LoaderError(TandemError):
     """A loader asked for what it cannot do, or given a state that is not its own."""
 
 
+def whole(name: str, number: object) -> int:
+    """A whole number as Python has it; it may be one of numpy's.
+
+    Raises:
+        LoaderError: It is a fraction, or no number.
+    """
+    try:
+        return operator.index(number)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise LoaderError(
+            given=f"{name}={number!r}", allowed="a whole number", todo="round it, or divide with // instead of /"
+        ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
     """How samples are put together.
@@ -43,6 +58,7 @@ class Batches:
     last: Last = "keep"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "size", whole("batch_size", self.size))
         if self.size < 1:
             raise LoaderError(given=f"batches of {self.size}", allowed="1 or more samples", todo="name a larger size")
         if self.last not in get_args(Last):
@@ -67,6 +83,8 @@ class Share:
     world: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("rank", "world"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.world < 1 or not 0 <= self.rank < self.world:
             raise LoaderError(
                 given=f"rank {self.rank} of {self.world}", allowed="ranks from 0 to world - 1", todo="check both"

@@ -30,6 +30,9 @@ uint64_t bubble_work(const std::string& kind, bool reporter, double level, doubl
 }  // namespace
 
 NB_MODULE(_native, module) {
+#ifdef NDEBUG  // a program that is broken off in the middle leaves objects behind, and its user need not hear of each
+  nb::set_leak_warnings(false);
+#endif
   module.doc() = "Native parts of Tandem; every caller has a fallback for where this is not built.";
   module.def("cpu_features", &tandem::cpu_features,
              "Names of the vector instruction sets that may be used, as in /proc/cpuinfo.");

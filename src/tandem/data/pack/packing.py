@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import DataError, SpaceError
+from tandem.core.interrupts import deaf_children
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, open_source
 from tandem.data.space import snapshot
@@ -26,6 +31,8 @@ from tandem.data.space.repair import guard_present
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerContext
     from multiprocessing.sharedctypes import Synchronized
 
 _PARTS = 32
@@ -46,7 +53,7 @@ class Packed:
         files: Samples that were added.
         data_bytes: Their bytes.
         resumed_files: How many of them an earlier, broken run had packed.
-        left_out: What was not packed, by kind.
+        left_out: What was not packed, by kind; what an earlier run left out of compressed archives is not in it.
     """
 
     generation: int
@@ -107,7 +114,8 @@ def pack(
         if parity:
             set_level(target.folder, parity)
         parts = _cut(source.entries(), shard_bytes)
-        resumed = _pack_parts(source, target, parts, workers, shard_bytes, tell)
+        left_out = Counter(source.left_out())
+        resumed, left_out_too = _pack_parts(source, target, parts, workers, shard_bytes, tell)
         columns = [target.kept_part(part.name) for part in parts]
         whole = [one for one in columns if one is not None]
         assert len(whole) == len(parts)
@@ -125,7 +133,7 @@ def pack(
         files=sum(map(len, whole)),
         data_bytes=sum(int(one.sizes_N.sum()) for one in whole),
         resumed_files=resumed,
-        left_out=dict(source.left_out()),
+        left_out=left_out + left_out_too,
     )
 
 
@@ -162,36 +170,57 @@ def _part(run: Sequence[Entry], size: int) -> Part:
 
 def _pack_parts(
     source: Source, target: Target, parts: Sequence[Part], workers: int, shard_bytes: int, tell: Tell
-) -> int:
-    """Pack what was not packed before; returns how many samples were."""
+) -> tuple[int, Counter[str]]:
+    """Pack what was not packed before; returns how many samples were, and what is left out of the others."""
     before = [(part, target.kept_part(part.name)) for part in parts]
     todo = [part for part, kept in before if kept is None]
     total, left = sum(part.size for part in parts), sum(part.size for part in todo)
     context = multiprocessing.get_context("forkserver")
     done = context.Value("q", 0)
-    if workers == 1 or len(todo) <= 1:
+    jobs = [partial(_pack_part, source, part, str(target.folder), target.pending.name, shard_bytes) for part in todo]
+    left_out: Counter[str] = Counter()
+
+    def over(found: Counter[str]) -> None:
+        left_out.update(found)
+        tell(total - left + done.value, total)
+
+    if workers == 1 or len(jobs) <= 1:
         _begin(done)
-        for part in todo:
-            _pack_part(source, part, str(target.folder), target.pending.name, shard_bytes)
-            tell(total - left + done.value, total)
+        for job in jobs:
+            over(job())
     else:
-        with ProcessPoolExecutor(min(workers, len(todo)), context, _begin_process, (done,)) as pool:
-            waiting: set[Future[None]] = {
-                pool.submit(_pack_part, source, part, str(target.folder), target.pending.name, shard_bytes)
-                for part in todo
-            }
+        _in_processes(jobs, min(workers, len(jobs)), context, done, over)
+    return sum(len(kept) for _, kept in before if kept is not None), left_out
+
+
+def _in_processes(
+    jobs: Sequence[Callable[[], Counter[str]]],
+    workers: int,
+    context: ForkServerContext,
+    done: Synchronized[int],
+    over: Callable[[Counter[str]], None],
+) -> None:
+    """Have parts packed; `over` is told what is left out of those that have ended, every now and then."""
+    with deaf_children():
+        forkserver.ensure_running()  # whom it forks is deaf, too
+    life, ours = context.Pipe(duplex=False)
+    with life, ours, ProcessPoolExecutor(workers, context, _begin_process, (done, life)) as pool:
+        try:
+            waiting = {pool.submit(job) for job in jobs}
             while waiting:
                 ended, waiting = wait(waiting, _TELL_S, FIRST_COMPLETED)
-                tell(total - left + done.value, total)
-                _ended_well(pool, ended)
-    return sum(len(kept) for _, kept in before if kept is not None)
+                over(_ended_well(pool, ended))
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C: nobody waits for parts that are not done
+            ours.close()
+            raise
 
 
-def _ended_well(pool: ProcessPoolExecutor, ended: Iterable[Future[None]]) -> None:
-    """Raise what a part raised; no further part is begun then."""
+def _ended_well(pool: ProcessPoolExecutor, ended: Iterable[Future[Counter[str]]]) -> Counter[str]:
+    """What is left out of parts, or raise what one raised; no further part is begun then."""
     try:
-        for future in ended:
-            future.result()
+        return sum((future.result() for future in ended), Counter[str]())
     except BrokenProcessPool:
         raise DataError(
             given="one of the processes that pack was killed (for want of memory, perhaps)",
@@ -211,24 +240,24 @@ def _begin(done: Synchronized[int]) -> None:
     _done = done
 
 
-def _begin_process(done: Synchronized[int]) -> None:
-    """A process that ends when the one that packs is killed.
+def _begin_process(done: Synchronized[int], life: Connection) -> None:
+    """A process that ends when the one that packs is killed, or interrupted.
 
     The fork server does not end before: whom it forked keeps it alive.
     """
-    threading.Thread(target=_end_with_the_packer, name="tandem-packer-watch", daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it hears it where somebody else had started the fork server
+    threading.Thread(target=_end_with_the_packer, args=(life,), name="tandem-packer-watch", daemon=True).start()
     _begin(done)
 
 
-def _end_with_the_packer() -> None:
-    packer = multiprocessing.parent_process()
-    if packer is not None:
-        packer.join()
+def _end_with_the_packer(life: Connection) -> None:
+    life.poll(None)  # until the other end, which the packer alone has, is closed
     os._exit(1)
 
 
-def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: int) -> None:
-    """Pack one part, in a process of its own."""
+def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: int) -> Counter[str]:
+    """Pack one part, in a process of its own; returns what reading it left out."""
+    before = Counter(source.left_out())
     target = Target(folder, name, lock=False)
     writer = PartWriter(target.pending, target.space_id, shard_bytes)
     told = size = 0
@@ -246,6 +275,7 @@ def _pack_part(source: Source, part: Part, folder: str, name: str, shard_bytes: 
     except BaseException:
         writer.abandon()
         raise
+    return Counter(source.left_out()) - before
 
 
 def _tell(size: int) -> int:

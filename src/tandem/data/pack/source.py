@@ -5,15 +5,20 @@ A file in `tandem/data/pack/sources/` exposes `accepts(text)`, whether it reads 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from tandem.core import plug
 from tandem.core.errors import SpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 FAMILY = "data.pack.sources"
+
+EMPTY_FOLDER = "empty folder"
+EARLIER_MEMBER = "earlier one of two members with one name"
+"""What archives and folders leave out alike."""
 
 
 class Entry(NamedTuple):
@@ -64,7 +69,27 @@ class Source(Protocol):
         """
 
     def left_out(self) -> Mapping[str, int]:
-        """What `entries` found and does not pack, by kind: symbolic links, devices, ..."""
+        """What `entries`, and `items` of archives, found and did not pack, by kind: symbolic links, devices, ..."""
+
+
+def member_path(name: str) -> bytes:
+    """Where a member of an archive lies once it is unpacked: `./a//b` at `a/b`.
+
+    Absolute paths and `..` stay as they are, to be refused.
+    """
+    if name.startswith("/"):
+        return os.fsencode(name)
+    return os.fsencode("/".join(part for part in name.split("/") if part not in ("", ".")))
+
+
+def empty_folders(folders: Iterable[bytes], paths: Iterable[bytes]) -> int:
+    """How many of these folders have none of these paths in or below them: a space does not know of them."""
+    used = {b""}
+    for path in paths:
+        above = path
+        while (above := above.rpartition(b"/")[0]) not in used:
+            used.add(above)
+    return len(set(folders) - used)
 
 
 class _Kind(Protocol):
@@ -82,8 +107,10 @@ def open_source(text: str) -> Source:
     for kind in kinds.values():
         if kind.accepts(text):
             return kind.Source(text)
+    is_file = os.path.isfile(text)  # noqa: PTH113 - bytes that are no UTF-8 may be in it
+    folder = os.path.dirname(text) or "."  # noqa: PTH120
     raise SpaceError(
-        given=f"source {text!r}",
+        given=f"source {text!r}" + (", a single file that is no archive" if is_file else ""),
         allowed="a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL that fsspec reads",
-        todo="check that it exists",
+        todo=f"name the folder it lies in: {folder}" if is_file else "check that it exists",
     )

@@ -22,6 +22,8 @@ from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_aban
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tandem.data.space.generations import Removal
+
 _BATCH_BYTES = 16 << 20
 
 Tell = Callable[[int, int], None]
@@ -59,11 +61,11 @@ def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) ->
     return len(gone)
 
 
-def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> int:
+def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> Removal:
     """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
 
     Returns:
-        Bytes that were freed.
+        The bytes that were freed, and those that older generations still need since readers have them open.
 
     Raises:
         SpaceError: There is no space.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tandem.core.durable import naming
 from tandem.core.errors import SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.space.snapshot import is_space
@@ -98,8 +99,9 @@ def _write(sample: Sample, data: memoryview, path: Path) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         view = data
-        while view:
-            view = view[os.write(file, view) :]
+        with naming(path):
+            while view:
+                view = view[os.write(file, view) :]
         os.fchmod(file, sample.mode & 0o777)
         os.utime(file, ns=(sample.mtime_ns, sample.mtime_ns))
         if nameless:

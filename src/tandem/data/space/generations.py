@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tandem.core.durable import locked, make_folder, sync_folder, written_aside
 from tandem.data.space import layout
@@ -67,8 +67,22 @@ def generations(folder: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _INDEX_NAME.fullmatch(name)))
 
 
-def remove_unused(folder: Path) -> int:
-    """Remove old generations that no reader holds, and shards that no generation names; returns the bytes freed.
+class Removal(NamedTuple):
+    """What was removed, and what was not since readers have it open.
+
+    Attributes:
+        freed_bytes: Of shards and parity that are gone.
+        held: Old generations that are still open.
+        held_bytes: Of shards that only these need.
+    """
+
+    freed_bytes: int
+    held: list[int]
+    held_bytes: int
+
+
+def remove_unused(folder: Path) -> Removal:
+    """Remove old generations that no reader holds, and shards that no generation names.
 
     The caller holds the lock.
 
@@ -76,18 +90,25 @@ def remove_unused(folder: Path) -> int:
         DataError: An index that stays is damaged, so that nobody knows which shards it needs.
     """
     present = read_current(folder).generation
-    freed, named = 0, set()
-    for generation in generations(folder):
+    freed, held = 0, []
+    named: dict[str, int] = {}
+    for generation in sorted(generations(folder), key=lambda one: one == present):  # the present one last
         path = index_path(folder, generation)
-        if generation != present and _removed(Path(path)):
-            continue
+        if generation != present:
+            if _removed(Path(path)):
+                continue
+            held.append(generation)
         index = Index(path)
-        named |= {entry.file_name for entry in index.shards}
+        named |= {entry.file_name: generation for entry in index.shards}
         index.close()
+    held_bytes = 0
     for file in (folder / "shards").iterdir():
-        if file.name not in named:
+        needed_by = named.get(file.name)
+        if needed_by is None:
             freed += file.stat().st_size
             file.unlink()
+        elif needed_by != present:
+            held_bytes += file.stat().st_size
     for file in (folder / "parity").glob("*.parity"):
         if not ((folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()):
             freed += file.stat().st_size
@@ -96,7 +117,7 @@ def remove_unused(folder: Path) -> int:
         for file in place.glob(".*.aside"):
             file.unlink()  # left by a writer that was killed
     sync_folder(folder / "shards")
-    return freed
+    return Removal(freed, held, held_bytes)
 
 
 def _removed(path: Path) -> bool:

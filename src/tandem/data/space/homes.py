@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tandem.core.errors import DataError
+from tandem.core.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol, TypeVar
 
     import numpy as np
     from numpy.typing import NDArray
@@ -16,45 +17,43 @@ if TYPE_CHECKING:
     from tandem.data.cache.settings import RemoteSettings
     from tandem.data.space.layout import ShardEntry
 
+    Done = TypeVar("Done")
 
-Done = TypeVar("Done")
+    class Home(Protocol):
+        """Keeps the shards of a space.
 
-
-class Home(Protocol):
-    """Keeps the shards of a space.
-
-    Attributes:
-        is_here: Whether all bytes are on this machine, so that nothing need be done to read them.
-    """
-
-    is_here: bool
-
-    @property
-    def settings(self) -> RemoteSettings | None:
-        """How they are reached, where they are not."""
-
-    def shard_path(self, entry: ShardEntry) -> str:
-        """A file on this machine that holds the whole shard.
-
-        Raises:
-            DataError: There is none; names the shard.
+        Attributes:
+            is_here: Whether all bytes are on this machine, so that nothing need be done to read them.
         """
 
-    def shard_name(self, entry: ShardEntry) -> str:
-        """Where the shard is, for people."""
+        is_here: bool
 
-    def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
-        """What `once` returns, which reads these samples, once their bytes are here."""
+        @property
+        def settings(self) -> RemoteSettings | None:
+            """How they are reached, where they are not."""
 
-    def fetch(self, entry: ShardEntry, path: str) -> None:
-        """Copy a whole shard to a file, whatever is cached of it.
+        def shard_path(self, entry: ShardEntry) -> str:
+            """A file on this machine that holds the whole shard.
 
-        Raises:
-            FileNotFoundError: It is not there.
-        """
+            Raises:
+                DataError: There is none; names the shard.
+            """
 
-    def close(self) -> None:
-        """Let go of what was opened."""
+        def shard_name(self, entry: ShardEntry) -> str:
+            """Where the shard is, for people."""
+
+        def read(self, numbers_N: NDArray[np.int64], once: Callable[[], Done]) -> Done:
+            """What `once` returns, which reads these samples, once their bytes are here."""
+
+        def fetch(self, entry: ShardEntry, path: str) -> None:
+            """Copy a whole shard to a file, whatever is cached of it.
+
+            Raises:
+                FileNotFoundError: It is not there.
+            """
+
+        def close(self) -> None:
+            """Let go of what was opened."""
 
 
 class Folder:

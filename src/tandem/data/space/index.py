@@ -9,9 +9,9 @@ import os
 from bisect import bisect_left
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
 
 from tandem.core.errors import DataError
+from tandem.core.light_typing import TYPE_CHECKING, NamedTuple
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
 

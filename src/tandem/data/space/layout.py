@@ -6,9 +6,9 @@ All numbers are little-endian. Every header ends in the XXH3-64 of what stands b
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from tandem.core.errors import DataError, SpaceError
+from tandem.core.light_typing import NamedTuple
 from tandem.data.hashing import xxh3
 
 VERSION = 1

@@ -11,38 +11,40 @@ import os
 import sys
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
 
 from tandem.core.errors import DataError
+from tandem.core.light_typing import TYPE_CHECKING, cast
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
-from tandem.data.space.homes import Folder, Home
+from tandem.data.space.homes import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Literal, Protocol, TypeGuard
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from tandem.data.batch import Batch, Coming
+    from tandem.data.space.homes import Home
     from tandem.data.space.index import Index
 
-How = Literal["auto", "mapped", "pread", "uring", "direct", "python"]
-"""Ways of reading: what is best for each batch (a mapping for what is in the page cache; io_uring, or else pread, for
-what is not); always a mapping; pread in threads; io_uring; io_uring past the page cache; plain Python."""
+    How = Literal["auto", "mapped", "pread", "uring", "direct", "python"]
+    """Ways of reading: what is best for each batch (a mapping for what is in the page cache; io_uring, or else pread,
+    for what is not); always a mapping; pread in threads; io_uring; io_uring past the page cache; plain Python."""
+
+    Fault = tuple[str, int, int]
+    """What failed, at which place of the batch (or: in which shard), and the system's error number, if it has one."""
+
+    class _Reader(Protocol):
+        def attach(self, shard: int, path: str) -> int: ...
+        def read(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]] | Fault: ...
+        def read_one(self, number: int) -> bytes | Fault: ...
+        def close(self) -> None: ...
+
 
 _MOST_THREADS = 4
 _MOST_FILES = 512
-
-Fault = tuple[str, int, int]
-"""What failed, at which place of the batch (or: in which shard), and the error number of the system, if it has one."""
-
-
-class _Reader(Protocol):
-    def attach(self, shard: int, path: str) -> int: ...
-    def read(self, numbers_N: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]] | Fault: ...
-    def read_one(self, number: int) -> bytes | Fault: ...
-    def close(self) -> None: ...
 
 
 class Readers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from tandem.core.durable import naming
 from tandem.core.errors import SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
@@ -60,7 +61,8 @@ class ShardWriter:
             OSError: It cannot be written; the disk may be full.
         """
         self._flush()
-        os.fsync(self._file)
+        with naming(self.path):
+            os.fsync(self._file)
         os.close(self._file)
         self._file = -1
         live = self.size - layout.SHARD_HEADER_BYTES
@@ -87,7 +89,8 @@ class ShardWriter:
             self._flush()
             self._hash.update(data)
             self.size += len(data)
-            os.ftruncate(self._file, self.size)
+            with naming(self.path):
+                os.ftruncate(self._file, self.size)
             os.lseek(self._file, 0, os.SEEK_END)
         else:
             self._put(data)
@@ -108,8 +111,9 @@ class ShardWriter:
 
     def _flush(self) -> None:
         view = memoryview(b"".join(self._waiting))
-        while view:
-            view = view[os.write(self._file, view) :]
+        with naming(self.path):
+            while view:
+                view = view[os.write(self._file, view) :]
         self._waiting.clear()
         self._waiting_bytes = 0
 

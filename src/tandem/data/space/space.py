@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
 
 from tandem.core.errors import SpaceError
+from tandem.core.light_typing import TYPE_CHECKING, cast
 from tandem.data.space.homes import Folder
 from tandem.data.space.reading import Readers
 from tandem.data.space.snapshot import open_snapshot

@@ -1,6 +1,7 @@
 """A folder with all files below it.
 
-Links to files are read as files. Links to folders, sockets, pipes and devices are left out; so are empty folders.
+Links to files are read as files. Links to folders, sockets, pipes and devices are left out; so are empty folders, which
+are all those without a file in or below them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import DataError, SpaceError
-from tandem.data.pack.source import Entry, Item
+from tandem.data.pack.source import EMPTY_FOLDER, Entry, Item, empty_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ class Source:
         """All files, in the order of their paths by bytes."""
         self._left_out.clear()
         found: list[Entry] = []
-        folders = [b""]
+        folders, all_folders = [b""], []
         while folders:
             below = folders.pop()
             with os.scandir(os.path.join(os.fsencode(self._root), below)) as listing:  # noqa: PTH118 - bytes
@@ -47,9 +48,12 @@ class Source:
                     path = below + b"/" + one.name if below else one.name
                     if one.is_dir(follow_symlinks=False):
                         folders.append(path)
+                        all_folders.append(path)
                     else:
                         self._add(one, path, found)
         found.sort()
+        if empty := empty_folders(all_folders, (entry.path for entry in found)):
+            self._left_out[EMPTY_FOLDER] = empty
         return found
 
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:

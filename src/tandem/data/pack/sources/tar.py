@@ -1,8 +1,8 @@
 """Tar archives, WebDataset shards among them: one file, or a pattern of several (`'shards/*.tar'`).
 
-Archives that are not compressed are read at any place by any process; compressed ones from their beginning. Links to
-files of the same archive are read as files. Symbolic links, folders and devices are left out. Of two members with one
-name the later counts, as when the archive is unpacked.
+Archives that are not compressed are read at any place by any process; compressed ones from their beginning. Hard links
+to files of the same archive are read as files. Symbolic links, devices and folders without files are left out. As when
+the archive is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 import tarfile
 from collections import Counter
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tandem.core.errors import SpaceError
-from tandem.data.pack.source import Entry, Item
+from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,37 +63,62 @@ class Source:
                 yield _item(entry.path, _Rest(file, entry.size), entry.size, entry.mtime_ns, mode)
 
     def left_out(self) -> Mapping[str, int]:
-        """Symbolic links and devices; of compressed archives they are not counted."""
+        """Symbolic links, devices, members that others follow, ...; of compressed archives once they were read."""
         return self._left_out
 
     def _members(self, name: str, number: int) -> list[Entry]:
-        """The files in an archive, the later of two with one name."""
-        found: dict[str, Entry] = {}
-        places: dict[str, tuple[int, int]] = {}
-        for member in _opened(name):
-            if member.islnk() and member.linkname in places:
-                offset, size = places[member.linkname]
-            elif member.isreg() and not member.issparse():
-                offset, size = member.offset_data, member.size
-            else:
-                if not member.isdir():
-                    self._left_out["link, device or sparse file in an archive"] += 1
-                continue
-            places[member.name] = (offset, size)
-            place = f"{number} {offset} {_mode(member)}"
-            found[member.name] = Entry(os.fsencode(_name(member)), size, _mtime_ns(member), place)
-        return list(found.values())
+        """The files in an archive."""
+        members, kinds = _surveyed(name)
+        self._left_out += kinds
+        return [Entry(one.path, one.size, one.mtime_ns, f"{number} {one.data_at} {one.mode}") for one in members]
 
     def _all_of(self, name: str) -> Iterator[Item]:
         """The files in a compressed archive."""
-        last = {member.name: member.offset for member in _opened(name) if member.isreg()}
+        members, kinds = _surveyed(name)
+        self._left_out += kinds
+        wanted = {one.header_at: one for one in members}
         with tarfile.open(name) as archive:
             for member in archive:
-                if not member.isreg() or last[member.name] != member.offset:
-                    continue
-                file = archive.extractfile(member)
-                assert file is not None
-                yield _item(os.fsencode(_name(member)), file, member.size, _mtime_ns(member), _mode(member))
+                one = wanted.get(member.offset)
+                if one is not None:
+                    file = archive.extractfile(member)  # of a link, what it leads to
+                    assert file is not None
+                    yield _item(one.path, file, one.size, one.mtime_ns, one.mode)
+
+
+class _Member(NamedTuple):
+    """A file in an archive; of a hard link the bytes are those of the file it leads to."""
+
+    path: bytes
+    header_at: int
+    data_at: int
+    size: int
+    mtime_ns: int
+    mode: int
+
+
+def _surveyed(name: str) -> tuple[list[_Member], Counter[str]]:
+    """The files that are there once an archive is unpacked, and what is left out, by kind."""
+    found: dict[bytes, _Member] = {}
+    folders: list[bytes] = []
+    kinds: Counter[str] = Counter()
+    for member in _opened(name):
+        path = member_path(member.name)
+        if member.isdir():
+            folders.append(path)
+            continue
+        target = found.get(member_path(member.linkname)) if member.islnk() else None
+        kinds[EARLIER_MEMBER] += found.pop(path, None) is not None
+        if target is not None:
+            data_at, size = target.data_at, target.size
+        elif member.isreg() and not member.issparse():
+            data_at, size = member.offset_data, member.size
+        else:
+            kinds["link, device or sparse file in an archive"] += 1
+            continue
+        found[path] = _Member(path, member.offset, data_at, size, _mtime_ns(member), _mode(member))
+    kinds[EMPTY_FOLDER] += empty_folders(folders, found)
+    return list(found.values()), +kinds
 
 
 class _Rest:
@@ -154,14 +179,6 @@ def _refuse_cut_short(archive: tarfile.TarFile, name: str) -> None:
             allowed="whole tar archives, with a block of zeros at their end",
             todo="check that it was copied completely",
         )
-
-
-def _name(member: tarfile.TarInfo) -> str:
-    """A member's path, without the `./` that tar writes before it."""
-    name = member.name
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
-    return name
 
 
 def _mode(member: tarfile.TarInfo) -> int:

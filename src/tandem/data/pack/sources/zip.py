@@ -1,4 +1,7 @@
-"""Zip archives. Times are taken as UTC, two seconds apart, unless the archive has them as unix times."""
+"""Zip archives. Times are taken as UTC, two seconds apart, unless the archive has them as unix times.
+
+As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import calendar
 import os
 import struct
 import zipfile
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
-from tandem.data.pack.source import Entry, Item
+from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,18 +36,22 @@ class Source:
     def __init__(self, text: str) -> None:
         """Look at nothing yet."""
         self._name = os.path.abspath(text)  # noqa: PTH100 - names are texts here
+        self._left_out: Counter[str] = Counter()
 
     def entries(self) -> Sequence[Entry]:
         """All files in it, in the order of their paths."""
         try:
             with zipfile.ZipFile(self._name) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()]
+                listed = archive.infolist()
         except zipfile.BadZipFile as error:
             raise self._unread(error) from error
-        places = {member.filename: place for place, member in enumerate(members)}  # of two with one name, the later
+        members = [member for member in listed if not member.is_dir()]
+        found = {member_path(member.filename): member for member in members}
+        folders = [member_path(member.filename) for member in listed if member.is_dir()]
+        kinds = {EARLIER_MEMBER: len(members) - len(found), EMPTY_FOLDER: empty_folders(folders, found)}
+        self._left_out = +Counter(kinds)
         return sorted(
-            Entry(os.fsencode(members[place].filename), members[place].file_size, _mtime_ns(members[place]), name)
-            for name, place in places.items()
+            Entry(path, member.file_size, _mtime_ns(member), member.filename) for path, member in found.items()
         )
 
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
@@ -56,8 +64,8 @@ class Source:
             raise self._unread(error) from error
 
     def left_out(self) -> Mapping[str, int]:
-        """Nothing."""
-        return {}
+        """Folders without files, and members that others follow."""
+        return self._left_out
 
     def _item(self, archive: zipfile.ZipFile, entry: Entry) -> Iterator[Item]:
         member = archive.getinfo(str(entry.place))

@@ -1,0 +1,125 @@
+"""Ctrl-C that counts once: heard at first, not a moment later, and again after that; others' handlers stay."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tandem.core.interrupts import AGAIN_S, CountedOnce, counted_once, deaf_children, unbroken
+
+
+@dataclass
+class Hands:
+    """A clock that is set by hand."""
+
+    time_s: float = 1000.0
+
+    def now(self) -> float:
+        return self.time_s
+
+    def monotonic(self) -> float:
+        return self.time_s
+
+
+@pytest.fixture(autouse=True)
+def pythons_own_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_is_heard_those_a_moment_later_are_the_same_and_then_one_is_heard_again() -> None:
+    clock = Hands()
+    end = counted_once(clock)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        for _ in range(3):
+            clock.time_s += AGAIN_S / 4
+            signal.raise_signal(signal.SIGINT)
+        clock.time_s += AGAIN_S / 4
+    end()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_ends_with_the_last_who_asked_for_it_but_not_while_things_are_being_ended() -> None:
+    clock = Hands()
+    first, second = counted_once(clock), counted_once(clock)
+    first()
+    assert isinstance(signal.getsignal(signal.SIGINT), CountedOnce)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    second()
+    signal.raise_signal(signal.SIGINT)  # no traceback while the rest of the program unwinds
+    clock.time_s += AGAIN_S
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    clock.time_s += AGAIN_S
+    counted_once(clock)()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_closing_is_not_broken_off_however_long_it_takes_and_one_that_came_meanwhile_is_heard_after_it() -> None:
+    clock = Hands()
+    end = counted_once(clock)
+    closed = []
+
+    def close() -> None:
+        with unbroken():
+            with unbroken():
+                signal.raise_signal(signal.SIGINT)
+                closed.append("inner")
+            closed.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        close()
+    assert closed == ["inner", "outer"]
+    with unbroken():  # what that one makes the program close
+        for _ in range(5):
+            clock.time_s += AGAIN_S / 2
+            signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    clock.time_s += AGAIN_S
+    end()
+    with unbroken(), pytest.raises(KeyboardInterrupt):  # nobody asked for it any more
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("own", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_handler_of_the_programs_own_stays(own: object) -> None:
+    signal.signal(signal.SIGINT, own)  # type: ignore[arg-type]
+    end = counted_once()
+    assert signal.getsignal(signal.SIGINT) is own
+    end()
+    assert signal.getsignal(signal.SIGINT) is own
+
+
+def test_other_threads_change_nothing_and_may_end_it() -> None:
+    ends = []
+    threads = [threading.Thread(target=lambda: ends.append(counted_once()))]
+    threads[0].start()
+    threads[0].join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = counted_once(Hands())
+    threads = [threading.Thread(target=end) for end in (*ends, ours)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert isinstance(signal.getsignal(signal.SIGINT), CountedOnce), "only the main thread may set it"
+    counted_once()()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_children_are_deaf_and_oneself_hears_again() -> None:
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    with deaf_children():
+        deaf = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert deaf.stdout == "True\n"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
