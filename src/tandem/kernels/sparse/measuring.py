@@ -28,7 +28,7 @@ _CACHES = 4
 _LEAST_CACHE_BYTES = 1 << 20
 _MOST_COPIES = 1000  # of matrices so small that they stay in a cache all the same
 _TIMED_S = 0.004
-_HOPELESS = 3.0
+_HOPELESS = 2.0
 """A dense product so many times slower than the best, read from no more than one copy, is timed seldom."""
 
 _SELDOM_ROUNDS = 3
@@ -138,7 +138,15 @@ class Pruned:
 
 def pruned(dense_MK: torch.Tensor, zeros: Sequence[float], kinds: Sequence[torch.dtype]) -> list[Pruned]:
     """Prune a matrix by magnitude and pack it, for each type of values and each share of zeros."""
-    return [_pruned(dense_MK, share, kind) for kind in kinds for share in zeros]
+    sizes_MK = dense_MK.abs()
+    some = sizes_MK.flatten()[: 1 << 20]  # a million weights are enough to know where to cut
+    cuts = some.quantile(torch.tensor(zeros, dtype=some.dtype)).tolist()
+    masks = [sizes_MK >= cut if share else sizes_MK >= 0 for share, cut in zip(zeros, cuts, strict=True)]
+    return [
+        Pruned(f"{VALUE_TYPES[kind]} {share:.0%}", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
+        for kind in kinds
+        for share, mask_MK in zip(zeros, masks, strict=True)
+    ]
 
 
 def measure(
@@ -189,12 +197,6 @@ def sparse_contender(weight: Pruned, count: int) -> Contender:
     return Contender(weight.name, weight.copies[0].size_bytes, _in_turn(products), weight.zeros)
 
 
-def _pruned(dense_MK: torch.Tensor, zeros: float, kind: torch.dtype) -> Pruned:
-    threshold = dense_MK.abs().flatten()[: 1 << 20].quantile(zeros) if zeros else torch.tensor(0.0)
-    weight = pack(dense_MK, kind, mask_MK=dense_MK.abs() >= threshold)
-    return Pruned(f"{VALUE_TYPES[kind]} {zeros:.0%}", zeros, tuple(_copies(weight)))
-
-
 def dense_contenders(
     dense_MK: torch.Tensor, count: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[Contender]:
@@ -206,7 +208,7 @@ def dense_contenders(
         for way, prepare in (("F.linear", _plain), ("oneDNN packed", _onednn), ("MKL packed", _mkl)):
             prospects += _prospects(f"{way} {short}", weight_MK, x_NK, prepare)
     x_NK = torch.randn(count, dense_MK.shape[1])
-    prospects += _prospects("fbgemm int8", dense_MK, x_NK, _int8, dense_MK.numel())
+    prospects += _prospects("fbgemm int8", _quantised(dense_MK), x_NK, _int8)
     tried_s = [min(_once_s(one.first, clock) for _ in range(2)) for one in prospects]
     limit_s = _HOPELESS * min(s for one, s in zip(prospects, tried_s, strict=True) if "int8" not in one.name)
     return [one.contender(seldom=s > limit_s) for one, s in zip(prospects, tried_s, strict=True)]
@@ -232,7 +234,6 @@ def _prospects(
     weight_MK: torch.Tensor,
     x_NK: torch.Tensor,
     prepare: Callable[[torch.Tensor, torch.Tensor], Product],
-    size_bytes: int | None = None,
 ) -> list[_Prospect]:
     """Return it, or nothing where torch cannot do this here."""
     try:
@@ -240,7 +241,7 @@ def _prospects(
         first()
     except (RuntimeError, AttributeError, NotImplementedError):
         return []
-    size_bytes = size_bytes or weight_MK.numel() * weight_MK.element_size()
+    size_bytes = weight_MK.numel() * weight_MK.element_size()
     return [_Prospect(name, size_bytes, first, lambda: prepare(weight_MK.clone(), x_NK))]
 
 
@@ -284,13 +285,17 @@ def _mkl(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
     return functools.partial(ops._mkl_linear, x_NK, packed, weight_MK, None, len(x_NK))
 
 
-def _int8(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
-    quantized: Any = torch.ops.quantized
+def _quantised(dense_MK: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():  # torch's int8 product on processors is deprecated, and the only one it has
         warnings.simplefilter("ignore")
-        scale = float(weight_MK.abs().max()) / 127
-        packed = quantized.linear_prepack(torch.quantize_per_tensor(weight_MK, scale, 0, torch.qint8), None)
-    return functools.partial(quantized.linear_dynamic, x_NK, packed)
+        return torch.quantize_per_tensor(dense_MK, float(dense_MK.abs().max()) / 127, 0, torch.qint8)
+
+
+def _int8(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
+    quantized: Any = torch.ops.quantized
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return functools.partial(quantized.linear_dynamic, x_NK, quantized.linear_prepack(weight_MK, None))
 
 
 def _copies(weight: SparseWeight) -> list[SparseWeight]:
@@ -314,8 +319,9 @@ def _once_s(run: Product, clock: Callable[[], float]) -> float:
 
 
 def _time_s(run: Product, clock: Callable[[], float]) -> float:
-    """Seconds of one product, over as many as take some milliseconds."""
-    run()
+    """Seconds of one product, over as many as take some milliseconds after a first one; that one where it is so long."""
+    if (first_s := _once_s(run, clock)) >= _TIMED_S:
+        return first_s
     began_s, done = clock(), 0
     while done == 0 or clock() - began_s < _TIMED_S:
         run()
