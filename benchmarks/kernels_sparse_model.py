@@ -2,8 +2,8 @@
 
 A Llama of Hugging Face with 341 million parameters: 24 layers, 1,024 wide, random weights of which the smallest 60 %
 are pruned (the head is left dense). One layer is made and copied 24 times: no product depends on what the weights are,
-and every copy has memory of its own. Tokens come from `generate`, greedily: the better dense
-type is found first, then it and the sparse model take turns.
+and every copy has memory of its own. Tokens come from `generate`, greedily: the best dense type of bf16, fp32 and,
+without `--quick`, fp16 is found first, then it and the sparse model take turns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ ZEROS = 0.6
 def figures(*, quick: bool, clock: Callable[[], float]) -> dict[str, float | None]:
     """Return `e2e_b1_s60` and `e2e_b8_s60`, timed by `clock`."""
     one = pruned_layer()
-    dense = {name: deep(one, kind) for name, kind in (("bf16", torch.bfloat16), ("fp32", torch.float32))}
+    kinds = {"bf16": torch.bfloat16, "fp32": torch.float32} | ({} if quick else {"fp16": torch.float16})
+    dense = {name: deep(one, kind) for name, kind in kinds.items()}
     small = copy.deepcopy(one)
     report = sparsify(small, torch.bfloat16)
     sparse = deep(small, None)
@@ -40,9 +41,10 @@ def figures(*, quick: bool, clock: Callable[[], float]) -> dict[str, float | Non
     )
     found: dict[str, float | None] = {}
     for batch in (1, 8):
-        tokens, rounds = (2, 7) if quick else (16, 9)
+        tokens, rounds = (1, 7) if quick else (16, 9)
         first = {name: _seconds(model, batch, tokens, clock) for name, model in dense.items()}
-        first = {name: min(first[name], _seconds(model, batch, tokens, clock)) for name, model in dense.items()}
+        for name in [name for name, seconds in first.items() if seconds < 2 * min(first.values())]:
+            first[name] = min(first[name], _seconds(dense[name], batch, tokens, clock))
         best = min(first, key=lambda name: first[name])
         _seconds(sparse, batch, tokens, clock)
         models = {best: dense[best], "sparse": sparse}
@@ -74,20 +76,20 @@ def pruned_layer() -> LlamaForCausalLM:
     for part in model.model.layers.modules():
         if isinstance(part, torch.nn.Linear):
             weight = part.weight.data
-            weight.mul_(weight.abs() >= weight.abs().flatten().quantile(ZEROS))
+            weight.mul_(weight.abs() >= weight.flatten()[: 1 << 18].abs().quantile(ZEROS))
     return model
 
 
 def deep(model: LlamaForCausalLM, kind: torch.dtype | None) -> LlamaForCausalLM:
     """Return a model with `LAYERS` copies of the one layer, dense ones in type `kind`."""
-    made = copy.deepcopy(model)
+    made = copy.deepcopy(model) if kind is None else copy.deepcopy(model).to(kind)
     first = made.model.layers[0]
     layers = [copy.deepcopy(first) for _ in range(LAYERS)]
     for index, layer in enumerate(layers):
         layer.self_attn.layer_idx = index
     made.model.layers = torch.nn.ModuleList(layers)
     made.config.num_hidden_layers = LAYERS
-    return made if kind is None else made.to(kind)
+    return made
 
 
 def _seconds(model: LlamaForCausalLM, batch: int, tokens: int, clock: Callable[[], float]) -> float:

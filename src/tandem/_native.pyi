@@ -73,8 +73,14 @@ def sparse_decode(
 def sparse_emulate_chunk(upper_masks: int, lower_masks: int, upper: int, lower: int, dense: int) -> None:
     """Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address."""
 
+def sparse_emulate_rows(masks: int, values: int, tiles: int, dense: int) -> None:
+    """Decodes a strip as a warp of the GPU's `decode` does, into [8, 8 * tiles]; tensors by address."""
+
 def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
     """Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`."""
+
+def clock_hz(seconds: float) -> float:
+    """Cycles a second of one core, from dependent additions over about `seconds`."""
 
 @final
 class SpaceReader:

@@ -50,6 +50,7 @@ def test_bench_compares_with_dense_products_and_writes_pictures(
     [
         ("--shape", "4096"),
         ("--shape", "0x4"),
+        ("--shape", "131072x131072"),
         ("--count", "0"),
         ("--zeros", "1.5"),
         ("--zeros", ""),

@@ -14,7 +14,7 @@ from tandem.kernels.sparse.format import SparseWeight, pack, unpack, unpack_stri
 from tandem.kernels.sparse.mistakes import BackendError
 
 NAMES = plug.names("kernels.sparse.backends")
-RUNS = [name for name, why in choosing.reasons().items() if not why and choosing.backend(name).DEVICE == "cpu"]
+RUNS = [name for name, why in choosing.reasons().items() if not why and choosing.backend(name).DEVICE in ("cpu", "any")]
 SIZES = [(1, 1), (7, 5), (8, 8), (9, 17), (40, 64), (67, 129)]
 TYPES = [torch.bfloat16, torch.float16, torch.int8]
 
@@ -132,9 +132,20 @@ def test_long_rows_of_bytes_do_not_overflow() -> None:
     """The largest products there are, over more columns than 32 bits hold."""
     dense = torch.full((3, 70_000), 1.0)
     dense[1] = -1
-    weight, x = pack(dense, torch.int8), torch.full((2, 70_000), 1.0)
-    for path in [*cpu.paths(), "emulated"]:
+    weight = pack(dense, torch.int8)
+    for path, count in itertools.product([*cpu.paths(), "emulated"], [1, 2, 3]):
+        x = torch.full((count, 70_000), 1.0)
         assert is_close(cpu.forward(weight, x, path=path), weight, x, cpu.TOLERANCE, path)
+
+
+@pytest.mark.parametrize("path", [*cpu.paths(), "emulated"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_of_x_that_are_not_finite_spoil_no_others(path: str, count: int) -> None:
+    weight, x = pack(torch.ones(9, 16), torch.int8), torch.ones(count, 16)
+    x[0, 3] = math.nan
+    y = cpu.forward(weight, x, path=path)
+    assert y[0].isnan().all()
+    torch.testing.assert_close(y[1:], torch.full((count - 1, 9), 16.0), rtol=1e-4, atol=0)
 
 
 def test_a_path_that_the_processor_lacks_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
@@ -13,6 +14,8 @@ from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
 
 if TYPE_CHECKING:
     from tandem.kernels.sparse.measuring import Comparison
+
+_BYTES_A_WEIGHT = 60  # of memory, while a shape is measured: the dense types, their packed forms, what pruning takes
 
 
 @click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
@@ -104,6 +107,9 @@ def _shape(text: str) -> tuple[int, int]:
     rows, _, cols = text.partition("x")
     if not (rows.isdecimal() and cols.isdecimal() and 0 < int(rows) <= 1 << 17 and 0 < int(cols) <= 1 << 17):
         _refuse("--shape", text, "two numbers up to 131072, such as 4096x4096")
+    needed, there = _BYTES_A_WEIGHT * int(rows) * int(cols), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        _refuse("--shape", text, f"what fits into memory: this takes {needed / 2**30:.0f} of {there / 2**30:.0f} GiB")
     return int(rows), int(cols)
 
 
@@ -129,6 +135,7 @@ def _as_dict(one: Comparison) -> dict[str, Any]:
         "count": one.count,
         "threads": one.threads,
         "read_bytes_per_s": one.read_bytes_per_s,
+        "clock_hz": one.clock_hz,
         "best_dense": one.best_dense.name,
         "products": [
             {
@@ -136,6 +143,8 @@ def _as_dict(one: Comparison) -> dict[str, Any]:
                 "zeros": timed.zeros,
                 "size_bytes": timed.size_bytes,
                 "median_s": timed.median_s,
+                "ns_per_32": one.ns_per_32(timed),
+                "cycles_per_32": one.cycles_per_32(timed) or None,
                 "speedup": one.speedup(timed),
             }
             for timed in (*one.ours, *one.dense)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     metavar="RATE",
     help="Rate of the training.",
 )
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where: cpu, cuda or cuda:1.")
 @click.option("--distil", is_flag=True, help="Let the dense model teach in the training.")
 @json_option
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_DIR")

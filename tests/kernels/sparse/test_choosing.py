@@ -36,6 +36,13 @@ def test_a_device_that_nobody_serves_is_refused() -> None:
         choosing.best.__wrapped__("meta")
 
 
+def test_a_backend_for_another_device_is_refused_before_it_reads_an_address() -> None:
+    assert choosing.for_device("cpu", "cpu") is choosing.backend("cpu")
+    assert choosing.for_device("portable", "cuda") is choosing.backend("portable")
+    with pytest.raises(BackendError, match="'cpu', which computes on 'cpu', and tensors on 'cuda'; allowed: portable"):
+        choosing.for_device("cpu", "cuda")
+
+
 def test_many_threads_may_multiply_at_once() -> None:
     weight, x = pack(torch.randn(600, 300)), torch.randn(3, 300)
     torch.set_num_threads(3)

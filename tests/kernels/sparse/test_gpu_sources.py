@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem import _native
+from tandem.kernels.sparse import tuning
 from tandem.kernels.sparse.backends import cuda
 from tandem.kernels.sparse.format import pack
 from tests.conftest import nvcc, requires
@@ -32,18 +33,46 @@ def test_a_warp_decodes_the_very_bits_that_were_packed(density: float, dtype: to
     assert torch.equal(decoded.view(torch.int16), dense.to(dtype).view(torch.int16) * (dense != 0))
 
 
+@given(st.integers(1, 40), st.floats(0, 1), st.sampled_from([torch.bfloat16, torch.float16]), st.integers(0, 10_000))
+def test_rows_are_written_out_as_they_were_packed(tiles: int, density: float, dtype: torch.dtype, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    dense = torch.randn(8, 8 * tiles, generator=rng) * (torch.rand(8, 8 * tiles, generator=rng) < density)
+    weight = pack(dense, dtype)
+    decoded = torch.full((8, 8 * tiles), 7.0, dtype=dtype)
+    _native.sparse_emulate_rows(weight.masks_ST.data_ptr(), weight.values_P.data_ptr(), tiles, decoded.data_ptr())
+    assert torch.equal(decoded.view(torch.int16), dense.to(dtype).view(torch.int16) * (dense != 0))
+
+
+@given(st.integers(1, 200_000), st.integers(1, 50_000), st.integers(1, 200))
+def test_layouts_cover_every_row_and_column_and_are_known_by_their_names(rows: int, cols: int, processors: int) -> None:
+    found = cuda.geometries_for(rows, cols, processors)
+    assert found[0].warps == 4
+    chunks = -(-cols // cuda.CHUNK_COLUMNS)
+    for one in found:
+        assert 1 <= one.splits <= chunks  # the kernel's parts are never empty
+        assert cuda.Geometry.named(str(one)) == one
+        assert tuning._NAMES.fullmatch(str(one))
+
+
 @pytest.mark.slow
 @requires("nvcc")
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
-    ("x_type", "values_type", "count"), [(torch.bfloat16, torch.bfloat16, 8), (torch.float16, torch.int8, 32)]
+    ("x_type", "values_type", "count", "warps"),
+    [
+        (torch.bfloat16, torch.bfloat16, 8, 4),
+        (torch.float16, torch.float16, 16, 2),
+        (torch.bfloat16, torch.int8, 24, 2),
+        (torch.float16, torch.int8, 32, 4),
+    ],
 )
 def test_the_kernel_compiles_without_spills(
-    arch: str, x_type: torch.dtype, values_type: torch.dtype, count: int, tmp_path: Path
+    arch: str, x_type: torch.dtype, values_type: torch.dtype, count: int, warps: int, tmp_path: Path
 ) -> None:
     compiler = nvcc()
     assert compiler is not None
-    defines = [f"-D{name}={value}" for name, value in cuda.options_of(x_type, values_type, count).items()]
+    options = cuda.options_of(x_type, values_type, count, cuda.Geometry(warps, 1))
+    defines = [f"-D{name}={value}" for name, value in options.items()]
     text = tmp_path / "product.cu"
     text.write_text(cuda.source())
     command = [compiler, f"-arch={arch}", "-std=c++17", *defines, "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings"]
@@ -74,4 +103,4 @@ def test_the_triton_kernel_keeps_the_contract_in_its_interpreter() -> None:
 def test_the_shared_memory_fits_every_gpu_it_is_for() -> None:
     """sm_80 has 163 KB for a block, sm_86 and sm_89 99 KB."""
     for values_type in (torch.bfloat16, torch.int8):
-        assert cuda.shared_size_bytes(cuda.options_of(torch.bfloat16, values_type, 32)) <= 99 << 10
+        assert cuda.shared_size_bytes(cuda.options_of(torch.bfloat16, values_type, 32, cuda.Geometry(4, 1))) <= 99 << 10

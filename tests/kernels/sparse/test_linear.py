@@ -1,11 +1,13 @@
 """The layer: equals a dense one forwards and backwards, compiles in one piece, and refuses what does not fit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from tandem.kernels.sparse import reference
-from tandem.kernels.sparse.format import unpack
+from tandem.kernels.sparse.format import pack, unpack
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import BackendError, SparseShapeError
 
@@ -59,8 +61,6 @@ def test_gradients_are_those_of_the_dense_layer_at_the_kept_places(activation: s
     kept = dense.weight != 0
     of_values = layer.values.grad
     assert of_values is not None
-    from dataclasses import replace
-
     grad_dense = unpack(replace(layer.weight, values_P=of_values)).float()
     assert dense.weight.grad is not None
     torch.testing.assert_close(grad_dense, dense.weight.grad * kept, rtol=1e-2, atol=1e-3)
@@ -123,6 +123,49 @@ def test_a_backend_that_cannot_run_here_is_named_with_the_reason() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="cuda"):
             layer(torch.randn(2, 16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
+def test_a_model_that_changes_its_type_keeps_its_packed_weights(dtype: torch.dtype) -> None:
+    layer = SparseLinear.from_dense(pruned(16, 24), dtype)
+    before, x = unpack(layer.weight), torch.randn(3, 24)
+    expected = layer(x)
+    for change in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        layer.to(change)
+        assert layer.bias is not None
+        assert layer.bias.dtype == change
+        assert torch.equal(unpack(layer.weight), before)
+        torch.testing.assert_close(layer(x), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(5, 0), (0, 5), (0, 0)])
+def test_layers_without_rows_or_columns_give_their_bias(rows: int, cols: int) -> None:
+    layer = SparseLinear(pack(torch.zeros(rows, cols)), torch.arange(float(rows))).trainable()
+    x = torch.randn(2, 3, cols, requires_grad=True)
+    y = layer(x)
+    torch.testing.assert_close(y, torch.arange(float(rows)).expand(2, 3, rows))
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
+
+
+def test_parts_that_do_not_fit_together_are_refused_before_a_kernel_reads_them() -> None:
+    good = pack(torch.ones(9, 16), torch.int8)
+    assert good.scales_M is not None
+    bad = [
+        replace(good, rows=40),
+        replace(good, cols=100),
+        replace(good, masks_ST=good.masks_ST.int()),
+        replace(good, values_P=good.values_P[:3]),
+        replace(good, values_P=good.values_P.float(), scales_M=None),
+        replace(good, scales_M=good.scales_M.bfloat16()),
+        replace(good, scales_M=None),
+        replace(good, starts_S=good.starts_S[:1]),
+        replace(good, masks_ST=good.masks_ST.repeat(1, 2)[:, ::2]),
+    ]
+    for weight in bad:
+        with pytest.raises(SparseShapeError, match="do not fit together"):
+            SparseLinear(weight)(torch.randn(1, weight.cols))
 
 
 def test_empty_tensors_give_empty_results() -> None:

@@ -16,7 +16,7 @@ def comparison() -> Comparison:
         Timed("F.linear fp32", None, 4000, (3e-6, 3e-6, 3e-6)),
         Timed("fbgemm int8", None, 1000, (1e-6, 1e-6, 1e-6)),
     )
-    return Comparison(8, 16, 1, (ours,), dense, 1e9, 2)
+    return Comparison(8, 16, 1, (ours,), dense, 1e9, 2, 2e9)
 
 
 def test_the_speedup_is_over_the_best_dense_of_16_or_32_bits() -> None:
@@ -25,17 +25,28 @@ def test_the_speedup_is_over_the_best_dense_of_16_or_32_bits() -> None:
     assert one.speedup(one.ours[0]) == 1.5
     assert one.share_of_bandwidth(one.ours[0]) == 0.5
     assert one.ns_per_32(one.ours[0]) == 1e9 * 2e-6 * 2 * 32 / 128
+    assert one.cycles_per_32(one.ours[0]) == 2 * one.ns_per_32(one.ours[0])
+
+
+def test_rounds_that_only_one_was_in_do_not_count() -> None:
+    seldom = Timed("F.linear fp16", None, 2000, (6e-6,))
+    assert comparison().speedup(seldom) == 0.5
+
+
+def test_the_clock_is_that_of_a_processor() -> None:
+    assert 3e8 < measuring.clock_hz() < 1e10
 
 
 def test_the_table_tells_it() -> None:
     table = pictures.table(comparison())
-    assert [text_of(table, 0, column) for column in range(7)] == [
+    assert [text_of(table, 0, column) for column in range(8)] == [
         "sparse bf16 60%",
         "2",
         "62.50",
         "0.5",
         "50 %",
-        "1,000.00",
+        "1,000.0",
+        "2,000.0",
         "1.50x",
     ]
     assert [text_of(table, row, 0) for row in range(1, 4)] == [

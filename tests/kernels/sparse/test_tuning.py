@@ -61,6 +61,12 @@ def test_the_fastest_is_chosen_and_measured_only_once(weight: SparseWeight, tmp_
     assert sorted(json.loads(file.read_text()).values()) == ["lanes", "lists"]
 
 
+def test_what_is_hopeless_is_tried_twice_and_left_alone(weight: SparseWeight) -> None:
+    seen: list[str] = []
+    assert choose({"lanes": 1.0, "lists": 2.0, "blocks": 9.0}, seen, weight) == "lanes"
+    assert [seen.count(name) for name in ("lanes", "lists", "blocks")] == [7, 7, 2]
+
+
 @pytest.mark.parametrize("text", ["no json", "[1]", '{"16x16": "somehow"}'])
 def test_a_file_that_makes_no_sense_is_measured_again(weight: SparseWeight, tmp_path: Path, text: str) -> None:
     choose({"lanes": 1.0}, [], weight)

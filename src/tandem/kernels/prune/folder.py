@@ -49,11 +49,15 @@ class Loaded:
     most_tokens: int
 
 
-def read(path: Path) -> Loaded:
+def read(path: Path, device: str = "cpu") -> Loaded:
     """Load a model and its tokenizer.
 
+    Args:
+        path: The folder.
+        device: Where the model goes, as torch names it.
+
     Raises:
-        PruneError: There is no such model, it is not whole, or it is no causal language model.
+        PruneError: There is no such model, it is not whole, it is no causal language model, or no such device.
         MissingPackageError: transformers is not installed.
     """
     _need_transformers()
@@ -65,8 +69,9 @@ def read(path: Path) -> Loaded:
             allowed="a folder that save_pretrained wrote: config.json and weights in safetensors",
             todo="check the path; a model of the Hub has to be downloaded first",
         )
+    where = _device(device)
     with _quiet(transformers):
-        model = _model(transformers, path)
+        model = _model(transformers, path).to(where)
         tokenizer = _tokenizer(transformers, path)
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     tokenize = Words(tokenizer) if tokenizer is not None else Bytes(vocabulary)
@@ -155,6 +160,19 @@ def _sync(folder: Path) -> None:
         finally:
             os.close(descriptor)
     sync_folder(folder)
+
+
+def _device(name: str) -> Any:  # noqa: ANN401 - a device of torch, which is imported where it is needed
+    import torch
+
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or f"{device.type}{'' if device.type == 'cpu' else f':{device.index or 0}'}" not in there:
+        raise PruneError(given=f"--device {name}", allowed=", ".join(there), todo="leave it out to compute on the CPU")
+    return device
 
 
 def _model(transformers: Any, path: Path) -> Any:  # noqa: ANN401 - transformers has no types

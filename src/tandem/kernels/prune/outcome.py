@@ -27,6 +27,7 @@ class Plan:
         tuning_steps: Steps of training under the mask on the calibration text, 0 for none.
         learning_rate: Of that training.
         distil: Whether the dense model teaches in it.
+        device: Where it is computed, as torch names it: `cpu`, `cuda`, `cuda:1`.
     """
 
     model: Path
@@ -41,6 +42,7 @@ class Plan:
     tuning_steps: int = 0
     learning_rate: float = 1e-4
     distil: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,8 @@ def perplexity(
     if len(ids_N) - whole > 1:
         windows.append(ids_N[whole:].unsqueeze(0))
     loss, tokens, passed = 0.0, 0, 0
-    for ids_BT in windows:
+    device = next(model.parameters()).device
+    for ids_BT in (window.to(device) for window in windows):
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
         nats = functional.cross_entropy(
             logits_BTV[:, :-1].float().flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none"

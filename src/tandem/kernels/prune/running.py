@@ -41,7 +41,7 @@ def run(plan: Plan, tell: Tell = lambda what, done, of: None) -> Outcome:
             todo="give --calibration FILE",
         )
     with folder.written_aside(plan.out) as aside:
-        loaded = folder.read(plan.model)
+        loaded = folder.read(plan.model, plan.device)
         outcome = _pruned(plan, loaded, tell)
         folder.save(loaded, aside, outcome.note())
         write(page.page(outcome), aside / "report.html")
@@ -71,7 +71,7 @@ def _pruned(plan: Plan, loaded: Loaded, tell: Tell) -> Outcome:
             ids_N,
             Tuning(steps=plan.tuning_steps, learning_rate=plan.learning_rate, length=min(length, Tuning.length)),
             pruned=blocks,
-            teacher=folder.read(plan.model).model if plan.distil else None,
+            teacher=folder.read(plan.model, plan.device).model if plan.distil else None,
             tell=lambda step, loss: tell("training", step, plan.tuning_steps),
         )
     return Outcome(

@@ -54,9 +54,10 @@ class Stream:
             batches_BT: Token ids.
         """
         stream = cls(blocks, [], [])
+        device = next(model.parameters()).device
         for ids_BT in batches_BT:
             with _noting(blocks) as calls:
-                model(input_ids=ids_BT, use_cache=False)
+                model(input_ids=ids_BT.to(device), use_cache=False)
             stream.hidden.append(calls[0][0])
             stream.arguments.append([(args, kwargs) for _, args, kwargs in calls])
         return stream

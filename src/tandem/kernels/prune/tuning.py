@@ -96,7 +96,7 @@ def tune(
     try:
         with _zeros_kept(pruned):
             for step in range(tuning.steps):
-                loss = _loss(model, teacher, _draw(ids_N, tuning, rng), tuning)
+                loss = _loss(model, teacher, _draw(ids_N, tuning, rng).to(parameters[0].device), tuning)
                 losses.append(_finite(loss, step))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it

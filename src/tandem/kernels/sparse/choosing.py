@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tandem.kernels.sparse.format import SparseWeight
 
 _FAMILY = "kernels.sparse.backends"
-_ORDER = {"cuda": ("cuda", "triton"), "cpu": ("cpu", "portable")}
+_ORDER = {"cuda": ("cuda", "triton", "portable"), "cpu": ("cpu", "portable")}
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +24,7 @@ class Backend(Protocol):
     """What a file in `backends` exposes."""
 
     DEVICE: str
-    """The type of device whose tensors it takes: `cpu` or `cuda`."""
+    """The type of device whose tensors it takes: `cpu`, `cuda`, or `any`."""
 
     TOLERANCE: float
     """How far a result may be from the reference, relative to the sum of the products' absolute values."""
@@ -52,6 +52,23 @@ def backend(name: str) -> Backend:
             given=f"backend {name!r}, but {why}",
             allowed=", ".join(runs),
             todo="leave the backend out to have the best that runs here",
+        )
+    return found
+
+
+def for_device(name: str, device: str) -> Backend:
+    """Return the backend called `name`, which must run here and take tensors of a type of device.
+
+    Raises:
+        UnknownPluginError: There is none of that name.
+        BackendError: It cannot run on this machine, or computes elsewhere than where the tensors are.
+    """
+    found = backend(name)
+    if found.DEVICE not in (device, "any"):
+        raise BackendError(
+            given=f"backend {name!r}, which computes on {found.DEVICE!r}, and tensors on {device!r}",
+            allowed=", ".join(other for other in _ORDER.get(device, ()) if not reasons()[other]),
+            todo="move the tensors, or leave the backend out to have the best for where they are",
         )
     return found
 

@@ -8,7 +8,7 @@ The kept weights are the parameter `values`; it takes no gradient until `trainab
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from tandem.kernels.sparse import reference
 from tandem.kernels.sparse.format import SparseWeight, pack
 from tandem.kernels.sparse.mistakes import SparseShapeError
 from tandem.kernels.sparse.ops import sparse_linear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @final
@@ -113,6 +116,17 @@ class SparseLinear(nn.Module):
             self.backend,
         )
         return reference.activated(y, None, self.activation) if training else y
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> SparseLinear:
+        """Move as `fn` does, but stay packed in the same type: `model.half()` and the like change no packed weight."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            made = fn(tensor)
+            packed = tensor is self.values or tensor is self.values.grad or tensor is self.scales
+            return tensor.to(made.device) if packed and made.dtype != tensor.dtype else made
+
+        super()._apply(moved, recurse)
+        return self
 
     def extra_repr(self) -> str:
         """Return shape, density and size for `print(model)`."""

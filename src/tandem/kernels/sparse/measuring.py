@@ -1,7 +1,8 @@
 """How fast products are, sparse and dense, each read from memory and not from a cache.
 
 Every contender has as many copies of its matrix as fill four last-level caches, and takes them in turn. Contenders are
-timed in rounds, one after the other in each round, so that a ratio compares what was measured side by side.
+timed in rounds, one after the other in each round, so that a ratio compares what was measured side by side. Dense
+products that are hopeless at the first try get one copy and the first few rounds only.
 
 `tandem kernels bench` and benchmarks/kernels_sparse.py show what `measure` returns.
 """
@@ -27,17 +28,30 @@ _CACHES = 4
 _LEAST_CACHE_BYTES = 1 << 20
 _MOST_COPIES = 1000  # of matrices so small that they stay in a cache all the same
 _TIMED_S = 0.004
+_HOPELESS = 2.0
+"""A dense product so many times slower than the best, read from no more than one copy, is timed seldom."""
+
+_SELDOM_ROUNDS = 3
 Product = Callable[[], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A way to multiply: its name, what it reads at each product, and one product."""
+    """A way to multiply.
+
+    Attributes:
+        name: As in `Timed`.
+        size_bytes: What it reads at each product.
+        run: One product.
+        zeros: The share of zeros, None for a dense matrix.
+        seldom: It cannot be the fastest: a few rounds are enough.
+    """
 
     name: str
     size_bytes: int
     run: Product
     zeros: float | None = None
+    seldom: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +92,8 @@ class Comparison:
         ours: One for each type of values and share of zeros.
         dense: All that run here.
         read_bytes_per_s: What this machine reads at most, measured beside them.
-
         threads: How many there were.
+        clock_hz: Cycles a second of a core; 0 where it is not known.
     """
 
     rows: int
@@ -89,6 +103,7 @@ class Comparison:
     dense: tuple[Timed, ...]
     read_bytes_per_s: float
     threads: int
+    clock_hz: float = 0.0
 
     @property
     def best_dense(self) -> Timed:
@@ -96,8 +111,8 @@ class Comparison:
         return min((d for d in self.dense if "int8" not in d.name), key=lambda d: d.median_s)
 
     def speedup(self, ours: Timed) -> float:
-        """The median over rounds of the best dense product's time over ours."""
-        return statistics.median(d / o for d, o in zip(self.best_dense.rounds_s, ours.rounds_s, strict=True))
+        """The median over rounds of the best dense product's time over ours, of those rounds that both were in."""
+        return statistics.median(d / o for d, o in zip(self.best_dense.rounds_s, ours.rounds_s, strict=False))
 
     def share_of_bandwidth(self, timed: Timed) -> float:
         """Bytes read a second over what this machine reads at most."""
@@ -106,6 +121,10 @@ class Comparison:
     def ns_per_32(self, timed: Timed) -> float:
         """Nanoseconds of one thread for 32 weights of the dense matrix."""
         return 1e9 * timed.median_s * self.threads * 32 / (self.rows * self.cols)
+
+    def cycles_per_32(self, timed: Timed) -> float:
+        """Cycles of one core for 32 weights of the dense matrix; 0 where the clock is not known."""
+        return self.ns_per_32(timed) * self.clock_hz / 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +138,15 @@ class Pruned:
 
 def pruned(dense_MK: torch.Tensor, zeros: Sequence[float], kinds: Sequence[torch.dtype]) -> list[Pruned]:
     """Prune a matrix by magnitude and pack it, for each type of values and each share of zeros."""
-    return [_pruned(dense_MK, share, kind) for kind in kinds for share in zeros]
+    sizes_MK = dense_MK.abs()
+    some = sizes_MK.flatten()[: 1 << 20]  # a million weights are enough to know where to cut
+    cuts = some.quantile(torch.tensor(zeros, dtype=some.dtype)).tolist()
+    masks = [sizes_MK >= cut if share else sizes_MK >= 0 for share, cut in zip(zeros, cuts, strict=True)]
+    return [
+        Pruned(f"{VALUE_TYPES[kind]} {share:.0%}", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
+        for kind in kinds
+        for share, mask_MK in zip(zeros, masks, strict=True)
+    ]
 
 
 def measure(
@@ -140,18 +167,26 @@ def measure(
         clock: Seconds.
     """
     ours = [sparse_contender(weight, count) for weight in weights]
-    dense = dense_contenders(dense_MK, count)
+    dense = dense_contenders(dense_MK, count, clock)
     contenders = [*ours, *dense]
     for contender in contenders:
         contender.run()  # chooses a way, and touches what is to be touched
     times: list[list[float]] = [[] for _ in contenders]
-    for _ in range(rounds):
+    for number in range(rounds):
         for contender, rounds_s in zip(contenders, times, strict=True):
-            rounds_s.append(_time_s(contender.run, clock))
+            if number < _SELDOM_ROUNDS or not contender.seldom:
+                rounds_s.append(_time_s(contender.run, clock))
     timed = tuple(Timed(c.name, c.zeros, c.size_bytes, tuple(t)) for c, t in zip(contenders, times, strict=True))
     rows, cols = dense_MK.shape
     return Comparison(
-        rows, cols, count, timed[: len(ours)], timed[len(ours) :], read_bandwidth(), torch.get_num_threads()
+        rows=rows,
+        cols=cols,
+        count=count,
+        ours=timed[: len(ours)],
+        dense=timed[len(ours) :],
+        read_bytes_per_s=read_bandwidth(),
+        threads=torch.get_num_threads(),
+        clock_hz=clock_hz(),
     )
 
 
@@ -162,25 +197,52 @@ def sparse_contender(weight: Pruned, count: int) -> Contender:
     return Contender(weight.name, weight.copies[0].size_bytes, _in_turn(products), weight.zeros)
 
 
-def _pruned(dense_MK: torch.Tensor, zeros: float, kind: torch.dtype) -> Pruned:
-    threshold = dense_MK.abs().flatten()[: 1 << 20].quantile(zeros) if zeros else torch.tensor(0.0)
-    weight = pack(dense_MK, kind, mask_MK=dense_MK.abs() >= threshold)
-    return Pruned(f"{VALUE_TYPES[kind]} {zeros:.0%}", zeros, tuple(_copies(weight)))
-
-
-def dense_contenders(dense_MK: torch.Tensor, count: int) -> list[Contender]:
+def dense_contenders(
+    dense_MK: torch.Tensor, count: int, clock: Callable[[], float] = time.perf_counter
+) -> list[Contender]:
     """All dense products that torch can do here: F.linear in three types, and weights packed beforehand."""
-    found: list[Contender] = []
+    prospects: list[_Prospect] = []
     for kind in (torch.bfloat16, torch.float16, torch.float32):
         weight_MK, x_NK = dense_MK.to(kind), torch.randn(count, dense_MK.shape[1]).to(kind)
         short = str(kind).removeprefix("torch.").replace("bfloat", "bf").replace("float", "fp")
-        size_bytes = weight_MK.numel() * weight_MK.element_size()
         for way, prepare in (("F.linear", _plain), ("oneDNN packed", _onednn), ("MKL packed", _mkl)):
-            if products := _prepared(weight_MK, x_NK, prepare):
-                found.append(Contender(f"{way} {short}", size_bytes, _in_turn(products)))
-    if products := _prepared(dense_MK, torch.randn(count, dense_MK.shape[1]), _int8):
-        found.append(Contender("fbgemm int8", dense_MK.numel(), _in_turn(products)))
-    return found
+            prospects += _prospects(f"{way} {short}", weight_MK, x_NK, prepare)
+    x_NK = torch.randn(count, dense_MK.shape[1])
+    prospects += _prospects("fbgemm int8", _quantised(dense_MK), x_NK, _int8)
+    tried_s = [min(_once_s(one.first, clock) for _ in range(2)) for one in prospects]
+    limit_s = _HOPELESS * min(s for one, s in zip(prospects, tried_s, strict=True) if "int8" not in one.name)
+    return [one.contender(seldom=s > limit_s) for one, s in zip(prospects, tried_s, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prospect:
+    """A dense product that torch can do here, with one copy of its matrix."""
+
+    name: str
+    size_bytes: int
+    first: Product
+    again: Callable[[], Product]
+
+    def contender(self, *, seldom: bool) -> Contender:
+        number = 1 if seldom else _number_of_copies(self.size_bytes)
+        products = [self.first, *(self.again() for _ in range(number - 1))]
+        return Contender(self.name, self.size_bytes, _in_turn(products), seldom=seldom)
+
+
+def _prospects(
+    name: str,
+    weight_MK: torch.Tensor,
+    x_NK: torch.Tensor,
+    prepare: Callable[[torch.Tensor, torch.Tensor], Product],
+) -> list[_Prospect]:
+    """Return it, or nothing where torch cannot do this here."""
+    try:
+        first = prepare(weight_MK, x_NK)
+        first()
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return []
+    size_bytes = weight_MK.numel() * weight_MK.element_size()
+    return [_Prospect(name, size_bytes, first, lambda: prepare(weight_MK.clone(), x_NK))]
 
 
 def read_bandwidth() -> float:
@@ -192,22 +254,19 @@ def read_bandwidth() -> float:
     return _native.read_bandwidth(torch.get_num_threads(), max(_CACHES * _cache_bytes(), 1 << 25), 0.2)
 
 
+@functools.cache
+def clock_hz() -> float:
+    """Return cycles a second of a core, by additions that wait for one another; 0 without the extension."""
+    try:
+        from tandem import _native
+    except ImportError:
+        return 0.0
+    return _native.clock_hz(0.05)
+
+
 def _in_turn(products: Sequence[Product]) -> Product:
     turns = itertools.cycle(products)
     return lambda: next(turns)()
-
-
-def _prepared(
-    weight_MK: torch.Tensor, x_NK: torch.Tensor, prepare: Callable[[torch.Tensor, torch.Tensor], Product]
-) -> list[Product]:
-    """Return products with copies of a matrix, none where torch cannot do this here."""
-    try:
-        first = prepare(weight_MK, x_NK)
-        first()
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return []
-    number = _number_of_copies(weight_MK.numel() * weight_MK.element_size())
-    return [first, *(prepare(weight_MK.clone(), x_NK) for _ in range(number - 1))]
 
 
 def _plain(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
@@ -226,13 +285,17 @@ def _mkl(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
     return functools.partial(ops._mkl_linear, x_NK, packed, weight_MK, None, len(x_NK))
 
 
-def _int8(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
-    quantized: Any = torch.ops.quantized
+def _quantised(dense_MK: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():  # torch's int8 product on processors is deprecated, and the only one it has
         warnings.simplefilter("ignore")
-        scale = float(weight_MK.abs().max()) / 127
-        packed = quantized.linear_prepack(torch.quantize_per_tensor(weight_MK, scale, 0, torch.qint8), None)
-    return functools.partial(quantized.linear_dynamic, x_NK, packed)
+        return torch.quantize_per_tensor(dense_MK, float(dense_MK.abs().max()) / 127, 0, torch.qint8)
+
+
+def _int8(weight_MK: torch.Tensor, x_NK: torch.Tensor) -> Product:
+    quantized: Any = torch.ops.quantized
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return functools.partial(quantized.linear_dynamic, x_NK, quantized.linear_prepack(weight_MK, None))
 
 
 def _copies(weight: SparseWeight) -> list[SparseWeight]:
@@ -249,9 +312,16 @@ def _cache_bytes() -> int:
     return max(machine.last_level_cache_bytes(), _LEAST_CACHE_BYTES)
 
 
-def _time_s(run: Product, clock: Callable[[], float]) -> float:
-    """Seconds of one product, over as many as take some milliseconds."""
+def _once_s(run: Product, clock: Callable[[], float]) -> float:
+    began_s = clock()
     run()
+    return clock() - began_s
+
+
+def _time_s(run: Product, clock: Callable[[], float]) -> float:
+    """Seconds of one product, over as many as take some milliseconds after a first one; that one where it is so long."""
+    if (first_s := _once_s(run, clock)) >= _TIMED_S:
+        return first_s
     began_s, done = clock(), 0
     while done == 0 or clock() - began_s < _TIMED_S:
         run()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tandem.kernels.sparse import running
-from tandem.kernels.sparse.format import TAIL, TILE, SparseWeight, kept_of
+from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, kept_of, shape_of_masks
 from tandem.kernels.sparse.mistakes import SparseShapeError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def sparse_linear(
     """
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
     check(weight, x, bias)
-    y_NM = running.multiply(weight, x.reshape(-1, cols), bias, activation, backend)
+    y_NM = running.multiply(weight, _rows_of(x, cols), bias, activation, backend)
     return y_NM.to(x.dtype).reshape(*x.shape[:-1], rows)
 
 
@@ -74,7 +74,7 @@ def grad_x(
 ) -> torch.Tensor:
     """Return `grad @ weight`, `[..., K]`."""
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
-    grad_NM = grad.reshape(-1, rows).float()
+    grad_NM = _rows_of(grad, rows).float()
     sum_NK = torch.zeros(len(grad_NM), cols, device=grad.device)
     for first, last in _blocks(weight):
         block_MK = running.unpacked(weight, first, last)
@@ -101,7 +101,7 @@ def grad_values(
     grad: torch.Tensor, x: torch.Tensor, masks: torch.Tensor, values: torch.Tensor, rows: int, cols: int
 ) -> torch.Tensor:
     """Return `grad.T @ x` at the kept places, in the values' order and type, with zeros for the tail."""
-    grad_NM, x_NK = grad.reshape(-1, rows).float(), x.reshape(-1, cols).float()
+    grad_NM, x_NK = _rows_of(grad, rows).float(), _rows_of(x, cols).float()
     parts = [values.new_zeros(0)]
     for first in range(0, len(masks), _BLOCK_ROWS // TILE):
         block = masks[first : first + _BLOCK_ROWS // TILE]
@@ -124,6 +124,7 @@ def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> N
     Raises:
         SparseShapeError: Says what was given.
     """
+    _check_weight(weight)
     if x.ndim == 0 or x.shape[-1] != weight.cols or not x.is_floating_point():
         raise SparseShapeError(
             given=f"x of shape {tuple(x.shape)} and type {x.dtype} for a weight of {weight.rows} x {weight.cols}",
@@ -141,6 +142,35 @@ def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> N
             given=f"a bias of shape {tuple(bias.shape)} on {bias.device}",
             allowed=f"shape ({weight.rows},) on {weight.device}",
             todo="pass one number for each row of the weight",
+        )
+
+
+def _rows_of(tensor: torch.Tensor, width: int) -> torch.Tensor:
+    """Return all rows as a matrix; with a width of 0, too, where -1 would be ambiguous."""
+    return tensor.reshape(tensor.shape[:-1].numel(), width)
+
+
+def _check_weight(weight: SparseWeight) -> None:
+    """Refuse parts that kernels would read beyond their ends, or as what they are not."""
+    tiles = shape_of_masks(weight.rows, weight.cols)
+    values, scales = weight.values_P, weight.scales_M
+    parts = [weight.masks_ST, values, weight.starts_S, *([] if scales is None else [scales])]
+    fits = (
+        tuple(weight.masks_ST.shape) == tiles
+        and weight.masks_ST.dtype == weight.starts_S.dtype == torch.int64
+        and tuple(weight.starts_S.shape) == (tiles[0] + 1,)
+        and values.ndim == 1
+        and values.numel() >= TAIL
+        and (scales is None) == (values.dtype != torch.int8)
+        and (scales is None or (scales.shape == (weight.rows,) and scales.dtype == torch.float32))
+    )
+    if not fits or values.dtype not in VALUE_TYPES or not all(part.is_contiguous() for part in parts):
+        told = ", ".join(f"{tuple(part.shape)} {part.dtype}" for part in parts)
+        raise SparseShapeError(
+            given=f"parts of a sparse weight of {weight.rows} x {weight.cols} that do not fit together: {told}",
+            allowed=f"masks {tiles} int64, values of {', '.join(VALUE_TYPES.values())} with {TAIL} behind the last, "
+            f"starts ({tiles[0] + 1},) int64, float32 scales for int8 alone, all contiguous",
+            todo="make it with tandem.kernels.sparse.format.pack",
         )
 
 
@@ -164,7 +194,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]: 
     wants_x, _, wants_values, _, _, wants_bias, *_ = ctx.needs_input_grad
     of_x = grad_x(grad, masks, values, starts, scales, ctx.rows, ctx.cols) if wants_x else None
     of_values = grad_values(grad, x, masks, values, ctx.rows, ctx.cols) if wants_values else None
-    of_bias = grad.reshape(-1, ctx.rows).sum(0) if wants_bias else None
+    of_bias = _rows_of(grad, ctx.rows).sum(0) if wants_bias else None
     return of_x, None, of_values, None, None, of_bias, None, None, None, None
 
 

@@ -29,7 +29,8 @@ def table(comparison: Comparison) -> Table:
         Column("bits a weight", form="number", digits=2),
         Column("read", "GB/s", "number", 1),
         Column("of the bandwidth", form="percent"),
-        Column("ns for 32 weights on a thread", form="number", digits=2),
+        Column("32 weights on a thread", "ns", "number", 1),
+        Column("32 weights", "cycles", "number", 1),
         Column("over the best dense", form="ratio", digits=2),
     )
     rows = [
@@ -41,7 +42,8 @@ def table(comparison: Comparison) -> Table:
         columns,
         rows,
         title=_title(comparison),
-        note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; each matrix comes from memory",
+        note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; each matrix comes from memory"
+        + _clock(comparison),
     )
 
 
@@ -83,8 +85,15 @@ def _row(comparison: Comparison, timed: Timed, kind: str) -> list[Cell | str | f
         timed.bytes_per_s / 1e9,
         bandwidth,
         comparison.ns_per_32(timed),
+        comparison.cycles_per_32(timed) or None,
         Cell(speedup, "good" if timed.zeros is not None and speedup > 1 else ""),
     ]
+
+
+def _clock(comparison: Comparison) -> str:
+    if not comparison.clock_hz:
+        return ""
+    return f"; {comparison.clock_hz / 1e9:.2f} GHz, as additions that wait for one another tell"
 
 
 def _fast_first(dense: Sequence[Timed]) -> list[Timed]:

@@ -1,12 +1,15 @@
 """How a product is computed: which backend, which of its ways, and from how many rows of x on by unpacked blocks.
 
 Few rows of x (decoding): the backend's kernel, which reads compressed weights. Many (prefill): blocks of rows are
-unpacked into scratch once and multiplied densely. `tuning` measures where the one begins to be faster.
+unpacked into scratch once and multiplied densely. `tuning` measures where the one begins to be faster, and which layout
+a GPU's kernel is fastest with.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +17,9 @@ from tandem.kernels.sparse import choosing, tuning
 from tandem.kernels.sparse.backends import cpu
 from tandem.kernels.sparse.format import TILE, SparseWeight, unpack_strips
 from tandem.kernels.sparse.reference import activated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SCRATCH_BYTES = 8 << 20
 ALWAYS_LANES = 2
@@ -36,13 +42,20 @@ def multiply(
         backend: A name; empty for the best that runs here.
     """
     name = backend or choosing.best(x_NK.device.type)
-    if name != "cpu":
-        return activated(choosing.backend(name).forward(weight, x_NK), bias_M, activation)
-    choosing.backend(name)
-    way = way_for(weight, x_NK)
+    found = choosing.for_device(name, x_NK.device.type)
+    if name == "cpu":
+        way = way_for(weight, x_NK)
+        if way == "blocks":
+            return activated(by_blocks(weight, x_NK), bias_M, activation)
+        return cpu.forward(weight, x_NK, bias_M, activation, way=way)
+    if name == "portable":
+        return activated(found.forward(weight, x_NK), bias_M, activation)
+    way = layout_for(name, weight, x_NK)
     if way == "blocks":
-        return activated(by_blocks(weight, x_NK), bias_M, activation)
-    return cpu.forward(weight, x_NK, bias_M, activation, way=way)
+        return activated(_blocks_of(name)(weight, x_NK), bias_M, activation)
+    if name == "cuda":
+        return _module(name).forward(weight, x_NK, bias_M, activation, geometry=way)
+    return activated(_module(name).forward(weight, x_NK, geometry=way), bias_M, activation)
 
 
 def way_for(weight: SparseWeight, x_NK: torch.Tensor) -> str:
@@ -53,6 +66,19 @@ def way_for(weight: SparseWeight, x_NK: torch.Tensor) -> str:
     if count >= ALWAYS_BLOCKS:
         return "blocks"
     return tuning.chosen(weight, x_NK.dtype, tuning.bucket(count), _candidates)
+
+
+def layout_for(name: str, weight: SparseWeight, x_NK: torch.Tensor) -> str:
+    """Return blocks, or the name of the layout that a GPU's kernel is fastest with, measured once and kept."""
+    count = len(x_NK)
+    if count == 0 or weight.rows * weight.cols == 0:
+        return ""
+    if count >= ALWAYS_BLOCKS:
+        return "blocks"
+    if x_NK.is_cuda and torch.cuda.is_current_stream_capturing():
+        return ""  # nothing can be measured within a graph: the usual one, unless it was measured before
+    candidates = functools.partial(_layouts, name)
+    return tuning.chosen(weight, x_NK.dtype, tuning.bucket(count), candidates, by=name)
 
 
 def by_blocks(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
@@ -72,6 +98,30 @@ def unpacked(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
     if weight.device.type == "cpu" and not cpu.supported():
         return cpu.decode(weight, first, last)
     return unpack_strips(weight, first, last, torch.float32)
+
+
+def _layouts(name: str, weight: SparseWeight, x_NK: torch.Tensor) -> dict[str, tuning.Candidate]:
+    module = _module(name)
+    found: dict[str, tuning.Candidate] = {
+        layout: functools.partial(module.forward, weight, x_NK, geometry=layout) for layout in module.geometries(weight)
+    }
+    found["blocks"] = functools.partial(_blocks_of(name), weight, x_NK)
+    return {layout: functools.partial(_finished, run) for layout, run in found.items()} if x_NK.is_cuda else found
+
+
+def _finished(run: tuning.Candidate) -> torch.Tensor:
+    """Wait for the GPU, so that a clock sees the whole of it."""
+    y_NM = run()
+    torch.cuda.synchronize()
+    return y_NM
+
+
+def _blocks_of(name: str) -> Callable[[SparseWeight, torch.Tensor], torch.Tensor]:
+    return _module("cuda").by_blocks if name == "cuda" else by_blocks
+
+
+def _module(name: str) -> Any:  # noqa: ANN401 - a backend that runs here, with what it has beyond the protocol
+    return importlib.import_module(f"tandem.kernels.sparse.backends.{name}")
 
 
 def _candidates(weight: SparseWeight, x_NK: torch.Tensor) -> dict[str, tuning.Candidate]:

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,10 @@ from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
 
 Candidate = Callable[[], torch.Tensor]
 
+_NAMES = re.compile(r"lanes|lists|blocks|([1-9]\d{0,3} warps x )?[1-9]\d{0,3} splits")
 _TRIES = 7
+_FAIR_TRIES = 2
+_HOPELESS = 3.0
 _CLEARLY = 1.1
 """By how much another way must be faster than the first to be chosen: a choice is kept for long."""
 
@@ -46,6 +50,7 @@ def chosen(
     count: int,
     candidates: Callable[[SparseWeight, torch.Tensor], dict[str, Candidate]],
     *,
+    by: str = "",
     clock: Callable[[], float] = time.perf_counter,
 ) -> str:
     """Return the fastest candidate's name for products of this kind.
@@ -55,12 +60,13 @@ def chosen(
         x_type: The type of x.
         count: Rows of x that are tried, as `bucket` gives them.
         candidates: Makes the functions that are timed, by name; the first is the usual one.
+        by: Whose candidates they are, where a device has several backends.
         clock: Seconds; tests pass their own.
     """
     path = _file(weight.device)
     if path not in _known:
         _known[path] = _read(path)
-    key = _key(weight, x_type, count)
+    key = f"{by} {_key(weight, x_type, count)}".strip()
     if key not in _known[path]:
         own = torch.Generator(weight.device).manual_seed(0)  # a program's random numbers are its own
         x_NK = torch.randn(count, weight.cols, device=weight.device, generator=own).to(x_type)
@@ -85,9 +91,14 @@ def _key(weight: SparseWeight, x_type: torch.dtype, count: int) -> str:
 
 
 def _times_s(candidates: Mapping[str, Candidate], clock: Callable[[], float]) -> dict[str, float]:
-    """The shortest time of each, taken in turns: who else used the machine meanwhile is no reason to choose."""
+    """The shortest time of each, taken in turns: who else used the machine meanwhile is no reason to choose.
+
+    What is hopeless after two turns is left alone from then on: it may take long.
+    """
     times_s = dict.fromkeys(candidates, float("inf"))
-    for _, (name, run) in itertools.product(range(_TRIES), candidates.items()):
+    for turn, (name, run) in itertools.product(range(_TRIES), candidates.items()):
+        if turn >= _FAIR_TRIES and times_s[name] > _HOPELESS * min(times_s.values()):
+            continue
         began_s = clock()
         run()
         times_s[name] = min(times_s[name], clock() - began_s)
@@ -122,7 +133,7 @@ def _read(path: Path) -> dict[str, str]:
         return {}
     if not isinstance(told, dict):
         return {}
-    return {str(key): str(value) for key, value in told.items() if value in ("lanes", "lists", "blocks")}
+    return {str(key): str(value) for key, value in told.items() if _NAMES.fullmatch(str(value))}
 
 
 def _write(path: Path, choices: dict[str, str]) -> None:

@@ -1,7 +1,10 @@
 """NVIDIA TensorCores from sm_80 on: CUDA C++ (gpu/product.cu), compiled at run time and kept on disk.
 
 Bitmaps and nonzeros are decoded into the registers that mma.sync takes; the source says how. x is rounded to the
-weights' type where it has another (bf16 for int8 weights and float32). Needs the extra `gpu` (cuda-core with NVRTC).
+weights' type where it has another (for int8 weights: fp16 stays, all else becomes bf16). How many warps a block has and
+into how many parts the columns are cut is measured once for each kind of product (`geometries`, `running`). Many rows
+of x are multiplied densely by rows that `decode` has written out. Needs the extra `gpu` (cuda-core with NVRTC).
+
 Compiled for sm_80 and sm_90a in the tests; it has not run on a GPU yet, and no figure of it is published.
 """
 
@@ -13,13 +16,16 @@ import hashlib
 import importlib.util
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from tandem.core.durable import written_aside
 from tandem.core.errors import MissingPackageError
+from tandem.kernels.sparse.format import TILE
+from tandem.kernels.sparse.reference import ACTIVATIONS, activated
 
 if TYPE_CHECKING:
     from tandem.kernels.sparse.format import SparseWeight
@@ -29,12 +35,35 @@ TOLERANCE = 4e-3
 """x is rounded to the weights' 16 bits where it has more: 2**-8 of each product for bf16."""
 
 GPU = Path(__file__).parent.parent / "gpu"
-ROWS_A_BLOCK = 64
+WARP_ROWS = 16
+WARPS = (4, 2)
 CHUNK_COLUMNS = 256
 MOST_COLUMNS_OF_X = 32
 _LEAST_ARCH = 80
-_THREADS = 128
+_FINISHING_THREADS = 128
+_SCRATCH_BYTES = 32 << 20
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a product is laid out: warps of 16 rows in a block, and parts that the columns are cut into."""
+
+    warps: int
+    splits: int
+
+    def __str__(self) -> str:
+        return f"{self.warps} warps x {self.splits} splits"
+
+    @classmethod
+    def named(cls, name: str) -> Geometry:
+        """Return the geometry that `str` has written.
+
+        >>> Geometry.named("4 warps x 5 splits")
+        Geometry(warps=4, splits=5)
+        """
+        warps, _, _, splits, _ = name.split()
+        return cls(int(warps), int(splits))
 
 
 def supported() -> str:
@@ -53,40 +82,102 @@ def supported() -> str:
     return ""
 
 
-def forward(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
-    """Return `x_NK @ weight.T` in float32, `[N, M]`, at most 32 rows of x in one launch."""
-    kind = x_NK.dtype if weight.values_P.dtype == torch.int8 else weight.values_P.dtype
-    x_NK = x_NK.to(torch.bfloat16 if kind == torch.float32 else kind)
+def forward(
+    weight: SparseWeight,
+    x_NK: torch.Tensor,
+    bias_M: torch.Tensor | None = None,
+    activation: str = "none",
+    *,
+    geometry: str = "",
+) -> torch.Tensor:
+    """Return `activation(x_NK @ weight.T + bias_M)` in float32, `[N, M]`, at most 32 rows of x in one launch.
+
+    Args:
+        weight: On the GPU, as are all others.
+        x_NK: Any floating type.
+        bias_M: Or None.
+        activation: One of `reference.ACTIVATIONS`.
+        geometry: The name of one of `geometries()`; empty for the first of them.
+    """
+    x_NK = x_NK.to(type_of_x(x_NK.dtype, weight.values_P.dtype))
     y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
     if weight.rows == 0 or weight.cols == 0:
-        return y_NM.zero_()
+        return activated(y_NM.zero_(), bias_M, activation)
+    chosen = Geometry.named(geometry or geometries(weight)[0])
+    epilogue = Epilogue(None if bias_M is None else bias_M.float().contiguous(), ACTIVATIONS.index(activation))
     for first in range(0, len(x_NK), MOST_COLUMNS_OF_X):
         some = slice(first, first + MOST_COLUMNS_OF_X)
-        _launch(weight, x_NK[some], y_NM[some])
+        _multiply(weight, x_NK[some], y_NM[some], chosen, epilogue)
     return y_NM
 
 
-def options_of(x_type: torch.dtype, values_type: torch.dtype, count: int) -> dict[str, int]:
+def by_blocks(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
+    """Return `x_NK @ weight.T` in float32 from blocks of rows, written out in 16 bits one after another."""
+    x_NK = x_NK.to(type_of_x(x_NK.dtype, weight.values_P.dtype))
+    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    step = max(1, _SCRATCH_BYTES // (2 * TILE * max(1, weight.cols)))
+    for first in range(0, len(weight.masks_ST), step):
+        block_MK = decode(weight, first, min(first + step, len(weight.masks_ST)), x_NK.dtype)
+        y_NM[:, first * TILE : first * TILE + len(block_MK)] = torch.mm(x_NK, block_MK.T, out_dtype=torch.float32)
+    return y_NM if weight.scales_M is None else y_NM.mul_(weight.scales_M)
+
+
+def decode(weight: SparseWeight, first: int, last: int, x_type: torch.dtype) -> torch.Tensor:
+    """Return the rows of strips `first` to `last` (excluded) as a dense matrix (a view), int8 without their scales."""
+    strips, tiles = last - first, weight.masks_ST.shape[1]
+    dense_MK = torch.empty(TILE * strips, TILE * tiles, dtype=x_type, device=weight.device)
+    geometry = Geometry(WARPS[0], 1)
+    if dense_MK.numel():
+        _launch(
+            _kernels(_index(weight), options_of(x_type, weight.values_P.dtype, 1, geometry)).decode,
+            (-(-strips // geometry.warps), 1),
+            32 * geometry.warps,
+            0,
+            (weight.masks_ST, weight.values_P, weight.starts_S, dense_MK, first, strips, tiles),
+        )
+    return dense_MK[: min(TILE * last, weight.rows) - TILE * first, : weight.cols]
+
+
+def type_of_x(x_type: torch.dtype, values_type: torch.dtype) -> torch.dtype:
+    """Return what x is rounded to: the weights' type; for int8 fp16 where it is that, else bf16."""
+    if values_type != torch.int8:
+        return values_type
+    return torch.float16 if x_type == torch.float16 else torch.bfloat16
+
+
+def options_of(x_type: torch.dtype, values_type: torch.dtype, count: int, geometry: Geometry) -> dict[str, int]:
     """Return what product.cu is compiled with for a type of x, a type of values and rows of x.
 
-    >>> options_of(torch.bfloat16, torch.int8, 9)
-    {'TANDEM_X': 0, 'TANDEM_VALUES': 1, 'TANDEM_BLOCKS_OF_8': 2}
+    >>> options_of(torch.bfloat16, torch.int8, 9, Geometry(4, 1))
+    {'TANDEM_X': 0, 'TANDEM_VALUES': 1, 'TANDEM_BLOCKS_OF_8': 2, 'TANDEM_WARPS': 4}
     """
     return {
         "TANDEM_X": int(x_type == torch.float16),
         "TANDEM_VALUES": int(values_type == torch.int8),
         "TANDEM_BLOCKS_OF_8": -(-count // 8),
+        "TANDEM_WARPS": geometry.warps,
     }
 
 
-def splits_for(rows: int, cols: int, processors: int) -> int:
-    """Return into how many parts the columns are cut: enough blocks for two on every multiprocessor.
+def geometries(weight: SparseWeight) -> list[str]:
+    """Return the names of the layouts that are worth trying for a weight, the usual one first."""
+    processors = torch.cuda.get_device_properties(weight.device).multi_processor_count
+    return [str(geometry) for geometry in geometries_for(weight.rows, weight.cols, processors)]
 
-    >>> splits_for(4096, 4096, 132), splits_for(64, 256, 132), splits_for(1 << 17, 4096, 132)
-    (5, 1, 1)
+
+def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
+    """Return layouts with about one, two or four blocks on every multiprocessor, the usual one (two) first.
+
+    >>> [str(geometry) for geometry in geometries_for(4096, 4096, 132)][:3]
+    ['4 warps x 5 splits', '4 warps x 3 splits', '4 warps x 9 splits']
+    >>> geometries_for(1 << 17, 64, 132)
+    [Geometry(warps=4, splits=1), Geometry(warps=2, splits=1)]
     """
-    blocks, chunks = -(-rows // ROWS_A_BLOCK), -(-cols // CHUNK_COLUMNS)
-    return max(1, min(chunks, -(-2 * processors // blocks)))
+    found: list[Geometry] = []
+    for warps in WARPS:
+        blocks, chunks = -(-rows // (WARP_ROWS * warps)), -(-cols // CHUNK_COLUMNS)
+        found += [Geometry(warps, max(1, min(chunks, -(-turns * processors // blocks)))) for turns in (2, 1, 4)]
+    return list(dict.fromkeys(found))
 
 
 def source() -> str:
@@ -95,69 +186,116 @@ def source() -> str:
     return (GPU / "product.cu").read_text().replace('#include "fragment.cuh"', included)
 
 
-def _launch(weight: SparseWeight, x_NK: torch.Tensor, y_NM: torch.Tensor) -> None:
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """What is done to sums: a bias, float32, and the activation's number in `reference.ACTIVATIONS`."""
+
+    bias_M: torch.Tensor | None
+    activation: int
+
+
+class Kernels(NamedTuple):
+    """The loaded kernels of product.cu, and how much shared memory `product` takes."""
+
+    product: Any
+    finish: Any
+    decode: Any
+    shared_size_bytes: int
+
+
+def _multiply(
+    weight: SparseWeight, x_NK: torch.Tensor, y_NM: torch.Tensor, geometry: Geometry, epilogue: Epilogue
+) -> None:
+    """Launch `product`, then `finish`, on torch's own stream."""
+    strips, tiles = weight.masks_ST.shape
+    options = options_of(x_NK.dtype, weight.values_P.dtype, len(x_NK), geometry)
+    padded_count, block_rows = 8 * options["TANDEM_BLOCKS_OF_8"], WARP_ROWS * geometry.warps
+    blocks = -(-weight.rows // block_rows)
+    padded = (0, TILE * tiles - weight.cols, 0, padded_count - len(x_NK))
+    x_padded = torch.nn.functional.pad(x_NK, padded).contiguous()
+    if x_padded.data_ptr() % 16:
+        x_padded = x_padded.clone()  # the kernel reads 16 bytes at a time
+    partial = torch.empty(geometry.splits, padded_count, block_rows * blocks, device=x_NK.device)
+    kernels = _kernels(_index(weight), options)
+    _launch(
+        kernels.product,
+        (blocks, geometry.splits),
+        32 * geometry.warps,
+        kernels.shared_size_bytes,
+        (weight.masks_ST, weight.values_P, weight.starts_S, x_padded, partial, strips, tiles),
+    )
+    sizes = (weight.rows, len(x_NK), geometry.splits, block_rows * blocks, padded_count, epilogue.activation)
+    _launch(
+        kernels.finish,
+        (-(-weight.rows // _FINISHING_THREADS), len(x_NK)),
+        _FINISHING_THREADS,
+        0,
+        (partial, weight.scales_M, epilogue.bias_M, y_NM, *sizes),
+    )
+
+
+def _launch(
+    kernel: Any,  # noqa: ANN401 - a kernel of cuda-core
+    grid: tuple[int, int],
+    threads: int,
+    shared_bytes: int,
+    arguments: tuple[torch.Tensor | int | None, ...],
+) -> None:
+    """Tensors go by address (None is a null pointer), numbers as 32-bit integers."""
     import cuda.core as cuda
 
-    strips, tiles = weight.masks_ST.shape
-    options = options_of(x_NK.dtype, weight.values_P.dtype, len(x_NK))
-    padded_count, blocks = 8 * options["TANDEM_BLOCKS_OF_8"], -(-weight.rows // ROWS_A_BLOCK)
-    x_padded = torch.nn.functional.pad(x_NK, (0, 8 * tiles - weight.cols, 0, padded_count - len(x_NK))).contiguous()
-    index = x_NK.device.index or 0
-    splits = splits_for(weight.rows, weight.cols, torch.cuda.get_device_properties(index).multi_processor_count)
-    partial = torch.empty(splits, padded_count, ROWS_A_BLOCK * blocks, device=x_NK.device)
-    product, finish, shared_bytes = _kernels(index, tuple(options.items()))
-    stream = cuda.Stream.from_handle(torch.cuda.current_stream(index).cuda_stream)
-    cuda.launch(
-        stream,
-        cuda.LaunchConfig(grid=(blocks, splits), block=_THREADS, shmem_size=shared_bytes),
-        product,
-        weight.masks_ST.data_ptr(),
-        weight.values_P.data_ptr(),
-        weight.starts_S.data_ptr(),
-        x_padded.data_ptr(),
-        partial.data_ptr(),
-        ctypes.c_int32(strips),
-        ctypes.c_int32(tiles),
-    )
-    cuda.launch(
-        stream,
-        cuda.LaunchConfig(grid=(-(-weight.rows // _THREADS), len(x_NK)), block=_THREADS),
-        finish,
-        partial.data_ptr(),
-        0 if weight.scales_M is None else weight.scales_M.data_ptr(),
-        y_NM.data_ptr(),
-        *(ctypes.c_int32(n) for n in (weight.rows, len(x_NK), splits, ROWS_A_BLOCK * blocks, padded_count)),
-    )
+    index = next(one for one in arguments if isinstance(one, torch.Tensor)).device.index or 0
+    with torch.cuda.device(index):
+        stream = cuda.Stream.from_handle(torch.cuda.current_stream(index).cuda_stream)
+        cuda.launch(
+            stream,
+            cuda.LaunchConfig(grid=grid, block=threads, shmem_size=shared_bytes),
+            kernel,
+            *(ctypes.c_int32(one) if isinstance(one, int) else _address(one) for one in arguments),
+        )
+
+
+def _address(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _index(weight: SparseWeight) -> int:
+    return weight.device.index or 0
+
+
+def _kernels(index: int, options: dict[str, int]) -> Kernels:
+    return _loaded(index, tuple(options.items()))
 
 
 @functools.cache
-def _kernels(index: int, options: tuple[tuple[str, int], ...]) -> tuple[Any, Any, int]:
-    """Compile, or take from disk, and load; returns both kernels and the first one's shared memory."""
+def _loaded(index: int, options: tuple[tuple[str, int], ...]) -> Kernels:
+    """Compile, or take from disk, and load."""
     import cuda.core as cuda
     from cuda.bindings import driver
 
     device = cuda.Device(index)
     device.set_current()
-    cubin = _cubin(f"sm_{device.arch}", options)
-    code = cuda.ObjectCode.from_cubin(cubin)
-    product, finish = code.get_kernel("product"), code.get_kernel("finish")
+    code = cuda.ObjectCode.from_cubin(cubin(f"sm_{device.arch}", options))
     shared_bytes = shared_size_bytes(dict(options))
+    kernels = Kernels(*(code.get_kernel(name) for name in ("product", "finish", "decode")), shared_bytes)
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    (error,) = driver.cuFuncSetAttribute(driver.CUfunction(int(product.handle)), attribute, shared_bytes)
+    (error,) = driver.cuFuncSetAttribute(driver.CUfunction(int(kernels.product.handle)), attribute, shared_bytes)
     if error != driver.CUresult.CUDA_SUCCESS:
         message = f"the driver refuses {shared_bytes} bytes of shared memory: {error}"
         raise RuntimeError(message)
-    return product, finish, shared_bytes
+    return kernels
 
 
 def shared_size_bytes(options: dict[str, int]) -> int:
     """Return the size of product.cu's `Shared`."""
     piece = 8 * CHUNK_COLUMNS * (1 if options["TANDEM_VALUES"] else 2) + 32
-    entries, x = 4 * 4 * 16 * 36, 2 * 8 * options["TANDEM_BLOCKS_OF_8"] * (CHUNK_COLUMNS + 8)
-    return 4 * 2 * 2 * piece + entries + x
+    warps = options["TANDEM_WARPS"]
+    entries, x = warps * 4 * 16 * 36, 2 * 8 * options["TANDEM_BLOCKS_OF_8"] * (CHUNK_COLUMNS + 8)
+    return warps * 2 * 2 * piece + entries + x
 
 
-def _cubin(arch: str, options: tuple[tuple[str, int], ...]) -> bytes:
+def cubin(arch: str, options: tuple[tuple[str, int], ...]) -> bytes:
+    """Return product.cu compiled for an architecture by NVRTC, or as an earlier process has left it on disk."""
     import cuda.core as cuda
 
     text = source()

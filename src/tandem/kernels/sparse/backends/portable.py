@@ -6,7 +6,7 @@ import torch
 
 from tandem.kernels.sparse.format import TILE, SparseWeight, unpack_strips
 
-DEVICE = "cpu"
+DEVICE = "any"
 TOLERANCE = 1e-6
 _BLOCK_ROWS = 512
 

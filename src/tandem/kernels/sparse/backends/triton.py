@@ -2,7 +2,8 @@
 
 `TRITON_INTERPRET=1` in the environment, set before triton is imported, plays the kernel on the processor. A nonzero's
 place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are
-too few rows to fill the GPU; parts are added in a fixed order. Needs the extra `gpu`. It has not run on a GPU yet.
+too few rows to fill the GPU; into how many is measured once for each kind of product (`geometries`, `running`). Parts
+are added in a fixed order. Needs the extra `gpu`. It has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ DEVICE = "cpu" if _INTERPRETED else "cuda"
 TOLERANCE = 2e-6
 _STRIPS, _TILES = 4, 8
 _LEAST_COUNT = 16
+_MOST_COUNT = 64
 _ENOUGH_PROGRAMS = 264
 
 
@@ -32,40 +34,63 @@ def supported() -> str:
     return "torch sees no NVIDIA GPU (TRITON_INTERPRET=1 plays the kernel on the processor)"
 
 
-def forward(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
-    """Return `x_NK @ weight.T` in float32, `[N, M]`."""
-    count, (strips, tiles) = len(x_NK), weight.masks_ST.shape
-    y_NM = torch.zeros(count, weight.rows, device=x_NK.device)
+def geometries(weight: SparseWeight) -> list[str]:
+    """Return into how many parts it is worth trying to cut a weight's columns, the usual number first.
+
+    >>> from tandem.kernels.sparse.format import pack
+    >>> geometries(pack(torch.ones(8, 200)))
+    ['4 splits', '2 splits', '1 splits']
+    """
+    strips, tiles = weight.masks_ST.shape
+    turns, blocks = max(1, triton.cdiv(tiles, _TILES)), max(1, triton.cdiv(strips, _STRIPS))
+    usual = max(1, min(turns, _ENOUGH_PROGRAMS // blocks))
+    return [f"{splits} splits" for splits in dict.fromkeys((usual, max(1, usual // 2), min(turns, 2 * usual), 1))]
+
+
+def forward(weight: SparseWeight, x_NK: torch.Tensor, *, geometry: str = "") -> torch.Tensor:
+    """Return `x_NK @ weight.T` in float32, `[N, M]`, at most 64 rows of x in one launch.
+
+    Args:
+        weight: On the same device as x.
+        x_NK: Any floating type; float64 becomes float32.
+        geometry: The name of one of `geometries()`; empty for the first of them.
+    """
+    count = len(x_NK)
     if 0 in (count, weight.rows, weight.cols):
-        return y_NM
+        return torch.zeros(count, weight.rows, device=x_NK.device)
     kind = x_NK.dtype if weight.values_P.dtype in (torch.int8, x_NK.dtype) else torch.float32
-    if _INTERPRETED and kind == torch.bfloat16:
+    if kind == torch.float64 or (_INTERPRETED and kind == torch.bfloat16):
         kind = torch.float32  # the interpreter's dot takes a bf16's bits for an integer
-    blocks, turns = triton.cdiv(strips, _STRIPS), triton.cdiv(tiles, _TILES)
-    splits = 1 if _INTERPRETED else max(1, min(turns, _ENOUGH_PROGRAMS // blocks))
-    turns_a_split = triton.cdiv(turns, splits)
-    padded_count = max(_LEAST_COUNT, triton.next_power_of_2(count))
+    splits = int((geometry or geometries(weight)[0]).split()[0])
+    x_NK = x_NK.to(kind).contiguous()
+    some = [_some(weight, x_NK[first : first + _MOST_COUNT], splits) for first in range(0, count, _MOST_COUNT)]
+    y_NM = some[0] if len(some) == 1 else torch.cat(some)
+    return y_NM if weight.scales_M is None else y_NM * weight.scales_M
+
+
+def _some(weight: SparseWeight, x_NK: torch.Tensor, splits: int) -> torch.Tensor:
+    count, (strips, tiles) = len(x_NK), weight.masks_ST.shape
     parts_SNM = torch.empty(splits, count, weight.rows, device=x_NK.device)
-    _product[(blocks, splits)](
+    _product[(triton.cdiv(strips, _STRIPS), splits)](
         weight.masks_ST,
         weight.values_P,
         weight.starts_S,
-        x_NK.to(kind).contiguous(),
+        x_NK,
         parts_SNM,
         weight.rows,
         weight.cols,
         count,
         strips,
         tiles,
-        turns_a_split,
+        triton.cdiv(triton.cdiv(tiles, _TILES), splits),
         STRIPS=_STRIPS,
         TILES=_TILES,
-        COUNT=padded_count,
+        COUNT=max(_LEAST_COUNT, triton.next_power_of_2(count)),
     )
     y_NM = parts_SNM[0]
     for part_NM in parts_SNM[1:]:
         y_NM = y_NM + part_NM
-    return y_NM if weight.scales_M is None else y_NM * weight.scales_M
+    return y_NM
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -75,4 +75,17 @@ TANDEM_BOTH unsigned register_of(const Values& values, unsigned entry, int lane)
   return values.pair(at, byte >> shift & 3u);
 }
 
+// A row of a tile as four registers of two columns each, zeros included; `at` is where its nonzeros begin.
+template <class Values>
+TANDEM_BOTH void spread_row(const Values& values, unsigned at, unsigned byte, unsigned (&four)[4]) {
+#if defined(__CUDACC__)
+#pragma unroll
+#endif
+  for (int i = 0; i < 4; ++i) {
+    const unsigned two = byte >> (2 * i) & 3u;
+    four[i] = values.pair(at, two);
+    at += (two & 1u) + (two >> 1);
+  }
+}
+
 }  // namespace tandem_sparse

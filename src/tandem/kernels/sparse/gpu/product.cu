@@ -1,9 +1,10 @@
 // y[N, M] = x[N, K] * weight[M, K]^T on TensorCores, the weight as docs/reference/sparse-format.md has it.
 //
 // Compiled at run time (backends/cuda.py) with TANDEM_X = 0 for bf16, 1 for fp16, and TANDEM_VALUES = 0 for values of x's own
-// type, 1 for int8. A block is four warps of 16 rows each. The columns of the weight are cut into chunks of 256 and, where
+// type, 1 for int8. A block is TANDEM_WARPS warps of 16 rows each. The columns of the weight are cut into chunks of 256 and, where
 // there are too few rows to fill the GPU, into `splits` parts, each summed by blocks of its own into `partial`; `finish`
-// adds the parts in a fixed order. Nothing is added atomically: a result is the same every time.
+// adds the parts in a fixed order, then scale, bias and activation. Nothing is added atomically: a result is the same
+// every time. `decode` writes strips as a dense matrix, for many rows of x, which are then multiplied as usual.
 //
 // A chunk's nonzeros lie in one piece per strip. They are copied into shared memory by cp.async, one chunk ahead of the one
 // that is multiplied.
@@ -13,7 +14,7 @@ using namespace tandem_sparse;
 
 namespace {
 
-constexpr int warps = 4, warp_rows = 16, x_stride = chunk_columns + 8;
+constexpr int warps = TANDEM_WARPS, warp_rows = 16, block_rows = warps * warp_rows, x_stride = chunk_columns + 8;
 constexpr int value_bytes = TANDEM_VALUES == 1 ? 1 : 2;
 constexpr int piece_bytes = 8 * chunk_columns * value_bytes + 32;  // a strip's nonzeros of a chunk, and what 16 bytes round
 constexpr int stages = 2;
@@ -152,8 +153,8 @@ __device__ void multiply_chunk(float (&sums)[TANDEM_BLOCKS_OF_8][4], const Share
 
 }  // namespace
 
-// Grid: (rows / 64 rounded up, splits). x is [8 * TANDEM_BLOCKS_OF_8][8 * tiles], padded by zeros; `partial` is
-// [splits][8 * TANDEM_BLOCKS_OF_8][64 * gridDim.x].
+// Grid: (rows / block_rows rounded up, splits). x is [8 * TANDEM_BLOCKS_OF_8][8 * tiles], padded by zeros; `partial` is
+// [splits][8 * TANDEM_BLOCKS_OF_8][block_rows * gridDim.x].
 extern "C" __global__ void __launch_bounds__(32 * warps)
     product(const unsigned long long* masks, const unsigned char* values, const long long* starts, const unsigned short* x,
             float* partial, int strips, int tiles) {
@@ -201,9 +202,9 @@ extern "C" __global__ void __launch_bounds__(32 * warps)
 #endif
   }
 
-  const long long rows = static_cast<long long>(64) * gridDim.x;
+  const long long rows = static_cast<long long>(block_rows) * gridDim.x;
   float* out = partial + static_cast<long long>(blockIdx.y) * 8 * TANDEM_BLOCKS_OF_8 * rows;
-  const int row = blockIdx.x * 64 + warp * warp_rows + lane / 4;
+  const int row = blockIdx.x * block_rows + warp * warp_rows + lane / 4;
 #pragma unroll
   for (int block = 0; block < TANDEM_BLOCKS_OF_8; ++block) {
 #pragma unroll
@@ -214,13 +215,62 @@ extern "C" __global__ void __launch_bounds__(32 * warps)
   }
 }
 
-// y[n][row] = scale * (the parts' sums, in order). One thread an element of y.
-extern "C" __global__ void finish(const float* partial, const float* scales, float* y, int rows, int count, int splits,
-                                  int padded_rows, int padded_count) {
+namespace {
+
+// In the order of reference.ACTIVATIONS.
+__device__ float activated(int activation, float value) {
+  switch (activation) {
+    case 1: return value < 0.0f ? 0.0f : value;  // NaN stays
+    case 2: return value / (1.0f + expf(-value));
+    case 3: return 0.5f * value * (1.0f + erff(value * 0.70710678118654752f));
+    case 4: return 0.5f * value * (1.0f + tanhf(0.79788456080286536f * (value + 0.044715f * value * value * value)));
+    default: return value;
+  }
+}
+
+}  // namespace
+
+// y[n][row] = activation(scale * (the parts' sums, in order) + bias). One thread an element of y.
+extern "C" __global__ void finish(const float* partial, const float* scales, const float* bias, float* y, int rows, int count,
+                                  int splits, int padded_rows, int padded_count, int activation) {
   const int row = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
   if (row >= rows || n >= count) return;
   float sum = 0;
   for (int split = 0; split < splits; ++split)
     sum += partial[(static_cast<long long>(split) * padded_count + n) * padded_rows + row];
-  y[static_cast<long long>(n) * rows + row] = scales == nullptr ? sum : sum * scales[row];
+  if (scales != nullptr) sum *= scales[row];
+  if (bias != nullptr) sum += bias[row];
+  y[static_cast<long long>(n) * rows + row] = activated(activation, sum);
+}
+
+// Writes strips [first, first + strips) as rows of 8 * tiles values in x's type, int8 without their scales. A warp has a
+// strip, a lane a tile: what neighbouring lanes write of a row lies side by side.
+extern "C" __global__ void __launch_bounds__(32 * warps)
+    decode(const unsigned long long* masks, const unsigned char* values, const long long* starts, unsigned short* dense,
+           int first, int strips, int tiles) {
+  const int strip = blockIdx.x * warps + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (strip >= strips) return;
+  const unsigned long long* own = masks + static_cast<long long>(first + strip) * tiles;
+  long long at = starts[first + strip];
+  for (int tile = lane; tile - lane < tiles; tile += 32) {
+    const unsigned long long mask = tile < tiles ? __ldg(own + tile) : 0ull;
+    const int count = count_64(mask);
+    unsigned begins = static_cast<unsigned>(sum_before(count, lane));
+#if TANDEM_VALUES == 1
+    const Bytes from{reinterpret_cast<const signed char*>(values) + at};
+#else
+    const SixteenBits from{reinterpret_cast<const unsigned short*>(values) + at};
+#endif
+    at += sum_of_warp(count);
+    if (tile >= tiles) continue;
+    unsigned short* to = dense + (static_cast<long long>(8) * strip * tiles + tile) * 8;
+#pragma unroll
+    for (int row = 0; row < 8; ++row) {
+      const unsigned byte = static_cast<unsigned>(mask >> (8 * row)) & 255u;
+      unsigned four[4];
+      spread_row(from, begins, byte, four);
+      begins += static_cast<unsigned>(popcount_32(byte));
+      *reinterpret_cast<uint4*>(to + static_cast<long long>(row) * tiles * 8) = make_uint4(four[0], four[1], four[2], four[3]);
+    }
+  }
 }

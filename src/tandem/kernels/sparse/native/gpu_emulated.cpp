@@ -1,6 +1,7 @@
 // A warp of the GPU's kernel on a processor: the same functions decode a chunk lane by lane, for tests.
 #include "gpu_emulated.hpp"
 
+#include <cstring>
 #include <vector>
 
 #include "../gpu/fragment.cuh"
@@ -31,6 +32,20 @@ void emulate_chunk(const uint64_t* upper_masks, const uint64_t* lower_masks, con
         to[0] = static_cast<uint16_t>(pair);
         to[1] = static_cast<uint16_t>(pair >> 16);
       }
+    }
+  }
+}
+
+void emulate_rows(const uint64_t* masks, const uint16_t* values, int tiles, uint16_t* dense) {
+  using namespace tandem_sparse;
+  unsigned at = 0;
+  for (int tile = 0; tile < tiles; ++tile) {
+    for (int row = 0; row < 8; ++row) {
+      const auto byte = static_cast<unsigned>(masks[tile] >> (8 * row) & 255);
+      unsigned four[4];
+      spread_row(SixteenBits{values}, at, byte, four);
+      at += static_cast<unsigned>(popcount_32(byte));
+      std::memcpy(dense + (row * tiles + tile) * 8, four, sizeof four);
     }
   }
 }

@@ -8,4 +8,7 @@ namespace tandem::sparse {
 void emulate_chunk(const uint64_t* upper_masks, const uint64_t* lower_masks, const uint16_t* upper,
                    const uint16_t* lower, uint16_t* dense);
 
+// Decodes a strip of some tiles as `decode` does, into [8][8 * tiles].
+void emulate_rows(const uint64_t* masks, const uint16_t* values, int tiles, uint16_t* dense);
+
 }  // namespace tandem::sparse

@@ -1,5 +1,6 @@
 #include "reading.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <numeric>
@@ -31,6 +32,23 @@ double read_bandwidth(int threads, size_t bytes, double seconds) {
     best = std::max(best, 8.0 * static_cast<double>(piece * pieces) / took);
   }
   if (sum == 0) throw std::logic_error("nothing was read");  // somebody looks at the sum, so it is computed
+  return best;
+}
+
+double clock_hz(double seconds) {
+  constexpr int adds = 100'000;
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  uint64_t sum = 0;
+  for (const auto begin = Clock::now(); std::chrono::duration<double>(Clock::now() - begin).count() < seconds;) {
+    const auto run = Clock::now();
+#pragma GCC unroll 20
+    for (int i = 0; i < adds; ++i) {
+      sum += 1;
+      asm volatile("" : "+r"(sum));  // the compiler may not add several at once
+    }
+    best = std::max(best, adds / std::chrono::duration<double>(Clock::now() - run).count());
+  }
   return best;
 }
 

@@ -91,9 +91,18 @@ void bind(nb::module_& module) {
       },
       "upper_masks"_a, "lower_masks"_a, "upper"_a, "lower"_a, "dense"_a,
       "Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address.");
+  module.def(
+      "sparse_emulate_rows",
+      [](Address masks, Address values, int tiles, Address dense) {
+        emulate_rows(pointer<const uint64_t>(masks), pointer<const uint16_t>(values), tiles, pointer<uint16_t>(dense));
+      },
+      "masks"_a, "values"_a, "tiles"_a, "dense"_a,
+      "Decodes a strip as a warp of the GPU's `decode` does, into [8, 8 * tiles]; tensors by address.");
   module.def("read_bandwidth", &read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
              nb::call_guard<nb::gil_scoped_release>(),
              "Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`.");
+  module.def("clock_hz", &clock_hz, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+             "Cycles a second of one core, from dependent additions over about `seconds`.");
 }
 
 }  // namespace tandem::sparse
