@@ -1,14 +1,15 @@
 """Generation against Hugging Face's `generate`: the same weights, prompts, numbers of tokens and threads.
 
     python benchmarks/chat_generate.py --quick --json
-    python benchmarks/chat_generate.py                  # more tokens and rounds, and all widths at 60 million parameters
+    python benchmarks/chat_generate.py                  # more tokens and rounds, and more widths at 60 million
 
 `generate_bB_vs_hf` is tokens a second at batch B over those of `generate`, at the faster of its dynamic and its static
 cache, on a Llama of 9 million random parameters; `_60m` marks one of 60 million. All prompts differ; no row ends
-early. `generate_uneven_vs_hf` is the ratio of useful tokens a second, EOS included, where EOS is as likely at any token
-(lengths scatter as an exponential does, cut at `max_new_tokens`) and rows are groups of 8 to a prompt; Hugging Face gets
-all rows at once. Both sides draw at temperature 1 from the whole vocabulary; ours also returns log-probabilities.
-`switch_share` is what getting ready to decode costs, over a step of generating and training (forward, backward, AdamW).
+early. `generate_uneven_vs_hf` is the ratio of useful tokens a second, EOS included, where EOS is as likely at any
+token (lengths scatter as an exponential does, cut at `max_new_tokens`) and rows are groups of 8 to a prompt; Hugging
+Face gets all rows at once. Both sides draw at temperature 1 from the whole vocabulary; ours also returns
+log-probabilities. `switch_share` is what getting ready to decode costs, over a step of generating and training
+(forward, backward, AdamW).
 
 Each ratio is taken twice, by the clock and by the process's CPU time, and the lower one counts.
 """
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measuring import Ratio, finish, machine, noise_floor, options, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 PROMPT = 64
 PAD, EOS = 0, 1

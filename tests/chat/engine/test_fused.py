@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def rolled(model: torch.nn.Module) -> Rollout:
     generator = torch.Generator().manual_seed(0)
     sampling = Sampling(max_new_tokens=6, eos_id=EOS)
-    return generate(model, prompts_of([4, 2]), sampling, group=2, generator=generator, pad_id=PAD, way="llama")
+    return generate(model, prompts_of([4, 2]), sampling, group=2, generator=generator, pad_id=PAD, way="native")
 
 
 def pointers(model: torch.nn.Module) -> list[int]:

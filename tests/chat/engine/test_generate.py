@@ -12,7 +12,10 @@ from tandem.chat.engine.choosing import Way
 from tandem.chat.engine.generate import Rollout, Sampling, generate
 from tests.chat.engine.families import EOS, FAMILIES, PAD, one_by_one, plain_logps, prompts_of, shared, tiny
 
+NATIVE: list[tuple[str, Way]] = [("llama", "native"), ("qwen2", "native")]
+"""In float32 alone; the others take any type."""
 WAYS: list[tuple[str, Way]] = [*((family, "generic") for family in FAMILIES), ("llama", "llama"), ("qwen2", "llama")]
+WIDE = [*WAYS, *NATIVE]
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -25,7 +28,7 @@ def responses(rollout: Rollout) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-@pytest.mark.parametrize(("family", "way"), WAYS)
+@pytest.mark.parametrize(("family", "way"), WIDE)
 def test_log_probabilities_are_those_of_the_training_forward_pass(family: str, way: Way, temperature: float) -> None:
     model = tiny(family)
     sampling = Sampling(max_new_tokens=12, temperature=temperature, eos_id=EOS)
@@ -38,7 +41,7 @@ def test_log_probabilities_are_those_of_the_training_forward_pass(family: str, w
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "way"), WAYS)
+@pytest.mark.parametrize(("family", "way"), WIDE)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     group=st.integers(1, 3),
@@ -60,7 +63,7 @@ def test_responses_are_those_of_each_row_alone_whatever_runs_beside_it(
     seed: int,
     settings_of: dict[str, Any],
 ) -> None:
-    model, prompts = shared(family), prompts_of(lengths, 7, seed)
+    model, prompts = shared(family, torch.float32 if way == "native" else torch.float64), prompts_of(lengths, 7, seed)
     sampling = Sampling(max_new_tokens=longest, eos_id=eos_id, **settings_of)
     rollout = generate(model, prompts, sampling, group=group, generator=rng(seed), pad_id=PAD, slots=slots, way=way)
     numbers = torch.rand(len(prompts) * group, longest, generator=rng(seed), dtype=torch.float64).tolist()
@@ -68,7 +71,7 @@ def test_responses_are_those_of_each_row_alone_whatever_runs_beside_it(
     assert rollout.ended_B.tolist() == [response[-1] == eos_id for response in responses(rollout)]
 
 
-@pytest.mark.parametrize("way", ["generic", "llama"])
+@pytest.mark.parametrize("way", ["generic", "llama", "native"])
 def test_eos_belongs_to_the_response_and_nothing_comes_after_it(way: Way) -> None:
     sampling = Sampling(max_new_tokens=20, eos_id=EOS, temperature=1.5)
     prompts = prompts_of([4, 7])
@@ -94,6 +97,22 @@ def test_the_same_generator_gives_the_same_rollout_and_slots_do_not_matter() -> 
     ]
     assert all(torch.equal(rollouts[0].tokens_BT, other.tokens_BT) for other in rollouts[1:])
     assert torch.equal(rollouts[0].logps_BT, rollouts[1].logps_BT)
+
+
+def test_by_native_code_a_row_is_the_same_to_the_last_bit_whatever_runs_beside_it() -> None:
+    model, sampling = tiny("llama"), Sampling(max_new_tokens=10, eos_id=EOS)
+    rollouts = []
+    for slots, threads in ((64, 1), (3, 1), (2, 2), (1, 1)):
+        torch.set_num_threads(threads)
+        rollouts.append(
+            generate(
+                model, prompts_of([5] * 3), sampling, group=3, generator=rng(7), pad_id=PAD, slots=slots, way="native"
+            )
+        )
+    torch.set_num_threads(1)
+    for other in rollouts[1:]:
+        assert torch.equal(rollouts[0].tokens_BT, other.tokens_BT)
+        assert torch.equal(rollouts[0].logps_BT, other.logps_BT)
 
 
 def test_rows_of_a_group_differ_and_greedy_ones_do_not() -> None:
@@ -154,7 +173,7 @@ def test_bfloat16_models_generate_with_log_probabilities_in_float32(family: str,
     assert (rollout.logps_BT - plain_logps(model, rollout, 1.0)).abs().mean() < 0.02
 
 
-@pytest.mark.parametrize(("family", "way"), WAYS)
+@pytest.mark.parametrize(("family", "way"), WIDE)
 def test_what_an_optimizer_changed_is_seen_by_the_next_rollout(family: str, way: Way) -> None:
     model = tiny(family)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -169,7 +188,7 @@ def test_what_an_optimizer_changed_is_seen_by_the_next_rollout(family: str, way:
         assert (plain_logps(model, rollout, 1.0) - before_BT).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("way", ["generic", "llama"])
+@pytest.mark.parametrize("way", ["generic", "llama", "native"])
 def test_rollouts_made_in_inference_mode_can_be_trained_on(way: Way) -> None:
     model = tiny("llama")
     with torch.inference_mode():

@@ -59,7 +59,7 @@ def test_sampling(changed: dict[str, Any], told: str) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("way", ["generic", "llama"])
+@pytest.mark.parametrize("way", ["generic", "llama", "native"])
 def test_logits_that_are_not_finite_name_the_row(bad: float, temperature: float, way: str) -> None:
     model = tiny("llama")
     with torch.no_grad():
@@ -90,6 +90,8 @@ def test_a_window_shorter_than_a_row() -> None:
 def test_a_way_that_does_not_fit() -> None:
     with pytest.raises(GenerationError, match="GPT2LMHeadModel is not of Llama's shape"):
         run(tiny("gpt2"), [[1]], way="llama")
+    with pytest.raises(GenerationError, match=r"not all float32 on the CPU.*take way 'llama'"):
+        run(tiny("llama", torch.bfloat16), [[1]], way="native")
     hooked = tiny("llama")
     hooked.lm_head.register_forward_hook(lambda *_: None)
     with pytest.raises(GenerationError, match="hooks"):

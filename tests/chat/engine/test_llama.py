@@ -12,6 +12,7 @@ from tandem.chat.engine.choosing import Way, decoder_for
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.engine.generic import GenericDecoder
 from tandem.chat.engine.llama import LlamaDecoder, why_not
+from tandem.chat.engine.native_llama import NativeLlamaDecoder
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.model import sparsify
 from tests.chat.engine.families import CONTEXT, EOS, PAD, plain_logps, prompts_of, tiny
@@ -56,11 +57,12 @@ def variant(**changed: object) -> LlamaForCausalLM:
     ],
     ids=str,
 )
-def test_variants(changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("way", ["llama", "native"])
+def test_variants(changed: dict[str, Any], way: Way) -> None:
     model = variant(**changed)
     sampling = Sampling(max_new_tokens=20, eos_id=EOS)
     generator = torch.Generator().manual_seed(0)
-    rollout = generate(model, prompts_of([20, 3]), sampling, group=3, generator=generator, pad_id=PAD, way="llama")
+    rollout = generate(model, prompts_of([20, 3]), sampling, group=3, generator=generator, pad_id=PAD, way=way)
     assert torch.allclose(rollout.logps_BT, plain_logps(model, rollout, 1.0), atol=1e-4)
 
 
@@ -75,10 +77,11 @@ def test_what_does_not_fit_goes_the_generic_way(changed: dict[str, Any], told: s
     model = variant(**changed)
     assert told in why_not(model)
     assert isinstance(decoder_for(model, 8), GenericDecoder)
-    assert isinstance(decoder_for(variant(), 8), LlamaDecoder)
+    assert isinstance(decoder_for(variant().bfloat16(), 8), LlamaDecoder)
+    assert isinstance(decoder_for(variant(), 8), NativeLlamaDecoder)
 
 
-@pytest.mark.parametrize("way", ["generic", "llama"])
+@pytest.mark.parametrize("way", ["generic", "llama", "auto"])
 def test_sparse_layers_are_called_as_they_are(way: Way) -> None:
     model = tiny("llama")
     for layer in model.model.layers:

@@ -27,6 +27,7 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", CASES)
 def test_a_model_s_tokens_come_as_often_as_they_should(changed: dict[str, Any]) -> None:
     model, sampling, rows = tiny("llama"), settings_of(**changed), 20_000
@@ -41,6 +42,7 @@ def test_a_model_s_tokens_come_as_often_as_they_should(changed: dict[str, Any]) 
     assert torch.allclose(rollout.logps_BT[:, 3], logps_B, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(
     logits=st.lists(st.floats(-20, 20), min_size=1, max_size=9),
     number=st.floats(0.0, 1.0, exclude_max=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,7 @@ class Scripted:
         return rows_N
 
 
+@pytest.mark.slow
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=5),
     group=st.integers(1, 4),

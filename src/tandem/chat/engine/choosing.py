@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from tandem.chat.engine import llama
+from tandem.chat.engine import llama, native_llama
 from tandem.chat.engine.errors import GenerationError
 from tandem.chat.engine.generic import GenericDecoder
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from tandem.chat.engine.decoder import Decoder
 
-Way = Literal["auto", "generic", "llama"]
-"""How to run a model: `generic` by its own forward pass, `llama` by `llama`'s; `auto` by the latter where it fits."""
+Way = Literal["auto", "generic", "llama", "native"]
+"""How to run a model: `generic` by its own forward pass; `llama` by torch on the weights of a model of that shape;
+`native` by native code, in float32 on a CPU; `auto` by the last of these that fits."""
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,30 @@ def decoder_for(model: nn.Module, capacity: int, way: Way = "auto") -> Decoder:
     Raises:
         GenerationError: It cannot be run in this way.
     """
-    unfit = llama.why_not(model)
-    if way == "llama" and unfit:
-        raise GenerationError(
-            given=f"way 'llama' for a model that does not fit: {unfit}",
-            allowed=f"{', '.join(llama.SHAPED_LIKE_LLAMA)} with all parameters at hand",
-            todo="take way 'generic' or 'auto'",
-        )
-    if way == "generic" or unfit:
-        log.debug("%s is decoded by its own forward pass (%s)", type(model).__name__, unfit or "as asked")
+    name = type(model).__name__
+    unfit = "" if way == "generic" else llama.why_not(model)
+    if way == "generic" or (way == "auto" and unfit):
+        log.debug("%s is decoded by its own forward pass (%s)", name, unfit or "as asked")
         return GenericDecoder(model, capacity)
-    log.debug("%s is decoded as a model of Llama's shape", type(model).__name__)
-    return llama.LlamaDecoder(model, capacity)
+    if unfit:
+        raise _misfit(way, unfit, "'generic'")
+    decoder = llama.LlamaDecoder(model, capacity)
+    unfit = "as asked" if way == "llama" else native_llama.why_not(decoder)
+    if unfit and way == "native":
+        raise _misfit(way, unfit, "'llama'")
+    if unfit:
+        log.debug("%s is decoded by torch as a model of Llama's shape (%s)", name, unfit)
+        return decoder
+    log.debug("%s is decoded by native code as a model of Llama's shape", name)
+    return native_llama.NativeLlamaDecoder(decoder)
+
+
+def _misfit(way: Way, why: str, other: str) -> GenerationError:
+    allowed = f"{', '.join(llama.SHAPED_LIKE_LLAMA)} with all parameters at hand"
+    if way == "native":
+        allowed += ", in float32 on a processor with AVX2"
+    return GenerationError(
+        given=f"way {way!r} for a model that does not fit: {why}",
+        allowed=allowed,
+        todo=f"take way {other} or 'auto'",
+    )

@@ -35,7 +35,7 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
         # A caller's inference mode would leave parameters that cannot be trained.
         with torch.inference_mode(False), torch.no_grad():
             whole = torch.cat([part.detach() for part in parts])
-            for part, piece in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+            for part, piece in zip(parts, torch.split(whole, [len(part) for part in parts]), strict=True):
                 part.data = piece
     return whole
 

@@ -100,7 +100,7 @@ def check_full_attention(config: Any, capacity: int) -> None:  # noqa: ANN401  #
 
 
 @final
-class _Recording(Cache):  # type: ignore[misc]  # transformers ships no types
+class _Recording(Cache):
     """Takes down what each layer would cache; nothing came before."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class _Recording(Cache):  # type: ignore[misc]  # transformers ships no types
 
 
 @final
-class _Slots(Cache):  # type: ignore[misc]  # transformers ships no types
+class _Slots(Cache):
     """The static cache as Hugging Face's layers see it, for one token a row."""
 
     def __init__(self, cache: KeyValues, step: Step) -> None:

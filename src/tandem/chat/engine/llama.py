@@ -55,15 +55,31 @@ def why_not(model: nn.Module) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Dense:
+    """A product with a matrix: x weight^T + bias."""
+
+    weight_MK: Tensor
+    bias_M: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [..., M] for [..., K]."""
+        return linear(x, self.weight_MK, self.bias_M)
+
+
+Product = Dense | Callable[[Tensor], Tensor]
+"""What layers make of the same x, side by side: of plain ones a matrix, of others whatever they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
     """One layer: norms and products of its weights."""
 
     norm_E: Tensor
-    qkv: Callable[[Tensor], Tensor]
-    out: Callable[[Tensor], Tensor]
+    qkv: Product
+    out: Product
     mlp_norm_E: Tensor
-    gate_up: Callable[[Tensor], Tensor]
-    down: Callable[[Tensor], Tensor]
+    gate_up: Product
+    down: Product
 
 
 @final
@@ -74,6 +90,12 @@ class LlamaDecoder:
         model: A model of which `why_not` says nothing.
         capacity: S, the most tokens a row will have.
 
+    Attributes:
+        size, queries, keys: D, Q and H.
+        scale, eps: What scores are multiplied by; what is added to a norm's mean of squares.
+        embedding_VE, norm_E, head, layers: Weights.
+        cos_SD, sin_SF: Tables of rotations, F = D / 2.
+
     Raises:
         GenerationError: Its layers do not all attend to all tokens.
     """
@@ -83,36 +105,36 @@ class LlamaDecoder:
         config, core = whole.config, whole.model
         check_full_attention(config, capacity)
         attention = core.layers[0].self_attn
-        self._size = attention.head_dim
-        self._queries = config.num_attention_heads
-        self._keys = config.num_key_value_heads
-        self._scale, self._eps = attention.scaling, config.rms_norm_eps
-        self._embedding_VE = core.embed_tokens.weight.detach()
-        self._norm_E = core.norm.weight.detach()
-        self._head = _product([whole.lm_head])
-        self._layers = [_layer(layer) for layer in core.layers]
-        positions_1S = torch.arange(capacity, device=self._embedding_VE.device)[None]
-        cos_1SD, sin_1SD = core.rotary_emb(self._embedding_VE, positions_1S)
-        self._cos_SD, self._sin_SF = cos_1SD[0], sin_1SD[0, :, : self._size // 2]
+        self.size = attention.head_dim
+        self.queries = config.num_attention_heads
+        self.keys = config.num_key_value_heads
+        self.scale, self.eps = attention.scaling, config.rms_norm_eps
+        self.embedding_VE = core.embed_tokens.weight.detach()
+        self.norm_E = core.norm.weight.detach()
+        self.head = _product([whole.lm_head])
+        self.layers = [_layer(layer) for layer in core.layers]
+        positions_1S = torch.arange(capacity, device=self.embedding_VE.device)[None]
+        cos_1SD, sin_1SD = core.rotary_emb(self.embedding_VE, positions_1S)
+        self.cos_SD, self.sin_SF = cos_1SD[0], sin_1SD[0, :, : self.size // 2].contiguous()
 
     def prefill(self, tokens_BP: Tensor) -> Tensor:
         """Return keys and values of right-padded prompts, [L, 2, B, H, P, D]; padding's are whatever they are."""
         prompts, tokens = tokens_BP.shape
-        x_ME = self._embedding_VE[tokens_BP.reshape(-1)]
-        cos_P1D, sin_P1F = self._cos_SD[:tokens, None], self._sin_SF[:tokens, None]
+        x_ME = self.embedding_VE[tokens_BP.reshape(-1)]
+        cos_P1D, sin_P1F = self.cos_SD[:tokens, None], self.sin_SF[:tokens, None]
         cached: list[Tensor] = []
-        for layer in self._layers:
-            qkv_MC = layer.qkv(rms_norm(x_ME, layer.norm_E.shape, layer.norm_E, self._eps))
-            heads_BPRD = qkv_MC.view(prompts, tokens, -1, self._size)
-            turned_BPRD = _rotated(heads_BPRD[:, :, : self._queries + self._keys], cos_P1D, sin_P1F)
-            q_BQPD, k_BHPD = turned_BPRD.transpose(1, 2).split((self._queries, self._keys), dim=1)
-            v_BHPD = heads_BPRD[:, :, self._queries + self._keys :].transpose(1, 2)
+        for layer in self.layers:
+            qkv_MC = layer.qkv(rms_norm(x_ME, layer.norm_E.shape, layer.norm_E, self.eps))
+            heads_BPRD = qkv_MC.view(prompts, tokens, -1, self.size)
+            turned_BPRD = _rotated(heads_BPRD[:, :, : self.queries + self.keys], cos_P1D, sin_P1F)
+            q_BQPD, k_BHPD = torch.split(turned_BPRD.transpose(1, 2), [self.queries, self.keys], dim=1)
+            v_BHPD = heads_BPRD[:, :, self.queries + self.keys :].transpose(1, 2)
             cached.append(torch.stack((k_BHPD, v_BHPD)))
-            if len(cached) == len(self._layers):  # what comes after the last keys and values, nobody reads
+            if len(cached) == len(self.layers):  # what comes after the last keys and values, nobody reads
                 break
-            shared = self._queries != self._keys
+            shared = self.queries != self.keys
             seen_BQPD = scaled_dot_product_attention(
-                q_BQPD, k_BHPD, v_BHPD, is_causal=True, scale=self._scale, enable_gqa=shared
+                q_BQPD, k_BHPD, v_BHPD, is_causal=True, scale=self.scale, enable_gqa=shared
             )
             x_ME = x_ME + layer.out(seen_BQPD.transpose(1, 2).reshape(prompts * tokens, -1))
             x_ME = self._through_mlp(layer, x_ME)
@@ -121,25 +143,25 @@ class LlamaDecoder:
     def step(self, step: Step, cache: KeyValues) -> Tensor:
         """Append a token to each row; return the logits of the next, [N, V]."""
         rows, seen = len(step.tokens_N), step.seen
-        x_NE = self._embedding_VE[step.tokens_N]
-        cos_N1D, sin_N1F = self._cos_SD[step.positions_N, None], self._sin_SF[step.positions_N, None]
+        x_NE = self.embedding_VE[step.tokens_N]
+        cos_N1D, sin_N1F = self.cos_SD[step.positions_N, None], self.sin_SF[step.positions_N, None]
         places = cache.places(torch.arange(rows, device=x_NE.device), step.positions_N)
         mask = None if step.even else masked_scores(step.positions_N, seen, x_NE.dtype)
-        for index, layer in enumerate(self._layers):
-            qkv_NC = layer.qkv(rms_norm(x_NE, layer.norm_E.shape, layer.norm_E, self._eps))
-            heads_NRD = qkv_NC.view(rows, -1, self._size)
-            turned_NRD = _rotated(heads_NRD[:, : self._queries + self._keys], cos_N1D, sin_N1F)
-            q_NHGD = turned_NRD[:, : self._queries].reshape(rows, self._keys, -1, self._size)
-            new_NRD = torch.cat((turned_NRD[:, self._queries :], heads_NRD[:, self._queries + self._keys :]), dim=1)
-            cache.flat_layer(index).index_copy_(0, places, new_NRD.view(-1, self._size))
+        for index, layer in enumerate(self.layers):
+            qkv_NC = layer.qkv(rms_norm(x_NE, layer.norm_E.shape, layer.norm_E, self.eps))
+            heads_NRD = qkv_NC.view(rows, -1, self.size)
+            turned_NRD = _rotated(heads_NRD[:, : self.queries + self.keys], cos_N1D, sin_N1F)
+            q_NHGD = turned_NRD[:, : self.queries].reshape(rows, self.keys, -1, self.size)
+            new_NRD = torch.cat((turned_NRD[:, self.queries :], heads_NRD[:, self.queries + self.keys :]), dim=1)
+            cache.flat_layer(index).index_copy_(0, places, new_NRD.view(-1, self.size))
             k_NHSD, v_NHSD = cache.kv_L2NHSD[index, :, :rows, :, :seen]
-            seen_NHGD = scaled_dot_product_attention(q_NHGD, k_NHSD, v_NHSD, attn_mask=mask, scale=self._scale)
+            seen_NHGD = scaled_dot_product_attention(q_NHGD, k_NHSD, v_NHSD, attn_mask=mask, scale=self.scale)
             x_NE = x_NE + layer.out(seen_NHGD.reshape(rows, -1))
             x_NE = self._through_mlp(layer, x_NE)
-        return self._head(rms_norm(x_NE, self._norm_E.shape, self._norm_E, self._eps))
+        return self.head(rms_norm(x_NE, self.norm_E.shape, self.norm_E, self.eps))
 
-    def _through_mlp(self, layer: _Layer, x_ME: Tensor) -> Tensor:
-        gate_up = layer.gate_up(rms_norm(x_ME, layer.mlp_norm_E.shape, layer.mlp_norm_E, self._eps))
+    def _through_mlp(self, layer: Layer, x_ME: Tensor) -> Tensor:
+        gate_up = layer.gate_up(rms_norm(x_ME, layer.mlp_norm_E.shape, layer.mlp_norm_E, self.eps))
         gate, up = gate_up.chunk(2, dim=-1)
         return x_ME + layer.down(silu(gate).mul_(up))
 
@@ -162,9 +184,9 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned
 
 
-def _layer(layer: Any) -> _Layer:  # noqa: ANN401  # a layer of any of these models
+def _layer(layer: Any) -> Layer:  # noqa: ANN401  # a layer of any of these models
     attention, mlp = layer.self_attn, layer.mlp
-    return _Layer(
+    return Layer(
         norm_E=layer.input_layernorm.weight.detach(),
         qkv=_product([attention.q_proj, attention.k_proj, attention.v_proj]),
         out=_product([attention.o_proj]),
@@ -174,14 +196,12 @@ def _layer(layer: Any) -> _Layer:  # noqa: ANN401  # a layer of any of these mod
     )
 
 
-def _product(layers: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
-    """Return what layers make of the same x, side by side."""
+def _product(layers: Sequence[nn.Module]) -> Product:
     weights = [weight for layer in layers if (weight := merged_weight(layer)) is not None]
     biases = [bias for layer in layers if (bias := bias_of(layer)) is not None]
     if len(weights) < len(layers) or len(biases) not in (0, len(layers)):
         return lambda x: layers[0](x) if len(layers) == 1 else torch.cat([layer(x) for layer in layers], dim=-1)
-    weight, bias = _whole(weights), _whole(biases) if biases else None
-    return lambda x: linear(x, weight, bias)
+    return Dense(_whole(weights), _whole(biases) if biases else None)
 
 
 def _whole(parts: Sequence[Tensor]) -> Tensor:
