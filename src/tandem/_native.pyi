@@ -82,6 +82,36 @@ def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
 def clock_hz(seconds: float) -> float:
     """Cycles a second of one core, from dependent additions over about `seconds`."""
 
+LLAMA_NEEDS: tuple[str, ...] | None
+
+@final
+class LlamaModel:
+    """A model of Llama's shape in float32; tensors by address."""
+
+    def __init__(
+        self,
+        sizes: tuple[int, int, int, int, int, int],
+        eps: float,
+        scale: float,
+        layers: list[list[int]],
+        rest: list[int],
+    ) -> None: ...
+    def step(
+        self,
+        tokens: int,
+        positions: int,
+        rows: int,
+        cache: int,
+        slots: int,
+        capacity: int,
+        threads: int,
+        logits: int,
+    ) -> None:
+        """Append a token to each row and write the logits of the next."""
+
+def llama_product(x: int, rows: int, inputs: int, weight: int, bias: int, outputs: int, threads: int, y: int) -> None:
+    """y[N, M] = x[N, K] weight^T + bias as a step computes it; tensors by address."""
+
 @final
 class SpaceReader:
     """Verified reads through the index of a space."""

@@ -7,6 +7,7 @@
 #include "copy_bandwidth.hpp"
 #include "cpu_features.hpp"
 #include "kernel.hpp"
+#include "llama_bindings.hpp"
 #include "pace.hpp"
 #include "sparse_bindings.hpp"
 
@@ -42,6 +43,7 @@ NB_MODULE(_native, module) {
   module.def("bubble_work", &bubble_work, "kind"_a, "reporter"_a, "level"_a, "seconds"_a, "folder"_a,
              nb::call_guard<nb::gil_scoped_release>(),
              "Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`.");
+  tandem::chat::bind(module);
   tandem::data::bind(module);
   tandem::sparse::bind(module);
 }
