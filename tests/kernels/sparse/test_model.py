@@ -90,7 +90,7 @@ def test_layers_with_few_zeros_stay_dense_and_say_so() -> None:
 def test_what_is_asked_for_wrongly_is_refused() -> None:
     with pytest.raises(SparseShapeError, match="float64"):
         sparsify(nn.Linear(2, 2), torch.float64)
-    with pytest.raises(SparseShapeError, match="SparseLinear.from_dense"):
+    with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
         sparsify(nn.Linear(2, 2))
 
 
