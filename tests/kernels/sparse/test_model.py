@@ -90,6 +90,15 @@ def test_layers_with_few_zeros_stay_dense_and_say_so() -> None:
 def test_what_is_asked_for_wrongly_is_refused() -> None:
     with pytest.raises(SparseShapeError, match="float64"):
         sparsify(nn.Linear(2, 2), torch.float64)
+    with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
+        sparsify(nn.Linear(2, 2))
+
+
+def test_one_name_to_leave_out_is_no_collection_of_letters() -> None:
+    model = nn.ModuleDict({"head": nn.Linear(8, 8), "ea": nn.Linear(8, 8)})
+    for part in model.values():
+        part.weight.data.zero_()
+    assert {row.name: bool(row.why_dense) for row in sparsify(model, skip="head")} == {"head": True, "ea": False}
 
 
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:

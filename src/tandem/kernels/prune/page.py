@@ -113,7 +113,8 @@ def errors_picture(lost: list[Lost]) -> Figure:
                 hovertemplate=f"<b>{plot_text(kind)}</b>, block %{{x}}: %{{y:.1%}}<extra></extra>",
             )
         )
-    plot.update_xaxes(title_text="block", nticks=12)
+    every = -(-(1 + max(one.block for one in known)) // 12)
+    plot.update_xaxes(title_text="block", dtick=every, tickformat="d")
     plot.update_yaxes(title_text="output error", tickformat=".0%", rangemode="tozero")
     margins(plot)
     return Figure(dress(plot, _PLOT_PX), title, caption, [Key(kind, colours[kind], "line") for kind in kinds])

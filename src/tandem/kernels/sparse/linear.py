@@ -125,7 +125,7 @@ class SparseLinear(nn.Module):
             packed = tensor is self.values or tensor is self.values.grad or tensor is self.scales
             return tensor.to(made.device) if packed and made.dtype != tensor.dtype else made
 
-        super()._apply(moved, recurse)
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]  # torch has no type for it
         return self
 
     def extra_repr(self) -> str:

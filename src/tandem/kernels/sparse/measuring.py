@@ -319,7 +319,7 @@ def _once_s(run: Product, clock: Callable[[], float]) -> float:
 
 
 def _time_s(run: Product, clock: Callable[[], float]) -> float:
-    """Seconds of one product, over as many as take some milliseconds after a first one; that one where it is so long."""
+    """Seconds of a product, over as many as take some milliseconds after a first; that one where it takes so long."""
     if (first_s := _once_s(run, clock)) >= _TIMED_S:
         return first_s
     began_s, done = clock(), 0

@@ -72,12 +72,19 @@ def sparsify(
         One entry a linear layer. Layers with too few zeros stay dense, and say so.
 
     Raises:
-        SparseShapeError: An unknown type of values.
+        SparseShapeError: An unknown type of values, or a single linear layer in place of a model.
     """
     if dtype not in WORTH_IT:
         raise SparseShapeError(
             given=f"values of type {dtype}", allowed=", ".join(map(str, WORTH_IT)), todo="choose one of these types"
         )
+    if type(model) is nn.Linear:
+        raise SparseShapeError(
+            given="a linear layer, which cannot be swapped within itself",
+            allowed="models that hold linear layers",
+            todo="call SparseLinear.from_dense(layer)",
+        )
+    skip = {skip} if isinstance(skip, str) else skip
     shared = _shared(model)
     report = []
     for name, linear in [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]:

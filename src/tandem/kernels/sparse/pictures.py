@@ -28,10 +28,10 @@ def table(comparison: Comparison) -> Table:
         Column("time", "us", "number", 0),
         Column("bits a weight", form="number", digits=2),
         Column("read", "GB/s", "number", 1),
-        Column("of the bandwidth", form="percent"),
-        Column("32 weights on a thread", "ns", "number", 1),
+        Column("of bandwidth", form="percent"),
+        Column("32 weights", "ns", "number", 1),
         Column("32 weights", "cycles", "number", 1),
-        Column("over the best dense", form="ratio", digits=2),
+        Column("over best dense", form="ratio", digits=2),
     )
     rows = [
         *(_row(comparison, timed, "sparse ") for timed in comparison.ours),
@@ -42,8 +42,8 @@ def table(comparison: Comparison) -> Table:
         columns,
         rows,
         title=_title(comparison),
-        note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; each matrix comes from memory"
-        + _clock(comparison),
+        note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; each matrix comes from memory; "
+        f"32 weights are those of one thread{_clock(comparison)}",
     )
 
 
@@ -101,4 +101,5 @@ def _fast_first(dense: Sequence[Timed]) -> list[Timed]:
 
 
 def _title(comparison: Comparison) -> str:
-    return f"{comparison.rows} x {comparison.cols}, {comparison.count} rows of x"
+    count = comparison.count
+    return f"{comparison.rows} x {comparison.cols}, {count} {'row' if count == 1 else 'rows'} of x"

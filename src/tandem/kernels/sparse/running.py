@@ -54,7 +54,8 @@ def multiply(
     if way == "blocks":
         return activated(_blocks_of(name)(weight, x_NK), bias_M, activation)
     if name == "cuda":
-        return _module(name).forward(weight, x_NK, bias_M, activation, geometry=way)
+        y_NM: torch.Tensor = _module(name).forward(weight, x_NK, bias_M, activation, geometry=way)
+        return y_NM
     return activated(_module(name).forward(weight, x_NK, geometry=way), bias_M, activation)
 
 

@@ -277,7 +277,8 @@ def _loaded(index: int, options: tuple[tuple[str, int], ...]) -> Kernels:
     device.set_current()
     code = cuda.ObjectCode.from_cubin(cubin(f"sm_{device.arch}", options))
     shared_bytes = shared_size_bytes(dict(options))
-    kernels = Kernels(*(code.get_kernel(name) for name in ("product", "finish", "decode")), shared_bytes)
+    product, finish, decoder = (code.get_kernel(name) for name in ("product", "finish", "decode"))
+    kernels = Kernels(product, finish, decoder, shared_bytes)
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     (error,) = driver.cuFuncSetAttribute(driver.CUfunction(int(kernels.product.handle)), attribute, shared_bytes)
     if error != driver.CUresult.CUDA_SUCCESS:
