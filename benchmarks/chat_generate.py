@@ -65,12 +65,12 @@ def main() -> None:
     print(f"{machine()}; torch {torch.__version__}, {args.threads} threads")
     figures: dict[str, float | None] = {}
     small = llama(vocabulary=8192, **SMALL)
-    for rows, tokens, rounds in [(1, 24, 7), (4, 12, 7), (16, 24, 7), (64, 5, 7)] if args.quick else FULL:
+    for rows, tokens, rounds in [(1, 16, 7), (4, 8, 7), (16, 12, 7), (64, 3, 7)] if args.quick else FULL:
         figures[f"generate_b{rows}_vs_hf"] = even(small, rows, tokens, rounds)
     figures["generate_uneven_vs_hf"] = uneven(small, rounds=7 if args.quick else 15, quick=args.quick)
     figures["switch_share"] = switch_share(small, rounds=2 if args.quick else 9)
     large = llama(vocabulary=8192, **LARGE)
-    for rows, tokens, rounds in [(1, 16, 7), (16, 8, 7)] if args.quick else FULL_LARGE:
+    for rows, tokens, rounds in [(1, 8, 7), (16, 4, 7)] if args.quick else FULL_LARGE:
         figures[f"generate_b{rows}_vs_hf_60m"] = even(large, rows, tokens, rounds, SHORT_PROMPT)
     finish(figures, as_json=args.json)
 
@@ -111,7 +111,7 @@ def even(model: LlamaForCausalLM, rows: int, tokens: int, rounds: int, prompt: i
 
 def uneven(model: LlamaForCausalLM, *, rounds: int, quick: bool) -> float:
     """Return the ratio of useful tokens a second where rows end as they will."""
-    mean, most, prompts_count = (12, 40, 3) if quick else (48, 160, 8)
+    mean, most, prompts_count = (12, 36, 2) if quick else (48, 160, 8)
     model.lm_head.bias.data[EOS] = torch.tensor((model.config.vocab_size - 1) / (mean - 1)).log()
     prompts = torch.randint(2, model.config.vocab_size, (prompts_count, PROMPT), generator=rng(9))
     repeated = prompts.repeat_interleave(GROUP, dim=0)
