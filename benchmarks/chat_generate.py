@@ -5,11 +5,11 @@
 
 `generate_bB_vs_hf` is tokens a second at batch B over those of `generate`, with whichever of its dynamic and its static
 cache was faster in a first round, on a Llama of 9 million random parameters; `_60m` marks one of 60 million. All
-prompts differ; no row ends early. `generate_uneven_vs_hf` is the ratio of useful tokens a second, EOS included, where
-EOS is as likely at any token (lengths scatter as an exponential does, cut at `max_new_tokens`) and rows are groups of
-8 to a prompt; Hugging Face gets all rows at once. Both sides draw at temperature 1 from the whole vocabulary; ours
-also returns log-probabilities. `switch_share` is what getting ready to decode costs, over a step of generating and
-training (forward, backward, AdamW).
+prompts differ, of 64 tokens (16 at 60 million); no row ends early. `generate_uneven_vs_hf` is the ratio of useful
+tokens a second, EOS included, where EOS is as likely at any token (lengths scatter as an exponential does, cut at
+`max_new_tokens`) and rows are groups of 8 to a prompt; Hugging Face gets all rows at once. Both sides draw at
+temperature 1 from the whole vocabulary; ours also returns log-probabilities. `switch_share` is what getting ready to
+decode costs, over a step of generating and training (forward, backward, AdamW).
 
 Each ratio is taken twice, by the clock and by the process's CPU time, and the lower one counts.
 """
@@ -38,7 +38,7 @@ from benchmarks.measuring import Ratio, finish, machine, noise_floor, options, r
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROMPT = 64
+PROMPT, SHORT_PROMPT = 64, 16
 PAD, EOS = 0, 1
 NEVER = -1e4
 GROUP = 8
@@ -65,13 +65,13 @@ def main() -> None:
     print(f"{machine()}; torch {torch.__version__}, {args.threads} threads")
     figures: dict[str, float | None] = {}
     small = llama(vocabulary=8192, **SMALL)
-    for rows, tokens, rounds in [(1, 24, 9), (4, 12, 7), (16, 16, 9), (64, 6, 7)] if args.quick else FULL:
+    for rows, tokens, rounds in [(1, 16, 7), (4, 8, 7), (16, 12, 7), (64, 3, 7)] if args.quick else FULL:
         figures[f"generate_b{rows}_vs_hf"] = even(small, rows, tokens, rounds)
     figures["generate_uneven_vs_hf"] = uneven(small, rounds=7 if args.quick else 15, quick=args.quick)
-    figures["switch_share"] = switch_share(small, rounds=3 if args.quick else 9)
+    figures["switch_share"] = switch_share(small, rounds=2 if args.quick else 9)
     large = llama(vocabulary=8192, **LARGE)
-    for rows, tokens, rounds in [(1, 3, 7), (16, 3, 7)] if args.quick else FULL_LARGE:
-        figures[f"generate_b{rows}_vs_hf_60m"] = even(large, rows, tokens, rounds)
+    for rows, tokens, rounds in [(1, 8, 7), (16, 4, 7)] if args.quick else FULL_LARGE:
+        figures[f"generate_b{rows}_vs_hf_60m"] = even(large, rows, tokens, rounds, SHORT_PROMPT)
     finish(figures, as_json=args.json)
 
 
@@ -97,21 +97,21 @@ def llama(*, vocabulary: int, **shape: int) -> LlamaForCausalLM:
     return model
 
 
-def even(model: LlamaForCausalLM, rows: int, tokens: int, rounds: int) -> float:
+def even(model: LlamaForCausalLM, rows: int, tokens: int, rounds: int, prompt: int = PROMPT) -> float:
     """Return the ratio of tokens a second where every row gets as many."""
     model.lm_head.bias.data[EOS] = NEVER
-    prompts = torch.randint(2, model.config.vocab_size, (rows, PROMPT), generator=rng(rows))
+    prompts = torch.randint(2, model.config.vocab_size, (rows, prompt), generator=rng(rows))
     sides = {
         "tandem": lambda _: ours(model, prompts, 1, tokens),
         "hf": lambda _: theirs(model, prompts, tokens, None),
         "hf static": lambda _: theirs(model, prompts, tokens, "static"),
     }
-    return compared(f"batch {rows}, {tokens} tokens", sides, rounds)
+    return compared(f"batch {rows}, {prompt} + {tokens} tokens", sides, rounds)
 
 
 def uneven(model: LlamaForCausalLM, *, rounds: int, quick: bool) -> float:
     """Return the ratio of useful tokens a second where rows end as they will."""
-    mean, most, prompts_count = (12, 40, 4) if quick else (48, 160, 8)
+    mean, most, prompts_count = (12, 36, 2) if quick else (48, 160, 8)
     model.lm_head.bias.data[EOS] = torch.tensor((model.config.vocab_size - 1) / (mean - 1)).log()
     prompts = torch.randint(2, model.config.vocab_size, (prompts_count, PROMPT), generator=rng(9))
     repeated = prompts.repeat_interleave(GROUP, dim=0)
@@ -208,7 +208,7 @@ def theirs(model: LlamaForCausalLM, prompts: torch.Tensor, most: int, cache: str
             pad_token_id=PAD,
             eos_token_id=EOS,
         )
-    ended_BT = (tokens_BT[:, PROMPT:] == EOS).long().cumsum(dim=1)
+    ended_BT = (tokens_BT[:, prompts.shape[1] :] == EOS).long().cumsum(dim=1)
     return int((ended_BT == 0).sum() + (ended_BT.amax(dim=1) > 0).sum())
 
 

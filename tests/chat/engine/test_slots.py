@@ -77,7 +77,7 @@ def test_each_row_keeps_its_own_tokens_and_nothing_is_computed_for_those_that_ar
 
 def test_long_prompts_are_prefilled_a_few_at_a_time() -> None:
     decoder = Scripted()
-    prompts = [[index] * 1500 for index in range(5)]
+    prompts = [[index] * 400 for index in range(5)]
     taken: list[int] = []
     inner = decoder.prefill
 
@@ -86,6 +86,6 @@ def test_long_prompts_are_prefilled_a_few_at_a_time() -> None:
         return inner(tokens_BP)
 
     decoder.prefill = watched  # type: ignore[method-assign]
-    Slots(decoder, prompts, group=1, limit=5, capacity=1600, device=CPU)
-    assert taken == [3000, 3000, 1500]
+    Slots(decoder, prompts, group=1, limit=5, capacity=500, device=CPU)
+    assert taken == [800, 800, 400]
     assert max(taken) <= slots_module.PREFILL_TOKENS

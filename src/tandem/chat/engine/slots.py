@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tandem.chat.engine.decoder import Decoder
 
-PREFILL_TOKENS = 4096
-"""How many tokens are prefilled at a time: enough for large products, few enough for what they leave in memory."""
+PREFILL_TOKENS = 1024
+"""How many tokens are prefilled at a time: enough for large products, few enough for what lies between to be cached."""
 
 
 @final
