@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 import click
 
+from tandem.cli import reports
 from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
 from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
@@ -68,9 +68,9 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
     tandem kernels bench --shape 11008x4096 --count 1 --values bf16,int8 --report .
     """
     from tandem.kernels.sparse import pictures
-    from tandem.report.page import write
     from tandem.report.table import to_rich
 
+    where, trouble = reports.target(report), None
     shares, counts = _numbers(zeros, float, 0.0, 1.0, "--zeros"), _numbers(count, int, 1, 4096, "--count")
     asked = [_shape(text) for text in shapes or ("4096x4096",)]
     compared = [one for shape in asked for one in _compare(shape, counts, shares, values)]
@@ -79,8 +79,10 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
     else:
         for one in compared:
             console().print(to_rich(pictures.table(one)))
-    if report is not None:
-        where = write(pictures.page(compared, _machine()), Path(report) / "report.html")
+    if where is not None:
+        trouble = reports.write(pictures.page(compared, _machine()), where)
+        if trouble:
+            raise trouble
         if not as_json:
             say(f"report: {where}")
 
