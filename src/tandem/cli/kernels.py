@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, cast
 
 import click
 
@@ -10,6 +10,7 @@ from tandem.cli import reports
 from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
 from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
+from tandem.core.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from tandem.kernels.sparse.measuring import Comparison
@@ -37,11 +38,14 @@ def info(as_json: bool) -> None:
     \b
     tandem kernels info
     """
+    from tandem.core import plug
     from tandem.kernels.sparse import choosing
-    from tandem.kernels.sparse.backends import cpu
 
     told = choosing.reasons()
-    paths = list(cpu.paths())
+    try:
+        paths = list(cast("Any", plug.load("kernels.sparse.backends", "cpu")).paths())
+    except MissingPackageError:  # the reason is among those told
+        paths = []
     if as_json:
         backends = {name: {"runs": not why, "why_not": why} for name, why in told.items()}
         print_json({"backends": backends, "cpu_paths": paths})
@@ -67,6 +71,9 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
     tandem kernels bench
     tandem kernels bench --shape 11008x4096 --count 1 --values bf16,int8 --report .
     """
+    from tandem.core import plug
+
+    plug.load("kernels.sparse.backends", "portable")  # torch missing is said before all else
     from tandem.kernels.sparse import pictures
     from tandem.report.table import to_rich
 
