@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tandem.cli.main import tandem
+from tandem.core import durable
+from tandem.share.simulate import compare as comparing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PHILLY = """\
@@ -37,6 +39,37 @@ def test_compare_prints_the_known_answer_and_writes_the_report(tmp_path: Path) -
     assert "\x1b" not in result.stdout
     assert all(line == line.rstrip() for line in result.stdout.splitlines())
     assert "exclusive and share side by side" in report.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def played(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(comparing, "play", played)
+    (tmp_path / "report.html").write_text("my own notes")
+    for where, words in ((tmp_path, "not a report that Tandem wrote"), (Path("/proc/none"), "cannot be written to")):
+        result = run("compare", EXAMPLES / "hybridshare.toml", "--report", where)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert words in result.stderr
+    assert (tmp_path / "report.html").read_text() == "my own notes"
+
+
+def test_figures_are_told_though_the_report_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable.os, "fsync", full)
+    command = ("compare", EXAMPLES / "hybridshare.toml", "--report", tmp_path)
+    result = run(*command)
+    assert result.exit_code == 2
+    assert result.stdout.endswith("exclusive ends at 75 s; share ends at 21 s\n")
+    assert "No space left on device" in result.stderr
+    result = run(*command, "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["report"] is None
+    assert "No space left on device" in json.loads(result.stderr)["error"]["message"]
 
 
 def test_compare_in_json(tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tandem.cli import estimate as command
 from tandem.core.machine import discover
+from tandem.estimate import estimators
+from tandem.estimate.corun import App, Capacity, CoRun
+from tandem.estimate.prediction import Work, predict
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import store
 
@@ -42,7 +46,8 @@ def profiled(home: Path) -> None:
 def test_one_alone_takes_what_it_takes_alone(tandem_: Shell) -> None:
     told = json.loads(tandem_("estimate", "loud=90s", "--json"))
     (one,) = told["applications"]
-    assert one["took_s"] == [90.0, 90.0, 90.0]
+    assert one["took_s"] == {"low": 90.0, "mid": 90.0, "high": 90.0}
+    assert one["hint"] is None
     assert told["machine"] == discover().fingerprint
 
 
@@ -50,20 +55,49 @@ def test_one_alone_takes_what_it_takes_alone(tandem_: Shell) -> None:
 def test_neighbours_by_their_profiles_and_time_after_one_has_ended(tandem_: Shell) -> None:
     told = json.loads(tandem_("estimate", "loud=60s", "loud=30s", "--model", "bubble", "--json"))
     long, short = told["applications"]
-    slow = short["slowdown_together"][1]
+    slow = short["slowdown_together"]["mid"]
     assert slow > 1.2
-    assert short["took_s"][1] == pytest.approx(30 * slow)
-    assert long["took_s"][1] == pytest.approx(30 + 30 * slow), "the second half runs alone"
+    assert short["took_s"]["mid"] == pytest.approx(30 * slow)
+    assert long["took_s"]["mid"] == pytest.approx(30 + 30 * slow), "the second half runs alone"
     assert "loud: 1.5" in tandem_("estimate", "loud", "loud"), "and in words what contends for what"
-    text = tandem_("estimate", "calm", "stranger")
-    assert "stranger: nothing is known of it (profiled here: calm, loud); tandem profile --name stranger" in text
+    told = tandem_.run("estimate", "calm", "stranger").stderr
+    assert told == (
+        "stranger: nothing is known of it (profiled here: calm, loud); tandem profile --name stranger -- COMMAND...\n"
+    )
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_mistyped_application_is_said_with_the_nearest_known_one(tandem_: Shell) -> None:
+    done = tandem_.run("estimate", "lood", "loud")
+    assert done.returncode == 0
+    hint = "nothing is known of it (profiled here: calm, loud); did you mean 'loud'? Else: tandem profile --name lood "
+    assert done.stderr.startswith(f"lood: {hint}")
+    mistyped, right = json.loads(tandem_("estimate", "lood", "loud", "--json"))["applications"]
+    assert mistyped["hint"].startswith(hint)
+    assert right["hint"] is None
+
+
+def test_of_one_that_was_only_seen_that_is_said() -> None:
+    apps = [App("alone"), App("beside"), App("both")]
+    coruns = [
+        CoRun("alone", (), 1.0, 60.0),
+        CoRun("beside", ("other",), 1.0, 60.0),
+        CoRun("both", ("other",), 1.0, 9.0),
+    ]
+    told = predict([Work(app, 60.0) for app in apps], estimators.make("learned", coruns), Capacity(8000))
+    hints = command._hints(told, "here", {"both"}, coruns)
+    assert hints == {
+        "alone": "nothing is known of it (profiled here: both); tandem profile --name alone -- COMMAND...",
+        "beside": "it was not profiled, only seen beside others (profiled here: both); "
+        "tandem profile --name beside -- COMMAND...",
+    }
 
 
 @pytest.mark.usefixtures("profiled")
 def test_more_applications_than_cores_share_them(tandem_: Shell) -> None:
     told = json.loads(tandem_("estimate", "calm=10s", "calm=10s", "--cores", "0", "--json"))
     assert [one["cores"] for one in told["applications"]] == [[0], [0]]
-    assert all(one["slowdown_together"][1] == pytest.approx(2.0, rel=0.1) for one in told["applications"])
+    assert all(one["slowdown_together"]["mid"] == pytest.approx(2.0, rel=0.1) for one in told["applications"])
 
 
 def test_of_none_and_of_a_hundred(tandem_: Shell) -> None:
@@ -99,7 +133,7 @@ def test_profiles_of_another_machine_do_not_count(tandem_: Shell, home: Path) ->
     store.save(home, replace(profile("loud", 0.5, 1.0), machine="elsewhere"))
     told = json.loads(tandem_("estimate", "loud", "loud", "--json"))
     assert not any(one["known"] for one in told["applications"])
-    text = tandem_("estimate", "loud", "stranger")
+    text = tandem_.run("estimate", "loud", "stranger").stderr
     assert f"loud: profiled on elsewhere; this machine is {discover().fingerprint} (" in text
     assert "stranger: nothing is known of it" in text
     done = tandem_.run("profile", "show", "loud")
@@ -115,7 +149,7 @@ def test_a_damaged_profile_costs_one_line_and_only_its_own_application(tandem_: 
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert f"{file} cannot be read (format 99" in done.stderr
-    assert json.loads(done.stdout)["applications"][0]["slowdown_together"][1] > 1.2
+    assert json.loads(done.stdout)["applications"][0]["slowdown_together"]["mid"] > 1.2
     done = tandem_.run("estimate", "loud", "calm")
     assert done.returncode == 2
     assert "calm.json cannot be read" in done.stderr
@@ -129,13 +163,14 @@ def test_a_damaged_profile_costs_one_line_and_only_its_own_application(tandem_: 
 
 @pytest.mark.usefixtures("profiled")
 def test_nothing_known_is_said_where_cores_are_shared_too(tandem_: Shell) -> None:
-    text = tandem_("estimate", "calm", "stranger", "stranger", "--cores", "0")
-    assert text.count("stranger: nothing is known of it") == 1
-    assert "calm: nothing" not in text
+    done = tandem_.run("estimate", "calm", "stranger", "stranger", "--cores", "0")
+    assert done.stderr.count("stranger: nothing is known of it") == 1
+    assert "calm: nothing" not in done.stderr
+    text = done.stdout
     assert "by sharing a core" in text
     assert "nobody runs beside it" not in text
     told = json.loads(tandem_("estimate", "calm", "calm", "stranger", "stranger", "--cores", "0-1", "--json"))
-    low = {one["app"]: one["slowdown_together"][0] for one in told["applications"]}
+    low = {one["app"]: one["slowdown_together"]["low"] for one in told["applications"]}
     assert low["stranger"] < low["calm"]
 
 

@@ -1,6 +1,8 @@
 """`tandem kernels`: what runs here, and a comparison of one small shape."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,26 @@ def test_what_cannot_be_measured_is_refused_in_a_line(option: str, value: str) -
     assert told.exit_code == 2
     assert told.stderr.count("\n") <= 2
     assert option in told.stderr
+
+
+@pytest.mark.slow
+def test_without_torch_each_command_says_what_to_install(tmp_path: Path) -> None:
+    def without_torch(*args: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; sys.modules['torch'] = None; from tandem.cli.main import main; main()"
+        command = [sys.executable, "-c", code, "kernels", *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    remedy = "needs the package 'torch', which is not installed"
+    told = without_torch("info")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.count(remedy) == 4
+    told = without_torch("info", "--json")
+    assert json.loads(told.stdout)["cpu_paths"] == []
+    assert all(remedy in backend["why_not"] for backend in json.loads(told.stdout)["backends"].values())
+    for args in (["bench", "--shape", "64x64", "--count", "1"], ["prune", "--sparsity", "0.5", "here", "there"]):
+        told = without_torch(*args)
+        assert (told.returncode, told.stdout) == (2, "")
+        assert remedy in told.stderr
+        assert told.stderr.endswith("run: pip install 'tandemlab[kernels]'\n")
+        assert json.loads(without_torch(*args, "--json").stderr)["error"]["error"] == "MissingPackageError"
+    assert list(tmp_path.iterdir()) == []

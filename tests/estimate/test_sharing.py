@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity
+from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.sharing import CpuNeed, Sharing, fairly, needs, share
 
@@ -45,6 +46,38 @@ def test_what_taking_turns_costs_is_as_uncertain_as_the_curve_that_it_comes_from
     assert found.half == pytest.approx((0.2, 0.2))
     answer = estimators.make("bubble", (), (profile,)).predict((pinned(0), pinned(0)), NODE)[0]
     assert answer.high - answer.mid > 0.2
+
+
+def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None:
+    def profile(key: str, use: float, noise: float, **sensitivity: Curve) -> Profile:
+        return Profile(key, (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 6.0, noise, use, sensitivity),))
+
+    measured = Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.02))
+    held = (profile("waits", 0.29, 0.4), profile("works", 1.0, 0.02, cpu=measured))
+    waits, works, again = (pinned(0, key=key) for key in ("waits", "works", "works"))
+    found = share((waits, works, again), NODE, needs(held))
+    assert found is not None
+    assert found.unmeasured == pytest.approx((UNKNOWN_EXCESS, 0.0, 0.0))
+    for name in ("additive", "bubble", "learned", "proportional", "worst_pair"):
+        answer = estimators.make(name, (), held).predict((waits, works, again), NODE)[0]
+        assert (answer.mid, answer.low) == (1.0, 1.0)
+        assert answer.high == pytest.approx(1.0 + UNKNOWN_EXCESS)
+        assert "what taking turns costs it was not measured" in answer.why
+    alone = share((waits, pinned(1, key="works")), NODE, needs(held))
+    assert alone is not None
+    assert alone.unmeasured == (0.0, 0.0)
+
+
+@given(st.lists(st.sampled_from(["profiled", "noisy", "stranger"]), min_size=2, max_size=5), st.floats(0.02, 1.0))
+def test_whoever_shares_a_core_is_never_told_an_interval_without_width(keys: list[str], use: float) -> None:
+    curve = Curve((0.0, 1.0), (1.0, 1.1), (0.0, 0.02))
+    phases = {"profiled": {"cpu": curve}, "noisy": {}}
+    held = tuple(
+        Profile(key, (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 6.0, 0.4, use, sensitivity),))
+        for key, sensitivity in phases.items()
+    )
+    for answer in estimators.make("learned", (), held).predict(tuple(pinned(0, key=key) for key in keys), NODE):
+        assert answer.low <= answer.mid < answer.high
 
 
 def test_one_that_mostly_waits_leaves_the_core_to_the_other() -> None:

@@ -30,6 +30,7 @@ from tandem.report.page import (
     render,
     write,
 )
+from tandem.report.target import MARK, check
 
 NASTY = [
     "</script><script>alert(1)</script>",
@@ -214,11 +215,43 @@ def test_a_page_that_cannot_be_rendered_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", ["my own notes", "<!doctype html><title>somebody's page</title>"])
+def test_what_is_no_report_is_not_replaced(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(words)
+    for refuse in (check, lambda path: write(Page("t", "", []), path)):
+        with pytest.raises(ReportError, match=r"report\.html, which is not a report that Tandem wrote; .*--report"):
+            refuse(path)
+    assert path.read_text() == words
+
+
+def test_a_report_from_before_reports_were_marked_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(Page("first", "", [])).replace(MARK, ""))
+    check(path)
+    write(Page("second", "", []), path)
+    assert "<h1>second</h1>" in path.read_text()
+
+
+def test_the_mark_stands_where_it_is_looked_for_in_a_page_with_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write(Page("a long title " * 1000, "", [Section("", [Figure(go.Figure())])]), path)
+    check(path)
+
+
+def test_a_check_makes_nothing(tmp_path: Path) -> None:
+    check(tmp_path / "new" / "below" / "report.html")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ReportError, match=r"cannot be written to /proc/none/report\.html"):
+        check(Path("/proc/none/report.html"))
+
+
 @pytest.mark.parametrize("kind", ["folder", "below a file"])
 def test_a_path_that_cannot_be_written_is_the_users_mistake(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     path = tmp_path / "folder" if kind == "folder" else tmp_path / "file" / "report.html"
-    with pytest.raises(ReportError, match="cannot be written"):
-        write(Page("t", "", []), path)
+    for refuse in (check, lambda path: write(Page("t", "", []), path)):
+        with pytest.raises(ReportError, match="cannot be written"):
+            refuse(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli import workloads
+from tandem.cli import reports, workloads
 from tandem.cli.terminal import print_json, progress, say, show_table
 from tandem.core.errors import ConfigError
 from tandem.core.units import human_duration
@@ -16,6 +16,8 @@ from tandem.core.units import human_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tandem.share.simulate.compare import PolicyDay
+    from tandem.share.workloads.workload import Workload
 
 _PLAIN_SECONDS = 1000
 
@@ -44,10 +46,14 @@ def compare(trace: Path, policies: str | None, report: str, as_json: bool, **ask
 def play_and_show(
     trace: Path, names: Sequence[str] | None, report: str | None, asked: workloads.Asked, *, as_json: bool
 ) -> None:
-    """Play the trace, print the figures, and write the report where one is asked for."""
-    from tandem.report.page import write
+    """Play the trace, write the report where one is asked for, and print the figures.
+
+    Raises:
+        ReportError: The report cannot be written; known before anything is played, or told after the figures.
+    """
     from tandem.share.simulate import compare as comparing
 
+    where, trouble = reports.target(report), None
     play = workloads.read(trace, asked)
     never = workloads.never_run(play.workload)
     if never:
@@ -57,28 +63,36 @@ def play_and_show(
     with progress("jobs", quiet=as_json) as tell:
         days = comparing.play(play.workload, names, workloads.terms(play, asked, names), progress=tell)
     title = f"{', '.join(names[:-1])} and {names[-1]} side by side" if len(names) > 1 else f"A day under {names[0]}"
-    where = None
-    if report is not None:
+    if where is not None:
         page = comparing.page(play.workload, days, title, workloads.headline(play.workload))
-        where = write(page, workloads.report_path(report))
+        trouble = reports.write(page, where)
+    written = None if where is None or trouble else str(where)
     if as_json:
         print_json(
             {
                 "workload": comparing.describe(play.workload),
                 "never_run": never,
                 "policies": {day.policy: comparing.figures(day.metrics) for day in days},
-                "report": None if where is None else str(where),
+                "report": written,
             }
         )
-        return
-    say(workloads.headline(play.workload))
-    workloads.say_notes(play.workload)
+    else:
+        _show(play.workload, days, written)
+    if trouble:
+        raise trouble
+
+
+def _show(workload: Workload, days: Sequence[PolicyDay], report: str | None) -> None:
+    from tandem.share.simulate import compare as comparing
+
+    say(workloads.headline(workload))
+    workloads.say_notes(workload)
     say()
     show_table(comparing.table(days))
     say()
     say("; ".join(f"{day.policy} ends at {_seconds(day.metrics.makespan_s)}" for day in days))
-    if where is not None:
-        say(f"report: {where}")
+    if report is not None:
+        say(f"report: {report}")
 
 
 def _seconds(seconds: float) -> str:

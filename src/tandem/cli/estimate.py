@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli.terminal import json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError, DaemonError
+from tandem.core.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.core.machine import Hardware
-    from tandem.estimate.corun import CoRun
+    from tandem.estimate.corun import CoRun, Slowdown
     from tandem.estimate.prediction import Prediction, Span
     from tandem.estimate.profile import Profile
 
@@ -54,19 +56,32 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     gap_s = _seconds(stagger, "--stagger")
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
     told = predict(works, estimator, Capacity(1000 * len(usable)))
-    met = {profile.key for profile in profiles}.union(*((one.app, *one.beside) for one in coruns))
-    unknown = [app.key for app, _ in members if app.key not in met]
+    hints = _hints(told, hardware.fingerprint, {profile.key for profile in profiles}, coruns)
     if as_json:
-        print_json(_plain(told, model, hardware.fingerprint))
+        print_json(_plain(told, model, hardware.fingerprint, hints))
     else:
         _show(told)
-        known = ", ".join(sorted(profile.key for profile in profiles)) or "none"
-        for key in dict.fromkeys(unknown):
-            away = _profiled_away(hardware.fingerprint, key)
-            say(
-                f"{key}: {away or 'nothing is known of it'} (profiled here: {known}); "
-                f"tandem profile --name {key} -- COMMAND..."
-            )
+        for key, hint in hints.items():
+            say_err(f"{key}: {hint}")
+
+
+def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: Sequence[CoRun]) -> dict[str, str]:
+    """Application -> what is missing of it and how to find it out, for those that were guessed at."""
+    company: set[str] = set().union(*((one.app, *one.beside) for one in coruns if one.beside))
+    known = ", ".join(sorted(profiled)) or "none"
+    hints = {}
+    for course in told.courses:
+        key = course.work.app.key
+        if key in profiled or (key in company and course.together.known):
+            continue
+        if key in company:
+            lacks, near = "it was not profiled, only seen beside others", None
+        else:
+            lacks = _profiled_away(machine, key) or "nothing is known of it"
+            near = nearest(key, profiled | company)
+        todo = f"tandem profile --name {shlex.quote(key)} -- COMMAND..."
+        hints[key] = f"{lacks} (profiled here: {known}); {f'did you mean {near!r}? Else: ' if near else ''}{todo}"
+    return hints
 
 
 def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
@@ -211,9 +226,9 @@ def _span(span: Span) -> str:
     return f"{span.mid:.1f} s ({span.low:.1f}-{span.high:.1f})"
 
 
-def _plain(told: Prediction, model: str, machine: str) -> Mapping[str, Any]:
-    def span(one: Span) -> list[float]:
-        return [one.low, one.mid, one.high]
+def _plain(told: Prediction, model: str, machine: str, hints: Mapping[str, str]) -> Mapping[str, Any]:
+    def span(one: Span | Slowdown) -> dict[str, float]:
+        return {"low": one.low, "mid": one.mid, "high": one.high}
 
     return {
         "model": model,
@@ -225,11 +240,12 @@ def _plain(told: Prediction, model: str, machine: str) -> Mapping[str, Any]:
                 "cores": list(one.work.app.cores),
                 "alone_s": one.work.alone_s,
                 "start_s": one.work.start_s,
-                "slowdown_together": [one.together.low, one.together.mid, one.together.high],
+                "slowdown_together": span(one.together),
                 "known": one.together.known,
                 "took_s": span(one.took_s),
                 "end_s": span(one.end_s),
                 "why": one.why,
+                "hint": hints.get(one.work.app.key),
             }
             for one in told.courses
         ],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, cast
 
 import click
 
+from tandem.cli import reports
 from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
 from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
+from tandem.core.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from tandem.kernels.sparse.measuring import Comparison
@@ -40,11 +42,14 @@ def info(as_json: bool) -> None:
     \b
     tandem kernels info
     """
+    from tandem.core import plug
     from tandem.kernels.sparse import choosing
-    from tandem.kernels.sparse.backends import cpu
 
     told = choosing.reasons()
-    paths = list(cpu.paths())
+    try:
+        paths = list(cast("Any", plug.load("kernels.sparse.backends", "cpu")).paths())
+    except MissingPackageError:  # the reason is among those told
+        paths = []
     if as_json:
         backends = {name: {"runs": not why, "why_not": why} for name, why in told.items()}
         print_json({"backends": backends, "cpu_paths": paths})
@@ -70,10 +75,13 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
     tandem kernels bench
     tandem kernels bench --shape 11008x4096 --count 1 --values bf16,int8 --report .
     """
+    from tandem.core import plug
+
+    plug.load("kernels.sparse.backends", "portable")  # torch missing is said before all else
     from tandem.kernels.sparse import pictures
-    from tandem.report.page import write
     from tandem.report.table import to_rich
 
+    where, trouble = reports.target(report), None
     shares, counts = _numbers(zeros, float, 0.0, 1.0, "--zeros"), _numbers(count, int, 1, 4096, "--count")
     asked = [_shape(text) for text in shapes or ("4096x4096",)]
     compared = [one for shape in asked for one in _compare(shape, counts, shares, values)]
@@ -82,8 +90,10 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
     else:
         for one in compared:
             console().print(to_rich(pictures.table(one)))
-    if report is not None:
-        where = write(pictures.page(compared, _machine()), Path(report) / "report.html")
+    if where is not None:
+        trouble = reports.write(pictures.page(compared, _machine()), where)
+        if trouble:
+            raise trouble
         if not as_json:
             say(f"report: {where}")
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli import words
+from tandem.cli import reports, words
 from tandem.cli.moments import clock_time
 from tandem.cli.queue import NAME
 from tandem.cli.terminal import cut, json_option, print_json, say, show_table
-from tandem.cli.workloads import report_path
 from tandem.core.units import human_duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tandem.report.blocks import Fact
     from tandem.report.formats import Value
     from tandem.report.page import Page
@@ -90,33 +91,37 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     from tandem.core.units import parse_duration
     from tandem.share.daemon.client import Client
 
+    where, trouble = reports.target(report), None
     now = time.time()
     after = 0.0 if since is None else now - parse_duration(since)
     with Client.connect() as client:
         rows = [row for row in client.promises(limit=_MOST, since=after, mine=mine) if row["state"] == "done"]
         beside = companies(client.coruns(limit=_MOST)) if late(rows) else {}
-    where = None
-    if report is not None:
-        from tandem.report.page import write
-
-        where = write(page(rows, beside), report_path(report))
+    if where is not None:
+        trouble = reports.write(page(rows, beside), where)
+    written = None if trouble else where
     if as_json:
         told = [{name: getattr(line, name) for name in Line.__slots__} for line in lines(rows)]
-        print_json(
-            {"lines": told, "late": [dict(row) | {"why": why(row, beside)} for row in late(rows)], "report": where}
-        )
-        return
-    if not rows:
+        explained = [dict(row) | {"why": why(row, beside)} for row in late(rows)]
+        print_json({"lines": told, "late": explained, "report": written})
+    else:
+        _show(rows, beside, now, written)
+    if trouble:
+        raise trouble
+
+
+def _show(rows: Sequence[Row], beside: Mapping[int, Company], now: float, report: Path | None) -> None:
+    if rows:
+        show_table(table(rows))
+        found = late(rows)
+        if found:
+            say()
+            say(f"late: {len(found)} of {words.count(len(founded(rows)), 'quote')}")
+            show_table(late_table(found[:_LATE_SHOWN], now, beside))
+    else:
         say("no quoted job has ended well yet")
-        return
-    show_table(table(rows))
-    found = late(rows)
-    if found:
-        say()
-        say(f"late: {len(found)} of {words.count(len(founded(rows)), 'quote')}")
-        show_table(late_table(found[:_LATE_SHOWN], now, beside))
-    if where is not None:
-        say(f"report: {where}")
+    if report is not None:
+        say(f"report: {report}")
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:

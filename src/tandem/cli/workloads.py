@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,12 +19,12 @@ from tandem.share.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tandem.share.simulate.compare import Terms
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-REPORT = "report.html"
 _LOOKED_AT = 4096
 _REASONS_SHOWN = 3
 _QUOTED = 300
@@ -202,12 +201,6 @@ def terms(play: Play, asked: Asked, policies: Sequence[str]) -> Terms:
     check_options(policies, options)
     options = {"quotes": max(1, round(len(play.workload.arrivals) / _QUOTED)), **options}
     return Terms(asked.estimator, options, play.truth, asked.noise, asked.seed)
-
-
-def report_path(given: str) -> Path:
-    """Where the report goes: a file that ends in .html, or a folder's report.html."""
-    path = Path(given)
-    return path if path.suffix == ".html" else path / REPORT
 
 
 def headline(workload: Workload) -> str:

@@ -23,6 +23,7 @@ _KINDS = {
     "estimate.models": "estimator",
     "data.pack.sources": "kind of source",
     "kernels.prune.methods": "pruning method",
+    "kernels.sparse.backends": "backend",
     "chat.algorithms": "algorithm",
 }
 """What a plug-in of a family is called; others go by the family's name."""

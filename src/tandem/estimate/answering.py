@@ -192,7 +192,8 @@ def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     spread = SHARE_SPREAD * (1.0 - 1.0 / stretch) * mid
     if sharing.half:
         spread = math.hypot(spread, sharing.half[i] * (1.0 + felt.excess))
-    above = math.hypot(stretch * felt.above, spread)
+    up = sharing.unmeasured[i] * (1.0 + felt.excess) if sharing.unmeasured else 0.0
+    above = math.hypot(stretch * felt.above, spread, up)
     down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
     below = math.hypot(stretch * felt.below, spread, down)
     why = Words("{}; {}".format, words, felt.why) if words else felt.why

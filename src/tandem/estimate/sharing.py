@@ -13,7 +13,8 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
-  its curve once the fair share is taken out.
+  its curve once the fair share is taken out. Where it was not measured, nothing is added and the interval reaches up to
+  what an unknown neighbour may cost.
 
 Limits: no priorities, no simultaneous multithreading (a hardware thread counts as a core), and a member on several
 cores does not move its work to the emptier one.
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +39,8 @@ _TURNS_MOST = 2.0
 SHARE_SPREAD = 0.08
 """Relative half-width of the 90 % interval of a fair share of a contended core."""
 
+_UNMEASURED = "what taking turns costs it was not measured"
+
 LEAST_USE = 0.25
 """Part of what it states that an application without a profile keeps busy at the least."""
 
@@ -44,15 +49,17 @@ LEAST_USE = 0.25
 class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
-    ``turns_half`` is the half-width of the latter's 90 % interval.
+    ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
+    is not known.
     """
 
     use: float
     turns: float = 1.0
     turns_half: float = 0.0
+    unmeasured: float = 0.0
 
 
-_UNKNOWN = CpuNeed(1.0)
+_UNKNOWN = CpuNeed(1.0, unmeasured=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class Sharing:
             [0, 1], relative to j alone; 0 on the diagonal.
         why: in words, "" for a member that lacks nothing.
         half: half-widths of the 90 % intervals of ``stretch`` for what taking turns costs; () where nobody does.
+        unmeasured: how far the intervals of ``stretch`` reach up besides, where what turns cost was not measured.
         least: what ``stretch`` may be as well, where members without a profile mostly wait; () where all have one.
     """
 
@@ -72,6 +80,7 @@ class Sharing:
     weights: tuple[tuple[float, ...], ...]
     why: tuple[str, ...]
     half: tuple[float, ...] = ()
+    unmeasured: tuple[float, ...] = ()
     least: tuple[float, ...] = ()
 
 
@@ -85,7 +94,9 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     found = _shared(members, capacity, known)
     if found is None or all([app.key in known for app in members]):  # noqa: C419  (a list is faster)
         return found
-    waiting = {app.key: CpuNeed(LEAST_USE * _asked(app, known)) for app in members if app.key not in known}
+    waiting = {
+        app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in members if app.key not in known
+    }
     calm = _shared(members, capacity, {**known, **waiting})
     least = calm.stretch if calm is not None else (1.0,) * len(members)
     return replace(found, least=tuple(map(min, least, found.stretch)))
@@ -118,7 +129,7 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
 
 
 def _need(profile: Profile) -> CpuNeed:
-    use = turns = half = total = 0.0
+    use = turns = half = unmeasured = total = 0.0
     for phase in profile.phases:
         use += phase.share * phase.cpu_use
         curve = phase.sensitivity.get("cpu")
@@ -127,8 +138,9 @@ def _need(profile: Profile) -> CpuNeed:
         measured = curve.at(1.0) / ideal if curve else 1.0
         turns += phase.share * min(_TURNS_MOST, max(1.0, measured))
         half += phase.share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
+        unmeasured += 0.0 if curve else phase.share
         total += phase.share
-    return CpuNeed(use / total, turns / total, half / total)
+    return CpuNeed(use / total, turns / total, half / total, unmeasured / total)
 
 
 def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
@@ -151,18 +163,20 @@ def _pinned(members: Sequence[App], known: Mapping[str, CpuNeed]) -> Sharing:
             got[i] += granted
             beside[i] += min(1.0, sum(parts) - part) / len(members[i].cores)
     running = [min(1.0, got[i] / asked[i]) for i in range(len(members))]
-    stretch, half, why = [], [], []
+    stretch, half, unmeasured, why = [], [], [], []
     for i, app in enumerate(members):
         need = known.get(app.key, _UNKNOWN)
         stretch.append((1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / running[i])
         half.append(need.turns_half * max(0.0, beside[i]) / running[i])
-        why.append(f"{stretch[i]:.2f}x by sharing a core" if stretch[i] > 1.005 else "")
+        unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
+        said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.005 else []
+        why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > 0.0)))
     cores = [frozenset(app.cores) for app in members]
     weights = tuple(
         tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
         for i in range(len(members))
     )
-    return Sharing(tuple(stretch), weights, tuple(why), tuple(half))
+    return Sharing(tuple(stretch), weights, tuple(why), tuple(half), tuple(unmeasured))
 
 
 def _apart(a: frozenset[int], b: frozenset[int]) -> float:

@@ -20,10 +20,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tandem.core.durable import written_aside
-from tandem.core.errors import TandemError
 from tandem.report import palette, table
 from tandem.report.blocks import Block, Fact, Facts, Figure, Key, Text
 from tandem.report.table import Cell, Column, Table
+from tandem.report.target import MARK, ReportError, refuse_foreign, unwritten
 
 __all__ = [
     "Block",
@@ -43,10 +43,6 @@ __all__ = [
 ]
 
 _TEMPLATES = Path(__file__).with_name("templates")
-
-
-class ReportError(TandemError):
-    """A report that cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +79,7 @@ def render(page: Page) -> str:
         page=page,
         policy=_policy(scripts),
         style=Markup(_source("report.css")),
+        mark=Markup(MARK),
         scripts=[Markup(script) for script in scripts],
         dark=_in_script(json.dumps(palette.DARK)),
     )
@@ -99,19 +96,16 @@ def write(page: Page, path: Path) -> Path:
         `path`.
 
     Raises:
-        ReportError: The file cannot be written (no permission, no space, a folder of that name).
+        ReportError: The file cannot be written (no permission, no space, a folder or another's file of that name).
     """
     html = render(page)
+    refuse_foreign(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as out:
             out.write(html.encode())
     except OSError as error:
-        raise ReportError(
-            given=f"the report cannot be written to {path}: {error.strerror or error}",
-            allowed=f"a file in a folder you may write to, with {len(html) / 1e6:.0f} MB free",
-            todo="choose another path or make room",
-        ) from error
+        raise unwritten(path, error.strerror or str(error), len(html)) from error
     return path
 
 
