@@ -24,6 +24,7 @@ _KINDS = {
     "data.pack.sources": "kind of source",
     "kernels.prune.methods": "pruning method",
     "chat.algorithms": "algorithm",
+    "chat.rewards": "reward",
 }
 """What a plug-in of a family is called; others go by the family's name."""
 

@@ -1,0 +1,1 @@
+"""Generation with the weights that are being trained."""
