@@ -26,7 +26,7 @@ def to_the_left(batch: Batch) -> Batch:
 
 def alone(model: object, turn: Turn) -> list[float]:
     """Log-probabilities of one response by transformers' own forward pass, one row without any padding."""
-    logits = model(input_ids=torch.tensor([turn.tokens])).logits[0].log_softmax(-1)
+    logits = model(input_ids=torch.tensor([turn.tokens])).logits[0].detach().log_softmax(-1)
     return [float(logits[t - 1, turn.tokens[t]]) for t in range(turn.prompt_tokens, len(turn.tokens))]
 
 
@@ -76,7 +76,7 @@ def test_the_mean_loss_of_packed_rows_is_that_of_padded_ones(lengths: list[tuple
     model, rows = MODEL, turns(lengths, seed)
     sums = []
     for batch in (padded(rows, 257), packed(rows, 257)):
-        sums.append((float(forward.logprobs(model, batch).sum()), int(batch.mask_BT.sum())))
+        sums.append((float(forward.logprobs(model, batch).detach().sum()), int(batch.mask_BT.sum())))
     assert sums[0][1] == sums[1][1] == sum(response for _, response in lengths)
     assert sums[0][0] == pytest.approx(sums[1][0], rel=1e-5)
 
@@ -95,7 +95,7 @@ def test_a_model_that_scales_its_logits_is_told_from_others() -> None:
 
 def test_the_temperature_divides_the_logits() -> None:
     model, (turn,) = model_of("llama"), turns([(3, 4)])
-    logits = (model(input_ids=torch.tensor([turn.tokens])).logits[0] / 0.7).log_softmax(-1)
+    logits = (model(input_ids=torch.tensor([turn.tokens])).logits[0].detach() / 0.7).log_softmax(-1)
     told = [float(logits[t - 1, turn.tokens[t]]) for t in range(3, 7)]
     batch = padded([turn], 257)
     assert forward.logprobs(model, batch, temperature=0.7)[batch.mask_BT].tolist() == pytest.approx(told, abs=2e-5)

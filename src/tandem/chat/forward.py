@@ -28,7 +28,15 @@ def hidden(model: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers h
     """
     body = model.base_model
     if batch.positions_BT is not None:
-        return _last(body(input_ids=batch.tokens_BT, position_ids=batch.positions_BT, use_cache=False))
+        apart_B1TT = _apart(batch.positions_BT, model.dtype)
+        return _last(
+            body(
+                input_ids=batch.tokens_BT,
+                attention_mask=apart_B1TT,
+                position_ids=batch.positions_BT,
+                use_cache=False,
+            )
+        )
     if bool(batch.real_BT[:, 0].all()):
         return _last(body(input_ids=batch.tokens_BT, use_cache=False))
     positions_BT = (batch.real_BT.long().cumsum(dim=1) - 1).clamp(min=0)
@@ -63,6 +71,17 @@ def head_is_plain(model: Any) -> bool:  # noqa: ANN401 - transformers has no typ
         whole_BTV = model(input_ids=tokens_BT, use_cache=False).logits
         ours_BTV = model.get_output_embeddings()(_last(model.base_model(input_ids=tokens_BT, use_cache=False)))
     return torch.allclose(whole_BTV, ours_BTV, atol=1e-5)
+
+
+def _apart(positions_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores in packed rows: 0 within a turn backwards, else the least there is.
+
+    Written out, since not every family of transformers finds packed turns from their positions (OPT does not).
+    """
+    turn_BT = (positions_BT == 0).cumsum(dim=1)
+    slots_T = torch.arange(positions_BT.shape[1], device=positions_BT.device)
+    sees_BTT = (turn_BT[:, :, None] == turn_BT[:, None, :]) & (slots_T[:, None] >= slots_T)
+    return torch.zeros_like(sees_BTT, dtype=dtype).masked_fill(~sees_BTT, torch.finfo(dtype).min)[:, None]
 
 
 def _shifted(next_BT: Tensor) -> Tensor:

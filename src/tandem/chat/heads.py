@@ -42,7 +42,7 @@ def from_language_model(model: Any, *, seed: int | None) -> Any:  # noqa: ANN401
 
     config = copy.deepcopy(model.config)
     config.num_labels = 1
-    with torch.random.fork_rng(devices=[]), quiet(transformers):
+    with torch.random.fork_rng(devices=[]), quiet():
         try:
             scorer = transformers.AutoModelForSequenceClassification.from_config(config)
         except ValueError as error:
@@ -69,7 +69,7 @@ def read(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
     """
     import transformers
 
-    with quiet(transformers):
+    with quiet():
         return loaded_whole(transformers.AutoModelForSequenceClassification, path, num_labels=1)
 
 

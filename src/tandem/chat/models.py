@@ -99,7 +99,7 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
     import transformers
 
     _check_folder(path)
-    with quiet(transformers):
+    with quiet():
         model = loaded_whole(transformers.AutoModelForCausalLM, path)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -118,7 +118,7 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
                 allowed="a tokenizer that belongs to the model",
                 todo="put the model's own tokenizer into its folder",
             )
-        with quiet(transformers):
+        with quiet():
             model.resize_token_embeddings(len(tokenizer))
     if not head_is_plain(model):
         raise ModelFolderError(
@@ -181,7 +181,7 @@ def save(model: Any, template: Template, folder: Path) -> None:  # noqa: ANN401 
     aside = folder.with_name(f".{folder.name}.aside")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    with quiet(transformers):
+    with quiet():
         model.save_pretrained(aside)
         template.tokenizer.save_pretrained(aside)
     sync_folder(aside)
@@ -191,8 +191,11 @@ def save(model: Any, template: Template, folder: Path) -> None:  # noqa: ANN401 
 
 
 @contextmanager
-def quiet(transformers: Any) -> Iterator[None]:  # noqa: ANN401 - transformers has no types
+def quiet() -> Iterator[None]:
     """Without the bars and warnings of transformers on stderr."""
+    need_packages()
+    import transformers
+
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -79,7 +79,7 @@ def train(
     """
     run = RunFolder(folder)
     chosen = _chosen(recipe, stages)
-    with run.begun(recipe), listening() as asked:
+    with run.begun(recipe), listening() as asked, models.quiet():
         work = Work(recipe, run, recipe_folder, say, progress, SystemClock() if clock is None else clock, asked)
         if not run.has("start"):
             begin(work)

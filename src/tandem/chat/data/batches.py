@@ -1,7 +1,6 @@
 """Turns as tensors, padded to the right or packed one after the other, so many at a time as a token budget allows.
 
-Shapes: B rows, T slots. In a packed row positions begin anew with each turn, and there is no attention mask: from
-that, transformers lets each turn see itself alone.
+Shapes: B rows, T slots. In a packed row positions begin anew with each turn; a turn sees itself alone.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def packed(turns: Sequence[Turn], pad_id: int) -> Batch:
     for row, left in zip(rows, room, strict=True):
         tokens.append([token for turn in row for token in turn.tokens] + [pad_id] * left)
         masks.append([i >= turn.prompt_tokens for turn in row for i in range(len(turn.tokens))] + [False] * left)
-        places.append([i for turn in row for i in range(len(turn.tokens))] + list(range(left)))
+        places.append([i for turn in row for i in range(len(turn.tokens))] + [0] * left)  # each alone
     tokens_BT = torch.tensor(tokens)
     real_BT = torch.arange(width) < width - torch.tensor(room)[:, None]
     return Batch(tokens_BT, real_BT, torch.tensor(masks), torch.tensor(places))
