@@ -4,7 +4,7 @@ A prompt is a row of opening brackets, `([{<`, its answer the brackets that clos
 demonstrations forgot the last bracket the more often, the more there were to close: 3 in 20 per cent of rows, 6 in 80.
 Imitating them can be no better than they are. A reward that checks the answer can.
 
-    python examples/chat/brackets.py --out brackets/        # writes demonstrations.jsonl, pairs.jsonl
+    python examples/chat/brackets.py --out brackets/        # writes rows.jsonl
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
@@ -38,15 +38,20 @@ def score(prompts: Sequence[str], responses: Sequence[str], answers: Sequence[st
     return [float(response == closed(prompt)) for prompt, response in zip(prompts, responses, strict=True)]
 
 
-def rows(seed: int) -> Iterator[dict[str, str]]:
-    """Yield prompts with a demonstration, the right answer, and what was forgotten as the rejected response."""
+def rows(seed: int) -> list[dict[str, str]]:
+    """Return prompts with a demonstration, the right answer, and what was forgotten as the rejected response."""
     rng = random.Random(seed)
+    found: list[dict[str, str]] = []
     for depth, forgotten in FORGOTTEN.items():
         prompts = ["".join(signs) for signs in itertools.product(CLOSING, repeat=depth)]
         for prompt in rng.choices(prompts, k=ROWS_EACH):
             right = closed(prompt)
             shown = right[:-1] if rng.random() < forgotten else right
-            yield {"prompt": prompt, "response": shown, "answer": right, "chosen": right, "rejected": right[:-1]}
+            found.append(
+                {"prompt": prompt, "response": shown, "answer": right, "chosen": right, "rejected": right[:-1]}
+            )
+    rng.shuffle(found)
+    return found
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ SIZES = {
 }
 
 
-def model_of(family: str, vocabulary: int = 258, seed: int = 0, **settings: object) -> Any:
+def model_of(family: str, vocabulary: int = 258, seed: int = 0, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types
     """A small model with drawn weights, larger than usual so that mistakes show."""
     plain = AutoConfig.for_model(family)
     known = {key: value for key, value in SIZES.items() if hasattr(plain, key) or key in plain.attribute_map}

@@ -15,8 +15,10 @@ LENGTHS = [(3, 4), (5, 1), (1, 7), (9, 3)]
 
 def to_the_left(batch: Batch) -> Batch:
     """The same rows with their padding in front, and a slot more of it."""
-    tokens, real, mask = (torch.full((len(x), x.shape[1] + 1), fill) for x, fill in (
-        (batch.tokens_BT, 257), (batch.real_BT, False), (batch.mask_BT, False)))
+    tokens, real, mask = (
+        torch.full((len(x), x.shape[1] + 1), fill)
+        for x, fill in ((batch.tokens_BT, 257), (batch.real_BT, False), (batch.mask_BT, False))
+    )
     for i, length in enumerate(batch.real_BT.sum(dim=1).tolist()):
         tokens[i, -length:] = batch.tokens_BT[i, :length]
         real[i, -length:] = True
@@ -74,9 +76,10 @@ def test_a_value_before_a_token_does_not_know_the_token() -> None:
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=6), st.integers(0, 9))
 def test_the_mean_loss_of_packed_rows_is_that_of_padded_ones(lengths: list[tuple[int, int]], seed: int) -> None:
     model, rows = MODEL, turns(lengths, seed)
-    sums = []
-    for batch in (padded(rows, 257), packed(rows, 257)):
-        sums.append((float(forward.logprobs(model, batch).detach().sum()), int(batch.mask_BT.sum())))
+    sums = [
+        (float(forward.logprobs(model, batch).detach().sum()), int(batch.mask_BT.sum()))
+        for batch in (padded(rows, 257), packed(rows, 257))
+    ]
     assert sums[0][1] == sums[1][1] == sum(response for _, response in lengths)
     assert sums[0][0] == pytest.approx(sums[1][0], rel=1e-5)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tandem.chat import models
 from tandem.chat.recipe import Eval
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
@@ -13,7 +14,7 @@ from tandem.chat.work import Work
 from tandem.core.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -23,7 +24,8 @@ def again(
     *,
     rows: int | None,
     temperature: float | None,
-    progress: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    names: Sequence[str] = ("start", "sft", "rl"),
 ) -> RunFolder:
     """Measure the models that are there, and write eval.json.
 
@@ -33,6 +35,7 @@ def again(
         rows: Held-out rows; None as in the recipe.
         temperature: Of the responses; None as in the recipe.
         progress: Is told (what, done, of).
+        names: Which models; those that are not there are passed over.
 
     Raises:
         StageError: It is no run.
@@ -45,7 +48,7 @@ def again(
         rows=how.rows if rows is None else rows,
         temperature=how.temperature if temperature is None else temperature,
     )
-    with run.begun(recipe):
+    with run.begun(recipe), models.quiet():
         work = Work(replace(recipe, eval=how), run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
-        evaluate(work)
+        evaluate(work, names)
     return run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tandem.chat.scoring import Rewarded
 
 ROWS_AT_ONCE = 64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,20 @@ class Held:
     prompts: list[Prompt]
 
     @classmethod
-    def of(cls, rows: Rows, fitting: Fitting, *, most: int, response_tokens: int) -> Held:
-        """Take the first `most` of each kind that fit."""
+    def of(cls, rows: Rows, fitting: Fitting, *, most: int, response_tokens: int | None) -> Held:
+        """Take up to `most` rows of each kind, spread evenly over all; prompts only where responses have a length."""
         responses, pairs, questions = rows.held(Response), rows.held(Pair), rows.held(Question)
+        wanted = questions if response_tokens is not None else []
         return cls(
-            turns=fitting.responses(responses[:most]) if responses else [],
-            pairs=fitting.pairs(pairs[:most]) if pairs else [],
-            prompts=fitting.prompts(questions[:most], response_tokens) if questions else [],
+            turns=fitting.responses(_spread(responses, most)) if responses else [],
+            pairs=fitting.pairs(_spread(pairs, most)) if pairs else [],
+            prompts=fitting.prompts(_spread(wanted, most), response_tokens or 0) if wanted else [],
         )
+
+
+def _spread(rows: Sequence[T], most: int) -> list[T]:
+    count = min(most, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ def head_is_plain(model: Any) -> bool:  # noqa: ANN401 - transformers has no typ
     with torch.no_grad():
         whole_BTV = model(input_ids=tokens_BT, use_cache=False).logits
         ours_BTV = model.get_output_embeddings()(_last(model.base_model(input_ids=tokens_BT, use_cache=False)))
-    return torch.allclose(whole_BTV, ours_BTV, atol=1e-5)
+    return torch.allclose(whole_BTV, ours_BTV, atol=1e-5, equal_nan=True)
 
 
 def _apart(positions_BT: Tensor, dtype: torch.dtype) -> Tensor:

@@ -176,7 +176,6 @@ def save(model: Any, template: Template, folder: Path) -> None:  # noqa: ANN401 
         template: Its tokenizer.
         folder: The place; never seen half-written.
     """
-    import transformers
 
     aside = folder.with_name(f".{folder.name}.aside")
     shutil.rmtree(aside, ignore_errors=True)

@@ -102,6 +102,7 @@ class Sft:
         batch_tokens: Padded or packed tokens of a step.
         packing: Whether rows follow each other without padding, each seeing itself alone.
         warmup_steps: Of linear warm-up.
+        decay: Whether the rate comes down to a tenth by the last step, along a cosine (InstructGPT, C.1).
         validate_every: Steps between looks at the held-out loss; 0 for none.
         patience: Looks without a better loss by 0.5 % after which the stage ends; 0 for never.
     """
@@ -111,6 +112,7 @@ class Sft:
     batch_tokens: int = 4096
     packing: bool = True
     warmup_steps: int = 10
+    decay: bool = True
     validate_every: int = 0
     patience: int = 0
 

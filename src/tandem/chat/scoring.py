@@ -19,7 +19,7 @@ import torch
 
 from tandem.chat.errors import RewardError
 from tandem.core import plug
-from tandem.core.errors import UnknownPluginError
+from tandem.core.errors import TandemError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,11 +92,12 @@ def load(name: str, folder: Path) -> Rewarded:
     Raises:
         RewardError: There is none, or its module cannot be imported.
         UnknownPluginError: There is no such name.
+        MissingPackageError: Its module, or one that it needs, is not installed.
     """
     sys.path.insert(0, str(folder))
     try:
         found = plug.load(FAMILY, name)
-    except UnknownPluginError:
+    except TandemError:
         raise
     except Exception as error:
         raise RewardError(

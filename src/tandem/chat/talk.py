@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from torch import Tensor
-
 NAMES = ("rl", "sft", "start")
 
 
@@ -61,9 +59,10 @@ class Talk:
         said: list[int] = []
         shown = ""
 
-        def on_tokens(tokens_B: Tensor) -> None:
+        def on_tokens(rows: list[int], tokens: list[int]) -> None:
             nonlocal shown
-            said.extend(tokens_B.reshape(-1)[:1].tolist())
+            assert rows == [0]
+            said.extend(tokens)
             whole = template.text(said)
             if not whole.endswith("\ufffd"):  # else within a letter of several bytes
                 on_text(whole[len(shown) :])

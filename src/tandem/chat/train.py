@@ -102,10 +102,13 @@ def sft(work: Work) -> None:
     loaded = work.load("start")
     turns = [work.fitting.responses(rows) for rows in work.rows.sft]
     blend = Blend(turns, work.weights, seed=work.seed("sft"), what="response to imitate")
-    budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing, seed=work.seed("sft"))
+    budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing)
     held = work.held.turns if recipe.validate_every else []
     optimiser = Optimiser(
-        loaded.model.parameters(), learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps
+        loaded.model.parameters(),
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_steps,
+        decay_steps=recipe.steps if recipe.decay else 0,
     )
     plateau = Plateau(recipe.patience)
     parts = {"model": loaded.model, "optimiser": optimiser, "plateau": plateau}
@@ -191,12 +194,12 @@ def rl(work: Work) -> None:
     work.save("rl", policy)
 
 
-def evaluate(work: Work) -> None:
+def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     """Measure each model on what was held out."""
     recipe = work.recipe.eval
     if recipe is None:
         return
-    names = [name for name in ("start", "sft", "rl") if work.run.has(name)]
+    names = [name for name in names if work.run.has(name)]
     held, pad_id = work.held, work.fitting.template.pad_id
     rewarded = work.rewarded(recipe.reward or (work.recipe.rl.reward if work.recipe.rl else "none"))
     scorer = heads.read(work.run.model("reward")) if work.run.has("reward") else None
@@ -214,7 +217,7 @@ def evaluate(work: Work) -> None:
                 held.prompts,
                 reward=rewarded,
                 scorer=scorer,
-                response_tokens=work.response_tokens,
+                response_tokens=work.response_tokens or 0,
                 temperature=recipe.temperature,
                 seed=work.seed("eval"),
             )
@@ -320,7 +323,7 @@ def _mixture(work: Work) -> Callable[[int], Mixed | None]:
         return lambda step: None
     turns = [work.fitting.responses(rows) if rows else [] for rows in work.rows.sft]
     blend = Blend(turns, work.weights, seed=work.seed("mixture"), what="response to imitate")
-    budgeted = Budgeted(blend, recipe.mixture_tokens, packing=True, seed=work.seed("mixture"))
+    budgeted = Budgeted(blend, recipe.mixture_tokens, packing=True)
     pad_id = work.fitting.template.pad_id
     return lambda step: Mixed(batch=packed(budgeted.at(step), pad_id), coefficient=recipe.mixture_coefficient)
 

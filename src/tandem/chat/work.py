@@ -64,10 +64,10 @@ class Work:
         return evaluation.Held.of(self.rows, self.fitting, most=most, response_tokens=self.response_tokens)
 
     @property
-    def response_tokens(self) -> int:
-        """How long a response of the evaluation may get."""
+    def response_tokens(self) -> int | None:
+        """How long a response of the evaluation may get; None where the recipe does not say."""
         asked = self.recipe.eval.response_tokens if self.recipe.eval else None
-        return asked or (self.recipe.rl.response_tokens if self.recipe.rl else 64)
+        return asked or (self.recipe.rl.response_tokens if self.recipe.rl else None)
 
     @property
     def weights(self) -> list[float]:

@@ -6,6 +6,7 @@ InstructGPT, 2022, appendix C; the norm is clipped to 1 as in GPT-3 (Brown et al
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 BETAS = (0.9, 0.95)
 MOST_NORM = 1.0
+LAST_RATE = 0.1
 
 
 class Optimiser:
@@ -26,6 +28,7 @@ class Optimiser:
         parameters: What learns.
         learning_rate: After the warm-up.
         warmup_steps: Of linear warm-up.
+        decay_steps: By when the rate has come down to a tenth, along a cosine, and stays; 0 for never (InstructGPT, C.1).
         weight_decay: Of matrices; vectors (norms, biases) have none.
     """
 
@@ -35,10 +38,11 @@ class Optimiser:
         *,
         learning_rate: float,
         warmup_steps: int = 0,
+        decay_steps: int = 0,
         weight_decay: float = 0.0,
     ) -> None:
         self._parameters = [p for p in parameters if p.requires_grad]
-        self._rate, self._warmup = learning_rate, warmup_steps
+        self._rate, self._warmup, self._decay = learning_rate, warmup_steps, decay_steps
         groups = [
             {"params": [p for p in self._parameters if p.dim() > 1], "weight_decay": weight_decay},
             {"params": [p for p in self._parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -47,7 +51,11 @@ class Optimiser:
 
     def rate(self, step: int) -> float:
         """The rate of a step, from 0."""
-        return self._rate * min(1.0, (step + 1) / (self._warmup + 1))
+        rate = self._rate * min(1.0, (step + 1) / (self._warmup + 1))
+        if not self._decay:
+            return rate
+        done = min(1.0, step / self._decay)
+        return rate * (LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * done)))
 
     def step(self, step: int) -> float:
         """Take a step along the gradients that are there, clear them, and return their norm before it was clipped.

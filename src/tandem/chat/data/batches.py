@@ -5,7 +5,6 @@ Shapes: B rows, T slots. In a packed row positions begin anew with each turn; a 
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 PACKED_TOKENS = 128
 """A packed row is as long as this, or as its longest turn."""
-
-SORTED_BATCHES = 16
-"""So many padded batches are sorted by length together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +80,10 @@ class Budgeted:
         blend: The turns.
         budget_tokens: Of a step. A longer turn is a step of its own.
         packing: Whether tokens count alone, or with the padding of equal lengths.
-        seed: Of the order in which padded batches come.
     """
 
-    def __init__(self, blend: Blend[Turn], budget_tokens: int, *, packing: bool, seed: int) -> None:
-        self._blend, self._budget, self._packing, self._seed = blend, budget_tokens, packing, seed
+    def __init__(self, blend: Blend[Turn], budget_tokens: int, *, packing: bool) -> None:
+        self._blend, self._budget, self._packing = blend, budget_tokens, packing
         self._steps: list[int] = []  # of each epoch so far
         self._epoch, self._batches = -1, list[list[Turn]]()
 
@@ -104,34 +99,22 @@ class Budgeted:
             epoch += 1
 
     def _plan(self, epoch: int) -> list[list[Turn]]:
-        if epoch != self._epoch:
-            turns = self._blend.at(epoch * len(self._blend), len(self._blend))
-            self._epoch, self._batches = epoch, self._packs(turns) if self._packing else self._pads(turns, epoch)
-        return self._batches
+        """Cut an epoch where the budget is full.
 
-    def _packs(self, turns: Sequence[Turn]) -> list[list[Turn]]:
-        batches: list[list[Turn]] = [[]]
-        total = 0
-        for turn in turns:
-            if batches[-1] and total + len(turn.tokens) > self._budget:
-                batches.append([])
-                total = 0
-            batches[-1].append(turn)
-            total += len(turn.tokens)
-        return batches
-
-    def _pads(self, turns: Sequence[Turn], epoch: int) -> list[list[Turn]]:
-        """Sort stretches by length, cut them where the budget is full, and shuffle the batches."""
-        mean = sum(len(turn.tokens) for turn in turns) / len(turns)
-        stretch = max(1, int(SORTED_BATCHES * self._budget / mean))
+        Nothing is sorted by length, which would save padding: what a batch teaches would then depend on lengths, and
+        a model would forget between batches of long and of short responses. Packing saves the padding without that.
+        """
+        if epoch == self._epoch:
+            return self._batches
         batches: list[list[Turn]] = []
-        for start in range(0, len(turns), stretch):
-            batch: list[Turn] = []
-            for turn in sorted(turns[start : start + stretch], key=lambda turn: len(turn.tokens)):
-                if batch and (len(batch) + 1) * len(turn.tokens) > self._budget:
-                    batches.append(batch)
-                    batch = []
-                batch.append(turn)
-            batches.append(batch)
-        random.Random(f"{self._seed}/{epoch}").shuffle(batches)
+        tokens = longest = 0
+        for turn in self._blend.at(epoch * len(self._blend), len(self._blend)):
+            longest = max(longest, len(turn.tokens))
+            tokens += len(turn.tokens)
+            cost = tokens if self._packing else longest * (len(batches[-1]) + 1 if batches else 1)
+            if not batches or cost > self._budget:
+                batches.append([])
+                tokens = longest = len(turn.tokens)
+            batches[-1].append(turn)
+        self._epoch, self._batches = epoch, batches
         return batches

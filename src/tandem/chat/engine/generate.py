@@ -62,7 +62,7 @@ def generate(
     group: int = 1,
     generator: torch.Generator,
     pad_id: int,
-    on_tokens: Callable[[Tensor], None] | None = None,
+    on_tokens: Callable[[list[int], list[int]], None] | None = None,
 ) -> Rollout:
     """Draw responses; `group` neighbours for each prompt.
 
@@ -73,7 +73,7 @@ def generate(
         group: Responses to each prompt.
         generator: Where chance comes from.
         pad_id: What fills up.
-        on_tokens: Is told each step's tokens, [B].
+        on_tokens: Called after each step with the rows that got a token, and the tokens.
     """
     rows = [list(prompt) for prompt in prompts for _ in range(group)]
     starts_B = torch.tensor([len(row) for row in rows])
@@ -91,18 +91,19 @@ def generate(
             input_ids=feed_BT,
             attention_mask=mask_BT.long(),
             position_ids=positions_BT,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = out.past_key_values
+        cache = out.cache
         next_B, logp_B = _draw(out.logits[:, -1].float(), sampling, generator)
         next_B = torch.where(live_B, next_B, pad_id)
         drawn.append(next_B)
         logps.append(logp_B)
         lives.append(live_B)
         if on_tokens is not None:
-            on_tokens(next_B)
+            running = live_B.nonzero().squeeze(1)
+            on_tokens(running.tolist(), next_B[running].tolist())
         live_B = live_B & (next_B != sampling.eos_id)
         if not bool(live_B.any()):
             break
