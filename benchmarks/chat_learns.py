@@ -1,10 +1,11 @@
 """Reinforcement learning raises a held-out score where imitation has come to its end: examples/chat/brackets.
 
-For each of three seeds: demonstrations are drawn, a model imitates them until the held-out loss no longer falls, and from
-there PPO and GRPO learn from a reward that checks the answer, on prompts that were not demonstrated. Beside them, the
-control goes on imitating, at the rate that imitation ended with, for as much CPU time as the longer of the two took. The score is the share of right answers
-to prompts that nothing was trained on, drawn at temperature 1; greedy ones are printed beside. Settings are those of the
-example's recipe, for every seed. Figures: sft_score, ppo_minus_sft, grpo_minus_sft, means over seeds.
+For each of three seeds: demonstrations are drawn, a model imitates them until the held-out loss no longer falls, and
+from there PPO and GRPO learn from a reward that checks the answer, on prompts that were not demonstrated. Beside them
+the control goes on imitating, at the rate that imitation ended with, for as much CPU time as the longer of the two
+took. The score is the share of right answers to prompts that nothing was trained on, drawn at temperature 1; greedy
+ones are printed beside. Settings are those of the example's recipe, for every seed. Figures: sft_score, ppo_minus_sft,
+grpo_minus_sft, means over seeds.
 
     python -m benchmarks.chat_learns --json          # three seeds
     python -m benchmarks.chat_learns --quick         # one seed, shorter
@@ -31,13 +32,13 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.measuring import finish, machine, options  # noqa: E402 - its folder is found above
 from tandem.chat import evaluating  # noqa: E402
 from tandem.chat import recipe as recipes  # noqa: E402
+from tandem.chat.run_folder import RunFolder  # noqa: E402
 from tandem.chat.train import train  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tandem.chat.recipe import Recipe
-    from tandem.chat.run_folder import RunFolder
 
 EXAMPLE = ROOT / "examples" / "chat"
 SEEDS = (0, 1, 2)
@@ -81,6 +82,8 @@ def one_seed(seed: int, work: Path, overrides: Sequence[str]) -> dict[str, Score
     ours = [f"seed={seed}", f"data.sources.0.path={file}", *overrides]
     recipe = recipes.load(EXAMPLE / "brackets.toml", ours)
     found = {"sft": trained(recipe, work / "sft", "sft")}
+    looks = [f"{loss:.3f}" for _, loss in RunFolder(work / "sft").series("sft")["held_out_loss"][-6:]]
+    print(f"seed {seed} held-out loss, last looks of imitation: {', '.join(looks)} nats a token")
     for name, its in ALGORITHMS.items():
         shutil.copytree(work / "sft", work / name)
         found[name] = trained(recipes.load(EXAMPLE / "brackets.toml", [*ours, *its]), work / name, "rl")

@@ -44,7 +44,8 @@ def from_language_model(model: Any, *, seed: int | None) -> Any:  # noqa: ANN401
     config.num_labels = 1
     with torch.random.fork_rng(devices=[]), quiet():
         try:
-            scorer = transformers.AutoModelForSequenceClassification.from_config(config)
+            kind: Any = transformers.AutoModelForSequenceClassification
+            scorer = kind.from_config(config)
         except ValueError as error:
             raise ModelFolderError(
                 given=f"a model of the kind {config.model_type!r} as a reward model or critic",

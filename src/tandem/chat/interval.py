@@ -42,6 +42,7 @@ def of_mean(values: Sequence[float]) -> Interval:
     mean = float(x_N.mean())
     if np.isin(x_N, (0.0, 1.0)).all():
         low, high = _wilson(mean, len(x_N))
+        low, high = min(low, mean), max(high, mean)  # rounding
     else:
         draws_RN = np.random.default_rng(0).integers(0, len(x_N), size=(RESAMPLES, len(x_N)))
         low, high = (float(q) for q in np.quantile(x_N[draws_RN].mean(axis=1), (0.025, 0.975)))

@@ -99,6 +99,9 @@ class Learner:
             DivergedError: The loss is no finite number; no weight has changed in that update.
             TrainingInputError: Something the algorithm needs is missing or not finite.
         """
+        for model in (self.policy, self.critic):
+            if model is not None:
+                model.eval()  # no dropout, whoever has trained it before: old and new are to be the same function
         updates = self._parts(len(batch.mask_BT))
         at_once = self.epochs == 1 and len(updates) == 1 and len(updates[0]) == 1
         with torch.set_grad_enabled(at_once):
@@ -116,15 +119,15 @@ class Learner:
                 here = experience.rows(rows)
                 loss = self.algorithm.loss(said.logps_BT, said.values_BT, here, targets.rows(rows), config, of)
                 loss.total.backward()  # type: ignore[no-untyped-call]
-                for name, value in {"loss": loss.total.detach(), **loss.parts}.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
+                for name, part in {"loss": loss.total.detach(), **loss.parts}.items():
+                    sums[name] = sums.get(name, 0.0) + float(part)
                 if update == 0:
                     figures["first_ratio_off"] = max(figures.get("first_ratio_off", 0.0), _ratio_off(said, here))
             if mixed is not None:
                 sums["mixture"] = self._mix(mixed)
             self._step(step * self.epochs * len(updates) + update, sums)
-            for name, value in sums.items():
-                figures[name] = figures.get(name, 0.0) + value / (self.epochs * len(updates))
+            for name in sums:
+                figures[name] = figures.get(name, 0.0) + sums[name] / (self.epochs * len(updates))
         return figures | _figures(experience)
 
     def _parts(self, rows: int) -> list[list[slice]]:
@@ -174,7 +177,7 @@ class Learner:
     def _mix(self, mixed: Mixed) -> float:
         mask_BT = mixed.batch.mask_BT
         loss = sft(forward.logprobs(self.policy, mixed.batch), mask_BT, Counts.of(mask_BT))
-        (mixed.coefficient * loss).backward()
+        (mixed.coefficient * loss).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _step(self, update: int, sums: dict[str, float]) -> None:

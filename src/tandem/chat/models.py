@@ -80,7 +80,7 @@ def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int) -> Loade
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model: Any = LlamaForCausalLM(config)
     return Loaded(model.eval(), Template(tokenizer), recipe.context_tokens)
 
 
@@ -195,7 +195,7 @@ def quiet() -> Iterator[None]:
     need_packages()
     import transformers
 
-    logging = transformers.utils.logging
+    logging: Any = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -51,7 +51,7 @@ def trained(kind: Literal["bytes", "bpe"], texts: Iterable[str], vocabulary: int
         )
         made.train_from_iterator(texts, trainer)
     made.add_special_tokens([EOS, PAD])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=made, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
 

@@ -25,6 +25,7 @@ from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import Blend
 from tandem.chat.drawing import draw, score
 from tandem.chat.errors import StageError
+from tandem.chat.interval import of_mean
 from tandem.chat.learner import Learner, Mixed
 from tandem.chat.plateau import Plateau
 from tandem.chat.recipe import STAGES
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.chat.data.batches import Batch
+    from tandem.chat.interval import Interval
     from tandem.chat.loop import Loop
     from tandem.chat.recipe import Recipe, Rl
     from tandem.core.clock import Clock
@@ -203,7 +205,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     held, pad_id = work.held, work.fitting.template.pad_id
     rewarded = work.rewarded(recipe.reward or (work.recipe.rl.reward if work.recipe.rl else "none"))
     scorer = heads.read(work.run.model("reward")) if work.run.has("reward") else None
-    figures: dict[str, dict[str, evaluation.Interval]] = {name: {} for name in names}
+    figures: dict[str, dict[str, Interval]] = {name: {} for name in names}
     replies: dict[str, evaluation.Replies] = {}
     for done, name in enumerate(names):
         work.progress("eval", done, len(names))
@@ -221,7 +223,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
                 temperature=recipe.temperature,
                 seed=work.seed("eval"),
             )
-            figures[name]["score"] = evaluation.of_mean(replies[name].scores)
+            figures[name]["score"] = of_mean(replies[name].scores)
     if scorer is not None and held.pairs:
         figures["reward"] = {"pair accuracy": evaluation.pair_accuracy(scorer, held.pairs, pad_id)}
     if scorer is not None and {"sft", "rl"} <= replies.keys():

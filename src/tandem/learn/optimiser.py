@@ -28,7 +28,7 @@ class Optimiser:
         parameters: What learns.
         learning_rate: After the warm-up.
         warmup_steps: Of linear warm-up.
-        decay_steps: By when the rate has come down to a tenth, along a cosine, and stays; 0 for never (InstructGPT, C.1).
+        decay_steps: By when the rate has come down to a tenth, along a cosine (InstructGPT, C.1); 0 for never.
         weight_decay: Of matrices; vectors (norms, biases) have none.
     """
 
