@@ -59,6 +59,8 @@ def test_it_trains_measures_and_talks(recipe: Path, tmp_path: Path) -> None:
     replies = [line.partition("model> ")[2] for line in talked.stdout.splitlines() if "model> " in line]
     assert len(replies) == 2
     assert replies[0] == replies[1]
+    told = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0", "--json"], input="hi\n")
+    assert json.loads(told.stdout)["messages"][1] == {"role": "assistant", "content": replies[0]}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tandem.chat.run_folder import RunFolder
 
@@ -22,7 +22,7 @@ RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
 @click.pass_context
 def chat(ctx: click.Context) -> None:
-    """A language model that learns from demonstrations, preferences and rewards.
+    """Teach a language model by demonstrations, preferences, rewards.
 
     \b
     tandem chat train recipe.toml --out runs/first
@@ -108,8 +108,11 @@ def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Pa
 @click.option("--temperature", type=click.FloatRange(0), default=0.7, show_default=True, metavar="T", help="0: none.")
 @click.option("--tokens", type=click.IntRange(1), default=256, show_default=True, metavar="N", help="Of a reply.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of chance.")
-def talk(run: Path, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
+@json_option
+def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
     """Talk with a run's model; Ctrl-D ends it, /new forgets what was said.
+
+    With --json it answers every line of its input, and prints what was said at the end.
 
     \b
     tandem chat talk runs/first --system "Answer briefly." --temperature 0
@@ -117,16 +120,25 @@ def talk(run: Path, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
     from tandem.chat.talk import begun
 
     talking = begun(run, **asked)
+    for said in click.get_text_stream("stdin") if as_json else _prompted():
+        line = said.rstrip("\n")
+        if line == "/new":
+            talking.forget()
+        elif line and as_json:
+            talking.say(line)
+        elif line:
+            _reply(talking.say, line)
+    if as_json:
+        print_json({"run": str(run), "messages": talking.messages})
+
+
+def _prompted() -> Iterator[str]:
     while True:
         try:
-            said = click.prompt("you", prompt_suffix="> ", default="", show_default=False)
+            yield click.prompt("you", prompt_suffix="> ", default="", show_default=False)
         except click.Abort:
             click.echo()
             return
-        if said.strip() == "/new":
-            talking.forget()
-        elif said:
-            _reply(talking.say, said)
 
 
 def _reply(say_to: Callable[..., str], said: str) -> None:

@@ -49,7 +49,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "kernels": ("kernels", "Sparse weights: prune a model, store it compressed, run it faster."),
     },
     "Learn": {
-        "chat": ("chat", "A language model that learns from demonstrations, preferences and rewards."),
+        "chat": ("chat", "Teach a language model by demonstrations, preferences, rewards."),
     },
     "Machine": {
         "up": ("up", "Start the daemon (the first command does it by itself)."),
