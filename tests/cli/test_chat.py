@@ -60,6 +60,7 @@ def test_it_trains_measures_and_talks(recipe: Path, tmp_path: Path) -> None:
     assert len(replies) == 2
     assert replies[0] == replies[1]
     told = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0", "--json"], input="hi\n")
+    assert told.exit_code == 0, told.stderr
     assert json.loads(told.stdout)["messages"][1] == {"role": "assistant", "content": replies[0]}
 
 

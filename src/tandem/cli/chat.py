@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the 
     from tandem.chat.talk import begun
 
     talking = begun(run, **asked)
-    for said in click.get_text_stream("stdin") if as_json else _prompted():
+    for said in sys.stdin if as_json else _prompted():
         line = said.rstrip("\n")
         if line == "/new":
             talking.forget()
