@@ -131,7 +131,7 @@ def main() -> None:
     given = options(__doc__ or "").parse_args()
     torch.set_num_threads(1)
     print(machine())
-    overrides = ["sft.steps=400", "rl.steps=25", "eval.rows=200"] if given.quick else []
+    overrides = ["sft.steps=350", "rl.steps=45", "eval.rows=200"] if given.quick else []
     rows: list[dict[str, Scored]] = []
     for seed in SEEDS[:1] if given.quick else SEEDS:
         with tempfile.TemporaryDirectory() as folder:
