@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tandem.core.config import dump, load
+from tandem.core.config import dump, load, of_table
 from tandem.core.errors import ConfigError
 
 
@@ -246,3 +246,20 @@ def test_what_has_no_form_in_toml_is_refused() -> None:
 
     with pytest.raises(TypeError, match="complex has no form in TOML"):
         dump(Odd(1j))
+
+
+def test_a_table_that_was_read_already_is_checked_like_a_file() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        rate: float
+        timeout_s: float = 1.0
+
+    assert of_table(Settings, {"rate": 0.5, "timeout_s": "5m"}, "[settings]") == Settings(rate=0.5, timeout_s=300.0)
+    for values, told in (
+        ({"rat": 0.5}, "[settings]: unknown key 'rat'; allowed: rate, timeout_s; did you mean 'rate'?"),
+        ({"rate": "fast"}, "[settings]: rate = 'fast'"),
+        ({}, "[settings]: 'rate' is missing"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            of_table(Settings, values, "[settings]")
+        assert told in str(error.value)

@@ -49,6 +49,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Kernels": {
         "kernels": ("kernels", "Sparse weights: prune a model, store it compressed, run it faster."),
     },
+    "Learn": {
+        "chat": ("chat", "Teach a language model by demonstrations, preferences, rewards."),
+    },
     "Machine": {
         "up": ("up", "Start the daemon (the first command does it by itself)."),
         "down": ("up", "Stop the daemon; its jobs run on."),

@@ -18,7 +18,7 @@ else.
 
 import tomllib
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -30,7 +30,7 @@ from tandem.core.nearest import nearest
 from tandem.core.toml import dump
 from tandem.core.units import parse_duration, parse_size
 
-__all__ = ["dump", "load"]
+__all__ = ["dump", "load", "of_table"]
 
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
@@ -55,6 +55,24 @@ def load(cls: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
     source = _Source(path, {keys: text for keys, _, text in settings})
     try:
         return TypeAdapter(cls).validate_python(_prepared(cls, values, (), source, cls))
+    except ValidationError as error:
+        raise _refused(error, source) from error
+
+
+def of_table(cls: type[T], values: Mapping[str, Any], name: str) -> T:
+    """Return a validated configuration from a table that was read already, such as a plug-in's own settings.
+
+    Args:
+        cls: A dataclass.
+        values: The table.
+        name: What the errors call it.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value does not fit.
+    """
+    source = _Source(Path(name), {})
+    try:
+        return TypeAdapter(cls).validate_python(_prepared(cls, dict(values), (), source, cls))
     except ValidationError as error:
         raise _refused(error, source) from error
 

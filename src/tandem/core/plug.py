@@ -25,6 +25,7 @@ _KINDS = {
     "kernels.prune.methods": "pruning method",
     "kernels.sparse.backends": "backend",
     "chat.algorithms": "algorithm",
+    "chat.rewards": "reward",
 }
 """What a plug-in of a family is called; others go by the family's name."""
 

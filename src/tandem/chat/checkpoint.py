@@ -1,0 +1,72 @@
+"""A stage's state in one file, whole or not there: weights, optimisers, and how many steps are done.
+
+Nothing else is needed: which rows a step takes and what it draws follow from the recipe's seed and the step's number.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from tandem.chat.errors import ResumeError
+from tandem.core.durable import written_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+class Stateful(Protocol):
+    """What can be saved and go on."""
+
+    def state_dict(self) -> Any:  # noqa: ANN401 - each has its own
+        """Return tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> Any:  # noqa: ANN401 - each has its own
+        """Take them over."""
+        ...
+
+
+def save(path: Path, step: int, parts: Mapping[str, Stateful]) -> None:
+    """Write a checkpoint in the place of the one before.
+
+    Args:
+        path: The file.
+        step: Steps that are done.
+        parts: What to save, by name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as file:
+        torch.save({"step": step, "parts": {name: part.state_dict() for name, part in parts.items()}}, file)
+
+
+def restore(path: Path, parts: Mapping[str, Stateful]) -> int:
+    """Take a checkpoint over and return how many steps are done; 0 where there is none.
+
+    Raises:
+        ResumeError: It cannot be read, or is of other parts.
+    """
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True)
+        _check_names(list(state["parts"]), list(parts))
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        return int(state["step"])
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ResumeError(
+            given=f"checkpoint {path} cannot be taken over: {error}",
+            allowed="a checkpoint that this recipe wrote",
+            todo="delete it, and the stage begins anew",
+        ) from error
+
+
+def _check_names(held: list[str], wanted: list[str]) -> None:
+    if sorted(held) != sorted(wanted):
+        message = f"it holds {', '.join(held)}, not {', '.join(wanted)}"
+        raise ValueError(message)

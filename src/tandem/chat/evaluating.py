@@ -1,0 +1,54 @@
+"""`tandem chat eval`: a run's evaluation once more, with as many rows and at the temperature that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tandem.chat import models
+from tandem.chat.recipe import Eval
+from tandem.chat.run_folder import RunFolder
+from tandem.chat.signals import Asked
+from tandem.chat.train import evaluate
+from tandem.chat.work import Work
+from tandem.core.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+
+def again(
+    folder: Path,
+    recipe_folder: Path,
+    *,
+    rows: int | None,
+    temperature: float | None,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    names: Sequence[str] = ("start", "sft", "rl"),
+) -> RunFolder:
+    """Measure the models that are there, and write eval.json.
+
+    Args:
+        folder: The run's.
+        recipe_folder: Where a reward's module is looked for.
+        rows: Held-out rows; None as in the recipe.
+        temperature: Of the responses; None as in the recipe.
+        progress: Is told (what, done, of).
+        names: Which models; those that are not there are passed over.
+
+    Raises:
+        StageError: It is no run.
+    """
+    run = RunFolder(folder)
+    recipe = run.recipe()
+    how = recipe.eval or Eval()
+    how = replace(
+        how,
+        rows=how.rows if rows is None else rows,
+        temperature=how.temperature if temperature is None else temperature,
+    )
+    with run.begun(recipe), models.quiet():
+        work = Work(replace(recipe, eval=how), run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
+        evaluate(work, names)
+    return run

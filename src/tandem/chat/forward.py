@@ -1,0 +1,95 @@
+"""Forward passes of training: log-probabilities of responses, values before tokens, scores after them.
+
+Shapes: B rows, T slots, D width, N response tokens, V vocabulary.
+
+The head is computed for response tokens alone: prompts and padding need no logits, and a vocabulary is wide. Padding
+may stand on either side; positions are counted from the mask, so that it changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tandem.learn.logprobs import token_logprobs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tandem.chat.data.batches import Batch
+
+
+def hidden(model: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers has no types
+    """Return what a model's body says at each slot, [B, T, D].
+
+    Rows that begin at slot 0 need no attention mask: no token sees what comes after it, and only padding does. Then
+    attention takes its fast causal path.
+    """
+    body = model.base_model
+    if batch.positions_BT is not None:
+        apart_B1TT = _apart(batch.positions_BT, model.dtype)
+        return _last(
+            body(
+                input_ids=batch.tokens_BT,
+                attention_mask=apart_B1TT,
+                position_ids=batch.positions_BT,
+                use_cache=False,
+            )
+        )
+    if bool(batch.real_BT[:, 0].all()):
+        return _last(body(input_ids=batch.tokens_BT, use_cache=False))
+    positions_BT = (batch.real_BT.long().cumsum(dim=1) - 1).clamp(min=0)
+    attention_BT = batch.real_BT.long()
+    return _last(
+        body(input_ids=batch.tokens_BT, attention_mask=attention_BT, position_ids=positions_BT, use_cache=False)
+    )
+
+
+def logprobs(model: Any, batch: Batch, *, temperature: float = 1.0) -> Tensor:  # noqa: ANN401
+    """Return log p of each response token at a temperature, [B, T], 0 outside of the mask.
+
+    Args:
+        model: A causal language model of transformers.
+        batch: Its tokens; no row's response begins at its first real token.
+        temperature: Logits are divided by it.
+    """
+    next_BT = batch.mask_BT[:, 1:]
+    hidden_ND = hidden(model, batch)[:, :-1][next_BT]
+    logits_NV = model.get_output_embeddings()(hidden_ND)
+    tokens_N = batch.tokens_BT[:, 1:][next_BT]
+    logps_N = token_logprobs(logits_NV[None], tokens_N[None], temperature=temperature)[0]
+    logps_BT = logps_N.new_zeros(batch.mask_BT.shape)
+    return logps_BT.masked_scatter(_shifted(next_BT), logps_N)
+
+
+def head_is_plain(model: Any) -> bool:  # noqa: ANN401 - transformers has no types
+    """Say whether logits are the head's product of the body's output, without scaling or caps of the model's own."""
+    device = model.get_input_embeddings().weight.device
+    tokens_BT = torch.arange(4, device=device)[None] % model.get_input_embeddings().weight.shape[0]
+    with torch.no_grad():
+        whole_BTV = model(input_ids=tokens_BT, use_cache=False).logits
+        ours_BTV = model.get_output_embeddings()(_last(model.base_model(input_ids=tokens_BT, use_cache=False)))
+    return torch.allclose(whole_BTV, ours_BTV, atol=1e-5, equal_nan=True)
+
+
+def _apart(positions_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores in packed rows: 0 within a turn backwards, else the least there is.
+
+    Written out, since not every family of transformers finds packed turns from their positions (OPT does not).
+    """
+    turn_BT = (positions_BT == 0).cumsum(dim=1)
+    slots_T = torch.arange(positions_BT.shape[1], device=positions_BT.device)
+    sees_BTT = (turn_BT[:, :, None] == turn_BT[:, None, :]) & (slots_T[:, None] >= slots_T)
+    return torch.zeros_like(sees_BTT, dtype=dtype).masked_fill(~sees_BTT, torch.finfo(dtype).min)[:, None]
+
+
+def _shifted(next_BT: Tensor) -> Tensor:
+    """The mask over tokens again: nothing is predicted of the first slot."""
+    return torch.nn.functional.pad(next_BT, (1, 0), value=False)
+
+
+def _last(output: Any) -> Tensor:  # noqa: ANN401 - transformers has no types
+    found = output.last_hidden_state
+    assert isinstance(found, torch.Tensor)
+    return found

@@ -1,0 +1,95 @@
+"""Models that say one number: the reward model, and the critic that starts from it.
+
+They are transformers' sequence classifiers with one label: the body of the language model and a head without bias,
+`score`, so that a saved one loads in plain transformers. Ours read the score at the last token of the response, EOS
+included, whatever is padding; and the value of a token where the one before it was read.
+
+Shapes: B rows, T slots, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tandem.chat.errors import ModelFolderError
+from tandem.chat.forward import hidden
+from tandem.chat.models import loaded_whole, quiet
+from tandem.learn.masking import at_last
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tandem.chat.data.batches import Batch
+
+
+def from_language_model(model: Any, *, seed: int | None) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a scorer with a copy of a language model's body.
+
+    Args:
+        model: The language model.
+        seed: Of the head, drawn with variance 1 / (D + 1) (Huang et al., The N+ Implementation Details of RLHF with
+            PPO, 2024, detail 12); None sets it to 0, for a critic that begins without an opinion.
+
+    Raises:
+        ModelFolderError: transformers has no sequence classifier with this body.
+    """
+    import transformers
+
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]), quiet():
+        try:
+            kind: Any = transformers.AutoModelForSequenceClassification
+            scorer = kind.from_config(config)
+        except ValueError as error:
+            raise ModelFolderError(
+                given=f"a model of the kind {config.model_type!r} as a reward model or critic",
+                allowed="kinds that transformers has a sequence classifier of, such as llama, qwen2, gpt2 and opt",
+                todo="take another model, or an algorithm without a critic and a reward that is a function",
+            ) from error
+        scorer.base_model.load_state_dict(model.base_model.state_dict())
+        with torch.no_grad():
+            if seed is None:
+                scorer.score.weight.zero_()
+            else:
+                torch.manual_seed(seed)
+                scorer.score.weight.normal_(std=(scorer.score.weight.shape[1] + 1) ** -0.5)
+    return scorer.eval()
+
+
+def read(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
+    """Load a saved scorer.
+
+    Raises:
+        ModelFolderError: It is none.
+    """
+    import transformers
+
+    with quiet():
+        return loaded_whole(transformers.AutoModelForSequenceClassification, path, num_labels=1)
+
+
+def values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - transformers has no types
+    """Return the value before each response token, [B, T], 0 elsewhere, and the one after the last, [B]."""
+    after_BT = scorer.score(hidden(scorer, batch)).squeeze(-1)
+    before_BT = torch.nn.functional.pad(after_BT[:, :-1], (1, 0))
+    return before_BT.masked_fill(~batch.mask_BT, 0.0), at_last(after_BT, batch.mask_BT)
+
+
+def scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers has no types
+    """Return each response's score, [B]."""
+    hidden_BTD = hidden(scorer, batch)
+    last_B1D = last_slots(batch)[:, None, None].expand(-1, 1, hidden_BTD.shape[-1])
+    scored: Tensor = scorer.score(hidden_BTD.gather(1, last_B1D)).view(-1)
+    return scored
+
+
+def last_slots(batch: Batch) -> Tensor:
+    """Return the slot of each row's last real token, that of its prompt where the response is empty."""
+    slots_T = torch.arange(batch.real_BT.shape[1], device=batch.real_BT.device)
+    return torch.where(batch.real_BT, slots_T, 0).amax(dim=1)

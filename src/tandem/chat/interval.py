@@ -1,0 +1,56 @@
+"""A mean with its 95 % interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over rows.
+
+    Attributes:
+        mean: The mean.
+        low: Where its 95 % interval begins.
+        high: Where it ends.
+        rows: How many it is a mean of.
+    """
+
+    mean: float
+    low: float
+    high: float
+    rows: int
+
+
+def of_mean(values: Sequence[float]) -> Interval:
+    """Return a mean with the bootstrap interval of its rows (percentiles, drawn by a fixed seed).
+
+    Source: Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. Of shares alone (all values 0 or 1)
+    the interval is Wilson's (1927), which stays honest at 0 and 1, where resampling has none.
+    """
+    x_N = np.asarray(values, dtype=float)
+    if len(x_N) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(x_N.mean())
+    if np.isin(x_N, (0.0, 1.0)).all():
+        low, high = _wilson(mean, len(x_N))
+        low, high = min(low, mean), max(high, mean)  # rounding
+    else:
+        draws_RN = np.random.default_rng(0).integers(0, len(x_N), size=(RESAMPLES, len(x_N)))
+        low, high = (float(q) for q in np.quantile(x_N[draws_RN].mean(axis=1), (0.025, 0.975)))
+    return Interval(mean, low, high, len(x_N))
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    z = 1.959964
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)

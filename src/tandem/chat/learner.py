@@ -1,0 +1,212 @@
+"""An update of policy and critic from a batch: minibatches, parts of them, and what the algorithm says of each.
+
+Old log-probabilities and values come from the very forward passes that train, on the very same parts, so that in the
+first minibatch every ratio is 1. Where a batch is one update of one part, it is one forward pass for both.
+
+Shapes: B responses, T slots.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tandem.chat import forward, heads
+from tandem.chat.algorithm import Algorithm, Experience
+from tandem.chat.data.batches import Batch
+from tandem.chat.errors import DivergedError
+from tandem.learn.losses import sft
+from tandem.learn.masking import Counts, masked_mean, only
+from tandem.learn.optimiser import Optimiser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """Supervised rows that are learnt beside (InstructGPT's PPO-ptx).
+
+    Attributes:
+        batch: The rows.
+        coefficient: Of their loss in the policy's.
+    """
+
+    batch: Batch
+    coefficient: float
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the models say of a part: log-probabilities, and values where there is a critic."""
+
+    logps_BT: Tensor
+    values_BT: Tensor | None = None
+    bootstrap_B: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner:
+    """A policy that learns.
+
+    Attributes:
+        algorithm: A file of `chat/algorithms`.
+        policy: The language model.
+        policy_optimiser: Its optimiser.
+        critic: The critic, where the algorithm needs one.
+        critic_optimiser: Its optimiser.
+        temperature: At which log-probabilities are taken.
+        epochs: How often a batch is gone through.
+        minibatches: Updates of an epoch.
+        micro_rows: Responses that go through a model at once; 0 for all of a minibatch.
+    """
+
+    algorithm: Algorithm
+    policy: Any
+    policy_optimiser: Optimiser
+    critic: Any = None
+    critic_optimiser: Optimiser | None = None
+    temperature: float = 1.0
+    epochs: int = 1
+    minibatches: int = 1
+    micro_rows: int = 0
+
+    def learn(
+        self,
+        step: int,
+        batch: Batch,
+        config: Any,  # noqa: ANN401 - each algorithm has its own
+        *,
+        reference_logps_BT: Tensor | None,
+        scores_B: Tensor | None = None,
+        ended_B: Tensor | None = None,
+        mixed: Mixed | None = None,
+    ) -> dict[str, float]:
+        """Learn from a batch and return figures.
+
+        Args:
+            step: Of the run, from 0.
+            batch: Prompts and responses.
+            config: The algorithm's settings now.
+            reference_logps_BT: Of the reference, where the algorithm needs them.
+            scores_B: What each response earned.
+            ended_B: Whether each ended by itself.
+            mixed: Supervised rows to learn beside.
+
+        Raises:
+            DivergedError: The loss is no finite number; no weight has changed in that update.
+            TrainingInputError: Something the algorithm needs is missing or not finite.
+        """
+        for model in (self.policy, self.critic):
+            if model is not None:
+                model.eval()  # no dropout, whoever has trained it before: old and new are to be the same function
+        updates = self._parts(len(batch.mask_BT))
+        at_once = self.epochs == 1 and len(updates) == 1 and len(updates[0]) == 1
+        with torch.set_grad_enabled(at_once):
+            first = [self._say(batch, rows) for parts in updates for rows in parts]
+        experience = self._experience(batch, first, reference_logps_BT, scores_B, ended_B)
+        targets = self.algorithm.prepare(experience, config)
+        figures: dict[str, float] = {}
+        for update in range(self.epochs * len(updates)):
+            parts = updates[update % len(updates)]
+            whole = slice(parts[0].start, parts[-1].stop)
+            of = Counts.of(batch.mask_BT[whole])
+            sums: dict[str, float] = {}
+            for rows in parts:
+                said = first[0] if at_once else self._say(batch, rows)
+                here = experience.rows(rows)
+                loss = self.algorithm.loss(said.logps_BT, said.values_BT, here, targets.rows(rows), config, of)
+                loss.total.backward()  # type: ignore[no-untyped-call]
+                for name, part in {"loss": loss.total.detach(), **loss.parts}.items():
+                    sums[name] = sums.get(name, 0.0) + float(part)
+                if update == 0:
+                    figures["first_ratio_off"] = max(figures.get("first_ratio_off", 0.0), _ratio_off(said, here))
+            if mixed is not None:
+                sums["mixture"] = self._mix(mixed)
+            self._step(step * self.epochs * len(updates) + update, sums)
+            for name in sums:
+                figures[name] = figures.get(name, 0.0) + sums[name] / (self.epochs * len(updates))
+        return figures | _figures(experience)
+
+    def _parts(self, rows: int) -> list[list[slice]]:
+        """Cut rows into updates, and each into parts; of two, for pairs."""
+        unit = 2 if self.algorithm.GROUP == "pair" else 1
+        size = math.ceil(rows / unit / self.minibatches) * unit
+        micro = max(unit, self.micro_rows // unit * unit) if self.micro_rows else size
+        return [
+            [slice(at, min(at + micro, start + size, rows)) for at in range(start, min(start + size, rows), micro)]
+            for start in range(0, rows, size)
+        ]
+
+    def _say(self, batch: Batch, rows: slice) -> Said:
+        """Run the models on a part, without the slots that all of its rows leave empty."""
+        width, all_slots = int(batch.real_BT[rows].any(dim=0).nonzero().max()) + 1, batch.real_BT.shape[1]
+        part = Batch(batch.tokens_BT[rows, :width], batch.real_BT[rows, :width], batch.mask_BT[rows, :width])
+        right = (0, all_slots - width)
+        logps_BT = pad(forward.logprobs(self.policy, part, temperature=self.temperature), right)
+        if self.critic is None:
+            return Said(logps_BT)
+        values_BT, bootstrap_B = heads.values(self.critic, part)
+        return Said(logps_BT, pad(values_BT, right), bootstrap_B)
+
+    def _experience(
+        self,
+        batch: Batch,
+        said: list[Said],
+        reference_logps_BT: Tensor | None,
+        scores_B: Tensor | None,
+        ended_B: Tensor | None,
+    ) -> Experience:
+        values_BT = bootstrap_B = None
+        if self.critic is not None:
+            values_BT = torch.cat([one.values_BT for one in said if one.values_BT is not None]).detach()
+            bootstrap_B = torch.cat([one.bootstrap_B for one in said if one.bootstrap_B is not None]).detach()
+            if ended_B is not None:
+                bootstrap_B = bootstrap_B.masked_fill(ended_B, 0.0)
+        return Experience(
+            mask_BT=batch.mask_BT,
+            old_logps_BT=torch.cat([one.logps_BT for one in said]).detach(),
+            reference_logps_BT=reference_logps_BT,
+            scores_B=scores_B,
+            values_BT=values_BT,
+            bootstrap_B=bootstrap_B,
+        )
+
+    def _mix(self, mixed: Mixed) -> float:
+        mask_BT = mixed.batch.mask_BT
+        loss = sft(forward.logprobs(self.policy, mixed.batch), mask_BT, Counts.of(mask_BT))
+        (mixed.coefficient * loss).backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _step(self, update: int, sums: dict[str, float]) -> None:
+        broken = {name: value for name, value in sums.items() if not math.isfinite(value)}
+        if broken:
+            raise DivergedError(
+                given=f"update {update}: " + ", ".join(f"{name} is {value}" for name, value in broken.items()),
+                allowed="finite losses",
+                todo="lower the learning rate or look at the rewards; the run is whole up to its last checkpoint",
+            )
+        sums["gradient_norm"] = self.policy_optimiser.step(update)
+        if self.critic_optimiser is not None:
+            sums["critic_gradient_norm"] = self.critic_optimiser.step(update)
+
+
+def _ratio_off(said: Said, experience: Experience) -> float:
+    """How far the largest ratio is from 1."""
+    assert experience.old_logps_BT is not None
+    off_BT = only((said.logps_BT.detach() - experience.old_logps_BT).exp() - 1.0, experience.mask_BT)
+    return float(off_BT.abs().max())
+
+
+def _figures(experience: Experience) -> dict[str, float]:
+    mask_BT = experience.mask_BT
+    found = {"tokens": float(mask_BT.sum()), "length_tokens": float(mask_BT.sum(dim=1).float().mean())}
+    old_BT = experience.old_logps_BT
+    if old_BT is not None:
+        found["surprise"] = -float(masked_mean(old_BT, mask_BT))
+    if old_BT is not None and experience.reference_logps_BT is not None:
+        away_BT = only(old_BT, mask_BT) - only(experience.reference_logps_BT, mask_BT)
+        found["kl_nats"] = float(away_BT.sum(dim=1).mean())
+    return found

@@ -1,0 +1,114 @@
+"""A stage's steps: begins where its checkpoint is, saves now and then, answers signals, records.
+
+for step in Loop(run, "sft", steps=100, parts={"model": model, "optimiser": optimiser}, ...):
+    ...
+    loop.tell(loss=loss)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tandem.chat import checkpoint
+from tandem.chat.errors import DivergedError, StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tandem.chat.checkpoint import Stateful
+    from tandem.chat.run_folder import RunFolder
+    from tandem.chat.signals import Asked
+    from tandem.core.clock import Clock
+
+
+class Loop:
+    """A stage's steps; a `for` over it gives their numbers.
+
+    Args:
+        run: Where records and checkpoints go.
+        stage: Its name.
+        steps: How many.
+        parts: What a checkpoint holds.
+        save_every: Steps between checkpoints.
+        asked: What signals have asked.
+        clock: For rates.
+        progress: Is told (stage, done, of).
+        before: Steps of earlier stages, and of all stages together.
+        ended: Whether enough is learnt before all steps are done.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        stage: str,
+        *,
+        steps: int,
+        parts: Mapping[str, Stateful],
+        save_every: int,
+        asked: Asked,
+        clock: Clock,
+        progress: Callable[[str, int, int], None],
+        before: tuple[int, int],
+        ended: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.stage, self.steps = stage, steps
+        self._run, self._parts, self._save_every = run, parts, save_every
+        self._asked, self._clock, self._progress = asked, clock, progress
+        self._before, self._total = before
+        self._ended = ended
+        self._metrics: dict[str, float] = {}
+        self._step = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the steps that are left.
+
+        Raises:
+            StoppedError: A signal asked for it; the checkpoint is written.
+        """
+        file = self._run.checkpoint(self.stage)
+        step = checkpoint.restore(file, self._parts)
+        while step < self.steps and not self._ended():
+            self._stop_if_asked(step)
+            began_s = self._clock.monotonic()
+            self._metrics, self._step = {}, step
+            yield step
+            step += 1
+            self._record(step, self._clock.monotonic() - began_s)
+            if step % self._save_every == 0 or self._asked.save or self._asked.stop:
+                checkpoint.save(file, step, self._parts)
+                self._asked.save = False
+            self._progress(self.stage, step, self.steps)
+        self._stop_if_asked(step)
+
+    def phase(self, name: str) -> None:
+        """Say which part of a step begins: `generate`, `score`, `train`."""
+        self._run.record(phase=name)
+
+    def tell(self, **metrics: float) -> None:
+        """Record figures of this step.
+
+        Raises:
+            DivergedError: The loss is no finite number.
+        """
+        if not math.isfinite(metrics.get("loss", 0.0)):
+            raise DivergedError(
+                given=f"the loss of stage {self.stage} is {metrics['loss']} in step {self._step}",
+                allowed="finite losses",
+                todo="lower the learning rate or look at the data; the run is whole up to its last checkpoint",
+            )
+        self._metrics |= metrics
+
+    def _record(self, step: int, took_s: float) -> None:
+        named = {f"{self.stage}/{name}": value for name, value in self._metrics.items()}
+        named[f"{self.stage}/step"] = step
+        named[f"{self.stage}/step_s"] = took_s
+        self._run.record(step=self._before + step, total=self._total, rate=1.0 / max(took_s, 1e-9), **named)
+
+    def _stop_if_asked(self, step: int) -> None:
+        if self._asked.stop:
+            raise StoppedError(
+                given=f"stopped by {self._asked.stop} after step {step} of {self.steps} of stage {self.stage}",
+                allowed="going on: nothing is lost",
+                todo="run the same command again",
+            )

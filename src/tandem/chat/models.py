@@ -1,0 +1,247 @@
+"""Language models of Hugging Face: read from a folder or drawn, without dropout, saved as anybody can load them.
+
+Nothing is ever fetched. Source of `tiny-llama`'s shape: Touvron et al., LLaMA, 2023, section 2.2 (the inner width is
+8/3 of the outer); embeddings are tied.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tandem.chat import tokenizers
+from tandem.chat.errors import ModelFolderError
+from tandem.chat.forward import head_is_plain
+from tandem.chat.template import Template
+from tandem.core import plug
+from tandem.core.durable import sync_folder
+from tandem.core.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from tandem.chat.recipe import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model and how it reads.
+
+    Attributes:
+        model: The causal language model, in evaluation mode.
+        template: Its tokenizer and template.
+        context_tokens: How many tokens it can look at.
+    """
+
+    model: Any
+    template: Template
+    context_tokens: int
+
+
+def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int) -> Loaded:
+    """Return the model that a recipe begins with.
+
+    Args:
+        recipe: Its part on the model.
+        texts: The data's texts, for a tokenizer that is yet to be made.
+        seed: Of drawn weights.
+
+    Raises:
+        ModelFolderError: There is no such model, or it lacks something.
+        MissingPackageError: transformers is not installed.
+    """
+    from pathlib import Path
+
+    if recipe.path is not None:
+        return read(Path(recipe.path), template=recipe.template)
+    need_packages()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tokenizers.trained(recipe.tokenizer, texts(), recipe.vocabulary)
+    tokenizers.completed(tokenizer, recipe.template, "the recipe")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=(recipe.width * 8 // 3 + 15) // 16 * 16,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        max_position_embeddings=recipe.context_tokens,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = LlamaForCausalLM(config)
+    return Loaded(model.eval(), Template(tokenizer), recipe.context_tokens)
+
+
+def read(path: Path, *, template: str | None = None) -> Loaded:
+    """Load a folder as `save_pretrained` leaves it; a padding token is added where there is none but EOS.
+
+    Args:
+        path: The folder.
+        template: A chat template, in the place of its own.
+
+    Raises:
+        ModelFolderError: It is no model, not whole, or its tokenizer lacks an EOS.
+        MissingPackageError: transformers is not installed.
+    """
+    need_packages()
+    import transformers
+
+    _check_folder(path)
+    with quiet():
+        model = loaded_whole(transformers.AutoModelForCausalLM, path)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        except Exception as error:  # its ways to fail are many
+            raise ModelFolderError(
+                given=f"the tokenizer in {path} cannot be loaded: {_first_line(error)}",
+                allowed="a tokenizer beside the model, as save_pretrained leaves it",
+                todo="put its files there",
+            ) from error
+    tokenizers.completed(tokenizer, template, str(path))
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > rows:
+        if len(tokenizer) > rows + 1:
+            raise ModelFolderError(
+                given=f"{path}: a tokenizer of {len(tokenizer)} tokens and a model of {rows}",
+                allowed="a tokenizer that belongs to the model",
+                todo="put the model's own tokenizer into its folder",
+            )
+        with quiet():
+            model.resize_token_embeddings(len(tokenizer))
+    if not head_is_plain(model):
+        raise ModelFolderError(
+            given=f"{path}: a model of the kind {model.config.model_type!r}, which scales or caps its logits",
+            allowed="models whose logits are the head's product alone, such as llama, qwen2, gpt2 and opt",
+            todo="take another model",
+        )
+    model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    context = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048)
+    return Loaded(model, Template(tokenizer), context)
+
+
+def loaded_whole(kind: Any, path: Path, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a model of one of transformers' Auto classes, in float32, without dropout, all of its weights read.
+
+    Raises:
+        ModelFolderError: It cannot be loaded, or tensors are missing.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, **settings)
+        without_dropout(config)
+        model, loading = kind.from_pretrained(
+            path, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # a cut file, an unknown architecture, a torn config, ...
+        raise ModelFolderError(
+            given=f"{path} cannot be loaded: {_first_line(error)}",
+            allowed="a causal language model that this version of transformers knows, with whole weights",
+            todo="load it with AutoModelForCausalLM to see more",
+        ) from error
+    missing = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
+    if missing:
+        raise ModelFolderError(
+            given=f"{path} lacks {len(missing)} of its tensors, such as {missing[0]}",
+            allowed="a model whose weights are whole",
+            todo="copy or download it again",
+        )
+    return model.eval()
+
+
+def without_dropout(config: Any) -> None:  # noqa: ANN401 - transformers has no types
+    """Set every probability of dropout to 0: log-probabilities that differ from call to call are none to learn from."""
+    for name, value in vars(config).items():
+        if ("drop" in name) and isinstance(value, float):
+            setattr(config, name, 0.0)
+
+
+def save(model: Any, template: Template, folder: Path) -> None:  # noqa: ANN401 - transformers has no types
+    """Write model and tokenizer aside and rename them into place; what was there goes.
+
+    Args:
+        model: Of transformers.
+        template: Its tokenizer.
+        folder: The place; never seen half-written.
+    """
+
+    aside = folder.with_name(f".{folder.name}.aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    with quiet():
+        model.save_pretrained(aside)
+        template.tokenizer.save_pretrained(aside)
+    sync_folder(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    sync_folder(folder.parent)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars and warnings of transformers on stderr."""
+    need_packages()
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def need_packages() -> None:
+    """Check that transformers and tokenizers are there.
+
+    Raises:
+        MissingPackageError: One is not.
+    """
+    for package in ("transformers", "tokenizers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                given=f"chat needs the package {package!r}, which is not installed",
+                allowed="language models of Hugging Face",
+                todo=f"run: pip install 'tandemlab[{plug.extra_for(package) or 'chat'}]'",
+            )
+
+
+def _check_folder(path: Path) -> None:
+    file = path / "config.json"
+    why = None
+    if not path.is_dir():
+        why = "there is no such folder"
+    elif not file.is_file():
+        why = "it has no config.json"
+    else:
+        try:
+            if not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+                why = "its config.json is no object"
+        except ValueError:
+            why = "its config.json is no JSON"
+    if why:
+        raise ModelFolderError(
+            given=f"{path} is no model: {why}",
+            allowed="a folder that save_pretrained wrote: config.json, weights in safetensors, a tokenizer",
+            todo="check the path; a model of the Hub has to be downloaded first",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,290 @@
+"""What `tandem chat train` reads: one TOML file, one frozen dataclass. A stage without its table is left out.
+
+    recipe = load(Path("recipe.toml"), ["rl.steps=200"])
+
+Everything that decides a run's result is in here, so that a run can be told apart from another by its recipe alone.
+Relative paths are meant from the recipe's folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from tandem.core import config
+from tandem.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+STAGES = ("sft", "reward", "rl", "eval")
+
+Phase = Literal["sft", "reward", "rl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Where the model comes from.
+
+    Attributes:
+        path: A Hugging Face folder of a causal language model with its tokenizer; or:
+        init: `tiny-llama`, a Llama with drawn weights of the sizes below, and a tokenizer trained on the data.
+        width: Of the residual stream.
+        layers: How many blocks.
+        heads: Attention heads; they divide `width`.
+        context_tokens: How many tokens the model can look at.
+        tokenizer: `bytes`, or `bpe` (byte-level byte-pair encoding).
+        vocabulary: Tokens of `bpe`.
+        template: Jinja of a chat's template, for a tokenizer without one.
+    """
+
+    path: str | None = None
+    init: Literal["tiny-llama"] | None = None
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    context_tokens: int = 256
+    tokenizer: Literal["bytes", "bpe"] = "bytes"
+    vocabulary: int = 512
+    template: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where rows come from, and what their columns are called.
+
+    Attributes:
+        path: JSONL, Parquet, a space of Tandem with JSONL files, or a folder of Hugging Face datasets.
+        weight: How often it has its turn beside the other sources of a phase.
+        phases: What it may serve; None for all that it has the columns for.
+        prompt: Column of the prompt.
+        response: Of the response to imitate.
+        chosen: Of the preferred response.
+        rejected: Of the other.
+        answer: Of the answer that a reward function checks.
+    """
+
+    path: str
+    weight: float = 1.0
+    phases: tuple[Phase, ...] | None = None
+    prompt: str = "prompt"
+    response: str = "response"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    answer: str = "answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """All rows.
+
+    Attributes:
+        sources: Where they come from.
+        held_out: Share of prompts that nothing is trained on.
+        split: Shares of a source's prompts for sft, reward and rl, among those it serves (DeepSpeed-Chat: 2, 4, 4).
+        bad_rows: Whether a bad row is passed over and counted, or stops the run.
+    """
+
+    sources: tuple[Source, ...]
+    held_out: float = 0.1
+    split: tuple[float, float, float] = (2.0, 4.0, 4.0)
+    bad_rows: Literal["skip", "stop"] = "skip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft:
+    """Supervised fine-tuning.
+
+    Attributes:
+        steps: At most.
+        learning_rate: Of AdamW, after the warm-up (InstructGPT, appendix C.1: 9.65e-6 for 1.3B; tiny models take more).
+        batch_tokens: Padded or packed tokens of a step.
+        packing: Whether rows follow each other without padding, each seeing itself alone.
+        warmup_steps: Of linear warm-up.
+        decay: Whether the rate comes down to a tenth by the last step, along a cosine (InstructGPT, C.1).
+        validate_every: Steps between looks at the held-out loss; 0 for none.
+        patience: Looks without a better loss by 0.5 % after which the stage ends; 0 for never.
+    """
+
+    steps: int
+    learning_rate: float = 1e-5
+    batch_tokens: int = 4096
+    packing: bool = True
+    warmup_steps: int = 10
+    decay: bool = True
+    validate_every: int = 0
+    patience: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """The reward model.
+
+    Attributes:
+        steps: How many.
+        pairs: Pairs of a step.
+        learning_rate: Of AdamW (InstructGPT, appendix C.2: 9e-6).
+        warmup_steps: Of linear warm-up.
+    """
+
+    steps: int
+    pairs: int = 32
+    learning_rate: float = 9e-6
+    warmup_steps: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rl:
+    """Reinforcement learning, or learning from pairs alone (`algorithm = "dpo"`).
+
+    Attributes:
+        algorithm: A file of `chat/algorithms`.
+        variant: A published variant of it (`dr_grpo`, `dapo`).
+        settings: The algorithm's own, over its defaults.
+        reward: `model` for the trained reward model, a file of `chat/rewards` (`gsm8k`), or `module:function`.
+        steps: How many batches are drawn.
+        prompts: Prompts of a step; pairs of a step for `dpo`.
+        response_tokens: How long a response may get, EOS included.
+        temperature: At which responses are drawn and log-probabilities taken, the reference's too.
+        epochs: How often a batch is gone through (InstructGPT, DeepSpeed-Chat: 1).
+        minibatches: Updates of an epoch.
+        micro_rows: Responses that go through a model at once; 0 for all of a minibatch.
+        learning_rate: Of the policy (InstructGPT, appendix C.4: 9e-6).
+        critic_learning_rate: Of the critic (DeepSpeed-Chat: 5e-6).
+        warmup_steps: Of linear warm-up.
+        missing_eos_penalty: Taken off the score of a response that was cut short.
+        ema: Decay of the averaged policy (DeepSpeed-Chat: 0.992); 0 for none.
+        mixture_coefficient: Weight of the supervised loss in the policy's (InstructGPT, C.4: 27.8); 0 for none.
+        mixture_tokens: Tokens of the supervised batch of a step.
+        target_kl: Nats a response that an adaptive KL coefficient steers to (Ziegler et al.: 6); None: it is fixed.
+        kl_horizon: In how many responses it gets there (Ziegler et al.: 10,000).
+    """
+
+    steps: int
+    algorithm: str = "grpo"
+    variant: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    reward: str = "model"
+    prompts: int = 16
+    response_tokens: int = 64
+    temperature: float = 1.0
+    epochs: int = 1
+    minibatches: int = 1
+    micro_rows: int = 0
+    learning_rate: float = 9e-6
+    critic_learning_rate: float = 5e-6
+    warmup_steps: int = 10
+    missing_eos_penalty: float = 1.0
+    ema: float = 0.0
+    mixture_coefficient: float = 0.0
+    mixture_tokens: int = 2048
+    target_kl: float | None = None
+    kl_horizon: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """What is measured on held-out prompts, before and after.
+
+    Attributes:
+        rows: Held-out rows at most.
+        temperature: Of the responses; 0 takes the likeliest token.
+        reward: A reward as in `rl`; None takes that of `rl`.
+        response_tokens: None takes that of `rl`.
+    """
+
+    rows: int = 256
+    temperature: float = 0.0
+    reward: str | None = None
+    response_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole run.
+
+    Attributes:
+        model: Where the model comes from.
+        data: All rows.
+        sft: Stages; one that is None is left out.
+        reward: The reward model.
+        rl: Reinforcement learning.
+        eval: The evaluation.
+        seed: Of weights, orders and draws.
+        save_every_steps: Steps between checkpoints.
+    """
+
+    model: Model
+    data: Data
+    sft: Sft | None = None
+    reward: Reward | None = None
+    rl: Rl | None = None
+    eval: Eval | None = None
+    seed: int = 0
+    save_every_steps: int = 20
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; its paths become absolute.
+
+    Raises:
+        ConfigError: It cannot be read, or something in it does not fit.
+    """
+    recipe = config.load(Recipe, path, overrides)
+    _check(recipe, path)
+    here = path.resolve().parent
+    sources = tuple(replace(one, path=str(here / one.path)) for one in recipe.data.sources)
+    model = recipe.model if recipe.model.path is None else replace(recipe.model, path=str(here / recipe.model.path))
+    return replace(recipe, model=model, data=replace(recipe.data, sources=sources))
+
+
+def differences(before: Recipe, now: Recipe) -> dict[str, tuple[object, object]]:
+    """Return what differs, by dotted key, as (before, now)."""
+    old, new = _flat(asdict(before), ""), _flat(asdict(now), "")
+    return {
+        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    model, data = recipe.model, recipe.data
+    allowed = {
+        "model.path or model.init, one of the two": (model.path is None) != (model.init is None),
+        "model.width divided by model.heads": model.heads > 0 and model.width % (2 * model.heads) == 0,
+        "data.sources, at least one": bool(data.sources),
+        "data.held_out from 0 to below 1": 0.0 <= data.held_out < 1.0,
+        "data.split of numbers of at least 0, one above 0": min(data.split) >= 0.0 < sum(data.split),
+        "a stage: [sft], [reward] or [rl]": any((recipe.sft, recipe.reward, recipe.rl)),
+        "counts of at least 1": _positive(recipe),
+        "rl.temperature above 0": recipe.rl is None or recipe.rl.temperature > 0.0,
+        "rl.ema from 0 to below 1": recipe.rl is None or 0.0 <= recipe.rl.ema < 1.0,
+        "sft.validate_every where sft.patience is set": recipe.sft is None
+        or not recipe.sft.patience
+        or recipe.sft.validate_every > 0,
+    }
+    broken = [text for text, holds in allowed.items() if not holds]
+    if broken:
+        raise ConfigError(given=f"{path}: a recipe that does not fit", allowed="; ".join(broken), todo="correct it")
+
+
+def _positive(recipe: Recipe) -> bool:
+    counts = [recipe.save_every_steps, recipe.model.layers, recipe.model.context_tokens]
+    if recipe.sft:
+        counts += [recipe.sft.steps, recipe.sft.batch_tokens]
+    if recipe.reward:
+        counts += [recipe.reward.steps, recipe.reward.pairs]
+    if recipe.rl:
+        rl = recipe.rl
+        counts += [rl.steps, rl.prompts, rl.response_tokens, rl.epochs, rl.minibatches, rl.kl_horizon]
+    if recipe.eval:
+        counts.append(recipe.eval.rows)
+    return min(counts) >= 1
+
+
+def _flat(value: object, at: str) -> dict[str, object]:
+    if isinstance(value, dict):
+        return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{at}.{name}").items()}
+    if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        return {key: leaf for i, inner in enumerate(value) for key, leaf in _flat(inner, f"{at}.{i}").items()}
+    return {at.lstrip("."): tuple(value) if isinstance(value, list) else value}

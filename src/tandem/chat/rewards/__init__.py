@@ -1,0 +1,1 @@
+"""Reward functions by name: each file exposes `score(prompts, responses, answers) -> scores`."""

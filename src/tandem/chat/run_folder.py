@@ -1,0 +1,168 @@
+"""A run's folder: what was asked, what was recorded, checkpoints, models, samples, figures.
+
+    config.toml     the recipe, resolved            checkpoints/STAGE.pt   where a stage is
+    events.jsonl    records                         models/NAME/           transformers' folders: start, sft, reward, rl
+    samples.jsonl   responses as training went      eval.json, report.html
+
+A model's folder is there when its stage is done. Records of steps that were done twice (after a kill) are there twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tandem.chat import recipe as recipes
+from tandem.chat.errors import ResumeError, StageError
+from tandem.core import config, records
+from tandem.core.durable import written_aside
+from tandem.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tandem.chat.recipe import Recipe
+
+TRAINED = ("sft", "reward", "rl")
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: Where; made by `begun`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events = path / records.FILE_NAME
+        self._recorders = [records.Recorder(self.events)]
+        job = os.environ.get(records.RUN_DIR_VARIABLE)
+        if job and Path(job).resolve() != path.resolve():
+            self._recorders.append(records.Recorder.from_env())
+
+    def model(self, name: str) -> Path:
+        """Where a model is or will be."""
+        return self.path / "models" / name
+
+    def has(self, name: str) -> bool:
+        """Whether a model is there."""
+        return (self.model(name) / "config.json").exists()
+
+    def checkpoint(self, stage: str) -> Path:
+        """Where a stage's checkpoint is or will be."""
+        return self.path / "checkpoints" / f"{stage}.pt"
+
+    def recipe(self) -> Recipe:
+        """Return the recipe that this run follows.
+
+        Raises:
+            StageError: This is no run.
+        """
+        file = self.path / "config.toml"
+        if not file.exists():
+            raise StageError(
+                given=f"{self.path} is no run: it has no config.toml",
+                allowed="a folder that tandem chat train wrote",
+                todo="check the path",
+            )
+        return config.load(recipes.Recipe, file)
+
+    @contextmanager
+    def begun(self, recipe: Recipe) -> Iterator[None]:
+        """Hold the folder while the block runs, new or going on.
+
+        Raises:
+            ResumeError: Another process holds it, or it holds a run of another recipe.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ResumeError(
+                    given=f"another process trains in {self.path}",
+                    allowed="one at a time",
+                    todo="wait for it, or give another --out",
+                ) from error
+            self._same_recipe(recipe)
+            with written_aside(self.path / "config.toml") as file:
+                file.write(config.dump(recipe).encode())
+            yield
+        finally:
+            for recorder in self._recorders:
+                recorder.close()
+            os.close(descriptor)
+
+    def record(self, **what: Any) -> None:  # noqa: ANN401 - as Recorder.record has it
+        """Append a record to the run's file, and to the job's where it is another."""
+        for recorder in self._recorders:
+            recorder.record(**what)
+
+    def sample(self, stage: str, step: int, prompt: str, response: str, score: float) -> None:
+        """Append a response that was drawn in training."""
+        line = {"stage": stage, "step": step, "prompt": prompt, "response": response, "score": score}
+        with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Return what was appended, a step's once; a line that a kill cut short is passed over."""
+        file = self.path / "samples.jsonl"
+        found: dict[tuple[str, int, str], dict[str, Any]] = {}
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+            try:
+                sample = json.loads(line)
+            except ValueError:
+                continue
+            found[sample["stage"], sample["step"], sample["prompt"]] = sample
+        return list(found.values())
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a small table."""
+        with written_aside(self.path / name) as file:
+            file.write(json.dumps(value, indent=1).encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a small table, empty where there is none."""
+        file = self.path / name
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+    def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
+        """Return what was recorded of a stage, as (step, value) by name; of a step done twice the later."""
+        found: dict[str, dict[int, float]] = {}
+        prefix = f"{stage}/"
+        for record in records.read(self.events):
+            step = record.metrics.get(f"{prefix}step")
+            if step is None:
+                continue
+            for name, value in record.metrics.items():
+                if name.startswith(prefix) and name != f"{prefix}step":
+                    found.setdefault(name.removeprefix(prefix), {})[int(step)] = value
+        return {name: sorted(values.items()) for name, values in found.items()}
+
+    def _same_recipe(self, recipe: Recipe) -> None:
+        if not (self.path / "config.toml").exists():
+            return
+        try:
+            before = self.recipe()
+        except ConfigError as error:
+            raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
+        open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
+        open_stages |= {"eval", "save_every_steps"}
+        changed = {
+            key: values
+            for key, values in recipes.differences(before, recipe).items()
+            if key.partition(".")[0] not in open_stages
+        }
+        if changed:
+            told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
+            raise ResumeError(
+                given=f"{self.path} holds a run of another recipe: {told}",
+                allowed="changes to [eval], save_every_steps and stages that have not begun",
+                todo="put the recipe back, or give another --out",
+            )

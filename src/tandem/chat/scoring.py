@@ -1,0 +1,113 @@
+"""Rewards that are functions: found by name, called, and checked.
+
+    rewarded = load("rewards:in_words", Path("examples/chat"))
+    scores_B = rewarded(prompts, responses, answers)
+
+A reward function takes three lists of texts, as long as each other, and returns a number for each response.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from tandem.chat.errors import RewardError
+from tandem.core import plug
+from tandem.core.errors import TandemError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+FAMILY = "chat.rewards"
+
+SIGNATURE = "score(prompts, responses, answers) -> a finite number for each response"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """A reward function, checked at every call.
+
+    Attributes:
+        name: As the recipe has it.
+        function: What it calls.
+    """
+
+    name: str
+    function: Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequence[float]]
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Return scores_B.
+
+        Raises:
+            RewardError: It raises, or what it returns is not one finite number for each response.
+        """
+        try:
+            given = self.function(prompts, responses, answers)
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise RewardError(
+                given=f"reward {self.name!r} raised {type(error).__name__}: {error} ({at.filename}:{at.lineno})",
+                allowed=SIGNATURE,
+                todo="correct it there",
+            ) from error
+        try:
+            scores = [float(score) for score in given]
+        except (TypeError, ValueError) as error:
+            raise RewardError(
+                given=f"reward {self.name!r} returned {type(given).__name__}: {error}",
+                allowed=SIGNATURE,
+                todo="correct it",
+            ) from error
+        if len(scores) != len(responses):
+            raise RewardError(
+                given=f"reward {self.name!r} returned {len(scores)} scores for {len(responses)} responses",
+                allowed=SIGNATURE,
+                todo="return one for each",
+            )
+        for score, prompt, response in zip(scores, prompts, responses, strict=True):
+            if not math.isfinite(score):
+                raise RewardError(
+                    given=f"reward {self.name!r} returned {score} for {response[:60]!r} to {prompt[:60]!r}",
+                    allowed=SIGNATURE,
+                    todo="return a number there too, such as 0 for what cannot be scored",
+                )
+        return torch.tensor(scores)
+
+
+def load(name: str, folder: Path) -> Rewarded:
+    """Find a reward function.
+
+    Args:
+        name: A file of `chat/rewards`, or `module:function`.
+        folder: Where `module` is looked for first: the recipe's folder.
+
+    Raises:
+        RewardError: There is none, or its module cannot be imported.
+        UnknownPluginError: There is no such name.
+        MissingPackageError: Its module, or one that it needs, is not installed.
+    """
+    sys.path.insert(0, str(folder))
+    try:
+        found = plug.load(FAMILY, name)
+    except TandemError:
+        raise
+    except Exception as error:
+        raise RewardError(
+            given=f"reward {name!r} cannot be imported: {type(error).__name__}: {error}",
+            allowed=f"a module in {folder} or on Python's path, with {SIGNATURE}",
+            todo="correct the module, or the name",
+        ) from error
+    finally:
+        sys.path.remove(str(folder))
+    function = getattr(found, "score", found)
+    if not callable(function):
+        raise RewardError(given=f"reward {name!r} is no function", allowed=SIGNATURE, todo="name a function")
+    return Rewarded(name, cast("Callable[..., Sequence[float]]", function))

@@ -1,0 +1,126 @@
+"""A talk with a run's model: its history, a system prompt, and replies as they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from tandem.chat import models
+from tandem.chat.engine.generate import Sampling, generate
+from tandem.chat.errors import RowsError, StageError
+from tandem.chat.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NAMES = ("rl", "sft", "start")
+
+
+@dataclass(slots=True)
+class Talk:
+    """A talk.
+
+    Attributes:
+        loaded: The model.
+        temperature: At which tokens are drawn; 0 takes the likeliest.
+        tokens: Of a reply at most.
+        generator: Where chance comes from.
+        system: What the model is told first.
+        messages: What was said so far.
+    """
+
+    loaded: models.Loaded
+    temperature: float
+    tokens: int
+    generator: torch.Generator
+    system: str = ""
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.messages.clear()
+
+    def say(self, text: str, on_text: Callable[[str], None] = lambda piece: None) -> str:
+        """Say something and return the reply.
+
+        Args:
+            text: What to say.
+            on_text: Is told each piece of the reply as soon as it is whole text.
+
+        Raises:
+            RowsError: The message alone is longer than the context; earlier ones are left out by themselves.
+        """
+        self.messages.append({"role": "user", "content": text})
+        prompt = self._fitting()
+        template = self.loaded.template
+        said: list[int] = []
+        shown = ""
+
+        def on_tokens(rows: list[int], tokens: list[int]) -> None:
+            nonlocal shown
+            assert rows == [0]
+            said.extend(tokens)
+            whole = template.text(said)
+            if not whole.endswith("\ufffd"):  # else within a letter of several bytes
+                on_text(whole[len(shown) :])
+                shown = whole
+
+        sampling = Sampling(max_new_tokens=self.tokens, temperature=self.temperature, eos_id=template.eos_id)
+        generate(
+            self.loaded.model,
+            [prompt],
+            sampling,
+            generator=self.generator,
+            pad_id=template.pad_id,
+            on_tokens=on_tokens,
+        )
+        reply = template.text(said)
+        on_text(reply[len(shown) :])
+        self.messages.append({"role": "assistant", "content": reply})
+        return reply
+
+    def _fitting(self) -> list[int]:
+        """The tokens of the talk, without its oldest turns where the context is too short for all."""
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        room = self.loaded.context_tokens - self.tokens
+        for start in range(0, len(self.messages), 2):
+            tokens = self.loaded.template.chat([*first, *self.messages[start:]])
+            if len(tokens) <= room:
+                return tokens
+        self.messages.pop()
+        raise RowsError(
+            given=f"a message of {len(tokens)} tokens and a reply of up to {self.tokens}",
+            allowed=f"{self.loaded.context_tokens} tokens together, which is the model's context",
+            todo="say less, or ask for a shorter reply: --tokens",
+        )
+
+
+def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int, seed: int) -> Talk:
+    """Begin a talk with a run's model.
+
+    Args:
+        run: The run's folder.
+        model: Which; empty for the last that is there.
+        system: What it is told first.
+        temperature: At which tokens are drawn.
+        tokens: Of a reply at most.
+        seed: Of chance.
+
+    Raises:
+        StageError: It is no run, or has no such model.
+    """
+    folder = RunFolder(run)
+    folder.recipe()
+    there = [name for name in NAMES if folder.has(name)]
+    if not there or (model and model not in there):
+        raise StageError(
+            given=f"model {model or 'of any stage'!r} of {run}",
+            allowed=", ".join(there) or "none is there yet",
+            todo="train it first, or choose another",
+        )
+    loaded = models.read(folder.model(model or there[0]))
+    tokens = min(tokens, loaded.context_tokens // 2)
+    return Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)

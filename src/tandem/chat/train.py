@@ -1,0 +1,375 @@
+"""From a recipe to a chat model: supervised fine-tuning, reward model, reinforcement learning, evaluation.
+
+    train(recipe, Path("runs/words"), recipe_folder=Path("examples/chat"))
+
+Each stage is a function that reads the models of the stages before it from the run's folder and leaves its own there.
+A stage whose model is there is done. A stage that was stopped goes on at its last checkpoint and ends with the same
+bits: which rows a step takes and what it draws follow from the seed and the step's number alone.
+
+Shapes: B rows, T slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tandem.chat import algorithm as algorithms
+from tandem.chat import evaluation, forward, heads, models
+from tandem.chat.adaptive_kl import AdaptiveKl
+from tandem.chat.averaged import Averaged
+from tandem.chat.data.batches import Budgeted, packed, padded
+from tandem.chat.data.blend import Blend
+from tandem.chat.drawing import draw, score
+from tandem.chat.errors import StageError
+from tandem.chat.interval import of_mean
+from tandem.chat.learner import Learner, Mixed
+from tandem.chat.plateau import Plateau
+from tandem.chat.recipe import STAGES
+from tandem.chat.run_folder import RunFolder
+from tandem.chat.signals import listening
+from tandem.chat.work import Work
+from tandem.core import config as configs
+from tandem.core.clock import SystemClock
+from tandem.learn import losses
+from tandem.learn.masking import Counts
+from tandem.learn.optimiser import Optimiser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tandem.chat.data.batches import Batch
+    from tandem.chat.interval import Interval
+    from tandem.chat.loop import Loop
+    from tandem.chat.recipe import Recipe, Rl
+    from tandem.core.clock import Clock
+
+Batches = Callable[["Loop", int], "tuple[Batch, dict[str, Any]]"]
+"""A step's batch, and what else is known of it by the names that `Learner.learn` has."""
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    recipe_folder: Path,
+    stages: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, of: None,
+    clock: Clock | None = None,
+) -> RunFolder:
+    """Run the stages that are not done yet.
+
+    Args:
+        recipe: What to do.
+        folder: The run's folder, new or of a run that was stopped.
+        recipe_folder: Where a reward's module is looked for.
+        stages: Which; None for all that the recipe has.
+        say: Is told what happens.
+        progress: Is told (stage, done, of).
+        clock: For rates.
+
+    Raises:
+        StageError: A stage that the recipe lacks, or one whose predecessor is not done.
+        ResumeError: The folder holds a run of another recipe.
+        StoppedError: A signal asked to stop; the checkpoint is written.
+        DivergedError: A loss is no number any more.
+    """
+    run = RunFolder(folder)
+    chosen = _chosen(recipe, stages)
+    with run.begun(recipe), listening() as asked, models.quiet():
+        work = Work(recipe, run, recipe_folder, say, progress, SystemClock() if clock is None else clock, asked)
+        if not run.has("start"):
+            begin(work)
+        for stage in chosen:
+            {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
+    return run
+
+
+def begin(work: Work) -> None:
+    """Put the model that everything starts from into the folder."""
+    loaded = models.start(work.recipe.model, work.rows.texts, work.recipe.seed)
+    models.save(loaded.model, loaded.template, work.run.model("start"))
+
+
+def sft(work: Work) -> None:
+    """Learn to imitate responses."""
+    recipe = work.recipe.sft
+    if recipe is None or work.done("sft"):
+        return
+    loaded = work.load("start")
+    turns = [work.fitting.responses(rows) for rows in work.rows.sft]
+    blend = Blend(turns, work.weights, seed=work.seed("sft"), what="response to imitate")
+    budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing)
+    held = work.held.turns if recipe.validate_every else []
+    optimiser = Optimiser(
+        loaded.model.parameters(),
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_steps,
+        decay_steps=recipe.steps if recipe.decay else 0,
+    )
+    plateau = Plateau(recipe.patience)
+    parts = {"model": loaded.model, "optimiser": optimiser, "plateau": plateau}
+    loop = work.loop("sft", recipe.steps, parts, plateau.reached)
+    for step in loop:
+        loop.phase("train")
+        batch = (packed if recipe.packing else padded)(budgeted.at(step), loaded.template.pad_id)
+        of = Counts.of(batch.mask_BT)
+        loss = losses.sft(forward.logprobs(loaded.model, batch), batch.mask_BT, of)
+        loop.tell(loss=float(loss.detach()), tokens=of.tokens)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loop.tell(gradient_norm=optimiser.step(step))
+        if held and (step + 1) % recipe.validate_every == 0:
+            held_out_loss = evaluation.mean_loss(loaded.model, held, loaded.template.pad_id)
+            plateau.look(held_out_loss)
+            loop.tell(held_out_loss=held_out_loss)
+    work.save("sft", loaded.model)
+
+
+def reward(work: Work) -> None:
+    """Learn which of two responses people prefer."""
+    recipe = work.recipe.reward
+    if recipe is None or work.done("reward"):
+        return
+    scorer = heads.from_language_model(work.load(work.policy_before()).model, seed=work.seed("head"))
+    pairs = [work.fitting.pairs(rows) for rows in work.rows.reward]
+    blend = Blend(pairs, work.weights, seed=work.seed("reward"), what="preference pair")
+    optimiser = Optimiser(scorer.parameters(), learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
+    loop = work.loop("reward", recipe.steps, {"model": scorer, "optimiser": optimiser})
+    for step in loop:
+        loop.phase("train")
+        rows = blend.at(step * recipe.pairs, recipe.pairs)
+        batch = padded([turn for pair in rows for turn in pair], work.fitting.template.pad_id)
+        scores_B = heads.scores(scorer, batch)
+        loss = losses.preference(scores_B[0::2], scores_B[1::2]).mean()
+        right = (scores_B[0::2] > scores_B[1::2]).float().mean()
+        loop.tell(loss=float(loss.detach()), accuracy=float(right), tokens=int(batch.real_BT.sum()))
+        loss.backward()  # type: ignore[no-untyped-call]
+        loop.tell(gradient_norm=optimiser.step(step))
+    work.save("reward", scorer)
+
+
+def rl(work: Work) -> None:
+    """Learn from scores of responses that are drawn, or from pairs alone."""
+    recipe = work.recipe.rl
+    if recipe is None or work.done("rl"):
+        return
+    how = algorithms.load(recipe.algorithm)
+    config = settings(work.recipe, how)
+    policy = work.load(work.policy_before()).model
+    reference = work.load(work.policy_before()).model.requires_grad_(False)
+    learner = _learner(work, how, policy)
+    parts: dict[str, Any] = {"policy": policy, "policy_optimiser": learner.policy_optimiser}
+    if learner.critic is not None:
+        parts |= {"critic": learner.critic, "critic_optimiser": learner.critic_optimiser}
+    average = Averaged(policy, recipe.ema) if recipe.ema else None
+    if average is not None:
+        parts["average"] = average
+    adaptive = None
+    if recipe.target_kl is not None:
+        adaptive = AdaptiveKl(config.kl_coefficient, recipe.target_kl, recipe.kl_horizon)
+        parts["kl"] = adaptive
+    batches = _from_pairs(work) if how.GROUP == "pair" else _drawn(work, policy, config)
+    mixture = _mixture(work)
+    loop = work.loop("rl", recipe.steps, parts)
+    for step in loop:
+        if adaptive is not None:
+            config = replace(config, kl_coefficient=adaptive.coefficient)
+        batch, earned = batches(loop, step)
+        with torch.no_grad():
+            reference_BT = forward.logprobs(reference, batch, temperature=recipe.temperature)
+        loop.phase("train")
+        figures = learner.learn(step, batch, config, reference_logps_BT=reference_BT, mixed=mixture(step), **earned)
+        loop.tell(**figures)
+        if average is not None:
+            average.update(policy)
+        if adaptive is not None:
+            adaptive.update(figures["kl_nats"], len(batch.mask_BT))
+            loop.tell(kl_coefficient=adaptive.coefficient)
+    if average is not None:
+        average.copy_to(reference)
+        work.save("rl-average", reference)
+    work.save("rl", policy)
+
+
+def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
+    """Measure each model on what was held out."""
+    recipe = work.recipe.eval
+    if recipe is None:
+        return
+    names = [name for name in names if work.run.has(name)]
+    held, pad_id = work.held, work.fitting.template.pad_id
+    rewarded = work.rewarded(recipe.reward or (work.recipe.rl.reward if work.recipe.rl else "none"))
+    scorer = heads.read(work.run.model("reward")) if work.run.has("reward") else None
+    figures: dict[str, dict[str, Interval]] = {name: {} for name in names}
+    replies: dict[str, evaluation.Replies] = {}
+    for done, name in enumerate(names):
+        work.progress("eval", done, len(names))
+        model = work.load(name).model
+        if held.turns:
+            figures[name]["perplexity"] = evaluation.perplexity(model, held.turns, pad_id)
+        if held.prompts and rewarded is not None:
+            replies[name] = evaluation.replies(
+                model,
+                work.fitting,
+                held.prompts,
+                reward=rewarded,
+                scorer=scorer,
+                response_tokens=work.response_tokens or 0,
+                temperature=recipe.temperature,
+                seed=work.seed("eval"),
+            )
+            figures[name]["score"] = of_mean(replies[name].scores)
+    if scorer is not None and held.pairs:
+        figures["reward"] = {"pair accuracy": evaluation.pair_accuracy(scorer, held.pairs, pad_id)}
+    if scorer is not None and {"sft", "rl"} <= replies.keys():
+        figures["rl"]["win rate over sft"] = evaluation.win_rate(replies["rl"], replies["sft"])
+    shown = [
+        {"prompt": prompt.row.prompt, **{name: said.texts[i] for name, said in replies.items()}}
+        for i, prompt in enumerate(held.prompts[:SHOWN])
+    ]
+    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown})
+
+
+SHOWN = 8
+"""Held-out prompts whose responses are kept for the report."""
+
+
+def settings(recipe: Recipe, how: algorithms.Algorithm) -> Any:  # noqa: ANN401 - each algorithm has its own
+    """Return an algorithm's configuration: its defaults, a published variant's, and what the recipe says.
+
+    Raises:
+        ConfigError: A setting that it does not have.
+        StageError: A variant that it does not have, or an adaptive KL where there is no coefficient.
+    """
+    rl = recipe.rl
+    assert rl is not None
+    base: dict[str, Any] = {}
+    if rl.variant is not None:
+        variants = {"dr_grpo": {"length_tokens": rl.response_tokens}, "dapo": {}}
+        make = getattr(how.Config, rl.variant, None)
+        if rl.variant not in variants or make is None:
+            raise StageError(
+                given=f"rl.variant {rl.variant!r} of {rl.algorithm!r}",
+                allowed="dr_grpo and dapo, of grpo",
+                todo="leave it out, or choose one of them",
+            )
+        base = asdict(make(**variants[rl.variant]))
+    config = configs.of_table(how.Config, base | rl.settings, "[rl.settings]")
+    if rl.target_kl is not None and not hasattr(config, "kl_coefficient"):
+        raise StageError(
+            given=f"rl.target_kl with {rl.algorithm!r}",
+            allowed="an algorithm with a kl_coefficient",
+            todo="leave target_kl out",
+        )
+    return config
+
+
+def _drawn(work: Work, policy: Any, config: Any) -> Batches:  # noqa: ANN401 - transformers has no types
+    """Batches of responses that the policy draws and the reward scores."""
+    recipe, fitting = _needed_rl(work), work.fitting
+    rewarded = work.rewarded(recipe.reward)
+    group = getattr(config, "group_size", 1)
+    prompts = [fitting.prompts(rows, recipe.response_tokens) if rows else [] for rows in work.rows.rl]
+    blend = Blend(prompts, work.weights, seed=work.seed("rl"), what="prompt to respond to")
+
+    def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
+        loop.phase("generate")
+        began_s = work.clock.monotonic()
+        drawn = draw(
+            policy,
+            fitting.template,
+            blend.at(step * recipe.prompts, recipe.prompts),
+            response_tokens=recipe.response_tokens,
+            temperature=recipe.temperature,
+            group=group,
+            seed=work.seed("draw", step),
+        )
+        loop.phase("score")
+        drew_s = work.clock.monotonic()
+        scores_B, plain_B = score(drawn, rewarded, recipe.missing_eos_penalty)
+        loop.tell(
+            reward=float(plain_B.mean()),
+            ended=float(drawn.ended_B.float().mean()),
+            generate_s=drew_s - began_s,
+            score_s=work.clock.monotonic() - drew_s,
+        )
+        work.run.sample("rl", step, drawn.prompts[0].row.prompt, drawn.texts[0], float(plain_B[0]))
+        return drawn.batch, {"scores_B": scores_B, "ended_B": drawn.ended_B}
+
+    return batch_of
+
+
+def _from_pairs(work: Work) -> Batches:
+    """Batches of pairs, the preferred response first; nothing is drawn."""
+    recipe = _needed_rl(work)
+    pairs = [work.fitting.pairs(rows) if rows else [] for rows in work.rows.reward]
+    blend = Blend(pairs, work.weights, seed=work.seed("rl"), what="preference pair")
+
+    def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
+        del loop
+        rows = blend.at(step * recipe.prompts, recipe.prompts)
+        return padded([turn for pair in rows for turn in pair], work.fitting.template.pad_id), {}
+
+    return batch_of
+
+
+def _mixture(work: Work) -> Callable[[int], Mixed | None]:
+    """Supervised rows beside the policy's, where the recipe wants them."""
+    recipe = _needed_rl(work)
+    if not recipe.mixture_coefficient:
+        return lambda step: None
+    turns = [work.fitting.responses(rows) if rows else [] for rows in work.rows.sft]
+    blend = Blend(turns, work.weights, seed=work.seed("mixture"), what="response to imitate")
+    budgeted = Budgeted(blend, recipe.mixture_tokens, packing=True)
+    pad_id = work.fitting.template.pad_id
+    return lambda step: Mixed(batch=packed(budgeted.at(step), pad_id), coefficient=recipe.mixture_coefficient)
+
+
+def _learner(work: Work, how: algorithms.Algorithm, policy: Any) -> Learner:  # noqa: ANN401
+    """The policy with its optimiser, and the critic with its own: it starts from the reward model, else from 0."""
+    recipe = _needed_rl(work)
+    critic = critic_optimiser = None
+    if "critic" in how.NEEDS:
+        critic = (
+            work.rewarded("model").requires_grad_(True)
+            if recipe.reward == "model"
+            else heads.from_language_model(policy, seed=None)
+        )
+        critic_optimiser = Optimiser(
+            critic.parameters(), learning_rate=recipe.critic_learning_rate, warmup_steps=recipe.warmup_steps
+        )
+    return Learner(
+        algorithm=how,
+        policy=policy,
+        policy_optimiser=Optimiser(
+            policy.parameters(), learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps
+        ),
+        critic=critic,
+        critic_optimiser=critic_optimiser,
+        temperature=recipe.temperature,
+        epochs=recipe.epochs,
+        minibatches=recipe.minibatches,
+        micro_rows=recipe.micro_rows,
+    )
+
+
+def _needed_rl(work: Work) -> Rl:
+    assert work.recipe.rl is not None
+    return work.recipe.rl
+
+
+def _chosen(recipe: Recipe, stages: Sequence[str] | None) -> list[str]:
+    there = [stage for stage in STAGES if getattr(recipe, stage) is not None]
+    for stage in stages or ():
+        if stage not in there:
+            raise StageError(
+                given=f"stage {stage!r}",
+                allowed=", ".join(there),
+                todo=f"add [{stage}] to the recipe, or choose another",
+            )
+    return [stage for stage in there if stages is None or stage in stages]

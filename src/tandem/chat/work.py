@@ -1,0 +1,146 @@
+"""What every stage of a run needs: rows, tokens, models of the stages before, seeds, a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from tandem.chat import evaluation, heads, models, scoring
+from tandem.chat.data.rows import gather
+from tandem.chat.data.turns import Fitting
+from tandem.chat.errors import StageError
+from tandem.chat.loop import Loop
+from tandem.chat.recipe import STAGES, Recipe
+from tandem.chat.run_folder import RunFolder
+from tandem.chat.signals import Asked
+from tandem.core.clock import Clock
+
+if TYPE_CHECKING:
+    from tandem.chat.data.rows import Rows
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage needs.
+
+    Attributes:
+        recipe: What to do.
+        run: Where it is done.
+        recipe_folder: Where a reward's module is looked for.
+        say: Is told what happens.
+        progress: Is told (stage, done, of).
+        clock: For rates.
+        asked: What signals have asked.
+    """
+
+    recipe: Recipe
+    run: RunFolder
+    recipe_folder: Path
+    say: Callable[[str], None]
+    progress: Callable[[str, int, int], None]
+    clock: Clock
+    asked: Asked
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All rows."""
+        return gather(self.recipe.data, seed=self.recipe.seed, say=self.say)
+
+    @cached_property
+    def fitting(self) -> Fitting:
+        """How rows become tokens, the same in all stages."""
+        loaded = self.load("start")
+        return Fitting(loaded.template, loaded.context_tokens, self.recipe.data.bad_rows == "stop", self.say)
+
+    @cached_property
+    def held(self) -> evaluation.Held:
+        """Held-out rows."""
+        most = self.recipe.eval.rows if self.recipe.eval else 256
+        return evaluation.Held.of(self.rows, self.fitting, most=most, response_tokens=self.response_tokens)
+
+    @property
+    def response_tokens(self) -> int | None:
+        """How long a response of the evaluation may get; None where the recipe does not say."""
+        asked = self.recipe.eval.response_tokens if self.recipe.eval else None
+        return asked or (self.recipe.rl.response_tokens if self.recipe.rl else None)
+
+    @property
+    def weights(self) -> list[float]:
+        """Of the sources."""
+        return [source.weight for source in self.recipe.data.sources]
+
+    def seed(self, what: str, step: int = 0) -> int:
+        """Return a seed of its own for each use and step."""
+        return xxhash.xxh3_64_intdigest(f"{self.recipe.seed}/{what}/{step}".encode()) >> 1
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage's model is there."""
+        if self.run.has(stage):
+            self.say(f"{stage} is done: {self.run.model(stage)}")
+            return True
+        return False
+
+    def policy_before(self) -> str:
+        """Return the model that the reward model and reinforcement learning start from.
+
+        Raises:
+            StageError: The recipe has supervised fine-tuning, and it is not done.
+        """
+        if self.recipe.sft is None:
+            return "start"
+        self.needs("sft")
+        return "sft"
+
+    def needs(self, stage: str) -> None:
+        """Check that a stage is done.
+
+        Raises:
+            StageError: It is not.
+        """
+        if not self.run.has(stage):
+            raise StageError(
+                given=f"a stage that starts from {stage}, and {self.run.model(stage)} is not there",
+                allowed="stages in their order: " + ", ".join(STAGES),
+                todo=f"run it first: --stage {stage}",
+            )
+
+    def load(self, name: str) -> models.Loaded:
+        """Read a model of this run."""
+        return models.read(self.run.model(name))
+
+    def save(self, name: str, model: Any) -> None:  # noqa: ANN401 - transformers has no types
+        """Put a model into the run's folder: its stage is done."""
+        models.save(model, self.fitting.template, self.run.model(name))
+        self.run.checkpoint(name).unlink(missing_ok=True)
+        self.say(f"{name}: {self.run.model(name)}")
+
+    def rewarded(self, name: str) -> Any:  # noqa: ANN401 - a function or a model
+        """Return what scores responses: a function, the reward model, or None for "none"."""
+        if name == "none":
+            return None
+        if name != "model":
+            return scoring.load(name, self.recipe_folder)
+        self.needs("reward")
+        return heads.read(self.run.model("reward")).requires_grad_(False)
+
+    def loop(self, stage: str, steps: int, parts: dict[str, Any], ended: Callable[[], bool] = lambda: False) -> Loop:
+        """Return a stage's steps."""
+        of = {name: getattr(self.recipe, name).steps if getattr(self.recipe, name) else 0 for name in STAGES[:3]}
+        before = sum(of[name] for name in STAGES[: STAGES.index(stage)])
+        return Loop(
+            self.run,
+            stage,
+            steps=steps,
+            parts=parts,
+            save_every=self.recipe.save_every_steps,
+            asked=self.asked,
+            clock=self.clock,
+            progress=self.progress,
+            before=(before, sum(of.values())),
+            ended=ended,
+        )

@@ -1,0 +1,161 @@
+"""`tandem chat`: from texts to a chat model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.group import Nouns
+from tandem.cli.terminal import json_option, print_json, progress, say, say_err, show_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tandem.chat.run_folder import RunFolder
+
+RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+
+
+@click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
+@click.pass_context
+def chat(ctx: click.Context) -> None:
+    """Teach a language model by demonstrations, preferences, rewards.
+
+    \b
+    tandem chat train recipe.toml --out runs/first
+    tandem chat eval runs/first
+    tandem chat talk runs/first
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@chat.command()
+@click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder. [runs/NAME]")
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    type=click.Choice(["sft", "reward", "rl", "eval"]),
+    help="Only this one, repeatable. [all that the recipe has]",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the recipe: rl.steps=200.")
+@json_option
+def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:
+    """Train by a recipe: sft, reward, rl, eval; goes on where it was stopped.
+
+    A stage that is done is not done again. The folder gets models that transformers loads, and report.html.
+
+    \b
+    tandem chat train recipe.toml --out runs/first
+    tandem chat train recipe.toml --out runs/first --stage rl --set rl.steps=200
+    """
+    from tandem.chat import page
+    from tandem.chat import recipe as recipes
+    from tandem.chat.train import train as run_stages
+
+    asked = recipes.load(recipe, overrides)
+    folder = out or Path(os.environ.get("TANDEM_RUN_DIR") or Path("runs") / recipe.stem)
+    with progress("steps", quiet=as_json) as tell:
+        run = run_stages(
+            asked,
+            folder,
+            recipe_folder=recipe.resolve().parent,
+            stages=stages or None,
+            say=say_err if as_json else say,
+            progress=tell,
+        )
+    where = page.write(run)
+    if as_json:
+        print_json({"run": str(folder), "report": str(where), **run.read_json("eval.json")})
+        return
+    _tell(run)
+    say(f"report: {where}")
+
+
+@chat.command(name="eval")
+@RUN
+@click.option("--rows", type=click.IntRange(1), metavar="N", help="Held-out rows. [as in the recipe]")
+@click.option("--temperature", type=click.FloatRange(0), metavar="T", help="Of the responses. [as in the recipe]")
+@click.option("--rewards", type=click.Path(path_type=Path), metavar="DIR", help="Where a reward's module is. [.]")
+@json_option
+def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Path | None, as_json: bool) -> None:
+    """Measure a run's models on held-out rows, before and after.
+
+    \b
+    tandem chat eval runs/first --rows 500 --temperature 0
+    """
+    from tandem.chat import evaluating, page
+
+    with progress("models", quiet=as_json) as tell:
+        done = evaluating.again(run, rewards or Path.cwd(), rows=rows, temperature=temperature, progress=tell)
+    where = page.write(done)
+    if as_json:
+        print_json(done.read_json("eval.json"))
+        return
+    _tell(done)
+    say(f"report: {where}")
+
+
+@chat.command()
+@RUN
+@click.option("--model", default="", metavar="NAME", help="start, sft or rl. [the last that is there]")
+@click.option("--system", default="", metavar="TEXT", help="What the model is told first.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.7, show_default=True, metavar="T", help="0: none.")
+@click.option("--tokens", type=click.IntRange(1), default=256, show_default=True, metavar="N", help="Of a reply.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of chance.")
+@json_option
+def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
+    """Talk with a run's model; Ctrl-D ends it, /new forgets what was said.
+
+    With --json it answers every line of its input, and prints what was said at the end.
+
+    \b
+    tandem chat talk runs/first --system "Answer briefly." --temperature 0
+    """
+    from tandem.chat.talk import begun
+
+    talking = begun(run, **asked)
+    for said in sys.stdin if as_json else _prompted():
+        line = said.rstrip("\n")
+        if line == "/new":
+            talking.forget()
+        elif line and as_json:
+            talking.say(line)
+        elif line:
+            _reply(talking.say, line)
+    if as_json:
+        print_json({"run": str(run), "messages": talking.messages})
+
+
+def _prompted() -> Iterator[str]:
+    while True:
+        try:
+            yield click.prompt("you", prompt_suffix="> ", default="", show_default=False)
+        except click.Abort:
+            click.echo()
+            return
+
+
+def _reply(say_to: Callable[..., str], said: str) -> None:
+    from tandem.core.errors import one_line
+
+    def show(piece: str) -> None:
+        click.echo("\n".join(one_line(line) for line in piece.split("\n")), nl=False)
+
+    click.echo("model> ", nl=False)
+    say_to(said, on_text=show)
+    click.echo()
+
+
+def _tell(run: RunFolder) -> None:
+    from tandem.chat import page
+
+    table = page.figures_table(run)
+    if table.rows:
+        show_table(table)

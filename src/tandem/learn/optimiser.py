@@ -1,0 +1,86 @@
+"""One step of AdamW: the rate of the step, clipped gradients, and a stop in words where numbers end.
+
+Source: Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019; betas (0.9, 0.95) of Ouyang et al.,
+InstructGPT, 2022, appendix C; the norm is clipped to 1 as in GPT-3 (Brown et al. 2020, appendix B).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from tandem.learn.errors import TrainingInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BETAS = (0.9, 0.95)
+MOST_NORM = 1.0
+LAST_RATE = 0.1
+
+
+class Optimiser:
+    """AdamW over some modules' parameters.
+
+    Args:
+        parameters: What learns.
+        learning_rate: After the warm-up.
+        warmup_steps: Of linear warm-up.
+        decay_steps: By when the rate has come down to a tenth, along a cosine (InstructGPT, C.1); 0 for never.
+        weight_decay: Of matrices; vectors (norms, biases) have none.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        *,
+        learning_rate: float,
+        warmup_steps: int = 0,
+        decay_steps: int = 0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self._parameters = [p for p in parameters if p.requires_grad]
+        self._rate, self._warmup, self._decay = learning_rate, warmup_steps, decay_steps
+        groups = [
+            {"params": [p for p in self._parameters if p.dim() > 1], "weight_decay": weight_decay},
+            {"params": [p for p in self._parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self._adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=BETAS)
+
+    def rate(self, step: int) -> float:
+        """The rate of a step, from 0."""
+        rate = self._rate * min(1.0, (step + 1) / (self._warmup + 1))
+        if not self._decay:
+            return rate
+        done = min(1.0, step / self._decay)
+        return rate * (LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+    def step(self, step: int) -> float:
+        """Take a step along the gradients that are there, clear them, and return their norm before it was clipped.
+
+        Raises:
+            TrainingInputError: The norm is not finite; no weight has changed.
+        """
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, MOST_NORM))
+        if not norm < float("inf"):
+            self._adam.zero_grad(set_to_none=True)
+            raise TrainingInputError(
+                given=f"a gradient of norm {norm} in step {step}",
+                allowed="finite gradients",
+                todo="lower the learning rate, or look at the data of this step",
+            )
+        for group in self._adam.param_groups:
+            group["lr"] = self.rate(step)
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        return norm
+
+    def state_dict(self) -> dict[str, object]:
+        """What a checkpoint holds."""
+        return self._adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Go on from a checkpoint."""
+        self._adam.load_state_dict(state)

@@ -1,0 +1,172 @@
+"""Rows: read, checked, split and blended."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.chat.data import sources
+from tandem.chat.data.batches import Budgeted, padded
+from tandem.chat.data.blend import Blend
+from tandem.chat.data.rows import Question, Response, gather
+from tandem.chat.data.turns import Fitting, Turn
+from tandem.chat.errors import RowsError
+from tandem.chat.recipe import Data, Source
+from tandem.core.errors import MissingPackageError
+from tandem.data.space.writer import SpaceWriter
+from tests.chat.small import template, turns, write_rows
+
+
+def data(*paths: Path, **settings: object) -> Data:
+    return Data(sources=tuple(Source(path=str(path)) for path in paths), **settings)
+
+
+def quiet(text: str) -> None:
+    del text
+
+
+def test_no_prompt_serves_two_phases_or_is_held_out_too_whatever_file_it_stands_in(tmp_path: Path) -> None:
+    first, second = write_rows(tmp_path / "a.jsonl", 200), write_rows(tmp_path / "b.jsonl", 100)
+    rows = gather(data(first, second, held_out=0.2), seed=3, say=quiet)
+    phases = [{row.prompt for part in parts for row in part} for parts in (rows.sft, rows.reward, rows.rl)] + [
+        {row.prompt for row in rows.held_out}
+    ]
+    assert all(phases)
+    assert sum(map(len, phases)) == len(set().union(*phases))
+    again = gather(data(first, second, held_out=0.2), seed=3, say=quiet)
+    assert (again.sft, again.held_out) == (rows.sft, rows.held_out)
+    assert gather(data(first, second, held_out=0.2), seed=4, say=quiet).held_out != rows.held_out
+
+
+def test_shares_are_about_those_that_were_asked_for(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": str(i), "response": "r", "chosen": "c", "rejected": "d"}) for i in range(4000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    rows = gather(data(tmp_path / "a.jsonl", held_out=0.2, split=(2.0, 4.0, 4.0)), seed=0, say=quiet)
+    counts = [len(rows.sft[0]), len(rows.reward[0]), len(rows.rl[0]), len(rows.held(Response))]
+    assert counts == pytest.approx([640, 1280, 1280, 800], rel=0.1)
+    assert len(rows.held(Question)) == len(rows.held(Response))
+
+
+def test_columns_are_named_and_a_source_serves_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "1 + 1?", "answer": "It is 2. #### 2"}) + "\n")
+    one = Source(path=str(tmp_path / "gsm.jsonl"), prompt="question", response="answer", phases=("sft",))
+    rows = gather(Data(sources=(one,), held_out=0.0), seed=0, say=quiet)
+    assert rows.sft == [[Response("1 + 1?", "It is 2. #### 2")]]
+    assert (rows.reward, rows.rl) == ([[]], [[]])
+
+
+BAD = [
+    ("{", "no JSON"),
+    ("[1]", "no object"),
+    ('{"prompt": 3, "response": "r"}', "row 1 has no text 'prompt'"),
+    ('{"prompt": "p", "chosen": "same", "rejected": "same"}', "prefers a response to itself"),
+    ('{"prompt": "p"}', "has no text under"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), BAD)
+def test_a_bad_row_is_counted_and_shown_or_stops_as_the_recipe_says(line: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "p", "response": "r"}\n' + line + "\n")
+    said: list[str] = []
+    rows = gather(data(file, held_out=0.0), seed=0, say=said.append)
+    assert rows.bad == {str(file): 1}
+    assert "1 bad rows skipped" in said[0]
+    assert told in said[0]
+    with pytest.raises(RowsError, match=told):
+        gather(data(file, held_out=0.0, bad_rows="stop"), seed=0, say=quiet)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "{}\n"])
+def test_a_file_without_a_good_row_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(RowsError, match="no good row"):
+        gather(data(tmp_path / "rows.jsonl"), seed=0, say=quiet)
+
+
+def test_a_source_that_is_not_there_and_one_that_is_no_space_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RowsError, match="no such file or folder"):
+        sources.read(tmp_path / "none.jsonl")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RowsError, match="folder"):
+        list(sources.read(tmp_path / "folder"))
+
+
+def test_a_space_is_read_for_its_jsonl_files(tmp_path: Path) -> None:
+    plain = write_rows(tmp_path / "rows.jsonl", 5)
+    with SpaceWriter(tmp_path / "rows.space") as writer:
+        writer.add("some/rows.jsonl", plain.read_bytes())
+        writer.add("notes.txt", b"not a row")
+        writer.commit()
+    assert list(sources.read(tmp_path / "rows.space")) == list(sources.read(plain))
+
+
+def test_without_its_package_a_format_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MissingPackageError, match=r"tandemlab\[chat\]"):
+        list(sources.read(tmp_path / "rows.parquet"))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 60), st.integers(1, 40), st.integers(0, 9))
+def test_a_blends_rows_do_not_depend_on_how_they_are_asked_for(
+    sizes: list[int], first: int, count: int, seed: int
+) -> None:
+    lists = [[(source, i) for i in range(size)] for source, size in enumerate(sizes)]
+    blend = Blend(lists, [1.0] * len(sizes), seed=seed, what="row")
+    whole = blend.at(first, count)
+    assert whole == [row for at in range(first, first + count) for row in blend.at(at, 1)]
+
+
+def test_a_blend_keeps_its_weights_at_every_moment_and_shows_each_row_before_any_again() -> None:
+    lists = [list(range(10)), list(range(100, 140))]
+    drawn = Blend(lists, [3.0, 1.0], seed=0, what="row").at(0, 40)
+    first = [row for row in drawn if row < 100]
+    assert len(first) == 30
+    assert Counter(first) == dict.fromkeys(range(10), 3)
+    assert all(abs(sum(row < 100 for row in drawn[:t]) - 0.75 * t) < 1.0 for t in range(1, 41))
+
+
+def test_an_empty_blend_says_what_is_missing() -> None:
+    with pytest.raises(RowsError, match="no preference pair in any source"):
+        Blend([[], []], [1.0, 1.0], seed=0, what="preference pair")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30),
+    st.integers(1, 40),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_token_budgets_hold_and_an_epoch_has_every_turn_once(
+    lengths: list[tuple[int, int]], budget: int, packing: bool, seed: int
+) -> None:
+    rows = turns(lengths, seed)
+    budgeted = Budgeted(Blend([rows], [1.0], seed=seed, what="turn"), budget, packing=packing)
+    seen: list[Turn] = []
+    step = 0
+    while len(seen) < len(rows):
+        batch = budgeted.at(step)
+        cost = sum(len(t.tokens) for t in batch) if packing else padded(batch, 0).tokens_BT.numel()
+        assert cost <= budget or len(batch) == 1
+        seen += batch
+        step += 1
+    assert Counter(seen) == Counter(rows)
+    fresh = Budgeted(Blend([rows], [1.0], seed=seed, what="turn"), budget, packing=packing)
+    assert fresh.at(step + 1) == budgeted.at(step + 1)
+    assert fresh.at(0) == budgeted.at(0)
+
+
+def test_a_prompt_longer_than_the_context_is_left_out_or_refused() -> None:
+    said: list[str] = []
+    rows = [Question("short", ""), Question("long " * 20, "")]
+    fitting = Fitting(template(), 32, False, said.append)
+    assert [prompt.row.prompt for prompt in fitting.prompts(rows, 10)] == ["short"]
+    assert "1 of 2 rows skipped: longer than the context of 32 tokens" in said[0]
+    for refused in (lambda: Fitting(template(), 32, True, quiet).prompts(rows, 10), lambda: fitting.prompts(rows, 40)):
+        with pytest.raises(RowsError, match="need more than the model's context"):
+            refused()

@@ -1,0 +1,69 @@
+"""A talk: replies as they are drawn, history, and a context that is too short."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tandem.chat import models
+from tandem.chat import recipe as recipes
+from tandem.chat.errors import RowsError, StageError
+from tandem.chat.talk import Talk, begun
+from tandem.chat.train import train
+from tests.chat.small import model_of, template
+
+TEMPLATE = "{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}{% endfor %}"
+
+
+def talk(seed: int = 0, system: str = "", context_tokens: int = 64) -> Talk:
+    loaded = models.Loaded(model_of("llama"), template(TEMPLATE), context_tokens)
+    return Talk(loaded, 1.0, 8, torch.Generator().manual_seed(seed), system)
+
+
+def test_pieces_are_the_reply_and_both_sides_are_remembered() -> None:
+    one = talk(system="Be brief.")
+    pieces: list[str] = []
+    reply = one.say("hello", on_text=pieces.append)
+    assert "".join(pieces) == reply
+    assert [message["role"] for message in one.messages] == ["user", "assistant"]
+    assert one.loaded.template.text(one._fitting()).startswith("<s>Be brief.<u>hello")
+    one.forget()
+    assert one.messages == []
+
+
+def test_the_seed_decides_the_reply() -> None:
+    assert talk(1).say("hello") == talk(1).say("hello")
+    assert len({talk(seed).say("hello") for seed in range(5)}) > 1
+
+
+def test_the_oldest_turns_go_where_the_context_is_too_short_but_the_system_stays() -> None:
+    one = talk(system="S", context_tokens=48)
+    for i in range(4):
+        one.messages += [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": "yes"}]
+    one.messages.append({"role": "user", "content": "last"})
+    text = one.loaded.template.text(one._fitting())
+    assert text.startswith("<s>S")
+    assert text.endswith("<u>last")
+    assert "question 0" not in text
+    assert "question 3" in text
+
+
+def test_a_message_longer_than_the_context_is_refused_and_forgotten() -> None:
+    one = talk()
+    with pytest.raises(RowsError, match="a message of 103 tokens and a reply of up to 8"):
+        one.say("x" * 100)
+    assert one.messages == []
+
+
+def test_a_run_is_talked_to_by_its_last_model(recipe_file: Callable[[str], Path], tmp_path: Path) -> None:
+    file = recipe_file("[sft]\nsteps = 1\nbatch_tokens = 64\n")
+    train(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path)
+    asked = {"system": "", "temperature": 0.0, "tokens": 500, "seed": 0}
+    one = begun(tmp_path / "run", model="", **asked)
+    assert one.tokens == 16  # half of the context
+    assert one.say("hi") == begun(tmp_path / "run", model="sft", **asked).say("hi")
+    with pytest.raises(StageError, match=r"model 'rl' of .*; allowed: sft, start"):
+        begun(tmp_path / "run", model="rl", **asked)
+    with pytest.raises(StageError, match="is no run"):
+        begun(tmp_path, model="", **asked)

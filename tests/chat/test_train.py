@@ -1,0 +1,275 @@
+"""Whole runs: stages in their order and alone, kills, signals, changed recipes, losses that are no numbers."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tandem.chat import evaluating, loop, page
+from tandem.chat import recipe as recipes
+from tandem.chat.errors import DivergedError, ResumeError, StageError, StoppedError
+from tandem.chat.run_folder import RunFolder
+from tandem.chat.train import train
+from tandem.core import records
+from tandem.core.errors import ConfigError, UnknownPluginError
+from tests.chat.small import folder_of
+
+SFT = "[sft]\nsteps = 5\nbatch_tokens = 64\nlearning_rate = 1e-2\nvalidate_every = 2\n"
+REWARD = "[reward]\nsteps = 3\npairs = 4\nlearning_rate = 1e-2\n"
+PPO = '[rl]\nalgorithm = "ppo"\nsteps = 5\nprompts = 4\nresponse_tokens = 6\nema = 0.9\ntarget_kl = 1.0\n'
+PPO += "mixture_coefficient = 0.5\nmixture_tokens = 64\nminibatches = 2\nmicro_rows = 1\nlearning_rate = 1e-2\n"
+GRPO = '[rl]\nalgorithm = "grpo"\nreward = "capitals:score"\nsteps = 5\nprompts = 2\nresponse_tokens = 6\n'
+GRPO += "learning_rate = 1e-2\n[rl.settings]\ngroup_size = 4\n"
+EVAL = "[eval]\nrows = 6\n"
+
+REWARDS = "def score(prompts, responses, answers):\n    return [float(r == a) for r, a in zip(responses, answers)]\n"
+
+Recipe = Callable[[str], Path]
+
+
+def run(file: Path, folder: Path, *overrides: str, stages: list[str] | None = None) -> RunFolder:
+    (file.parent / "capitals.py").write_text(REWARDS)
+    return train(recipes.load(file, overrides), folder, recipe_folder=file.parent, stages=stages)
+
+
+def weights(folder: Path, model: str = "rl") -> dict[str, torch.Tensor]:
+    return load_file(folder / "models" / model / "model.safetensors")
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_a_whole_run_leaves_models_records_figures_and_a_page(recipe_file: Recipe, tmp_path: Path) -> None:
+    done = run(recipe_file(SFT + REWARD + PPO + EVAL), tmp_path / "run")
+    for name in ("start", "sft", "rl", "rl-average"):
+        AutoModelForCausalLM.from_pretrained(done.model(name))
+        AutoTokenizer.from_pretrained(done.model(name))
+    assert not same(weights(done.path), weights(done.path, "rl-average"))
+    phases = [record.phase for record in records.read(done.events) if record.phase]
+    assert phases == ["train"] * 8 + ["generate", "score", "train"] * 5
+    steps = [(record.step, record.total) for record in records.read(done.events) if record.step is not None]
+    assert steps == [(step, 13.0) for step in range(1, 14)]
+    assert {"reward", "kl_nats", "length_tokens", "generate_s", "kl_coefficient", "mixture"} <= done.series("rl").keys()
+    figures = done.read_json("eval.json")["figures"]
+    assert set(figures["rl"]) == {"perplexity", "score", "win rate over sft"}
+    assert set(figures["reward"]) == {"pair accuracy"}
+    assert figures["start"]["perplexity"]["low"] < figures["start"]["perplexity"]["mean"] < 400
+    text = page.write(done).read_text()
+    assert "Reinforcement learning" in text
+    assert "Responses to held-out prompts" in text
+    assert not list((done.path / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_the_recipes_seed_decides_everything(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + GRPO)
+    first, again, other = (
+        run(file, tmp_path / name, f"seed={seed}").path for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(other))
+
+
+@pytest.mark.slow
+def test_dpo_learns_from_pairs_without_drawing(recipe_file: Recipe, tmp_path: Path) -> None:
+    done = run(
+        recipe_file('[rl]\nalgorithm = "dpo"\nsteps = 12\nprompts = 8\nlearning_rate = 1e-2\n'), tmp_path / "run"
+    )
+    losses = [value for _, value in done.series("rl")["preference"]]
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)
+    assert losses[-1] < 0.5
+    assert not done.samples()
+
+
+@pytest.mark.parametrize("variant", ["dr_grpo", "dapo"])
+def test_published_variants_are_an_option(variant: str, recipe_file: Recipe, tmp_path: Path) -> None:
+    done = run(recipe_file(GRPO), tmp_path / "run", f"rl.variant={variant}", "rl.steps=1")
+    assert "kl" not in done.series("rl")  # neither has a divergence in its loss
+
+
+@pytest.mark.slow
+def test_stages_run_alone_in_their_order_and_one_that_is_done_is_not_done_again(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + REWARD + GRPO)
+    for stage in ("reward", "rl"):
+        with pytest.raises(StageError, match="run it first: --stage sft"):
+            run(file, tmp_path / "run", stages=[stage])
+    run(file, tmp_path / "run", stages=["sft"])
+    before = (tmp_path / "run" / "models" / "sft" / "model.safetensors").stat().st_mtime_ns
+    run(file, tmp_path / "run", stages=["sft", "rl"])
+    assert (tmp_path / "run" / "models" / "sft" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(StageError, match=r"stage 'eval'; allowed: sft, reward, rl"):
+        run(file, tmp_path / "run", stages=["eval"])
+
+
+def test_ppo_from_a_reward_model_that_is_not_there_is_refused(recipe_file: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="--stage reward"):
+        run(recipe_file(PPO), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", [SFT + GRPO, SFT + REWARD + PPO], ids=["grpo", "ppo"])
+def test_a_run_that_is_stopped_after_any_step_ends_with_the_same_bits(
+    stages: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step is the last of a run of its own: the signal comes while it is at work."""
+    file = recipe_file(stages)
+    whole = run(file, tmp_path / "whole").path
+    seen: list[int] = []
+    tell = loop.Loop.tell
+
+    def interrupted(self: loop.Loop, **figures: float) -> None:
+        tell(self, **figures)
+        if not seen:
+            seen.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Loop, "tell", interrupted)
+    stops = 0
+    while not (tmp_path / "stopped" / "models" / "rl").exists():
+        seen.clear()
+        with contextlib.suppress(StoppedError):
+            run(file, tmp_path / "stopped")
+        stops += 1
+    assert stops >= 10
+    assert same(weights(whole), weights(tmp_path / "stopped"))
+    told, found = (RunFolder(path).series("rl") for path in (whole, tmp_path / "stopped"))
+    assert found["loss"] == told["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait_for", ['sft/step":3', 'rl/step":1', 'rl/step":4'])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(wait_for: str, recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD + PPO)
+    whole = run(file, tmp_path / "whole").path
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tandem.chat import recipe, run_folder, train\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "record = run_folder.RunFolder.record\n"
+        "def killed(self, **what):\n"
+        "    record(self, **what)\n"
+        "    if sys.argv[3] in self.events.read_text(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run_folder.RunFolder.record = killed\n"
+        "file = Path(sys.argv[1])\n"
+        "train.train(recipe.load(file), Path(sys.argv[2]), recipe_folder=file.parent)\n"
+    )
+    command = [sys.executable, "-c", code, str(file), str(tmp_path / "killed"), wait_for]
+    done = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "models" / "rl").exists()
+    run(file, tmp_path / "killed")
+    assert same(weights(whole), weights(tmp_path / "killed"))
+    assert same(weights(whole, "rl-average"), weights(tmp_path / "killed", "rl-average"))
+
+
+def test_the_checkpoint_signal_saves_and_the_run_goes_on(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    saved: list[int] = []
+
+    def progress(stage: str, done: int, of: int) -> None:
+        del stage, of
+        if (tmp_path / "run" / "checkpoints" / "sft.pt").exists():
+            saved.append(done)
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    train(recipes.load(file, ["save_every_steps=100"]), tmp_path / "run", recipe_folder=file.parent, progress=progress)
+    assert saved == [2, 3, 4, 5]
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun_may_change(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    run(file, tmp_path / "run", stages=["sft"])
+    with pytest.raises(ResumeError, match=r"sft\.steps: 5 before, 6 now"):
+        run(file, tmp_path / "run", "sft.steps=6")
+    with pytest.raises(ResumeError, match=r"model\.width: 16 before, 32 now, seed: 0 before, 1 now"):
+        run(file, tmp_path / "run", "model.width=32", "seed=1")
+    run(file, tmp_path / "run", "rl.steps=2", "save_every_steps=3")
+    assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
+
+
+def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    run(file, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    (folder.model("sft") / "config.json").unlink()
+    folder.checkpoint("sft").write_bytes(b"not a checkpoint")
+    with pytest.raises(ResumeError, match=r"sft\.pt cannot be taken over"):
+        run(file, tmp_path / "run")
+
+
+def test_two_runs_do_not_share_a_folder(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    with RunFolder(tmp_path / "run").begun(recipes.load(file)), pytest.raises(ResumeError, match="another process"):
+        run(file, tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_stops_in_words(recipe_file: Recipe, tmp_path: Path) -> None:
+    model = folder_of(tmp_path / "broken")
+    tensors = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        tensors.get_output_embeddings().weight[256, 0] = torch.nan
+    tensors.save_pretrained(model)
+    file = recipe_file(SFT)
+    file.write_text(file.read_text().replace('init = "tiny-llama"', f'path = "{model}"'))
+    with pytest.raises(DivergedError, match="the loss of stage sft is nan in step 0"):
+        run(file, tmp_path / "run")
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + GRPO)
+    for overrides, told in (
+        (["model.heads=3"], "model.width divided"),
+        (["data.held_out=1.0"], "data.held_out from 0"),
+        (["rl.temperature=0.0"], "rl.temperature above 0"),
+        (["sft.steps=0"], "counts of at least 1"),
+        (["sft.stepz=3"], "did you mean 'sft.steps'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            recipes.load(file, overrides)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "kind", "told"),
+    [
+        ("rl.algorithm=grop", UnknownPluginError, "did you mean 'grpo'"),
+        ("rl.settings.group_sise=4", ConfigError, "group_size"),
+        ("rl.variant=dr_grop", StageError, "dr_grpo and dapo"),
+        ("rl.reward=capitals:none", UnknownPluginError, "has no 'none'"),
+    ],
+)
+def test_a_stage_that_cannot_be_says_why(
+    override: str, kind: type[Exception], told: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(kind, match=told):
+        run(recipe_file(GRPO), tmp_path / "run", override)
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_repeatable_and_takes_as_many_rows_as_asked(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + GRPO + EVAL)
+    folder = run(file, tmp_path / "run").path
+    first = json.loads((folder / "eval.json").read_text())
+    assert first["figures"]["rl"]["score"]["rows"] == 6
+    again = evaluating.again(folder, file.parent, rows=None, temperature=None).read_json("eval.json")
+    assert again == first
+    fewer = evaluating.again(folder, file.parent, rows=3, temperature=1.0).read_json("eval.json")
+    assert fewer["figures"]["rl"]["score"]["rows"] == 3
+    with pytest.raises(StageError, match="is no run"):
+        evaluating.again(tmp_path, file.parent, rows=None, temperature=None)

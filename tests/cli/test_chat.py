@@ -1,0 +1,81 @@
+"""`tandem chat` as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tandem.cli.main import tandem
+from tests.chat.small import write_rows
+
+RECIPE = """
+[model]
+init = "tiny-llama"
+width = 16
+layers = 1
+heads = 2
+context_tokens = 32
+
+[data]
+held_out = 0.2
+[[data.sources]]
+path = "rows.jsonl"
+
+[sft]
+steps = 2
+batch_tokens = 64
+
+[rl]
+steps = 1
+reward = "gsm8k"
+prompts = 2
+response_tokens = 6
+
+[eval]
+rows = 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path / "recipe.toml"
+
+
+@pytest.mark.slow
+def test_it_trains_measures_and_talks(recipe: Path, tmp_path: Path) -> None:
+    runner, run = CliRunner(), str(tmp_path / "run")
+    done = runner.invoke(tandem, ["chat", "train", str(recipe), "--out", run])
+    assert done.exit_code == 0, done.output
+    assert "report: " in done.stdout
+    assert "perplexity" in done.stdout
+    assert (tmp_path / "run" / "report.html").exists()
+    as_json = json.loads(runner.invoke(tandem, ["chat", "eval", run, "--rows", "3", "--json"]).stdout)
+    assert as_json["figures"]["rl"]["score"]["rows"] == 3
+    talked = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0"], input="hi\n/new\nhi\n")
+    assert talked.exit_code == 0
+    replies = [line.partition("model> ")[2] for line in talked.stdout.splitlines() if "model> " in line]
+    assert len(replies) == 2
+    assert replies[0] == replies[1]
+    told = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0", "--json"], input="hi\n")
+    assert told.exit_code == 0, told.stderr
+    assert json.loads(told.stdout)["messages"][1] == {"role": "assistant", "content": replies[0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("steps = 2", "stepz = 2"), "did you mean 'sft.steps'?"),
+        (('init = "tiny-llama"', 'path = "nowhere"'), "there is no such folder"),
+        (("rows.jsonl", "none.jsonl"), "there is no such file or folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(change: tuple[str, str], told: str, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text().replace(*change))
+    done = CliRunner().invoke(tandem, ["chat", "train", str(recipe), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("tandem: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
