@@ -104,6 +104,30 @@ def test_a_space_is_read_for_its_jsonl_files(tmp_path: Path) -> None:
     assert list(sources.read(tmp_path / "rows.space")) == list(sources.read(plain))
 
 
+@pytest.mark.slow
+def test_parquet_and_folders_of_datasets_are_read_as_the_same_rows(tmp_path: Path) -> None:
+    import datasets
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    plain = list(sources.read(write_rows(tmp_path / "rows.jsonl", 5)))
+    parquet.write_table(pa.Table.from_pylist(plain), tmp_path / "rows.parquet")
+    assert list(sources.read(tmp_path / "rows.parquet")) == plain
+    whole = datasets.Dataset.from_list(plain)
+    whole.save_to_disk(str(tmp_path / "one"))
+    assert list(sources.read(tmp_path / "one")) == plain
+    splits = datasets.DatasetDict(train=whole.select([0, 1, 2]), test=whole.select([3, 4]))
+    splits.save_to_disk(str(tmp_path / "splits"))
+    assert list(sources.read(tmp_path / "splits")) == plain
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(64) + b"PAR1"])
+def test_a_torn_parquet_file_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.parquet").write_bytes(content)
+    with pytest.raises(RowsError, match=r"rows\.parquet"):
+        list(sources.read(tmp_path / "rows.parquet"))
+
+
 def test_without_its_package_a_format_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)

@@ -36,6 +36,19 @@ def test_fsspec_finds_it_by_its_protocol(space: Path) -> None:
         assert file.read() == FILES["2024/q1/mar.csv"]
 
 
+@pytest.mark.slow
+def test_pandas_and_hugging_face_datasets_open_it(space: Path, tmp_path: Path) -> None:
+    import datasets
+    import pandas as pd
+
+    table = pd.read_csv(f"tandem://{space}/2024/jan.csv")
+    assert table.to_dict("list") == {"a": [1], "b": [2]}
+    rows = datasets.load_dataset(
+        "csv", data_files=f"tandem://{space}/2024/jan.csv", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert list(rows) == [{"a": 1, "b": 2}]
+
+
 def test_files_and_folders(space: Path) -> None:
     files, root = fsspec.url_to_fs(f"tandem://{space}")
     assert files.ls(root, detail=False) == [f"{space}/{name}" for name in ("2024!", "2024", "readme")]
