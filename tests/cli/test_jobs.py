@@ -584,6 +584,7 @@ class Screen:
     """Runs the command on a terminal of 100 columns."""
 
     def __init__(self, prefix: Sequence[str], *args: str, **environ: str) -> None:
+        """``environ``: what is other than usual, such as ``COLUMNS``."""
         self._ours, theirs = pty.openpty()
         env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **environ}
         command = [*prefix, *args]
@@ -615,6 +616,14 @@ def test_a_terminal_gets_colours_and_no_line_is_too_wide(tandem: Shell, tmp_path
         plain = re.sub(r"\x1b\[[0-9;]*m", "", screen.text)
         assert max(map(len, plain.splitlines())) <= 100, args
         assert ("\x1b[32mrunning" in screen.text) == (args == ["queue"])
+    for columns in (40, 80):
+        for args in (["queue"], ["nodes"], ["estimate", "application=3m", "other", "third"]):
+            screen = Screen(tandem.prefix, *args, COLUMNS=str(columns))
+            assert screen.close() == 0
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", screen.text)
+            heads = {"queue": {"ID", "NAME", "STATE"}, "nodes": {"CORES", "FREE"}, "estimate": {"APPLICATION"}}
+            assert heads[args[0]] <= set(plain.split()), (args, columns)
+            assert columns == 80 or args == ["queue"] or "left out, as the terminal is narrow: " in plain
     sober = Screen(tandem.prefix, "queue", NO_COLOR="1")
     assert (sober.close(), "\x1b[32m" in sober.text) == (0, False)
 

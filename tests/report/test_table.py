@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tandem.report.formats import Format, Value
 from tandem.report.page import Page, Section, render
-from tandem.report.table import Cell, Column, Table, Tone, text_of, to_rich
+from tandem.report.table import Cell, Column, Table, Tone, fitting, text_of, to_rich
 
 values = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | st.text(max_size=12)
 forms: st.SearchStrategy[Format] = st.sampled_from(["text", "number", "ratio", "percent"])
@@ -92,3 +92,57 @@ def test_a_bad_cell_is_told_by_a_sign_too() -> None:
 def test_ragged_rows_are_refused(row: tuple[Value, ...]) -> None:
     with pytest.raises(ValueError, match="row 0 of table 'jobs' has"):
         Table([Column("a"), Column("b")], [row], title="jobs")
+
+
+def drawn(table: Table, width: int) -> str:
+    out = io.StringIO()
+    twin = to_rich(fitting(table, width), width)
+    twin.show_edge = False
+    Console(file=out, width=width, highlight=False).print(twin)
+    return out.getvalue()
+
+
+JOBS = Table(
+    [
+        Column("APPLICATION"),
+        Column("CORE", minor=True),
+        Column("STARTS", "s", "number", 1, minor=True),
+        Column("TAKES"),
+        Column("WHY"),
+    ],
+    [("calm", "own", 0.0, "60.0 s (60.0-72.0)", "it started 3 min after its quoted start; it ran long beside harvest")],
+)
+
+
+def test_a_narrow_terminal_goes_without_minor_columns_and_breaks_no_word() -> None:
+    assert drawn(JOBS, 200).count("\n") == 3
+    assert [column.name for column in fitting(JOBS, 80).columns] == ["APPLICATION", "CORE", "STARTS", "TAKES", "WHY"]
+    assert [column.name for column in fitting(JOBS, 60).columns] == ["APPLICATION", "CORE", "TAKES", "WHY"]
+    assert [column.name for column in fitting(JOBS, 40).columns] == ["APPLICATION", "TAKES"]
+    assert [column.name for column in fitting(JOBS, 10).columns] == ["APPLICATION"]
+    for width in range(40, 120):
+        words = set(drawn(JOBS, width).split())
+        kept = fitting(JOBS, width).columns
+        assert {column.name for column in kept} <= words
+        assert len(kept) < 5 or {"started", "harvest", "(60.0-72.0)", "calm", "STARTS"} <= words, width
+
+
+words = st.text("abcdefgh", min_size=1, max_size=12)
+texts = st.lists(words, min_size=1, max_size=6).map(" ".join)
+
+
+@given(
+    st.lists(st.tuples(words, texts, st.booleans()), min_size=1, max_size=8, unique_by=lambda one: one[0]),
+    st.integers(24, 120),
+)
+def test_no_line_is_too_wide_and_no_word_of_what_is_kept_is_broken(
+    columns: list[tuple[str, str, bool]], width: int
+) -> None:
+    heads = [Column(name, minor=minor) for name, _, minor in columns]
+    table = Table(heads, [[text for _, text, _ in columns]])
+    page, kept = drawn(table, width), fitting(table, width)
+    assert all(len(line) <= width for line in page.splitlines())
+    assert kept.columns[0] == heads[0]
+    shown = page.split()
+    for column, cell in zip(kept.columns, kept.rows[0], strict=True):
+        assert {column.name, *str(cell).split()} <= set(shown)

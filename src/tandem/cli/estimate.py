@@ -195,9 +195,9 @@ def _show(told: Prediction) -> None:
         return
     columns = [
         Column("APPLICATION"),
-        Column("CORE"),
-        Column("ALONE", "s", "number", 1),
-        Column("STARTS", "s", "number", 1),
+        Column("CORE", minor=True),
+        Column("ALONE", "s", "number", 1, minor=True),
+        Column("STARTS", "s", "number", 1, minor=True),
         Column("SLOWDOWN TOGETHER"),
         Column("TAKES"),
         Column("ENDS"),

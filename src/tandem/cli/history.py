@@ -51,7 +51,8 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
         say("no job has ended" + (" so" if app or state or since else ""))
         return
     names = ("ID", "NAME", "USER", "CLASS", "CORES", "WAITED", "RAN", "ENDED", "END")
-    right = {"CORES", "WAITED", "RAN"}
+    right, minor = {"CORES", "WAITED", "RAN"}, {"USER", "CLASS", "WAITED"}
+    columns = [Column(name, align="right" if name in right else None, minor=name in minor) for name in names]
     lines = [
         (
             label(view),
@@ -66,4 +67,4 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
         )
         for view in found
     ]
-    show_table(Table([Column(name, align="right" if name in right else None) for name in names], lines))
+    show_table(Table(columns, lines))

@@ -10,7 +10,7 @@ import click
 from tandem.cli import reports
 from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
-from tandem.cli.terminal import console, json_option, print_json, say, say_pairs
+from tandem.cli.terminal import json_option, print_json, say, say_pairs, show_table
 from tandem.core.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
 
     plug.load("kernels.sparse.backends", "portable")  # torch missing is said before all else
     from tandem.kernels.sparse import pictures
-    from tandem.report.table import to_rich
 
     where, trouble = reports.target(report), None
     shares, counts = _numbers(zeros, float, 0.0, 1.0, "--zeros"), _numbers(count, int, 1, 4096, "--count")
@@ -88,7 +87,7 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
         print_json([_as_dict(one) for one in compared])
     else:
         for one in compared:
-            console().print(to_rich(pictures.table(one)))
+            show_table(pictures.table(one))
     if where is not None:
         trouble = reports.write(pictures.page(compared, _machine()), where)
         if trouble:

@@ -28,7 +28,8 @@ def nodes(as_json: bool) -> None:
         print_json(found)
         return
     names = ("NODE", "STATE", "CORES FREE", "GPUS FREE", "MEMORY FREE", "BANDWIDTH FREE", "JOBS", "USED BY OTHERS")
-    show_table(Table([Column(name) for name in names], [_row(node) for node in found]))
+    minor = {"BANDWIDTH FREE", "USED BY OTHERS"}
+    show_table(Table([Column(name, minor=name in minor) for name in names], [_row(node) for node in found]))
 
 
 def _row(node: Mapping[str, Any]) -> tuple[str, ...]:

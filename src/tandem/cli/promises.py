@@ -194,8 +194,9 @@ def table(rows: Sequence[Row]) -> Table:
         *([Column("policy")] if policies else []),
         Column("class"),
         Column("quotes", form="number"),
-        *(Column(name, form="percent") for name in ("kept", "late", "early", "median width")),
-        *([Column("on nothing", form="number"), Column("of these kept", form="percent")] if unfounded else []),
+        *(Column(name, form="percent", minor=name != "kept") for name in ("kept", "late", "early", "median width")),
+        *([Column("on nothing", form="number", minor=True)] if unfounded else []),
+        *([Column("of these kept", form="percent", minor=True)] if unfounded else []),
     ]
     cells: list[tuple[Cell | Value, ...]] = [
         (
@@ -219,7 +220,13 @@ def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Company] | 
     """Who was late, by how much, and why."""
     from tandem.report.table import Column, Table
 
-    columns = [Column("job"), Column("quoted at"), Column("until"), Column("late by", form="duration"), Column("why")]
+    columns = [
+        Column("job"),
+        Column("quoted at", minor=True),
+        Column("until", minor=True),
+        Column("late by", form="duration"),
+        Column("why"),
+    ]
     cells = []
     for row in rows:
         high = words.interval(row, "finish")[2]

@@ -151,6 +151,9 @@ def _fitting(cells: dict[str, list[str]], columns: int, *, several_users: bool) 
     cells["NOTE"] = [cut(note, columns - taken) for note in cells["NOTE"]]
     if columns - taken < _NOTE:
         del cells["NOTE"]
+    for narrower in ("CORES", "FINISH"):
+        if taken > columns:
+            taken -= max(map(cell_len, (narrower, *cells.pop(narrower)))) + 2
     return cells
 
 

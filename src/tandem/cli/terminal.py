@@ -97,18 +97,26 @@ def show(renderable: RenderableType) -> None:
 
 
 def show_table(table: Table) -> None:
-    """Print a table of `tandem.report`; its title and note stand unwrapped above and below it."""
+    """Print a table of `tandem.report`; its title and note stand unwrapped above and below it.
+
+    Columns that a terminal is too narrow for are left out, which is said; no word is broken.
+    """
     from dataclasses import replace
 
-    from tandem.report.table import to_rich
+    from tandem.report.table import fitting, to_rich
 
     if table.title:
         say(table.title)
-    twin = to_rich(replace(table, title="", note=""))
+    page, bare = console(), replace(table, title="", note="")
+    kept = fitting(bare, page.width) if page.is_terminal else bare
+    twin = to_rich(kept, page.width if page.is_terminal else None)
     twin.show_edge = False
     show(twin)
     if table.note:
         say(table.note)
+    left_out = [column.heading for column in table.columns if column not in kept.columns]
+    if left_out:
+        say(f"left out, as the terminal is narrow: {', '.join(left_out)}")
 
 
 @contextmanager

@@ -34,13 +34,13 @@ def list_table(profiles: Iterable[Profile]) -> Table:
         Column("application"),
         Column("rate", "1/s", "number"),
         Column("noise", "", "percent", 0),
-        Column("cores kept busy", "", "number", 2),
-        Column("kept waiting", "", "percent", 0),
+        Column("cores kept busy", "", "number", 2, minor=True),
+        Column("kept waiting", "", "percent", 0, minor=True),
         Column("slowed most by"),
         Column("presses most on"),
-        Column("made"),
-        Column("took", "s", "number", 0),
-        Column("revision", "", "number", 0),
+        Column("made", minor=True),
+        Column("took", "s", "number", 0, minor=True),
+        Column("revision", "", "number", 0, minor=True),
     ]
     rows: list[list[str | float]] = [
         [
