@@ -46,7 +46,7 @@ def perplexity(
     if len(ids_N) - whole > 1:
         windows.append(ids_N[whole:].unsqueeze(0))
     loss, tokens, passed = 0.0, 0, 0
-    device = next(model.parameters()).device
+    device = next((one.device for one in model.parameters()), ids_N.device)
     for ids_BT in (window.to(device) for window in windows):
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
         nats = functional.cross_entropy(
