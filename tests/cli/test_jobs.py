@@ -464,6 +464,16 @@ def test_doctor_in_a_fresh_home_says_that_there_is_no_database_yet(tandem_: Shel
     assert "database none yet" in tandem_("doctor")
 
 
+def test_doctor_says_of_a_home_that_cannot_be_written_to_just_that(
+    tandem_: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", "/proc/none")  # nobody writes there, root neither
+    (problem,) = json.loads(tandem_("doctor", "--json", status=1))["problems"]
+    assert problem.startswith("nothing can be written to /proc: ")
+    assert "TANDEM_HOME" in problem
+    assert "does not run, and cannot start: see below" in tandem_("doctor", status=1)
+
+
 def test_a_job_that_just_ended_is_not_live(tandem: Shell) -> None:
     tandem("submit", "--wait", "--", "true")
     assert json.loads(tandem("doctor", "--json"))["daemon"]["jobs"] == {"live": 0, "on_nodes": 0}
@@ -478,7 +488,9 @@ def test_doctor_sees_a_corrupted_database(tandem: Shell, home: Path) -> None:
     damaged[4096:20480] = bytes(k % 251 for k in range(16384))
     database.write_bytes(damaged)
     assert "is corrupted" in json.loads(tandem("doctor", "--json", status=1))["problems"][0]
-    assert "nothing was overwritten" in tandem("doctor", status=1)
+    said = tandem("doctor", status=1)
+    assert "nothing was overwritten" in said
+    assert "daemon      does not run, and cannot start: see below" in said
     assert database.read_bytes() == damaged
     database.unlink()
 

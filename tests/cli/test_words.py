@@ -222,6 +222,19 @@ def test_the_ledger_counts_kept_late_and_early() -> None:
     assert [one["job"] for one in promises.late(rows)] == [3]
 
 
+def test_quotes_of_others_jobs_count_and_are_not_told_one_by_one() -> None:
+    others = {"job": None, "uid": None, "name": "", "app": ""}
+    rows = [row(1, 121.0), row(2, 121.0) | others, row(3, 100.0) | others]
+    assert promises.lines(rows)[0].quotes == 3
+    assert [one["job"] for one in promises.late(rows)] == [1]
+    page = render(promises.page(rows))
+    assert "2 of them are of other users&#39; jobs, which are in the figures only" in page
+    assert "0 of 1; 90 % were promised" in page
+    assert "other users" not in render(promises.page(rows[:1]))
+    assert promises.late(rows[1:]) == []
+    render(promises.page(rows[1:]))
+
+
 def test_the_quotes_of_several_attempts_are_numbered() -> None:
     def told(*moments: str) -> list[str]:
         quotes = [row(1, 0.0, moment=moment) for moment in moments]

@@ -200,12 +200,12 @@ def history(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[V
 
 
 def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
-    """The ledger: every quote of a job that ended beside what happened; names only of the caller's own."""
+    """The ledger: every quote of a job that ended beside what happened; of others' jobs not which and whose."""
     mine = bool(params.get("mine", False))
     rows = queries.promises(
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
-    hidden = dict.fromkeys(("name", "app", "reason", "basis"), "")
+    hidden = dict.fromkeys(("name", "app", "reason", "basis"), "") | dict.fromkeys(("id", "job", "uid"))
     rows = [row | {"founded": is_founded(row["basis"])} for row in _with_policies(driver, rows)]
     return [row if caller.owns(row["uid"]) else row | hidden for row in rows]
 
