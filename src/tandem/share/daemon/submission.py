@@ -162,8 +162,10 @@ def _launch(given: Mapping[str, Any], who: Submitter, environ: Mapping[str, str]
 
 def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
     name = _text("name", given.get("name") or "")
-    if len(name) > NAME_LONGEST or any(0xD800 <= ord(c) <= 0xDFFF for c in name):
-        raise _wrong(name[:40], "name", f"at most {NAME_LONGEST} characters of Unicode", "choose a shorter name")
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in name):
+        raise _wrong(name[:40], "name", "text in UTF-8", "leave out the bytes that are none")
+    if len(name) > NAME_LONGEST:
+        raise _wrong(name[:40], "name", f"at most {NAME_LONGEST} characters", "choose a shorter name")
     priority = _whole("priority", given.get("priority", 0), -1_000_000, 1_000_000)
     if priority > 0 and not who.trusted:
         raise PermissionRefusedError(
