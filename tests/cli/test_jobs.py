@@ -472,6 +472,12 @@ def test_ctrl_c_while_submit_waits_says_that_the_job_goes_on(tandem: Shell, tmp_
     assert state(tandem, 1) == "running"
 
 
+def test_an_element_that_was_named_by_its_id_is_recognised_in_the_error(tandem: Shell) -> None:
+    tandem("submit", "--wait", "--array", "4-5", "--", "true")
+    assert "job 1_5 (id 2) has ended" in tandem.run("cancel", "2").stderr
+    assert "job 1_5 (id 2) has ended" in tandem.run("cancel", "1_5").stderr
+
+
 def test_an_output_that_was_removed_is_said(tandem: Shell, tmp_path: Path) -> None:
     tandem("submit", "--wait", "--", "true")
     assert tandem("logs", 1) == ""

@@ -199,6 +199,12 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 
 
+def test_a_suspended_job_is_not_said_to_be_throttled() -> None:
+    view = {"own": True, "phase": None, "throttle": 0.25, "beside": [], "why": "primary job 2 goes 1.40 times slower"}
+    assert queue._note(view | {"state": "suspended"}) == "primary job 2 goes 1.40 times slower"
+    assert queue._note(view | {"state": "running"}).startswith("throttled to 25%; primary")
+
+
 def row(job: int, end: float, **more: object) -> dict[str, Any]:
     base = {"job": job, "name": f"n{job}", "app": "a", "class": "primary", "moment": "submit", "reason": "", "at": 0.0}
     base |= {"founded": True}

@@ -152,6 +152,12 @@ def name_of(driver: Driver, job: int) -> str:
     return str(job) if not array else f"{array[0]}_{array[1]}"
 
 
+def said_of(driver: Driver, job: int) -> str:
+    """A job in an error: as users give it and, for an element of an array, by the id that may have been typed."""
+    name = name_of(driver, job)
+    return f"job {name}" if name == str(job) else f"job {name} (id {job})"
+
+
 def log_path(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     """Where a job's output is; the client reads it itself, with its own rights."""
     job = one_job(params)
