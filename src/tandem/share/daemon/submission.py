@@ -269,10 +269,13 @@ def _part(given: Mapping[str, Any]) -> Part:
         raise _wrong(
             given["gpu_mem"], "gpu_mem", "the memory of GPUs that are asked for", "ask for GPUs too, or leave it out"
         )
+    mem_mib = _size_mib("mem", given.get("mem"))
+    if given.get("mem") is not None and not mem_mib:  # elsewhere it means all of a node's
+        raise _wrong(given["mem"], "mem", "a size above 0, such as 4G", "name what it takes, or leave it out")
     labels = given.get("labels") or ()
     need = Need(
         cpu_milli=_milli("cpus", given.get("cpus") if given.get("cpus") is not None else 1, 0.001),
-        mem_mib=_size_mib("mem", given.get("mem")),
+        mem_mib=mem_mib,
         membw_mbs=_rate_mbs("membw", given.get("membw")),
         nic_mbs=_rate_mbs("nic", given.get("nic")),
         gpus=gpus,
