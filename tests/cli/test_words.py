@@ -199,6 +199,11 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 
 
+def test_one_that_goes_as_fast_as_alone_is_not_said_to_be_slower() -> None:
+    assert words.pace(1.004) == "as fast as alone"
+    assert words.pace(1.06) == "1.06 times slower than alone"
+
+
 def test_a_suspended_job_is_not_said_to_be_throttled() -> None:
     view = {"own": True, "phase": None, "throttle": 0.25, "beside": [], "why": "primary job 2 goes 1.40 times slower"}
     assert queue._note(view | {"state": "suspended"}) == "primary job 2 goes 1.40 times slower"
