@@ -460,8 +460,61 @@ def test_down_with_kill_says_how_many_were_cancelled(tandem: Shell) -> None:
     assert tandem("down", "--kill") == "daemon stopped; 3 jobs cancelled\n"
 
 
+def test_ctrl_c_while_submit_waits_says_that_the_job_goes_on(tandem: Shell, tmp_path: Path) -> None:
+    process = tandem.start("submit", "--wait", *blocked_by(tmp_path / "never"))
+    assert process.stdout is not None
+    process.stdout.readline()
+    until(lambda: state(tandem, 1) == "running")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.strip() == "tandem: job 1 goes on; `tandem wait 1` waits again, `tandem cancel 1` stops it"
+    assert state(tandem, 1) == "running"
+
+
+def test_an_element_that_was_named_by_its_id_is_recognised_in_the_error(tandem: Shell) -> None:
+    tandem("submit", "--wait", "--array", "4-5", "--", "true")
+    assert "job 1_5 (id 2) has ended" in tandem.run("cancel", "2").stderr
+    assert "job 1_5 (id 2) has ended" in tandem.run("cancel", "1_5").stderr
+
+
+def test_an_output_that_was_removed_is_said(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "--wait", "--", "true")
+    assert tandem("logs", 1) == ""
+    Path(json.loads(tandem("show", 1, "--json"))["stdout"]).unlink()
+    done = tandem.run("logs", 1)
+    assert done.returncode == 2
+    assert "the file was removed" in done.stderr
+
+
+def test_a_name_that_is_no_utf8_is_refused_for_just_that(tandem: Shell) -> None:
+    done = tandem.run("submit", "--name", "bad\udcff", "--", "true")
+    assert done.returncode == 2
+    assert "allowed: text in UTF-8" in done.stderr
+    assert "at most 256 characters; choose a shorter" in tandem.run("submit", "--name", "b" * 257, "--", "true").stderr
+
+
+def test_nobody_reads_stdout(tandem: Shell) -> None:
+    for stream in (">&-", "2>&-"):
+        command = f'exec "$0" "$@" {stream}'
+        done = subprocess.run(
+            ["/bin/sh", "-c", command, *tandem.prefix, "queue"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_doctor_in_a_fresh_home_says_that_there_is_no_database_yet(tandem_: Shell) -> None:
     assert "database none yet" in tandem_("doctor")
+
+
+def test_doctor_says_of_a_home_that_cannot_be_written_to_just_that(
+    tandem_: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", "/proc/none")  # nobody writes there, root neither
+    (problem,) = json.loads(tandem_("doctor", "--json", status=1))["problems"]
+    assert problem.startswith("nothing can be written to /proc: ")
+    assert "TANDEM_HOME" in problem
+    assert "does not run, and cannot start: see below" in tandem_("doctor", status=1)
 
 
 def test_a_job_that_just_ended_is_not_live(tandem: Shell) -> None:
@@ -478,7 +531,9 @@ def test_doctor_sees_a_corrupted_database(tandem: Shell, home: Path) -> None:
     damaged[4096:20480] = bytes(k % 251 for k in range(16384))
     database.write_bytes(damaged)
     assert "is corrupted" in json.loads(tandem("doctor", "--json", status=1))["problems"][0]
-    assert "nothing was overwritten" in tandem("doctor", status=1)
+    said = tandem("doctor", status=1)
+    assert "nothing was overwritten" in said
+    assert "daemon      does not run, and cannot start: see below" in said
     assert database.read_bytes() == damaged
     database.unlink()
 

@@ -64,6 +64,7 @@ def test_help_imports_nothing_heavy() -> None:
     ("args", "words"),
     [
         (["sumbit"], "tandem: unknown command 'sumbit'; did you mean 'submit'?\n"),
+        (["status"], "tandem: unknown command 'status'; did you mean 'queue'?\n"),
         (["queue", "--al"], "tandem: unknown option '--al'; did you mean '--all'?\n"),
         (["queue", "-x"], "tandem: unknown option '-x'; see `tandem queue --help`\n"),
         (["--versoin"], "tandem: unknown option '--versoin'; did you mean '--version'?\n"),

@@ -199,6 +199,17 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 
 
+def test_one_that_goes_as_fast_as_alone_is_not_said_to_be_slower() -> None:
+    assert words.pace(1.004) == "as fast as alone"
+    assert words.pace(1.06) == "1.06 times slower than alone"
+
+
+def test_a_suspended_job_is_not_said_to_be_throttled() -> None:
+    view = {"own": True, "phase": None, "throttle": 0.25, "beside": [], "why": "primary job 2 goes 1.40 times slower"}
+    assert queue._note(view | {"state": "suspended"}) == "primary job 2 goes 1.40 times slower"
+    assert queue._note(view | {"state": "running"}).startswith("throttled to 25%; primary")
+
+
 def row(job: int, end: float, **more: object) -> dict[str, Any]:
     base = {"job": job, "name": f"n{job}", "app": "a", "class": "primary", "moment": "submit", "reason": "", "at": 0.0}
     base |= {"founded": True}
@@ -220,6 +231,19 @@ def test_the_ledger_counts_kept_late_and_early() -> None:
     assert submit.width == pytest.approx(0.3)  # (120 - 90) / 100
     assert (start.moment, start.kept) == ("start", 1.0)
     assert [one["job"] for one in promises.late(rows)] == [3]
+
+
+def test_quotes_of_others_jobs_count_and_are_not_told_one_by_one() -> None:
+    others = {"job": None, "uid": None, "name": "", "app": ""}
+    rows = [row(1, 121.0), row(2, 121.0) | others, row(3, 100.0) | others]
+    assert promises.lines(rows)[0].quotes == 3
+    assert [one["job"] for one in promises.late(rows)] == [1]
+    page = render(promises.page(rows))
+    assert "2 of them are of other users&#39; jobs, which are in the figures only" in page
+    assert "0 of 1; 90 % were promised" in page
+    assert "other users" not in render(promises.page(rows[:1]))
+    assert promises.late(rows[1:]) == []
+    render(promises.page(rows[1:]))
 
 
 def test_the_quotes_of_several_attempts_are_numbered() -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import tempfile
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ def examine() -> dict[str, Any]:
         "cpu_features": machine.cpu_features(),
         "protection": cgroups.which(cgroups.discover()),
         "data": str(places.data),
+        "unwritable": _unwritable(places.data),
         "free_bytes": _free_bytes(places.data),
         "database": _database(places),
         "daemon": _daemon(),
@@ -154,8 +156,24 @@ def _unread(data: Path, machine: str) -> list[str]:
 
 
 def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why this user's daemon could store nothing there; None where it can, or where the folder is another's."""
+    there = _nearest(folder)
+    try:
+        if folder.exists() and folder.stat().st_uid != os.geteuid():
+            return None
+        with tempfile.TemporaryFile(dir=there):
+            return None
+    except OSError as error:
+        return f"nothing can be written to {there}: {error.strerror or error}"
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _problems(told: dict[str, Any]) -> list[str]:
@@ -164,7 +182,9 @@ def _problems(told: dict[str, Any]) -> list[str]:
         found.append(
             "the native keeper is not built, so no job can start: install a C++ compiler and reinstall tandemlab"
         )
-    if told["free_bytes"] < 100 << 20:
+    if told["unwritable"] is not None:
+        found.append(f"{told['unwritable']}; make it writable, or name another folder in TANDEM_HOME")
+    elif told["free_bytes"] < 100 << 20:
         found.append(f"only {human_size(told['free_bytes'])} are free for {told['data']}: make room")
     if told["database"] not in ("ok", None):
         found.append(told["database"])
@@ -194,7 +214,7 @@ def _say(told: dict[str, Any]) -> None:
         ("protection", told["protection"]),
         ("keeper", told["keeper"] or "missing"),
         ("data", f"{told['data']}, {free}; database {_database_words(told)}"),
-        ("daemon", _daemon_words(told["daemon"])),
+        ("daemon", _daemon_words(told)),
         *([("profiles", _profile_words(told["profiles"]))] if told["profiles"] else []),
     ]  # fmt: skip
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
@@ -229,9 +249,13 @@ def _profile_words(profiles: list[dict[str, Any]]) -> str:
     )
 
 
-def _daemon_words(daemon: dict[str, Any] | None) -> str:
+def _daemon_words(told: dict[str, Any]) -> str:
+    daemon = told["daemon"]
     if daemon is None:
-        return "does not run; the first command that needs it starts it"
+        stops = told["keeper"] is None or told["unwritable"] or told["database"] not in ("ok", None)
+        return "does not run" + (
+            ", and cannot start: see below" if stops else "; the first command that needs it starts it"
+        )
     if "problem" in daemon:
         return str(daemon["problem"])
     who = "serves all users" if daemon["shared"] else f"serves {words.user(daemon['uid'])}"

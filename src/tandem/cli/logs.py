@@ -97,6 +97,8 @@ def _say_why_nothing(job: str, view: Mapping[str, Any], *, err: bool) -> None:
             option = "" if err else "--err "
             say_err(f"tandem: job {job} has printed nothing here; see `tandem logs {option}{job}`")
             return
+    if view["state"] == "done" and not Path(view["stderr" if err else "stdout"]).exists():
+        _explain(job, view["state"], Path(view["stderr" if err else "stdout"]))
     if view["state"] != "done":
         say_err(f"tandem: job {job} has printed nothing: {sentence(view)}")
 

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
 import click
@@ -105,9 +106,17 @@ class Tandem(click.Group):
         **extra: Any,  # noqa: ANN401 - as click has it
     ) -> Never:
         """Run; a mistake becomes one line on stderr and an exit status, never a traceback."""
+        _open_streams()
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         sys.exit(_guarded(lambda: super(Tandem, self).main(given, prog_name or "tandem", **extra), given))
+
+
+def _open_streams() -> None:
+    """Somebody closed stdout or stderr (`>&-`): what is written there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
 
 
 def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's main answers with anything

@@ -18,6 +18,23 @@ SHOWN = (TandemError, click.ClickException, OSError)
 """What is shown as a mistake of the user's; everything else is a fault of the program and keeps its traceback."""
 
 
+_ELSEWHERE = {
+    "status": "queue",
+    "ps": "queue",
+    "list": "queue",
+    "squeue": "queue",
+    "run": "submit",
+    "sbatch": "submit",
+    "kill": "cancel",
+    "stop": "cancel",
+    "scancel": "cancel",
+    "info": "show",
+    "sinfo": "nodes",
+    "sacct": "history",
+}
+"""What other programmes call a command of ours, where letters would lead astray."""
+
+
 def report(error: BaseException, *, as_json: bool) -> int:
     """Write the error to stderr and return the exit status."""
     values = _values(error)
@@ -30,7 +47,10 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
 def unknown_command(given: str, known: Sequence[str], ctx: click.Context) -> click.UsageError:
     """The error for a command that does not exist, with the nearest one that does."""
-    todo = did_you_mean(given, known, f"there are: {', '.join(known)}")
+    means = _ELSEWHERE.get(given)
+    todo = (
+        f"did you mean {means!r}?" if means in known else did_you_mean(given, known, f"there are: {', '.join(known)}")
+    )
     return click.UsageError(f"unknown command {given!r}; {todo}", ctx)
 
 

@@ -116,7 +116,7 @@ def _show(rows: Sequence[Row], beside: Mapping[int, Company], now: float, report
         found = late(rows)
         if found:
             say()
-            say(f"late: {len(found)} of {words.count(len(founded(rows)), 'quote')}")
+            say(f"late: {len(found)} of {words.count(len(_seen(founded(rows))), 'quote')}{_whose(rows)}")
             show_table(late_table(found[:_LATE_SHOWN], now, beside))
     else:
         say("no quoted job has ended well yet")
@@ -154,8 +154,13 @@ def founded(rows: Sequence[Row]) -> list[Row]:
 
 
 def late(rows: Sequence[Row]) -> list[Row]:
-    """Those that rest on something and ended after their interval, in the order of `rows`."""
-    return [row for row in founded(rows) if verdict(row) == "late"]
+    """Those of jobs one may see that rest on something and ended after their interval, in the order of `rows`."""
+    return [row for row in _seen(founded(rows)) if verdict(row) == "late"]
+
+
+def _seen(rows: Sequence[Row]) -> list[Row]:
+    """Those of jobs that the caller may see: of others' it is told how they ended, but not which they are."""
+    return [row for row in rows if row["job"] is not None]
 
 
 def why(row: Row, beside: Mapping[int, Company] | None = None) -> str:
@@ -253,7 +258,7 @@ def page(rows: Sequence[Row], beside: Mapping[int, Company] | None = None) -> Pa
                 row["ended_at"] - began,
                 why(row, beside) if verdict(row) == "late" else "",
             )
-            for row in founded(rows)
+            for row in _seen(founded(rows))
             for low, mid, high in [words.interval(row, "finish")]
             if row["moment"] == moment and math.isfinite(high)
         ]
@@ -264,7 +269,15 @@ def page(rows: Sequence[Row], beside: Mapping[int, Company] | None = None) -> Pa
     found = late(rows)
     if found:
         sections.append(Section("Who was late, and why", [late_table(found, time.time(), beside)]))
-    return Page("Promises", f"{len(rows)} quotes of jobs that ended well", sections)
+    subtitle = f"{len(rows)} quotes of jobs that ended well"
+    others = len(rows) - len(_seen(rows))
+    if others:
+        subtitle += f"; {others} of them are of other users' jobs, which are in the figures only"
+    return Page("Promises", subtitle, sections)
+
+
+def _whose(rows: Sequence[Row]) -> str:
+    return "" if len(_seen(rows)) == len(rows) else " of your own jobs"
 
 
 def _unfounded_fact(rows: Sequence[Row]) -> Iterator[Fact]:

@@ -282,7 +282,7 @@ def _note(view: View) -> str:
     if view["state"] not in words.LIVE:
         return "" if view["state"] == "done" else view.get("reason") or ""
     said = [view["phase"]] if view.get("phase") else []
-    if view["throttle"] < 1:
+    if view["throttle"] < 1 and view["state"] != "suspended":  # it stands still
         said.append(f"throttled to {view['throttle']:.0%}")
     if view["state"] in ("starting", "running") and view["throttle"] == 1:
         said.append(f"beside {beside(view)}" if view.get("beside") else "nobody is beside it")

@@ -112,7 +112,7 @@ def _life(view: View, now: float) -> Iterator[Line]:
     far = [f"{view['done']:.0%}"] if view.get("done") is not None else []
     far += [f"{view['rate']:.3g} steps/s"] if view.get("rate") else []
     far += [f"phase {view['phase']}"] if view.get("phase") else []
-    far += [f"{view['slowdown']:.2f}x slower than alone"] if view.get("slowdown") else []
+    far += [words.pace(view["slowdown"])] if view.get("slowdown") else []
     far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 else []
     if far:
         yield "progress", ", ".join(far)

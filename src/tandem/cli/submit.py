@@ -88,7 +88,13 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
     if wait:
         from tandem.cli.wait import wait_for
 
-        ends, well = wait_for(made["ids"], quiet=quiet or as_json)
+        try:
+            ends, well = wait_for(made["ids"], quiet=quiet or as_json)
+        except KeyboardInterrupt:
+            first = made["ids"][0]
+            what = f"array {first} goes" if given["array"] is not None else f"job {first} goes"
+            say_err(f"tandem: {what} on; `tandem wait {first}` waits again, `tandem cancel {first}` stops it")
+            raise
         made = {**made, "ends": ends}
     made = {**made, "warnings": doubts}
     if as_json:

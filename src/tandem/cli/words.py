@@ -127,3 +127,13 @@ def ran(view: View, now: float) -> str:
 
 def _at(lists: Sequence[Sequence[int]], place: int) -> Sequence[int]:
     return lists[place] if place < len(lists) else ()
+
+
+def pace(slowdown: float) -> str:
+    """How fast a job goes beside what it goes alone.
+
+    >>> pace(1.064), pace(1.002)
+    ('1.06 times slower than alone', 'as fast as alone')
+    """
+    said = f"{slowdown:.2f}"
+    return "as fast as alone" if said == "1.00" else f"{said} times slower than alone"

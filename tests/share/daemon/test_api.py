@@ -96,6 +96,9 @@ def test_jobs_run_as_who_submitted_them_and_nobody_else_sees_or_touches_them(sys
     assert (seen["id"], seen["uid"], seen["class"], seen["own"], seen["cpus"]) == (job, ALICE, "primary", False, 1.0)
     assert not {"name", "app", "argv", "env", "cwd", "stdout", "why", "reason"} & seen.keys()
     assert "mine" not in json.dumps(as_user(BOB, system, lambda c: c.promises()))
+    told = as_user(BOB, system, lambda c: c.promises())
+    assert {(one["id"], one["job"], one["uid"]) for one in told} == {(None, None, None)}
+    assert {one["job"] for one in as_user(ALICE, system, lambda c: c.promises())} == {mine}
     refused: list[Callable[[Client], Any]] = [
         lambda c: c.show(job),
         lambda c: c.log_path(job),

@@ -100,6 +100,8 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"time": 0}, ["time"]),
         ({"time": "99999999h"}, ["time", "ten years"]),
         ({"mem": "lots"}, ["mem = 'lots'", "number"]),
+        ({"mem": "0"}, ["mem = '0'", "a size above 0"]),
+        ({"mem": 0}, ["mem = 0", "leave it out"]),
         ({"grace": "long"}, ["grace = 'long'", "90s"]),
         ({"gpus": "many"}, ["gpus = 'many'", "TYPE:2"]),
         ({"gpu_mem": "8G"}, ["gpu_mem = '8G'", "ask for GPUs too"]),

@@ -152,6 +152,12 @@ def name_of(driver: Driver, job: int) -> str:
     return str(job) if not array else f"{array[0]}_{array[1]}"
 
 
+def said_of(driver: Driver, job: int) -> str:
+    """A job in an error: as users give it and, for an element of an array, by the id that may have been typed."""
+    name = name_of(driver, job)
+    return f"job {name}" if name == str(job) else f"job {name} (id {job})"
+
+
 def log_path(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     """Where a job's output is; the client reads it itself, with its own rights."""
     job = one_job(params)
@@ -200,12 +206,12 @@ def history(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[V
 
 
 def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
-    """The ledger: every quote of a job that ended beside what happened; names only of the caller's own."""
+    """The ledger: every quote of a job that ended beside what happened; of others' jobs not which and whose."""
     mine = bool(params.get("mine", False))
     rows = queries.promises(
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
-    hidden = dict.fromkeys(("name", "app", "reason", "basis"), "")
+    hidden = dict.fromkeys(("name", "app", "reason", "basis"), "") | dict.fromkeys(("id", "job", "uid"))
     rows = [row | {"founded": is_founded(row["basis"])} for row in _with_policies(driver, rows)]
     return [row if caller.owns(row["uid"]) else row | hidden for row in rows]
 

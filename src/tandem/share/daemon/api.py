@@ -281,13 +281,13 @@ class Api:
             state = life.state if life is not None else None
             if life is None or life.ended:
                 raise JobStateError(
-                    given=f"job {answers.name_of(self._driver, job)} has ended",
+                    given=f"{answers.said_of(self._driver, job)} has ended",
                     allowed="jobs that have not",
                     todo="see `tandem show`",
                 )
             if states and state not in states:
                 raise JobStateError(
-                    given=f"job {answers.name_of(self._driver, job)} is {state}, it cannot be {what}",
+                    given=f"{answers.said_of(self._driver, job)} is {state}, it cannot be {what}",
                     allowed="jobs that are " + " or ".join(states),
                     todo="see `tandem queue`",
                 )

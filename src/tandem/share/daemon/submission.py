@@ -162,8 +162,10 @@ def _launch(given: Mapping[str, Any], who: Submitter, environ: Mapping[str, str]
 
 def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
     name = _text("name", given.get("name") or "")
-    if len(name) > NAME_LONGEST or any(0xD800 <= ord(c) <= 0xDFFF for c in name):
-        raise _wrong(name[:40], "name", f"at most {NAME_LONGEST} characters of Unicode", "choose a shorter name")
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in name):
+        raise _wrong(name[:40], "name", "text in UTF-8", "leave out the bytes that are none")
+    if len(name) > NAME_LONGEST:
+        raise _wrong(name[:40], "name", f"at most {NAME_LONGEST} characters", "choose a shorter name")
     priority = _whole("priority", given.get("priority", 0), -1_000_000, 1_000_000)
     if priority > 0 and not who.trusted:
         raise PermissionRefusedError(
@@ -267,10 +269,13 @@ def _part(given: Mapping[str, Any]) -> Part:
         raise _wrong(
             given["gpu_mem"], "gpu_mem", "the memory of GPUs that are asked for", "ask for GPUs too, or leave it out"
         )
+    mem_mib = _size_mib("mem", given.get("mem"))
+    if given.get("mem") is not None and not mem_mib:  # elsewhere it means all of a node's
+        raise _wrong(given["mem"], "mem", "a size above 0, such as 4G", "name what it takes, or leave it out")
     labels = given.get("labels") or ()
     need = Need(
         cpu_milli=_milli("cpus", given.get("cpus") if given.get("cpus") is not None else 1, 0.001),
-        mem_mib=_size_mib("mem", given.get("mem")),
+        mem_mib=mem_mib,
         membw_mbs=_rate_mbs("membw", given.get("membw")),
         nic_mbs=_rate_mbs("nic", given.get("nic")),
         gpus=gpus,
