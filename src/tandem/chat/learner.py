@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tandem.chat import forward, heads
-from tandem.chat.algorithm import Algorithm, Experience
+from tandem.chat.algorithm import Algorithm, Experience, Loss
 from tandem.chat.data.batches import Batch
 from tandem.chat.errors import DivergedError
 from tandem.learn.losses import sft
@@ -99,9 +99,6 @@ class Learner:
             DivergedError: The loss is no finite number; no weight has changed in that update.
             TrainingInputError: Something the algorithm needs is missing or not finite.
         """
-        for model in (self.policy, self.critic):
-            if model is not None:
-                model.eval()  # no dropout, whoever has trained it before: old and new are to be the same function
         updates = self._parts(len(batch.mask_BT))
         at_once = self.epochs == 1 and len(updates) == 1 and len(updates[0]) == 1
         with torch.set_grad_enabled(at_once):
@@ -119,8 +116,7 @@ class Learner:
                 here = experience.rows(rows)
                 loss = self.algorithm.loss(said.logps_BT, said.values_BT, here, targets.rows(rows), config, of)
                 loss.total.backward()  # type: ignore[no-untyped-call]
-                for name, part in {"loss": loss.total.detach(), **loss.parts}.items():
-                    sums[name] = sums.get(name, 0.0) + float(part)
+                _add(sums, loss)
                 if update == 0:
                     figures["first_ratio_off"] = max(figures.get("first_ratio_off", 0.0), _ratio_off(said, here))
             if mixed is not None:
@@ -145,9 +141,11 @@ class Learner:
         width, all_slots = int(batch.real_BT[rows].any(dim=0).nonzero().max()) + 1, batch.real_BT.shape[1]
         part = Batch(batch.tokens_BT[rows, :width], batch.real_BT[rows, :width], batch.mask_BT[rows, :width])
         right = (0, all_slots - width)
+        self.policy.eval()  # no dropout, whoever had it before: old and new are to be the same function
         logps_BT = pad(forward.logprobs(self.policy, part, temperature=self.temperature), right)
         if self.critic is None:
             return Said(logps_BT)
+        self.critic.eval()
         values_BT, bootstrap_B = heads.values(self.critic, part)
         return Said(logps_BT, pad(values_BT, right), bootstrap_B)
 
@@ -191,6 +189,12 @@ class Learner:
         sums["gradient_norm"] = self.policy_optimiser.step(update)
         if self.critic_optimiser is not None:
             sums["critic_gradient_norm"] = self.critic_optimiser.step(update)
+
+
+def _add(sums: dict[str, float], loss: Loss) -> None:
+    """Add a part's share of a batch's loss to those of the parts before."""
+    for name, part in {"loss": loss.total.detach(), **loss.parts}.items():
+        sums[name] = sums.get(name, 0.0) + float(part)
 
 
 def _ratio_off(said: Said, experience: Experience) -> float:
