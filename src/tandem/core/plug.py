@@ -67,19 +67,21 @@ def load(family: str, name: str) -> object:
 
 
 def extra_for(package: str) -> str | None:
-    """Return the extra of this distribution that brings an importable package, or None where none does."""
+    """Return the extra of this distribution that brings an importable package, or None where none does.
+
+    Of several the one that brings the fewest packages, `all` and `dev` aside.
+    """
     wanted = _normal(_DISTRIBUTION_OF.get(package, package))
     try:
         requirements = importlib.metadata.requires(_DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    extras = [
-        extra[1]
-        for line in requirements
-        if _normal(re.split(r"[^A-Za-z0-9._-]", line)[0]) == wanted
-        and (extra := re.search(r"extra == ['\"]([^'\"]+)['\"]", line))
-    ]
-    return min(extras, key=lambda extra: (extra in ("all", "dev"), extra), default=None)
+    brought: dict[str, set[str]] = {}
+    for line in requirements:
+        if extra := re.search(r"extra == ['\"]([^'\"]+)['\"]", line):
+            brought.setdefault(extra[1], set()).add(_normal(re.split(r"[^A-Za-z0-9._-]", line)[0]))
+    extras = [extra for extra, packages in brought.items() if wanted in packages]
+    return min(extras, key=lambda extra: (extra in ("all", "dev"), len(brought[extra]), extra), default=None)
 
 
 def _file_names(family: str) -> list[str]:
