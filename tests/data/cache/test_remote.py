@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from benchmarks.range_server import RangeServer
@@ -112,10 +113,25 @@ def test_several_threads_at_once(server: RangeServer) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize(("url", "kind"), [("nosuch://x", RemoteError), ("hdfs://x", MissingPackageError)])
+@pytest.mark.parametrize(("url", "kind"), [("nosuch://x", RemoteError), ("gs://x", MissingPackageError)])
 def test_urls_that_nothing_reads(tmp_path: Path, url: str, kind: type[Exception]) -> None:
     with pytest.raises(kind, match=url):
         Remote(url, remotes.settings(tmp_path)).read_whole("file")
+
+
+class NeedsJava(fsspec.AbstractFileSystem):
+    """A file system whose package is there, but not what that needs."""
+
+    def __init__(self) -> None:
+        message = "Unable to load libjvm\ntried here\nand there"
+        raise OSError(message)
+
+
+def test_a_file_system_that_cannot_begin_is_told_in_a_line(tmp_path: Path) -> None:
+    fsspec.register_implementation("needsjava", NeedsJava, clobber=True)
+    with pytest.raises(RemoteError, match=r"needsjava://x: Unable to load libjvm; ") as caught:
+        Remote("needsjava://x", remotes.settings(tmp_path)).read_whole("file")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [{"block_bytes": 1000}, {"tries": 0}, {"streams": 0}, {"timeout_s": 0.0}])

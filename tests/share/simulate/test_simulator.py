@@ -128,7 +128,7 @@ def test_suspension_stops_the_work() -> None:
 
 def test_a_throttle_slows_what_is_throttled() -> None:
     """Told from outside that the primary suffers, the machine throttles the harvest job to a half."""
-    suffers = [(10.0, ev.Measured(1, 10.0, 5.0)), (20.0, ev.Measured(1, 5.0, 5.0, ("h",)))]
+    suffers = [(10.0, ev.Measured(1, 10.0, 5.0)), (20.0, ev.Measured(1, 8.0, 5.0, ("h",)))]
     jobs = (
         (0.0, job(1, 1, app="p", expected=100.0), 100.0),
         (0.0, job(2, 1, app="h", harvest=True, expected=60.0), 60.0),

@@ -106,10 +106,9 @@ class Remote:
                 given=f"{self.url}: {error}", allowed="URLs whose packages are installed",
                 todo="install it: pip install 'tandemlab[remote]' has those for http and s3",
             ) from error  # fmt: skip
-        except ValueError as error:
-            raise RemoteError(
-                given=f"{self.url}: {error}", allowed="URLs that fsspec reads", todo="check it"
-            ) from error
+        except (OSError, ValueError) as error:  # OSError: what its package needs, as Java for hdfs, is not there
+            why = str(error).partition("\n")[0]
+            raise RemoteError(given=f"{self.url}: {why}", allowed="URLs that fsspec reads", todo="check it") from error
         self._loop = self._files.loop if self._files.async_impl else get_loop()
         self._streams = asyncio.Semaphore(self._settings.streams)
         self._process = os.getpid()
