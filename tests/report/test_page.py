@@ -236,7 +236,10 @@ def test_a_report_from_before_reports_were_marked_is_replaced(tmp_path: Path) ->
 def test_the_mark_stands_where_it_is_looked_for_in_a_page_with_pictures(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write(Page("a long title " * 1000, "", [Section("", [Figure(go.Figure())])]), path)
+    assert MARK in path.read_text()
     check(path)
+    write(Page("second", "", []), path)
+    assert "<h1>second</h1>" in path.read_text()
 
 
 def test_a_check_makes_nothing(tmp_path: Path) -> None:
