@@ -1,11 +1,12 @@
 """Reinforcement learning raises a held-out score where imitation has come to its end: examples/chat/brackets.
 
-For each of three seeds: demonstrations are drawn, a model imitates them until the held-out loss no longer falls, and
-from there PPO and GRPO learn from a reward that checks the answer, on prompts that were not demonstrated. Beside them
-the control goes on imitating, at the rate that imitation ended with, for as much CPU time as the longer of the two
-took. The score is the share of right answers to prompts that nothing was trained on, drawn at temperature 1; greedy
-ones are printed beside. Settings are those of the example's recipe, for every seed. Figures: sft_score, ppo_minus_sft,
-grpo_minus_sft, means over seeds.
+For each of three seeds: demonstrations are drawn, a model imitates them for as many steps as the recipe says (its
+last held-out losses are printed: whether they still fall is seen there), and from there PPO and GRPO learn from a
+reward that checks the answer, on prompts that were not demonstrated. Beside them the control goes on imitating, at
+the rate that imitation ended with, for as much CPU time as the longer of the two took. The score is the share of
+right answers to prompts that nothing was trained on, drawn at temperature 1; greedy ones are printed beside. Settings
+are those of the example's recipe, for every seed. Figures: sft_score, ppo_minus_sft, grpo_minus_sft, means over
+seeds.
 
     python -m benchmarks.chat_learns --json          # three seeds
     python -m benchmarks.chat_learns --quick         # one seed, shorter
