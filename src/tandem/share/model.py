@@ -131,6 +131,7 @@ class Job:
 
     Attributes:
         app: the application's key in history: the name if one was given, else the programme's.
+        variant: a digest of its arguments, by which history tells runs of ``app`` apart; "" where all are alike.
         uid: numeric user id of the submitter.
         limit_s: the time limit the user gave (the job is stopped there); None is unlimited.
         expected_s: how long the user expects the job to run alone; None leaves it to history.
@@ -155,6 +156,7 @@ class Job:
     checkpoint: str = ""
     grace_s: float = 10.0
     held: bool = False
+    variant: str = ""
 
     @property
     def cpu_milli(self) -> int:

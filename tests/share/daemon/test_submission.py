@@ -52,6 +52,18 @@ def test_everything_is_read() -> None:
     assert launch.environment() == {"PATH": "/bin", "OMP_NUM_THREADS": "1"}  # the inherited number is dropped
 
 
+def test_arguments_tell_runs_apart_unless_the_user_named_them() -> None:
+    def variant(*argv: str, **given: object) -> str:
+        [(job, _)] = read(argv=list(argv), **given)
+        return job.variant
+
+    assert variant("train", "1") == variant("train", "1") != variant("train", "2")
+    assert variant("train", "1", "2") != variant("train", "1 2")
+    assert variant("train", "1", name="mine") == ""
+    assert variant("train", "1", name="mine", app="train") == variant("train", "1")
+    assert variant("train", "\udcff")
+
+
 def test_a_job_may_be_expected_to_take_its_whole_limit() -> None:
     [(job, _)] = read(expected="5m", time=300)
     assert (job.expected_s, job.limit_s) == (300, 300)

@@ -470,10 +470,24 @@ def test_the_least_throttled_neighbour_is_the_next() -> None:
     assert sorted([told[2].throttle, told[3].throttle]) == [0.25, 0.5]
 
 
+def test_steps_of_other_arguments_are_not_taken_for_a_slowdown() -> None:
+    """`solve large` makes a step where `solve small` makes a hundred; its neighbour does it no harm."""
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 1, app="solve", variant="small", bound=1.1, expected=5.0), at=0.0)
+    told.measure(1, 100.0, at=2.0)
+    told.end(1, at=5.0)
+    told.submit(job(2, 1, app="solve", variant="large", bound=1.1, expected=100.0), at=6.0)
+    told.submit(job(3, 1, app="stream", harvest=True, expected=100.0), at=6.0)
+    told.measure(2, 1.0, "stream", at=10.0)
+    assert told[2].slowdown is None
+    assert told[3].throttle == 1.0
+    assert [one.app for one in told.machine.coruns] == ["solve"]
+
+
 def test_a_throttled_job_teaches_nothing() -> None:
     told = breached()
     told.tell(ev.Measured(2, 3.0, 2.0, (), None, throttled=True), at=16.0)
-    assert told.machine.history.alone_rate("stream") is None
+    assert told.machine.history.alone_rate(told[2].job) is None
     told.end(2, at=30.0)
     told.submit(job(4, app="stream"), at=31.0)
     assert told[4].expected.mid != 20.0, "nor does how long it took"

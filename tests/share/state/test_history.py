@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.share.model import Interval
-from tandem.share.state.history import PRIOR_S, RUNS, History, Quantiles
+from tandem.share.state.history import PRIOR_S, RUNS, VARIANTS, History
+from tandem.share.state.quantiles import Quantiles
 from tests.share.told import job
 
 
@@ -72,6 +73,70 @@ def test_the_median_of_its_own_runs() -> None:
     assert history.expect(job(2, app="fft"))[0] == Interval(*PRIOR_S)
 
 
+def test_runs_with_the_same_arguments_count_first() -> None:
+    """`train.py --epochs 1` says little of `train.py --epochs 100`."""
+    history = History()
+    for _ in range(3):
+        history.ended(job(1, app="train", variant="short"), 10.0)
+        history.ended(job(1, app="train", variant="long"), 1000.0)
+    short, why = history.expect(job(2, app="train", variant="short", expected=3.0))
+    assert (short.mid, why) == (10.0, "3 earlier runs of train")
+    assert short.high < 20.0
+    long, _ = history.expect(job(2, app="train", variant="long"))
+    assert (long.mid, long.low > 500.0) == (1000.0, True)
+    new, why = history.expect(job(2, app="train", variant="new", limit=5000.0))
+    assert why == "6 earlier runs of train with other arguments"
+    assert new.high > 50 * new.low
+    told, why = history.expect(job(2, app="train", variant="new", expected=60.0))
+    assert (told.mid, why) == (60.0, "its expected duration")
+
+
+def test_a_name_says_that_its_runs_are_alike() -> None:
+    history = History()
+    history.ended(job(1, app="train", variant="short"), 10.0)
+    history.ended(job(1, app="train"), 12.0)
+    found, why = history.expect(job(2, app="train", expected=3.0))
+    assert (found.mid, why) == (11.0, "2 earlier runs of train")
+
+
+def test_arguments_that_never_mattered_come_to_a_narrow_interval() -> None:
+    history = History()
+    for seed in range(40):
+        history.ended(job(1, app="sweep", variant=f"seed {seed}"), 100.0 + seed % 5)
+        history.ended(job(1, app="train", variant=f"epochs {seed}"), 10.0 * (1 + seed))
+    sweep, _ = history.expect(job(2, app="sweep", variant="seed 40"))
+    train, _ = history.expect(job(2, app="train", variant="epochs 40"))
+    assert sweep.high / sweep.low < 3
+    assert train.high / train.low > 2 * sweep.high / sweep.low
+
+
+def test_new_arguments_are_covered_too() -> None:
+    """Applications of which each set of arguments has a duration of its own: 90 % of first runs lie in the interval."""
+    rng = random.Random(11)
+    history = History()
+    kept = asked = 0
+    for k in range(900):
+        app, spread = f"app{k % 6}", (0.1, 1.0)[k % 2]
+        one = job(k, app=app, variant=str(k))
+        seconds = 100.0 * rng.lognormvariate(0.0, spread)
+        if k > 100:
+            found, _ = history.expect(one)
+            asked += 1
+            kept += found.low <= seconds <= found.high
+        history.ended(one, seconds)
+    assert 0.85 <= kept / asked <= 0.97
+
+
+def test_arguments_that_ran_longest_ago_are_forgotten() -> None:
+    history = History()
+    for k in range(VARIANTS + 1):
+        history.ended(job(1, app="a", variant="kept"), 5.0)
+        history.ended(job(1, app="a", variant=str(k)), 50.0)
+    assert history.expect(job(2, app="a", variant="kept"))[0].mid == 5.0
+    assert "other arguments" in history.expect(job(2, app="a", variant="0"))[1]
+    assert len(history.snapshot()["variants"]) == VARIANTS
+
+
 def test_the_interval_covers_what_it_says() -> None:
     """Lognormal runs of an application: 90 % of the next ones lie in the interval."""
     rng = random.Random(7)
@@ -118,43 +183,72 @@ def test_only_the_last_runs_count() -> None:
 def test_nonsense_is_not_learned() -> None:
     history = History()
     history.ended(job(1, app="a"), 0.0)
-    history.observe_rate("", 1.0)
-    history.observe_rate("a", 0.0)
-    assert history.alone_rate("a") is None
+    history.observe_rate(job(1), 1.0)
+    history.observe_rate(job(1, app="a"), 0.0)
+    assert history.alone_rate(job(1, app="a")) is None
     assert history.expect(job(2, app="a"))[0] == Interval(*PRIOR_S)
 
 
 def test_solo_rates_and_their_noise() -> None:
     history = History()
     for rate in (9.0, 10.0, 11.0):
-        history.observe_rate("a", rate)
-    assert history.alone_rate("a") == 10.0
-    assert history.alone_noise("a") == pytest.approx((10.9 - 9.1) / 20.0)
-    assert history.alone_noise("new") == 0.08
+        history.observe_rate(job(1, app="a"), rate)
+    assert history.alone_rate(job(1, app="a")) == 10.0
+    assert history.alone_noise(job(1, app="a")) == pytest.approx((10.9 - 9.1) / 20.0)
+    assert history.alone_noise(job(1, app="new")) == 0.08
     for _ in range(30):
-        history.observe_rate("b", 5.0)
-    assert history.alone_noise("b") == 0.04
+        history.observe_rate(job(1, app="b"), 5.0)
+    assert history.alone_noise(job(1, app="b")) == 0.04
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.floats(0.1, 1e4)), max_size=80))
-def test_a_snapshot_is_all_of_it(runs: list[tuple[str, float]]) -> None:
+def test_a_step_of_other_arguments_is_another_step() -> None:
     history = History()
-    for app, seconds in runs:
-        history.ended(job(1, app=app, expected=50.0, limit=1e5), seconds)
-        history.observe_rate(app, seconds)
+    small, large = job(1, app="solve", variant="small"), job(2, app="solve", variant="large")
+    assert history.reference_rate(small, 90.0) == 90.0  # the first that was measured, beside others as it may be
+    assert history.reference_rate(large, 1.8) is None
+    history.observe_rate(large, 2.0)
+    assert history.reference_rate(large, 1.8) is None  # nobody knows what that is in steps of the first
+    assert history.alone_rate(small) is None
+    history.observe_rate(small, 100.0)
+    assert history.alone_rate(small) == 100.0
+    assert history.alone_rate(large) == 2.0
+    assert history.reference_rate(large, 1.8) == pytest.approx(90.0)  # slowed by the same tenth
+
+
+def test_a_snapshot_without_arguments_is_read() -> None:
+    state = History().snapshot() | {"alone": {"a": [3.0]}, "runs": {"a": [7.0]}}
+    for key in ("variants", "others", "all_others", "reference"):
+        del state[key]
+    history = History.restore(state)
+    assert history.alone_rate(job(1, app="a")) == 3.0
+    assert history.expect(job(1, app="a"))[0].mid == 7.0
+
+
+VARIANT = st.sampled_from(["", "x", "y"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), VARIANT, st.floats(0.1, 1e4)), max_size=80))
+def test_a_snapshot_is_all_of_it(runs: list[tuple[str, str, float]]) -> None:
+    history = History()
+    for app, variant, seconds in runs:
+        history.ended(job(1, app=app, variant=variant, expected=50.0, limit=1e5), seconds)
+        history.observe_rate(job(1, app=app, variant=variant), seconds)
     other = History.restore(json.loads(json.dumps(history.snapshot())))
-    for one in (job(2, app="a"), job(2, app="c", expected=5.0), job(2, limit=70.0)):
+    for one in (job(2, app="a"), job(2, app="c", expected=5.0), job(2, limit=70.0), job(2, app="a", variant="x")):
         assert other.expect(one) == history.expect(one)
-    assert other.alone_rate("a") == history.alone_rate("a")
+    for one in (job(2, app="a"), job(2, app="a", variant="x"), job(2, app="b", variant="y")):
+        assert other.alone_rate(one) == history.alone_rate(one)
+        assert other.reference_rate(one, 3.0) == history.reference_rate(one, 3.0)
+    assert other.expect(job(2, app="b", variant="new")) == history.expect(job(2, app="b", variant="new"))
     history.ended(job(3, app="a", expected=1.0), 3.0)
     other.ended(job(3, app="a", expected=1.0), 3.0)
     assert other.snapshot() == history.snapshot()
 
 
-@given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.floats(1, 1e4), st.booleans()), max_size=30))
-def test_what_was_asked_before_changes_no_answer(ends: list[tuple[str, float, bool]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), VARIANT, st.floats(1, 1e4), st.booleans()), max_size=30))
+def test_what_was_asked_before_changes_no_answer(ends: list[tuple[str, str, float, bool]]) -> None:
     history = History()
-    for k, (app, seconds, expected) in enumerate(ends):
-        one = replace(job(k + 1, expected=100.0 if expected else None, limit=1e5), app=app)
+    for k, (app, variant, seconds, expected) in enumerate(ends):
+        one = replace(job(k + 1, expected=100.0 if expected else None, limit=1e5), app=app, variant=variant)
         history.ended(one, seconds)
         assert history.expect(one) == History.restore(history.snapshot()).expect(one)

@@ -181,11 +181,13 @@ def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
     if limit_s is not None and expected_s is not None and expected_s > limit_s:
         todo = "raise the limit, or correct what you expect"
         raise _wrong(given["expected"], "expected", f"at most its limit, {human_duration(limit_s)}", todo)
+    app = _text("app", given.get("app") or "")
     return Job(
         id=0,
         parts=_parts(given),
         name=name,
-        app=_text("app", given.get("app") or "") or name or programme(launch.argv),
+        app=app or name or programme(launch.argv),
+        variant=_digest("\0".join(launch.argv)) if app or not name else "",
         uid=who.uid,
         klass=klass,
         max_slowdown=_number("max_slowdown", given.get("max_slowdown", 1.10), 1.0),
@@ -243,8 +245,11 @@ def _short(key: str) -> str:
     """A long key as its beginning and a digest of the whole."""
     if len(key) <= APP_LONGEST:
         return key
-    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:8]
-    return f"{key[: APP_LONGEST - 12]}... {digest}"
+    return f"{key[: APP_LONGEST - 12]}... {_digest(key)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
 
 
 def _parts(given: Mapping[str, Any]) -> tuple[Part, ...]:

@@ -61,7 +61,7 @@ def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
 
 def _tolerated(view: View, life: Life) -> float:
     """The bound plus the noise of the job's own rate alone."""
-    return life.job.max_slowdown * (1 + view.history.alone_noise(life.job.app))
+    return life.job.max_slowdown * (1 + view.history.alone_noise(life.job))
 
 
 def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decision]:

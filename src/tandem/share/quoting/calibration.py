@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tandem.share.model import Interval
-from tandem.share.state.history import Quantiles
+from tandem.share.state.quantiles import Quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,8 +20,9 @@ import numpy as np
 from tandem.core.units import human_duration
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
-from tandem.share.state.history import PRIOR_S, Quantiles
+from tandem.share.state.history import PRIOR_S
 from tandem.share.state.pending import Key
+from tandem.share.state.quantiles import Quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -332,15 +332,17 @@ class Transitions:
         if event.throttled or not app:
             return
         if not event.beside:
-            m.history.observe_rate(app, event.rate)
-        alone = m.history.alone_rate(app)
+            m.history.observe_rate(life.job, event.rate)
+        alone = m.history.alone_rate(life.job)
         if alone is not None and event.rate > 0:
             life.slowdown, life.beside = max(1.0, alone / event.rate), event.beside
             life.measured_from = m.now - event.seconds
             life.measured_s += event.seconds
             life.measured_alone_s += event.seconds / life.slowdown
             m.judge(life)
-        m.observe(CoRun(app, event.beside, event.rate, event.seconds))
+        rate = m.history.reference_rate(life.job, event.rate)
+        if rate is not None:
+            m.observe(CoRun(app, event.beside, rate, event.seconds))
         m.view.contended = m.view.contended or m.estimator.knows(m.view.app(life))
 
     def _plan_from_progress(self, life: Life) -> None:

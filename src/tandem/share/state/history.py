@@ -2,18 +2,20 @@
 
 Durations are robust: the median of an application's last runs, with an interval from the pooled spread of all
 applications around their own medians (so that two runs of a new application already get an honest interval).
-An application without history is planned with the user's expected duration, times how wrong users were so far;
-without that, with the limit; without that, with a wide prior. All of it is a pure function of what was told.
+Runs with the same arguments (`Job.variant`) count first. Where there are none, the user's expected duration counts,
+times how wrong users were so far; then the application's runs with other arguments, in an interval as wide as first
+runs with new arguments have missed them; then the limit; then a wide prior. A job without a variant was named by its
+user, who says by that that all runs of the name are alike. All of it is a pure function of what was told.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from tandem.share.model import NOTHING, Interval, Job
+from tandem.share.state.quantiles import Quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,15 @@ PRIOR_S = (1.0, 600.0, 14_400.0)
 PRIOR_LOG_SPREAD = 0.25
 """Assumed half-width (5 % to 95 %) of log(duration / median) until enough runs were seen."""
 
+VARIANTS = 1024
+"""Sets of arguments whose runs are remembered; those that ran longest ago are forgotten first."""
+
+VARIANT_RUNS = 8
+"""Runs remembered for each set of arguments."""
+
+PRIOR_LOG_OTHERS = 1.5
+"""Assumed half-width of log(duration / median of runs with other arguments) until enough was seen: a factor of 4.5."""
+
 RATES = 32
 
 WORTH_SAYING = 0.05
@@ -38,71 +49,19 @@ WORTH_SAYING = 0.05
 _EXPECTED = "its expected duration"
 
 
-class Quantiles:
-    """The last ``size`` values, kept sorted as well."""
-
-    def __init__(self, size: int, values: list[float] | None = None) -> None:
-        self.size = size
-        self.recent: deque[float] = deque(values or [], maxlen=size)
-        self._sorted = sorted(self.recent)
-        self._known: dict[float, float] = {}
-        self._factors: dict[float, tuple[float, float, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self.recent)
-
-    def add(self, value: float) -> None:
-        """Remember a value, and forget the oldest beyond ``size``."""
-        if len(self.recent) == self.size:
-            del self._sorted[bisect_left(self._sorted, self.recent[0])]
-        self._known.clear()
-        self._factors.clear()
-        self.recent.append(value)
-        insort(self._sorted, value)
-
-    def at(self, q: float) -> float:
-        """Linear-interpolated quantile, ``0 <= q <= 1``; there must be a value."""
-        found = self._known.get(q)
-        if found is None:
-            found = self._known[q] = self._interpolated(q)
-        return found
-
-    def factors(self, prior: float) -> tuple[float, float, float]:
-        """Of log ratios: 5 %, median and 95 % of the ratios, shrunk towards ``prior`` while there are few."""
-        found = self._factors.get(prior)
-        if found is None:
-            low, high = self.spread(prior)
-            trust = len(self) / (len(self) + 8)
-            mid = trust * self.at(0.5) if trust else 0.0
-            found = self._factors[prior] = (math.exp(min(low, mid)), math.exp(mid), math.exp(max(high, mid)))
-        return found
-
-    def spread(self, prior: float) -> tuple[float, float]:
-        """5 % and 95 % of log residuals, shrunk towards the prior while there are few."""
-        if not len(self):
-            return -prior, prior
-        trust = len(self) / (len(self) + 8)
-        return (
-            min(0.0, trust * self.at(0.05) - (1 - trust) * prior),
-            max(0.0, trust * self.at(0.95) + (1 - trust) * prior),
-        )
-
-    def _interpolated(self, q: float) -> float:
-        place = q * (len(self._sorted) - 1)
-        low = math.floor(place)
-        high = min(low + 1, len(self._sorted) - 1)
-        return self._sorted[low] + (place - low) * (self._sorted[high] - self._sorted[low])
-
-
 class History:
     """Durations and solo rates by application key."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Quantiles] = {}
         self._residuals = Quantiles(POOL)  # log(duration / median of the application's earlier runs)
+        self._variants: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()
+        self._others: dict[str, Quantiles] = {}  # |log(first run with new arguments / median)|
+        self._all_others = Quantiles(POOL)
         self._user_ratio = Quantiles(POOL)  # log(duration / what the user expected)
         self._limit_ratio = Quantiles(POOL)  # log(duration / limit)
-        self._alone: dict[str, Quantiles] = {}
+        self._alone: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()  # by application and variant
+        self._reference: dict[str, str] = {}  # the first variant that was measured, by application
 
     def ended(self, job: Job, seconds: float) -> None:
         """``job`` ended well after ``seconds`` of running, in effect alone (slowdown taken out)."""
@@ -117,46 +76,75 @@ class History:
         runs = self._runs.get(job.app)
         if runs is None:
             runs = self._runs[job.app] = Quantiles(RUNS)
-        if len(runs):
-            self._residuals.add(math.log(seconds / runs.at(0.5)))
+        alike = _of(self._variants, job, VARIANT_RUNS) if job.variant else runs
+        if len(alike):
+            self._residuals.add(math.log(seconds / alike.at(0.5)))
+        elif len(runs):
+            missed = abs(math.log(seconds / runs.at(0.5)))
+            self._all_others.add(missed)
+            self._others.setdefault(job.app, Quantiles(RUNS)).add(missed)
+        if alike is not runs:
+            alike.add(seconds)
         runs.add(seconds)
 
     def expect(self, job: Job) -> tuple[Interval, str]:
         """How long the job will run alone, and in words what that rests on."""
         runs = self._runs.get(job.app) if job.app else None
-        if runs is not None and len(runs):
+        alike = self._variants.get((job.app, job.variant)) if job.variant else runs
+        if alike is not None and len(alike):
             low, high = self._residuals.spread(PRIOR_LOG_SPREAD)
-            mid = runs.at(0.5)
-            widen = math.sqrt(1 + 1 / len(runs))
-            factors = math.exp(low * widen), 1.0, math.exp(high * widen)
-            return _scaled(mid, factors, job), f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} of {job.app}"
+            return _around(alike, low, high, job), _runs_of(alike, job)
         if job.expected_s:
             factors = self._user_ratio.factors(0.5)
             return _scaled(job.expected_s, factors, job), _EXPECTED if abs(factors[1] - 1) < WORTH_SAYING else (
                 f"{_EXPECTED}, times {factors[1]:.2g} as others took that part of theirs"
             )
+        if runs is not None and len(runs):
+            width = self._width_of_others(job.app)
+            return _around(runs, -width, width, job), f"{_runs_of(runs, job)} with other arguments"
         if job.limit_s:
             factors = self._limit_ratio.factors(1.0) if len(self._limit_ratio) >= 8 else (0.05, 0.6, 1.0)
             return _scaled(job.limit_s, factors, job), "its time limit"
         low, mid, high = PRIOR_S
         return Interval(low, mid, high), NOTHING
 
-    def observe_rate(self, app: str, rate: float) -> None:
-        """``app`` went at ``rate`` steps per second alone."""
-        if app and rate > 0:
-            self._alone.setdefault(app, Quantiles(RATES)).add(rate)
+    def observe_rate(self, job: Job, rate: float) -> None:
+        """``job`` went at ``rate`` steps per second alone."""
+        if job.app and rate > 0:
+            self._reference.setdefault(job.app, job.variant)
+            _of(self._alone, job, RATES).add(rate)
 
-    def alone_rate(self, app: str) -> float | None:
-        """Median solo rate, or None if the application was never measured alone."""
-        rates = self._alone.get(app)
+    def alone_rate(self, job: Job) -> float | None:
+        """Median solo rate with the job's arguments, or None if these were never measured alone."""
+        rates = self._alone.get((job.app, job.variant))
         return rates.at(0.5) if rates is not None else None
 
-    def alone_noise(self, app: str) -> float:
+    def alone_noise(self, job: Job) -> float:
         """Relative half-width of the solo rate's 90 % interval; a floor of 4 % where little is known."""
-        rates = self._alone.get(app)
+        rates = self._alone.get((job.app, job.variant))
         if rates is None or len(rates) < 3:
             return 0.08
         return max(0.04, (rates.at(0.95) - rates.at(0.05)) / (2 * rates.at(0.5)))
+
+    def reference_rate(self, job: Job, rate: float) -> float | None:
+        """``rate`` as the application's first arguments would have shown it: the estimator knows applications only.
+
+        A step of other arguments is another step: their rates are comparable once both were seen alone. None before.
+        """
+        first = self._reference.setdefault(job.app, job.variant)
+        if first == job.variant:
+            return rate
+        theirs, own = self._alone.get((job.app, first)), self.alone_rate(job)
+        return rate * theirs.at(0.5) / own if theirs is not None and own else None
+
+    def _width_of_others(self, app: str) -> float:
+        """What 90 % of first runs with new arguments missed at most, up or down: the application's, as it has any."""
+        width = PRIOR_LOG_OTHERS
+        for missed in (self._all_others, self._others.get(app)):
+            if missed:
+                trust = len(missed) / (len(missed) + 8)
+                width = trust * missed.at(0.9) + (1 - trust) * width
+        return width
 
     def closed(self) -> History:
         """The same knowledge, to which nothing is added any more (it follows this one)."""
@@ -166,7 +154,11 @@ class History:
         """JSON-able state."""
         return {
             "runs": {app: list(runs.recent) for app, runs in self._runs.items()},
-            "alone": {app: list(rates.recent) for app, rates in self._alone.items()},
+            "alone": [[*key, list(rates.recent)] for key, rates in self._alone.items()],
+            "reference": dict(self._reference),
+            "variants": [[*key, list(runs.recent)] for key, runs in self._variants.items()],
+            "others": {app: list(missed.recent) for app, missed in self._others.items()},
+            "all_others": list(self._all_others.recent),
             "residuals": list(self._residuals.recent),
             "user_ratio": list(self._user_ratio.recent),
             "limit_ratio": list(self._limit_ratio.recent),
@@ -174,10 +166,17 @@ class History:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> History:
-        """The inverse of `snapshot`."""
+        """The inverse of `snapshot`, of one without variants as well."""
         history = cls()
         history._runs = {app: Quantiles(RUNS, runs) for app, runs in state["runs"].items()}
-        history._alone = {app: Quantiles(RATES, rates) for app, rates in state["alone"].items()}
+        alone = state["alone"]
+        for app, variant, rates in [(app, "", of) for app, of in alone.items()] if isinstance(alone, dict) else alone:
+            history._alone[app, variant] = Quantiles(RATES, rates)
+        history._reference = dict(state.get("reference", {}))
+        for app, variant, runs in state.get("variants", ()):
+            history._variants[app, variant] = Quantiles(VARIANT_RUNS, runs)
+        history._others = {app: Quantiles(RUNS, missed) for app, missed in state.get("others", {}).items()}
+        history._all_others = Quantiles(POOL, state.get("all_others"))
         history._residuals = Quantiles(POOL, state["residuals"])
         history._user_ratio = Quantiles(POOL, state["user_ratio"])
         history._limit_ratio = Quantiles(POOL, state["limit_ratio"])
@@ -193,8 +192,30 @@ class _Closed(History):
     def ended(self, job: Job, seconds: float) -> None:
         """Not learned."""
 
-    def observe_rate(self, app: str, rate: float) -> None:
+    def observe_rate(self, job: Job, rate: float) -> None:
         """Not learned."""
+
+
+def _of(kept: OrderedDict[tuple[str, str], Quantiles], job: Job, size: int) -> Quantiles:
+    """What is kept of the job's arguments, as what was seen last."""
+    key = job.app, job.variant
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = Quantiles(size)
+        if len(kept) > VARIANTS:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return found
+
+
+def _around(runs: Quantiles, low: float, high: float, job: Job) -> Interval:
+    """The median of ``runs`` with an interval of log factors, wider where there are few."""
+    widen = math.sqrt(1 + 1 / len(runs))
+    return _scaled(runs.at(0.5), (math.exp(low * widen), 1.0, math.exp(high * widen)), job)
+
+
+def _runs_of(runs: Quantiles, job: Job) -> str:
+    return f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} of {job.app}"
 
 
 def _scaled(seconds: float, factors: tuple[float, float, float], job: Job) -> Interval:
