@@ -16,6 +16,7 @@ from tandem.core.errors import ConfigError
 from tandem.report.formats import MISSING
 from tandem.report.page import render
 from tandem.report.table import text_of
+from tandem.share.model import NOTHING
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
 
@@ -46,6 +47,8 @@ def test_a_quote_has_seconds_only_where_they_mean_something() -> None:
     assert moments.promised(NOON, NOON + 600, NOON + 4000, NOON) == "12:10 (12:00-13:06)"
     quote = {"start": [NOON, NOON + 1, NOON + 2], "finish": [NOON, NOON + 600, NOON + 4000]}
     assert words.quoted(quote, NOON) == "quoted start 12:00:01, finish 12:10 (12:00-13:06, 90 %)"
+    guess = words.quoted(quote | {"basis": f"{NOTHING}; the cores of 3 others"}, NOON)
+    assert guess.startswith("quoted start 12:00:01, finish 12:00-13:06: a guess, since nothing is known")
     row = {f"{what}_{bound}": NOON for what in ("start", "finish") for bound in ("low", "mid", "high")}
     assert words.quoted(row, NOON) == "quoted start 12:00:00, finish 12:00:00 (12:00:00-12:00:00, 90 %)"
 

@@ -11,7 +11,7 @@ from tandem.cli.moments import NONE, clock_time, promised
 from tandem.core.units import human_duration, human_size
 from tandem.core.units import ranges as ranges
 from tandem.share import model
-from tandem.share.model import ON_NODE, State
+from tandem.share.model import ON_NODE, State, is_founded
 
 View = Mapping[str, Any]
 
@@ -85,12 +85,18 @@ def ended(view: View) -> str:
 
 
 def quoted(quote: View, now: float) -> str:
-    """A quote as `submit` prints it; takes the store's rows and the daemon's answers."""
+    """A quote as `submit` prints it; takes the store's rows and the daemon's answers.
+
+    One that rests on nothing promises nothing: it is called a guess, and neither a middle nor 90 % is said.
+    """
     start, finish = interval(quote, "start"), interval(quote, "finish")
     words = promised(*finish, now)
     if words == "no idea":
         return f"quoted start {clock_time(start[1], now)}, no idea of the finish"
     first, _, rest = words.partition(" (")
+    if not is_founded(quote.get("basis") or ""):
+        known = "nothing is known of how long it runs (--expected says it, a second run will know)"
+        return f"quoted start {clock_time(start[1], now)}, finish {rest.rstrip(')')}: a guess, since {known}"
     return f"quoted start {clock_time(start[1], now)}, finish {first} ({rest.rstrip(')')}, 90 %)"
 
 
