@@ -68,17 +68,17 @@ def draw(
     generator = torch.Generator().manual_seed(seed)
     tokens = [prompt.tokens for prompt in prompts]
     rollout = generate(model, tokens, sampling, group=group, generator=generator, pad_id=template.pad_id)
-    batch = batch_of(rollout)
+    batch = batch_of(rollout, group)
     rows = zip(rollout.tokens_BT.tolist(), rollout.prompt_lengths_B.tolist(), rollout.lengths_B.tolist(), strict=True)
     texts = [template.text(row[start:end]) for row, start, end in rows]
     return Drawn([prompt for prompt in prompts for _ in range(group)], texts, batch, rollout.ended_B, rollout.logps_BT)
 
 
-def batch_of(rollout: Rollout) -> Batch:
+def batch_of(rollout: Rollout, group: int = 1) -> Batch:
     """Return a rollout's tokens with the masks of training: EOS belongs to the response, nothing after it does."""
     slots_T = torch.arange(rollout.tokens_BT.shape[1])
     real_BT = slots_T < rollout.lengths_B[:, None]
-    return Batch(rollout.tokens_BT, real_BT, real_BT & (slots_T >= rollout.prompt_lengths_B[:, None]))
+    return Batch(rollout.tokens_BT, real_BT, real_BT & (slots_T >= rollout.prompt_lengths_B[:, None]), group=group)
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 Shapes: B rows, T slots, D width, N response tokens, V vocabulary.
 
 The head is computed for response tokens alone: prompts and padding need no logits, and a vocabulary is wide. Padding
-may stand on either side; positions are counted from the mask, so that it changes nothing.
+may stand on either side; positions are counted from the mask, so that it changes nothing. Of neighbours with one prompt
+it is computed once (`tandem.chat.siblings`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tandem.chat import siblings
 from tandem.learn.logprobs import token_logprobs
 
 if TYPE_CHECKING:
@@ -55,12 +57,27 @@ def logprobs(model: Any, batch: Batch, *, temperature: float = 1.0) -> Tensor:  
         temperature: Logits are divided by it.
     """
     next_BT = batch.mask_BT[:, 1:]
-    hidden_ND = hidden(model, batch)[:, :-1][next_BT]
+    together = siblings.best_together(model, batch)
+    hidden_ND = hidden(model, batch)[:, :-1][next_BT] if together == 1 else _hidden_before(model, batch, together)
     logits_NV = model.get_output_embeddings()(hidden_ND)
     tokens_N = batch.tokens_BT[:, 1:][next_BT]
     logps_N = token_logprobs(logits_NV[None], tokens_N[None], temperature=temperature)[0]
     logps_BT = logps_N.new_zeros(batch.mask_BT.shape)
     return logps_BT.masked_scatter(_shifted(next_BT), logps_N)
+
+
+def _hidden_before(model: Any, batch: Batch, together: int) -> Tensor:  # noqa: ANN401
+    """What the body says before each response token, [N, D], with prompts computed once for so many neighbours."""
+    joined = siblings.join(batch, together)
+    hidden_RWD = _last(
+        model.base_model(
+            input_ids=joined.tokens_RW,
+            attention_mask=_added(joined.sees_RWW, model.dtype),
+            position_ids=joined.positions_RW,
+            use_cache=False,
+        )
+    )
+    return hidden_RWD.flatten(0, 1)[joined.before_N]
 
 
 def head_is_plain(model: Any) -> bool:  # noqa: ANN401 - transformers has no types
@@ -81,6 +98,11 @@ def _apart(positions_BT: Tensor, dtype: torch.dtype) -> Tensor:
     turn_BT = (positions_BT == 0).cumsum(dim=1)
     slots_T = torch.arange(positions_BT.shape[1], device=positions_BT.device)
     sees_BTT = (turn_BT[:, :, None] == turn_BT[:, None, :]) & (slots_T[:, None] >= slots_T)
+    return _added(sees_BTT, dtype)
+
+
+def _added(sees_BTT: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores, [B, 1, T, T]: 0 where it looks, else the least there is."""
     return torch.zeros_like(sees_BTT, dtype=dtype).masked_fill(~sees_BTT, torch.finfo(dtype).min)[:, None]
 
 

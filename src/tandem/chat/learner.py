@@ -139,7 +139,13 @@ class Learner:
     def _say(self, batch: Batch, rows: slice) -> Said:
         """Run the models on a part, without the slots that all of its rows leave empty."""
         width, all_slots = int(batch.real_BT[rows].any(dim=0).nonzero().max()) + 1, batch.real_BT.shape[1]
-        part = Batch(batch.tokens_BT[rows, :width], batch.real_BT[rows, :width], batch.mask_BT[rows, :width])
+        whole_groups = rows.start % batch.group == 0 and (rows.stop - rows.start) % batch.group == 0
+        part = Batch(
+            batch.tokens_BT[rows, :width],
+            batch.real_BT[rows, :width],
+            batch.mask_BT[rows, :width],
+            group=batch.group if whole_groups else 1,
+        )
         right = (0, all_slots - width)
         self.policy.eval()  # no dropout, whoever had it before: old and new are to be the same function
         logps_BT = pad(forward.logprobs(self.policy, part, temperature=self.temperature), right)

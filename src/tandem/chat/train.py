@@ -313,7 +313,7 @@ def _from_pairs(work: Work) -> Batches:
     def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
         del loop
         rows = blend.at(step * recipe.prompts, recipe.prompts)
-        return padded([turn for pair in rows for turn in pair], work.fitting.template.pad_id), {}
+        return padded([turn for pair in rows for turn in pair], work.fitting.template.pad_id, group=2), {}
 
     return batch_of
 

@@ -90,7 +90,7 @@ class _Logprobs(Function):
         norms_N = torch.empty_like(logps_N)
         for start in range(0, len(slots_N), chunk_tokens):
             chunk = slice(start, start + chunk_tokens)
-            scaled_CV = logits_SV[slots_N[chunk]].to(wide) / temperature
+            scaled_CV = _scaled(logits_SV, slots_N, chunk, temperature, wide)
             norms_N[chunk] = scaled_CV.logsumexp(dim=1)
             logps_N[chunk] = scaled_CV.gather(1, tokens_N[chunk, None]).squeeze(1) - norms_N[chunk]
         ctx.save_for_backward(logits_SV, slots_N, tokens_N, norms_N)
@@ -101,11 +101,24 @@ class _Logprobs(Function):
     @once_differentiable
     def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # torch's own context
         logits_SV, slots_N, tokens_N, norms_N = ctx.saved_tensors
-        grad_SV = torch.zeros_like(logits_SV)
+        all_slots = len(slots_N) == len(logits_SV)
+        grad_SV = torch.empty_like(logits_SV) if all_slots else torch.zeros_like(logits_SV)
         for start in range(0, len(slots_N), ctx.chunk_tokens):
             chunk = slice(start, start + ctx.chunk_tokens)
-            scaled_CV = logits_SV[slots_N[chunk]].to(norms_N.dtype) / ctx.temperature
-            rise_CV = (scaled_CV - norms_N[chunk, None]).exp_().neg_()
-            rise_CV.scatter_add_(1, tokens_N[chunk, None], torch.ones_like(norms_N[chunk, None]))
-            grad_SV[slots_N[chunk]] = (rise_CV * (grad_N[chunk, None] / ctx.temperature)).to(grad_SV.dtype)
+            scaled_CV = _scaled(logits_SV, slots_N, chunk, ctx.temperature, norms_N.dtype)
+            rise_C1 = grad_N[chunk, None] / ctx.temperature
+            into_CV = grad_SV[chunk] if all_slots and grad_SV.dtype == norms_N.dtype else torch.empty_like(scaled_CV)
+            torch.sub(scaled_CV, norms_N[chunk, None], out=into_CV)
+            into_CV.exp_().mul_(-rise_C1).scatter_add_(1, tokens_N[chunk, None], rise_C1)
+            if not all_slots:
+                grad_SV[slots_N[chunk]] = into_CV.to(grad_SV.dtype)
+            elif grad_SV.dtype != norms_N.dtype:
+                grad_SV[chunk] = into_CV
         return grad_SV, None, None, None, None
+
+
+def _scaled(logits_SV: Tensor, slots_N: Tensor, chunk: slice, temperature: float, wide: torch.dtype) -> Tensor:
+    """Logits over the temperature, widened; a view of them where that is what they are."""
+    picked_CV = logits_SV[chunk] if len(slots_N) == len(logits_SV) else logits_SV[slots_N[chunk]]
+    scaled_CV = picked_CV.to(wide)
+    return scaled_CV if temperature == 1.0 else scaled_CV / temperature

@@ -47,7 +47,8 @@ class Optimiser:
             {"params": [p for p in self._parameters if p.dim() > 1], "weight_decay": weight_decay},
             {"params": [p for p in self._parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        self._adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=BETAS)
+        filled = [group for group in groups if group["params"]]
+        self._adam = torch.optim.AdamW(filled, lr=learning_rate, betas=BETAS, fused=True)  # one pass over each tensor
 
     def rate(self, step: int) -> float:
         """The rate of a step, from 0."""

@@ -31,23 +31,25 @@ class Batch:
         real_BT: Where they are no padding.
         mask_BT: Where they are a response's.
         positions_BT: Places within each turn; None where every row is one turn from slot 0 on.
+        group: So many neighbouring rows have one prompt, which is computed once where that is cheaper.
     """
 
     tokens_BT: Tensor
     real_BT: Tensor
     mask_BT: Tensor
     positions_BT: Tensor | None = None
+    group: int = 1
 
 
-def padded(turns: Sequence[Turn], pad_id: int) -> Batch:
-    """Return a row for each turn."""
+def padded(turns: Sequence[Turn], pad_id: int, group: int = 1) -> Batch:
+    """Return a row for each turn, of which so many neighbours have one prompt."""
     lengths_B = torch.tensor([len(turn.tokens) for turn in turns])
     prompts_B = torch.tensor([turn.prompt_tokens for turn in turns])
     width = int(lengths_B.max())
     tokens_BT = torch.tensor([[*turn.tokens, *[pad_id] * (width - len(turn.tokens))] for turn in turns])
     slots_T = torch.arange(width)
     real_BT = slots_T < lengths_B[:, None]
-    return Batch(tokens_BT, real_BT, real_BT & (slots_T >= prompts_B[:, None]))
+    return Batch(tokens_BT, real_BT, real_BT & (slots_T >= prompts_B[:, None]), group=group)
 
 
 def packed(turns: Sequence[Turn], pad_id: int) -> Batch:
