@@ -56,7 +56,7 @@ PROFILES = measuring.RESULTS / "estimate_profiles.json"
 HOME = measuring.ROOT / "build" / "share_lab"
 QUICK = ("policies=['exclusive', 'backfill']", "scale=0.2")
 WARM = ("policies=['share']", "scale=0.02")
-SLOW_TO_START = {"digits", "textgen"}
+SLOW_TO_START = {"chat", "digits"}
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """Two-sided 95 % quantiles of Student's t by number of values."""
 

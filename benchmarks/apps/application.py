@@ -47,6 +47,7 @@ class Application:
         scale: amount of work relative to the standard amount (about 4 s alone on one core).
         threads: how many threads the run may use.
         device: `cpu` or `cuda`.
+        run_dir: the run's folder, $TANDEM_RUN_DIR, or None.
         spoiled: true when the run must spoil its result before checking it, to show that the check can fail.
     """
 
@@ -57,6 +58,7 @@ class Application:
         self.device = device
         self.spoiled = os.environ.get("TANDEM_APP_SPOIL") == "1"
         run_dir = os.environ.get("TANDEM_RUN_DIR")
+        self.run_dir = Path(run_dir) if run_dir else None
         self._record_every_s = _seconds(os.environ.get(RECORD_EVERY_VARIABLE))
         self._checkpoint = Path(run_dir, "checkpoints", f"{name}.npz") if run_dir else None
         self._recorder = Recorder.from_env()
