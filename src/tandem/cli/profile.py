@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,12 @@ from tandem.core.nearest import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tandem.estimate.bubbles import Calibration
     from tandem.estimate.profile import Profile
 
 
 MOST_S = 55.0
+_MOST = click.FloatRange(5, 3600)
 
 
 def _a_number(context: click.Context, option: click.Parameter, value: float) -> float:
@@ -40,11 +43,11 @@ def _a_number(context: click.Context, option: click.Parameter, value: float) -> 
 @click.option("--gpu", type=click.IntRange(0), metavar="INDEX", help="The GPU it uses, pressed on by bubbles too.")
 @click.option(
     "--most",
-    type=click.FloatRange(5, 3600),
+    type=_MOST,
     callback=_a_number,
     default=MOST_S,
     show_default=True,
-    help="End after about so many seconds.",
+    help="End after so many seconds, calibrating the machine's bubbles (once) apart.",
 )
 @json_option
 @click.argument(
@@ -180,7 +183,6 @@ def _measured(
     """Profile it on the first ``place[0]`` cores and, unless it is None, GPU ``place[1]``; keep that."""
     from tandem.core.machine import discover
     from tandem.core.process import locks
-    from tandem.estimate.bubbles import cached
     from tandem.estimate.bubbles.gpu import check
     from tandem.estimate.profiling import store
     from tandem.estimate.profiling.measure import Terms, measure
@@ -211,12 +213,30 @@ def _measured(
     if not terms.beside:
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
     with locks.held(cores, () if gpu is None else (gpu,)):
-        calibration = cached(data / "bubbles", cores=cores, gpu=gpu, progress=tell)
+        calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
     _say_contradiction(store.revisions(data, kept.machine, kept.key))
     _warn(kept)
     return kept
+
+
+def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Callable[[str], None]) -> Calibration:
+    """What is kept of this machine; where that has to be measured first, it is said: ``--most`` does not count it."""
+    from tandem.estimate.bubbles import cached
+
+    begun: list[float] = []
+
+    def progress(line: str) -> None:
+        if not begun:
+            begun.append(time.monotonic())
+            say_err("calibrating the bubbles of this machine first, once: some 25 s, which --most does not count")
+        tell(line)
+
+    found = cached(folder, cores=cores, gpu=gpu, progress=progress)
+    if begun:
+        say_err(f"calibrated in {time.monotonic() - begun[0]:.0f} s")
+    return found
 
 
 def _warn(found: Profile) -> None:

@@ -105,9 +105,21 @@ def sentences(profile: Profile) -> list[str]:
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if _presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level:.2f})" for level, kind in pressed)
         found.append(f"{where}presses on {words}" if pressed else f"{where}presses on nothing that was felt")
+    found += _left_out(profile)
     if profile.waited > 0.0:
         found.append(f"while it was to be alone, others had its cores for {profile.waited:.0%} of the time")
     return found
+
+
+def _left_out(profile: Profile) -> list[str]:
+    """What there was no time for."""
+    what = {"sensitivity": "whether it is slowed by", "pressure": "how hard it presses on"}
+    return [
+        f"for want of time it was not tried {words} {', '.join(IN_WORDS.get(kind, kind) for kind in left)}: "
+        f"tandem profile again {profile.key} gives it more"
+        for part, words in what.items()
+        if (left := profile.left_out.get(part))
+    ]
 
 
 def warning(profile: Profile) -> str:
