@@ -9,7 +9,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -82,9 +82,7 @@ def profile(
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
     if as_json:
-        from tandem.estimate.profiling.store import as_json as plain
-
-        print_json(plain(kept))
+        print_json(_plain(kept))
         return
     _print(kept)
     say(f"kept as revision {kept.revision}, in {kept.cost_s:.0f} s; tandem profile show {kept.key}")
@@ -106,7 +104,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         if loaded.unread:
             say_err(loaded.left_out())
         if as_json:
-            print_json([store.as_json(one) for one in found.values()])
+            print_json([_plain(one) for one in found.values()])
         elif found:
             show_table(picture.list_table(found.values()))
         else:
@@ -115,7 +113,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
     revisions = store.revisions(data, machine, name)
     _say_contradiction(revisions)
     if as_json:
-        print_json([store.as_json(one) for one in revisions])
+        print_json([_plain(one) for one in revisions])
         return
     newest = revisions[-1]
     _warn(newest)
@@ -148,7 +146,7 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
         if not as_json:
             say(f"{old.key}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
     if as_json:
-        print_json([store.as_json(one) for one in kept])
+        print_json([_plain(one) for one in kept])
     elif not wanted:
         say("every application goes as its profile says, as far as the daemon has seen")
 
@@ -240,10 +238,10 @@ def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Ca
 
 
 def _warn(found: Profile) -> None:
-    """One line on stderr where others disturbed the measurement."""
-    from tandem.estimate.profiling import picture
+    """One line on stderr where the measurement was disturbed, or is noisy."""
+    from tandem.estimate.profiling import trust
 
-    if words := picture.warning(found):
+    if words := trust.warning(found):
         say_err(words)
 
 
@@ -253,6 +251,13 @@ def _say_contradiction(revisions: Sequence[Profile]) -> None:
 
     if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
         say_err(words)
+
+
+def _plain(found: Profile) -> dict[str, Any]:
+    """As it is kept, with what is to be said of it."""
+    from tandem.estimate.profiling import store, trust
+
+    return {**store.as_json(found), "warning": trust.warning(found), "causes": trust.causes(found)}
 
 
 def _print(found: Profile) -> None:
