@@ -18,7 +18,7 @@ from tandem.core.errors import ConfigError
 from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tandem.estimate.bubbles import Calibration
     from tandem.estimate.profile import Profile
@@ -100,26 +100,28 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
     data, machine = _data(), discover().fingerprint
     if name is None:
         loaded = store.load(data, machine)
-        found = loaded.profiles
+        found, drifted = loaded.profiles, _stale()
         if loaded.unread:
             say_err(loaded.left_out())
         if as_json:
-            print_json([_plain(one) for one in found.values()])
+            print_json([_plain(one, drifted) for one in found.values()])
         elif found:
-            show_table(picture.list_table(found.values()))
+            show_table(picture.list_table(found.values(), [key for key, one in found.items() if _drift(one, drifted)]))
         else:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
     revisions = store.revisions(data, machine, name)
     _say_contradiction(revisions)
+    newest, drifted = revisions[-1], _stale()
+    if words := _drift(newest, drifted):
+        say_err(words)
     if as_json:
-        print_json([_plain(one) for one in revisions])
+        print_json([_plain(one, drifted) for one in revisions])
         return
-    newest = revisions[-1]
     _warn(newest)
     _print(newest)
     path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{_file_name(name)}.html"
-    say(f"pictures: {picture.write_report(newest, revisions, path)}")
+    say(f"pictures: {picture.write_report(newest, revisions, path, words)}")
 
 
 @click.command()
@@ -253,11 +255,30 @@ def _say_contradiction(revisions: Sequence[Profile]) -> None:
         say_err(words)
 
 
-def _plain(found: Profile) -> dict[str, Any]:
+def _plain(found: Profile, drifted: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """As it is kept, with what is to be said of it."""
     from tandem.estimate.profiling import store, trust
 
-    return {**store.as_json(found), "warning": trust.warning(found), "causes": trust.causes(found)}
+    said = {"warning": trust.warning(found), "drift": _drift(found, drifted or {}), "causes": trust.causes(found)}
+    return {**store.as_json(found), **said}
+
+
+def _stale() -> dict[str, Mapping[str, Any]]:
+    """What the daemon says of each profile that it knows; nothing where none runs."""
+    from tandem.core.errors import DaemonError
+    from tandem.share.daemon.client import Client
+
+    try:
+        with Client.connect(start=False) as client:
+            return {str(one["app"]): one for one in client.profiles()}
+    except (DaemonError, OSError):
+        return {}
+
+
+def _drift(found: Profile, drifted: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the application has drifted from this very profile; "" where it has not."""
+    seen = drifted.get(found.key, {"made": 0.0, "stale": ""})
+    return str(seen["stale"]) if seen["made"] == found.made else ""
 
 
 def _print(found: Profile) -> None:

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response
+from tandem.estimate.bubbles.process import program
 from tandem.estimate.profiling import picture
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.measure import Terms, measure
 from tandem.estimate.profiling.programme import ProgrammeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tandem.estimate.profile import Profile
 
 KINDS = ("cpu", "fs_write", "net")
@@ -45,12 +48,12 @@ def calibration() -> Calibration:
     )
 
 
-def profiled(most_s: float) -> tuple[Profile, float]:
+def profiled(most_s: float, argv: tuple[str, ...] = SELDOM) -> tuple[Profile, float]:
     """Its profile within a limit, and what that took."""
     known = calibration()
     terms = Terms(key="seldom", cores=known.cores[:1], beside=known.cores[1:2], rate=r"step (\d+)", most_s=most_s)
     begun = time.monotonic()
-    return measure(SELDOM, terms, known), time.monotonic() - begun
+    return measure(argv, terms, known), time.monotonic() - begun
 
 
 @pytest.mark.slow
@@ -64,6 +67,21 @@ def test_the_limit_holds_within_a_window_and_what_was_left_out_is_named() -> Non
         "for want of time it was not tried whether it is slowed by its own cores, durable file writes, "
         "loopback network: tandem profile again seldom gives it more"
     ) in picture.sentences(profile)
+
+
+@pytest.mark.slow
+def test_a_disk_that_stalls_costs_its_own_kind_and_no_more_time_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalls = tmp_path / "bubble"
+    stalls.write_text(f'#!/bin/sh\n[ "$2" = fs_write ] && exec sleep 60\nexec {program()} "$@"\n')
+    stalls.chmod(0o755)
+    monkeypatch.setenv("TANDEM_BUBBLE", str(stalls))
+    often = (*SELDOM[:-1], STEPS.replace("0.4", "0.01"))
+    profile, took_s = profiled(10.0, often)
+    assert took_s < 10.0 + WINDOW_S
+    assert profile.left_out == {"sensitivity": ("fs_write",), "pressure": ("fs_write",)}
+    assert set(profile.phases[0].sensitivity) == set(profile.phases[0].pressure) == {"cpu", "net"}
 
 
 @pytest.mark.slow

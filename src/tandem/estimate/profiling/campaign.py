@@ -59,6 +59,10 @@ class Campaign:
         self.tries[found] += 1
         return found
 
+    def give_up(self, setting: Setting) -> None:
+        """It cannot be measured: it is not next again, unless something is known of it."""
+        self.tries[setting] = MOST
+
     def curve(self, kind: str, phase: str) -> Curve | None:
         """The curve of a kind, or None where nothing is known of it."""
         found = sorted((s[1], one) for s in self._settings if s[0] == kind and (one := self.known(s, phase)))

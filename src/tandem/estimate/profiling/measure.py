@@ -66,6 +66,9 @@ PRESSURE_PART = 0.35
 START_S = 0.3
 """What starting a bubble or reporter takes, roughly."""
 
+START_PART = 0.3
+"""Of the time that is left, what one may take to start at most: a disk that stalls costs its own kind only."""
+
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
 
@@ -255,7 +258,10 @@ class _Session:
             if not until.fits(start_s + beside_s + (2 if since_solo == 0 else 1) * solo_s):
                 break
             if setting not in antagonists:
-                antagonists[setting] = Antagonist(self._equipment.bubble(setting[0]), setting[1])
+                if (bubble := self._equipment.bubble(setting[0], until.share(START_PART))) is None:
+                    campaign.give_up(setting)
+                    continue
+                antagonists[setting] = Antagonist(bubble, setting[1])
                 self._stage.add(antagonists[setting])
             if since_solo == 0:
                 self._solo()
@@ -271,7 +277,9 @@ class _Session:
         affordable = int(max(0.0, self._deadline.left_s()) / (HURRIED_ROUNDS * round_s + START_S))
         feelers: dict[str, Feeler] = {}
         for kind in self._kinds[:affordable]:
-            feelers[kind] = Feeler(self._equipment.reporter(kind))
+            if (reporter := self._equipment.reporter(kind, self._deadline.share(START_PART))) is None:
+                continue
+            feelers[kind] = Feeler(reporter)
             self._stage.add(feelers[kind])
         for turn in range(most):
             for kind, feeler in feelers.items():

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
-from tandem.estimate.bubbles import Bubble, GpuBubble, GpuReporter, Reporter
+from tandem.estimate.bubbles import Bubble, BubbleError, GpuBubble, GpuReporter, Reporter
+from tandem.estimate.bubbles.process import START_S
 from tandem.estimate.profile import GPU_KINDS
 from tandem.estimate.profiling.progress import Trace
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.estimate.bubbles import Calibration
+    from tandem.estimate.profiling.deadline import Deadline
 
 
 class Antagonist:
@@ -94,8 +96,8 @@ class Equipment:
         self._folder, self._gpu = folder, gpu
         self._bubbles: dict[str, Bubble | GpuBubble] = {}
 
-    def bubble(self, kind: str) -> Bubble | GpuBubble:
-        """The bubble of a kind, ready; those of a GPU come up side by side.
+    def bubble(self, kind: str, deadline: Deadline) -> Bubble | GpuBubble | None:
+        """The bubble of a kind, ready; those of a GPU come up side by side. None: not ready in time.
 
         Raises:
             BubbleError: It cannot be started.
@@ -104,12 +106,18 @@ class Equipment:
             self._open_gpu()
         elif kind not in self._bubbles:
             on = self._cores if kind == "cpu" else self._beside
-            one = Bubble(kind, cores=on, folder=self._folder, calibration=self._calibration)
+            start_s = min(START_S, max(0.0, deadline.left_s()))
+            try:
+                one = Bubble(kind, cores=on, folder=self._folder, calibration=self._calibration, start_s=start_s)
+            except BubbleError:
+                if deadline.fits(0.0):
+                    raise
+                return None
             self._bubbles[kind] = self._stack.enter_context(one)
         return self._bubbles[kind]
 
-    def reporter(self, kind: str) -> Reporter | GpuReporter:
-        """A new reporter of a kind, ready.
+    def reporter(self, kind: str, deadline: Deadline) -> Reporter | GpuReporter | None:
+        """A new reporter of a kind, ready. None: not ready in time.
 
         Raises:
             BubbleError: It cannot be started.
@@ -120,7 +128,14 @@ class Equipment:
             feeler.wait_ready()
             return feeler
         on = self._cores[:1] if kind == "cpu" else self._beside[:1]
-        return self._stack.enter_context(Reporter(kind, cores=on, folder=self._folder))
+        start_s = min(START_S, max(0.0, deadline.left_s()))
+        try:
+            one = Reporter(kind, cores=on, folder=self._folder, start_s=start_s)
+        except BubbleError:
+            if deadline.fits(0.0):
+                raise
+            return None
+        return self._stack.enter_context(one)
 
     def _open_gpu(self) -> None:
         assert self._gpu is not None

@@ -18,7 +18,7 @@ from tandem.report.page import Page, Section, write
 from tandem.report.table import Cell, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
@@ -27,8 +27,8 @@ _LABEL_PX = 17
 _PLOT_PX = 300
 
 
-def list_table(profiles: Iterable[Profile]) -> Table:
-    """One row for each application."""
+def list_table(profiles: Iterable[Profile], drifted: Collection[str] = ()) -> Table:
+    """One row for each application; of those that have ``drifted`` that is said."""
     columns = [
         Column("application"),
         Column("rate", "1/s", "number"),
@@ -49,7 +49,7 @@ def list_table(profiles: Iterable[Profile]) -> Table:
             main.noise,
             main.cpu_use,
             profile.waited,
-            Cell(mark(profile), "bad" if mark(profile) else ""),
+            Cell(marked, "bad" if marked else ""),
             _most_felt(main),
             _most_pressed(main),
             _moment(profile.made),
@@ -58,6 +58,7 @@ def list_table(profiles: Iterable[Profile]) -> Table:
         ]
         for profile in profiles
         for main in [max(profile.phases, key=lambda phase: phase.share)]
+        for marked in ["drifted" if profile.key in drifted else mark(profile)]
     ]
     return Table(columns, rows, "Profiles", "of phases, the one that takes the most time is shown")
 
@@ -142,8 +143,8 @@ def _left_out(profile: Profile) -> list[str]:
     ]
 
 
-def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> Path:
-    """Write ``report.html`` about one application and return where it is."""
+def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, drift: str = "") -> Path:
+    """Write ``report.html`` about one application, with how it has drifted, and return where it is."""
     sections = []
     for phase in profile.phases:
         facts = Facts(
@@ -158,7 +159,7 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> 
         sections.append(Section(phase.phase or "The programme", body))
     if len(revisions) > 1:
         sections.append(Section("Revisions", [list_table(reversed(revisions))]))
-    said = [*filter(None, [warning(profile)]), *sentences(profile)]
+    said = [*filter(None, [drift, warning(profile)]), *sentences(profile)]
     if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
         said.append(words)
     sections.insert(0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in said))]))
