@@ -141,5 +141,39 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
     assert "Cg: revision 2 contradicts revision 1" in (home / "cg.html").read_text()
 
 
+STEPS = """
+import json, os, sys, time
+with open(os.environ["TANDEM_RUN_DIR"] + "/events.jsonl", "a") as out:
+    for step in range(8):
+        print(json.dumps({"t": time.time(), "step": step}), file=out, flush=True)
+        time.sleep(0.05)
+"""
+"""Twenty steps a second at most, in a job of half a second."""
+
+
+@pytest.mark.slow
+def test_an_application_that_has_drifted_is_said_with_what_to_do_and_its_profile_is_set_aside(
+    tandem_: Shell, home: Path
+) -> None:
+    old = kept(home, "pace", sys.executable, "-c", STEPS, rate=100.0)
+    jobs = [tandem_("submit", "--name", "pace", "--", sys.executable, "-S", "-E", "-c", STEPS) for _ in range(5)]
+    tandem_("wait", *range(1, len(jobs) + 1))
+    words = f"slower alone than when it was profiled (revision {old.revision})"
+    todo = "profile it again: tandem profile again pace"
+    listed = tandem_("profile", "show")
+    assert "drifted" in listed
+    shown = tandem_.run("profile", "show", "pace", "--out", home / "pace.html")
+    assert words in shown.stderr
+    assert todo in shown.stderr
+    assert words in (home / "pace.html").read_text()
+    assert words in json.loads(tandem_("profile", "show", "pace", "--json"))[-1]["drift"]
+    (told,) = json.loads(tandem_("estimate", "pace", "--json"))["applications"]
+    assert told["hint"].startswith("its profile is set aside: pace goes ")
+    assert todo in tandem_.run("estimate", "pace").stderr
+    store.save(home, replace(old, made=1e9))
+    assert json.loads(tandem_("profile", "show", "pace", "--json"))[-1]["drift"] == "", "it is of the old revision"
+    assert json.loads(tandem_("estimate", "pace", "--json"))["applications"][0]["hint"] is None
+
+
 def test_without_profiles_it_says_how_to_make_one(tandem_: Shell) -> None:
     assert "tandem profile -- COMMAND..." in tandem_("profile", "show")

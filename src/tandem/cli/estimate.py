@@ -50,13 +50,15 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     hardware = machine.discover()
     usable = _cores(cores, hardware)
     members = _members(apps, usable)
-    profiles = _profiles(hardware, {app.key for app, _ in members})
-    coruns = _coruns()
+    coruns, drifted = _seen()
+    profiles, stale = _believed(_profiles(hardware, {app.key for app, _ in members}), drifted)
     estimator = estimators.make(model, coruns, profiles)
     gap_s = _seconds(stagger, "--stagger")
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
     told = predict(works, estimator, Capacity(1000 * len(usable)))
-    hints = _hints(told, hardware.fingerprint, {profile.key for profile in profiles}, coruns)
+    hints = _hints(told, hardware.fingerprint, {profile.key for profile in profiles}, coruns) | {
+        app.key: f"its profile is set aside: {stale[app.key]}" for app, _ in members if app.key in stale
+    }
     if as_json:
         print_json(_plain(told, model, hardware.fingerprint, hints))
     else:
@@ -168,23 +170,42 @@ def _folders() -> list[Path]:
     )
 
 
-def _coruns() -> tuple[CoRun, ...]:
-    """What the daemon saw, the oldest first; nothing where none runs."""
+def _believed(
+    profiles: Sequence[Profile], drifted: Mapping[str, Mapping[str, Any]]
+) -> tuple[tuple[Profile, ...], dict[str, str]]:
+    """The profiles that hold, and for each that the daemon found to hold no more, why."""
+    stale = {
+        one.key: str(seen["stale"])
+        for one in profiles
+        if (seen := drifted.get(one.key)) and seen["stale"] and seen["made"] == one.made
+    }
+    return tuple(one for one in profiles if one.key not in stale), stale
+
+
+def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
+    """What the daemon saw, the oldest first, and by application what it says of its profile; nothing where none runs.
+
+    What it saw of an application before that drifted is left out.
+    """
     from tandem.estimate.corun import CoRun
     from tandem.share.daemon.client import Client
 
     try:
         with Client.connect(start=False) as client:
             rows = client.coruns(limit=5000)
+            known = {str(one["app"]): one for one in client.profiles()}
     except (DaemonError, OSError):
-        return ()
-    return tuple(
+        return (), {}
+    since = {app: float(one.get("since", 0.0)) for app, one in known.items()}
+    seen = tuple(
         CoRun(
             row["app"], tuple(sorted(app for _, app in row["beside"])), row["rate"], row["ended_at"] - row["began_at"]
         )
         for row in reversed(rows)
         if row["rate"] and not row["throttled"]
+        if all(row["ended_at"] >= since.get(app, 0.0) for app in (row["app"], *(app for _, app in row["beside"])))
     )
+    return seen, known
 
 
 def _show(told: Prediction) -> None:

@@ -6,9 +6,10 @@ import contextlib
 import math
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +18,14 @@ from tandem.core.errors import ConfigError
 from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from tandem.estimate.bubbles import Calibration
     from tandem.estimate.profile import Profile
 
 
 MOST_S = 55.0
+_MOST = click.FloatRange(5, 3600)
 
 
 def _a_number(context: click.Context, option: click.Parameter, value: float) -> float:
@@ -40,11 +43,11 @@ def _a_number(context: click.Context, option: click.Parameter, value: float) -> 
 @click.option("--gpu", type=click.IntRange(0), metavar="INDEX", help="The GPU it uses, pressed on by bubbles too.")
 @click.option(
     "--most",
-    type=click.FloatRange(5, 3600),
+    type=_MOST,
     callback=_a_number,
     default=MOST_S,
     show_default=True,
-    help="End after about so many seconds.",
+    help="End after so many seconds, calibrating the machine's bubbles (once) apart.",
 )
 @json_option
 @click.argument(
@@ -79,9 +82,7 @@ def profile(
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
     if as_json:
-        from tandem.estimate.profiling.store import as_json as plain
-
-        print_json(plain(kept))
+        print_json(_plain(kept))
         return
     _print(kept)
     say(f"kept as revision {kept.revision}, in {kept.cost_s:.0f} s; tandem profile show {kept.key}")
@@ -99,26 +100,28 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
     data, machine = _data(), discover().fingerprint
     if name is None:
         loaded = store.load(data, machine)
-        found = loaded.profiles
+        found, drifted = loaded.profiles, _stale()
         if loaded.unread:
             say_err(loaded.left_out())
         if as_json:
-            print_json([store.as_json(one) for one in found.values()])
+            print_json([_plain(one, drifted) for one in found.values()])
         elif found:
-            show_table(picture.list_table(found.values()))
+            show_table(picture.list_table(found.values(), [key for key, one in found.items() if _drift(one, drifted)]))
         else:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
     revisions = store.revisions(data, machine, name)
     _say_contradiction(revisions)
+    newest, drifted = revisions[-1], _stale()
+    if words := _drift(newest, drifted):
+        say_err(words)
     if as_json:
-        print_json([store.as_json(one) for one in revisions])
+        print_json([_plain(one, drifted) for one in revisions])
         return
-    newest = revisions[-1]
     _warn(newest)
     _print(newest)
     path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{_file_name(name)}.html"
-    say(f"pictures: {picture.write_report(newest, revisions, path)}")
+    say(f"pictures: {picture.write_report(newest, revisions, path, words)}")
 
 
 @click.command()
@@ -145,7 +148,7 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
         if not as_json:
             say(f"{old.key}: revision {kept[-1].revision}, in {kept[-1].cost_s:.0f} s")
     if as_json:
-        print_json([store.as_json(one) for one in kept])
+        print_json([_plain(one) for one in kept])
     elif not wanted:
         say("every application goes as its profile says, as far as the daemon has seen")
 
@@ -180,7 +183,6 @@ def _measured(
     """Profile it on the first ``place[0]`` cores and, unless it is None, GPU ``place[1]``; keep that."""
     from tandem.core.machine import discover
     from tandem.core.process import locks
-    from tandem.estimate.bubbles import cached
     from tandem.estimate.bubbles.gpu import check
     from tandem.estimate.profiling import store
     from tandem.estimate.profiling.measure import Terms, measure
@@ -211,7 +213,7 @@ def _measured(
     if not terms.beside:
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
     with locks.held(cores, () if gpu is None else (gpu,)):
-        calibration = cached(data / "bubbles", cores=cores, gpu=gpu, progress=tell)
+        calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
     _say_contradiction(store.revisions(data, kept.machine, kept.key))
@@ -219,11 +221,29 @@ def _measured(
     return kept
 
 
-def _warn(found: Profile) -> None:
-    """One line on stderr where others disturbed the measurement."""
-    from tandem.estimate.profiling import picture
+def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Callable[[str], None]) -> Calibration:
+    """What is kept of this machine; where that has to be measured first, it is said: ``--most`` does not count it."""
+    from tandem.estimate.bubbles import cached
 
-    if words := picture.warning(found):
+    begun: list[float] = []
+
+    def progress(line: str) -> None:
+        if not begun:
+            begun.append(time.monotonic())
+            say_err("calibrating the bubbles of this machine first, once: some 25 s, which --most does not count")
+        tell(line)
+
+    found = cached(folder, cores=cores, gpu=gpu, progress=progress)
+    if begun:
+        say_err(f"calibrated in {time.monotonic() - begun[0]:.0f} s")
+    return found
+
+
+def _warn(found: Profile) -> None:
+    """One line on stderr where the measurement was disturbed, or is noisy."""
+    from tandem.estimate.profiling import trust
+
+    if words := trust.warning(found):
         say_err(words)
 
 
@@ -233,6 +253,32 @@ def _say_contradiction(revisions: Sequence[Profile]) -> None:
 
     if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
         say_err(words)
+
+
+def _plain(found: Profile, drifted: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """As it is kept, with what is to be said of it."""
+    from tandem.estimate.profiling import store, trust
+
+    said = {"warning": trust.warning(found), "drift": _drift(found, drifted or {}), "causes": trust.causes(found)}
+    return {**store.as_json(found), **said}
+
+
+def _stale() -> dict[str, Mapping[str, Any]]:
+    """What the daemon says of each profile that it knows; nothing where none runs."""
+    from tandem.core.errors import DaemonError
+    from tandem.share.daemon.client import Client
+
+    try:
+        with Client.connect(start=False) as client:
+            return {str(one["app"]): one for one in client.profiles()}
+    except (DaemonError, OSError):
+        return {}
+
+
+def _drift(found: Profile, drifted: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the application has drifted from this very profile; "" where it has not."""
+    seen = drifted.get(found.key, {"made": 0.0, "stale": ""})
+    return str(seen["stale"]) if seen["made"] == found.made else ""
 
 
 def _print(found: Profile) -> None:

@@ -122,6 +122,8 @@ class Profile:
         bubble_cores: cores that bubbles pressed from: level 1 of a dial is what all of them together can do.
         reporter_excess: kind -> slowdown less 1 of the kind's reporter, the most sensitive programme there is, at dial
             level 1; kinds that are absent were not calibrated, or the profile is an old one.
+        left_out: what was not tried for want of time: "sensitivity" -> kinds of bubble that it did not run beside,
+            "pressure" -> kinds of which it is not known how hard it presses; absent where there are none.
         waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
             looked at.
     """
@@ -140,6 +142,7 @@ class Profile:
     bubble_cores: int = 1
     reporter_excess: Mapping[str, float] = field(default_factory=dict)
     waited: float = 0.0
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def disturbed(self) -> bool:

@@ -57,3 +57,21 @@ def test_what_stays_uncertain_is_given_up_at_some_point() -> None:
 
 def test_a_kind_of_which_nothing_is_known_has_no_curve() -> None:
     assert Campaign(lambda setting, phase: None, ["cache"], [""]).curve("cache", "") is None
+
+
+def test_a_setting_whose_windows_say_nothing_does_not_keep_the_others_from_theirs() -> None:
+    rates = {"cache": None, "cpu": Interval(1.0, 0.01, 9), "net": Interval(1.0, 0.01, 9)}
+    told: set[str] = set()
+
+    def known(setting: Setting, phase: str) -> Interval | None:
+        return rates[setting[0]] if setting[0] in told else None
+
+    campaign = Campaign(known, list(rates), [""])
+    order = []
+    while (setting := campaign.next()) is not None:
+        order.append(setting[0])
+        told.add(setting[0])
+        assert len(order) < 100
+    assert order[:3] == ["cache", "cpu", "net"]
+    assert order.count("cache") == MOST, "then it is given up"
+    assert campaign.curve("cache", "") is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
-from tandem.estimate.profiling import picture, store
+from tandem.estimate.profiling import picture, store, trust
 from tandem.estimate.profiling.measure import MOST_SLOWED, POINTS_PER_WINDOW, kept_waiting, widened
 from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.progress import Trace
@@ -56,8 +56,8 @@ def test_how_long_it_waited_is_kept_and_older_profiles_waited_for_nothing_that_i
 
 def test_it_is_said_with_what_to_do() -> None:
     disturbed = replace(QUIET, waited=0.23)
-    assert picture.warning(QUIET) == picture.warning(replace(QUIET, waited=0.02)) == ""
-    assert picture.warning(disturbed) == (
+    assert trust.warning(QUIET) == trust.warning(replace(QUIET, waited=0.02)) == ""
+    assert trust.warning(disturbed) == (
         "cg: others had its cores for 23% of the time that it was to be alone, and its intervals are so much wider; "
         "tandem profile again cg when the machine is quiet"
     )

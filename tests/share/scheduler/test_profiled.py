@@ -82,12 +82,26 @@ def test_another_version_of_an_application_is_noticed_and_its_profile_dropped() 
     for k in range(5):
         assert not told.machine.drift.words
         told.measure(1, 6.0, at=10.0 + k)
+    assert told.machine.drift.since == {"tender": 14.0}
     assert "profile it again" in told.machine.drift.words["tender"]
     assert {one.beside for one in told.machine.coruns if one.app == "tender"} == {()}
     told.submit(job(2, 1, app="loud", harvest=True))
     assert told.state(2) is State.RUNNING, "nothing is known of it any more"
     told.tell(ev.Profiled(profile("tender", feels=0.8, rate=6.0, revision=2)))
     assert not told.machine.drift.words
+
+
+def test_what_was_seen_of_others_beside_the_old_version_is_set_aside_too() -> None:
+    told = Told("hybrid", NODE, estimator="learned")
+    told.tell(*map(ev.Profiled, (TENDER, CALM)))
+    told.submit(job(1, 1, app="tender"))
+    told.submit(job(2, 1, app="calm"))
+    told.measure(2, 4.0, "tender", at=9.0)
+    told.measure(2, 4.0, "tender@0.5", at=9.5)
+    told.measure(2, 10.0, at=9.7)
+    for k in range(5):
+        told.measure(1, 6.0, at=10.0 + k)
+    assert [one.beside for one in told.machine.coruns if one.app == "calm"] == [()]
 
 
 def test_a_machine_that_is_slow_for_everybody_is_no_drift() -> None:

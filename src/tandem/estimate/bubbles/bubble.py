@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from tandem.estimate.bubbles.process import BubbleError, Process
+from tandem.estimate.bubbles.process import START_S, BubbleError, Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,13 @@ class Bubble:
     """Presses on one resource from a process of its own; idle until `set`. A context manager."""
 
     def __init__(
-        self, kind: str, *, cores: tuple[int, ...], folder: Path | None = None, calibration: Calibration | None = None
+        self,
+        kind: str,
+        *,
+        cores: tuple[int, ...],
+        folder: Path | None = None,
+        calibration: Calibration | None = None,
+        start_s: float = START_S,
     ) -> None:
         """Start it; it does nothing yet.
 
@@ -25,6 +31,7 @@ class Bubble:
             cores: Where it runs, a thread on each; for "cpu" the cores that are to be shared.
             folder: Where "fs_read" and "fs_write" press on the disk; None takes the temporary folder.
             calibration: Makes equal steps of the dial equal steps of what a reporter feels; None leaves the dial raw.
+            start_s: How long it may take until it is ready; a disk may be slow.
 
         Raises:
             BubbleError: The kind, a core or the folder cannot be used, or the calibration lacks the kind.
@@ -33,7 +40,7 @@ class Bubble:
         if calibration is not None:
             calibration.response(kind)
         self._calibration = calibration
-        self._process = Process("bubble", kind, cores, folder)
+        self._process = Process("bubble", kind, cores, folder, start_s)
 
     @property
     def kind(self) -> str:

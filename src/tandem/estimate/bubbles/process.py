@@ -33,7 +33,7 @@ _IDLE, _RUNNING = 1, 2
 _DISK_THREADS = 2  # threads_per_core() in native/kernel.cpp
 _PAGE_FD, _CONTROL_FD = 3, 4
 _ABOVE_THOSE = 10
-_START_S = 30.0  # a disk may be slow with the first file
+START_S = 30.0  # a disk may be slow with the first file
 _ANSWER_S = 10.0
 _POLL_S = 0.0005
 
@@ -68,7 +68,9 @@ def program() -> Path:
 class Process:
     """One `tandem-bubble`, idle when the constructor returns."""
 
-    def __init__(self, role: str, kind: str, cores: tuple[int, ...], folder: Path | None) -> None:
+    def __init__(
+        self, role: str, kind: str, cores: tuple[int, ...], folder: Path | None, start_s: float = START_S
+    ) -> None:
         """Start it and wait until it is ready.
 
         Args:
@@ -76,6 +78,7 @@ class Process:
             kind: One of `tandem.estimate.profile.KINDS`.
             cores: Logical processors to run on, a thread on each (two for a bubble that waits for a disk).
             folder: Where a kind that works on files makes its nameless file; None takes the temporary folder.
+            start_s: How long it may take until it is ready.
 
         Raises:
             BubbleError: The kind, a core or the folder does not exist, or there is too little memory or disk.
@@ -94,7 +97,7 @@ class Process:
             os.close(memory)
         self._running = True
         try:
-            self._wait(lambda state: state != 0, _START_S)
+            self._wait(lambda state: state != 0, start_s)
         except BaseException:  # a Ctrl-C too: nobody else could close it
             self.close()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from tandem.estimate.bubbles.process import Process
+from tandem.estimate.bubbles.process import START_S, Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 class Reporter:
     """Feels one resource from a process of its own; paused until `go`. A context manager."""
 
-    def __init__(self, kind: str, *, cores: tuple[int, ...], folder: Path | None = None) -> None:
+    def __init__(
+        self, kind: str, *, cores: tuple[int, ...], folder: Path | None = None, start_s: float = START_S
+    ) -> None:
         """Start it; it does nothing yet.
 
         Args:
             kind: One of `tandem.estimate.profile.KINDS`.
             cores: Where it runs, a thread on each.
             folder: Where "fs_read" and "fs_write" use the disk; None takes the temporary folder.
+            start_s: How long it may take until it is ready; a disk may be slow.
 
         Raises:
             BubbleError: The kind, a core or the folder cannot be used.
             BubbleMissingError: The native part was not built.
         """
-        self._process = Process("reporter", kind, cores, folder)
+        self._process = Process("reporter", kind, cores, folder, start_s)
         self._going = False
 
     @property

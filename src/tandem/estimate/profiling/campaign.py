@@ -6,6 +6,7 @@ Otherwise level 0.5 follows, and 0.25 and 0.75 where the curve bends at 0.5 by m
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -31,11 +32,13 @@ class Campaign:
         known: (setting, phase) -> its slowdown so far, or None.
         kinds: kinds of bubble, in the order in which they begin.
         phases: those that count.
+        tries: how often each setting was next.
     """
 
     known: Callable[[Setting, str], Interval | None]
     kinds: Sequence[str]
     phases: Sequence[str]
+    tries: Counter[Setting] = field(default_factory=Counter)
     _settings: list[Setting] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -43,11 +46,22 @@ class Campaign:
         self._settings = [(kind, 1.0) for kind in self.kinds]
 
     def next(self) -> Setting | None:
-        """The setting to measure now, or None where all are known."""
+        """The setting to measure now, or None where all are known or given up.
+
+        That of the fewest tries: one whose windows say nothing does not keep the others from theirs.
+        """
         for kind in self.kinds:
             self._extend(kind)
-        fewest = {one: self._count(one) for one in self._settings if not self._done(one)}
-        return min(fewest, key=lambda one: fewest[one]) if fewest else None
+        wanted = [one for one in self._settings if not self._done(one)]
+        if not wanted:
+            return None
+        found = min(wanted, key=lambda one: self.tries[one])
+        self.tries[found] += 1
+        return found
+
+    def give_up(self, setting: Setting) -> None:
+        """It cannot be measured: it is not next again, unless something is known of it."""
+        self.tries[setting] = MOST
 
     def curve(self, kind: str, phase: str) -> Curve | None:
         """The curve of a kind, or None where nothing is known of it."""
@@ -67,7 +81,7 @@ class Campaign:
     def _done(self, setting: Setting) -> bool:
         count = self._count(setting)
         if count < FEWEST:
-            return False
+            return self.tries[setting] >= MOST and all(self.known(setting, phase) is None for phase in self.phases)
         return count >= MOST or all(self._narrow(setting, phase) for phase in self.phases)
 
     def _narrow(self, setting: Setting, phase: str) -> bool:

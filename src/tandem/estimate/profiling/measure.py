@@ -4,6 +4,8 @@
 
 The programme runs on `cores`, bubbles and reporters on `beside`, the "cpu" ones on the programme's own. All of it is
 windows that alternate (`tandem.estimate.profiling.windows`): two or three beside bubbles stand between two alone.
+A window that would not end within the limit is not begun; `Profile.left_out` names the kinds that were therefore not
+tried.
 Limits: without a core to spare only "cpu" can be measured.
 """
 
@@ -20,15 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
-from tandem.estimate.bubbles import Bubble, BubbleError, GpuBubble, GpuReporter, Reporter
+from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import LEAST_EXCESS
 from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, PhaseProfile, Profile
-from tandem.estimate.profiling.campaign import Campaign
+from tandem.estimate.profiling.campaign import FEWEST, Campaign
+from tandem.estimate.profiling.deadline import Deadline
+from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
-from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired
 from tandem.estimate.profiling.sources import follow
-from tandem.estimate.profiling.subject import Output
+from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
 
 if TYPE_CHECKING:
@@ -40,15 +43,31 @@ if TYPE_CHECKING:
 
 POINTS_PER_WINDOW = 3
 LONGEST_WINDOW_S = 2.5
+DEFAULT_MOST_S = 55.0
 MOST_SLOWED = 3.0
 """Windows beside bubbles are made for steps that take so many times as long as alone."""
 
 SOLO_WINDOWS = 7
+FEWEST_SOLOS = 4
+"""Windows alone without which nothing is known of the noise."""
+
+ALONE_PART = 0.25
+"""Of the time, what windows alone take beyond the fewest, before those beside bubbles."""
+
 BETWEEN_SOLOS = 2
 REPORTER_S = 0.06
 PRESSURE_ROUNDS = (3, 4)
+HURRIED_ROUNDS = 2
+"""Without time for so many beside the programme, a kind of reporter is not begun with: one may be a burst."""
+
 PRESSURE_PART = 0.35
-"""Of the time, what is kept for reporters."""
+"""Of the time that is left after those alone, what is kept for reporters."""
+
+START_S = 0.3
+"""What starting a bubble or reporter takes, roughly."""
+
+START_PART = 0.3
+"""Of the time that is left, what one may take to start at most: a disk that stalls costs its own kind only."""
 
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
@@ -73,7 +92,7 @@ class Terms:
         cores: where it runs.
         beside: where bubbles and reporters run; may be empty.
         rate: regular expression over its output, or None.
-        most_s: end after about this long.
+        most_s: begin no window that would end later than this.
         folder: where bubbles of the disk press.
         gpu: the GPU it uses, where bubbles of a GPU press; None leaves those kinds out.
         env: variables on top of this process's.
@@ -83,7 +102,7 @@ class Terms:
     cores: tuple[int, ...]
     beside: tuple[int, ...]
     rate: str | None = None
-    most_s: float = 55.0
+    most_s: float = DEFAULT_MOST_S
     folder: Path | None = None
     gpu: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -99,17 +118,18 @@ def measure(
     """Profile a programme on this machine; its revision is 1.
 
     Raises:
-        ProgrammeError: It cannot be measured; says why and what to do.
+        ProgrammeError: It cannot be measured, or not in so little time; says why and what to do.
         BubbleError: A bubble cannot be started.
     """
-    begun = time.monotonic()
+    begun, deadline = time.monotonic(), Deadline.after(terms.most_s)
     with ExitStack() as stack:
         programmes = stack.enter_context(Programmes(terms.env))
         progress("starting")
-        subject = follow(programmes.add(terms.key, argv, terms.cores), terms.rate)
+        subject = follow(programmes.add(terms.key, argv, terms.cores), terms.rate, deadline=deadline)
         if isinstance(subject.source, Output):
             stack.callback(subject.source.close)
-        session = _Session(subject, terms, calibration, begun, stack)
+        equipment = Equipment(terms.cores, terms.beside, calibration, stack, folder=terms.folder, gpu=terms.gpu)
+        session = _Session(subject, terms, calibration, equipment, deadline)
         progress("alone")
         session.alone()
         progress("beside bubbles")
@@ -118,6 +138,7 @@ def measure(
         session.pressure()
         waited = session.check_quiet()
         phases = tuple(widened(phase, waited) for phase in session.phases())
+        left_out = session.left_out()
     cost_s = time.monotonic() - begun
     return Profile(
         key=terms.key,
@@ -132,6 +153,7 @@ def measure(
         bubble_cores=max(1, len(terms.beside)),
         reporter_excess=reporter_excess(calibration),
         waited=round(waited, 4),
+        left_out=left_out,
     )
 
 
@@ -180,59 +202,14 @@ def reporter_excess(calibration: Calibration) -> dict[str, float]:
     return {kind: round(max(LEAST_EXCESS, one.noise, one.excess), 4) for kind, one in calibration.responses.items()}
 
 
-class _Antagonist:
-    """A bubble at one level, as a participant."""
-
-    def __init__(self, bubble: Bubble | GpuBubble, level: float) -> None:
-        self.name = f"{bubble.kind}@{level:g}"
-        self.trace = Trace()
-        self._bubble, self._level = bubble, level
-
-    def go(self) -> None:
-        self._bubble.set(self._level)
-
-    def pause(self) -> None:
-        self._bubble.set(0.0)
-
-    def read(self) -> None: ...
-
-    def waited_s(self) -> float:
-        return 0.0
-
-    def filenos(self) -> list[int]:
-        return []
-
-
-class _Feeler:
-    """A reporter, as a participant."""
-
-    def __init__(self, reporter: Reporter | GpuReporter) -> None:
-        self.name = f"reporter {reporter.kind}"
-        self.trace = Trace()
-        self.go, self.pause = reporter.go, reporter.pause
-        self._reporter = reporter
-        self._offset_s = SystemClock().offset_s
-
-    def read(self) -> None:
-        count, at_s = self._reporter.count()
-        self.trace.add(self._offset_s + at_s, float(count))
-
-    def waited_s(self) -> float:
-        return 0.0
-
-    def filenos(self) -> list[int]:
-        return []
-
-
 class _Session:
     """One profiling under way."""
 
     def __init__(
-        self, subject: Subject, terms: Terms, calibration: Calibration, begun: float, stack: ExitStack
+        self, subject: Subject, terms: Terms, calibration: Calibration, equipment: Equipment, deadline: Deadline
     ) -> None:
         self._subject, self._terms, self._calibration = subject, terms, calibration
-        self._until = begun + terms.most_s
-        self._stack = stack
+        self._equipment, self._deadline = equipment, deadline
         step_s = subject.step_s() or 0.0
         if POINTS_PER_WINDOW * step_s > LONGEST_WINDOW_S:
             raise _too_seldom(subject, step_s)
@@ -240,6 +217,9 @@ class _Session:
         # Beside a bubble steps take longer. A window in which not even two ends of steps lie says nothing, so that
         # windows made for steps alone would pick the fast ones.
         self._beside_s = max(WINDOW_S, min(LONGEST_WINDOW_S, MOST_SLOWED * POINTS_PER_WINDOW * step_s))
+        self._started_s = terms.most_s - deadline.left_s()
+        # A reporter feels the programme at any moment: a whole step is enough.
+        self._press_s = max(WINDOW_S, min(LONGEST_WINDOW_S, step_s))
         self._name = subject.name
         self._cpu: list[tuple[str, float]] = []
         pressed = [kind for kind in KINDS if terms.beside or kind == "cpu"]
@@ -252,57 +232,83 @@ class _Session:
 
     def alone(self) -> None:
         """The rate alone, its noise, and the phases that count."""
-        for attempt in range(2):
-            for _ in range(SOLO_WINDOWS):
-                self._solo()
+        for _ in range(2):
+            self._solos()
             self.check_quiet()
             self._noise = noise_of(self._alone_rates(None)) or self._noise
             if self._noise <= MOST_NOISE:
                 return
-            self._stage.window_s = min(LONGEST_WINDOW_S, 4 * self._stage.window_s)  # bursts may even out
-            if attempt == 0:
-                self._stage.windows.clear()
-        raise _scatters(self._subject, self._noise, self._stage.window_s)
+            longer_s = min(LONGEST_WINDOW_S, 4 * self._stage.window_s)  # bursts may even out
+            if not self._deadline.fits(FEWEST_SOLOS * longer_s):
+                break
+            tried_s, self._stage.window_s = self._stage.window_s, longer_s
+            self._stage.windows.clear()
+            self._cpu.clear()
+        raise _scatters(self._subject, self._noise, tried_s)
 
     def sensitivity(self) -> None:
         """Beside each bubble, at as many levels as matter."""
-        bubbles = self._open_bubbles()
-        names: dict[Setting, str] = {}
+        antagonists: dict[Setting, Antagonist] = {}
         self._campaign = campaign = Campaign(self._known, self._kinds, self._counting_phases())
+        until = self._deadline.share(1.0 - PRESSURE_PART)
+        beside_s, solo_s = max(self._beside_s, self._stage.window_s) + SETTLE_S, self._stage.window_s + SETTLE_S
         since_solo = 0
-        until = self._until - PRESSURE_PART * self._terms.most_s
-        while time.monotonic() < until and (setting := campaign.next()) is not None:
-            if setting not in names:
-                one = _Antagonist(bubbles[setting[0]], setting[1])
-                names[setting] = one.name
-                self._stage.add(one)
+        while (setting := campaign.next()) is not None:
+            start_s = 0.0 if setting in antagonists else START_S
+            if not until.fits(start_s + beside_s + (2 if since_solo == 0 else 1) * solo_s):
+                break
+            if setting not in antagonists:
+                if (bubble := self._equipment.bubble(setting[0], until.share(START_PART))) is None:
+                    campaign.give_up(setting)
+                    continue
+                antagonists[setting] = Antagonist(bubble, setting[1])
+                self._stage.add(antagonists[setting])
             if since_solo == 0:
                 self._solo()
-            self._take({self._name, names[setting]}, max(self._beside_s, self._stage.window_s))
+            self._take({self._name, antagonists[setting].name}, beside_s - SETTLE_S)
             since_solo = (since_solo + 1) % BETWEEN_SOLOS
-        self._solo()
+        if antagonists and self._deadline.fits(solo_s):
+            self._solo()
 
     def pressure(self) -> None:
         """Each reporter with the programme beside it, and without."""
         fewest, most = PRESSURE_ROUNDS
-        feelers: dict[str, _Feeler] = {}
-        for kind in self._kinds:
-            feelers[kind] = _Feeler(self._reporter(kind))
+        round_s = 2 * REPORTER_S + self._press_s + 3 * SETTLE_S
+        affordable = int(max(0.0, self._deadline.left_s()) / (HURRIED_ROUNDS * round_s + START_S))
+        feelers: dict[str, Feeler] = {}
+        for kind in self._kinds[:affordable]:
+            if (reporter := self._equipment.reporter(kind, self._deadline.share(START_PART))) is None:
+                continue
+            feelers[kind] = Feeler(reporter)
             self._stage.add(feelers[kind])
         for turn in range(most):
             for kind, feeler in feelers.items():
-                late = turn > 0 and time.monotonic() > self._until
-                if late or (turn >= fewest and self._pressed_enough(kind, feeler)):
-                    continue
-                self._stage.take({feeler.name}, REPORTER_S)
-                self._take({feeler.name, self._name})
-                self._stage.take({feeler.name}, REPORTER_S)
+                if self._deadline.fits(round_s) and (turn < fewest or not self._pressed_enough(kind, feeler)):
+                    self._stage.take({feeler.name}, REPORTER_S)
+                    self._press(feeler)
+                    self._stage.take({feeler.name}, REPORTER_S)
         for kind, feeler in feelers.items():
             for phase in self._counting_phases():
                 one = self._felt(feeler, phase)
                 if one is not None:
                     self._pressure[kind, phase] = one
         self._stage.switch(frozenset())
+
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """For want of time: "sensitivity" -> kinds of bubble, "pressure" -> of reporter; only where there are any.
+
+        Raises:
+            ProgrammeError: All of them.
+        """
+        ran = [window.running for window in self._stage.windows]
+        begun = {one.partition("@")[0] for names in ran if self._name in names for one in names - {self._name}}
+        found = {
+            "sensitivity": tuple(kind for kind in self._kinds if kind not in begun),
+            "pressure": tuple(kind for kind in self._kinds if f"reporter {kind}" not in begun),
+        }
+        if all(len(kinds) == len(self._kinds) for kinds in found.values()):
+            raise self._no_time(what="no time was left for bubbles and reporters")
+        return {what: kinds for what, kinds in found.items() if kinds}
 
     def check_quiet(self) -> float:
         """The part of the time alone in which others kept the programme from its cores.
@@ -336,9 +342,21 @@ class _Session:
             )
         return tuple(found)
 
+    def _solos(self) -> None:
+        """Windows alone: all there should be, or as many as there is time for."""
+        spare = self._deadline.share(ALONE_PART)
+        for taken in range(SOLO_WINDOWS):
+            deadline = self._deadline if taken < FEWEST_SOLOS else spare
+            if not deadline.fits(self._stage.window_s + SETTLE_S):
+                break
+            self._solo()
+        if len(self._alone_rates(None)) < FEWEST_SOLOS - 1 and not self._deadline.fits(self._stage.window_s + SETTLE_S):
+            raise self._no_time(what=f"{FEWEST_SOLOS} windows of {self._stage.window_s:.2g} s alone did not fit")
+
     def _solo(self) -> None:
         before, begun = self._subject.programme.cpu_s(), time.monotonic()
-        window = self._take({self._name})
+        self._take({self._name})
+        window = self._stage.windows[-1]
         spent_s, passed_s = self._subject.programme.cpu_s() - before, time.monotonic() - begun
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
@@ -346,13 +364,30 @@ class _Session:
             had = max(LEAST_HAD, 1.0 - window.waits.get(self._name, 0.0) / cores)  # of the time; the rest others had
             self._cpu.append((phase, min(spent_s / passed_s / had, cores)))
 
-    def _take(self, running: set[str], seconds: float | None = None) -> Window:
+    def _take(self, running: set[str], seconds: float | None = None) -> None:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
         window = self._stage.take(running, seconds)
         if self._name not in window.rates:
-            self._stage.switch({self._name})
-            self._subject.until_it_works()
-        return window
+            self._await_work()
+
+    def _press(self, feeler: Feeler) -> None:
+        """A window of a reporter beside the programme; where that began its next run, wait until it works again."""
+        runs = self._subject.programme.runs
+        self._stage.take({feeler.name, self._name}, self._press_s)
+        if self._subject.programme.runs != runs and not isinstance(self._subject.source, Runs):
+            self._await_work()
+
+    def _await_work(self) -> None:
+        self._stage.switch({self._name})
+        self._subject.until_it_works(self._deadline)
+
+    def _no_time(self, *, what: str) -> ProgrammeError:
+        most_s = self._terms.most_s
+        return ProgrammeError(
+            given=f"{what} in the {most_s:g} s for {self._name}, which was at work after {self._started_s:.1f} s",
+            allowed="a limit in which it starts, runs alone and runs beside bubbles",
+            todo=f"give it more time, such as --most {max(DEFAULT_MOST_S, 2 * most_s):g}",
+        )
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
         return [
@@ -373,9 +408,11 @@ class _Session:
     def _known(self, setting: Setting, phase: str) -> Interval | None:
         beside = frozenset({self._name, f"{setting[0]}@{setting[1]:g}"})
         ratios = slowdowns(self._stage.windows, self._name, beside, phase)
-        return interval(ratios, min(self._noise, 0.1)) if ratios else None
+        if not ratios:
+            return None
+        return interval(ratios, self._noise if len(ratios) < FEWEST else min(self._noise, 0.1))
 
-    def _felt(self, feeler: _Feeler, phase: str) -> Interval | None:
+    def _felt(self, feeler: Feeler, phase: str) -> Interval | None:
         """How much slower a reporter was beside the programme in a phase."""
         alone: list[tuple[float, float]] = []
         beside: list[tuple[float, float]] = []
@@ -390,35 +427,10 @@ class _Session:
         ratios = [ratio for ratio in paired(alone, beside) if ratio < float("inf")]
         return interval(ratios) if ratios else None
 
-    def _pressed_enough(self, kind: str, feeler: _Feeler) -> bool:
+    def _pressed_enough(self, kind: str, feeler: Feeler) -> bool:
         unit = self._calibration.slowdown(kind, 1.0) - 1.0
         every = [self._felt(feeler, phase) for phase in self._counting_phases()]
         return all(one is not None and one.half <= max(0.03, 0.1 * unit) for one in every)
-
-    def _reporter(self, kind: str) -> Reporter | GpuReporter:
-        if kind in GPU_KINDS:
-            assert self._terms.gpu is not None
-            feeler = self._stack.enter_context(GpuReporter(kind, self._terms.gpu))
-            feeler.wait_ready()
-            return feeler
-        on = self._terms.cores[:1] if kind == "cpu" else self._terms.beside[:1]
-        return self._stack.enter_context(Reporter(kind, cores=on, folder=self._terms.folder))
-
-    def _open_bubbles(self) -> dict[str, Bubble | GpuBubble]:
-        """One of each kind, ready; those of a GPU come up side by side."""
-        terms, found = self._terms, dict[str, Bubble | GpuBubble]()
-        for kind in self._kinds:
-            if kind in GPU_KINDS:
-                assert terms.gpu is not None
-                found[kind] = self._stack.enter_context(GpuBubble(kind, terms.gpu, self._calibration))
-            else:
-                on = terms.cores if kind == "cpu" else terms.beside
-                bubble = Bubble(kind, cores=on, folder=terms.folder, calibration=self._calibration)
-                found[kind] = self._stack.enter_context(bubble)
-        for one in found.values():
-            if isinstance(one, GpuBubble):
-                one.wait_ready()
-        return found
 
 
 def _too_seldom(subject: Subject, step_s: float) -> ProgrammeError:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from tandem.estimate.profile import GPU_KINDS, IN_WORDS, KINDS
 from tandem.estimate.profiling.contradictions import contradiction
+from tandem.estimate.profiling.trust import felt, mark, presses, warning
 from tandem.report import palette
 from tandem.report.blocks import Block, Fact, Facts, Figure, Text
 from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show
@@ -17,38 +18,38 @@ from tandem.report.page import Page, Section, write
 from tandem.report.table import Cell, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
 
 _LABEL_PX = 17
 _PLOT_PX = 300
-_FELT = 0.05
-_PRESSES = 0.15
 
 
-def list_table(profiles: Iterable[Profile]) -> Table:
-    """One row for each application."""
+def list_table(profiles: Iterable[Profile], drifted: Collection[str] = ()) -> Table:
+    """One row for each application; of those that have ``drifted`` that is said."""
     columns = [
         Column("application"),
         Column("rate", "1/s", "number"),
         Column("noise", "", "percent", 0),
         Column("cores kept busy", "", "number", 2, minor=True),
         Column("kept waiting", "", "percent", 0, minor=True),
+        Column("make again"),
         Column("slowed most by"),
         Column("presses most on"),
         Column("made", minor=True),
         Column("took", "s", "number", 0, minor=True),
         Column("revision", "", "number", 0, minor=True),
     ]
-    rows: list[list[str | float]] = [
+    rows: list[list[Cell | Value]] = [
         [
             profile.key,
             main.rate,
             main.noise,
             main.cpu_use,
             profile.waited,
+            Cell(marked, "bad" if marked else ""),
             _most_felt(main),
             _most_pressed(main),
             _moment(profile.made),
@@ -57,6 +58,7 @@ def list_table(profiles: Iterable[Profile]) -> Table:
         ]
         for profile in profiles
         for main in [max(profile.phases, key=lambda phase: phase.share)]
+        for marked in ["drifted" if profile.key in drifted else mark(profile)]
     ]
     return Table(columns, rows, "Profiles", "of phases, the one that takes the most time is shown")
 
@@ -79,7 +81,7 @@ def phase_table(profile: Profile, phase: PhaseProfile) -> Table:
             [
                 f"{kind} ({IN_WORDS.get(kind, kind)})",
                 None if curve is None else curve.at(0.5),
-                Cell(full, "bad" if full is not None and _is_felt(curve) else ""),
+                Cell(full, "bad" if felt(phase, kind) == "sure" else ""),
                 None if curve is None else curve.halves[-1],
                 phase.pressure.get(kind),
                 phase.pressure_half.get(kind),
@@ -94,34 +96,55 @@ def sentences(profile: Profile) -> list[str]:
     found = []
     for phase in profile.phases:
         where = f"in {phase.phase}, " if phase.phase and len(profile.phases) > 1 else ""
-        felt = [(curve.slowdowns[-1], kind) for kind, curve in phase.sensitivity.items() if _is_felt(curve)]
-        words = ", ".join(
-            f"{IN_WORDS.get(kind, kind)} (up to {slow:.2f}x)" for slow, kind in sorted(felt, reverse=True)
-        )
-        if not phase.sensitivity:
-            found.append(f"{where}what slows it is not known: no window beside a bubble could be measured")
-        else:
-            found.append(f"{where}slowed by {words}" if felt else f"{where}slowed by nothing that was tried")
-        pressed = sorted(((v, k) for k, v in phase.pressure.items() if _presses(phase, k)), reverse=True)
+        found += [f"{where}{words}" for words in _slowed(phase)]
+        pressed = sorted(((v, k) for k, v in phase.pressure.items() if presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level:.2f})" for level, kind in pressed)
-        found.append(f"{where}presses on {words}" if pressed else f"{where}presses on nothing that was felt")
+        found.append(f"{where}presses on {words or _nothing_of(phase.pressure)}")
+    found += _left_out(profile)
     if profile.waited > 0.0:
         found.append(f"while it was to be alone, others had its cores for {profile.waited:.0%} of the time")
     return found
 
 
-def warning(profile: Profile) -> str:
-    """What is wrong with a profile, and what to do, in one line; "" where nothing is."""
-    if not profile.disturbed:
-        return ""
-    return (
-        f"{profile.key}: others had its cores for {profile.waited:.0%} of the time that it was to be alone, and its "
-        f"intervals are so much wider; tandem profile again {profile.key} when the machine is quiet"
-    )
+def _slowed(phase: PhaseProfile) -> list[str]:
+    """By what for certain, and by what perhaps."""
+    if not phase.sensitivity:
+        return ["what slows it is not known: no window beside a bubble could be measured"]
+    by = {"sure": "", "perhaps": ""}
+    for certainty in by:
+        kinds = [
+            (curve.slowdowns[-1], kind) for kind, curve in phase.sensitivity.items() if felt(phase, kind) == certainty
+        ]
+        by[certainty] = ", ".join(
+            f"{IN_WORDS.get(kind, kind)} (up to {slow:.2f}x)" for slow, kind in sorted(kinds, reverse=True)
+        )
+    found = [f"slowed by {by['sure'] or _nothing_of(phase.sensitivity)}"]
+    if by["perhaps"]:
+        found.append(f"perhaps slowed by {by['perhaps']}: its own noise, +- {phase.noise:.0%}, could feign that")
+    return found
 
 
-def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> Path:
-    """Write ``report.html`` about one application and return where it is."""
+def _nothing_of(tried: Iterable[str]) -> str:
+    """That nothing was found, of how many kinds."""
+    kinds = [kind for kind in (*KINDS, *GPU_KINDS) if kind in set(tried)]
+    if len(kinds) > 1:
+        return f"nothing for certain of the {len(kinds)} kinds that were tried"
+    return f"nothing for certain of the one kind that was tried: {IN_WORDS[kinds[0]]}" if kinds else "what is not known"
+
+
+def _left_out(profile: Profile) -> list[str]:
+    """What there was no time for."""
+    what = {"sensitivity": "whether it is slowed by", "pressure": "how hard it presses on"}
+    return [
+        f"for want of time it was not tried {words} {', '.join(IN_WORDS.get(kind, kind) for kind in left)}: "
+        f"tandem profile again {profile.key} gives it more"
+        for part, words in what.items()
+        if (left := profile.left_out.get(part))
+    ]
+
+
+def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, drift: str = "") -> Path:
+    """Write ``report.html`` about one application, with how it has drifted, and return where it is."""
     sections = []
     for phase in profile.phases:
         facts = Facts(
@@ -136,7 +159,7 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path) -> 
         sections.append(Section(phase.phase or "The programme", body))
     if len(revisions) > 1:
         sections.append(Section("Revisions", [list_table(reversed(revisions))]))
-    said = sentences(profile)
+    said = [*filter(None, [drift, warning(profile)]), *sentences(profile)]
     if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
         said.append(words)
     sections.insert(0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in said))]))
@@ -151,9 +174,9 @@ def curves_picture(phase: PhaseProfile) -> Figure:
     if not kinds:
         return Figure(nothing_to_show("No bubble was tried."), "What slows it down", caption, half=True)
     plot = go.Figure()
-    felt = [kind for kind in kinds if _is_felt(phase.sensitivity[kind])]
-    colours = palette.shades("primary", felt)
-    for kind in sorted(kinds, key=lambda kind: kind in felt):
+    sure = [kind for kind in kinds if felt(phase, kind) == "sure"]
+    colours = palette.shades("primary", sure)
+    for kind in sorted(kinds, key=lambda kind: kind in sure):
         curve = phase.sensitivity[kind]
         colour = colours.get(kind, palette.MUTED)
         plot.add_trace(
@@ -161,8 +184,8 @@ def curves_picture(phase: PhaseProfile) -> Figure:
                 x=list(curve.levels),
                 y=list(curve.slowdowns),
                 mode="lines+markers",
-                line={"color": colour, "width": 2 if kind in felt else 1},
-                marker={"size": 6 if kind in felt else 4},
+                line={"color": colour, "width": 2 if kind in sure else 1},
+                marker={"size": 6 if kind in sure else 4},
                 error_y={"type": "data", "array": list(curve.halves), "thickness": 1, "width": 0},
                 hovertemplate=f"<b>{plot_text(kind)}</b> at %{{x:.2f}}: %{{y:.2f}}x<extra></extra>",
             )
@@ -200,7 +223,7 @@ def pressure_picture(phase: PhaseProfile) -> Figure:
             y=[plot_text(kind) for kind in kinds],
             orientation="h",
             width=0.6,
-            marker={"color": [palette.ORANGE if _presses(phase, kind) else palette.MUTED for kind in kinds]},
+            marker={"color": [palette.ORANGE if presses(phase, kind) else palette.MUTED for kind in kinds]},
             error_x={
                 "type": "data",
                 "array": [phase.pressure_half.get(kind, 0.0) for kind in kinds],
@@ -234,23 +257,17 @@ def _kinds(phase: PhaseProfile) -> list[str]:
     return [kind for kind in (*KINDS, *GPU_KINDS) if kind in phase.sensitivity or kind in phase.pressure]
 
 
-def _is_felt(curve: Curve | None) -> bool:
-    return curve is not None and curve.slowdowns[-1] - 1.0 > max(_FELT, curve.halves[-1])
-
-
-def _presses(phase: PhaseProfile, kind: str) -> bool:
-    return phase.pressure[kind] > max(_PRESSES, phase.pressure_half.get(kind, 0.0))
+def _surely(phase: PhaseProfile) -> list[str]:
+    return [kind for kind in phase.sensitivity if felt(phase, kind) == "sure"]
 
 
 def _most_felt(phase: PhaseProfile) -> str:
-    felt = [
-        (curve.slowdowns[-1], kind) for kind, curve in phase.sensitivity.items() if _is_felt(curve) and kind != "cpu"
-    ]
-    return "nothing" if not felt else "{1} ({0:.2f}x)".format(*max(felt))
+    found = [(phase.sensitivity[kind].slowdowns[-1], kind) for kind in _surely(phase) if kind != "cpu"]
+    return "nothing" if not found else "{1} ({0:.2f}x)".format(*max(found))
 
 
 def _most_pressed(phase: PhaseProfile) -> str:
-    pressed = [(level, kind) for kind, level in phase.pressure.items() if _presses(phase, kind) and kind != "cpu"]
+    pressed = [(level, kind) for kind, level in phase.pressure.items() if presses(phase, kind) and kind != "cpu"]
     return "nothing" if not pressed else "{1} ({0:.2f})".format(*max(pressed))
 
 

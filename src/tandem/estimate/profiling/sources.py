@@ -15,6 +15,7 @@ from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.subject import PATIENCE_S, Output, Records, Runs, Subject, died, silent
 
 if TYPE_CHECKING:
+    from tandem.estimate.profiling.deadline import Deadline
     from tandem.estimate.profiling.programme import Programme
 
 LONGEST_RUN_S = 2.0
@@ -29,25 +30,27 @@ LEAST_RUN_S = 0.05
 _LOOK_S = 0.02
 
 
-def follow(programme: Programme, rate: str | None = None, patience_s: float = PATIENCE_S) -> Subject:
+def follow(
+    programme: Programme, rate: str | None = None, patience_s: float = PATIENCE_S, deadline: Deadline | None = None
+) -> Subject:
     """Start it and return it at work, by whichever way its progress is known.
 
     Args:
         programme: not yet started.
         rate: a regular expression over its output; see `subject.Output`.
         patience_s: how long nothing may be heard of it.
+        deadline: when it has to be at work in any case.
 
     Raises:
-        ProgrammeError: It dies, hangs, says nothing, or finishes before it can be measured.
+        ProgrammeError: It dies, hangs, says nothing, or finishes before it can be measured; or the deadline came.
     """
     if rate is not None:
         subject = Subject(programme, Output(rate), patience_s)
         subject.start()
-        subject.until_it_works()
-        return subject
+        return _at_work(subject, deadline)
     programme.start()
     begun = time.monotonic()
-    steps = _first_steps(programme, begun, patience_s)
+    steps = _first_steps(programme, begun, patience_s, deadline)
     took_s = time.monotonic() - begun
     if programme.ended is None:
         return _joined(programme, patience_s)
@@ -57,14 +60,20 @@ def follow(programme: Programme, rate: str | None = None, patience_s: float = PA
         raise _too_short(programme, took_s, steps=steps)
     subject = Subject(programme, Runs(), patience_s)
     subject.start()
-    subject.until_it_works()
+    _at_work(subject, deadline)
     shortest_s = min(took_s, subject.step_s() or took_s)
     if shortest_s < LEAST_RUN_S:
         raise _over_at_once(programme, shortest_s)
     return subject
 
 
-def _first_steps(programme: Programme, begun: float, patience_s: float) -> bool:
+def _at_work(subject: Subject, deadline: Deadline | None) -> Subject:
+    if not subject.until_it_works(deadline):
+        raise _too_late(subject.programme, subject.source.WAY)
+    return subject
+
+
+def _first_steps(programme: Programme, begun: float, patience_s: float, deadline: Deadline | None) -> bool:
     """Wait until the steps of a run have gone on for a while or the run has ended; whether there were any."""
     tail = Tail(programme.run_dir / FILE_NAME)
     first: float | None = None
@@ -76,6 +85,8 @@ def _first_steps(programme: Programme, begun: float, patience_s: float) -> bool:
             return True
         if first is None and now - begun > patience_s:
             raise silent(programme, Records.WAY, patience_s)
+        if deadline is not None and not deadline.fits(_LOOK_S):
+            raise _too_late(programme, Records.WAY)
         select.select([programme.fileno()], [], [], _LOOK_S)
     return first is not None
 
@@ -86,6 +97,14 @@ def _joined(programme: Programme, patience_s: float) -> Subject:
     subject.source.begin(programme)
     subject.read()
     return subject
+
+
+def _too_late(programme: Programme, way: str) -> ProgrammeError:
+    return ProgrammeError(
+        given=f"the time was over before {programme.name} was at work, by {way}; it last wrote: {programme.tail()}",
+        allowed="a limit in which it starts, runs alone and runs beside bubbles",
+        todo=f"give it more time (--most), at best {PATIENCE_S:g} s more than it takes to its first steps",
+    )
 
 
 def _too_short(programme: Programme, took_s: float, *, steps: bool) -> ProgrammeError:

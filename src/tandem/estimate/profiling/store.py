@@ -175,6 +175,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         bubble_cores=int(told.get("bubble_cores", 1)),
         reporter_excess={str(kind): float(excess) for kind, excess in told.get("reporter_excess", {}).items()},
         waited=float(told.get("waited", 0.0)),
+        left_out={str(what): tuple(map(str, kinds)) for what, kinds in told.get("left_out", {}).items()},
     )
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tandem.core.clock import SystemClock
 from tandem.core.records import FILE_NAME, Tail
+from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.programme import Programme, ProgrammeError
 from tandem.estimate.profiling.progress import Trace
 
@@ -244,19 +245,22 @@ class Subject:
         own = self.programme.fileno()
         return [*self.source.filenos(), *([own] if own >= 0 else [])]
 
-    def until_it_works(self) -> None:
-        """Wait until it has made progress in its present run, with nothing else going on.
+    def until_it_works(self, deadline: Deadline | None = None) -> bool:
+        """Wait until it has made progress in its present run, with nothing else going on; False: the deadline came.
 
         Raises:
             ProgrammeError: It ended badly, or no progress was seen for too long.
         """
         known = len(self.trace)
-        deadline = time.monotonic() + self._patience_s
+        patience = Deadline.after(self._patience_s)
         while len(self.trace) < known + 2:
-            if time.monotonic() > deadline:
+            if deadline is not None and not deadline.fits(_POLL_S):
+                return False
+            if not patience.fits(0.0):
                 raise silent(self.programme, self.source.WAY, self._patience_s)
             time.sleep(_POLL_S)
             self.read()
+        return True
 
     def step_s(self) -> float | None:
         """Typical time between two points while it runs, or None before there are any."""

@@ -225,11 +225,21 @@ def _with_policies(driver: Driver, quotes: Sequence[View]) -> list[View]:
 
 
 def profiles(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
-    """Applications with a profile; ``stale`` says why one is no longer believed, or is empty."""
+    """Applications with a profile.
+
+    ``stale`` says why one is no longer believed, or is empty; what was seen of it before ``since`` (unix seconds, 0
+    where there is no such moment) is of another version.
+    """
     del caller, params
-    stale = driver.machine.drift.words
+    drift = driver.machine.drift
     return [
-        {"app": key, "made": one.made, "revision": one.revision, "stale": stale.get(key, "")}
+        {
+            "app": key,
+            "made": one.made,
+            "revision": one.revision,
+            "stale": drift.words.get(key, ""),
+            "since": drift.since.get(key, 0.0),
+        }
         for key, one in sorted(driver.machine.profiles.items())
     ]
 

@@ -139,8 +139,8 @@ class Cluster:
         """Learn from a measured stretch; one alone tells whether the application is still what was profiled."""
         self.estimator.observe(corun)
         self.coruns.append(corun)
-        if not corun.beside and self.drift.observe(corun.app, corun.rate, self.profiles):
-            kept = [one for one in self.coruns if one.app != corun.app]
+        if not corun.beside and self.drift.observe(corun.app, corun.rate, self.profiles, self.now):
+            kept = [one for one in self.coruns if not _is_of(one, corun.app)]
             self.coruns.clear()
             self.coruns.extend([*kept, corun])
             self._estimate_anew()
@@ -261,3 +261,8 @@ def _corun(row: Sequence[Any]) -> CoRun:
     """One stored observation."""
     app, beside, rate, seconds = row
     return CoRun(app, tuple(beside), rate, seconds)
+
+
+def _is_of(corun: CoRun, app: str) -> bool:
+    """Whether an application takes part, throttled or not."""
+    return app in (corun.app, *corun.beside) or any(one.startswith(f"{app}@") for one in corun.beside)

@@ -31,16 +31,19 @@ class Drift:
 
     Attributes:
         words: application -> why its profile is no longer believed; until it is profiled again.
+        since: application -> when that was noticed the last time, unix seconds: what was seen of it before is of
+            another version, and stays aside when it is profiled again.
     """
 
     words: dict[str, str] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
     _rates: dict[str, deque[float]] = field(default_factory=dict)
     """Rates alone, divided by the machine's pace when they were seen."""
     _paces: dict[str, float] = field(default_factory=dict)
     """Application -> its latest rate alone over its profile's."""
 
-    def observe(self, app: str, rate: float, profiles: Mapping[str, Profile]) -> bool:
-        """Take in a rate alone; True where it shows for the first time that the application has drifted."""
+    def observe(self, app: str, rate: float, profiles: Mapping[str, Profile], now: float = 0.0) -> bool:
+        """Take in a rate alone, seen until ``now``; True where that shows for the first time that it has drifted."""
         if app not in profiles or app in self.words or rate <= 0 or profiles[app].phases[0].rate <= 0:
             return False
         pace = self._pace(app)
@@ -49,7 +52,7 @@ class Drift:
         rates.append(rate / pace)
         said = drifted(profiles[app], list(rates))
         if said is not None:
-            self.words[app] = said
+            self.words[app], self.since[app] = said, now
         return said is not None
 
     def profiled(self, app: str) -> None:
@@ -61,13 +64,13 @@ class Drift:
     def snapshot(self) -> dict[str, Any]:
         """JSON-able state."""
         rates = {app: list(seen) for app, seen in self._rates.items()}
-        return {"words": dict(self.words), "rates": rates, "paces": dict(self._paces)}
+        return {"words": dict(self.words), "since": dict(self.since), "rates": rates, "paces": dict(self._paces)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Drift:
         """The inverse of `snapshot`."""
         rates = {app: deque(seen, maxlen=REMEMBERED) for app, seen in state.get("rates", {}).items()}
-        return cls(dict(state.get("words", {})), rates, dict(state.get("paces", {})))
+        return cls(dict(state.get("words", {})), dict(state.get("since", {})), rates, dict(state.get("paces", {})))
 
     def _pace(self, app: str) -> float:
         """How fast the machine is today, as the other applications tell: 1 as when they were profiled."""

@@ -1,0 +1,82 @@
+"""What a profile may be believed: which causes it names for certain, and whether it is worth another try.
+
+A cause is named for certain only where it exceeds all that could feign it:
+
+- *slowed by* a kind: the slowdown beside its bubble at full level, less 1, is above 5 %, above the half-width of its
+  90 % interval, and above the noise of a window alone (`PhaseProfile.noise`). One that exceeds the first two only is
+  told as a perhaps.
+- *presses on* a kind: the level is above 0.15 and above the half-width of its 90 % interval.
+
+A profile is *noisy* where a window alone scatters by more than `NOISY`, and *disturbed* where others had its cores
+(`Profile.disturbed`): either way causes drown, and it had better be made again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tandem.estimate.profile import Curve, PhaseProfile, Profile
+
+FELT = 0.05
+PRESSES = 0.15
+NOISY = 0.2
+"""Relative half-width of a window's 90 % interval alone from which a slowdown of a fifth cannot be told from chance."""
+
+Certainty = Literal["sure", "perhaps", "no"]
+
+
+def felt(phase: PhaseProfile, kind: str) -> Certainty:
+    """Whether a phase is slowed by a kind of bubble; "no" for one that was not tried."""
+    curve = phase.sensitivity.get(kind)
+    if curve is None or not _beyond_itself(curve):
+        return "no"
+    return "sure" if curve.slowdowns[-1] - 1.0 > phase.noise else "perhaps"
+
+
+def presses(phase: PhaseProfile, kind: str) -> bool:
+    """Whether a phase presses on what a kind of bubble presses on."""
+    return phase.pressure.get(kind, 0.0) > max(PRESSES, phase.pressure_half.get(kind, 0.0))
+
+
+def causes(profile: Profile) -> dict[str, dict[str, list[str]]]:
+    """Phase -> "sure", "perhaps": kinds that slow it; "tried": kinds that were tried; "presses": what it presses on."""
+    return {
+        phase.phase: {
+            "sure": [kind for kind in phase.sensitivity if felt(phase, kind) == "sure"],
+            "perhaps": [kind for kind in phase.sensitivity if felt(phase, kind) == "perhaps"],
+            "tried": list(phase.sensitivity),
+            "presses": [kind for kind in phase.pressure if presses(phase, kind)],
+        }
+        for phase in profile.phases
+    }
+
+
+def noise(profile: Profile) -> float:
+    """The noise of its noisiest phase."""
+    return max(phase.noise for phase in profile.phases)
+
+
+def warning(profile: Profile) -> str:
+    """What is wrong with a profile, and what to do, in one line; "" where nothing is."""
+    again = f"tandem profile again {profile.key} when the machine is quiet"
+    if profile.disturbed:
+        return (
+            f"{profile.key}: others had its cores for {profile.waited:.0%} of the time that it was to be alone, and "
+            f"its intervals are so much wider; {again}"
+        )
+    if noise(profile) > NOISY:
+        return (
+            f"{profile.key}: its rate alone scatters by {noise(profile):.0%} between windows, and what slows it less "
+            f"is not named for certain; {again}"
+        )
+    return ""
+
+
+def mark(profile: Profile) -> str:
+    """The same in a word or two, for a table."""
+    return "disturbed" if profile.disturbed else "noisy" if noise(profile) > NOISY else ""
+
+
+def _beyond_itself(curve: Curve) -> bool:
+    return curve.slowdowns[-1] - 1.0 > max(FELT, curve.halves[-1])
