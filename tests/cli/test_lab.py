@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli import main
+from tandem.core.process import locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +170,24 @@ def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(
     assert done.stdout == ""
     assert f"job 'third': {said}" in done.stderr
     assert sorted(tmp_path.iterdir()) == [tmp_path / "lab.toml"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("", "used by another scheduler"), ('estimator = "lerned"', "did you mean 'learned'?")]
+)
+def test_a_day_that_cannot_begin_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    core = min(os.sched_getaffinity(0))
+    (tmp_path / "lab.toml").write_text(f'cores = "{core}"\n{line}\n{LAB}')
+    with locks.held([core]):
+        before = sorted(tmp_path.iterdir())
+        done = CliRunner().invoke(main.tandem, ["lab", "lab.toml"])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_typo_in_the_file_is_named(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.core import config
-from tandem.core.errors import DependencyError, MachineBusyError
+from tandem.core.errors import DependencyError
 from tandem.share import paths as places
 from tandem.share.daemon.client import Client
 from tandem.share.lab.day import Day, read_day
+from tandem.share.lab.feasible import busy_cores
 from tandem.share.lab.plan import Lab, LabJob, in_order, submission
 from tandem.share.model import Interval, Quote
 
@@ -137,13 +138,9 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def _demand_idle(client: Client) -> None:
-    busy = sorted({core for node in client.nodes() for core in node.get("foreign_cores", ())})
+    busy = {core for node in client.nodes() for core in node.get("foreign_cores", ())}
     if busy:
-        raise MachineBusyError(
-            given=f"cores {', '.join(map(str, busy))} used by another scheduler",
-            allowed="a machine of its own for the time of a lab day",
-            todo="wait, or give the lab other cores with --set cores=...",
-        )
+        raise busy_cores(busy)
 
 
 def _until(instant: float) -> None:
