@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -98,6 +99,38 @@ def test_ctrl_c_while_the_daemon_comes_up_leaves_none_behind(tmp_path: Path, mon
         wait_until(lambda: not processes_that_name(run))
     finally:
         lab.kill()
+
+
+LASTING = """
+title = "A day that somebody breaks off"
+policies = ["hybrid"]
+estimator = "none"
+[[jobs]]
+name = "deaf"
+argv = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; touch begun; while :; do sleep 0.1; done", "RUN"]
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    run = tmp_path / "run"
+    (tmp_path / "lab.toml").write_text(LASTING.replace("RUN", str(run)))
+    command = [sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"]
+    lab = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
+        while lab.poll() is None:
+            lab.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                lab.wait(0.05)
+        said = lab.communicate()[1]
+    finally:
+        lab.kill()
+    assert lab.returncode == 130
+    assert "Traceback" not in said
+    assert "its jobs are being stopped" in said
+    wait_until(lambda: not processes_that_name(run))
 
 
 BAD = """

@@ -65,7 +65,7 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
         if day.scale < asked.scale:
             say(f"this machine is slow now: jobs do {day.scale:g} of their work (all of it: --set pace=false)")
     with _view(quiet=as_json) as watch:
-        ran = lab_run.run(day, folder.resolve(), watch=watch)
+        ran = lab_run.run(day, folder.resolve(), watch=watch, broken_off=_say_broken_off)
     judged = lab_judge.judge(ran.days, ran.names, ran.cores)
     results = lab_judge.as_json(judged)
     (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -85,6 +85,10 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
         for name, why in ran.left_out[verdict.policy].items():
             say(f"{verdict.policy}: {name} was not submitted: {why}")
     say(f"report: {report}")
+
+
+def _say_broken_off() -> None:
+    say_err("tandem: the day is broken off; its jobs are being stopped ...")
 
 
 def _check_plugins(day: Lab) -> None:
