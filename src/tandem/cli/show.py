@@ -107,6 +107,10 @@ def _life(view: View, now: float) -> Iterator[Line]:
     if view["attempt"] > 1:
         moments.append(f"attempt {view['attempt']}")
     yield "times", ", ".join(moments)
+    if view["attempt"] > 1:
+        for place, over in enumerate(view.get("attempts") or []):
+            when = clock_time(over["ended_at"], now)
+            yield "" if place else "attempts", f"{over['attempt']}: {over['reason']}, {when}"
     if words.places(view):
         yield "has" if view["state"] in words.LIVE else "had", words.places(view)
     far = [f"{view['done']:.0%}"] if view.get("done") is not None else []

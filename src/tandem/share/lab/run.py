@@ -68,9 +68,7 @@ def run(
         return _days(lab, folder, home, watch, broken_off)
 
 
-def _days(
-    lab: Lab, folder: Path, home: Path | None, watch: Watch | None, broken_off: Callable[[], None]
-) -> LabRun:
+def _days(lab: Lab, folder: Path, home: Path | None, watch: Watch | None, broken_off: Callable[[], None]) -> LabRun:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config.dump(lab), encoding="utf-8")
     where = places.home(home or folder / "home")
