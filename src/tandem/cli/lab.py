@@ -139,7 +139,7 @@ def _picture(policy: str, queue: Sequence[Mapping[str, Any]], seconds: float) ->
     table.add_column("why", no_wrap=True, overflow="ellipsis", ratio=1)
     for job in sorted(queue, key=lambda job: (job["started_at"] is None, job["id"])):
         cores = ",".join(str(core) for share in job["cores"] for core in share)
-        state = job["state"] if job["throttle"] == 1 else f"at {job['throttle']:.0%}"
+        state = job["state"] if job["throttle"] == 1 or job["state"] == "suspended" else f"at {job['throttle']:.0%}"
         table.add_row(
             Text(one_line(job.get("name") or str(job["id"]))[:24], style="bold" if job["class"] == "primary" else ""),
             job["class"],

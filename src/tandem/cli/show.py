@@ -116,8 +116,9 @@ def _life(view: View, now: float) -> Iterator[Line]:
     far = [f"{view['done']:.0%}"] if view.get("done") is not None else []
     far += [f"{view['rate']:.3g} steps/s"] if view.get("rate") else []
     far += [f"phase {view['phase']}"] if view.get("phase") else []
-    far += [words.pace(view["slowdown"])] if view.get("slowdown") else []
-    far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 else []
+    far += [words.pace(view["slowdown"], alone=not view.get("beside"))] if view.get("slowdown") else []
+    stands = view["state"] == "suspended"  # whatever it was throttled to before
+    far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 and not stands else []
     if far:
         yield "progress", ", ".join(far)
     if view.get("why"):
