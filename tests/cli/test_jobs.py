@@ -235,6 +235,16 @@ def test_how_each_attempt_ended_is_shown(tandem: Shell, tmp_path: Path) -> None:
     assert "attempts" not in tandem("show", "2")
 
 
+def test_a_demand_that_nothing_is_known_of_is_taken_with_a_warning(tandem: Shell) -> None:
+    said = "--nic is not checked: no node says how much network bandwidth it has"
+    done = tandem.run("submit", "-q", "--hold", "--nic", "900GB/s", "--", "true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", f"tandem: warning: {said}\n")
+    told = json.loads(tandem("submit", "--hold", "--nic", "900GB/s", "--json", "--", "true"))
+    assert told["warnings"] == [said]
+    assert "`--nic` asks for is not checked here" in tandem("doctor")
+    assert tandem.run("submit", "--hold", "--", "true").stderr == ""
+
+
 def test_logs_say_where_the_output_went(tandem: Shell) -> None:
     tandem("submit", "-q", "--wait", "--", "sh", "-c", "echo trouble >&2")
     done = tandem.run("logs", "1")
