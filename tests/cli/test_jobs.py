@@ -218,6 +218,33 @@ def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell, tmp_p
     assert json.loads(tandem("submit", "--json", "--hold", "--", "true"))["warnings"] == []
 
 
+def test_how_each_attempt_ended_is_shown(tandem: Shell, tmp_path: Path) -> None:
+    first = f"if [ -e {tmp_path}/second ]; then exec sleep 60; fi; if [ -e {tmp_path}/first ]; then "
+    script = f"{first} touch {tmp_path}/second; exit 3; fi; touch {tmp_path}/first; kill -9 $$"
+    tandem("submit", "--retries", "5", "--time", "0.3s", "--wait", "--", "sh", "-c", script, status=1)
+    ends = ["killed by signal 9", "exit status 3", "its time limit of 0.3 s is over"]
+    told = json.loads(tandem("show", "1", "--json"))["attempts"]
+    assert [one["attempt"] for one in told] == [1, 2, 3]
+    assert [one["reason"] for one in told] == ends
+    assert [(one["exit_code"], one["signal"]) for one in told[:2]] == [(0, 9), (3, 0)]
+    shown = re.findall(r"^ +(?:attempts )? +(\d): (.*), [\d:]+$", tandem("show", "1"), re.MULTILINE)
+    assert shown == [(str(one["attempt"]), one["reason"]) for one in told]
+    tandem("down")  # a daemon that starts again still knows
+    assert json.loads(tandem("show", "1", "--json"))["attempts"] == told
+    tandem("submit", "--wait", "--", "true")
+    assert "attempts" not in tandem("show", "2")
+
+
+def test_a_demand_that_nothing_is_known_of_is_taken_with_a_warning(tandem: Shell) -> None:
+    said = "--nic is not checked: no node says how much network bandwidth it has"
+    done = tandem.run("submit", "-q", "--hold", "--nic", "900GB/s", "--", "true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", f"tandem: warning: {said}\n")
+    told = json.loads(tandem("submit", "--hold", "--nic", "900GB/s", "--json", "--", "true"))
+    assert told["warnings"] == [said]
+    assert "`--nic` asks for is not checked here" in tandem("doctor")
+    assert tandem.run("submit", "--hold", "--", "true").stderr == ""
+
+
 def test_logs_say_where_the_output_went(tandem: Shell) -> None:
     tandem("submit", "-q", "--wait", "--", "sh", "-c", "echo trouble >&2")
     done = tandem.run("logs", "1")
@@ -485,6 +512,29 @@ def test_an_output_that_was_removed_is_said(tandem: Shell, tmp_path: Path) -> No
     done = tandem.run("logs", 1)
     assert done.returncode == 2
     assert "the file was removed" in done.stderr
+
+
+def test_logs_tell_what_is_empty_from_what_was_removed(tandem: Shell) -> None:
+    tandem("submit", "--wait", "--", "true")
+    tandem("submit", "--wait", "--", "false", status=1)
+    views = {job: json.loads(tandem("show", job, "--json")) for job in (1, 2)}
+    files = {job: (Path(view["stdout"]), Path(view["stderr"])) for job, view in views.items()}
+    end = {1: "", 2: ": failed (exit status 1) after "}
+    for job, (out, err) in files.items():
+        for option in ([], ["--err"]):
+            done = tandem.run("logs", *option, job)
+            assert (done.returncode, done.stdout) == (0, "")
+            assert done.stderr.startswith(f"tandem: job {job} has printed nothing{end[job]}" if end[job] else "")
+            assert bool(done.stderr) == bool(end[job])
+        out.unlink()
+        done = tandem.run("logs", job)
+        assert done.returncode == 2
+        assert f"is not there: the file was removed; allowed: jobs whose file is there, here {out}" in done.stderr
+        assert f"logs --err {job}" not in done.stderr, "there is nothing either"
+        said = f"has printed nothing to standard error, and the file of its standard output, {out}, was removed"
+        assert tandem.run("logs", "--err", job).stderr.startswith(f"tandem: job {job} {said}{end[job]}")
+        err.write_text("some words")
+        assert f"see `tandem logs --err {job}`" in tandem.run("logs", job).stderr
 
 
 def test_a_name_that_is_no_utf8_is_refused_for_just_that(tandem: Shell) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli import main
+from tandem.core.process import locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +101,38 @@ def test_ctrl_c_while_the_daemon_comes_up_leaves_none_behind(tmp_path: Path, mon
         lab.kill()
 
 
+LASTING = """
+title = "A day that somebody breaks off"
+policies = ["hybrid"]
+estimator = "none"
+[[jobs]]
+name = "deaf"
+argv = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; touch begun; while :; do sleep 0.1; done", "RUN"]
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    run = tmp_path / "run"
+    (tmp_path / "lab.toml").write_text(LASTING.replace("RUN", str(run)))
+    command = [sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"]
+    lab = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
+        while lab.poll() is None:
+            lab.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                lab.wait(0.05)
+        said = lab.communicate()[1]
+    finally:
+        lab.kill()
+    assert lab.returncode == 130
+    assert "Traceback" not in said
+    assert "its jobs are being stopped" in said
+    wait_until(lambda: not processes_that_name(run))
+
+
 BAD = """
 title = "A bad day"
 policies = ["hybrid"]
@@ -168,6 +203,24 @@ def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(
     assert done.stdout == ""
     assert f"job 'third': {said}" in done.stderr
     assert sorted(tmp_path.iterdir()) == [tmp_path / "lab.toml"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("", "used by another scheduler"), ('estimator = "lerned"', "did you mean 'learned'?")]
+)
+def test_a_day_that_cannot_begin_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    core = min(os.sched_getaffinity(0))
+    (tmp_path / "lab.toml").write_text(f'cores = "{core}"\n{line}\n{LAB}')
+    with locks.held([core]):
+        before = sorted(tmp_path.iterdir())
+        done = CliRunner().invoke(main.tandem, ["lab", "lab.toml"])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_typo_in_the_file_is_named(tmp_path: Path) -> None:

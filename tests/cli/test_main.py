@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from tandem import __version__
 from tandem.cli.main import COMMANDS, tandem
 from tests.cli.test_docs import LEAVES, command_of
 
@@ -64,7 +65,7 @@ def test_help_imports_nothing_heavy() -> None:
     ("args", "words"),
     [
         (["sumbit"], "tandem: unknown command 'sumbit'; did you mean 'submit'?\n"),
-        (["status"], "tandem: unknown command 'status'; did you mean 'queue'?\n"),
+        (["status"], "tandem: unknown command 'status'; did you mean 'queue' or 'show'?\n"),
         (["queue", "--al"], "tandem: unknown option '--al'; did you mean '--all'?\n"),
         (["queue", "-x"], "tandem: unknown option '-x'; see `tandem queue --help`\n"),
         (["--versoin"], "tandem: unknown option '--versoin'; did you mean '--version'?\n"),
@@ -102,6 +103,26 @@ def test_a_mistake_is_one_line_and_status_2(args: list[str], words: str | None) 
     assert result.stderr.count("\n") == 1
     if words is not None:
         assert result.stderr == words
+
+
+@pytest.mark.parametrize("args", [["--help", "--json"], ["--json", "-h"], ["--json"]])
+def test_help_in_json_has_every_command_with_its_line(args: list[str]) -> None:
+    result = CliRunner().invoke(tandem, args)
+    told = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr, told["version"]) == (0, "", __version__)
+    assert told["commands"] == {name: line for part in COMMANDS.values() for name, (_, line) in part.items()}
+
+
+@pytest.mark.parametrize("args", [["--version", "--json"], ["--json", "--version"]])
+def test_the_version_in_json(args: list[str]) -> None:
+    result = CliRunner().invoke(tandem, args)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"version": __version__})
+
+
+def test_json_before_a_command_is_not_ignored() -> None:
+    result = CliRunner().invoke(tandem, ["--json", "queue"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "behind the command: `tandem queue --json`" in json.loads(result.stderr)["error"]["message"]
 
 
 def test_with_json_a_mistake_is_json_too() -> None:

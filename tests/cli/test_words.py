@@ -205,6 +205,8 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
 def test_one_that_goes_as_fast_as_alone_is_not_said_to_be_slower() -> None:
     assert words.pace(1.004) == "as fast as alone"
     assert words.pace(1.06) == "1.06 times slower than alone"
+    assert words.pace(1.06, alone=True).startswith("1.06 times slower than alone (nobody is beside it now: noise")
+    assert words.pace(1.001, alone=True) == "as fast as alone"
 
 
 def test_a_suspended_job_is_not_said_to_be_throttled() -> None:

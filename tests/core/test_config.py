@@ -175,7 +175,16 @@ def test_the_last_override_wins(file: Path) -> None:
         ("seed = 1", "FILE: 'loop' is missing"),
         ("loop = 3", "FILE: loop = 3; allowed:"),
         ("[loop]\nsteps = 1.5", "FILE: loop.steps = 1.5; allowed: input should be a valid integer"),
-        ("[loop]\nsteps = 'a'\nrates = ['b']", "(and 1 more like it)"),
+        (
+            "[loop]\nsteps = 'a'\nrates = ['b']",
+            "correct loop.steps; also loop.rates.0 = 'b' (input should be a valid number",
+        ),
+        (
+            "[loop]\nsteps = 1\n[[parts]]\ncpus = 0\n[[parts]]",
+            "or --set parts.0.name=...; also parts.0.cpus = 0 (input should be greater than or equal to 1), "
+            "'parts.1.name' is missing",
+        ),
+        ("[loop]\nsteps = 1" + "\n[[parts]]" * 8, "'parts.5.name' is missing and 2 more"),
         (
             "kind = 'first'\n[loop]\nsteps = 1",
             "kind = 'first'; allowed: input should be 'primary' or 'harvest'",

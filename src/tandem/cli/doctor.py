@@ -210,6 +210,7 @@ def _say(told: dict[str, Any]) -> None:
         ("machine", f"{told['host']}: {words.count(len(told['cores']), 'core')} ({words.ranges(told['cores'])}), "
                     f"{domains}, {human_size(told['memory_bytes'])} of memory"),
         ("bandwidth", _bandwidth_words(told["memory_bandwidth"])),
+        ("network", "its bandwidth is not known, so what `--nic` asks for is not checked here"),
         ("GPUs", "; ".join(gpus) or "none"),
         ("protection", told["protection"]),
         ("keeper", told["keeper"] or "missing"),

@@ -47,7 +47,7 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     from tandem.share.lab import judge as lab_judge
     from tandem.share.lab import plan as labs
     from tandem.share.lab import run as lab_run
-    from tandem.share.lab.feasible import check_here
+    from tandem.share.lab.feasible import check_here, check_idle
     from tandem.share.lab.pace import paced
     from tandem.share.lab.report import job_table, policy_table, write_report
 
@@ -55,16 +55,17 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
         names = ",".join(f'"{name.strip()}"' for name in policies.split(","))
         overrides = (*overrides, f"policies=[{names}]")
     asked = labs.load(file, overrides)
-    _check_policies(asked)
+    _check_plugins(asked)
     check_here(asked)
+    check_idle(asked)
     day = paced(asked)
     folder = Path(out) if out else Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
     if not as_json:
-        say(f"{day.title}: {len(day.jobs)} jobs under {', '.join(day.policies)}; run folder {folder}")
+        say(f"{day.title}: {words.count(len(day.jobs), 'job')} under {', '.join(day.policies)}; run folder {folder}")
         if day.scale < asked.scale:
             say(f"this machine is slow now: jobs do {day.scale:g} of their work (all of it: --set pace=false)")
     with _view(quiet=as_json) as watch:
-        ran = lab_run.run(day, folder.resolve(), watch=watch)
+        ran = lab_run.run(day, folder.resolve(), watch=watch, broken_off=_say_broken_off)
     judged = lab_judge.judge(ran.days, ran.names, ran.cores)
     results = lab_judge.as_json(judged)
     (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -86,11 +87,17 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     say(f"report: {report}")
 
 
-def _check_policies(day: Lab) -> None:
+def _say_broken_off() -> None:
+    say_err("tandem: the day is broken off; its jobs are being stopped ...")
+
+
+def _check_plugins(day: Lab) -> None:
+    from tandem.core import plug
     from tandem.share.deciding import policy
 
     for name in day.policies:
         policy.load(name)
+    plug.load("estimate.models", day.estimator)
     if not day.policies or len(set(day.policies)) < len(day.policies):
         raise ConfigError(given=f"policies {list(day.policies)}", allowed="different policies", todo="name each once")
 
@@ -132,7 +139,7 @@ def _picture(policy: str, queue: Sequence[Mapping[str, Any]], seconds: float) ->
     table.add_column("why", no_wrap=True, overflow="ellipsis", ratio=1)
     for job in sorted(queue, key=lambda job: (job["started_at"] is None, job["id"])):
         cores = ",".join(str(core) for share in job["cores"] for core in share)
-        state = job["state"] if job["throttle"] == 1 else f"at {job['throttle']:.0%}"
+        state = job["state"] if job["throttle"] == 1 or job["state"] == "suspended" else f"at {job['throttle']:.0%}"
         table.add_row(
             Text(one_line(job.get("name") or str(job["id"]))[:24], style="bold" if job["class"] == "primary" else ""),
             job["class"],

@@ -73,9 +73,8 @@ def _print(client: Client, number: int, job: str, *, follow: bool, err: bool, li
     copied = False
     with contextlib.ExitStack() as stack:
         stream = _opened(path, stack)
-        if stream is None and not follow and (state in words.WAITING or not where["reason"]):
-            _explain(job, state, path)
-            return
+        if stream is None and not follow and state in words.LIVE:
+            raise _no_file(job, state, path)
         if stream is not None and lines is not None:
             _skip_to_last(stream, lines)
         while True:
@@ -90,17 +89,36 @@ def _print(client: Client, number: int, job: str, *, follow: bool, err: bool, li
 
 
 def _say_why_nothing(job: str, view: Mapping[str, Any], *, err: bool) -> None:
-    """The job has ended and this stream of it is empty."""
-    other = Path(view["stdout" if err else "stderr"])
-    with contextlib.suppress(OSError):
-        if view["stdout"] != view["stderr"] and other.stat().st_size:
-            option = "" if err else "--err "
-            say_err(f"tandem: job {job} has printed nothing here; see `tandem logs {option}{job}`")
+    """The job has ended, and there is nothing in this file: say whether that is all, and where more is.
+
+    Raises:
+        JobStateError: the file is not there.
+    """
+    path, other = (Path(view[name]) for name in (("stderr", "stdout") if err else ("stdout", "stderr")))
+    option = "" if err else "--err "
+    elsewhere = f"`tandem logs {option}{job}`" if path != other and _size(other) else ""
+    if _size(path) is None:
+        if view["started_at"] is None:
+            say_err(f"tandem: job {job} never started: {sentence(view)}")
             return
-    if view["state"] == "done" and not Path(view["stderr" if err else "stdout"]).exists():
-        _explain(job, view["state"], Path(view["stderr" if err else "stdout"]))
-    if view["state"] != "done":
-        say_err(f"tandem: job {job} has printed nothing: {sentence(view)}")
+        raise _no_file(job, view["state"], path, elsewhere)
+    if elsewhere:
+        say_err(f"tandem: job {job} has printed nothing here; see {elsewhere}")
+        return
+    how = "" if view["state"] == "done" else f": {sentence(view)}"
+    if _size(other) is None:
+        names = ("standard error", "standard output") if err else ("standard output", "standard error")
+        how = f" to {names[0]}, and the file of its {names[1]}, {other}, was removed{how}"
+    if how:  # a job that ended well and had nothing to say has said so
+        say_err(f"tandem: job {job} has printed nothing{how}")
+
+
+def _size(path: Path) -> int | None:
+    """How long a file is; None where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _opened(path: Path, stack: contextlib.ExitStack) -> IO[bytes] | None:
@@ -151,16 +169,16 @@ def _several(given: str, names: Sequence[str]) -> ConfigError:
     )
 
 
-def _explain(job: str, state: str, path: Path) -> None:
-    """There is no file: the job has not started, or somebody removed it."""
-    if state in words.WAITING:
-        raise JobStateError(
+def _no_file(job: str, state: str, path: Path, elsewhere: str = "") -> JobStateError:
+    """There is no file: the job has not started, or somebody removed it; ``elsewhere`` is what else it printed."""
+    if state in words.WAITING or state == "starting":
+        return JobStateError(
             given=f"job {job} is {state}, it has printed nothing yet",
             allowed="jobs that have started",
             todo=f"`tandem logs -f {job}` waits for it",
         )
-    raise JobStateError(
-        given=f"job {job} ({state}) has no output: it never started, or the file was removed",
+    return JobStateError(
+        given=f"the output of job {job} ({state}) is not there: the file was removed",
         allowed=f"jobs whose file is there, here {path}",
-        todo=f"see `tandem show {job}`",
+        todo=f"see {elsewhere}" if elsewhere else "what was removed is gone; run the job again",
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
+import json
 import os
 import signal
 import sys
@@ -83,6 +85,23 @@ class Tandem(click.Group):
         module = importlib.import_module(f"tandem.cli.{_MODULES[cmd_name]}")
         return cast("click.Command", getattr(module, cmd_name))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Answer `--version` and `--help` in JSON where that is asked for before any command."""
+        own = list(itertools.takewhile(lambda word: word.startswith("-"), args))
+        if "--json" not in own:
+            return super().parse_args(ctx, args)
+        if {"-h", "--help"} & {*own} or own == args == ["--json"]:
+            lines = {name: line for commands in COMMANDS.values() for name, (_, line) in commands.items()}
+            click.echo(json.dumps({"version": __version__, "commands": lines}, indent=2))
+            ctx.exit()
+        if "--version" in own:
+            click.echo(json.dumps({"version": __version__}, indent=2))
+            ctx.exit()
+        if own != args:
+            message = f"--json stands behind the command: `tandem {args[len(own)]} --json`"
+            raise click.UsageError(message, ctx)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, without importing them, then the options."""
         width = max(map(len, _MODULES))
@@ -149,6 +168,7 @@ def _quiet_pipe() -> int:
     invoke_without_command=True,
 )
 @click.version_option(__version__, "--version", message="tandem %(version)s")
+@click.option("--json", is_flag=True, expose_value=False, help="With --help or --version: one JSON document.")
 @click.pass_context
 def tandem(ctx: click.Context) -> None:
     """Run CPU and GPU jobs together on the machines you have. Every job is quoted a finish time.

@@ -19,7 +19,7 @@ SHOWN = (TandemError, click.ClickException, OSError)
 
 
 _ELSEWHERE = {
-    "status": "queue",
+    "status": "queue' or 'show",
     "ps": "queue",
     "list": "queue",
     "squeue": "queue",
@@ -49,7 +49,9 @@ def unknown_command(given: str, known: Sequence[str], ctx: click.Context) -> cli
     """The error for a command that does not exist, with the nearest one that does."""
     means = _ELSEWHERE.get(given)
     todo = (
-        f"did you mean {means!r}?" if means in known else did_you_mean(given, known, f"there are: {', '.join(known)}")
+        f"did you mean '{means}'?"
+        if means is not None and {*means.split("' or '")} <= {*known}
+        else did_you_mean(given, known, f"there are: {', '.join(known)}")
     )
     return click.UsageError(f"unknown command {given!r}; {todo}", ctx)
 

@@ -107,13 +107,18 @@ def _life(view: View, now: float) -> Iterator[Line]:
     if view["attempt"] > 1:
         moments.append(f"attempt {view['attempt']}")
     yield "times", ", ".join(moments)
+    if view["attempt"] > 1:
+        for place, over in enumerate(view.get("attempts") or []):
+            when = clock_time(over["ended_at"], now)
+            yield "" if place else "attempts", f"{over['attempt']}: {over['reason']}, {when}"
     if words.places(view):
         yield "has" if view["state"] in words.LIVE else "had", words.places(view)
     far = [f"{view['done']:.0%}"] if view.get("done") is not None else []
     far += [f"{view['rate']:.3g} steps/s"] if view.get("rate") else []
     far += [f"phase {view['phase']}"] if view.get("phase") else []
-    far += [words.pace(view["slowdown"])] if view.get("slowdown") else []
-    far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 else []
+    far += [words.pace(view["slowdown"], alone=not view.get("beside"))] if view.get("slowdown") else []
+    stands = view["state"] == "suspended"  # whatever it was throttled to before
+    far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 and not stands else []
     if far:
         yield "progress", ", ".join(far)
     if view.get("why"):

@@ -31,7 +31,7 @@ _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdo
 @click.option("--mem", metavar="SIZE", help="Memory on each node, as a limit: 8G.")
 @click.option("--gpu-mem", metavar="SIZE", help="Memory that each GPU must have.")
 @click.option("--membw", metavar="RATE", help="Memory bandwidth it takes of each node: 20GB/s.")
-@click.option("--nic", metavar="RATE", help="Network bandwidth it takes of each node.")
+@click.option("--nic", metavar="RATE", help="Network bandwidth it takes of each node, where that is known.")
 @click.option("--nodes", metavar="N", help="Nodes, all at once. [1]")
 @click.option("--label", multiple=True, metavar="NAME", help="Only on nodes with this label.")
 @click.option(
@@ -78,7 +78,7 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
         except ConfigError as error:
             error.given = _as_options(error.given)
             raise
-    doubts = misgivings(argv, given["cwd"], asked["env"])
+    doubts = [*made["warnings"], *misgivings(argv, given["cwd"], asked["env"])]
     for doubt in () if as_json else doubts:
         say_err(f"tandem: warning: {doubt}")
     if quiet and not as_json:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from tandem.core.errors import ConfigError, QuantityError
 from tandem.core.nearest import nearest
@@ -31,6 +32,9 @@ from tandem.core.toml import dump
 from tandem.core.units import parse_duration, parse_size
 
 __all__ = ["dump", "load", "of_table"]
+
+_NAMED = 5
+"""How many further mistakes an error names."""
 
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
@@ -187,22 +191,37 @@ def _unknown(root: type, at: Keys, known: dict[str, object], source: _Source) ->
 
 
 def _refused(error: ValidationError, source: _Source) -> ConfigError:
-    """Turn pydantic's errors into the first of them, in our words."""
+    """Turn pydantic's errors into one, in our words: the first of them whole, the others named behind it."""
     first, *others = error.errors(include_url=False)
     at: Keys = first["loc"]
-    more = f" (and {len(others)} more like it)" if others else ""
-    if first["type"] == "missing" or first["type"].endswith("missing_argument"):
+    more = "; also " + ", ".join(map(_briefly, others[:_NAMED])) if others else ""
+    more += f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    if _is_missing(first):
         return ConfigError(
             given=f"{source.of(at)}: {_dotted(at)!r} is missing",
             allowed="it has no default",
             todo=f"add it to the file, or --set {_dotted(at)}=...{more}",
         )
-    message = first["msg"].removeprefix("Value error, ")
     return ConfigError(
         given=f"{source.of(at)}: {_dotted(at)} = {first['input']!r}" if at else f"{source.of(at)}",
-        allowed=message[:1].lower() + message[1:],
+        allowed=_allowed(first),
         todo=f"correct {_dotted(at) or 'it'}{more}",
     )
+
+
+def _briefly(error: ErrorDetails) -> str:
+    """A further mistake in few words."""
+    at = _dotted(error["loc"])
+    return f"{at!r} is missing" if _is_missing(error) else f"{at} = {error['input']!r} ({_allowed(error)})"
+
+
+def _is_missing(error: ErrorDetails) -> bool:
+    return error["type"] == "missing" or error["type"].endswith("missing_argument")
+
+
+def _allowed(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
 def _dotted(keys: Keys) -> str:

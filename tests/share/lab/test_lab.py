@@ -99,6 +99,9 @@ def test_a_day_without_some_applications_drops_dependencies_on_them(tmp_path: Pa
     [
         (('app = "solve"', 'app = "solver"'), "solve"),
         (('name = "second"', 'name = "first"'), "unique"),
+        (('name = "second"', 'name = ""'), "jobs.1.name = ''; allowed: a name"),
+        (('name = "second"', 'name = " "'), "jobs.1.name = ' '; allowed: a name"),
+        ((GOOD, 'title = "a day"\njobs = []'), "jobs = []; allowed: one job or more"),
         (('argv = ["true"]', ""), "app or argv"),
         (('after = ["first"]', 'after = ["frist"]'), "first, second"),
         (("max_slowdown = 1.2", "max_slowdown = 0.9"), "1 or more"),

@@ -222,6 +222,14 @@ def test_harvest_makes_room_for_a_primary_head_and_comes_back() -> None:
     assert told.running() == {1, 2}
 
 
+def test_who_makes_room_for_the_sake_of_a_bound_is_told_so() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 3.0), ("stream", "train", 1.0))
+    told.submit(job(1, 1, app="stream", harvest=True, expected=100.0))
+    told.submit(job(2, 1, app="train", expected=10.0), at=1.0)
+    assert told.state(1) is State.SUSPENDED
+    assert told[1].reason == "beside it primary job 2 would break a bound"
+
+
 def test_memory_of_the_suspended_is_not_given_out() -> None:
     told = Told("hybrid", NODE)
     told.submit(job(1, 4, mem=80, harvest=True, expected=100.0))

@@ -184,7 +184,9 @@ def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
     assert place.database.read_bytes() == content
 
 
-@pytest.mark.parametrize("undone", ["ALTER TABLE epochs DROP COLUMN policy", "UPDATE epochs SET policy = ''"])
+@pytest.mark.parametrize(
+    "undone", ["ALTER TABLE epochs DROP COLUMN policy", "UPDATE epochs SET policy = ''", "DROP TABLE attempts"]
+)
 def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> None:
     """Also one whose update was cut short between its steps."""
     with Store.open(place) as store:
@@ -197,6 +199,7 @@ def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> N
     for _ in range(2):
         with Store.open(place) as store:
             assert queries.policies(store.engine) == [(1.0, SETUP.policy), (2.0, "las")]
+            assert queries.attempts(store.engine, 1) == []
 
 
 def test_somebody_elses_database_is_refused(place: Paths) -> None:

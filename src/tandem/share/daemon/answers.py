@@ -139,8 +139,18 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     if launch is not None:
         view |= {"argv": list(launch.argv), "cwd": launch.cwd, "env": dict(launch.env), "run_dir": launch.run_dir}
         view |= {"stdout": launch.stdout, "stderr": launch.stderr}
+    view["attempts"] = _attempts(driver, view)
     view["after"] = [after | {"name": name_of(driver, after["job"])} for after in view["after"]]
     return view | {"promises": promises, "coruns": queries.coruns(engine, job_id=job, limit=100)}
+
+
+def _attempts(driver: Driver, view: View) -> list[View]:
+    """How each attempt that is over ended; the last one's end is the job's."""
+    over = queries.attempts(driver.store.engine, view["id"]) if view["attempt"] else []
+    if view["started_at"] is not None and view["ended_at"] is not None:
+        last = {name: view.get(name) for name in ("attempt", "ended_at", "exit_code", "signal", "reason")}
+        over.append(last | {"reason": view["reason"] or view["state"]})
+    return list({one["attempt"]: one for one in reversed(over)}.values())[::-1]  # an end may have been told twice
 
 
 def name_of(driver: Driver, job: int) -> str:

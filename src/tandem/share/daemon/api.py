@@ -30,7 +30,7 @@ from tandem.share.daemon.answers import Caller
 from tandem.share.daemon.driver import Change, Driver, Turn
 from tandem.share.daemon.job_view import View
 from tandem.share.daemon.wire import Connection
-from tandem.share.model import After, Job, Quote, State
+from tandem.share.model import After, Job, Node, Quote, State
 from tandem.share.node.launch import Launch
 from tandem.share.scheduler.machine import Step
 from tandem.share.store import queries
@@ -155,7 +155,8 @@ class Api:
         self._next_id += len(jobs)
         ids = [[job.id for job, _ in element] for element in made]
         events = tuple(ev.Submitted(job) for job in jobs)
-        self._driver.ask(Change(events, launches, partial(self._submitted, request, ids)))
+        doubts = [_unmetered([job for job, _ in element], self._driver.machine.ledger.nodes) for element in made]
+        self._driver.ask(Change(events, launches, partial(self._submitted, request, ids, doubts)))
 
     def _read(self, given: Sequence[View], who: submission.Submitter) -> list[list[tuple[Job, Launch]]]:
         """Each submission's jobs, with the ids that they will have."""
@@ -166,13 +167,22 @@ class Api:
             first += len(made[-1])
         return made
 
-    def _submitted(self, request: _Request, ids: Sequence[Sequence[int]], outcome: Step | TandemError) -> None:
+    def _submitted(
+        self,
+        request: _Request,
+        ids: Sequence[Sequence[int]],
+        doubts: Sequence[Sequence[str]],
+        outcome: Step | TandemError,
+    ) -> None:
         if isinstance(outcome, TandemError):
             request.answer(outcome)
             return
         quotes: dict[int, Quote] = {quote.job: quote for quote in outcome.quotes if quote.moment == "submit"}
         request.answer(
-            [{"ids": jobs, "quotes": [_quote_view(quotes[job]) for job in jobs if job in quotes]} for jobs in ids]
+            [
+                {"ids": jobs, "quotes": [_quote_view(quotes[job]) for job in jobs if job in quotes], "warnings": doubt}
+                for jobs, doubt in zip(ids, doubts, strict=True)
+            ]
         )
 
     def _submitter(self, request: _Request) -> submission.Submitter:
@@ -402,6 +412,16 @@ _METHODS: Mapping[str, Callable[[Api, _Request], None]] = {
     "log": Api._log,
     "down": Api._down,
 }
+
+
+def _unmetered(jobs: Sequence[Job], nodes: Sequence[Node]) -> list[str]:
+    """What a submission asks for that nobody can compare, as no node says how much of it there is."""
+    needs = [part.need for part in jobs[0].parts] if jobs else []  # elements of an array ask for the same
+    found = []
+    for what, option, field in (("network", "nic", "nic_mbs"), ("memory", "membw", "membw_mbs")):
+        if any(getattr(need, field) for need in needs) and all(getattr(node, field) is None for node in nodes):
+            found.append(f"--{option} is not checked: no node says how much {what} bandwidth it has")
+    return found
 
 
 def _quote_view(quote: Quote) -> View:

@@ -28,7 +28,7 @@ from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine, Step
 from tandem.share.state.life import Life
 from tandem.share.store.database import StoreFullError
-from tandem.share.store.entry import Beside, Entry
+from tandem.share.store.entry import AttemptOver, Beside, Entry
 from tandem.share.store.store import Store
 
 STEPS_IN_EPOCH = 100_000
@@ -209,8 +209,17 @@ class Driver:
             submitted=[self.machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)],
             touched=touched,
             exits={event.job: (event.code, event.signal) for event in events if isinstance(event, ev.Ended)},
+            attempts=[over for event in events if isinstance(event, ev.Ended) and (over := self._over(event))],
             besides=() if self.short else self._besides,
         )
+
+    def _over(self, event: ev.Ended) -> AttemptOver | None:
+        """The attempt that ended, where its job waits (or runs) again."""
+        life = self.machine.jobs.get(event.job)
+        if life is None or life.ended or life.last_end[0] != event.attempt:
+            return None
+        at = self.machine.now if event.at is None else min(self.machine.now, event.at)
+        return AttemptOver(event.job, event.attempt, at, event.code, event.signal, life.last_end[1])
 
     def _commit(self, entry: Entry) -> None:
         """Store the step, past the points at which tests let the daemon die."""

@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.core.errors import ConfigError, ImpossibleDemandError
+from tandem.core.errors import ConfigError, ImpossibleDemandError, MachineBusyError
+from tandem.core.process import locks
 from tandem.share.daemon.submission import Submitter, read
 from tandem.share.lab.plan import submission
 from tandem.share.node import local_node
 from tandem.share.scheduler.admission import check
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tandem.core.machine import Hardware
     from tandem.share.lab.plan import Lab
+    from tandem.share.model import Node
 
 
 def check_here(lab: Lab, hardware: Hardware | None = None) -> None:
@@ -28,8 +32,7 @@ def check_here(lab: Lab, hardware: Hardware | None = None) -> None:
         ImpossibleDemandError: names the job, the resource and the most there is.
         ConfigError: the day's cores are not there, or a job's key has a value that no submission may have.
     """
-    options = {"membw": "off"} | ({"cores": lab.cores} if lab.cores else {})
-    node = local_node.discover(options, Path(os.devnull), hardware).node
+    node = _node(lab, hardware)
     who = Submitter(os.geteuid(), os.getegid())
     for job in lab.jobs:
         alone = replace(job, after=())
@@ -40,3 +43,28 @@ def check_here(lab: Lab, hardware: Hardware | None = None) -> None:
             raise type(error)(
                 given=f"job {job.name!r}: {error.given}", allowed=error.allowed, todo=error.todo
             ) from None
+
+
+def check_idle(lab: Lab) -> None:
+    """Refuse a day on cores that another scheduler of this machine gives out now: a day has to be measured alone.
+
+    Raises:
+        MachineBusyError: says which cores.
+    """
+    busy = locks.foreign_holders("cores", _node(lab).cores)
+    if busy:
+        raise busy_cores(busy)
+
+
+def busy_cores(cores: Collection[int]) -> MachineBusyError:
+    """The error for cores that are not free for a day."""
+    return MachineBusyError(
+        given=f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, sorted(cores)))} used by another scheduler",
+        allowed="a machine of its own for the time of a lab day",
+        todo="wait, or give the lab other cores with --set cores=...",
+    )
+
+
+def _node(lab: Lab, hardware: Hardware | None = None) -> Node:
+    options = {"membw": "off"} | ({"cores": lab.cores} if lab.cores else {})
+    return local_node.discover(options, Path(os.devnull), hardware).node

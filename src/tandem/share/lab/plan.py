@@ -89,6 +89,12 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Lab:
     if not _is_scale(lab.scale):
         raise ConfigError(given=f"{path}: scale = {lab.scale:g}", allowed=_SCALES, todo="0.3 makes the day a third")
     names = [job.name for job in lab.jobs]
+    if not names:
+        raise ConfigError(given=f"{path}: jobs = []", allowed="one job or more", todo="add a [[jobs]] table")
+    for place, name in enumerate(names):
+        if not name.strip():
+            given, allowed = f"{path}: jobs.{place}.name = {name!r}", "a name, by which the report calls the job"
+            raise ConfigError(given=given, allowed=allowed, todo="give it one")
     for job in lab.jobs:
         _check(path, lab, job, names)
     in_order(lab)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.core import config
-from tandem.core.errors import DependencyError, MachineBusyError
+from tandem.core.errors import DaemonError, DependencyError
+from tandem.core.interrupts import counted_once, unbroken
 from tandem.share import paths as places
 from tandem.share.daemon.client import Client
 from tandem.share.lab.day import Day, read_day
+from tandem.share.lab.feasible import busy_cores
 from tandem.share.lab.plan import Lab, LabJob, in_order, submission
 from tandem.share.model import Interval, Quote
 
@@ -40,17 +43,32 @@ class LabRun:
     cores: int
 
 
-def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None = None) -> LabRun:
+def run(
+    lab: Lab,
+    folder: Path,
+    *,
+    home: Path | None = None,
+    watch: Watch | None = None,
+    broken_off: Callable[[], None] = lambda: None,
+) -> LabRun:
     """Run every policy's day, one after the other.
 
     Args:
         folder: the run folder: ``config.toml``, the daemons' data, results; made if absent.
         home: the daemons' data folder; that of earlier days lets this day know of them. None: one in ``folder``.
         watch: shown the queue while a day runs.
+        broken_off: called at Ctrl-C, before the jobs are stopped: that takes as long as the grace they were given.
 
     Raises:
         MachineBusyError: cores that the day needs are used by another scheduler.
+        KeyboardInterrupt: at Ctrl-C, once the jobs and their daemon have ended; another meanwhile changes nothing.
     """
+    with contextlib.ExitStack() as stack:
+        stack.callback(counted_once())
+        return _days(lab, folder, home, watch, broken_off)
+
+
+def _days(lab: Lab, folder: Path, home: Path | None, watch: Watch | None, broken_off: Callable[[], None]) -> LabRun:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config.dump(lab), encoding="utf-8")
     where = places.home(home or folder / "home")
@@ -66,10 +84,21 @@ def run(lab: Lab, folder: Path, *, home: Path | None = None, watch: Watch | None
                 cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
                 work = folder / "work" / policy
                 day, names[policy], left_out[policy] = _day(client, lab, policy, where, work, watch)
+            except KeyboardInterrupt:
+                with unbroken():
+                    broken_off()
+                raise
             finally:
-                client.down(kill=True)
+                with unbroken():
+                    _down(where)
         days.append(day)
     return LabRun(folder, tuple(days), names, left_out, cores)
+
+
+def _down(where: Paths) -> None:
+    """Stop the daemon and its jobs; over a connection of its own, as the other may have been broken off in a word."""
+    with contextlib.suppress(DaemonError), Client.connect(start=False, paths=where) as client:  # it may be gone already
+        client.down(kill=True)
 
 
 def _day(
@@ -91,9 +120,10 @@ def _day(
             _submit(client, lab, list(batch), (ids, left_out), gpus, work)
         ends = client.wait(list(ids.values()))
     finally:
-        done.set()
-        if watch is not None:
-            watcher.join()
+        with unbroken():
+            done.set()
+            if watch is not None:
+                watcher.join()
     mine = set(ids.values())
     quotes = [quote for row in client.promises(limit=10_000) if (quote := _quote(row)).job in mine]
     entries = _last_epoch(client)
@@ -137,13 +167,9 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def _demand_idle(client: Client) -> None:
-    busy = sorted({core for node in client.nodes() for core in node.get("foreign_cores", ())})
+    busy = {core for node in client.nodes() for core in node.get("foreign_cores", ())}
     if busy:
-        raise MachineBusyError(
-            given=f"cores {', '.join(map(str, busy))} used by another scheduler",
-            allowed="a machine of its own for the time of a lab day",
-            todo="wait, or give the lab other cores with --set cores=...",
-        )
+        raise busy_cores(busy)
 
 
 def _until(instant: float) -> None:

@@ -63,6 +63,7 @@ HARVEST_WEIGHT = 12.0
 
 WINDOW = 6
 CORES_PER_GPU = 4
+BOUND_BREAKS = "a bound would break beside those that run now"
 LOOK = 64
 """How many waiting jobs of one shape are looked at where the first ones find no place."""
 
@@ -132,7 +133,10 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
         if victims or (victims is not None and any(map(makes_way, view.on_nodes.values()))):
             # None of them means that enough are leaving already, and that nobody is to take what they leave.
             head.has_room = True
-            return [Suspend(one.id, f"primary job {head.id} needs its cores") for one in victims]
+            fits = head.hindered == BOUND_BREAKS and view.index.may_fit(head.shape)
+            who = f"primary job {head.id}"
+            why = f"beside it {who} would break a bound" if fits else f"{who} needs its cores"
+            return [Suspend(one.id, why) for one in victims]
     passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # a bound would break, or GPU jobs lack
     if passed_over or not view.pending.fitting():
         return []
@@ -312,7 +316,7 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
             life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
         elif not near.bounds_hold(n, life):
-            life.hindered = "a bound would break beside those that run now"
+            life.hindered = BOUND_BREAKS
         else:
             return True
         return False

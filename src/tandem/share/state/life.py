@@ -30,6 +30,7 @@ class Life:
         measured_from: when the stretch of that measurement began.
         guarded_at: when a neighbour was last throttled or suspended.
         measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
+        last_end: the last attempt that is over, and how it ended in words.
         hindered: why the policy did not place the waiting job though it fits by count.
         has_room: others were displaced for the waiting job.
         slowdown: last measured slowdown against running alone, with the neighbours it was measured beside.
@@ -75,6 +76,7 @@ class Life:
     reserved: tuple[float, tuple[str, ...]] | None = None
     reason: str = ""
     hindered: str = ""
+    last_end: tuple[int, str] = (0, "")
     has_room: bool = False
     waits_for: set[int] = field(default_factory=set)
     id: int = field(init=False)  # the job's

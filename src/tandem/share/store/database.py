@@ -177,6 +177,7 @@ def _upgrade(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         if int(connection.execute(version).scalar_one()) == schema.VERSION:
             return
+        schema.ATTEMPTS.create(connection, checkfirst=True)
         epochs = schema.EPOCHS
         if "policy" not in {column["name"] for column in sa.inspect(connection).get_columns(epochs.name)}:
             connection.execute(sa.text("ALTER TABLE epochs ADD COLUMN policy TEXT NOT NULL DEFAULT ''"))

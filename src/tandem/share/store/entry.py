@@ -37,6 +37,18 @@ class Beside:
     throttled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptOver:
+    """How an attempt ended after which its job waits again: exit code, killing signal (or 0), and why in words."""
+
+    job: int
+    attempt: int
+    ended_at: float
+    exit_code: int
+    signal: int
+    reason: str
+
+
 @dataclass(slots=True)
 class Entry:
     """One step's rows. ``launches`` are of the jobs that were submitted in it; ``touched`` changed their state."""
@@ -50,6 +62,7 @@ class Entry:
     touched: Sequence[Life] = ()
     exits: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # job -> exit code and signal
     besides: Sequence[Beside] = ()
+    attempts: Sequence[AttemptOver] = ()
 
 
 def encode_list(values: Sequence[Event] | Sequence[Decision]) -> str:
@@ -129,6 +142,11 @@ def beside_row(beside: Beside) -> Row:
         "rate": beside.rate,
         "throttled": int(beside.throttled),
     }
+
+
+def attempt_row(over: AttemptOver) -> Row:
+    """A new row of `attempts`."""
+    return {name: getattr(over, name) for name in AttemptOver.__slots__}
 
 
 def environ_row(launch: Launch) -> Row:

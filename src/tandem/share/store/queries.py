@@ -68,6 +68,15 @@ def quotes(engine: sa.Engine, job_id: int) -> list[Row]:
         return [dict(row) for row in connection.execute(wanted).mappings()]
 
 
+def attempts(engine: sa.Engine, job_id: int) -> list[Row]:
+    """Return how those attempts of one job ended after which it waited again, in order."""
+    table = schema.ATTEMPTS.c
+    wanted = sa.select(table.attempt, table.ended_at, table.exit_code, table.signal, table.reason)
+    with engine.connect() as connection:
+        rows = connection.execute(wanted.where(table.job == job_id).order_by(table.id)).mappings()
+        return [dict(row) for row in rows]
+
+
 def last_quotes(engine: sa.Engine, ids: Sequence[int]) -> dict[int, Row]:
     """Return the last quote of each of several jobs; those without one are left out."""
     table = schema.QUOTES.c

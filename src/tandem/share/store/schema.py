@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 2
+VERSION = 3
 """Version of this layout; one with a lower version is brought up to it, one with a higher is left alone."""
 
 METADATA = MetaData()
@@ -57,6 +57,19 @@ JOBS = Table(
     Column("job", Text, nullable=False),  # JSON, the whole job as it was submitted
 )
 Index("jobs_by_end", JOBS.c.ended_at)
+
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("job", _BIG, ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("exit_code", Integer, nullable=False),
+    Column("signal", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Attempts after which their job waited again; how the last one ended is the job's own row."""
 
 ENVIRONS = Table(
     "environs",
