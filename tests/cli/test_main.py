@@ -81,6 +81,14 @@ def test_help_imports_nothing_heavy() -> None:
             "progress, finish, note, each once, with commas between them; did you mean 'state'?\n",
         ),
         (["queue", "-o", "%Z"], None),
+        *(
+            (
+                [*words, "-5"],
+                f"tandem: {words[-1]} '-5'; allowed: 90s, 5m, 1h30m, 2d, or Slurm's 90 (minutes), 1:30:00 (hours), "
+                "1-02:03:04 (days); give a number with a unit\n",
+            )
+            for words in (["wait", "1", "--timeout"], ["history", "--since"], ["promises", "--since"])
+        ),
         (["queue", "-o", ""], None),
         (["queue", "-o", "id,id"], None),
         (

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tandem.cli import words
-from tandem.cli.moments import clock_time, span
+from tandem.cli.moments import clock_time, option_s, span
 from tandem.cli.selection import label
 from tandem.cli.terminal import cut, json_option, print_json, say, show_table
 from tandem.core.errors import ConfigError, one_line
@@ -31,7 +31,6 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
 
     Yours, the latest first; everybody's for root.
     """
-    from tandem.core.units import parse_duration
     from tandem.report.table import Column, Table
     from tandem.share.daemon.client import Client
 
@@ -40,7 +39,7 @@ def history(app: str | None, state: str | None, since: str | None, limit: int, a
             given=f"--state {state!r}", allowed=", ".join(words.ENDS), todo=did_you_mean(str(state), words.ENDS)
         )
     now = time.time()
-    after = 0.0 if since is None else now - parse_duration(since)
+    after = 0.0 if since is None else now - option_s("--since", since)
     with Client.connect() as client:
         found: list[dict[str, Any]] = client.history(limit=_MOST if app or state else limit, since=after)
     found = [v for v in found if app in (None, v["app"], v["name"]) and state in (None, v["state"])][:limit]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 
-from tandem.core.units import human_duration
+from tandem.core.errors import QuantityError
+from tandem.core.units import human_duration, parse_duration
 
 NONE = "\N{EN DASH}"
 """What stands where there is nothing to say."""
@@ -46,3 +47,15 @@ def promised(low: float, mid: float, high: float, now: float) -> str:
 def span(seconds: float | None) -> str:
     """Write a duration, or a dash."""
     return NONE if seconds is None else human_duration(seconds)
+
+
+def option_s(option: str, text: str) -> float:
+    """Read an option that is a duration, in seconds.
+
+    Raises:
+        QuantityError: it cannot be read; names the option.
+    """
+    try:
+        return parse_duration(text)
+    except QuantityError as error:
+        raise QuantityError(given=f"{option} {text!r}", allowed=error.allowed, todo=error.todo) from None

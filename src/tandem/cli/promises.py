@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli import reports, words
-from tandem.cli.moments import clock_time
+from tandem.cli.moments import clock_time, option_s
 from tandem.cli.queue import NAME
 from tandem.cli.terminal import cut, json_option, print_json, say, show_table
 from tandem.core.units import human_duration
@@ -88,12 +88,11 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
     A quote is kept if the job ended within its interval; 90 % should be. Jobs that did not end well
     do not count. Quotes that rest on nothing (no history, no expected duration, no limit) are counted apart.
     """
-    from tandem.core.units import parse_duration
     from tandem.share.daemon.client import Client
 
     where, trouble = reports.target(report), None
     now = time.time()
-    after = 0.0 if since is None else now - parse_duration(since)
+    after = 0.0 if since is None else now - option_s("--since", since)
     with Client.connect() as client:
         rows = [row for row in client.promises(limit=_MOST, since=after, mine=mine) if row["state"] == "done"]
         beside = companies(client.coruns(limit=_MOST)) if late(rows) else {}

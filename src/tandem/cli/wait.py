@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli import words
+from tandem.cli.moments import option_s
 from tandem.cli.selection import checked, label, resolve
 from tandem.cli.terminal import json_option, print_json, say, say_err
 
@@ -36,10 +37,9 @@ def wait(jobs: tuple[str, ...], any_: bool, timeout: str | None, as_json: bool) 
 
     Exit status 0 if all ended well, 1 if one did not or the time was over. `12` is also a whole array.
     """
-    from tandem.core.units import parse_duration
     from tandem.share.daemon.client import Client
 
-    timeout_s = None if timeout is None else parse_duration(timeout)
+    timeout_s = None if timeout is None else option_s("--timeout", timeout)
     with Client.connect() as client:
         ids = resolve(client, jobs)
     ends, well = wait_for(ids, any_=any_, timeout_s=timeout_s, quiet=as_json)

@@ -119,7 +119,7 @@ class Client:
             environ: What the jobs inherit; None takes this process's environment.
 
         Returns:
-            For each submission ``ids`` and ``quotes``.
+            For each submission ``ids``, ``quotes`` and ``warnings``.
         """
         mask = os.umask(0o077)
         os.umask(mask)
