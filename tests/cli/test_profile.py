@@ -138,6 +138,10 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
         assert done.returncode == 0
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+    assert "contradictory" in tandem_("profile", "show")
+    assert words in tandem_.run("estimate", "cg").stderr
+    (told,) = json.loads(tandem_("estimate", "cg", "--json"))["applications"]
+    assert told["hint"].startswith("revision 2 contradicts revision 1: alone 10 -> 20 steps/s")
     assert "Cg: revision 2 contradicts revision 1" in (home / "cg.html").read_text()
 
 

@@ -106,7 +106,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         if as_json:
             print_json([_plain(one, drifted) for one in found.values()])
         elif found:
-            show_table(picture.list_table(found.values(), [key for key, one in found.items() if _drift(one, drifted)]))
+            show_table(picture.list_table(found.values(), _marks(data, found, drifted)))
         else:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
@@ -249,9 +249,9 @@ def _warn(found: Profile) -> None:
 
 def _say_contradiction(revisions: Sequence[Profile]) -> None:
     """One line on stderr where the newest revision contradicts the one before."""
-    from tandem.estimate.profiling.contradictions import contradiction
+    from tandem.estimate.profiling.contradictions import newest_contradiction
 
-    if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
+    if words := newest_contradiction(revisions):
         say_err(words)
 
 
@@ -273,6 +273,20 @@ def _stale() -> dict[str, Mapping[str, Any]]:
             return {str(one["app"]): one for one in client.profiles()}
     except (DaemonError, OSError):
         return {}
+
+
+def _marks(data: Path, found: Mapping[str, Profile], drifted: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Application -> in a word, why its newest profile is doubtful beyond its own noise."""
+    from tandem.estimate.profiling import store
+    from tandem.estimate.profiling.contradictions import newest_contradiction
+
+    said = {}
+    for key, one in found.items():
+        if _drift(one, drifted):
+            said[key] = "drifted"
+        elif newest_contradiction(store.revisions(data, one.machine, key)):
+            said[key] = "contradictory"
+    return said
 
 
 def _drift(found: Profile, drifted: Mapping[str, Mapping[str, Any]]) -> str:
