@@ -77,7 +77,10 @@ def profile(
     """
     sub = _SUBS.get(argv[0])
     if sub is not None:
-        sub.main([*argv[1:], *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False)
+        limit = ["--most", str(most)] if sub is _again and most != MOST_S else []
+        sub.main(
+            [*argv[1:], *limit, *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False
+        )
         return
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
@@ -126,8 +129,9 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1)
+@click.option("--most", type=_MOST, callback=_a_number, default=MOST_S, show_default=True, help="For each, as above.")
 @json_option
-def _again(names: tuple[str, ...], as_json: bool) -> None:
+def _again(names: tuple[str, ...], most: float, as_json: bool) -> None:
     """Profile applications once more with the command they were profiled with.
 
     Without a NAME: those that the daemon found to go faster or slower than their profile says.
@@ -142,7 +146,7 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
     for old in known:
         with contextlib.chdir(old.cwd or "."):
             kept.append(
-                _measured(old.argv, old.key, old.rate_pattern, (old.cpus, old.gpu), MOST_S, _teller(quiet=as_json))
+                _measured(old.argv, old.key, old.rate_pattern, (old.cpus, old.gpu), most, _teller(quiet=as_json))
             )
         _tell_daemon()  # a later one may fail
         if not as_json:
