@@ -208,7 +208,7 @@ def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
     try:
         with Client.connect(start=False) as client:
             rows = client.coruns(limit=5000)
-            known = {str(one["app"]): one for one in client.profiles()}
+            known: dict[str, Mapping[str, Any]] = {str(one["app"]): one for one in client.profiles()}
     except (DaemonError, OSError):
         return (), {}
     since = {app: float(one.get("since", 0.0)) for app, one in known.items()}
