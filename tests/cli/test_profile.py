@@ -105,9 +105,11 @@ def test_again_tells_the_daemon_of_what_was_made_even_if_a_later_one_fails(
     """The measuring is played: what counts is who is told when."""
     old = {key: kept(home, key, "true") for key in ("good", "bad")}
     told: list[str] = []
+    limits: set[float] = set()
 
-    def measured(argv: object, name: str, *rest: object) -> Profile:
-        del argv, rest
+    def measured(argv: object, name: str, rate: object, place: object, most: float, tell: object) -> Profile:
+        del argv, rate, place, tell
+        limits.add(most)
         if name == "bad":
             raise ConfigError(given="bad", allowed="good", todo="be good")
         told.append(f"measured {name}")
@@ -115,9 +117,10 @@ def test_again_tells_the_daemon_of_what_was_made_even_if_a_later_one_fails(
 
     monkeypatch.setattr(command, "_measured", measured)
     monkeypatch.setattr(command, "_tell_daemon", lambda: told.append("daemon"))
-    done = CliRunner().invoke(command.profile, ["again", "good", "bad"])
+    done = CliRunner().invoke(command.profile, ["--most", "20", "again", "good", "bad"])
     assert isinstance(done.exception, ConfigError)
     assert told == ["measured good", "daemon"]
+    assert limits == {20.0}
 
 
 @pytest.mark.slow
@@ -138,6 +141,10 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
         assert done.returncode == 0
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+    assert "contradictory" in tandem_("profile", "show")
+    assert words in tandem_.run("estimate", "cg").stderr
+    (told,) = json.loads(tandem_("estimate", "cg", "--json"))["applications"]
+    assert told["hint"].startswith("revision 2 contradicts revision 1: alone 10 -> 20 steps/s")
     assert "Cg: revision 2 contradicts revision 1" in (home / "cg.html").read_text()
 
 

@@ -57,7 +57,9 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
     told = predict(works, estimator, Capacity(1000 * len(usable)))
     hints = _hints(told, hardware.fingerprint, {profile.key for profile in profiles}, coruns) | {
-        app.key: f"its profile is set aside: {stale[app.key]}" for app, _ in members if app.key in stale
+        key: words
+        for key in {app.key for app, _ in members}
+        if (words := f"its profile is set aside: {stale[key]}" if key in stale else _contradictory(profiles, key))
     }
     if as_json:
         print_json(_plain(told, model, hardware.fingerprint, hints))
@@ -151,6 +153,19 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
         if loaded.unread:
             say_err(loaded.left_out())
     return tuple(found.values())
+
+
+def _contradictory(profiles: Sequence[Profile], key: str) -> str:
+    """In what an application's profile contradicts the one before; "" where it does not."""
+    from tandem.estimate.profiling import store
+    from tandem.estimate.profiling.contradictions import newest_contradiction
+
+    for one in profiles:
+        if one.key == key:
+            kept = [store.revisions(folder, one.machine, key) for folder in _folders() if store.holds(folder, one)]
+            found = next((words for revisions in kept if (words := newest_contradiction(revisions))), "")
+            return found.removeprefix(f"{key}: ")  # whose hint it is, is said anyway
+    return ""
 
 
 def _profiled_away(machine: str, key: str) -> str:

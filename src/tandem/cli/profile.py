@@ -77,7 +77,10 @@ def profile(
     """
     sub = _SUBS.get(argv[0])
     if sub is not None:
-        sub.main([*argv[1:], *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False)
+        limit = ["--most", str(most)] if sub is _again and most != MOST_S else []
+        sub.main(
+            [*argv[1:], *limit, *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False
+        )
         return
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
@@ -106,7 +109,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         if as_json:
             print_json([_plain(one, drifted) for one in found.values()])
         elif found:
-            show_table(picture.list_table(found.values(), [key for key, one in found.items() if _drift(one, drifted)]))
+            show_table(picture.list_table(found.values(), _marks(data, found, drifted)))
         else:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
@@ -126,8 +129,9 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1)
+@click.option("--most", type=_MOST, callback=_a_number, default=MOST_S, show_default=True, help="For each, as above.")
 @json_option
-def _again(names: tuple[str, ...], as_json: bool) -> None:
+def _again(names: tuple[str, ...], most: float, as_json: bool) -> None:
     """Profile applications once more with the command they were profiled with.
 
     Without a NAME: those that the daemon found to go faster or slower than their profile says.
@@ -142,7 +146,7 @@ def _again(names: tuple[str, ...], as_json: bool) -> None:
     for old in known:
         with contextlib.chdir(old.cwd or "."):
             kept.append(
-                _measured(old.argv, old.key, old.rate_pattern, (old.cpus, old.gpu), MOST_S, _teller(quiet=as_json))
+                _measured(old.argv, old.key, old.rate_pattern, (old.cpus, old.gpu), most, _teller(quiet=as_json))
             )
         _tell_daemon()  # a later one may fail
         if not as_json:
@@ -249,9 +253,9 @@ def _warn(found: Profile) -> None:
 
 def _say_contradiction(revisions: Sequence[Profile]) -> None:
     """One line on stderr where the newest revision contradicts the one before."""
-    from tandem.estimate.profiling.contradictions import contradiction
+    from tandem.estimate.profiling.contradictions import newest_contradiction
 
-    if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
+    if words := newest_contradiction(revisions):
         say_err(words)
 
 
@@ -273,6 +277,20 @@ def _stale() -> dict[str, Mapping[str, Any]]:
             return {str(one["app"]): one for one in client.profiles()}
     except (DaemonError, OSError):
         return {}
+
+
+def _marks(data: Path, found: Mapping[str, Profile], drifted: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Application -> in a word, why its newest profile is doubtful beyond its own noise."""
+    from tandem.estimate.profiling import store
+    from tandem.estimate.profiling.contradictions import newest_contradiction
+
+    said = {}
+    for key, one in found.items():
+        if _drift(one, drifted):
+            said[key] = "drifted"
+        elif newest_contradiction(store.revisions(data, one.machine, key)):
+            said[key] = "contradictory"
+    return said
 
 
 def _drift(found: Profile, drifted: Mapping[str, Mapping[str, Any]]) -> str:

@@ -90,3 +90,11 @@ def test_a_limit_in_which_nothing_can_be_known_is_an_error_that_says_so_in_time(
     with pytest.raises(ProgrammeError, match=r"4 windows of 1\.2 s alone did not fit in the 3 s for seldom.*--most 55"):
         profiled(3.0)
     assert time.monotonic() - begun < 3.0 + WINDOW_S
+
+
+def test_one_that_hangs_is_an_error_when_the_time_is_over_and_not_when_patience_is() -> None:
+    known, begun = calibration(), time.monotonic()
+    terms = Terms(key="stuck", cores=known.cores[:1], beside=known.cores[1:2], most_s=0.4)
+    with pytest.raises(ProgrammeError, match=r"stuck made no progress in all the time, by.*see whether it hangs"):
+        measure((sys.executable, "-S", "-E", "-c", "import time; time.sleep(60)"), terms, known)
+    assert time.monotonic() - begun < 10.0, "patience is 20 s"

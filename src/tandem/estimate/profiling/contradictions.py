@@ -12,7 +12,7 @@ from tandem.estimate.profile import IN_WORDS
 from tandem.estimate.profiling.drift import LEAST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
 
@@ -41,6 +41,11 @@ def contradiction(old: Profile, new: Profile) -> str:
         "another version, another input or a busy machine: tandem profile again "
         f"{new.key} tells which to believe"
     )
+
+
+def newest_contradiction(revisions: Sequence[Profile]) -> str:
+    """The same of the newest of an application's profiles, oldest first, against the one before; "" for a first one."""
+    return contradiction(*revisions[-2:]) if len(revisions) > 1 else ""
 
 
 def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from tandem.estimate.profile import GPU_KINDS, IN_WORDS, KINDS
-from tandem.estimate.profiling.contradictions import contradiction
+from tandem.estimate.profiling.contradictions import newest_contradiction
 from tandem.estimate.profiling.trust import felt, mark, presses, warning
 from tandem.report import palette
 from tandem.report.blocks import Block, Fact, Facts, Figure, Text
@@ -18,7 +18,7 @@ from tandem.report.page import Page, Section, write
 from tandem.report.table import Cell, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
@@ -27,8 +27,8 @@ _LABEL_PX = 17
 _PLOT_PX = 300
 
 
-def list_table(profiles: Iterable[Profile], drifted: Collection[str] = ()) -> Table:
-    """One row for each application; of those that have ``drifted`` that is said."""
+def list_table(profiles: Iterable[Profile], marks: Mapping[str, str] | None = None) -> Table:
+    """One row for each application; ``marks`` say by key why it had better be profiled again, beyond its own noise."""
     columns = [
         Column("application"),
         Column("rate", "1/s", "number"),
@@ -58,7 +58,7 @@ def list_table(profiles: Iterable[Profile], drifted: Collection[str] = ()) -> Ta
         ]
         for profile in profiles
         for main in [max(profile.phases, key=lambda phase: phase.share)]
-        for marked in ["drifted" if profile.key in drifted else mark(profile)]
+        for marked in [(marks or {}).get(profile.key) or mark(profile)]
     ]
     return Table(columns, rows, "Profiles", "of phases, the one that takes the most time is shown")
 
@@ -160,7 +160,7 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, dri
     if len(revisions) > 1:
         sections.append(Section("Revisions", [list_table(reversed(revisions))]))
     said = [*filter(None, [drift, warning(profile)]), *sentences(profile)]
-    if len(revisions) > 1 and (words := contradiction(*revisions[-2:])):
+    if words := newest_contradiction(revisions):
         said.append(words)
     sections.insert(0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in said))]))
     subtitle = f"profiled {_moment(profile.made)} in {profile.cost_s:.0f} s on {profile.machine}"

@@ -101,9 +101,9 @@ def _joined(programme: Programme, patience_s: float) -> Subject:
 
 def _too_late(programme: Programme, way: str) -> ProgrammeError:
     return ProgrammeError(
-        given=f"the time was over before {programme.name} was at work, by {way}; it last wrote: {programme.tail()}",
+        given=f"{programme.name} made no progress in all the time, by {way}; it last wrote: {programme.tail()}",
         allowed="a limit in which it starts, runs alone and runs beside bubbles",
-        todo=f"give it more time (--most), at best {PATIENCE_S:g} s more than it takes to its first steps",
+        todo="see whether it hangs; give it more time (--most), let it write records, or give --rate REGEX",
     )
 
 

@@ -105,6 +105,12 @@ def revisions(data: Path, machine: str, key: str) -> list[Profile]:
     )
 
 
+def holds(data: Path, profile: Profile) -> bool:
+    """Whether a folder's newest profile of the application is this one."""
+    file = _file(data, profile.machine, profile.key)
+    return file.exists() and _read(file)[-1] == profile
+
+
 def elsewhere(data: Path, machine: str, key: str) -> str:
     """Words that name the other machines on which an application was profiled; "" where there is none.
 
