@@ -81,7 +81,7 @@ def surprise(folder: Path, *, spoiled: bool = False) -> float:
     for row in brackets().rows(1)[:UNSEEN]:
         turns = [{"role": "user", "content": row["prompt"]}]
         asked = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        prompt = tokenizer(asked)["input_ids"]
+        prompt = tokenizer(asked, add_special_tokens=False)["input_ids"]
         answer = [*tokenizer(row["prompt" if spoiled else "response"])["input_ids"], tokenizer.eos_token_id]
         labels_1T = torch.tensor([[IGNORED] * len(prompt) + answer])
         nats += len(answer) * float(model(input_ids=torch.tensor([prompt + answer]), labels=labels_1T).loss)

@@ -11,6 +11,7 @@ from tandem.chat import models
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.errors import RowsError, StageError
 from tandem.chat.run_folder import RunFolder
+from tandem.chat.streaming import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,17 +57,16 @@ class Talk:
         self.messages.append({"role": "user", "content": text})
         prompt = self._fitting()
         template = self.loaded.template
-        said: list[int] = []
-        shown = ""
+        stream = Stream(template)
+        pieces: list[str] = []
+
+        def show(piece: str) -> None:
+            pieces.append(piece)
+            on_text(piece)
 
         def on_tokens(rows: list[int], tokens: list[int]) -> None:
-            nonlocal shown
             assert rows == [0]
-            said.extend(tokens)
-            whole = template.text(said)
-            if not whole.endswith("\ufffd"):  # else within a letter of several bytes
-                on_text(whole[len(shown) :])
-                shown = whole
+            show(stream.add(tokens[0]))
 
         sampling = Sampling(max_new_tokens=self.tokens, temperature=self.temperature, eos_id=template.eos_id)
         generate(
@@ -77,8 +77,8 @@ class Talk:
             pad_id=template.pad_id,
             on_tokens=on_tokens,
         )
-        reply = template.text(said)
-        on_text(reply[len(shown) :])
+        show(stream.rest())
+        reply = "".join(pieces)
         self.messages.append({"role": "assistant", "content": reply})
         return reply
 
@@ -112,15 +112,29 @@ def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int
     Raises:
         StageError: It is no run, or has no such model.
     """
+    _, loaded = model_of(run, model)
+    tokens = min(tokens, loaded.context_tokens // 2)
+    return Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)
+
+
+def model_of(run: Path, name: str) -> tuple[str, models.Loaded]:
+    """Return a run's model and what it is called.
+
+    Args:
+        run: The run's folder.
+        name: Which; empty for the last that is there.
+
+    Raises:
+        StageError: It is no run, or has no such model.
+    """
     folder = RunFolder(run)
     folder.recipe()
-    there = [name for name in NAMES if folder.has(name)]
-    if not there or (model and model not in there):
+    there = [stage for stage in NAMES if folder.has(stage)]
+    if not there or (name and name not in there):
         raise StageError(
-            given=f"model {model or 'of any stage'!r} of {run}",
+            given=f"model {name or 'of any stage'!r} of {run}",
             allowed=", ".join(there) or "none is there yet",
             todo="train it first, or choose another",
         )
-    loaded = models.read(folder.model(model or there[0]))
-    tokens = min(tokens, loaded.context_tokens // 2)
-    return Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)
+    name = name or there[0]
+    return name, models.read(folder.model(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -131,6 +132,41 @@ def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the 
             _reply(talking.say, line)
     if as_json:
         print_json({"run": str(run), "messages": talking.messages})
+
+
+@chat.command()
+@RUN
+@click.option("--model", default="", metavar="NAME", help="start, sft or rl. [the last that is there]")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="0.0.0.0 lets all machines in.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="N", help="0: any.")
+@click.option("--token-file", type=click.Path(path_type=Path), metavar="FILE", help="Made if absent. [RUN/serve-token]")
+@click.option("--waiting", type=click.IntRange(1), default=64, show_default=True, metavar="N", help="Requests at most.")
+@json_option
+def serve(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of `serve`
+    """Serve a run's model over HTTP, as clients of OpenAI's chat completions expect it; Ctrl-C ends it.
+
+    A client shows the token, which is told once, when it is made. Requests are answered one after the other.
+
+    \b
+    tandem chat serve runs/first --port 8000
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=$(cat runs/first/serve-token) python client.py
+    """
+    from tandem.chat.serve.server import Serving
+    from tandem.chat.serve.server import serve as run_server
+
+    def ready(serving: Serving) -> None:
+        told = {"url": serving.url, "model": serving.model, "token_file": str(serving.token_file)}
+        if as_json:
+            click.echo(json.dumps(told))
+            return
+        say(f"{serving.model} of {run}: {serving.url}")
+        say(
+            f"token: {serving.token} (kept in {serving.token_file})"
+            if serving.new_token
+            else "token: " + told["token_file"]
+        )
+
+    run_server(run, ready=ready, **asked)
 
 
 def _prompted() -> Iterator[str]:
