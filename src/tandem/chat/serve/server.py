@@ -98,12 +98,19 @@ def serve(
         shown, actual = listener.getsockname()[:2]
         ready(Serving(f"http://{_in_url(shown)}:{actual}/v1", name, token, file, made))
         before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # uvicorn hears it, then raises it again
+        server = uvicorn.Server(config)
+
+        async def until_asked_to_end() -> None:
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                worker.close()  # while there still is a loop that it can tell of tokens
+
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+                asyncio.run(until_asked_to_end())
         finally:
             signal.signal(signal.SIGTERM, before)
-            worker.close()
 
 
 def token_in(file: Path) -> tuple[str, Path, bool]:
