@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tandem.chat import evaluating, loop, page
+from tandem.chat import evaluating, loop, models, page
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import DivergedError, ResumeError, StageError, StoppedError
 from tandem.chat.run_folder import RunFolder
@@ -95,7 +95,41 @@ def test_dpo_learns_from_pairs_without_drawing(recipe_file: Recipe, tmp_path: Pa
 @pytest.mark.parametrize("variant", ["dr_grpo", "dapo"])
 def test_published_variants_are_an_option(variant: str, recipe_file: Recipe, tmp_path: Path) -> None:
     done = run(recipe_file(GRPO), tmp_path / "run", f"rl.variant={variant}", "rl.steps=1")
-    assert "kl" not in done.series("rl")  # neither has a divergence in its loss
+    assert not {"kl", "kl_nats"} & done.series("rl").keys()  # neither has a divergence in its loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stages", "override", "models_read"),
+    [
+        (SFT + GRPO, "rl.steps=2", 2),
+        (SFT + GRPO, "rl.settings.kl_coefficient=0.0", 1),
+        (SFT + REWARD + PPO.replace("target_kl = 1.0\n", ""), "rl.settings.kl_coefficient=0.0", 1),
+        (SFT + REWARD + PPO, "rl.settings.kl_coefficient=0.0", 2),  # it adapts: the KL has to be known
+    ],
+)
+def test_without_a_coefficient_no_reference_is_loaded(
+    stages: str,
+    override: str,
+    models_read: int,
+    recipe_file: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = recipe_file(stages)
+    run(file, tmp_path / "run", stages=["sft"])
+    if "[reward]" in stages:
+        run(file, tmp_path / "run", stages=["reward"])
+    read, names = models.read, []
+
+    def counted(path: Path) -> models.Loaded:
+        names.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(models, "read", counted)
+    done = run(file, tmp_path / "run", override, stages=["rl"])
+    assert names.count("sft") == models_read
+    assert ("kl_nats" in done.series("rl")) == (models_read == 2)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.chat import tokenizers
+from tandem.chat import lora, tokenizers
 from tandem.chat.errors import ModelFolderError
 from tandem.chat.forward import head_is_plain
 from tandem.chat.template import Template
@@ -168,20 +168,23 @@ def without_dropout(config: Any) -> None:  # noqa: ANN401 - transformers has no 
             setattr(config, name, 0.0)
 
 
-def save(model: Any, template: Template, folder: Path) -> None:  # noqa: ANN401 - transformers has no types
+def save(model: Any, template: Template, folder: Path, *, base: str = "") -> None:  # noqa: ANN401
     """Write model and tokenizer aside and rename them into place; what was there goes.
 
     Args:
-        model: Of transformers.
+        model: Of transformers; adapters are merged into what is saved, and saved alone in `adapter`.
         template: Its tokenizer.
         folder: The place; never seen half-written.
+        base: What the adapters' base is called.
     """
 
     aside = folder.with_name(f".{folder.name}.aside")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     with quiet():
-        model.save_pretrained(aside)
+        with lora.merged(model):
+            model.save_pretrained(aside)
+        lora.save(model, aside / "adapter", base)
         template.tokenizer.save_pretrained(aside)
     sync_folder(aside)
     shutil.rmtree(folder, ignore_errors=True)

@@ -51,6 +51,21 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (PEFT's), which learn in the place of all weights in sft and rl.
+
+    Attributes:
+        rank: Of the two factors (Hu et al., LoRA, 2021, section 7.2: 8 is about as good as 64).
+        alpha: What their product is scaled by is alpha / rank (PEFT: 8).
+        targets: Names of linear layers, such as `q_proj`; empty for all but the head.
+    """
+
+    rank: int = 8
+    alpha: int = 8
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Where rows come from, and what their columns are called.
 
@@ -211,6 +226,7 @@ class Recipe:
         reward: The reward model.
         rl: Reinforcement learning.
         eval: The evaluation.
+        lora: Adapters that learn in the place of all weights; None for all weights.
         seed: Of weights, orders and draws.
         save_every_steps: Steps between checkpoints.
     """
@@ -221,6 +237,7 @@ class Recipe:
     reward: Reward | None = None
     rl: Rl | None = None
     eval: Eval | None = None
+    lora: Lora | None = None
     seed: int = 0
     save_every_steps: int = 20
 
@@ -270,6 +287,8 @@ def _check(recipe: Recipe, path: Path) -> None:
 
 def _positive(recipe: Recipe) -> bool:
     counts = [recipe.save_every_steps, recipe.model.layers, recipe.model.context_tokens]
+    if recipe.lora:
+        counts += [recipe.lora.rank, recipe.lora.alpha]
     if recipe.sft:
         counts += [recipe.sft.steps, recipe.sft.batch_tokens]
     if recipe.reward:
