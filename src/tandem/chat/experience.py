@@ -1,22 +1,27 @@
 """What a step of reinforcement learning learns from: responses the policy draws, pairs, demonstrations beside.
 
-Shapes: B rows, T slots.
+Shapes: B rows, T slots, G groups of K responses to one prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import Blend
-from tandem.chat.drawing import draw, score
+from tandem.chat.drawing import Drawn, draw, joined, score
 from tandem.chat.errors import StageError
 from tandem.chat.learner import Mixed
 from tandem.core import config as configs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tandem.chat.algorithm import Algorithm
     from tandem.chat.data.batches import Batch
     from tandem.chat.loop import Loop
@@ -60,42 +65,98 @@ def settings(recipe: Recipe, how: Algorithm) -> Any:  # noqa: ANN401 - each algo
             allowed="an algorithm with a kl_coefficient",
             todo="leave target_kl out",
         )
+    if rl.dynamic_sampling and how.GROUP != "same prompt":
+        raise StageError(
+            given=f"rl.dynamic_sampling with {rl.algorithm!r}",
+            allowed="an algorithm that compares responses to one prompt, such as grpo",
+            todo="leave dynamic_sampling out",
+        )
+    if rl.overlong_tokens and how.GROUP == "pair":
+        raise StageError(
+            given=f"rl.overlong_tokens with {rl.algorithm!r}",
+            allowed="an algorithm that learns from scores of what is drawn",
+            todo="leave overlong_tokens out",
+        )
     return config
 
 
 def from_policy(work: Work, recipe: Rl, policy: Any, config: Any) -> Batches:  # noqa: ANN401 - transformers has no types
     """Batches of responses that the policy draws and the reward scores."""
-    fitting = work.fitting
-    rewarded = work.rewarded(recipe.reward)
+    fitting, rewarded = work.fitting, work.rewarded(recipe.reward)
     group = getattr(config, "group_size", 1)
     prompts = [fitting.prompts(rows, recipe.response_tokens) if rows else [] for rows in work.rows.rl]
     blend = Blend(prompts, work.weights, seed=work.seed("rl"), what="prompt to respond to")
+    rounds = 1 + recipe.dynamic_sampling
 
-    def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
+    def draw_round(loop: Loop, number: int) -> Scored:
         loop.phase("generate")
         began_s = work.clock.monotonic()
         drawn = draw(
             policy,
             fitting.template,
-            blend.at(step * recipe.prompts, recipe.prompts),
+            blend.at(number * recipe.prompts, recipe.prompts),
             response_tokens=recipe.response_tokens,
             temperature=recipe.temperature,
             group=group,
-            seed=work.seed("draw", step),
+            seed=work.seed("draw", number),
         )
         loop.phase("score")
         drew_s = work.clock.monotonic()
-        scores_B, plain_B = score(drawn, rewarded, recipe.missing_eos_penalty)
+        lengths = {"response_tokens": recipe.response_tokens, "overlong_tokens": recipe.overlong_tokens}
+        scores_B, plain_B = score(drawn, rewarded, recipe.missing_eos_penalty, **lengths)
+        return Scored(drawn, scores_B, plain_B, drew_s - began_s, work.clock.monotonic() - drew_s)
+
+    def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
+        found: list[Scored] = []
+        for number in range(step * rounds, (step + 1) * rounds):
+            found.append(draw_round(loop, number))
+            if rounds == 1 or sum(map(len, told_apart(found, group))) >= recipe.prompts * group:
+                break
+        first = found[0]
         loop.tell(
-            reward=float(plain_B.mean()),
-            ended=float(drawn.ended_B.float().mean()),
-            generate_s=drew_s - began_s,
-            score_s=work.clock.monotonic() - drew_s,
+            reward=float(torch.cat([one.plain_B for one in found]).mean()),
+            ended=float(first.drawn.ended_B.float().mean()),
+            generate_s=sum(one.generate_s for one in found),
+            score_s=sum(one.score_s for one in found),
         )
-        work.run.sample("rl", step, drawn.prompts[0].row.prompt, drawn.texts[0], float(plain_B[0]))
+        work.run.sample("rl", step, first.drawn.prompts[0].row.prompt, first.drawn.texts[0], float(first.plain_B[0]))
+        if rounds == 1:
+            return first.drawn.batch, {"scores_B": first.scores_B, "ended_B": first.drawn.ended_B}
+        kept = told_apart(found, group, most=recipe.prompts)
+        loop.tell(rounds=len(found), told_apart=sum(map(len, kept)) / (recipe.prompts * group))
+        if not any(kept):  # nothing to learn from: the step is taken all the same, so that steps stay what they are
+            kept = [list(range(len(first.plain_B))), *([] for _ in found[1:])]
+        drawn = joined([one.drawn for one in found], kept, fitting.template.pad_id)
+        scores_B = torch.cat([one.scores_B[rows] for one, rows in zip(found, kept, strict=True)])
         return drawn.batch, {"scores_B": scores_B, "ended_B": drawn.ended_B}
 
     return batch_of
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A draw, what it earned with penalties and without, and how long that took."""
+
+    drawn: Drawn
+    scores_B: Tensor
+    plain_B: Tensor
+    generate_s: float
+    score_s: float
+
+
+def told_apart(found: Sequence[Scored], group: int, most: int | None = None) -> list[list[int]]:
+    """Return the rows of groups whose rewards differ, for each draw, of at most so many groups in all.
+
+    Source: Yu et al., DAPO, 2025, section 3.2 (equation 11: some of a group are right, and some are not).
+    """
+    kept: list[list[int]] = []
+    left = len(found) * max(len(one.plain_B) for one in found) if most is None else most
+    for one in found:
+        groups_GK = one.plain_B.view(-1, group)
+        differs = (groups_GK != groups_GK[:, :1]).any(dim=1).nonzero()[:, 0].tolist()[:left]
+        left -= len(differs)
+        kept.append([row for i in differs for row in range(i * group, (i + 1) * group)])
+    return kept
 
 
 def from_pairs(work: Work, recipe: Rl) -> Batches:

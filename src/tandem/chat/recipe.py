@@ -169,6 +169,10 @@ class Rl:
         critic_learning_rate: Of the critic (DeepSpeed-Chat: 5e-6).
         warmup_steps: Of linear warm-up.
         missing_eos_penalty: Taken off the score of a response that was cut short.
+        overlong_tokens: In how many last tokens before `response_tokens` a length costs more and more, up to 1 (DAPO,
+            Yu et al. 2025, equation 13; there 4,096 of 20,480); 0: lengths cost nothing.
+        dynamic_sampling: Further batches of prompts that a step may draw to replace groups whose rewards are all alike,
+            which teach nothing (DAPO, section 3.2, without a bound); 0: such groups stay.
         ema: Decay of the averaged policy (DeepSpeed-Chat: 0.992); 0 for none.
         mixture_coefficient: Weight of the supervised loss in the policy's (InstructGPT, C.4: 27.8); 0 for none.
         mixture_tokens: Tokens of the supervised batch of a step.
@@ -191,6 +195,8 @@ class Rl:
     critic_learning_rate: float = 5e-6
     warmup_steps: int = 10
     missing_eos_penalty: float = 1.0
+    overlong_tokens: int = 0
+    dynamic_sampling: int = 0
     ema: float = 0.0
     mixture_coefficient: float = 0.0
     mixture_tokens: int = 2048
@@ -275,6 +281,9 @@ def _check(recipe: Recipe, path: Path) -> None:
         "a stage: [sft], [reward] or [rl]": any((recipe.sft, recipe.reward, recipe.rl)),
         "counts of at least 1": _positive(recipe),
         "rl.temperature above 0": recipe.rl is None or recipe.rl.temperature > 0.0,
+        "rl.overlong_tokens from 0 to rl.response_tokens": recipe.rl is None
+        or 0 <= recipe.rl.overlong_tokens <= recipe.rl.response_tokens,
+        "rl.dynamic_sampling of at least 0": recipe.rl is None or recipe.rl.dynamic_sampling >= 0,
         "rl.ema from 0 to below 1": recipe.rl is None or 0.0 <= recipe.rl.ema < 1.0,
         "sft.validate_every where sft.patience is set": recipe.sft is None
         or not recipe.sft.patience
