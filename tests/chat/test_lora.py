@@ -14,9 +14,10 @@ from tandem.chat import forward, lora, models
 from tandem.chat import recipe as recipes
 from tandem.chat.data.batches import padded
 from tandem.chat.engine.generate import Sampling, generate
-from tandem.chat.errors import ModelFolderError, ResumeError
+from tandem.chat.errors import ResumeError
 from tandem.chat.recipe import Lora
 from tandem.chat.train import train
+from tandem.kernels.model_folder import ModelFolderError
 from tandem.learn.optimiser import Optimiser
 from tests.chat.small import FAMILIES, model_of, template, turns
 from tests.chat.test_train import GRPO, PPO, REWARD, SFT, run, same, weights

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem.chat import models, tokenizers
-from tandem.chat.errors import ModelFolderError
 from tandem.chat.recipe import Model
+from tandem.kernels.model_folder import ModelFolderError
 from tests.chat.small import FAMILIES, folder_of, model_of, template
 
 

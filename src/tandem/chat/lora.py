@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 
-from tandem.chat.errors import ModelFolderError
 from tandem.core import plug
 from tandem.core.errors import MissingPackageError
+from tandem.kernels.model_folder import ModelFolderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

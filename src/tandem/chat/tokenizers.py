@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from tandem.chat.errors import ModelFolderError
+from tandem.kernels.model_folder import ModelFolderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -32,6 +32,7 @@ from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import listening
 from tandem.chat.work import Work
 from tandem.core.clock import SystemClock
+from tandem.kernels.model_folder import quiet
 from tandem.learn import losses
 from tandem.learn.masking import Counts
 from tandem.learn.optimiser import Optimiser
@@ -78,7 +79,7 @@ def train(
     """
     run = RunFolder(folder)
     chosen = _chosen(recipe, stages)
-    with run.begun(recipe), listening() as asked, models.quiet():
+    with run.begun(recipe), listening() as asked, quiet():
         work = Work(recipe, run, recipe_folder, say, progress, SystemClock() if clock is None else clock, asked)
         if not run.has("start"):
             begin(work)
