@@ -25,11 +25,11 @@ import torch
 from application import TERMINATED, Application, launch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tandem.chat import models
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import StoppedError
 from tandem.chat.train import train
 from tandem.core.errors import TandemError
+from tandem.kernels.model_folder import quiet
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -74,7 +74,7 @@ def recipe_of(folder: Path, steps: int) -> recipes.Recipe:
 @torch.no_grad()
 def surprise(folder: Path, *, spoiled: bool = False) -> float:
     """Return the nats a token of unseen demonstrations costs a saved model, by transformers alone."""
-    with models.quiet():
+    with quiet():
         model: Any = AutoModelForCausalLM.from_pretrained(folder)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     nats = tokens = 0.0

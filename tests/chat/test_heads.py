@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from tandem.chat import heads, models
 from tandem.chat.data.batches import padded
 from tandem.chat.data.turns import Turn
-from tandem.chat.errors import ModelFolderError
+from tandem.kernels.model_folder import ModelFolderError
 from tandem.learn import losses
 from tests.chat.small import FAMILIES, model_of, template, turns
 

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem.chat import models, tokenizers
-from tandem.chat.errors import ModelFolderError
 from tandem.chat.recipe import Model
+from tandem.kernels.model_folder import ModelFolderError
 from tests.chat.small import FAMILIES, folder_of, model_of, template
 
 
@@ -138,3 +138,11 @@ def test_all_stages_read_one_template_and_end_with_eos() -> None:
     assert one.response("yes")[-1] == one.eos_id
     assert one.text(one.response("yes")) == "yes"
     assert one.text([*one.response("yes"), *one.response("more")]) == "yes"
+
+
+def test_turns_of_a_talk_are_told_apart_where_a_tokenizer_has_no_template() -> None:
+    one = template()
+    said = [("system", "a"), ("user", "b"), ("assistant", "c"), ("user", "d")]
+    tokens = one.chat([{"role": role, "content": content} for role, content in said])
+    assert one.tokenizer.decode(tokens) == f"a\nb\nc{tokenizers.EOS}d\n"
+    assert one.prompt("b") == one.tokenizer("b\n")["input_ids"]

@@ -22,10 +22,11 @@ def test_an_average_is_the_sum_it_is_defined_as() -> None:
             parameter.add_(1.0)
     average.update(module)
     average.update(module)
-    other = torch.nn.Linear(2, 2)
-    average.copy_to(other)
-    for mean, start in zip(other.parameters(), before, strict=True):
-        assert torch.allclose(mean, start + 1.0 - 0.9**2, atol=1e-6)
+    with average.in_place_of(module):
+        for mean, start in zip(module.parameters(), before, strict=True):
+            assert torch.allclose(mean, start + 1.0 - 0.9**2, atol=1e-6)
+    for own, start in zip(module.parameters(), before, strict=True):
+        assert torch.equal(own, start + 1.0)
 
 
 @given(st.floats(0.01, 1.0), st.floats(0.0, 100.0), st.integers(1, 512))

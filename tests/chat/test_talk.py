@@ -9,8 +9,11 @@ import torch
 from tandem.chat import models
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import RowsError, StageError
+from tandem.chat.run_folder import RunFolder
 from tandem.chat.talk import Talk, begun
 from tandem.chat.train import train
+from tandem.core.errors import ConfigError
+from tandem.kernels.model_folder import ModelFolderError
 from tests.chat.small import model_of, template
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}{% endfor %}"
@@ -67,3 +70,22 @@ def test_a_run_is_talked_to_by_its_last_model(recipe_file: Callable[[str], Path]
         begun(tmp_path / "run", model="rl", **asked)
     with pytest.raises(StageError, match="is no run"):
         begun(tmp_path, model="", **asked)
+
+
+def test_a_run_without_a_model_yet_and_one_whose_model_is_damaged_are_told(
+    recipe_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    recipe = recipes.load(recipe_file("[sft]\nsteps = 1\nbatch_tokens = 64\n"))
+    asked = {"model": "", "system": "", "temperature": 0.0, "tokens": 4, "seed": 0}
+    with RunFolder(tmp_path / "run").begun(recipe):
+        pass
+    with pytest.raises(StageError, match="allowed: none is there yet; train it first"):
+        begun(tmp_path / "run", **asked)
+    train(recipe, tmp_path / "run", recipe_folder=tmp_path)
+    weights = tmp_path / "run" / "models" / "sft" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelFolderError, match="models/sft cannot be loaded"):
+        begun(tmp_path / "run", **asked)
+    (tmp_path / "run" / "config.toml").write_text("[model")
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        begun(tmp_path / "run", **asked)

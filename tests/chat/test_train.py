@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tandem.chat import evaluating, loop, page
+from tandem.chat import evaluating, loop, models, page
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import DivergedError, ResumeError, StageError, StoppedError
 from tandem.chat.run_folder import RunFolder
@@ -29,9 +29,18 @@ PPO = '[rl]\nalgorithm = "ppo"\nsteps = 5\nprompts = 4\nresponse_tokens = 6\nema
 PPO += "mixture_coefficient = 0.5\nmixture_tokens = 64\nminibatches = 2\nmicro_rows = 1\nlearning_rate = 1e-2\n"
 GRPO = '[rl]\nalgorithm = "grpo"\nreward = "capitals:score"\nsteps = 5\nprompts = 2\nresponse_tokens = 6\n'
 GRPO += "learning_rate = 1e-2\n[rl.settings]\ngroup_size = 4\n"
+DAPO = GRPO.replace("[rl.settings]", "dynamic_sampling = 3\noverlong_tokens = 4\n[rl.settings]")
+DAPO = DAPO.replace("capitals:score", "capitals:early")  # right now and then, by chance alone
 EVAL = "[eval]\nrows = 6\n"
 
-REWARDS = "def score(prompts, responses, answers):\n    return [float(r == a) for r, a in zip(responses, answers)]\n"
+REWARDS = """
+def score(prompts, responses, answers):
+    return [float(r == a) for r, a in zip(responses, answers)]
+
+
+def early(prompts, responses, answers):
+    return [float(r[:1] < "0") for r in responses]
+"""
 
 Recipe = Callable[[str], Path]
 
@@ -95,7 +104,72 @@ def test_dpo_learns_from_pairs_without_drawing(recipe_file: Recipe, tmp_path: Pa
 @pytest.mark.parametrize("variant", ["dr_grpo", "dapo"])
 def test_published_variants_are_an_option(variant: str, recipe_file: Recipe, tmp_path: Path) -> None:
     done = run(recipe_file(GRPO), tmp_path / "run", f"rl.variant={variant}", "rl.steps=1")
-    assert "kl" not in done.series("rl")  # neither has a divergence in its loss
+    assert not {"kl", "kl_nats"} & done.series("rl").keys()  # neither has a divergence in its loss
+
+
+@pytest.mark.slow
+def test_groups_whose_rewards_are_alike_are_replaced_as_long_as_the_recipe_allows(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(DAPO)
+    done = run(file, tmp_path / "run").series("rl")
+    assert [step for step, _ in done["loss"]] == [1, 2, 3, 4, 5]
+    rounds, shares = ([value for _, value in done[name]] for name in ("rounds", "told_apart"))
+    assert max(rounds) > 1.0
+    assert max(shares) > 0.0
+    assert all(share == 1.0 or number == 4.0 for share, number in zip(shares, rounds, strict=True))
+    never = run(file, tmp_path / "never", "rl.reward=capitals:score").series("rl")
+    assert {value for _, value in never["told_apart"]} == {0.0}
+    assert {value for _, value in never["rounds"]} == {4.0}
+    phases = [record.phase for record in records.read(tmp_path / "never" / "events.jsonl") if record.phase]
+    assert phases == (["generate", "score"] * 4 + ["train"]) * 5
+
+
+@pytest.mark.slow
+def test_imitation_ends_when_its_held_out_loss_does_not_fall_any_more(recipe_file: Recipe, tmp_path: Path) -> None:
+    looks = ("sft.validate_every=1", "sft.patience=2")
+    file = recipe_file(SFT + GRPO)
+    done = run(file, tmp_path / "run", *looks, "sft.steps=50", "sft.learning_rate=1e-9")
+    assert [step for step, _ in done.series("sft")["held_out_loss"]] == [1, 2, 3]  # one is the best, two no better
+    assert done.has("rl")
+    falling = run(
+        file, tmp_path / "falling", *looks, "sft.steps=8", "sft.warmup_steps=0", "sft.learning_rate=0.1", stages=["sft"]
+    )
+    assert len(falling.series("sft")["held_out_loss"]) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stages", "override", "models_read"),
+    [
+        (SFT + GRPO, "rl.steps=2", 2),
+        (SFT + GRPO, "rl.settings.kl_coefficient=0.0", 1),
+        (SFT + REWARD + PPO.replace("target_kl = 1.0\n", ""), "rl.settings.kl_coefficient=0.0", 1),
+        (SFT + REWARD + PPO, "rl.settings.kl_coefficient=0.0", 2),  # it adapts: the KL has to be known
+    ],
+)
+def test_without_a_coefficient_no_reference_is_loaded(
+    stages: str,
+    override: str,
+    models_read: int,
+    recipe_file: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = recipe_file(stages)
+    run(file, tmp_path / "run", stages=["sft"])
+    if "[reward]" in stages:
+        run(file, tmp_path / "run", stages=["reward"])
+    read, names = models.read, []
+
+    def counted(path: Path) -> models.Loaded:
+        names.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(models, "read", counted)
+    done = run(file, tmp_path / "run", override, stages=["rl"])
+    assert names.count("sft") == models_read
+    assert ("kl_nats" in done.series("rl")) == (models_read == 2)
 
 
 @pytest.mark.slow
@@ -120,7 +194,7 @@ def test_ppo_from_a_reward_model_that_is_not_there_is_refused(recipe_file: Recip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stages", [SFT + GRPO, SFT + REWARD + PPO], ids=["grpo", "ppo"])
+@pytest.mark.parametrize("stages", [SFT + GRPO, SFT + DAPO, SFT + REWARD + PPO], ids=["grpo", "dapo", "ppo"])
 def test_a_run_that_is_stopped_after_any_step_ends_with_the_same_bits(
     stages: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +312,10 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         (["data.held_out=1.0"], "data.held_out from 0"),
         (["rl.temperature=0.0"], "rl.temperature above 0"),
         (["sft.steps=0"], "counts of at least 1"),
+        (["rl.overlong_tokens=7"], "rl.overlong_tokens from 0 to rl.response_tokens"),
+        (["rl.dynamic_sampling=-1"], "rl.dynamic_sampling of at least 0"),
+        (["rl.top_p=0.9"], "rl.top_p"),  # it would have to be renormalised in training too
+        (["rl.top_k=40"], "rl.top_k"),
         (["sft.stepz=3"], "did you mean 'sft.steps'"),
     ):
         with pytest.raises(ConfigError, match=told):
@@ -250,6 +328,9 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
     [
         ("rl.algorithm=grop", UnknownPluginError, "did you mean 'grpo'"),
         ("rl.settings.group_sise=4", ConfigError, "group_size"),
+        ("rl.algorithm=dpo rl.settings={} rl.dynamic_sampling=1", StageError, "rl.dynamic_sampling with 'dpo'"),
+        ("rl.algorithm=dpo rl.settings={} rl.overlong_tokens=1", StageError, "rl.overlong_tokens with 'dpo'"),
+        ("rl.algorithm=ppo rl.settings={} rl.dynamic_sampling=1", StageError, "compares responses to one prompt"),
         ("rl.variant=dr_grop", StageError, "dr_grpo and dapo"),
         ("rl.reward=capitals:none", UnknownPluginError, "has no 'none'"),
     ],
@@ -258,7 +339,7 @@ def test_a_stage_that_cannot_be_says_why(
     override: str, kind: type[Exception], told: str, recipe_file: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=told):
-        run(recipe_file(GRPO), tmp_path / "run", override)
+        run(recipe_file(GRPO), tmp_path / "run", *override.split())
 
 
 @pytest.mark.slow

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor, nn
 
 
 class Averaged:
-    """An exponential moving average of a module's parameters.
+    """An exponential moving average of a module's parameters, of those that learn.
 
     Args:
         module: Whose; the average begins as its weights.
@@ -22,19 +23,27 @@ class Averaged:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._mean = {name: p.detach().clone() for name, p in module.named_parameters()}
+        self._mean = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Take a step towards the module's weights."""
         for name, parameter in module.named_parameters():
-            self._mean[name].lerp_(parameter.detach(), 1.0 - self._decay)
+            if name in self._mean:
+                self._mean[name].lerp_(parameter.detach(), 1.0 - self._decay)
 
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Put the average in the place of a module's weights."""
-        for name, parameter in module.named_parameters():
-            parameter.copy_(self._mean[name])
+    @contextmanager
+    def in_place_of(self, module: nn.Module) -> Iterator[None]:
+        """Put the average in the place of a module's weights while the block runs."""
+        parameters = {name: p for name, p in module.named_parameters() if name in self._mean}
+        own = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = self._mean[name]
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = own[name]
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint holds."""

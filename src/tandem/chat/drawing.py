@@ -81,14 +81,62 @@ def batch_of(rollout: Rollout, group: int = 1) -> Batch:
     return Batch(rollout.tokens_BT, real_BT, real_BT & (slots_T >= rollout.prompt_lengths_B[:, None]), group=group)
 
 
+def joined(parts: Sequence[Drawn], kept: Sequence[Sequence[int]], pad_id: int) -> Drawn:
+    """Return some rows of several draws as one.
+
+    Args:
+        parts: The draws.
+        kept: Which rows of each; whole groups.
+        pad_id: What fills up the shorter ones.
+    """
+    width = max(part.batch.tokens_BT.shape[1] for part in parts)
+
+    def wide(values: Sequence[Tensor], fill: float) -> Tensor:
+        pads = (torch.nn.functional.pad(value, (0, width - value.shape[1]), value=fill) for value in values)
+        return torch.cat([value[list(rows)] for value, rows in zip(pads, kept, strict=True)])
+
+    return Drawn(
+        [part.prompts[i] for part, rows in zip(parts, kept, strict=True) for i in rows],
+        [part.texts[i] for part, rows in zip(parts, kept, strict=True) for i in rows],
+        Batch(
+            wide([part.batch.tokens_BT for part in parts], pad_id),
+            wide([part.batch.real_BT for part in parts], False),
+            wide([part.batch.mask_BT for part in parts], False),
+            group=parts[0].batch.group,
+        ),
+        torch.cat([part.ended_B[list(rows)] for part, rows in zip(parts, kept, strict=True)]),
+        wide([part.logps_BT for part in parts], 0.0),
+    )
+
+
+def overlong(lengths_B: Tensor, response_tokens: int, overlong_tokens: int) -> Tensor:
+    """Return what lengths cost: nothing up to the last `overlong_tokens`, there evenly more, 1 at the end.
+
+    Source: Yu et al., DAPO, 2025, equation 13 (soft overlong punishment).
+    """
+    if not overlong_tokens:
+        return torch.zeros_like(lengths_B, dtype=torch.float32)
+    beyond_B = lengths_B - (response_tokens - overlong_tokens)
+    return (beyond_B / overlong_tokens).clamp(min=0.0, max=1.0)
+
+
 @torch.no_grad()
-def score(drawn: Drawn, reward: Rewarded | Any, missing_eos_penalty: float) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Return what each response earns, and the reward without the penalty, both [B].
+def score(
+    drawn: Drawn,
+    reward: Rewarded | Any,  # noqa: ANN401
+    missing_eos_penalty: float,
+    *,
+    response_tokens: int = 0,
+    overlong_tokens: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return what each response earns, and the reward without penalties, both [B].
 
     Args:
         drawn: The responses.
         reward: A function, or a reward model.
         missing_eos_penalty: Taken off where a response was cut short.
+        response_tokens: How long a response could get.
+        overlong_tokens: Where before that a length begins to cost.
 
     Raises:
         RewardError: The function raises, or returns what is no scores.
@@ -98,4 +146,5 @@ def score(drawn: Drawn, reward: Rewarded | Any, missing_eos_penalty: float) -> t
     else:
         rows = [prompt.row for prompt in drawn.prompts]
         plain_B = reward([row.prompt for row in rows], drawn.texts, [row.answer for row in rows])
-    return plain_B - missing_eos_penalty * (~drawn.ended_B).to(plain_B), plain_B
+    costs_B = overlong(drawn.batch.mask_BT.sum(dim=1), response_tokens, overlong_tokens)
+    return plain_B - missing_eos_penalty * (~drawn.ended_B).to(plain_B) - costs_B.to(plain_B), plain_B

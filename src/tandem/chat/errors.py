@@ -5,10 +5,6 @@ from __future__ import annotations
 from tandem.core.errors import TandemError
 
 
-class ModelFolderError(TandemError):
-    """A folder that is no model, or a model and a tokenizer that do not fit what is asked of them."""
-
-
 class RowsError(TandemError):
     """Data that cannot be read, rows that are bad, or none left."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tandem.chat import models
 from tandem.chat.recipe import Eval
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
 from tandem.chat.train import evaluate
 from tandem.chat.work import Work
 from tandem.core.clock import SystemClock
+from tandem.kernels.model_folder import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def again(
         rows=how.rows if rows is None else rows,
         temperature=how.temperature if temperature is None else temperature,
     )
-    with run.begun(recipe), models.quiet():
+    with run.begun(recipe), quiet():
         work = Work(replace(recipe, eval=how), run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
         evaluate(work, names)
     return run

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.chat.errors import ModelFolderError
 from tandem.chat.forward import hidden
-from tandem.chat.models import loaded_whole, quiet
+from tandem.chat.models import loaded_whole
+from tandem.kernels.model_folder import ModelFolderError, quiet
 from tandem.learn.masking import at_last
 
 if TYPE_CHECKING:

@@ -6,25 +6,21 @@ Nothing is ever fetched. Source of `tiny-llama`'s shape: Touvron et al., LLaMA, 
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.chat import tokenizers
-from tandem.chat.errors import ModelFolderError
+from tandem.chat import lora, tokenizers
 from tandem.chat.forward import head_is_plain
 from tandem.chat.template import Template
-from tandem.core import plug
 from tandem.core.durable import sync_folder
-from tandem.core.errors import MissingPackageError
+from tandem.kernels import model_folder
+from tandem.kernels.model_folder import ModelFolderError, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from tandem.chat.recipe import Model
@@ -98,17 +94,10 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
     need_packages()
     import transformers
 
-    _check_folder(path)
+    model_folder.check(path)
     with quiet():
         model = loaded_whole(transformers.AutoModelForCausalLM, path)
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        except Exception as error:  # its ways to fail are many
-            raise ModelFolderError(
-                given=f"the tokenizer in {path} cannot be loaded: {_first_line(error)}",
-                allowed="a tokenizer beside the model, as save_pretrained leaves it",
-                todo="put its files there",
-            ) from error
+        tokenizer = model_folder.tokenizer_of(path, todo="put its files there")
     tokenizers.completed(tokenizer, template, str(path))
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
@@ -137,28 +126,7 @@ def loaded_whole(kind: Any, path: Path, **settings: object) -> Any:  # noqa: ANN
     Raises:
         ModelFolderError: It cannot be loaded, or tensors are missing.
     """
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, **settings)
-        without_dropout(config)
-        model, loading = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # a cut file, an unknown architecture, a torn config, ...
-        raise ModelFolderError(
-            given=f"{path} cannot be loaded: {_first_line(error)}",
-            allowed="a causal language model that this version of transformers knows, with whole weights",
-            todo="load it with AutoModelForCausalLM to see more",
-        ) from error
-    missing = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
-    if missing:
-        raise ModelFolderError(
-            given=f"{path} lacks {len(missing)} of its tensors, such as {missing[0]}",
-            allowed="a model whose weights are whole",
-            todo="copy or download it again",
-        )
-    return model.eval()
+    return model_folder.whole_model(kind, path, dtype=torch.float32, prepare=without_dropout, **settings)
 
 
 def without_dropout(config: Any) -> None:  # noqa: ANN401 - transformers has no types
@@ -168,43 +136,28 @@ def without_dropout(config: Any) -> None:  # noqa: ANN401 - transformers has no 
             setattr(config, name, 0.0)
 
 
-def save(model: Any, template: Template, folder: Path) -> None:  # noqa: ANN401 - transformers has no types
+def save(model: Any, template: Template, folder: Path, *, base: str = "") -> None:  # noqa: ANN401
     """Write model and tokenizer aside and rename them into place; what was there goes.
 
     Args:
-        model: Of transformers.
+        model: Of transformers; adapters are merged into what is saved, and saved alone in `adapter`.
         template: Its tokenizer.
         folder: The place; never seen half-written.
+        base: What the adapters' base is called.
     """
 
     aside = folder.with_name(f".{folder.name}.aside")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     with quiet():
-        model.save_pretrained(aside)
+        with lora.merged(model):
+            model.save_pretrained(aside)
+        lora.save(model, aside / "adapter", base)
         template.tokenizer.save_pretrained(aside)
     sync_folder(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
     sync_folder(folder.parent)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the bars and warnings of transformers on stderr."""
-    need_packages()
-    import transformers
-
-    logging: Any = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def need_packages() -> None:
@@ -213,35 +166,4 @@ def need_packages() -> None:
     Raises:
         MissingPackageError: One is not.
     """
-    for package in ("transformers", "tokenizers"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(
-                given=f"chat needs the package {package!r}, which is not installed",
-                allowed="language models of Hugging Face",
-                todo=f"run: pip install 'tandemlab[{plug.extra_for(package) or 'chat'}]'",
-            )
-
-
-def _check_folder(path: Path) -> None:
-    file = path / "config.json"
-    why = None
-    if not path.is_dir():
-        why = "there is no such folder"
-    elif not file.is_file():
-        why = "it has no config.json"
-    else:
-        try:
-            if not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
-                why = "its config.json is no object"
-        except ValueError:
-            why = "its config.json is no JSON"
-    if why:
-        raise ModelFolderError(
-            given=f"{path} is no model: {why}",
-            allowed="a folder that save_pretrained wrote: config.json, weights in safetensors, a tokenizer",
-            todo="check the path; a model of the Hub has to be downloaded first",
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    model_folder.need_packages("chat", ("transformers", "tokenizers"), "chat")

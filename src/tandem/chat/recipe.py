@@ -51,6 +51,21 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (PEFT's), which learn in the place of all weights in sft and rl.
+
+    Attributes:
+        rank: Of the two factors (Hu et al., LoRA, 2021, section 7.2: 8 is about as good as 64).
+        alpha: What their product is scaled by is alpha / rank (PEFT: 8).
+        targets: Names of linear layers, such as `q_proj`; empty for all but the head.
+    """
+
+    rank: int = 8
+    alpha: int = 8
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Where rows come from, and what their columns are called.
 
@@ -154,6 +169,10 @@ class Rl:
         critic_learning_rate: Of the critic (DeepSpeed-Chat: 5e-6).
         warmup_steps: Of linear warm-up.
         missing_eos_penalty: Taken off the score of a response that was cut short.
+        overlong_tokens: In how many last tokens before `response_tokens` a length costs more and more, up to 1 (DAPO,
+            Yu et al. 2025, equation 13; there 4,096 of 20,480); 0: lengths cost nothing.
+        dynamic_sampling: Further batches of prompts that a step may draw to replace groups whose rewards are all alike,
+            which teach nothing (DAPO, section 3.2, without a bound); 0: such groups stay.
         ema: Decay of the averaged policy (DeepSpeed-Chat: 0.992); 0 for none.
         mixture_coefficient: Weight of the supervised loss in the policy's (InstructGPT, C.4: 27.8); 0 for none.
         mixture_tokens: Tokens of the supervised batch of a step.
@@ -176,6 +195,8 @@ class Rl:
     critic_learning_rate: float = 5e-6
     warmup_steps: int = 10
     missing_eos_penalty: float = 1.0
+    overlong_tokens: int = 0
+    dynamic_sampling: int = 0
     ema: float = 0.0
     mixture_coefficient: float = 0.0
     mixture_tokens: int = 2048
@@ -211,6 +232,7 @@ class Recipe:
         reward: The reward model.
         rl: Reinforcement learning.
         eval: The evaluation.
+        lora: Adapters that learn in the place of all weights; None for all weights.
         seed: Of weights, orders and draws.
         save_every_steps: Steps between checkpoints.
     """
@@ -221,6 +243,7 @@ class Recipe:
     reward: Reward | None = None
     rl: Rl | None = None
     eval: Eval | None = None
+    lora: Lora | None = None
     seed: int = 0
     save_every_steps: int = 20
 
@@ -258,6 +281,9 @@ def _check(recipe: Recipe, path: Path) -> None:
         "a stage: [sft], [reward] or [rl]": any((recipe.sft, recipe.reward, recipe.rl)),
         "counts of at least 1": _positive(recipe),
         "rl.temperature above 0": recipe.rl is None or recipe.rl.temperature > 0.0,
+        "rl.overlong_tokens from 0 to rl.response_tokens": recipe.rl is None
+        or 0 <= recipe.rl.overlong_tokens <= recipe.rl.response_tokens,
+        "rl.dynamic_sampling of at least 0": recipe.rl is None or recipe.rl.dynamic_sampling >= 0,
         "rl.ema from 0 to below 1": recipe.rl is None or 0.0 <= recipe.rl.ema < 1.0,
         "sft.validate_every where sft.patience is set": recipe.sft is None
         or not recipe.sft.patience
@@ -270,6 +296,8 @@ def _check(recipe: Recipe, path: Path) -> None:
 
 def _positive(recipe: Recipe) -> bool:
     counts = [recipe.save_every_steps, recipe.model.layers, recipe.model.context_tokens]
+    if recipe.lora:
+        counts += [recipe.lora.rank, recipe.lora.alpha]
     if recipe.sft:
         counts += [recipe.sft.steps, recipe.sft.batch_tokens]
     if recipe.reward:

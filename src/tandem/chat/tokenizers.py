@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from tandem.chat.errors import ModelFolderError
+from tandem.kernels.model_folder import ModelFolderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,9 +17,12 @@ EOS, PAD = "<|end|>", "<|pad|>"
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}\n{% endif %}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
 )
-"""For tokenizers without a template: texts one after the other, a line's end after what is not the model's own."""
+"""For tokenizers without a template: texts one after the other, a line's end after what is not the model's own.
+
+The line's end is an expression: transformers renders with Jinja's `trim_blocks`, which takes a bare one off.
+"""
 
 
 def trained(kind: Literal["bytes", "bpe"], texts: Iterable[str], vocabulary: int) -> Any:  # noqa: ANN401

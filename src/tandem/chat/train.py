@@ -11,45 +11,43 @@ Shapes: B rows, T slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, models
+from tandem.chat import evaluation, forward, heads, lora, models
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import Blend
-from tandem.chat.drawing import draw, score
 from tandem.chat.errors import StageError
+from tandem.chat.experience import from_pairs, from_policy, mixture_of, needed_rl, settings
 from tandem.chat.interval import of_mean
-from tandem.chat.learner import Learner, Mixed
+from tandem.chat.learner import Learner
 from tandem.chat.plateau import Plateau
 from tandem.chat.recipe import STAGES
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import listening
 from tandem.chat.work import Work
-from tandem.core import config as configs
 from tandem.core.clock import SystemClock
+from tandem.kernels.model_folder import quiet
 from tandem.learn import losses
 from tandem.learn.masking import Counts
 from tandem.learn.optimiser import Optimiser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
+    from tandem.chat.algorithm import Algorithm
     from tandem.chat.data.batches import Batch
     from tandem.chat.interval import Interval
-    from tandem.chat.loop import Loop
-    from tandem.chat.recipe import Recipe, Rl
+    from tandem.chat.recipe import Recipe
     from tandem.core.clock import Clock
-
-Batches = Callable[["Loop", int], "tuple[Batch, dict[str, Any]]"]
-"""A step's batch, and what else is known of it by the names that `Learner.learn` has."""
 
 
 def train(
@@ -81,7 +79,7 @@ def train(
     """
     run = RunFolder(folder)
     chosen = _chosen(recipe, stages)
-    with run.begun(recipe), listening() as asked, models.quiet():
+    with run.begun(recipe), listening() as asked, quiet():
         work = Work(recipe, run, recipe_folder, say, progress, SystemClock() if clock is None else clock, asked)
         if not run.has("start"):
             begin(work)
@@ -102,6 +100,7 @@ def sft(work: Work) -> None:
     if recipe is None or work.done("sft"):
         return
     loaded = work.load("start")
+    lora.put_in(loaded.model, work.recipe.lora, work.seed("sft adapters"))
     turns = [work.fitting.responses(rows) for rows in work.rows.sft]
     blend = Blend(turns, work.weights, seed=work.seed("sft"), what="response to imitate")
     budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing)
@@ -113,7 +112,7 @@ def sft(work: Work) -> None:
         decay_steps=recipe.steps if recipe.decay else 0,
     )
     plateau = Plateau(recipe.patience)
-    parts = {"model": loaded.model, "optimiser": optimiser, "plateau": plateau}
+    parts = {"model": lora.Learnt(loaded.model), "optimiser": optimiser, "plateau": plateau}
     loop = work.loop("sft", recipe.steps, parts, plateau.reached)
     for step in loop:
         loop.phase("train")
@@ -127,7 +126,7 @@ def sft(work: Work) -> None:
             held_out_loss = evaluation.mean_loss(loaded.model, held, loaded.template.pad_id)
             plateau.look(held_out_loss)
             loop.tell(held_out_loss=held_out_loss)
-    work.save("sft", loaded.model)
+    work.save("sft", loaded.model, base="start")
 
 
 def reward(work: Work) -> None:
@@ -161,9 +160,10 @@ def rl(work: Work) -> None:
     how = algorithms.load(recipe.algorithm)
     config = settings(work.recipe, how)
     policy = work.load(work.policy_before()).model
-    reference = work.load(work.policy_before()).model.requires_grad_(False)
+    lora.put_in(policy, work.recipe.lora, work.seed("rl adapters"))
+    reference = _reference(work, how, config, policy)
     learner = _learner(work, how, policy)
-    parts: dict[str, Any] = {"policy": policy, "policy_optimiser": learner.policy_optimiser}
+    parts: dict[str, Any] = {"policy": lora.Learnt(policy), "policy_optimiser": learner.policy_optimiser}
     if learner.critic is not None:
         parts |= {"critic": learner.critic, "critic_optimiser": learner.critic_optimiser}
     average = Averaged(policy, recipe.ema) if recipe.ema else None
@@ -173,15 +173,14 @@ def rl(work: Work) -> None:
     if recipe.target_kl is not None:
         adaptive = AdaptiveKl(config.kl_coefficient, recipe.target_kl, recipe.kl_horizon)
         parts["kl"] = adaptive
-    batches = _from_pairs(work) if how.GROUP == "pair" else _drawn(work, policy, config)
-    mixture = _mixture(work)
+    batches = from_pairs(work, recipe) if how.GROUP == "pair" else from_policy(work, recipe, policy, config)
+    mixture = mixture_of(work, recipe)
     loop = work.loop("rl", recipe.steps, parts)
     for step in loop:
         if adaptive is not None:
             config = replace(config, kl_coefficient=adaptive.coefficient)
         batch, earned = batches(loop, step)
-        with torch.no_grad():
-            reference_BT = forward.logprobs(reference, batch, temperature=recipe.temperature)
+        reference_BT = reference(batch)
         loop.phase("train")
         figures = learner.learn(step, batch, config, reference_logps_BT=reference_BT, mixed=mixture(step), **earned)
         loop.tell(**figures)
@@ -191,9 +190,9 @@ def rl(work: Work) -> None:
             adaptive.update(figures["kl_nats"], len(batch.mask_BT))
             loop.tell(kl_coefficient=adaptive.coefficient)
     if average is not None:
-        average.copy_to(reference)
-        work.save("rl-average", reference)
-    work.save("rl", policy)
+        with average.in_place_of(policy):
+            work.save("rl-average", policy, base=work.policy_before())
+    work.save("rl", policy, base=work.policy_before())
 
 
 def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
@@ -239,107 +238,35 @@ SHOWN = 8
 """Held-out prompts whose responses are kept for the report."""
 
 
-def settings(recipe: Recipe, how: algorithms.Algorithm) -> Any:  # noqa: ANN401 - each algorithm has its own
-    """Return an algorithm's configuration: its defaults, a published variant's, and what the recipe says.
+def _reference(work: Work, how: Algorithm, config: Any, policy: Any) -> Callable[[Batch], Tensor | None]:  # noqa: ANN401
+    """What the policy was before says of a batch: nothing where no coefficient asks for it.
 
-    Raises:
-        ConfigError: A setting that it does not have.
-        StageError: A variant that it does not have, or an adaptive KL where there is no coefficient.
+    With adapters it is the policy without them; else a copy.
     """
-    rl = recipe.rl
-    assert rl is not None
-    base: dict[str, Any] = {}
-    if rl.variant is not None:
-        variants = {"dr_grpo": {"length_tokens": rl.response_tokens}, "dapo": {}}
-        make = getattr(how.Config, rl.variant, None)
-        if rl.variant not in variants or make is None:
-            raise StageError(
-                given=f"rl.variant {rl.variant!r} of {rl.algorithm!r}",
-                allowed="dr_grpo and dapo, of grpo",
-                todo="leave it out, or choose one of them",
-            )
-        base = asdict(make(**variants[rl.variant]))
-    config = configs.of_table(how.Config, base | rl.settings, "[rl.settings]")
-    if rl.target_kl is not None and not hasattr(config, "kl_coefficient"):
-        raise StageError(
-            given=f"rl.target_kl with {rl.algorithm!r}",
-            allowed="an algorithm with a kl_coefficient",
-            todo="leave target_kl out",
-        )
-    return config
+    recipe = needed_rl(work)
+    if "reference" not in how.NEEDS or (recipe.target_kl is None and getattr(config, "kl_coefficient", 1.0) == 0.0):
+        return lambda batch: None
+    adapted = work.recipe.lora is not None
+    model = policy if adapted else work.load(work.policy_before()).model.requires_grad_(False)
+
+    def says(batch: Batch) -> Tensor:
+        with torch.no_grad(), lora.off(model):
+            return forward.logprobs(model, batch, temperature=recipe.temperature)
+
+    return says
 
 
-def _drawn(work: Work, policy: Any, config: Any) -> Batches:  # noqa: ANN401 - transformers has no types
-    """Batches of responses that the policy draws and the reward scores."""
-    recipe, fitting = _needed_rl(work), work.fitting
-    rewarded = work.rewarded(recipe.reward)
-    group = getattr(config, "group_size", 1)
-    prompts = [fitting.prompts(rows, recipe.response_tokens) if rows else [] for rows in work.rows.rl]
-    blend = Blend(prompts, work.weights, seed=work.seed("rl"), what="prompt to respond to")
-
-    def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
-        loop.phase("generate")
-        began_s = work.clock.monotonic()
-        drawn = draw(
-            policy,
-            fitting.template,
-            blend.at(step * recipe.prompts, recipe.prompts),
-            response_tokens=recipe.response_tokens,
-            temperature=recipe.temperature,
-            group=group,
-            seed=work.seed("draw", step),
-        )
-        loop.phase("score")
-        drew_s = work.clock.monotonic()
-        scores_B, plain_B = score(drawn, rewarded, recipe.missing_eos_penalty)
-        loop.tell(
-            reward=float(plain_B.mean()),
-            ended=float(drawn.ended_B.float().mean()),
-            generate_s=drew_s - began_s,
-            score_s=work.clock.monotonic() - drew_s,
-        )
-        work.run.sample("rl", step, drawn.prompts[0].row.prompt, drawn.texts[0], float(plain_B[0]))
-        return drawn.batch, {"scores_B": scores_B, "ended_B": drawn.ended_B}
-
-    return batch_of
-
-
-def _from_pairs(work: Work) -> Batches:
-    """Batches of pairs, the preferred response first; nothing is drawn."""
-    recipe = _needed_rl(work)
-    pairs = [work.fitting.pairs(rows) if rows else [] for rows in work.rows.reward]
-    blend = Blend(pairs, work.weights, seed=work.seed("rl"), what="preference pair")
-
-    def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
-        del loop
-        rows = blend.at(step * recipe.prompts, recipe.prompts)
-        return padded([turn for pair in rows for turn in pair], work.fitting.template.pad_id, group=2), {}
-
-    return batch_of
-
-
-def _mixture(work: Work) -> Callable[[int], Mixed | None]:
-    """Supervised rows beside the policy's, where the recipe wants them."""
-    recipe = _needed_rl(work)
-    if not recipe.mixture_coefficient:
-        return lambda step: None
-    turns = [work.fitting.responses(rows) if rows else [] for rows in work.rows.sft]
-    blend = Blend(turns, work.weights, seed=work.seed("mixture"), what="response to imitate")
-    budgeted = Budgeted(blend, recipe.mixture_tokens, packing=True)
-    pad_id = work.fitting.template.pad_id
-    return lambda step: Mixed(batch=packed(budgeted.at(step), pad_id), coefficient=recipe.mixture_coefficient)
-
-
-def _learner(work: Work, how: algorithms.Algorithm, policy: Any) -> Learner:  # noqa: ANN401
+def _learner(work: Work, how: Algorithm, policy: Any) -> Learner:  # noqa: ANN401
     """The policy with its optimiser, and the critic with its own: it starts from the reward model, else from 0."""
-    recipe = _needed_rl(work)
+    recipe = needed_rl(work)
     critic = critic_optimiser = None
     if "critic" in how.NEEDS:
-        critic = (
-            work.rewarded("model").requires_grad_(True)
-            if recipe.reward == "model"
-            else heads.from_language_model(policy, seed=None)
-        )
+        with lora.merged(policy):
+            critic = (
+                work.rewarded("model").requires_grad_(True)
+                if recipe.reward == "model"
+                else heads.from_language_model(policy, seed=None)
+            )
         critic_optimiser = Optimiser(
             critic.parameters(), learning_rate=recipe.critic_learning_rate, warmup_steps=recipe.warmup_steps
         )
@@ -356,11 +283,6 @@ def _learner(work: Work, how: algorithms.Algorithm, policy: Any) -> Learner:  # 
         minibatches=recipe.minibatches,
         micro_rows=recipe.micro_rows,
     )
-
-
-def _needed_rl(work: Work) -> Rl:
-    assert work.recipe.rl is not None
-    return work.recipe.rl
 
 
 def _chosen(recipe: Recipe, stages: Sequence[str] | None) -> list[str]:

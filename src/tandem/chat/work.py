@@ -113,9 +113,15 @@ class Work:
         """Read a model of this run."""
         return models.read(self.run.model(name))
 
-    def save(self, name: str, model: Any) -> None:  # noqa: ANN401 - transformers has no types
-        """Put a model into the run's folder: its stage is done."""
-        models.save(model, self.fitting.template, self.run.model(name))
+    def save(self, name: str, model: Any, base: str = "") -> None:  # noqa: ANN401 - transformers has no types
+        """Put a model into the run's folder: its stage is done.
+
+        Args:
+            name: What it is called.
+            model: With its adapters, if any: they are saved beside what they make of their base.
+            base: Which model of the run they were put into.
+        """
+        models.save(model, self.fitting.template, self.run.model(name), base=str(self.run.model(base)))
         self.run.checkpoint(name).unlink(missing_ok=True)
         self.say(f"{name}: {self.run.model(name)}")
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from tandem.kernels.model_folder import ModelFolderError
 from tandem.kernels.prune import folder
 from tandem.kernels.prune.errors import PruneError
 from tests.kernels.prune.models import folder_of, model_of
@@ -116,15 +117,15 @@ def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model(tmp_path: Path, copy: Path) -> None:
-    with pytest.raises(PruneError, match="there is no such folder"):
+    with pytest.raises(ModelFolderError, match="there is no such folder"):
         folder.read(tmp_path / "nothing")
-    with pytest.raises(PruneError, match=r"it has no config\.json"):
+    with pytest.raises(ModelFolderError, match=r"it has no config\.json"):
         folder.read(tmp_path)
     (copy / "config.json").write_text('{"model_type": "martian"}')
-    with pytest.raises(PruneError, match="martian"):
+    with pytest.raises(ModelFolderError, match="martian"):
         folder.read(copy)
     (copy / "config.json").write_text("{")
-    with pytest.raises(PruneError, match="cannot be loaded"):
+    with pytest.raises(ModelFolderError, match=r"its config\.json is no JSON"):
         folder.read(copy)
 
 
@@ -133,17 +134,19 @@ def test_weights_that_are_cut_or_lacking(copy: Path) -> None:
     tensors = load_file(file)
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, file, {"format": "pt"})
-    with pytest.raises(PruneError, match=r"lacks 1 of its tensors, such as model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(
+        ModelFolderError, match=r"lacks 1 of its tensors, such as model\.layers\.1\.mlp\.up_proj\.weight"
+    ):
         folder.read(copy)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(PruneError, match="cannot be loaded"):
+    with pytest.raises(ModelFolderError, match="cannot be loaded"):
         folder.read(copy)
     file.unlink()
-    with pytest.raises(PruneError, match="cannot be loaded"):
+    with pytest.raises(ModelFolderError, match="cannot be loaded"):
         folder.read(copy)
 
 
 def test_a_tokenizer_that_is_broken_is_not_taken_for_none(copy: Path) -> None:
     (copy / "tokenizer.json").write_text("{")
-    with pytest.raises(PruneError, match=r"the tokenizer in .* cannot be loaded"):
+    with pytest.raises(ModelFolderError, match=r"the tokenizer in .* cannot be loaded"):
         folder.read(copy)

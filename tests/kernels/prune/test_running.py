@@ -9,7 +9,6 @@ from transformers import AutoModelForCausalLM
 
 from tandem.core.errors import TandemError
 from tandem.kernels.prune.blocks import blocks_of
-from tandem.kernels.prune.errors import PruneError
 from tandem.kernels.prune.outcome import Plan
 from tandem.kernels.prune.page import layers_table, page, sentences
 from tandem.kernels.prune.pattern import Pattern
@@ -123,6 +122,6 @@ def test_a_disk_that_is_full_leaves_nothing(width: int, words: str, tmp_path: Pa
 )
 def test_mistakes_leave_nothing(dense: Path, text: Path, tmp_path: Path, changed: dict, words: str) -> None:
     given = {"model": dense, "out": tmp_path / "out", "method": "wanda", "pattern": Pattern(0.5), "calibration": text}
-    with pytest.raises(PruneError, match=words):
+    with pytest.raises(TandemError, match=words):
         run(Plan(**{**given, **changed}))
     assert list(tmp_path.iterdir()) == []

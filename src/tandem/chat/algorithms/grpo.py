@@ -7,7 +7,7 @@
 
 Source: Shao et al., DeepSeekMath, 2024, equations 3 and 4; Liu et al., Understanding R1-Zero-Like Training (Dr. GRPO),
 2025; Yu et al., DAPO, 2025. Limits: DAPO's dynamic sampling and overlong penalty concern what is drawn and scored,
-before anything here.
+before anything here: they are the recipe's `rl.dynamic_sampling` and `rl.overlong_tokens`.
 """
 
 from __future__ import annotations

@@ -66,9 +66,11 @@ def rewards(experience: Experience, config: Config) -> Tensor:
     """Return each token's reward, 0 outside of the mask."""
     mask_BT = experience.mask_BT
     old_BT = needed(experience.old_logps_BT, "old log-probabilities", mask_BT)
-    reference_BT = needed(experience.reference_logps_BT, "reference log-probabilities", mask_BT)
     scores_B = needed(experience.scores_B, "scores").clamp(-config.score_clip, config.score_clip)
-    paid_BT = -config.kl_coefficient * kl(old_BT, reference_BT, mask_BT, "k1")
+    paid_BT = torch.zeros_like(old_BT)
+    if config.kl_coefficient:
+        reference_BT = needed(experience.reference_logps_BT, "reference log-probabilities", mask_BT)
+        paid_BT = -config.kl_coefficient * kl(old_BT, reference_BT, mask_BT, "k1")
     terminal_BT = torch.zeros_like(paid_BT).scatter(1, last_index(mask_BT)[:, None], scores_B.to(paid_BT)[:, None])
     return paid_BT + only(terminal_BT, mask_BT)
 

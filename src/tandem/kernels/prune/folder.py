@@ -1,22 +1,20 @@
 """A model's folder: read as it is, written aside and renamed.
 
-Nothing is ever fetched: what is read is a folder with `config.json` and weights in safetensors, as `save_pretrained`
-leaves it. The only file here that needs transformers.
+The only file here that needs transformers.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tandem.core import plug
 from tandem.core.durable import sync_folder
-from tandem.core.errors import MissingPackageError
+from tandem.kernels import model_folder
+from tandem.kernels.model_folder import quiet
 from tandem.kernels.prune.errors import PruneError
 from tandem.kernels.prune.text import Bytes, Tokenize, Words
 
@@ -57,22 +55,18 @@ def read(path: Path, device: str = "cpu") -> Loaded:
         device: Where the model goes, as torch names it.
 
     Raises:
-        PruneError: There is no such model, it is not whole, it is no causal language model, or no such device.
+        ModelFolderError: There is no such model, it is not whole, or it is no causal language model.
+        PruneError: There is no such device.
         MissingPackageError: transformers is not installed.
     """
-    _need_transformers()
+    need_packages()
     import transformers
 
-    if not (path / "config.json").is_file():
-        raise PruneError(
-            given=f"{path} is no model: {'it has no config.json' if path.is_dir() else 'there is no such folder'}",
-            allowed="a folder that save_pretrained wrote: config.json and weights in safetensors",
-            todo="check the path; a model of the Hub has to be downloaded first",
-        )
+    model_folder.check(path)
     where = _device(device)
-    with _quiet(transformers):
-        model = _model(transformers, path).to(where)
-        tokenizer = _tokenizer(transformers, path)
+    with quiet():
+        model = model_folder.whole_model(transformers.AutoModelForCausalLM, path, dtype="auto").to(where)
+        tokenizer = _tokenizer(path)
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     tokenize = Words(tokenizer) if tokenizer is not None else Bytes(vocabulary)
     most = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048)
@@ -85,13 +79,12 @@ def save(loaded: Loaded, aside: Path, note: Mapping[str, object]) -> None:
     Raises:
         PruneError: It cannot be written (no space, no permission).
     """
-    _need_transformers()
-    import transformers
+    need_packages()
     from safetensors import SafetensorError
 
     setattr(loaded.model.config, NOTE, dict(note))
     try:
-        with _quiet(transformers):
+        with quiet():
             loaded.model.save_pretrained(aside)
             if loaded.tokenizer is not None:
                 loaded.tokenizer.save_pretrained(aside)
@@ -175,60 +168,16 @@ def _device(name: str) -> Any:  # noqa: ANN401 - a device of torch, which is imp
     return device
 
 
-def _model(transformers: Any, path: Path) -> Any:  # noqa: ANN401 - transformers has no types
-    try:
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype="auto", local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # its ways to fail are many: a cut file, an unknown architecture, a torn config
-        raise PruneError(
-            given=f"{path} cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            allowed="a causal language model that this version of transformers knows, with whole weights",
-            todo="load it with AutoModelForCausalLM to see more",
-        ) from error
-    missing = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
-    if missing:
-        raise PruneError(
-            given=f"{path} lacks {len(missing)} of its tensors, such as {missing[0]}",
-            allowed="a model whose weights are whole",
-            todo="copy or download it again",
-        )
-    return model.eval()
-
-
-def _tokenizer(transformers: Any, path: Path) -> Any:  # noqa: ANN401 - transformers has no types
+def _tokenizer(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
     if not any((path / name).is_file() for name in _TOKENIZERS):
         return None
-    try:
-        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:
-        raise PruneError(
-            given=f"the tokenizer in {path} cannot be loaded: {str(error).splitlines()[0] or type(error).__name__}",
-            allowed="a tokenizer that this version of transformers knows",
-            todo="put it right, or take its files away: tokens are bytes then",
-        ) from error
+    return model_folder.tokenizer_of(path, todo="put it right, or take its files away: tokens are bytes then")
 
 
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:  # noqa: ANN401 - transformers has no types
-    """Without its bars and warnings on stderr."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+def need_packages() -> None:
+    """Check that torch and transformers are there.
 
-
-def _need_transformers() -> None:
-    for package in ("torch", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(
-                given=f"pruning needs the package {package!r}, which is not installed",
-                allowed="language models of Hugging Face, read by transformers",
-                todo=f"run: pip install 'tandemlab[{plug.extra_for('transformers') or 'kernels'}]'",
-            )
+    Raises:
+        MissingPackageError: One is not.
+    """
+    model_folder.need_packages("pruning", ("torch", "transformers"), "kernels")

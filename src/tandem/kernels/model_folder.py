@@ -1,0 +1,156 @@
+"""A Hugging Face folder, for all who read one: looked at, read whole, and refused in words where it is not.
+
+Nothing is ever fetched: what is read is a folder with `config.json` and weights in safetensors, as `save_pretrained`
+leaves it. Needs transformers, which is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tandem.core import plug
+from tandem.core.errors import MissingPackageError, TandemError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+
+class ModelFolderError(TandemError):
+    """A folder that is no model, or a model and a tokenizer that do not fit what is asked of them."""
+
+
+def need_packages(what: str, packages: Sequence[str], extra: str) -> None:
+    """Check that packages are there.
+
+    Args:
+        what: Who needs them.
+        packages: Their names, as they are imported.
+        extra: Which extra brings them, where the package's own list does not say.
+
+    Raises:
+        MissingPackageError: One is not.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                given=f"{what} needs the package {package!r}, which is not installed",
+                allowed="language models of Hugging Face, read by transformers",
+                todo=f"run: pip install 'tandemlab[{plug.extra_for(package) or extra}]'",
+            )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars and warnings of transformers on stderr."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def check(path: Path) -> None:
+    """Look whether a folder can be a model at all.
+
+    Raises:
+        ModelFolderError: It cannot.
+    """
+    file = path / "config.json"
+    why = None
+    if not path.is_dir():
+        why = "there is no such folder"
+    elif not file.is_file():
+        why = "it has no config.json"
+    else:
+        try:
+            if not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+                why = "its config.json is no object"
+        except ValueError:
+            why = "its config.json is no JSON"
+    if why:
+        raise ModelFolderError(
+            given=f"{path} is no model: {why}",
+            allowed="a folder that save_pretrained wrote: config.json and weights in safetensors",
+            todo="check the path; a model of the Hub has to be downloaded first",
+        )
+
+
+def whole_model(
+    kind: Any,  # noqa: ANN401 - transformers has no types
+    path: Path,
+    *,
+    dtype: Any,  # noqa: ANN401 - a dtype of torch, or "auto"
+    prepare: Callable[[Any], None] = lambda config: None,
+    **settings: object,
+) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a model of one of transformers' Auto classes, in evaluation mode, all of its weights read.
+
+    Args:
+        kind: The Auto class.
+        path: The folder.
+        dtype: Of its weights; "auto" for the one they were saved in.
+        prepare: May change its configuration before it is made.
+        settings: Over its configuration.
+
+    Raises:
+        ModelFolderError: It cannot be loaded, or tensors are missing.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, **settings)
+        prepare(config)
+        model, loading = kind.from_pretrained(
+            path, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # a cut file, an unknown architecture, a torn config, ...
+        raise ModelFolderError(
+            given=f"{path} cannot be loaded: {_first_line(error)}",
+            allowed="a causal language model that this version of transformers knows, with whole weights",
+            todo="load it with AutoModelForCausalLM to see more",
+        ) from error
+    missing = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
+    if missing:
+        raise ModelFolderError(
+            given=f"{path} lacks {len(missing)} of its tensors, such as {missing[0]}",
+            allowed="a model whose weights are whole",
+            todo="copy or download it again",
+        )
+    return model.eval()
+
+
+def tokenizer_of(path: Path, todo: str) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a folder's tokenizer.
+
+    Args:
+        path: The folder.
+        todo: What to do where it has none that can be read.
+
+    Raises:
+        ModelFolderError: It has none, or one that cannot be read.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # its ways to fail are many
+        raise ModelFolderError(
+            given=f"the tokenizer in {path} cannot be loaded: {_first_line(error)}",
+            allowed="a tokenizer beside the model, as save_pretrained leaves it",
+            todo=todo,
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
