@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tandem.chat import checkpoint
+from tandem.chat import checkpoint, memory
 from tandem.chat.errors import DivergedError, StoppedError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Loop:
             StoppedError: A signal asked for it; the checkpoint is written.
         """
         file = self._run.checkpoint(self.stage)
+        memory.begin()
         step = checkpoint.restore(file, self._parts)
         while step < self.steps and not self._ended():
             self._stop_if_asked(step)
@@ -103,6 +104,7 @@ class Loop:
         named = {f"{self.stage}/{name}": value for name, value in self._metrics.items()}
         named[f"{self.stage}/step"] = step
         named[f"{self.stage}/step_s"] = took_s
+        named[f"{self.stage}/peak_bytes"] = memory.peak_bytes()
         self._run.record(step=self._before + step, total=self._total, rate=1.0 / max(took_s, 1e-9), **named)
 
     def _stop_if_asked(self, step: int) -> None:

@@ -101,7 +101,7 @@ def curve(points: Sequence[tuple[int, float]], title: str, unit: str) -> Figure:
     plot = go.Figure()
     if len(values) > 20:
         plot.add_trace(go.Scatter(x=steps, y=values, mode="lines", line={"color": palette.PALE_BLUE, "width": 1}))
-        values = _smooth(values)
+        values = smooth(values)
     plot.add_trace(
         go.Scatter(
             x=steps,
@@ -117,7 +117,7 @@ def curve(points: Sequence[tuple[int, float]], title: str, unit: str) -> Figure:
     return Figure(dress(plot, _PLOT_PX), title, half=True)
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
+def smooth(values: Sequence[float]) -> list[float]:
     """The mean of a twentieth of all steps up to each."""
     width = max(2, len(values) // 20)
     return [sum(values[max(0, i - width + 1) : i + 1]) / (min(i, width - 1) + 1) for i in range(len(values))]
@@ -127,6 +127,10 @@ def _short(run: RunFolder, there: dict[str, dict[str, list[tuple[int, float]]]])
     facts = [
         Fact(f"{TITLES[stage]}: steps", float(found["step_s"][-1][0]), "number", 0) for stage, found in there.items()
     ]
+    for stage, title in {**TITLES, "eval": "Evaluation"}.items():
+        peaks = [value for _, value in (there.get(stage) or run.series(stage)).get("peak_bytes", [])]
+        if peaks:
+            facts.append(Fact(f"{title}: most memory", int(max(peaks)), "size"))
     rewards = [value for _, value in there.get("rl", {}).get("reward", [])]
     if rewards:
         tenth = max(1, len(rewards) // 10)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, lora, models
+from tandem.chat import evaluation, forward, heads, lora, memory, models
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
@@ -200,6 +200,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     recipe = work.recipe.eval
     if recipe is None:
         return
+    memory.begin()
     names = [name for name in names if work.run.has(name)]
     held, pad_id = work.held, work.fitting.template.pad_id
     rewarded = work.rewarded(recipe.reward or (work.recipe.rl.reward if work.recipe.rl else "none"))
@@ -231,6 +232,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
         {"prompt": prompt.row.prompt, **{name: said.texts[i] for name, said in replies.items()}}
         for i, prompt in enumerate(held.prompts[:SHOWN])
     ]
+    work.run.record(**{"eval/step": 1, "eval/peak_bytes": memory.peak_bytes()})
     work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown})
 
 

@@ -79,6 +79,31 @@ def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tu
     say(f"report: {where}")
 
 
+@chat.command()
+@click.argument("runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The page. [report.html]")
+@json_option
+def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Show several runs of one recipe with different seeds on one page: means, with intervals.
+
+    \b
+    tandem chat report runs/seed-0 runs/seed-1 runs/seed-2
+    """
+    from tandem.chat import several
+    from tandem.chat.run_folder import RunFolder
+
+    folders = [RunFolder(run) for run in runs]
+    where = several.write(folders, out or Path("report.html"))
+    table = several.figures_table(folders)
+    if as_json:
+        names = ("model", "figure", "mean", "low", "high", "runs")
+        print_json({"report": str(where), "figures": [dict(zip(names, row, strict=True)) for row in table.rows]})
+        return
+    if table.rows:
+        show_table(table)
+    say(f"report: {where}")
+
+
 @chat.command(name="eval")
 @RUN
 @click.option("--rows", type=click.IntRange(1), metavar="N", help="Held-out rows. [as in the recipe]")
