@@ -64,6 +64,9 @@ def test_a_day_is_run_under_each_policy(tmp_path: Path, monkeypatch: pytest.Monk
     assert "A &lt;b&gt;small&lt;/b&gt; day" in page
     assert json.loads((tmp_path / "run" / "results.json").read_text())[1]["policy"] == "hybrid"
     assert (tmp_path / "run" / "config.toml").exists()
+    again = tandem("lab", "lab.toml", "--out", "run", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "run, which holds a lab day; allowed: a new or empty folder; give another --out" in again.stderr
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from tandem.core.errors import ConfigError
 from tandem.report.formats import MISSING
 from tandem.report.page import render
 from tandem.report.table import text_of
-from tandem.share.model import NOTHING
+from tandem.share.model import NOTHING, OTHER_ARGUMENTS
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))  # a Wednesday
 
@@ -49,6 +49,8 @@ def test_a_quote_has_seconds_only_where_they_mean_something() -> None:
     assert words.quoted(quote, NOON) == "quoted start 12:00:01, finish 12:10 (12:00-13:06, 90 %)"
     guess = words.quoted(quote | {"basis": f"{NOTHING}; the cores of 3 others"}, NOON)
     assert guess.startswith("quoted start 12:00:01, finish 12:00-13:06: a guess, since nothing is known")
+    others = words.quoted(quote | {"basis": f"3 earlier runs of solve {OTHER_ARGUMENTS}"}, NOON)
+    assert others == "quoted start 12:00:01, finish 12:10 (12:00-13:06, 90 % by runs with other arguments)"
     row = {f"{what}_{bound}": NOON for what in ("start", "finish") for bound in ("low", "mid", "high")}
     assert words.quoted(row, NOON) == "quoted start 12:00:00, finish 12:00:00 (12:00:00-12:00:00, 90 %)"
 

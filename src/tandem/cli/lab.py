@@ -58,8 +58,9 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     _check_plugins(asked)
     check_here(asked)
     check_idle(asked)
-    day = paced(asked)
     folder = Path(out) if out else Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
+    _check_new(folder)
+    day = paced(asked)
     if not as_json:
         say(f"{day.title}: {words.count(len(day.jobs), 'job')} under {', '.join(day.policies)}; run folder {folder}")
         if day.scale < asked.scale:
@@ -89,6 +90,14 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
 
 def _say_broken_off() -> None:
     say_err("tandem: the day is broken off; its jobs are being stopped ...")
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse a folder that holds a day: its history would be this one's, and its report would go."""
+    if (folder / "home").exists() or (folder / "results.json").exists():
+        raise ConfigError(
+            given=f"{folder}, which holds a lab day", allowed="a new or empty folder", todo="give another --out"
+        )
 
 
 def _check_plugins(day: Lab) -> None:

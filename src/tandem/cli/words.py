@@ -11,7 +11,7 @@ from tandem.cli.moments import NONE, clock_time, promised
 from tandem.core.units import human_duration, human_size
 from tandem.core.units import ranges as ranges
 from tandem.share import model
-from tandem.share.model import ON_NODE, State, is_founded
+from tandem.share.model import ON_NODE, OTHER_ARGUMENTS, State, is_founded
 
 View = Mapping[str, Any]
 
@@ -97,7 +97,8 @@ def quoted(quote: View, now: float) -> str:
     if not is_founded(quote.get("basis") or ""):
         known = "nothing is known of how long it runs (--expected says it, a second run will know)"
         return f"quoted start {clock_time(start[1], now)}, finish {rest.rstrip(')')}: a guess, since {known}"
-    return f"quoted start {clock_time(start[1], now)}, finish {first} ({rest.rstrip(')')}, 90 %)"
+    by = f" by runs {OTHER_ARGUMENTS}" if OTHER_ARGUMENTS in (quote.get("basis") or "") else ""
+    return f"quoted start {clock_time(start[1], now)}, finish {first} ({rest.rstrip(')')}, 90 %{by})"
 
 
 def interval(quote: View, what: str) -> tuple[float, float, float]:

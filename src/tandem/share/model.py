@@ -199,6 +199,9 @@ class Interval:
 NOTHING = "nothing: no history, no expected duration, no limit"
 """The basis of how long a job runs of which nothing is known."""
 
+OTHER_ARGUMENTS = "with other arguments"
+"""How a basis ends that is runs of the same application, none of them with the job's arguments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:

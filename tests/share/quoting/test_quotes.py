@@ -48,6 +48,24 @@ def test_on_an_idle_machine_it_starts_now_and_takes_what_is_expected() -> None:
     assert quoted(step, 1).basis == "32 earlier runs of known"
 
 
+def test_a_guess_by_other_arguments_teaches_nothing_of_other_quotes() -> None:
+    """A sweep whose arguments never mattered until now leaves the quotes of other programmes as narrow as they were."""
+    widths = []
+    for surprise in (False, True):
+        told = Told("share", CORE)
+        for k in range(40):
+            told.machine.history.ended(job(10**6 + k, app="sweep", variant=str(k)), 1.0)
+        for k in range(1, 6):
+            told.submit(job(k, app="solve", variant="short"), at=20.0 * k)
+            told.end(k, at=20.0 * k + 1.0)
+        if surprise:
+            told.submit(job(6, app="sweep", variant="new"), at=200.0)
+            told.end(6, at=240.0)
+        finish = quoted(told.submit(job(7, app="solve", variant="short"), at=300.0), 7).finish
+        widths.append(finish.high - finish.low)
+    assert widths[0] == pytest.approx(widths[1], rel=0.3)  # the history of all durations has one more
+
+
 def test_behind_others_it_starts_when_they_are_through() -> None:
     told = experienced(CORE)
     for k in range(1, 12):

@@ -204,7 +204,8 @@ class Quoter:
         early, late = self._unforeseen(life.job.klass) if what != "start" else DRIFT
         low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now) + STARTING_S)
         kept = self._open.setdefault(life.id, {})
-        if not _informed(_expected(view, life)) or (what != "start" and _strangers(view)):
+        guessed = not _informed(_expected(view, life)) or view.history.knows_only_others(life.job)
+        if guessed or (what != "start" and _strangers(view)):
             return Interval(low, mid, high)  # how it errs says nothing of other quotes
         raw = Predicted(view.now, low, mid, high)
         promised = self._learned.get(f"{what} {life.job.klass.value}", Calibration()).promise(raw)
@@ -221,13 +222,14 @@ class Quoter:
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
+        was_guessed = "start" not in self._open.get(life.id, {"start": None})
         quoted = self._open.pop(life.id, {})
         if life.state is not State.DONE:
             return
         for moment, raw in quoted.items():
             if moment != "begin":
                 self._learn(moment, life, raw, now)
-        if life.started_at is None or not _informed(life.expected):
+        if life.started_at is None or was_guessed or not _informed(life.expected):
             return
         if now > life.started_at and life.expected.mid > 0:
             self._stretch.add(math.log((now - life.started_at) / life.expected.mid))

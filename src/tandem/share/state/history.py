@@ -14,7 +14,7 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from tandem.share.model import NOTHING, Interval, Job
+from tandem.share.model import NOTHING, OTHER_ARGUMENTS, Interval, Job
 from tandem.share.state.quantiles import Quantiles
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ VARIANTS = 1024
 VARIANT_RUNS = 8
 """Runs remembered for each set of arguments."""
 
-PRIOR_LOG_OTHERS = 1.5
-"""Assumed half-width of log(duration / median of runs with other arguments) until enough was seen: a factor of 4.5."""
+PRIOR_LOG_OTHERS = 2.3
+"""Assumed half-width of log(duration / median of runs with other arguments) until enough was seen: a factor of 10."""
 
 RATES = 32
 
@@ -101,12 +101,18 @@ class History:
             )
         if runs is not None and len(runs):
             width = self._width_of_others(job.app)
-            return _around(runs, -width, width, job), f"{_runs_of(runs, job)} with other arguments"
+            return _around(runs, -width, width, job), f"{_runs_of(runs, job)} {OTHER_ARGUMENTS}"
         if job.limit_s:
             factors = self._limit_ratio.factors(1.0) if len(self._limit_ratio) >= 8 else (0.05, 0.6, 1.0)
             return _scaled(job.limit_s, factors, job), "its time limit"
         low, mid, high = PRIOR_S
         return Interval(low, mid, high), NOTHING
+
+    def knows_only_others(self, job: Job) -> bool:
+        """Whether runs with other arguments are all that `expect` goes by."""
+        if not job.variant or job.expected_s or (job.app, job.variant) in self._variants:
+            return False
+        return job.app in self._runs
 
     def observe_rate(self, job: Job, rate: float) -> None:
         """``job`` went at ``rate`` steps per second alone."""
