@@ -163,8 +163,8 @@ def test_an_application_that_has_drifted_is_said_with_what_to_do_and_its_profile
     tandem_: Shell, home: Path
 ) -> None:
     old = kept(home, "pace", sys.executable, "-c", STEPS, rate=100.0)
-    jobs = [tandem_("submit", "--name", "pace", "--", sys.executable, "-S", "-E", "-c", STEPS) for _ in range(5)]
-    tandem_("wait", *range(1, len(jobs) + 1))
+    for _ in range(5):  # one after the other: alone
+        tandem_("submit", "--wait", "--name", "pace", "--", sys.executable, "-S", "-E", "-c", STEPS)
     words = f"slower alone than when it was profiled (revision {old.revision})"
     todo = "profile it again: tandem profile again pace"
     listed = tandem_("profile", "show")

@@ -174,7 +174,8 @@ def serve(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the
 
     \b
     tandem chat serve runs/first --port 8000
-    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=$(cat runs/first/serve-token) python client.py
+    export OPENAI_BASE_URL=http://127.0.0.1:8000/v1
+    export OPENAI_API_KEY=$(cat runs/first/serve-token)
     """
     from tandem.chat.serve.server import Serving
     from tandem.chat.serve.server import serve as run_server

@@ -187,5 +187,8 @@ def main() -> None:
         tandem.main()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed: another could only spoil the exit status
+            # All is closed: another could only spoil the exit status, or, on its way while it comes to be ignored, be
+            # told of on standard error as a race.
+            sys.unraisablehook = lambda unraisable: None
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise
