@@ -207,7 +207,7 @@ def interrupt(process: subprocess.Popen[str], *, again: bool) -> str:
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
     while again and process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
-        os.sched_yield()
+        time.sleep(0.002)  # a key that is held down repeats every 30 ms
     _, errors = process.communicate(timeout=DEADLINE_S)
     return errors
 
