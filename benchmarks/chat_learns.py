@@ -14,7 +14,6 @@ seeds.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import statistics
@@ -28,7 +27,10 @@ from typing import TYPE_CHECKING
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+EXAMPLE = ROOT / "examples" / "chat"
+sys.path[:0] = [str(ROOT), str(EXAMPLE)]
+
+import brackets  # noqa: E402 - its folder is found above
 
 from benchmarks.measuring import finish, machine, options  # noqa: E402 - its folder is found above
 from tandem.chat import evaluating  # noqa: E402
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
     from tandem.chat.recipe import Recipe
 
-EXAMPLE = ROOT / "examples" / "chat"
 SEEDS = (0, 1, 2)
 
 ALGORITHMS = {
@@ -79,7 +80,7 @@ class Scored:
 def one_seed(seed: int, work: Path, overrides: Sequence[str]) -> dict[str, Scored]:
     """Train and score the four models of a seed."""
     file = work / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in brackets().rows(seed)), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in brackets.rows(seed)), encoding="utf-8")
     ours = [f"seed={seed}", f"data.sources.0.path={file}", *overrides]
     recipe = recipes.load(EXAMPLE / "brackets.toml", ours)
     found = {"sft": trained(recipe, work / "sft", "sft")}
@@ -115,16 +116,6 @@ def score_of(run: RunFolder, stage: str, temperature: float) -> dict[str, float]
     evaluating.again(run.path, EXAMPLE, rows=None, temperature=temperature, names=[stage])
     figure: dict[str, float] = run.read_json("eval.json")["figures"][stage]["score"]
     return figure
-
-
-def brackets() -> object:
-    """The example's module."""
-    spec = importlib.util.spec_from_file_location("brackets", EXAMPLE / "brackets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ Run: `python chat.py --scale 1`. SIGUSR1 saves a checkpoint, SIGTERM saves one a
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -32,31 +31,23 @@ from tandem.core.errors import TandemError
 from tandem.kernels.model_folder import quiet
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from tandem.chat.run_folder import RunFolder
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "chat"
+sys.path.insert(0, str(EXAMPLE))
+
+import brackets  # noqa: E402 - its folder is found above
+
 STANDARD_STEPS, LEAST_STEPS = 36, 20
 ROWS, UNSEEN = 1024, 64
 IGNORED = -100  # what transformers leaves out of a loss
 RATIO_OFF = 1e-4
 
 
-def brackets() -> ModuleType:
-    """Return the example's module, which makes rows."""
-    spec = importlib.util.spec_from_file_location("brackets", EXAMPLE / "brackets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def recipe_of(folder: Path, steps: int) -> recipes.Recipe:
     """Write the rows and return the example's recipe, cut to so many steps: two thirds imitate, a third is GRPO."""
     rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in brackets().rows(0)[:ROWS]), encoding="utf-8")
+    rows.write_text("".join(json.dumps(row) + "\n" for row in brackets.rows(0)[:ROWS]), encoding="utf-8")
     drawn = steps // 3
     ours = {
         "data.sources.0.path": rows,
@@ -78,7 +69,7 @@ def surprise(folder: Path, *, spoiled: bool = False) -> float:
         model: Any = AutoModelForCausalLM.from_pretrained(folder)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     nats = tokens = 0.0
-    for row in brackets().rows(1)[:UNSEEN]:
+    for row in brackets.rows(1)[:UNSEEN]:
         turns = [{"role": "user", "content": row["prompt"]}]
         asked = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         prompt = tokenizer(asked, add_special_tokens=False)["input_ids"]

@@ -102,6 +102,11 @@ def curve(points: Sequence[tuple[int, float]], title: str, unit: str) -> Figure:
     if len(values) > 20:
         plot.add_trace(go.Scatter(x=steps, y=values, mode="lines", line={"color": palette.PALE_BLUE, "width": 1}))
         values = smooth(values)
+    return with_line(plot, steps, values, title, unit)
+
+
+def with_line(plot: Any, steps: Sequence[int], values: Sequence[float], title: str, unit: str) -> Figure:  # noqa: ANN401
+    """What is drawn so far, of plotly, with the dark line that is to be read before it."""
     plot.add_trace(
         go.Scatter(
             x=steps,

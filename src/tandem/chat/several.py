@@ -13,10 +13,9 @@ import plotly.graph_objects as go
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import StageError
 from tandem.chat.interval import of_runs
-from tandem.chat.page import CURVES, NAMES, TITLES, smooth
+from tandem.chat.page import CURVES, NAMES, TITLES, smooth, with_line
 from tandem.report import page, palette
 from tandem.report.blocks import Block, Figure, Text
-from tandem.report.chart import dress, margins
 from tandem.report.page import Page, Section
 from tandem.report.table import Cell, Column, Table
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from tandem.chat.run_folder import RunFolder
     from tandem.report.formats import Value
-
-_PLOT_PX = 260
 
 MAY_DIFFER = ("seed", "save_every_steps", "model.path", "data.sources.")
 """Beginnings of keys that runs on one page may have otherwise."""
@@ -104,19 +101,7 @@ def curve(runs: Sequence[dict[int, float]], title: str, unit: str) -> Figure:
         around = [*steps, *reversed(steps)]
         style = {"fill": "toself", "opacity": 0.3, "line": {"width": 0}, "fillcolor": palette.PALE_BLUE}
         plot.add_trace(go.Scatter(x=around, y=band, mode="lines", hoverinfo="skip", **style))
-    plot.add_trace(
-        go.Scatter(
-            x=steps,
-            y=[one.mean for one in means],
-            mode="lines",
-            line={"color": palette.BLUE, "width": 2},
-            hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
-        )
-    )
-    plot.update_xaxes(title_text="step", nticks=8)
-    plot.update_yaxes(title_text=unit, nticks=6)
-    margins(plot)
-    return Figure(dress(plot, _PLOT_PX), title, half=True)
+    return with_line(plot, steps, [one.mean for one in means], title, unit)
 
 
 def _short(runs: Sequence[RunFolder]) -> list[Block]:
