@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tandem.core.interrupts import AGAIN_S
 from tandem.data import Decode, Loader
 from tandem.data.decode_process import DecodingProcess, RemoteError
 from tandem.data.decoding import DecodeError, DecoderFailure
@@ -203,9 +204,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def interrupt(process: subprocess.Popen[str], *, again: bool) -> str:
-    """Press Ctrl-C in all processes of the group, once or over and over until it ends; what it told to stderr."""
+    """Press Ctrl-C in all processes of the group, once or for as long as it counts once; what it told to stderr."""
+    until_s = time.monotonic() + AGAIN_S  # whoever presses later is heard again, be it at the exit
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    while again and process.poll() is None:
+    while again and process.poll() is None and time.monotonic() < until_s:
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.002)  # a key that is held down repeats every 30 ms
     _, errors = process.communicate(timeout=DEADLINE_S)
