@@ -407,6 +407,23 @@ def test_a_primary_that_nobody_suits_is_not_passed_over_for_ever() -> None:
     assert all(outcome.state is State.DONE for outcome in outcomes.values())
 
 
+@pytest.mark.parametrize("cores", [2, 8])
+def test_a_primary_that_nobody_suits_waits_its_own_length_for_harvest_jobs_and_no_longer(cores: int) -> None:
+    """Whenever a core came free a harvest job took it, and nobody was left whose leaving would have been enough."""
+    arrivals = [Arrival(0.1 * k, job(k + 2, 1, app="stream", harvest=True, expected=20.0), 20.0) for k in range(40)]
+    arrivals.insert(0, Arrival(0.0, job(50, 1, app="calm", expected=18.0, bound=9.0), 18.0))
+    arrivals.append(Arrival(9.5, job(1, 1, app="train", expected=15.0), 15.0))
+    workload = Workload((Node("a", 1000 * cores, 0),), tuple(arrivals))
+    simulator = Simulator(workload, Setup("hybrid", "none", {"quotes": 0}))
+    table = Table({("train", "stream"): 1.5, ("train", "calm"): 1.5})
+    simulator.machine.estimator = simulator.machine.view.estimator = table
+    outcomes = {outcome.job.id: outcome for outcome in simulator.run().outcomes}
+    started = outcomes[1].started
+    assert started is not None
+    assert started == max(18.0, 9.5 + 15.0), "once it is due, and not with the next end of a neighbour"
+    assert all(outcome.state is State.DONE for outcome in outcomes.values())
+
+
 # --------------------------------------------------------------------------------------- enforcement
 
 

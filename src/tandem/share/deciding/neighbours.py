@@ -28,6 +28,9 @@ FULL = 0.85
 SAFE = 1.0
 """Bounds have to hold at the upper end of the estimator's interval (1), or in its middle (0)."""
 
+BOUND_BREAKS = "a bound would break beside those that run now"
+"""What a waiting job is told that would fit, but not beside these neighbours."""
+
 _KEPT = 64
 """Answers kept for each node."""
 

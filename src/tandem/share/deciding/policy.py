@@ -41,6 +41,7 @@ class Policy(Protocol):
 
     * ``OPTIONS``: what it reads, each in words, and ``RANGES``: which numbers each may have, where not any will do;
     * ``alarm(life, now) -> float | None``: seconds until it wants to look at a running job again;
+    * ``wake_at(view) -> float | None``: when it wants to decide again though nothing has happened until then;
     * ``STARTS_ONLY``: True where it does nothing but start jobs in order, so that one more job that neither fits nor
       is first changes nothing;
     * ``WHOLE_NODES``: True where a job takes whole nodes;

@@ -10,7 +10,8 @@ Each pass, in this order:
    costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator
    says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its bandwidth, since stated
    demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest.
-3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended.
+3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. Once it has waited for
+   `DUE` times its expected duration this comes before step 2: what is freed would go from one harvest job to the next.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
 5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
 
@@ -26,14 +27,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tandem.share.deciding.guard import guard, resume
-from tandem.share.deciding.making_room import room_for
-from tandem.share.deciding.neighbours import NODES, Neighbours
+from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
+from tandem.share.deciding.primary_room import PrimaryRoom, primary_room
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass
 from tandem.share.state.demand_index import Shape
 from tandem.share.state.life import Life
-from tandem.share.state.view import Reservation, View, best_fit, makes_way, node_names
+from tandem.share.state.view import Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,9 +64,11 @@ HARVEST_WEIGHT = 12.0
 
 WINDOW = 6
 CORES_PER_GPU = 4
-BOUND_BREAKS = "a bound would break beside those that run now"
 LOOK = 64
 """How many waiting jobs of one shape are looked at where the first ones find no place."""
+
+DUE = 1.0
+"""A primary job that has waited this many times its expected duration does so for no harvest job any more."""
 
 PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
@@ -87,16 +90,30 @@ def decide(view: View, now: float) -> list[Decision]:
     """One pass."""
     decisions = guard(view, now)
     near = Neighbours.of(view)
-    if view.curbed and not _primary_may_start(view):  # who had begun goes before harvest jobs that have not
+    due = view.head()
+    made = primary_room(view, due, _good_for(view, near, due)) if due is not None and now >= _due_at(due) else None
+    if made is not None:
+        decisions += made.suspensions
+    elif view.curbed and not _primary_may_start(view):  # who had begun goes before harvest jobs that have not
         decisions += resume(view, near, now)
     if view.pending.fitting():
-        decisions += _start(view, near, None)
+        decisions += _start(view, near, None, made)
+    if made is not None:
+        return decisions
     head = view.head()
     if head is not None:
         decisions += _for_head(view, near, head)
     if not any(isinstance(decision, Suspend | Resume) for decision in decisions):  # cores that come free are spoken for
         decisions += resume(view, near, now)
     return decisions
+
+
+def wake_at(view: View) -> float | None:
+    """When the head is due, if harvest jobs may have to go for it then."""
+    head = view.head()
+    if head is None or head.job.klass is not JobClass.PRIMARY or not view.harvesting:
+        return None
+    return _due_at(head)
 
 
 def barred_until(view: View, life: Life) -> float:
@@ -121,6 +138,10 @@ def _primary_may_start(view: View) -> bool:
     )
 
 
+def _due_at(life: Life) -> float:
+    return life.submitted_at + DUE * life.expected.mid
+
+
 def impatient(life: Life, now: float) -> bool:
     """Whether the job has waited so long that it is not passed over any more."""
     return now - life.submitted_at > 60 + PATIENCE * life.expected.mid
@@ -128,15 +149,9 @@ def impatient(life: Life, now: float) -> bool:
 
 def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     """Room for a primary head at the cost of harvest jobs; otherwise a reservation and what fits around it."""
-    if head.job.klass is JobClass.PRIMARY and view.harvesting:
-        victims = room_for(view, head, _is_movable, _good_for(view, near, head))
-        if victims or (victims is not None and any(map(makes_way, view.on_nodes.values()))):
-            # None of them means that enough are leaving already, and that nobody is to take what they leave.
-            head.has_room = True
-            fits = head.hindered == BOUND_BREAKS and view.index.may_fit(head.shape)
-            who = f"primary job {head.id}"
-            why = f"beside it {who} would break a bound" if fits else f"{who} needs its cores"
-            return [Suspend(one.id, why) for one in victims]
+    made = primary_room(view, head, _good_for(view, near, head))
+    if made is not None:
+        return list(made.suspensions)
     passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # a bound would break, or GPU jobs lack
     if passed_over or not view.pending.fitting():
         return []
@@ -146,10 +161,6 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     names = node_names(view, reservation.nodes)
     kept = Reserve(head.id, reservation.at, names, "it is first in the queue; nodes are kept for it")
     return [kept, *_start(view, near, reservation)]
-
-
-def _is_movable(life: Life) -> bool:
-    return life.job.klass is JobClass.HARVEST and not life.shape.gpu_milli
 
 
 def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
@@ -175,6 +186,7 @@ class _Pass:
         shut: shapes of which none may be tried any more.
         closed: kinds of jobs of which none may be tried any more, by their shape, which is not shut.
         quiet: nodes on which nobody starts who would disturb ``guest``, which waits for its neighbours to go.
+        made: room that is being made, where nobody else starts.
     """
 
     reservation: Reservation | None
@@ -184,15 +196,18 @@ class _Pass:
     closed: dict[Shape, set[Kind]] = field(default_factory=dict)
     quiet: frozenset[int] = frozenset()
     guest: Life | None = None
+    made: PrimaryRoom | None = None
 
 
-def _start(view: View, near: Neighbours, reservation: Reservation | None) -> list[Decision]:
+def _start(
+    view: View, near: Neighbours, reservation: Reservation | None, made: PrimaryRoom | None = None
+) -> list[Decision]:
     """Start what fits, in order; with a reservation, only what does not delay it.
 
     Without one the pass ends when the head of the queue does not fit by count: then it is owed a reservation.
     """
     decisions: list[Decision] = []
-    this = _Pass(reservation, reservation.at - view.now if reservation is not None else 0.0)
+    this = _Pass(reservation, reservation.at - view.now if reservation is not None else 0.0, made=made)
     while True:
         candidates = _candidates(view, this)
         if not candidates:
@@ -313,6 +328,8 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
             life.hindered = f"it would delay job {reservation.job}"
         elif holds_back and not _leaves_cores(view, n, need, free):
             life.hindered = "the cores that are left are kept for GPU jobs"
+        elif this.made is not None and n in this.made.nodes and life is not this.made.guest:
+            life.hindered = f"room is being made there for job {this.made.guest.id}"
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
             life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
         elif not near.bounds_hold(n, life):

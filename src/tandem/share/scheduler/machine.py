@@ -91,7 +91,12 @@ class Machine(Cluster):
         """When a `Tick` is due (time limits, the policy's own timers), or None."""
         while self.timers and not self.is_due(self.timers[0]):
             heapq.heappop(self.timers)
-        return self.timers[0][0] if self.timers else None
+        times = [self.timers[0][0]] if self.timers else []
+        asked = getattr(self.policy, "wake_at", None)
+        wake = asked(self.view) if asked is not None else None
+        if wake is not None and wake > self.now:
+            times.append(wake)
+        return min(times, default=None)
 
     def why(self, job: int) -> str:
         """Why a job waits, in words; its last decision's reason if it does not wait."""
