@@ -197,3 +197,13 @@ def test_text_in_any_alphabet_is_text(tmp_path: Path) -> None:
     poem = tmp_path / "poem.txt"
     poem.write_text("\N{BLACK HEART SUIT} розы красные\t\x1b[0m\n")
     assert "which no format would read" in run("simulate", poem).stderr
+
+
+def test_a_case_without_jobs_is_refused(tmp_path: Path) -> None:
+    text = (EXAMPLES / "hybridshare.toml").read_text()
+    empty = tmp_path / "empty.toml"
+    empty.write_text("jobs = []\n" + text[: text.index("[[jobs]]")])
+    result = run("compare", empty, "--report", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "which has no jobs" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -166,7 +166,7 @@ def test_a_job_that_failed_is_said_with_the_reason(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "lab.toml").write_text(BAD)
     done = tandem("lab", "lab.toml", "--out", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     for said in (
         "hybrid: fails did not end well: exit status 3",
         "hybrid: missing did not end well: cannot execute 'no-such-program': No such file or directory",

@@ -68,6 +68,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["status"], "tandem: unknown command 'status'; did you mean 'queue' or 'show'?\n"),
         (["queue", "--al"], "tandem: unknown option '--al'; did you mean '--all'?\n"),
         (["queue", "-x"], "tandem: unknown option '-x'; see `tandem queue --help`\n"),
+        (["nodes", "--foo"], "tandem: unknown option '--foo'; see `tandem nodes --help`\n"),
         (["--versoin"], "tandem: unknown option '--versoin'; did you mean '--version'?\n"),
         (["simulate"], "tandem: missing argument 'TRACE'; see `tandem simulate --help`\n"),
         (["show", "--json", "abc"], None),

@@ -49,12 +49,15 @@ def play_and_show(
     """Play the trace, write the report where one is asked for, and print the figures.
 
     Raises:
+        ConfigError: The trace has no jobs.
         ReportError: The report cannot be written; known before anything is played, or told after the figures.
     """
     from tandem.share.simulate import compare as comparing
 
     where, trouble = reports.target(report), None
     play = workloads.read(trace, asked)
+    if not play.workload.arrivals:
+        raise ConfigError(given=f"{trace}, which has no jobs", allowed="one job or more", todo="add a [[jobs]] table")
     never = workloads.never_run(play.workload)
     if never:
         notes = (*play.workload.notes, workloads.say_never(never))

@@ -38,7 +38,7 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     """Run a file of jobs for real: a lab's hybrid day, under one policy after the other.
 
     The same jobs are run under each policy. `exclusive` measures what each takes alone; `hybrid` uses only what was
-    observed before it.
+    observed before it. The exit status is 1 if a job did not end well.
 
     \b
     tandem lab examples/lab.toml
@@ -74,18 +74,21 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     if as_json:
         left_out = {policy: dict(names) for policy, names in ran.left_out.items() if names}
         print_json({"title": day.title, "policies": results, "left_out": left_out, "report": str(report)})
-        return
-    for verdict in judged[-1:]:
-        show_table(job_table(verdict))
-    say()
-    show_table(policy_table(judged))
-    say()
-    for verdict in judged:
-        for sentence in lab_judge.sentences(verdict):
+    else:
+        show_table(job_table(judged[-1]))
+        say()
+        show_table(policy_table(judged))
+        say()
+        for verdict in judged:
+            for sentence in lab_judge.sentences(verdict):
+                say(sentence)
+            for name, why in ran.left_out[verdict.policy].items():
+                say(f"{verdict.policy}: {name} was not submitted: {why}")
+        for sentence in lab_judge.doubts(judged):
             say(sentence)
-        for name, why in ran.left_out[verdict.policy].items():
-            say(f"{verdict.policy}: {name} was not submitted: {why}")
-    say(f"report: {report}")
+        say(f"report: {report}")
+    if any(ran.left_out.values()) or not all(v.well for verdict in judged for v in verdict.verdicts):
+        raise click.exceptions.Exit(1)
 
 
 def _say_broken_off() -> None:
@@ -140,12 +143,15 @@ def _picture(policy: str, queue: Sequence[Mapping[str, Any]], seconds: float) ->
     from rich.table import Table
     from rich.text import Text
 
+    from tandem.share.lab.named import named
+
     running = sum(job["started_at"] is not None for job in queue)
     title = f"{policy}  {seconds:5.1f} s   {running} run, {len(queue) - running} wait"
     table = Table(title=title, title_justify="left", expand=True, show_edge=False, pad_edge=False)
     for heading in ("job", "class", "state", "cores", "progress", "quoted end"):
         table.add_column(heading, no_wrap=True)
     table.add_column("why", no_wrap=True, overflow="ellipsis", ratio=1)
+    names = {job["id"]: job["name"] for job in queue if job.get("name")}
     for job in sorted(queue, key=lambda job: (job["started_at"] is None, job["id"])):
         cores = ",".join(str(core) for share in job["cores"] for core in share)
         state = job["state"] if job["throttle"] == 1 or job["state"] == "suspended" else f"at {job['throttle']:.0%}"
@@ -156,7 +162,7 @@ def _picture(policy: str, queue: Sequence[Mapping[str, Any]], seconds: float) ->
             cores,
             _bar(job.get("done")),
             _quoted(job.get("promise"), job["submitted_at"]),
-            Text(one_line(job.get("why") or job.get("reason") or "")),
+            Text(one_line(named(job.get("why") or job.get("reason") or "", names))),
         )
     return table
 

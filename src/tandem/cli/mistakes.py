@@ -78,8 +78,8 @@ def _usage(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         known = list(error.possibilities or _options(error.ctx))
         is_long = error.option_name.startswith("--")  # one letter is near to every other
-        near = nearest(error.option_name, known) if is_long else None
-        message = f"unknown option {error.option_name!r}" + (f"; did you mean {near!r}?" if near else "")
+        near = nearest(error.option_name[2:], [one.removeprefix("--") for one in known]) if is_long else None
+        message = f"unknown option {error.option_name!r}" + (f"; did you mean '--{near}'?" if near else "")
     else:
         message = message[:1].lower() + message[1:]
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tandem"

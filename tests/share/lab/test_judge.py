@@ -12,7 +12,7 @@ from tandem.share import events as ev
 from tandem.share.codec import to_json
 from tandem.share.lab import report as lab_report
 from tandem.share.lab.day import read_day
-from tandem.share.lab.judge import as_json, judge, noise_alone, sentences
+from tandem.share.lab.judge import as_json, doubts, judge, noise_alone, sentences
 from tandem.share.lab.report import job_table, write_report
 from tandem.share.model import NOTHING, Interval, Job, JobClass, Need, Part, Placement, Quote, Share
 from tandem.share.state.history import History
@@ -178,6 +178,24 @@ def test_the_daemon_knows_better_how_a_job_ended() -> None:
     assert [v.well for v in hybrid.verdicts] == [False, True]
     assert sentences(hybrid) == ["hybrid: solver did not end well: its time limit of 5 s is over"]
     assert hybrid.verdicts[1].why == "resume: free again"
+
+
+def test_a_job_that_gains_from_neighbours_says_that_its_run_alone_was_disturbed() -> None:
+    assert doubts(judge([read_day(alone()), read_day(together())], NAMES, cores=2)) == []
+    quick = [*together()[:-1], entry(8, [ev.Ended(1, 1)])]
+    judged = judge([read_day(alone()), read_day(quick)], NAMES, cores=2)
+    slowdown = judged[1].verdicts[0].slowdown
+    assert slowdown is not None
+    assert slowdown < 0.9
+    (said,) = doubts(judged)
+    assert f"solver ({slowdown:.2f})" in said
+
+
+def test_reasons_speak_of_jobs_by_their_names() -> None:
+    ends = [{"id": 2, "state": "failed", "reason": "job 1, which had to end well, did not; job 77 neither"}]
+    day = read_day(together(), ends=ends, names=NAMES["hybrid"])
+    assert day.courses[2].why == "job solver, which had to end well, did not; job 77 neither"
+    assert not [reason for course in day.courses.values() for reason in course.reasons if "job 1" in reason]
 
 
 def test_results_are_plain() -> None:

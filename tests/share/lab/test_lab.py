@@ -113,3 +113,12 @@ def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], said: str) 
     with pytest.raises(ConfigError) as caught:
         labs.load(write(tmp_path, GOOD.replace(*change)))
     assert said in str(caught.value)
+
+
+def test_mistakes_of_several_jobs_are_named_together(tmp_path: Path) -> None:
+    wrong = 'title = "a day"\n' + "".join(f'[[jobs]]\nname = "j{k}"\napp = "no{k}"\n' for k in range(7))
+    with pytest.raises(ConfigError) as caught:
+        labs.load(write(tmp_path, wrong))
+    said = str(caught.value)
+    assert [f"job 'j{k}'" in said for k in range(7)] == [True] * 5 + [False] * 2
+    assert said.endswith(" and 2 more")

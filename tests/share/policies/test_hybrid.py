@@ -230,6 +230,16 @@ def test_who_makes_room_for_the_sake_of_a_bound_is_told_so() -> None:
     assert told[1].reason == "beside it primary job 2 would break a bound"
 
 
+def test_a_start_says_what_it_had_waited_for() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="stream", expected=100.0))
+    told.submit(job(2, 1, app="train", expected=10.0), at=1.0)
+    told.end(1, at=41.0)
+    assert told[2].reason == ("nobody is beside it; it had waited 40s: a bound would break beside those that run now")
+    told.submit(job(3, 1, app="train", expected=10.0), at=42.0)
+    assert "waited" not in told[3].reason
+
+
 def test_memory_of_the_suspended_is_not_given_out() -> None:
     told = Told("hybrid", NODE)
     told.submit(job(1, 4, mem=80, harvest=True, expected=100.0))

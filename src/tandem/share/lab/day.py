@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.share import events as ev
 from tandem.share.codec import from_json
+from tandem.share.lab.named import named
 from tandem.share.model import Job, Placement, Quote, State
 from tandem.share.scheduler.transitions import how_it_ended
 
@@ -68,11 +69,15 @@ class Day:
 
 
 def read_day(
-    entries: Iterable[Mapping[str, Any]], quotes: Iterable[Quote] = (), ends: Iterable[Mapping[str, Any]] = ()
+    entries: Iterable[Mapping[str, Any]],
+    quotes: Iterable[Quote] = (),
+    ends: Iterable[Mapping[str, Any]] = (),
+    names: Mapping[int, str] | None = None,
 ) -> Day:
     """The day that a log tells of (its last epoch's policy names it).
 
     Args:
+        names: what jobs are called where reasons speak of them.
         ends: how jobs ended, as the daemon says it (``id``, ``state``, ``reason``): it knows of time limits and of
             dependencies, which the log's events do not tell.
     """
@@ -94,6 +99,9 @@ def read_day(
     for end in ends:
         course = day.courses[end["id"]]
         course.well, course.why = end["state"] == State.DONE.value, end["reason"]
+    for course in day.courses.values():
+        course.why = named(course.why, names or {})
+        course.reasons = [named(reason, names or {}) for reason in course.reasons]
     return day
 
 

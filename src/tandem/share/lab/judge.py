@@ -19,6 +19,10 @@ NOISE_FLOOR = 0.04
 """Least relative noise of a run time alone: what repeated runs of one programme differ by on a quiet machine."""
 
 
+QUICKER = 0.9
+"""A job cannot gain from neighbours: a slowdown below this says that something disturbed the run alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One job under one policy. Instants are seconds since the day began.
@@ -193,6 +197,22 @@ def sentences(day: DayVerdict) -> list[str]:
         elif v.kept is False and v.slowdown is not None and v.bound is not None:
             said.append(f"{day.policy}: {v.name} was slowed {v.slowdown:.2f} times, beyond its bound of {v.bound:g}")
     return said
+
+
+def doubts(judged: Sequence[DayVerdict]) -> list[str]:
+    """That the runs alone were disturbed, so that slowdowns came out too small; empty where nothing speaks for it."""
+    quicker: dict[str, float] = {}
+    for day in judged:
+        for v in day.verdicts:
+            if day.policy != "exclusive" and v.slowdown is not None and v.slowdown < QUICKER:
+                quicker[v.name] = min(v.slowdown, quicker.get(v.name, math.inf))
+    if not quicker:
+        return []
+    who = ", ".join(f"{name} ({slowdown:.2f})" for name, slowdown in sorted(quicker.items(), key=lambda one: one[1]))
+    return [
+        f"the runs alone were disturbed, or the machine was slower then: later, beside others, these took less time: "
+        f"{who}; slowdowns are that much too small, run the day again on a machine that is quiet"
+    ]
 
 
 def as_json(verdicts: Sequence[DayVerdict]) -> list[dict[str, Any]]:

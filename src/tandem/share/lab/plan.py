@@ -6,15 +6,17 @@ import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 _SCALES = "a finite number above 0"
+_NAMED = 4
+"""How many further mistakes an error names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,8 +97,9 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Lab:
         if not name.strip():
             given, allowed = f"{path}: jobs.{place}.name = {name!r}", "a name, by which the report calls the job"
             raise ConfigError(given=given, allowed=allowed, todo="give it one")
-    for job in lab.jobs:
-        _check(path, lab, job, names)
+    mistakes = [mistake for job in lab.jobs for mistake in _mistakes(lab, job, names)]
+    if mistakes:
+        raise _together(path, mistakes)
     in_order(lab)
     return lab
 
@@ -167,24 +170,41 @@ def _is_scale(scale: float) -> bool:
     return math.isfinite(scale) and scale > 0
 
 
-def _check(path: Path, lab: Lab, job: LabJob, names: list[str]) -> None:
+class _Mistake(NamedTuple):
+    job: str
+    given: str
+    allowed: str
+    todo: str
+
+
+def _together(path: Path, mistakes: list[_Mistake]) -> ConfigError:
+    """One error for all: the first of them whole, the others named behind it."""
+    first, *others = mistakes
+    more = "".join(f"; also job {one.job!r}: {one.given}" for one in others[:_NAMED])
+    more += f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    given = f"{path}, job {first.job!r}: {first.given}"
+    return ConfigError(given=given, allowed=first.allowed, todo=f"{first.todo}{more}")
+
+
+def _mistakes(lab: Lab, job: LabJob, names: list[str]) -> Iterator[_Mistake]:
     if names.count(job.name) > 1:
-        raise _error(path, job, "its name is taken twice", "unique names", "call one of them otherwise")
+        yield _Mistake(job.name, "its name is taken twice", "unique names", "call one of them otherwise")
     if bool(job.app) == bool(job.argv):
-        raise _error(path, job, f"app = {job.app!r}, argv = {list(job.argv)!r}", "one of the two", "give app or argv")
+        given = f"app = {job.app!r}, argv = {list(job.argv)!r}"
+        yield _Mistake(job.name, given, "one of the two", "give app or argv")
     if job.app and not (lab.apps / f"{job.app}.py").is_file():
         there = ", ".join(sorted(file.stem for file in lab.apps.glob("*.py"))) or "none"
-        raise _error(path, job, f"app = {job.app!r}", f"applications in {lab.apps}: {there}", "give one of these")
+        allowed = f"applications in {lab.apps}: {there}"
+        yield _Mistake(job.name, f"app = {job.app!r}", allowed, "give one of these")
     if not _is_scale(job.scale) or not _is_scale(lab.scale * job.scale):
-        raise _error(path, job, f"scale = {job.scale:g}", _SCALES, "2 gives it twice the work")
+        yield _Mistake(job.name, f"scale = {job.scale:g}", _SCALES, "2 gives it twice the work")
     if job.argv and job.scale != 1:
-        raise _error(path, job, f"scale = {job.scale:g} with argv", "scale with app", "say the amount in its argv")
+        given = f"scale = {job.scale:g} with argv"
+        yield _Mistake(job.name, given, "scale with app", "say the amount in its argv")
     for name in job.after:
         if name not in names:
-            raise _error(path, job, f"after = {name!r}", f"names of jobs here: {', '.join(names)}", "give one of these")
+            allowed = f"names of jobs here: {', '.join(names)}"
+            yield _Mistake(job.name, f"after = {name!r}", allowed, "give one of these")
     if job.max_slowdown is not None and job.max_slowdown < 1:
-        raise _error(path, job, f"max_slowdown = {job.max_slowdown}", "1 or more", "1.1 allows 10 % more time")
-
-
-def _error(path: Path, job: LabJob, given: str, allowed: str, todo: str) -> ConfigError:
-    return ConfigError(given=f"{path}, job {job.name!r}: {given}", allowed=allowed, todo=todo)
+        given = f"max_slowdown = {job.max_slowdown}"
+        yield _Mistake(job.name, given, "1 or more", "1.1 allows 10 % more time")

@@ -15,6 +15,7 @@ from tandem.report.page import Page, Section, write
 from tandem.report.quotes import Quote, quotes_picture
 from tandem.report.slowdown import PairSlowdown, Prediction, prediction_picture, slowdown_map
 from tandem.report.table import Cell, Column, Table, Tone
+from tandem.share.lab.judge import doubts
 from tandem.share.model import JobClass
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write_report(
     """Write ``report.html`` and return where it is."""
     best = judged[-1]
     sections = [
-        Section("What came of it", [_facts(judged), compare_picture(_rows(judged), _metrics(judged))]),
+        Section("What came of it", [_facts(judged), compare_picture(_rows(judged), _metrics(judged))], _doubts(judged)),
         Section("Who ran where", [_gantts(days, judged, names)], "Red outlines: the job was slowed beyond its bound."),
         Section(f"Promises under {best.policy}", [_quotes(best)]),
         Section("What neighbours cost", _neighbours(days, judged)),
@@ -112,6 +113,10 @@ def _facts(judged: Sequence[DayVerdict]) -> Facts:
         )
         facts.append(Fact("quotes that held", last.quote_coverage, "percent", 0, note))
     return Facts(facts)
+
+
+def _doubts(judged: Sequence[DayVerdict]) -> str:
+    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in doubts(judged))
 
 
 def _tone(broken: int) -> Tone:

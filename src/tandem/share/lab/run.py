@@ -126,8 +126,8 @@ def _day(
                 watcher.join()
     mine = set(ids.values())
     quotes = [quote for row in client.promises(limit=10_000) if (quote := _quote(row)).job in mine]
-    entries = _last_epoch(client)
-    return read_day(entries, quotes, ends), {job: name for name, job in ids.items()}, left_out
+    names = {job: name for name, job in ids.items()}
+    return read_day(_last_epoch(client), quotes, ends, names), names, left_out
 
 
 def _submit(

@@ -26,6 +26,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard, resume
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
@@ -69,6 +70,9 @@ LOOK = 64
 
 DUE = 1.0
 """A primary job that has waited this many times its expected duration does so for no harvest job any more."""
+
+WORTH_SAYING_S = 1.0
+"""Of a wait shorter than this nothing is said."""
 
 PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
@@ -215,13 +219,21 @@ def _start(
         life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
         placement = _place(view, near, life, this)
         if placement is not None:
-            decisions.append(Start(life.id, placement, near.words(life)))
+            decisions.append(Start(life.id, placement, near.words(life) + _waited(life, view.now)))
         elif reservation is None or life.shape in this.barred:
             _close(view, this, life)
             if this.guest is None and life is view.head() and impatient(life, view.now):
                 this.guest, this.quiet = life, near.soonest_quiet(life)
         else:
             this.barred.add(life.shape)
+
+
+def _waited(life: Life, now: float) -> str:
+    """Why it was passed over until now, where it was."""
+    waited_s = now - life.queued_at
+    if not life.hindered or waited_s < WORTH_SAYING_S:
+        return ""
+    return f"; it had waited {human_duration(waited_s)}: {life.hindered}"
 
 
 def _close(view: View, this: _Pass, life: Life) -> None:
