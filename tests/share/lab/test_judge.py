@@ -12,7 +12,7 @@ from tandem.share import events as ev
 from tandem.share.codec import to_json
 from tandem.share.lab import report as lab_report
 from tandem.share.lab.day import read_day
-from tandem.share.lab.judge import as_json, doubts, judge, noise_alone, sentences
+from tandem.share.lab.judge import QUICKER, as_json, doubts, judge, noise_alone, sentences
 from tandem.share.lab.report import job_table, write_report
 from tandem.share.model import NOTHING, Interval, Job, JobClass, Need, Part, Placement, Quote, Share
 from tandem.share.state.history import History
@@ -186,7 +186,7 @@ def test_a_job_that_gains_from_neighbours_says_that_its_run_alone_was_disturbed(
     judged = judge([read_day(alone()), read_day(quick)], NAMES, cores=2)
     slowdown = judged[1].verdicts[0].slowdown
     assert slowdown is not None
-    assert slowdown < 0.9
+    assert slowdown < QUICKER
     (said,) = doubts(judged)
     assert f"solver ({slowdown:.2f})" in said
 

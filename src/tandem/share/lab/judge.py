@@ -19,7 +19,7 @@ NOISE_FLOOR = 0.04
 """Least relative noise of a run time alone: what repeated runs of one programme differ by on a quiet machine."""
 
 
-QUICKER = 0.9
+QUICKER = 0.85
 """A job cannot gain from neighbours: a slowdown below this says that something disturbed the run alone."""
 
 

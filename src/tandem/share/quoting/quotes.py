@@ -59,10 +59,10 @@ DRIFT = (0.12, 0.12)
 """An interval reaches at least so far below and above its middle, as parts of the time until then, until errors have
 shown that less is enough: machines are not equally fast on all days."""
 
-CHOSEN = (0.25, 0.25)
+CHOSEN = (0.35, 0.5)
 """The same where the policy chooses among waiting jobs, so that jobs yet to come may go first."""
 
-PUT_OFF = (0.4, 0.8)
+PUT_OFF = (0.5, 1.0)
 """The same for harvest jobs there: they give way to every primary job yet to come."""
 
 STARTING_S = 0.1
