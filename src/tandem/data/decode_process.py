@@ -20,7 +20,6 @@ import signal
 import struct
 import threading
 import traceback
-from dataclasses import replace
 from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from tandem.core.interrupts import deaf_children
 from tandem.data.decoding import DecodeError, DecoderEndedError, DecoderFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from tandem.data.decoding import Decode
@@ -119,7 +119,7 @@ class DecodingProcess:
         Raises:
             DecoderFailure: The decoder raised, or the process ended.
         """
-        lengths = [len(view) for view in views]
+        lengths = list(map(len, views))
         memory = self._requests.reach(_PLACE.size + sum(lengths))
         _PLACE.pack_into(memory, 0, _NOT_BEGUN)
         at = _PLACE.size
@@ -217,7 +217,7 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
     life, request_fd, answer_fd = fds
     threading.Thread(target=_watch, args=(life, parent_pid), daemon=True).start()
     incoming, outgoing = Memory(request_fd), Memory(answer_fd)
-    decode = _noting(pickle.loads(recipe), incoming)
+    decode: Decode = pickle.loads(recipe)
     while True:
         try:
             lengths, numbers = requests.recv()
@@ -238,13 +238,13 @@ def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: M
     whole = memoryview(
         bytearray(memory[_PLACE.size : _PLACE.size + sum(lengths)])
     )  # a decoder may keep what it is given
-    views, at = [], 0
-    for length in lengths:
-        views.append(whole[at : at + length])
-        at += length
+    ends_of_views = itertools.accumulate(lengths, initial=0)
+    views = [whole[begin:end] for begin, end in itertools.pairwise(ends_of_views)]
     buffers: list[pickle.PickleBuffer] = []
-    found = decode(views, numbers)
-    _PLACE.pack_into(incoming.reach(_PLACE.size), 0, _TOGETHER)
+    with memoryview(memory) as shared, shared[: _PLACE.size].cast("q") as place:
+        decoded = decode.each(_noted(views, place), numbers)
+        place[0] = _TOGETHER
+        found = decode.together(decoded)
     parts: list[Any] = [pickle.dumps(found, protocol=5, buffer_callback=buffers.append)]
     parts += [buffer.raw() for buffer in buffers]
     ends, end = [], 0
@@ -257,22 +257,11 @@ def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: M
     return ends
 
 
-def _noting(decode: Decode, incoming: Memory) -> Decode:
-    """The same, which notes where it is, so that its process may end at any place and it is known at which."""
-    sample, batch = decode.sample, decode.batch
-
-    def noted_sample(*view_and_number: Any) -> Any:  # noqa: ANN401  # the decoder's own
-        memory = incoming.reach(_PLACE.size)
-        _PLACE.pack_into(memory, 0, _PLACE.unpack_from(memory)[0] + 1)
-        return sample(*view_and_number)  # type: ignore[misc]  # it is there
-
-    def noted_batch(found: list[Any]) -> Any:  # noqa: ANN401  # likewise
-        _PLACE.pack_into(incoming.reach(_PLACE.size), 0, _TOGETHER)
-        return batch(found)  # type: ignore[misc]  # likewise
-
-    return replace(
-        decode, sample=None if sample is None else noted_sample, batch=None if batch is None else noted_batch
-    )
+def _noted(views: list[memoryview], place: memoryview) -> Iterator[memoryview]:
+    """The views; which one is in use stands in shared memory, so that the process may end at it and it is known."""
+    for number, view in enumerate(views):
+        place[0] = number
+        yield view
 
 
 def _failed(place: int | None, error: BaseException) -> tuple[Any, ...]:
