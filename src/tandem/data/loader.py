@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
-_READ_BYTES = 512 << 10
-_MOST_BATCHES_A_READ = 32
+_A_READ = 32, 512 << 10
+_A_DECODED_READ = 4, 128 << 10
+"""The most batches, and bytes, that are read at once: undecoded; and for a decoding process."""
 
 
 class Loader:
@@ -70,7 +71,7 @@ class Loader:
         decode_in: "threads" for decoders that release the interpreter lock (Pillow, zlib, most of C); "processes" for
             others, see `decode_process.py`.
         prefetch: How many reads may be ready or in the making; by default two for each worker. A read is a batch, or as
-            many undecoded ones as make 512 KiB (at most 32).
+            many undecoded ones as make 512 KiB (at most 32), or for a process that decodes 128 KiB (at most 4).
 
     Raises:
         LoaderError: Arguments that cannot be met.
@@ -266,9 +267,9 @@ class Loader:
             pending.run(self._reading)
         read = pending.take()
         ready.extend(zip(read.tasks, read.batches, strict=True))
-        if self.decode.is_plain:
-            batch_bytes = max(1, read.size_bytes // len(read.tasks))
-            self._batches_a_read = max(1, min(_MOST_BATCHES_A_READ, _READ_BYTES // batch_bytes))
+        if read.size_bytes and (self.decode.is_plain or self.decode_in == "processes"):
+            most, most_bytes = _A_READ if self.decode.is_plain else _A_DECODED_READ
+            self._batches_a_read = max(1, min(most, most_bytes * len(read.tasks) // read.size_bytes))
         return True
 
     def _asked(self, tasks: list[Task]) -> Pending[list[Task], Read] | Begun:
