@@ -104,6 +104,7 @@ class Loader:
         self._begun = False
         self._iteration = 0
         self._crew: Crew[list[Task], Read] | None = None
+        self._left = 0  # batches of the epoch that nobody was asked for
         self._batches_a_read = 1  # small ones, once they are known to be small, are read several at once
         self._foreseen = Foreseen([])
         self._meter = Meter(SystemClock())
@@ -220,6 +221,7 @@ class Loader:
 
     def _iterate(self, iteration: int) -> Iterator[Any]:
         tasks = self._tasks(self._state.epoch, self._state.position)
+        self._left = len(self._layout(self._state.position))
         foreseen = self._foresee()
         waiting: deque[Pending[list[Task], Read] | Begun] = deque()
         ready: deque[tuple[Task, object]] = deque()
@@ -258,8 +260,9 @@ class Loader:
         ready: deque[tuple[Task, object]],
     ) -> bool:
         """Ask for what may be read ahead, and take what was asked for first; false at the end of the epoch."""
-        while len(waiting) < self.prefetch and (some := list(itertools.islice(tasks, self._batches_a_read))):
+        while len(waiting) < self.prefetch and (some := list(itertools.islice(tasks, self._a_read))):
             waiting.append(self._asked(some))
+            self._left -= len(some)
         if not waiting:
             return False
         pending = waiting.popleft()
@@ -271,6 +274,13 @@ class Loader:
             most, most_bytes = _A_READ if self.decode.is_plain else _A_DECODED_READ
             self._batches_a_read = max(1, min(most, most_bytes * len(read.tasks) // read.size_bytes))
         return True
+
+    @property
+    def _a_read(self) -> int:
+        """Batches of the next read; fewer towards the end of an epoch, so that processes end it at the same time."""
+        if self.decode.is_plain:
+            return self._batches_a_read
+        return max(1, min(self._batches_a_read, self._left // max(1, 2 * self.workers)))
 
     def _asked(self, tasks: list[Task]) -> Pending[list[Task], Read] | Begun:
         """Batches that are being read, or (without workers) will be when they are taken."""
