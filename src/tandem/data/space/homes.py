@@ -96,5 +96,5 @@ def missing(path: str, entry: ShardEntry) -> DataError:
     return DataError(
         given=f"the shard {path} is missing; {entry.live_samples:,} samples lie in it",
         allowed=f"a file of {entry.size:,} bytes",
-        todo="put it back from a copy, or pack the space again from its source",
+        todo="put it back from a copy, or take its samples from their source: tandem data repair --source SOURCE SPACE",
     )
