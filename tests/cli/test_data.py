@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.range_server import RangeServer
+from tandem.cli.mistakes import report
 from tandem.data.space import Space
 from tests import disks
 from tests.cli.conftest import COMMAND, Shell
@@ -227,3 +228,8 @@ def test_a_space_at_a_url_and_its_cache(
     assert (gone.returncode, gone.stdout) == (2, "")
     assert gone.stderr.startswith(f"tandem: {url}/current: ")
     assert "(tried once)" in gone.stderr
+
+
+def test_a_file_whose_name_came_as_bytes_is_named_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(PermissionError(13, "Permission denied", b"images/\xc3\xa4.png"), as_json=False) == 2
+    assert capsys.readouterr().err == "tandem: images/ä.png: Permission denied\n"
