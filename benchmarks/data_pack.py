@@ -37,10 +37,10 @@ def main() -> None:
     print(f"{measuring.machine()}; commit {measuring.commit()}")
     with tempfile.TemporaryDirectory(prefix="tandem-pack-", dir=options.folder) as folder:
         root = Path(folder)
-        paths = data_files.random_files(root / "random", 10_000 if options.quick else 50_000)
-        data_files.mnist_files(root / "mnist", 4_000 if options.quick else 60_000)
+        paths = data_files.random_files(root / "random", 8_000 if options.quick else 50_000)
+        data_files.mnist_files(root / "mnist", 3_000 if options.quick else 60_000)
         packing, copying = [], []
-        for _ in range(7):
+        for _ in range(5 if options.quick else 7):
             packing.append(packing_s(root))
             copying += [] if options.quick else [copying_s(root)]
         gain = measuring.ratio(copying, packing) if copying else None
