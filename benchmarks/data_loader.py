@@ -2,7 +2,7 @@
 
 Run: `python benchmarks/data_loader.py [--quick] [--json]`. Sizes: 50,000 files of 5 to 15 KB and the 60,000 MNIST PNGs
 of `../shared/data` (or `TANDEM_SHARED_DATA`; as many drawn ones where they are absent); ``--quick`` takes 6,000 and
-1,500. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
+3,000. Everything is read once before it counts, so all sides read from the page cache. A round is an epoch of every
 side (three, undecoded, of all but torch), one after another; batches have 64 samples, and undecoded ones are lists of
 `bytes` on every side. Peers run in processes of their own, one for each package (`peer_loaders.py`); those of
 `.venv-peers` are left out where it is not made (`make peers`). The slow ones, mosaicml-streaming, and WebDataset and
@@ -271,7 +271,7 @@ def measure(*, quick: bool, scratch: Path) -> Results:
         decoders = decoders[:1]
     files, pngs = scratch / "files", scratch / "pngs"
     random_files(files, 6000 if quick else 50_000, 5000, 15_000)
-    source = png_files(pngs, 1500 if quick else 60_000)
+    source = png_files(pngs, 3000 if quick else 60_000)
     with ExitStack() as open_peers:
 
         def peer(*jobs: tuple[str, Path]) -> list[Callable[[int], Cost]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.range_server import RangeServer
+from tandem.cli.mistakes import report
 from tandem.data.space import Space
 from tests import disks
 from tests.cli.conftest import COMMAND, Shell
@@ -144,6 +145,32 @@ def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, ta
 
 
 @pytest.mark.slow
+def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the_source(
+    tandem_: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(25):
+        (tmp_path / "many" / f"{number:02d}").write_bytes(os.urandom(200))
+    tandem_("data", "pack", "--parity", "1", "many", "s")
+    (shard,) = (tmp_path / "s" / "shards").iterdir()
+    shard.unlink()
+    gone = f"the shard s/shards/{shard.name} is missing; 25 samples lie in it"
+    named = [gone, *(f"sample {number}, '{number:02d}': {gone}" for number in range(10))]
+    more = f"and 15 more samples in s/shards/{shard.name}; --json names all"
+    assert tandem_("data", "scrub", "s", status=1).splitlines() == [*named, more, "26 problems"]
+    found = json.loads(tandem_("data", "scrub", "--json", "s", status=1))
+    assert [one["path"] for one in found] == [None, *(f"{number:02d}" for number in range(25))]
+    done = tandem_.run("data", "repair", "s")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [f"still damaged: {line}" for line in [*named, more]]
+    assert done.stderr.endswith("from the source: tandem data repair --source SOURCE s\n")
+    (tmp_path / "other").mkdir()
+    done = tandem_.run("data", "repair", "--source", "other", "s")
+    assert (done.returncode, done.stderr.startswith("other does not have the bytes that were packed")) == (1, True)
+    assert tandem_("data", "repair", "--source", "many", "s") == "25 samples taken from many\ns: all is well\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -201,3 +228,8 @@ def test_a_space_at_a_url_and_its_cache(
     assert (gone.returncode, gone.stdout) == (2, "")
     assert gone.stderr.startswith(f"tandem: {url}/current: ")
     assert "(tried once)" in gone.stderr
+
+
+def test_a_file_whose_name_came_as_bytes_is_named_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(PermissionError(13, "Permission denied", b"images/\xc3\xa4.png"), as_json=False) == 2
+    assert capsys.readouterr().err == "tandem: images/ä.png: Permission denied\n"

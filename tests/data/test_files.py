@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.files import SpaceFileSystem
+from tandem.data.pack.packing import pack
 from tandem.data.space.writer import SpaceWriter
 
 FILES = {
@@ -57,6 +59,23 @@ def test_pandas_and_hugging_face_datasets_open_it(space: Path, tmp_path: Path) -
     command = [sys.executable, "-c", READ, f"tandem://{space}/2024/jan.csv", str(tmp_path / "cache")]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["tandem://{space}/{path}", "tandem://{path}::file://{space}"])
+def test_xarray_opens_netcdf_and_zarr(where: str, tmp_path: Path) -> None:
+    import xarray  # half a second, which other tests here do without
+
+    grid = xarray.Dataset({"t2m": (("time", "x"), np.arange(12.0).reshape(3, 4))}, {"time": [0, 6, 12]})
+    (tmp_path / "source" / "2024").mkdir(parents=True)
+    grid.to_netcdf(tmp_path / "source" / "2024" / "a.nc", engine="scipy")
+    grid.to_zarr(tmp_path / "source" / "2024" / "b.zarr", consolidated=False)
+    space = tmp_path / "t.space"
+    pack(str(tmp_path / "source"), str(space), workers=1, tell=lambda _done, _of: None)
+    with fsspec.open(where.format(space=space, path="2024/a.nc")) as file, xarray.open_dataset(file) as opened:
+        xarray.testing.assert_identical(opened.load(), grid)
+    with xarray.open_zarr(where.format(space=space, path="2024/b.zarr"), consolidated=False) as opened:
+        xarray.testing.assert_identical(opened.load(), grid)
 
 
 def test_files_and_folders(space: Path) -> None:

@@ -14,10 +14,13 @@ from tandem.cli.terminal import json_option, print_json, progress, say, say_err,
 from tandem.core.interrupts import counted_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tandem.data.space import Space
     from tandem.data.space.index import Sample
+    from tandem.data.space.scrub import Finding
+
+_SHOWN_OF_A_FILE = 10
 
 
 @click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
@@ -231,7 +234,7 @@ def scrub(as_json: bool, space: str) -> None:
     """Check everything in SPACE: the index, every shard, every sample, and the parity of all these.
 
     Of a space at a URL every shard is fetched, and parity is not checked. Exit status 1 if anything is damaged or
-    missing; each is named.
+    missing; each is named, but of more than ten samples in one file only the first: --json has all.
     """
     from tandem.data.space.scrub import scrub as run
 
@@ -240,8 +243,8 @@ def scrub(as_json: bool, space: str) -> None:
     if as_json:
         print_json([one._asdict() for one in found])
     else:
-        for one in found:
-            say(one.message)
+        for line in _named(found):
+            say(line)
         say(f"{len(found):,} problems" if found else f"{space}: all is well")
     if found:
         raise click.exceptions.Exit(1)
@@ -269,10 +272,14 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
             say(f"restored: {file}")
         if done.samples:
             say(f"{done.samples:,} samples taken from {source}")
-        for one in done.left:
-            say(f"still damaged: {one.message}")
+        for line in _named(done.left):
+            say(f"still damaged: {line}")
         if not done.left:
             say(f"{space}: all is well")
+        elif source is None:
+            say_err(f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}")
+        else:
+            say_err(f"{source} does not have the bytes that were packed; put the files back from a copy")
     if done.left:
         raise click.exceptions.Exit(1)
 
@@ -379,6 +386,18 @@ def _is_any_under(opened: Space, prefix: str) -> bool:
         return True
     say_err(f"no path in {opened.folder} begins with {prefix!r}; see what there is: tandem data ls {opened.folder}")
     return False
+
+
+def _named(found: list[Finding]) -> Iterator[str]:
+    """What is damaged, line by line; of many samples in one file the first."""
+    samples: dict[str, int] = {}
+    for one in found:
+        samples[one.file] = samples.get(one.file, 0) + (one.number is not None)
+        if one.number is None or samples[one.file] <= _SHOWN_OF_A_FILE:
+            yield one.message
+    for file, count in samples.items():
+        if count > _SHOWN_OF_A_FILE:
+            yield f"and {count - _SHOWN_OF_A_FILE:,} more samples in {file}; --json names all"
 
 
 def _described(sample: Sample) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,8 @@ def _values(error: BaseException) -> dict[str, str | int]:
     if isinstance(error, click.ClickException):
         return {"error": "UsageError", "message": _usage(error), "exit_code": 2}
     assert isinstance(error, OSError)
-    where = f"{error.filename}: " if error.filename else ""
+    name = error.filename
+    where = f"{os.fsdecode(name) if isinstance(name, bytes) else name}: " if name else ""
     return {"error": "OSError", "message": f"{where}{error.strerror or error}", "exit_code": 2}
 
 

@@ -20,7 +20,6 @@ import signal
 import struct
 import threading
 import traceback
-from dataclasses import replace
 from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from tandem.core.interrupts import deaf_children
 from tandem.data.decoding import DecodeError, DecoderEndedError, DecoderFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from tandem.data.decoding import Decode
@@ -119,31 +119,52 @@ class DecodingProcess:
         Raises:
             DecoderFailure: The decoder raised, or the process ended.
         """
-        lengths = [len(view) for view in views]
-        memory = self._requests.reach(_PLACE.size + sum(lengths))
+        (found,) = self.several([(views, numbers)])
+        if isinstance(found, DecoderFailure):
+            raise found
+        return found
+
+    def several(self, batches: list[tuple[list[memoryview], list[int]]]) -> list[object]:
+        """Decode batches there, without a pause between them; in the place of one that failed is its `DecoderFailure`.
+
+        A process that waits for each small batch finds its caches cold whenever others use the processor.
+        """
+        lengths = [[len(view) for view in views] for views, _ in batches]
+        memory = self._requests.reach(_PLACE.size + sum(map(sum, lengths)))
         _PLACE.pack_into(memory, 0, _NOT_BEGUN)
         at = _PLACE.size
-        for view, length in zip(views, lengths, strict=True):
-            memory[at : at + length] = view
-            at += length
-        del views
+        for views, _ in batches:
+            for view in views:
+                memory[at : at + len(view)] = view
+                at += len(view)
+        request = [(one, numbers) for one, (_, numbers) in zip(lengths, batches, strict=True)]
+        del batches
+        found: list[object] = []
         try:
-            self._ours.send((lengths, numbers))
-            answer = self._ours.recv()
-        except (EOFError, OSError) as error:
+            self._ours.send(request)
+            for _ in request:
+                found.append(self._taken(self._ours.recv()))  # noqa: PERF401 - what came before an end counts
+        except (EOFError, OSError):
             (place,) = _PLACE.unpack_from(memory)
-            raise DecoderFailure(place if place >= 0 else None, DecoderEndedError(self._how_it_ended(place))) from error
+            ended = DecoderEndedError(self._how_it_ended(place))
+            found.append(DecoderFailure(place if place >= 0 else None, ended))
+            found += [DecoderFailure(None, ended) for _ in request[len(found) :]]
+        return found
+
+    def _taken(self, answer: tuple[Any, ...]) -> object:
+        """What an answer tells: a batch, or why there is none."""
         self._has_answered = True
         if answer[0] == "failed":
             _, place, text, cause = answer
-            raise DecoderFailure(place, _revived(cause, text))
+            return DecoderFailure(place, _revived(cause, text))
         ends = answer[1]
-        memory, content = self._answers.reach(ends[-1]), bytearray(ends[-1])
+        begin = ends[0]
+        memory, content = self._answers.reach(ends[-1]), bytearray(ends[-1] - begin)
         with memoryview(memory) as whole:
-            content[:] = whole[: ends[-1]]
+            content[:] = whole[begin : ends[-1]]
         parts = memoryview(content)
-        buffers = [parts[begin:end] for begin, end in itertools.pairwise(ends)]
-        found: object = pickle.loads(parts[: ends[0]], buffers=buffers)
+        first, *buffers = (parts[start - begin : end - begin] for start, end in itertools.pairwise(ends))
+        found: object = pickle.loads(first, buffers=buffers)
         return found
 
     def close(self) -> None:
@@ -217,62 +238,65 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
     life, request_fd, answer_fd = fds
     threading.Thread(target=_watch, args=(life, parent_pid), daemon=True).start()
     incoming, outgoing = Memory(request_fd), Memory(answer_fd)
-    decode = _noting(pickle.loads(recipe), incoming)
+    decode: Decode = pickle.loads(recipe)
     while True:
         try:
-            lengths, numbers = requests.recv()
+            batches = requests.recv()
         except (EOFError, OSError):
             return
-        try:
-            answer: tuple[Any, ...] = ("done", _decoded(decode, lengths, numbers, incoming, outgoing))
-        except DecoderFailure as failure:
-            answer = _failed(failure.place, failure.cause)
-        except Exception as error:  # results that cannot be pickled
-            answer = _failed(None, error)
-        requests.send(answer)
+        begin = taken = 0
+        for lengths, numbers in batches:
+            try:
+                ends = _decoded(decode, lengths, numbers, (incoming, begin), (outgoing, taken))
+                answer: tuple[Any, ...] = ("done", ends)
+                taken = ends[-1]
+            except DecoderFailure as failure:
+                answer = _failed(failure.place, failure.cause)
+            except Exception as error:  # results that cannot be pickled
+                answer = _failed(None, error)
+            begin += sum(lengths)
+            requests.send(answer)
 
 
-def _decoded(decode: Decode, lengths: list[int], numbers: list[int], incoming: Memory, outgoing: Memory) -> list[int]:
-    """Decode a batch into the outgoing memory; return where its parts end there, the pickle first."""
-    memory = incoming.reach(_PLACE.size + sum(lengths))
-    whole = memoryview(
-        bytearray(memory[_PLACE.size : _PLACE.size + sum(lengths)])
-    )  # a decoder may keep what it is given
-    views, at = [], 0
-    for length in lengths:
-        views.append(whole[at : at + length])
-        at += length
+def _decoded(
+    decode: Decode, lengths: list[int], numbers: list[int], incoming: tuple[Memory, int], outgoing: tuple[Memory, int]
+) -> list[int]:
+    """Decode a batch.
+
+    Args:
+        decode: What is done.
+        lengths: Of its samples, which lie one after another.
+        numbers: Of its samples.
+        incoming: Where they lie, and how far from where samples begin there.
+        outgoing: Where the result goes, and where it begins there.
+
+    Returns:
+        Where its parts begin, and the last one ends; the pickle is the first.
+    """
+    first, end = _PLACE.size + incoming[1], _PLACE.size + incoming[1] + sum(lengths)
+    memory = incoming[0].reach(end)
+    whole = memoryview(bytearray(memory[first:end]))  # a decoder may keep what it is given
+    views = [whole[begin:end] for begin, end in itertools.pairwise(itertools.accumulate(lengths, initial=0))]
     buffers: list[pickle.PickleBuffer] = []
-    found = decode(views, numbers)
-    _PLACE.pack_into(incoming.reach(_PLACE.size), 0, _TOGETHER)
+    with memoryview(memory) as shared, shared[: _PLACE.size].cast("q") as place:
+        place[0] = _NOT_BEGUN
+        decoded = decode.each(_noted(views, place), numbers)
+        place[0] = _TOGETHER
+        found = decode.together(decoded)
     parts: list[Any] = [pickle.dumps(found, protocol=5, buffer_callback=buffers.append)]
     parts += [buffer.raw() for buffer in buffers]
-    ends, end = [], 0
-    for part in parts:
-        end += len(part)
-        ends.append(end)
-    memory = outgoing.reach(end)
-    for part, end in zip(parts, ends, strict=True):
-        memory[end - len(part) : end] = part
+    ends = list(itertools.accumulate(map(len, parts), initial=outgoing[1]))
+    memory = outgoing[0].reach(ends[-1])
+    for part, (begin, end) in zip(parts, itertools.pairwise(ends), strict=True):
+        memory[begin:end] = part
     return ends
 
 
-def _noting(decode: Decode, incoming: Memory) -> Decode:
-    """The same, which notes where it is, so that its process may end at any place and it is known at which."""
-    sample, batch = decode.sample, decode.batch
-
-    def noted_sample(*view_and_number: Any) -> Any:  # noqa: ANN401  # the decoder's own
-        memory = incoming.reach(_PLACE.size)
-        _PLACE.pack_into(memory, 0, _PLACE.unpack_from(memory)[0] + 1)
-        return sample(*view_and_number)  # type: ignore[misc]  # it is there
-
-    def noted_batch(found: list[Any]) -> Any:  # noqa: ANN401  # likewise
-        _PLACE.pack_into(incoming.reach(_PLACE.size), 0, _TOGETHER)
-        return batch(found)  # type: ignore[misc]  # likewise
-
-    return replace(
-        decode, sample=None if sample is None else noted_sample, batch=None if batch is None else noted_batch
-    )
+def _noted(views: list[memoryview], place: memoryview) -> Iterator[memoryview]:
+    """The views; which one is in use stands in shared memory, so that the process may end at it and it is known."""
+    for number, view in enumerate(views):
+        place[0] = number
+        yield view
 
 
 def _failed(place: int | None, error: BaseException) -> tuple[Any, ...]:

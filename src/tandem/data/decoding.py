@@ -13,6 +13,8 @@ from tandem.core.errors import TandemError
 from tandem.data.mixture import Mixture
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tandem.data.batch import Samples
     from tandem.data.order import Numbers
 
@@ -64,19 +66,35 @@ class Decode:
         Raises:
             DecoderFailure: A stage raised.
         """
-        found: list[Any] = views
-        if self.sample is not None:
-            found = []
-            sample, keep = self.sample, found.append
-            try:
-                if self.numbered:
-                    for view, number in zip(views, numbers, strict=True):
-                        keep(sample(view, number))
-                else:
-                    for view in views:
-                        keep(sample(view))
-            except Exception as error:
-                raise DecoderFailure(len(found), error) from error
+        return self.together(self.each(views, numbers))
+
+    def each(self, views: Iterable[memoryview], numbers: list[int]) -> list[Any]:
+        """The first stage.
+
+        Raises:
+            DecoderFailure: It raised; says at which sample.
+        """
+        if self.sample is None:
+            return [*views]
+        found: list[Any] = []
+        sample, keep = self.sample, found.append
+        try:
+            if self.numbered:
+                for view, number in zip(views, numbers, strict=True):
+                    keep(sample(view, number))
+            else:
+                for view in views:
+                    keep(sample(view))
+        except Exception as error:
+            raise DecoderFailure(len(found), error) from error
+        return found
+
+    def together(self, found: list[Any]) -> object:
+        """The second stage.
+
+        Raises:
+            DecoderFailure: It raised.
+        """
         if self.batch is None:
             return found
         try:

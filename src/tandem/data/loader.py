@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
-_READ_BYTES = 512 << 10
-_MOST_BATCHES_A_READ = 32
+_A_READ = 32, 512 << 10
+_A_DECODED_READ = 4, 128 << 10
+"""The most batches, and bytes, that are read at once: undecoded; and for a decoding process."""
 
 
 class Loader:
@@ -70,7 +71,7 @@ class Loader:
         decode_in: "threads" for decoders that release the interpreter lock (Pillow, zlib, most of C); "processes" for
             others, see `decode_process.py`.
         prefetch: How many reads may be ready or in the making; by default two for each worker. A read is a batch, or as
-            many undecoded ones as make 512 KiB (at most 32).
+            many undecoded ones as make 512 KiB (at most 32), or for a process that decodes 128 KiB (at most 4).
 
     Raises:
         LoaderError: Arguments that cannot be met.
@@ -103,6 +104,7 @@ class Loader:
         self._begun = False
         self._iteration = 0
         self._crew: Crew[list[Task], Read] | None = None
+        self._left = 0  # batches of the epoch that nobody was asked for
         self._batches_a_read = 1  # small ones, once they are known to be small, are read several at once
         self._foreseen = Foreseen([])
         self._meter = Meter(SystemClock())
@@ -219,6 +221,7 @@ class Loader:
 
     def _iterate(self, iteration: int) -> Iterator[Any]:
         tasks = self._tasks(self._state.epoch, self._state.position)
+        self._left = len(self._layout(self._state.position))
         foreseen = self._foresee()
         waiting: deque[Pending[list[Task], Read] | Begun] = deque()
         ready: deque[tuple[Task, object]] = deque()
@@ -257,8 +260,9 @@ class Loader:
         ready: deque[tuple[Task, object]],
     ) -> bool:
         """Ask for what may be read ahead, and take what was asked for first; false at the end of the epoch."""
-        while len(waiting) < self.prefetch and (some := list(itertools.islice(tasks, self._batches_a_read))):
+        while len(waiting) < self.prefetch and (some := list(itertools.islice(tasks, self._a_read))):
             waiting.append(self._asked(some))
+            self._left -= len(some)
         if not waiting:
             return False
         pending = waiting.popleft()
@@ -266,10 +270,17 @@ class Loader:
             pending.run(self._reading)
         read = pending.take()
         ready.extend(zip(read.tasks, read.batches, strict=True))
-        if self.decode.is_plain:
-            batch_bytes = max(1, read.size_bytes // len(read.tasks))
-            self._batches_a_read = max(1, min(_MOST_BATCHES_A_READ, _READ_BYTES // batch_bytes))
+        if read.size_bytes and (self.decode.is_plain or self.decode_in == "processes"):
+            most, most_bytes = _A_READ if self.decode.is_plain else _A_DECODED_READ
+            self._batches_a_read = max(1, min(most, most_bytes * len(read.tasks) // read.size_bytes))
         return True
+
+    @property
+    def _a_read(self) -> int:
+        """Batches of the next read; fewer towards the end of an epoch, so that processes end it at the same time."""
+        if self.decode.is_plain:
+            return self._batches_a_read
+        return max(1, min(self._batches_a_read, self._left // max(1, 2 * self.workers)))
 
     def _asked(self, tasks: list[Task]) -> Pending[list[Task], Read] | Begun:
         """Batches that are being read, or (without workers) will be when they are taken."""

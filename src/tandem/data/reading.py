@@ -115,7 +115,7 @@ class Reading:
             if len(tasks) == 1:
                 return Read(tasks, [Failed(error)], 0)
             return Read(tasks, [batch for task in tasks for batch in self([task]).batches], 0)  # whose was it?
-        return Read(tasks, [self._decoded(*pair) for pair in zip(parts, tasks, strict=True)], size_bytes)
+        return Read(tasks, self._decoded(parts, tasks), size_bytes)
 
     def begin(self, tasks: list[Task], threads: int) -> Begun | None:
         """Have undecoded batches read by threads of the samples' own; None where that cannot be."""
@@ -147,15 +147,28 @@ class Reading:
         batch = self._samples.read_batch(_numbers(tasks))
         return _parted(batch.views(), tasks), batch.data_S.nbytes
 
-    def _decoded(self, views: list[memoryview], task: Task) -> object:
+    def _decoded(self, parts: list[list[memoryview]], tasks: list[Task]) -> list[object]:
+        """A batch, or `Failed`, for each task."""
         if self._plain:
-            return list(map(bytes, views))
-        try:
-            batch = self._decoder(views, task.numbers_N.tolist())
-            if not self._pin:
-                return batch
-            from tandem.data.pinning import pinned
+            return [list(map(bytes, views)) for views in parts]
+        several = getattr(self._decoder, "several", None)
+        if several is None:
+            return [self._pinned(self._tried(views, task)) for views, task in zip(parts, tasks, strict=True)]
+        pairs = [(views, task.numbers_N.tolist()) for views, task in zip(parts, tasks, strict=True)]
+        return [self._pinned(Failed(one) if isinstance(one, DecoderFailure) else one) for one in several(pairs)]
 
+    def _tried(self, views: list[memoryview], task: Task) -> object:
+        try:
+            return self._decoder(views, task.numbers_N.tolist())
+        except Exception as error:
+            return Failed(error)
+
+    def _pinned(self, batch: object) -> object:
+        if not self._pin or isinstance(batch, Failed):
+            return batch
+        from tandem.data.pinning import pinned
+
+        try:
             return pinned(batch)
         except Exception as error:
             return Failed(error)

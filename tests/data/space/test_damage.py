@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.data.space import Space, layout
+from tandem.data.space.scrub import Finding, scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.data.space.test_space import CONTENTS, HOWS, made
 
@@ -110,6 +112,30 @@ def test_a_missing_shard_is_named(folder: Path, how: str) -> None:
     gone.unlink()
     with Space.open(folder, how=how) as space, pytest.raises(DataError, match=f"{gone} is missing"):  # type: ignore[arg-type]
         space.read_batch(range(len(space)))
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("why", ["Too many levels of symbolic links", "No such device or address"])
+def test_a_shard_that_cannot_be_opened_is_not_called_missing(
+    folder: Path, how: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Space.open(folder) as space:
+        entry = space.index.shards[space.stat(0).shard]
+        lost = [number for number in range(len(space)) if space.stat(number).shard == space.stat(0).shard]
+    shard = folder / "shards" / entry.file_name
+    shard.unlink()
+    if why.startswith("Too"):
+        shard.symlink_to(shard)  # what permissions are to users who are not root
+    else:
+        monkeypatch.chdir(shard.parent)  # a socket's path must be short
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(shard.name)  # it stays there, and cannot be opened
+    words = f"the shard {shard} cannot be read: {why}"
+    with Space.open(folder, how=how) as space, pytest.raises(DataError, match=words):  # type: ignore[arg-type]
+        space.read(0)
+    found = list(scrub(str(folder)))
+    assert found[0] == Finding("shard", str(shard), None, None, words)
+    assert [one.number for one in found[1:]] == lost
 
 
 @pytest.mark.parametrize("how", HOWS)

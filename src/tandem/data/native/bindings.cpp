@@ -5,7 +5,9 @@
 #include <nanobind/stl/string.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <memory>
+#include <system_error>
 #include <vector>
 
 #include "buffers.hpp"
@@ -117,7 +119,15 @@ class SpaceReader {
                  index_.data() + checks_at, verified_.data()},
                 shards) {}
 
-  uint64_t attach(size_t shard, const std::string& path) { return reader_.attach(shard, path); }
+  uint64_t attach(size_t shard, const std::string& path) {
+    try {
+      return reader_.attach(shard, path);
+    } catch (const std::system_error& error) {  // else it became a RuntimeError
+      errno = error.code().value();
+      PyErr_SetFromErrno(PyExc_OSError);
+      throw nb::python_error();
+    }
+  }
 
   nb::object read(const Numbers& numbers, size_t threads, const std::string& how) {
     const How way = how_from(how);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from tandem.core.errors import DataError
@@ -69,8 +70,12 @@ class Folder:
     def shard_path(self, entry: ShardEntry) -> str:
         """The file in the folder `shards`; one that was cut short still gives the samples before the cut."""
         path = self.shard_name(entry)
-        if not os.path.exists(path):  # noqa: PTH110 - a Path would be one more import
-            raise missing(path, entry)
+        try:
+            os.stat(path)  # noqa: PTH116 - a Path would be one more import
+        except (FileNotFoundError, NotADirectoryError):
+            raise missing(path, entry) from None
+        except OSError as error:
+            raise unreadable(path, error) from error
         return path
 
     def shard_name(self, entry: ShardEntry) -> str:
@@ -96,5 +101,16 @@ def missing(path: str, entry: ShardEntry) -> DataError:
     return DataError(
         given=f"the shard {path} is missing; {entry.live_samples:,} samples lie in it",
         allowed=f"a file of {entry.size:,} bytes",
-        todo="put it back from a copy, or pack the space again from its source",
+        todo="put it back from a copy, or take its samples from their source: tandem data repair --source SOURCE SPACE",
+    )
+
+
+def unreadable(path: str, error: OSError) -> DataError:
+    """The error for a shard that is there, or may be, and cannot be opened."""
+    return DataError(
+        given=f"the shard {path} cannot be read: {error.strerror}",
+        allowed="a space whose files this user may read",
+        todo="its owner may give the right: chmod -R a+rX SPACE"
+        if error.errno == errno.EACCES
+        else "see how much is damaged: tandem data scrub SPACE",
     )

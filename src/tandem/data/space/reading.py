@@ -16,7 +16,7 @@ from tandem.core.errors import DataError
 from tandem.core.light_typing import TYPE_CHECKING, cast
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
-from tandem.data.space.homes import Folder
+from tandem.data.space.homes import Folder, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +130,11 @@ class Readers:
         return done
 
     def _attach(self, shard: int) -> None:
-        self._opened().attach(shard, self._home.shard_path(self._index.shards[shard]))
+        reader, path = self._opened(), self._home.shard_path(self._index.shards[shard])
+        try:
+            reader.attach(shard, path)
+        except OSError as error:
+            raise unreadable(path, error) from error
 
     def _raise(self, fault: Fault, numbers: NDArray[np.int64] | list[int]) -> None:
         """Raise what a fault means."""

@@ -183,4 +183,7 @@ def _one_by_one(space: Space, path: str, numbers: list[int]) -> Iterator[Finding
         try:
             space.read(number)
         except TandemError as error:
-            yield Finding("sample", path, number, space.path(number), error.given)
+            name = space.path(number)
+            # A shard that is missing is named by itself; what is lost with it is named here.
+            given = error.given if f"{name!r} of " in error.given else f"sample {number}, {name!r}: {error.given}"
+            yield Finding("sample", path, number, name, given)
