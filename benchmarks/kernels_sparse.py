@@ -28,7 +28,8 @@ import torch
 from rich.console import Console
 
 from tandem.kernels.sparse import pictures
-from tandem.kernels.sparse.measuring import Comparison, Timed, measure, pruned
+from tandem.kernels.sparse.contenders import Dense, pruned
+from tandem.kernels.sparse.measuring import Comparison, Timed, measure
 from tandem.report.table import to_rich
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -122,10 +123,10 @@ def measured(rows: int, cols: int, quick: bool, clock: Callable[[], float]) -> l
     """Return comparisons of one shape for all `COUNTS`; int8 values with one row of x only."""
     dense_MK = torch.randn(rows, cols)
     bf16 = pruned(dense_MK, ZEROS, [torch.bfloat16])
-    int8 = pruned(dense_MK, (0.6, 0.8) if quick else ZEROS, [torch.int8])
-    rounds = 7 if quick else 15
+    int8 = pruned(dense_MK, (0.6,) if quick else ZEROS, [torch.int8])
+    dense, rounds = Dense(dense_MK), 7 if quick else 15
     return [
-        measure(dense_MK, [*bf16, *int8] if count == 1 else bf16, count, rounds=rounds, clock=clock) for count in COUNTS
+        measure(dense, [*bf16, *int8] if count == 1 else bf16, count, rounds=rounds, clock=clock) for count in COUNTS
     ]
 
 

@@ -1,10 +1,10 @@
-"""Comparisons: ratios are over the best dense product, round by round, and copies outgrow the cache."""
+"""Comparisons: ratios are over the best dense product, round by round."""
 
-import pytest
+import itertools
+
 import torch
 
-from tandem.core import machine
-from tandem.kernels.sparse import measuring, pictures
+from tandem.kernels.sparse import contenders, measuring, pictures
 from tandem.kernels.sparse.measuring import Comparison, Timed
 from tandem.report.table import text_of
 
@@ -56,23 +56,12 @@ def test_the_table_tells_it() -> None:
     ]
 
 
-def test_every_contender_multiplies_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "_MOST_COPIES", 2)
-    dense_MK, count = torch.randn(40, 48), 3
-    found = measuring.dense_contenders(dense_MK, count)
-    assert {"F.linear bf16", "F.linear fp16", "F.linear fp32"} <= {one.name for one in found}
-    weights = measuring.pruned(dense_MK, [0.5], [torch.bfloat16, torch.int8])
-    assert [round(weight.copies[0].density, 1) for weight in weights] == [0.5, 0.5]
-    for one in [*found, *(measuring.sparse_contender(weight, count) for weight in weights)]:
-        assert one.run().shape == (count, 40)
-        assert one.run().isfinite().all()
-
-
-def test_copies_fill_more_than_four_caches() -> None:
-    cache_bytes = max(machine.last_level_cache_bytes(), 1 << 20)
-    for size_bytes in (cache_bytes // 100, cache_bytes, 100 * cache_bytes):
-        assert measuring._number_of_copies(size_bytes) * size_bytes > 4 * cache_bytes
-
-
 def test_the_memory_is_read_at_some_speed() -> None:
     assert 1e8 < measuring.read_bandwidth() < 1e13
+
+
+def test_all_are_timed_in_every_round_where_none_is_hopeless() -> None:
+    dense, weights = contenders.Dense(torch.ones(8, 8)), contenders.pruned(torch.ones(8, 8), [0.5], [torch.bfloat16])
+    one = measuring.measure(dense, weights, 2, rounds=5, clock=itertools.count().__next__)
+    assert {len(timed.rounds_s) for timed in (*one.ours, *one.dense)} == {5}
+    assert (len(one.ours), one.rows, one.cols, one.count) == (1, 8, 8, 2)
