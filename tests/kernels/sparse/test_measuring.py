@@ -1,10 +1,12 @@
 """Comparisons: ratios are over the best dense product, round by round."""
 
 import itertools
+from collections.abc import Callable
 
 import torch
 
 from tandem.kernels.sparse import contenders, measuring, pictures
+from tandem.kernels.sparse.contenders import Contender
 from tandem.kernels.sparse.measuring import Comparison, Timed
 from tandem.report.table import text_of
 
@@ -65,3 +67,36 @@ def test_all_are_timed_in_every_round_where_none_is_hopeless() -> None:
     one = measuring.measure(dense, weights, 2, rounds=5, clock=itertools.count().__next__)
     assert {len(timed.rounds_s) for timed in (*one.ours, *one.dense)} == {5}
     assert (len(one.ours), one.rows, one.cols, one.count) == (1, 8, 8, 2)
+
+
+def test_what_seemed_hopeless_and_is_not_stays_in() -> None:
+    now_s, cost_s = 0.0, {"sparse": 1.0, "F.linear bf16": 4.0, "F.linear fp32": 5.0, "MKL packed fp32": 9.0}
+
+    def product(name: str) -> Callable[[], torch.Tensor]:
+        def run() -> torch.Tensor:
+            nonlocal now_s
+            now_s += cost_s[name]
+            return torch.empty(0)
+
+        return run
+
+    class Few:
+        rows = cols = 8
+
+        def contenders(self, count: int, clock: Callable[[], float]) -> list[Contender]:
+            del count, clock
+            seldom = {"F.linear bf16": False, "F.linear fp32": True, "MKL packed fp32": True}
+            return [Contender(name, 256, product(name), seldom=kind) for name, kind in seldom.items()]
+
+    class One:
+        def contender(self, count: int) -> Contender:
+            del count
+            return Contender("sparse", 64, product("sparse"), 0.5)
+
+    one = measuring.measure(Few(), [One()], 1, rounds=7, clock=lambda: now_s)  # type: ignore[arg-type,list-item]
+    assert {timed.name: (timed.median_s, len(timed.rounds_s)) for timed in (*one.ours, *one.dense)} == {
+        "sparse": (1.0, 7),
+        "F.linear bf16": (4.0, 7),
+        "F.linear fp32": (5.0, 7),
+        "MKL packed fp32": (9.0, 3),
+    }

@@ -49,6 +49,11 @@ class Contender:
     zeros: float | None = None
     seldom: bool = False
 
+    @property
+    def is_rival(self) -> bool:
+        """Whether it is a dense product of 16 or 32 bits, over the fastest of which a speed-up is told."""
+        return self.zeros is None and "int8" not in self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Pruned:

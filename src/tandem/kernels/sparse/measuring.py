@@ -20,10 +20,11 @@ from tandem.kernels.sparse import contenders
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tandem.kernels.sparse.contenders import Clock, Dense, Product, Pruned
+    from tandem.kernels.sparse.contenders import Clock, Contender, Dense, Product, Pruned
 
 _TIMED_S = 0.004
 _SELDOM_ROUNDS = 3
+_FAR = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,10 @@ def measure(
         contender.run()  # chooses a way, and touches what is to be touched
     times: list[list[float]] = [[] for _ in every]
     for number in range(rounds):
-        for contender, rounds_s in zip(every, times, strict=True):
-            if number < _SELDOM_ROUNDS or not contender.seldom:
-                rounds_s.append(_time_s(contender.run, clock))
+        for place in range(len(every)):  # whoever comes first in a round is another one each time
+            one = (place + number) % len(every)
+            if number < _SELDOM_ROUNDS or not (every[one].seldom and _is_far_behind(one, every, times)):
+                times[one].append(_time_s(every[one].run, clock))
     timed = tuple(Timed(c.name, c.zeros, c.size_bytes, tuple(t)) for c, t in zip(every, times, strict=True))
     return Comparison(
         rows=dense.rows,
@@ -153,12 +155,18 @@ def clock_hz() -> float:
     return _native.clock_hz(0.05)
 
 
+def _is_far_behind(one: int, every: Sequence[Contender], times: Sequence[Sequence[float]]) -> bool:
+    """Whether a dense product is slower by half than the fastest, by what is known so far."""
+    medians_s = [statistics.median(s) for e, s in zip(every, times, strict=True) if e.is_rival]
+    return statistics.median(times[one]) > _FAR * min(medians_s)
+
+
 def _time_s(run: Product, clock: Clock) -> float:
-    """Seconds of a product, over as many as take some milliseconds after a first; that one where it takes so long."""
-    began_s = clock()
+    """Seconds of a product, over as many as take some milliseconds after a first.
+
+    The first does not count: threads of whoever came before spin for a while on the cores that it needs.
+    """
     run()
-    if (first_s := clock() - began_s) >= _TIMED_S:
-        return first_s
     began_s, done = clock(), 0
     while done == 0 or clock() - began_s < _TIMED_S:
         run()
