@@ -8,6 +8,7 @@ benchmarks/kernels_sparse.py show what `measure` returns.
 from __future__ import annotations
 
 import functools
+import random
 import statistics
 import time
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tandem.kernels.sparse.contenders import Clock, Contender, Dense, Product, Pruned
 
 _TIMED_S = 0.004
+_SETTLING_S = 0.006
 _SELDOM_ROUNDS = 3
 _FAR = 1.5
 
@@ -116,9 +118,9 @@ def measure(
     for contender in every:
         contender.run()  # chooses a way, and touches what is to be touched
     times: list[list[float]] = [[] for _ in every]
+    order = random.Random(0)  # nobody always comes after the same one
     for number in range(rounds):
-        for place in range(len(every)):  # whoever comes first in a round is another one each time
-            one = (place + number) % len(every)
+        for one in order.sample(range(len(every)), len(every)):
             if number < _SELDOM_ROUNDS or not (every[one].seldom and _is_far_behind(one, every, times)):
                 times[one].append(_time_s(every[one].run, clock))
     timed = tuple(Timed(c.name, c.zeros, c.size_bytes, tuple(t)) for c, t in zip(every, times, strict=True))
@@ -162,13 +164,17 @@ def _is_far_behind(one: int, every: Sequence[Contender], times: Sequence[Sequenc
 
 
 def _time_s(run: Product, clock: Clock) -> float:
-    """Seconds of a product, over as many as take some milliseconds after a first.
+    """Seconds of a product, over as many as take some milliseconds after others that do not count.
 
-    The first does not count: threads of whoever came before spin for a while on the cores that it needs.
+    Threads of whoever came before spin for some milliseconds on the cores that these need.
     """
-    run()
+    _repeated_s(run, clock, _SETTLING_S)
+    return _repeated_s(run, clock, _TIMED_S)
+
+
+def _repeated_s(run: Product, clock: Clock, at_least_s: float) -> float:
     began_s, done = clock(), 0
-    while done == 0 or clock() - began_s < _TIMED_S:
+    while done == 0 or clock() - began_s < at_least_s:
         run()
         done += 1
     return (clock() - began_s) / done
