@@ -42,7 +42,7 @@ def figures(*, quick: bool, clock: Callable[[], float]) -> dict[str, float | Non
     )
     found: dict[str, float | None] = {}
     for batch in (1, 8):
-        tokens, rounds = (1, 5) if quick else (6, 9)
+        tokens, rounds = (1, 5) if quick else (4, 7)
         first = {name: _seconds(model, batch, tokens, clock) for name, model in dense.items()}
         near = [name for name, seconds in first.items() if seconds < 2 * min(first.values())]
         models = {**{name: dense[name] for name in near}, "sparse": sparse}
