@@ -2,12 +2,13 @@
 
     python benchmarks/kernels_sparse.py --quick --json
     python benchmarks/kernels_sparse.py                 # both shapes, more rounds
+    python benchmarks/kernels_sparse.py --part model    # one piece of that
 
 `cpu_bf16_nN_sS` is how many times faster a product of a 4096 x 4096 matrix with S % zeros and N rows of x is than the
 best dense product of this machine (F.linear in bf16, fp16 and fp32, oneDNN and MKL with packed weights);
 `cpu_int8_n1_s60` the same with int8 values, still over the best dense product of 16 or 32 bits. Intervals stand below
-each table. `e2e_bB_s60` is tokens a second of a Llama of 341 million random parameters at batch B over those of the
-same model in its best dense type. GPU figures are null: they were not measured.
+each table. `e2e_bB_s60` is tokens a second of a Llama of random parameters (342 million; 136 with `--quick`) at batch B
+over those of the same model in its best dense type. GPU figures are null: they were not measured.
 
 `--shared` takes one thread's CPU time in place of the clock's: where others use the machine too, the clock mostly
 tells who else ran. Matrices are read from memory: copies of each fill more than four of the largest caches and are
@@ -18,7 +19,6 @@ where `--save` is given.
 from __future__ import annotations
 
 import csv
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -28,19 +28,25 @@ import torch
 from rich.console import Console
 
 from tandem.kernels.sparse import pictures
-from tandem.kernels.sparse.measuring import Comparison, Timed, measure, pruned
+from tandem.kernels.sparse.contenders import Dense, pruned
+from tandem.kernels.sparse.measuring import Comparison, Timed, measure
 from tandem.report.table import to_rich
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import kernels_sparse_model
-from benchmarks.measuring import RESULTS, Ratio, finish, machine, noise_floor, options, ratio
+from benchmarks.measuring import RESULTS, Ratio, commit, finish, machine, noise_floor, options, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+SHAPES = {"4096x4096": (4096, 4096), "11008x4096": (11008, 4096)}
 ZEROS = (0.5, 0.6, 0.7, 0.8)
 COUNTS = (1, 4, 8, 16)
+COLUMNS = (
+    "machine", "commit", "threads", "rows_of_x", "product", "zeros", "size_bytes", "median_us",
+    "over_best_dense", "low", "high", "of_bandwidth", "cycles_per_32",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -51,6 +57,7 @@ def main() -> None:
         "--shared", action="store_true", help="one thread by its CPU time: for a machine that is shared"
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of both sides")
+    parser.add_argument("--part", choices=[*SHAPES, "model"], help="one shape, or the whole model, alone")
     args = parser.parse_args()
     threads = 1 if args.shared else args.threads
     torch.set_num_threads(threads)
@@ -58,17 +65,18 @@ def main() -> None:
     clock = time.thread_time if args.shared else time.perf_counter
     figures: dict[str, float | None] = {}
     began_s = time.perf_counter()
-    shapes = [(4096, 4096)] if args.quick else [(4096, 4096), (11008, 4096)]
-    for rows, cols in shapes:
-        compared = measured(rows, cols, args.quick, clock)
+    parts = [args.part] if args.part else [*(list(SHAPES)[:1] if args.quick else SHAPES), "model"]
+    for part in [part for part in parts if part in SHAPES]:
+        compared = measured(*SHAPES[part], args.quick, clock)
         for comparison in compared:
             show(comparison)
-            if (rows, cols) == shapes[0]:
+            if part == next(iter(SHAPES)):
                 figures.update(figures_of(comparison))
         if args.save:
             save(compared)
-    print(f"products: {time.perf_counter() - began_s:.0f} s")
-    figures.update(kernels_sparse_model.figures(quick=args.quick, clock=clock))
+        print(f"{part}: {time.perf_counter() - began_s:.0f} s")
+    if "model" in parts:
+        figures.update(kernels_sparse_model.figures(quick=args.quick, clock=clock))
     figures["gpu_n8_s60"] = None
     print("gpu: not measured")
     finish(figures, as_json=args.json)
@@ -85,9 +93,10 @@ def figures_of(comparison: Comparison) -> dict[str, float]:
 
 
 def over_best_dense(comparison: Comparison, ours: Timed) -> Ratio:
-    """Return how many times faster it is, with the interval over rounds."""
+    """Return how many times faster it is, with the interval over the rounds that both were in."""
     best = comparison.best_dense.rounds_s
-    return ratio(best, ours.rounds_s[: len(best)])
+    rounds = min(len(best), len(ours.rounds_s))
+    return ratio(best[:rounds], ours.rounds_s[:rounds])
 
 
 def show(comparison: Comparison) -> None:
@@ -109,23 +118,37 @@ def save(compared: Sequence[Comparison]) -> None:
     path = RESULTS / f"kernels_sparse_{first.rows}x{first.cols}.csv"
     with path.open("w", newline="") as out:
         rows = csv.writer(out)
-        rows.writerow(
-            ["machine", "rows_of_x", "product", "zeros", "size_bytes", "median_us", "speedup_over_best_dense"]
-        )
+        rows.writerow([*COLUMNS])
         for comparison in compared:
             for timed in (*comparison.ours, *comparison.dense):
-                us, speedup = f"{1e6 * statistics.median(timed.rounds_s):.1f}", f"{comparison.speedup(timed):.3f}"
-                rows.writerow([machine(), comparison.count, timed.name, timed.zeros, timed.size_bytes, us, speedup])
+                over = over_best_dense(comparison, timed)
+                rows.writerow(
+                    [
+                        machine(),
+                        commit(),
+                        comparison.threads,
+                        comparison.count,
+                        timed.name,
+                        timed.zeros,
+                        timed.size_bytes,
+                        f"{1e6 * timed.median_s:.1f}",
+                        f"{over.mid:.3f}",
+                        f"{over.low:.3f}",
+                        f"{over.high:.3f}",
+                        f"{comparison.share_of_bandwidth(timed):.3f}",
+                        f"{comparison.cycles_per_32(timed):.1f}",
+                    ]
+                )
 
 
 def measured(rows: int, cols: int, quick: bool, clock: Callable[[], float]) -> list[Comparison]:
     """Return comparisons of one shape for all `COUNTS`; int8 values with one row of x only."""
     dense_MK = torch.randn(rows, cols)
     bf16 = pruned(dense_MK, ZEROS, [torch.bfloat16])
-    int8 = pruned(dense_MK, (0.6, 0.8) if quick else ZEROS, [torch.int8])
-    rounds = 7 if quick else 15
+    int8 = pruned(dense_MK, (0.6,) if quick else ZEROS, [torch.int8])
+    dense, rounds = Dense(dense_MK), 7 if quick else 15
     return [
-        measure(dense_MK, [*bf16, *int8] if count == 1 else bf16, count, rounds=rounds, clock=clock) for count in COUNTS
+        measure(dense, [*bf16, *int8] if count == 1 else bf16, count, rounds=rounds, clock=clock) for count in COUNTS
     ]
 
 

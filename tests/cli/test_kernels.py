@@ -31,9 +31,9 @@ def test_info_says_which_backends_run_and_why_others_do_not() -> None:
 def test_bench_compares_with_dense_products_and_writes_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tandem.kernels.sparse import measuring
+    from tandem.kernels.sparse import contenders
 
-    monkeypatch.setattr(measuring, "_MOST_COPIES", 2)
+    monkeypatch.setattr(contenders, "_MOST_COPIES", 2)
     command = ["kernels", "bench", "--shape", "256x128", "--count", "1,3", "--zeros", "0.6", "--values", "bf16,int8"]
     told = CliRunner().invoke(tandem, [*command, "--report", str(tmp_path), "--json"])
     assert told.exit_code == 0, told.stderr

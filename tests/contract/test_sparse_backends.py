@@ -162,14 +162,30 @@ def test_decoding_is_unpacking() -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_result_is_the_same_every_time_and_for_any_number_of_threads(name: str) -> None:
-    backend = choosing.backend(name)
+def test_every_layout_is_the_same_product(name: str) -> None:
+    backend, (weight, x) = choosing.backend(name), case(67, 300, 0.4, torch.bfloat16, 5)
+    layouts: dict[str, list[str]] = {
+        "way": list(getattr(backend, "WAYS", ())),
+        "geometry": getattr(backend, "geometries", lambda weight: [])(weight),
+    }
+    given = [{option: layout} for option, found in layouts.items() for layout in found] or [{}]
+    assert len(given) == {"portable": 1, "cpu": 2}.get(name, len(layouts["geometry"])) > 0
+    for options in given:
+        assert is_close(backend.forward(weight, x, **options), weight, x, backend.TOLERANCE, path_of(name)), options
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_result_of_the_processor_does_not_depend_on_the_number_of_threads(number: int) -> None:
     weight, x = case(500, 200, 0.4, torch.bfloat16, 16)
-    results = []
-    for number in (1, 2, 7, 2):
-        torch.set_num_threads(number)
-        results.append(backend.forward(weight, x))
-    if name == "cpu":
-        assert all(torch.equal(result, results[0]) for result in results)
-    else:
-        torch.testing.assert_close(results[1], results[3], rtol=0, atol=0)
+    expected = cpu.forward(weight, x)
+    torch.set_num_threads(number)
+    assert torch.equal(cpu.forward(weight, x), expected)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_result_is_the_same_every_time(name: str) -> None:
+    backend = choosing.backend(name)
+    weight, x = case(70, 300, 0.4, torch.bfloat16, 16)
+    torch.set_num_threads(2)
+    first = backend.forward(weight, x)
+    assert all(torch.equal(backend.forward(weight, x), first) for _ in range(3))

@@ -99,8 +99,9 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
 def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], values: str) -> list[Comparison]:
     import torch
 
+    from tandem.kernels.sparse.contenders import Dense, pruned
     from tandem.kernels.sparse.format import VALUE_TYPES
-    from tandem.kernels.sparse.measuring import measure, pruned
+    from tandem.kernels.sparse.measuring import measure
 
     types = {name: dtype for dtype, name in VALUE_TYPES.items()}
     wanted = values.split(",")
@@ -108,7 +109,8 @@ def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], valu
         _refuse("--values", min(unknown), ", ".join(types))
     dense_MK = torch.randn(*shape)
     weights = pruned(dense_MK, zeros, [types[name] for name in wanted])
-    return [measure(dense_MK, weights, count) for count in counts]
+    dense = Dense(dense_MK)
+    return [measure(dense, weights, count) for count in counts]
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -85,6 +85,18 @@ def test_strides_do_not_matter() -> None:
     assert torch.equal(unpack(pack(dense[::2, 1::3])), dense[::2, 1::3])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
+def test_everything_is_made_where_the_matrix_is(dtype: torch.dtype) -> None:
+    """As on a GPU: what is not put beside the matrix goes to the default device, and does not mix with it."""
+    dense = random_matrix(21, 33, 0.4)
+    with torch.device("meta"):
+        weight = pack(dense, dtype)
+        back = unpack(weight)
+    parts = [weight.masks_ST, weight.values_P, weight.starts_S, back, weight.scales_M]
+    assert {part.device.type for part in parts if part is not None} == {"cpu"}
+    assert torch.equal(back, unpack(pack(dense, dtype)))
+
+
 def test_some_strips_are_some_rows() -> None:
     dense = random_matrix(30, 17, 0.4)
     for dtype in (torch.bfloat16, torch.int8):

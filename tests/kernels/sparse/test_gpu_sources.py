@@ -1,5 +1,6 @@
 """What can be said of the GPU's kernels without one: they compile, decode rightly, and agree when interpreted."""
 
+import logging
 import os
 import re
 import subprocess
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import triton
 from hypothesis import given
 from hypothesis import strategies as st
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
 from tandem import _native
 from tandem.kernels.sparse import tuning
 from tandem.kernels.sparse.backends import cuda
+from tandem.kernels.sparse.backends import triton as triton_backend
 from tandem.kernels.sparse.format import pack
 from tests.conftest import nvcc, requires
 
@@ -81,6 +86,48 @@ def test_the_kernel_compiles_without_spills(
     spills = [line for line in told.stderr.splitlines() if "spill" in line]
     assert spills
     assert all("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in line for line in spills)
+
+
+@pytest.mark.slow
+@requires("cuda_core")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("values_type", [torch.bfloat16, torch.int8])
+def test_the_kernel_is_compiled_at_run_time_once_and_kept(
+    arch: str,
+    values_type: torch.dtype,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = tuple(cuda.options_of(torch.bfloat16, values_type, 8, cuda.Geometry(4, 1)).items())
+    with caplog.at_level(logging.INFO):
+        compiled = cuda.cubin(arch, options)
+        assert compiled.startswith(b"\x7fELF")
+        assert all(name in compiled for name in (b"product", b"finish", b"decode"))
+        assert cuda.cubin(arch, options) == compiled
+    assert [record.getMessage() for record in caplog.records] == [
+        f"sparse products compiled for {arch} with {dict(options)}"
+    ]
+    assert [path.name.split("-")[2] for path in (tmp_path / "tandem").iterdir()] == [arch]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("values", ["bf16", "i8"])
+def test_the_triton_kernel_compiles_to_tensorcore_instructions(
+    arch: int, values: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    signature = dict.fromkeys(("rows", "cols", "count", "strips", "tiles", "turns"), "i32")
+    signature |= {"masks": "*i64", "values": f"*{values}", "starts": "*i64", "x": "*bf16", "parts": "*fp32"}
+    signature |= dict.fromkeys(("STRIPS", "TILES", "COUNT"), "constexpr")
+    ordered = {name: signature[name] for name in triton_backend._product.arg_names}
+    sizes = {"STRIPS": triton_backend._STRIPS, "TILES": triton_backend._TILES, "COUNT": 16}
+    source = ASTSource(fn=triton_backend._product, signature=ordered, constexprs=sizes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"enable_fp_fusion": True})
+    assert "mma.sync" in compiled.asm["ptx"] or "wgmma" in compiled.asm["ptx"]
+    assert compiled.asm["cubin"].startswith(b"\x7fELF")
 
 
 @pytest.mark.slow

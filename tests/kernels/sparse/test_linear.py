@@ -66,6 +66,16 @@ def test_gradients_are_those_of_the_dense_layer_at_the_kept_places(activation: s
     torch.testing.assert_close(grad_dense, dense.weight.grad * kept, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
+def test_the_gradient_of_x_is_that_by_the_stored_weight(dtype: torch.dtype) -> None:
+    layer = SparseLinear.from_dense(pruned(37, 50), dtype)
+    x, grad = torch.randn(4, 50, requires_grad=True), torch.randn(4, 37)
+    layer(x).backward(grad)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, grad @ unpack(layer.weight, torch.float32), rtol=1e-5, atol=1e-5)
+    assert layer.values.grad is None
+
+
 def test_a_step_of_training_moves_kept_weights_only() -> None:
     layer = SparseLinear.from_dense(pruned(16, 24)).trainable()
     before, zeros = unpack(layer.weight).clone(), unpack(layer.weight) == 0
@@ -99,10 +109,20 @@ def test_it_compiles_without_a_break_forwards_and_backwards() -> None:
 
 @pytest.mark.slow
 def test_the_operators_keep_torchs_rules() -> None:
-    layer = SparseLinear.from_dense(pruned(20, 30)).trainable()
-    arguments = (torch.randn(2, 30, requires_grad=True), layer.masks, layer.values, layer.starts, None, layer.bias)
-    told = torch.library.opcheck(torch.ops.tandem.sparse_linear.default, (*arguments, 20, 30, "none", ""))
-    assert set(told.values()) == {"SUCCESS"}
+    ops = torch.ops.tandem
+    layer, x = SparseLinear.from_dense(pruned(20, 30)).trainable(), torch.randn(2, 30)
+    eight = SparseLinear.from_dense(pruned(20, 30, bias=False), torch.int8)
+    grad = torch.randn(2, 20)
+    of_layer, of_eight = ((one.masks, one.values, one.starts, one.scales) for one in (layer, eight))
+    cases = [
+        (ops.sparse_linear, (x.clone().requires_grad_(), *of_layer, layer.bias, 20, 30, "none", "")),
+        (ops.sparse_linear, (x, *of_eight, None, 20, 30, "silu", "portable")),
+        (ops.sparse_linear_grad_x, (grad, *of_eight, 20, 30)),
+        (ops.sparse_linear_grad_values, (grad, x, layer.masks, layer.values.detach(), 20, 30)),
+    ]
+    for operator, arguments in cases:
+        told = torch.library.opcheck(operator.default, arguments)
+        assert set(told.values()) == {"SUCCESS"}, operator
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -1,10 +1,12 @@
-"""Comparisons: ratios are over the best dense product, round by round, and copies outgrow the cache."""
+"""Comparisons: ratios are over the best dense product, round by round."""
 
-import pytest
+import itertools
+from collections.abc import Callable
+
 import torch
 
-from tandem.core import machine
-from tandem.kernels.sparse import measuring, pictures
+from tandem.kernels.sparse import contenders, measuring, pictures
+from tandem.kernels.sparse.contenders import Contender
 from tandem.kernels.sparse.measuring import Comparison, Timed
 from tandem.report.table import text_of
 
@@ -56,23 +58,45 @@ def test_the_table_tells_it() -> None:
     ]
 
 
-def test_every_contender_multiplies_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "_MOST_COPIES", 2)
-    dense_MK, count = torch.randn(40, 48), 3
-    found = measuring.dense_contenders(dense_MK, count)
-    assert {"F.linear bf16", "F.linear fp16", "F.linear fp32"} <= {one.name for one in found}
-    weights = measuring.pruned(dense_MK, [0.5], [torch.bfloat16, torch.int8])
-    assert [round(weight.copies[0].density, 1) for weight in weights] == [0.5, 0.5]
-    for one in [*found, *(measuring.sparse_contender(weight, count) for weight in weights)]:
-        assert one.run().shape == (count, 40)
-        assert one.run().isfinite().all()
-
-
-def test_copies_fill_more_than_four_caches() -> None:
-    cache_bytes = max(machine.last_level_cache_bytes(), 1 << 20)
-    for size_bytes in (cache_bytes // 100, cache_bytes, 100 * cache_bytes):
-        assert measuring._number_of_copies(size_bytes) * size_bytes > 4 * cache_bytes
-
-
 def test_the_memory_is_read_at_some_speed() -> None:
     assert 1e8 < measuring.read_bandwidth() < 1e13
+
+
+def test_all_are_timed_in_every_round_where_none_is_hopeless() -> None:
+    dense, weights = contenders.Dense(torch.ones(8, 8)), contenders.pruned(torch.ones(8, 8), [0.5], [torch.bfloat16])
+    one = measuring.measure(dense, weights, 2, rounds=5, clock=itertools.count().__next__)
+    assert {len(timed.rounds_s) for timed in (*one.ours, *one.dense)} == {5}
+    assert (len(one.ours), one.rows, one.cols, one.count) == (1, 8, 8, 2)
+
+
+def test_what_seemed_hopeless_and_is_not_stays_in() -> None:
+    now_s, cost_s = 0.0, {"sparse": 1.0, "F.linear bf16": 4.0, "F.linear fp32": 5.0, "MKL packed fp32": 9.0}
+
+    def product(name: str) -> Callable[[], torch.Tensor]:
+        def run() -> torch.Tensor:
+            nonlocal now_s
+            now_s += cost_s[name]
+            return torch.empty(0)
+
+        return run
+
+    class Few:
+        rows = cols = 8
+
+        def contenders(self, count: int, clock: Callable[[], float]) -> list[Contender]:
+            del count, clock
+            seldom = {"F.linear bf16": False, "F.linear fp32": True, "MKL packed fp32": True}
+            return [Contender(name, 256, product(name), seldom=kind) for name, kind in seldom.items()]
+
+    class One:
+        def contender(self, count: int) -> Contender:
+            del count
+            return Contender("sparse", 64, product("sparse"), 0.5)
+
+    one = measuring.measure(Few(), [One()], 1, rounds=7, clock=lambda: now_s)  # type: ignore[arg-type,list-item]
+    assert {timed.name: (timed.median_s, len(timed.rounds_s)) for timed in (*one.ours, *one.dense)} == {
+        "sparse": (1.0, 7),
+        "F.linear bf16": (4.0, 7),
+        "F.linear fp32": (5.0, 7),
+        "MKL packed fp32": (9.0, 3),
+    }

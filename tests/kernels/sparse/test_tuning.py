@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def test_the_fastest_is_chosen_and_measured_only_once(weight: SparseWeight, tmp_
     assert choose({"lanes": 0.1, "lists": 1.0}, seen, weight, count=16) == "lanes"
     (file,) = (tmp_path / "tuning").glob("sparse-tuning-*.json")
     assert sorted(json.loads(file.read_text()).values()) == ["lanes", "lists"]
+
+
+def test_what_was_chosen_and_every_time_is_logged(weight: SparseWeight, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        choose({"lanes": 0.003, "blocks": 0.001}, [], weight, count=64)
+    assert "16x16 bf16 0.1 x64 float32 1: blocks (blocks 1.00 ms, lanes 3.00 ms)" in caplog.text
 
 
 def test_what_is_hopeless_is_tried_twice_and_left_alone(weight: SparseWeight) -> None:

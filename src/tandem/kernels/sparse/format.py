@@ -25,6 +25,8 @@ TILE = 8
 TAIL = 64
 """Values behind the last: kernels read a whole vector wherever a nonzero begins."""
 
+_GATHERS_BITS = sum(1 << 56 - 7 * i for i in range(TILE))
+
 VALUE_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.int8: "int8"}
 _DENSE_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -108,14 +110,13 @@ def pack(
     if dtype == torch.int8:
         values_MK, scales_M = _quantised(values_MK.float())
     values_MK = values_MK.to(dtype)
-    keep_ST88 = _tiles(values_MK != 0 if mask_MK is None else mask_MK)
-    values_Z = _tiles(values_MK)[keep_ST88]
+    keep_ST88 = _tiles(values_MK != 0 if mask_MK is None else mask_MK).contiguous()
+    places_Z = keep_ST88.view(-1).nonzero().squeeze(1)
+    values_Z = _tiles(values_MK).reshape(-1)[places_Z]
     values_P = torch.cat([values_Z, values_Z.new_zeros(TAIL)])
-    bits_8 = torch.tensor([1 << bit for bit in range(TILE)], dtype=torch.uint8, device=dense_MK.device)
-    bytes_ST8 = (keep_ST88 * bits_8).sum(-1, dtype=torch.uint8)
-    masks_ST = bytes_ST8.contiguous().view(torch.int64).reshape(keep_ST88.shape[:2])
-    starts_S = torch.zeros(len(keep_ST88) + 1, dtype=torch.int64, device=dense_MK.device)
-    starts_S[1:] = keep_ST88.sum((1, 2, 3)).cumsum(0)
+    ends_S = torch.arange(len(keep_ST88) + 1, device=dense_MK.device) * keep_ST88[:1].numel()
+    starts_S = torch.searchsorted(places_Z, ends_S)
+    masks_ST = _bytes_of(keep_ST88).view(torch.int64).view(keep_ST88.shape[:2])
     return SparseWeight(rows, cols, masks_ST, values_P, starts_S, scales_M)
 
 
@@ -177,6 +178,11 @@ def _tiles(dense_MK: torch.Tensor) -> torch.Tensor:
     strips, tiles = shape_of_masks(rows, cols)
     padded = torch.nn.functional.pad(dense_MK, (0, tiles * TILE - cols, 0, strips * TILE - rows))
     return padded.reshape(strips, TILE, tiles, TILE).permute(0, 2, 1, 3)
+
+
+def _bytes_of(keep_ST88: torch.Tensor) -> torch.Tensor:
+    """Return every eight bools as the bits of a byte, all in a row: one multiplication moves byte i to bit 56 + i."""
+    return (keep_ST88.view(-1).view(torch.int64) * _GATHERS_BITS >> 56).to(torch.uint8)
 
 
 def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
