@@ -85,7 +85,8 @@ def train(
     """
     chosen = _chosen(recipe, stages)
     clock = SystemClock() if clock is None else clock
-    with joined() as ranks, listening() as asked, quiet():
+    with joined() as group, listening() as asked, group.telling(), quiet():
+        ranks = group.ranks
         run = RunFolder(folder, writes=ranks.first)
         work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
         work.strategy.check(ranks)

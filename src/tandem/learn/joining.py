@@ -1,7 +1,7 @@
 """Joining the processes that torchrun starts, and leaving them.
 
-    with joined() as ranks:
-        train(..., ranks=ranks)
+    with joined() as group, group.telling():
+        rows = group.ranks.share(16)
 
 A process that nobody started together with others is a rank alone, and nothing of torch's is touched. Where a rank
 ends before the others, they end too, with an error that names it.
@@ -36,8 +36,48 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+class Joined:
+    """A rank among others.
+
+    Args:
+        ranks: Which.
+        watch: Over the others; None of a rank alone.
+    """
+
+    def __init__(self, ranks: Ranks, watch: Watch | None) -> None:
+        self.ranks = ranks
+        self._watch = watch
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell the others how the block fails, and where it fails because of them, name who it was.
+
+        Signals are to be handled around it: a launcher asks the ranks that are left to end, and the name takes seconds.
+
+        Raises:
+            RankError: Another rank ended while this one needed it.
+        """
+        if self._watch is None:
+            yield
+            return
+        try:
+            yield
+        except TandemError as error:
+            self._watch.end(str(error))
+            raise
+        except RuntimeError as error:
+            lost = self._watch.why()
+            self._watch.end(str(lost or error))
+            if lost is None:
+                raise
+            raise lost from error
+        except BaseException as error:
+            self._watch.end(type(error).__name__)
+            raise
+
+
 @contextmanager
-def joined(*, beat_s: float = BEAT_S, patience: int = PATIENCE) -> Iterator[Ranks]:
+def joined(*, beat_s: float = BEAT_S, patience: int = PATIENCE) -> Iterator[Joined]:
     """Be one of the ranks while the block runs.
 
     Args:
@@ -45,37 +85,20 @@ def joined(*, beat_s: float = BEAT_S, patience: int = PATIENCE) -> Iterator[Rank
         patience: Looks without a beat after which a rank is given up.
 
     Raises:
-        RankError: Another rank ended while this one needed it, or they cannot find each other.
+        RankError: They cannot find each other.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield Ranks()
+        yield Joined(Ranks(), None)
         return
     store, rank, size = _met()
     beats = store.clone()
     beats.set_timeout(timedelta(seconds=max(2.0, patience * beat_s / 2)))  # a store that hangs is one that is gone
     watch = Watch(Beats(beats, rank, size), _leave, beat_s=beat_s, patience=patience)
-    failure = ""
     try:
-        yield Ranks(rank, size, launched=True)
-    except RankError as error:
-        failure = str(error)
-        raise
-    except TandemError as error:
-        failure = str(error)
-        raise
-    except RuntimeError as error:
-        lost = watch.why()
-        failure = str(lost or error)
-        if lost is None:
-            raise
-        raise lost from error
-    except BaseException as error:
-        failure = type(error).__name__
-        raise
+        yield Joined(Ranks(rank, size, launched=True), watch)
+        dist.destroy_process_group()
     finally:
-        watch.end(failure)
-        if not failure:
-            dist.destroy_process_group()
+        watch.end()
 
 
 def _met() -> tuple[Any, int, int]:

@@ -123,7 +123,9 @@ class Watch:
             return self._found(NAMED) or (_store_gone(self._broken) if self._broken else None)
 
     def end(self, failure: str = "") -> None:
-        """Stop looking, and tell the others."""
+        """Stop looking, and tell the others; the first call counts."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         self._thread.join()
         try:
