@@ -86,6 +86,7 @@ class Loop:
             asked = self._asked_of_all()
             if step % self._save_every == 0 or asked.save or asked.stop:
                 checkpoint.save(file, step, self._parts, writes=self._ranks.first)
+                self._ranks.wait()  # nobody leaves while it is written
                 self._asked.save = False
             self._progress(self.stage, step, self.steps)
         self._stop_if_asked(asked, step)

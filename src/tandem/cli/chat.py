@@ -202,15 +202,12 @@ def serve(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the
 
 @contextmanager
 def _quiet_unless(first: bool) -> Iterator[None]:
-    """Let one rank tell what happened to all; that another rank is gone, each tells."""
-    from tandem.core.errors import TandemError
-    from tandem.learn.errors import RankError
+    """Let the first rank tell that all were stopped; a mistake tells whoever meets it: its end ends the others."""
+    from tandem.chat.errors import StoppedError
 
     try:
         yield
-    except RankError:
-        raise
-    except TandemError as error:
+    except StoppedError as error:
         if first:
             raise
         click.get_current_context().exit(error.exit_code)
