@@ -24,8 +24,7 @@ def launch(file: Path, folder: Path, *overrides: str, ranks: int = 2, strategy: 
     options = [word for override in (f"strategy={strategy}", *overrides) for word in ("--set", override)]
     (file.parent / "capitals.py").write_text(REWARDS)
     command = [*TORCHRUN, str(ranks), "-m", "tandem", "chat", "train", str(file), "--out", str(folder), *options]
-    # Other packages look for a GPU where DeepSpeed is installed.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -16,7 +16,7 @@ from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, run, same,
 Recipe = Callable[[str], Path]
 
 EARLY = GRPO.replace("capitals:score", "capitals:early")  # right now and then, by chance alone
-DPO = '[rl]\nalgorithm = "dpo"\nsteps = 3\nprompts = 5\nminibatches = 2\nlearning_rate = 1e-2\n'
+DPO = '[rl]\nalgorithm = "dpo"\nsteps = 3\nprompts = 5\nminibatches = 2\nresponse_tokens = 6\nlearning_rate = 1e-2\n'
 
 
 @pytest.mark.slow
