@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tandem.learn import sharding
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Averaged:
-    """An exponential moving average of a module's parameters, of those that learn.
+    """An exponential moving average of a module's parameters, of those that learn; of shards on their own ranks.
 
     Args:
         module: Whose; the average begins as its weights.
@@ -34,12 +36,12 @@ class Averaged:
 
     @contextmanager
     def in_place_of(self, module: nn.Module) -> Iterator[None]:
-        """Put the average in the place of a module's weights while the block runs."""
+        """Put the average in the place of a plain module's weights while the block runs. Collective."""
         parameters = {name: p for name, p in module.named_parameters() if name in self._mean}
         own = {name: parameter.data for name, parameter in parameters.items()}
         try:
             for name, parameter in parameters.items():
-                parameter.data = self._mean[name]
+                parameter.data = sharding.whole(self._mean[name])
             yield
         finally:
             for name, parameter in parameters.items():
@@ -51,4 +53,4 @@ class Averaged:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a checkpoint."""
-        self._mean = {name: mean.clone() for name, mean in state.items()}
+        self._mean = {name: sharding.like(mean, self._mean[name]).clone() for name, mean in state.items()}

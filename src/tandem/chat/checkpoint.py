@@ -1,5 +1,7 @@
 """A stage's state in one file, whole or not there: weights, optimisers, and how many steps are done.
 
+Of several ranks the first writes what all have, put together: a stage may go on with another number of them.
+
 Nothing else is needed: which rows a step takes and what it draws follow from the recipe's seed and the step's number.
 """
 
@@ -13,6 +15,7 @@ import torch
 
 from tandem.chat.errors import ResumeError
 from tandem.core.durable import written_aside
+from tandem.learn import sharding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,21 +34,25 @@ class Stateful(Protocol):
         ...
 
 
-def save(path: Path, step: int, parts: Mapping[str, Stateful]) -> None:
-    """Write a checkpoint in the place of the one before.
+def save(path: Path, step: int, parts: Mapping[str, Stateful], *, writes: bool = True) -> None:
+    """Write a checkpoint in the place of the one before. Collective.
 
     Args:
         path: The file.
         step: Steps that are done.
         parts: What to save, by name.
+        writes: Whether this rank is the one that does.
     """
+    whole = {name: sharding.gathered(part.state_dict(), keep=writes) for name, part in parts.items()}
+    if not writes:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
-        torch.save({"step": step, "parts": {name: part.state_dict() for name, part in parts.items()}}, file)
+        torch.save({"step": step, "parts": whole}, file)
 
 
 def restore(path: Path, parts: Mapping[str, Stateful]) -> int:
-    """Take a checkpoint over and return how many steps are done; 0 where there is none.
+    """Take a checkpoint over and return how many steps are done; 0 where there is none. Collective.
 
     Raises:
         ResumeError: It cannot be read, or is of other parts.

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tandem.chat import heads
+from tandem.chat import heads, sharing
 from tandem.chat.data.batches import Batch
 from tandem.chat.data.turns import Prompt
 from tandem.chat.engine.generate import Sampling, generate
+from tandem.learn.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from tandem.chat.engine.generate import Rollout
     from tandem.chat.scoring import Rewarded
     from tandem.chat.template import Template
+
+
+ALONE = Ranks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +56,27 @@ def draw(
     temperature: float,
     group: int,
     seed: int,
+    ranks: Ranks = ALONE,
 ) -> Drawn:
-    """Let a model respond.
+    """Let a model respond, each rank to its share of the prompts; all get all responses.
 
     Args:
-        model: The language model.
+        model: The language model, whole.
         template: Its tokens.
         prompts: What to respond to.
         response_tokens: How long a response may get.
         temperature: At which tokens are drawn; 0 takes the likeliest.
         group: Responses to each prompt, next to each other.
-        seed: Of chance.
+        seed: Of chance: what a prompt is answered does not depend on which rank does it.
+        ranks: Who draws together.
     """
     sampling = Sampling(max_new_tokens=response_tokens, temperature=temperature, eos_id=template.eos_id)
     generator = torch.Generator().manual_seed(seed)
-    tokens = [prompt.tokens for prompt in prompts]
-    rollout = generate(model, tokens, sampling, group=group, generator=generator, pad_id=template.pad_id)
+    own = ranks.share(len(prompts))
+    tokens = [prompt.tokens for prompt in prompts[own]]
+    numbers = {"generator": generator, "before": own.start * group}
+    mine = generate(model, tokens, sampling, group=group, pad_id=template.pad_id, **numbers)
+    rollout = sharing.rollout(mine, ranks, template.pad_id)
     batch = batch_of(rollout, group)
     rows = zip(rollout.tokens_BT.tolist(), rollout.prompt_lengths_B.tolist(), rollout.lengths_B.tolist(), strict=True)
     texts = [template.text(row[start:end]) for row, start, end in rows]
@@ -128,8 +137,9 @@ def score(
     *,
     response_tokens: int = 0,
     overlong_tokens: int = 0,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Tensor]:
-    """Return what each response earns, and the reward without penalties, both [B].
+    """Return what each response earns, and the reward without penalties, both [B]; each rank scores its share.
 
     Args:
         drawn: The responses.
@@ -137,14 +147,17 @@ def score(
         missing_eos_penalty: Taken off where a response was cut short.
         response_tokens: How long a response could get.
         overlong_tokens: Where before that a length begins to cost.
+        ranks: Who scores together.
 
     Raises:
         RewardError: The function raises, or returns what is no scores.
     """
     if isinstance(reward, torch.nn.Module):
-        plain_B = heads.scores(reward, drawn.batch)
+        plain_B = sharing.by_share(lambda part: heads.scores(reward, part), drawn.batch, ranks)
     else:
-        rows = [prompt.row for prompt in drawn.prompts]
-        plain_B = reward([row.prompt for row in rows], drawn.texts, [row.answer for row in rows])
+        own = ranks.share(len(drawn.texts))
+        rows = [prompt.row for prompt in drawn.prompts[own]]
+        asked = ([row.prompt for row in rows], drawn.texts[own], [row.answer for row in rows])
+        plain_B = ranks.rows(reward(*asked) if rows or ranks.size == 1 else torch.zeros(0))
     costs_B = overlong(drawn.batch.mask_BT.sum(dim=1), response_tokens, overlong_tokens)
     return plain_B - missing_eos_penalty * (~drawn.ended_B).to(plain_B) - costs_B.to(plain_B), plain_B

@@ -21,6 +21,7 @@ from tandem.core import config as configs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from tandem.chat.algorithm import Algorithm
     from tandem.chat.data.batches import Batch
@@ -80,38 +81,54 @@ def settings(recipe: Recipe, how: Algorithm) -> Any:  # noqa: ANN401 - each algo
     return config
 
 
-def from_policy(work: Work, recipe: Rl, policy: Any, config: Any) -> Batches:  # noqa: ANN401 - transformers has no types
-    """Batches of responses that the policy draws and the reward scores."""
+def from_policy(
+    work: Work,
+    recipe: Rl,
+    policy: Callable[[], AbstractContextManager[Any]],
+    config: Any,  # noqa: ANN401 - each algorithm has its own
+) -> Batches:
+    """Batches of responses that the policy draws and the reward scores.
+
+    Args:
+        work: The run.
+        recipe: Its part on reinforcement learning.
+        policy: Puts the policy's weights together while a batch is drawn: once a step, whatever it draws.
+        config: The algorithm's settings.
+    """
     fitting, rewarded = work.fitting, work.rewarded(recipe.reward)
+    if isinstance(rewarded, torch.nn.Module):
+        rewarded = work.strategy.frozen(rewarded, work.ranks)
     group = getattr(config, "group_size", 1)
     prompts = [fitting.prompts(rows, recipe.response_tokens) if rows else [] for rows in work.rows.rl]
     blend = Blend(prompts, work.weights, seed=work.seed("rl"), what="prompt to respond to")
     rounds = 1 + recipe.dynamic_sampling
 
-    def draw_round(loop: Loop, number: int) -> Scored:
+    def draw_round(loop: Loop, model: Any, number: int) -> Scored:  # noqa: ANN401 - transformers has no types
         loop.phase("generate")
         began_s = work.clock.monotonic()
         drawn = draw(
-            policy,
+            model,
             fitting.template,
             blend.at(number * recipe.prompts, recipe.prompts),
             response_tokens=recipe.response_tokens,
             temperature=recipe.temperature,
             group=group,
             seed=work.seed("draw", number),
+            ranks=work.ranks,
         )
         loop.phase("score")
         drew_s = work.clock.monotonic()
         lengths = {"response_tokens": recipe.response_tokens, "overlong_tokens": recipe.overlong_tokens}
-        scores_B, plain_B = score(drawn, rewarded, recipe.missing_eos_penalty, **lengths)
+        scores_B, plain_B = score(drawn, rewarded, recipe.missing_eos_penalty, **lengths, ranks=work.ranks)
         return Scored(drawn, scores_B, plain_B, drew_s - began_s, work.clock.monotonic() - drew_s)
 
     def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
         found: list[Scored] = []
-        for number in range(step * rounds, (step + 1) * rounds):
-            found.append(draw_round(loop, number))
-            if rounds == 1 or sum(map(len, told_apart(found, group))) >= recipe.prompts * group:
-                break
+        with policy() as model:
+            for number in range(step * rounds, (step + 1) * rounds):
+                found.append(draw_round(loop, model, number))
+                if rounds == 1 or sum(map(len, told_apart(found, group))) >= recipe.prompts * group:
+                    break
         first = found[0]
         loop.tell(
             reward=float(torch.cat([one.plain_B for one in found]).mean()),

@@ -15,6 +15,7 @@ import torch
 
 from tandem.chat import siblings
 from tandem.learn.logprobs import token_logprobs
+from tandem.learn.sharding import through
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,10 @@ def logprobs(model: Any, batch: Batch, *, temperature: float = 1.0) -> Tensor:  
         batch: Its tokens; no row's response begins at its first real token.
         temperature: Logits are divided by it.
     """
+    return through(model, _logprobs, batch, temperature)
+
+
+def _logprobs(model: Any, batch: Batch, temperature: float) -> Tensor:  # noqa: ANN401
     next_BT = batch.mask_BT[:, 1:]
     together = siblings.best_together(model, batch)
     hidden_ND = hidden(model, batch)[:, :-1][next_BT] if together == 1 else _hidden_before(model, batch, together)

@@ -18,6 +18,7 @@ from tandem.chat.forward import hidden
 from tandem.chat.models import loaded_whole
 from tandem.kernels.model_folder import ModelFolderError, quiet
 from tandem.learn.masking import at_last
+from tandem.learn.sharding import through
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +77,10 @@ def read(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
 
 def values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - transformers has no types
     """Return the value before each response token, [B, T], 0 elsewhere, and the one after the last, [B]."""
+    return through(scorer, _values, batch)
+
+
+def _values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401
     after_BT = scorer.score(hidden(scorer, batch)).squeeze(-1)
     before_BT = torch.nn.functional.pad(after_BT[:, :-1], (1, 0))
     return before_BT.masked_fill(~batch.mask_BT, 0.0), at_last(after_BT, batch.mask_BT)
@@ -83,6 +88,10 @@ def values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401 
 
 def scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers has no types
     """Return each response's score, [B]."""
+    return through(scorer, _scores, batch)
+
+
+def _scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401
     hidden_BTD = hidden(scorer, batch)
     last_B1D = last_slots(batch)[:, None, None].expand(-1, 1, hidden_BTD.shape[-1])
     scored: Tensor = scorer.score(hidden_BTD.gather(1, last_B1D)).view(-1)

@@ -9,20 +9,21 @@ Shapes: B responses, T slots.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tandem.chat import forward, heads
+from tandem.chat import forward, heads, sharing
 from tandem.chat.algorithm import Algorithm, Experience, Loss
 from tandem.chat.data.batches import Batch
 from tandem.chat.errors import DivergedError
 from tandem.learn.losses import sft
 from tandem.learn.masking import Counts, masked_mean, only
-from tandem.learn.optimiser import Optimiser
+from tandem.learn.ranks import Ranks
+from tandem.learn.strategy import Steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,28 @@ class Said:
     bootstrap_B: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that go through the models at once; of an idle part nothing counts."""
+
+    rows: slice
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Neighbouring rows that make one step, and this rank's parts of them: as many as each other rank's."""
+
+    rows: slice
+    parts: list[Part]
+
+
+ALONE = Ranks()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learner:
-    """A policy that learns.
+    """A policy that learns; every rank is given the same batch and works on its share.
 
     Attributes:
         algorithm: A file of `chat/algorithms`.
@@ -61,17 +81,19 @@ class Learner:
         epochs: How often a batch is gone through.
         minibatches: Updates of an epoch.
         micro_rows: Responses that go through a model at once; 0 for all of a minibatch.
+        ranks: Who learns together.
     """
 
     algorithm: Algorithm
     policy: Any
-    policy_optimiser: Optimiser
+    policy_optimiser: Steps
     critic: Any = None
-    critic_optimiser: Optimiser | None = None
+    critic_optimiser: Steps | None = None
     temperature: float = 1.0
     epochs: int = 1
     minibatches: int = 1
     micro_rows: int = 0
+    ranks: Ranks = ALONE
 
     def learn(
         self,
@@ -99,51 +121,84 @@ class Learner:
             DivergedError: The loss is no finite number; no weight has changed in that update.
             TrainingInputError: Something the algorithm needs is missing or not finite.
         """
-        updates = self._parts(len(batch.mask_BT))
-        at_once = self.epochs == 1 and len(updates) == 1 and len(updates[0]) == 1
+        updates = self._updates(batch)
+        at_once = self.epochs == 1 and len(updates) == 1 and len(updates[0].parts) == 1
         with torch.set_grad_enabled(at_once):
-            first = [self._say(batch, rows) for parts in updates for rows in parts]
+            said_first = [[self._say(batch, part) for part in update.parts] for update in updates]
+        first = [self._of_all(update, said) for update, said in zip(updates, said_first, strict=True)]
         experience = self._experience(batch, first, reference_logps_BT, scores_B, ended_B)
         targets = self.algorithm.prepare(experience, config)
         figures: dict[str, float] = {}
-        for update in range(self.epochs * len(updates)):
-            parts = updates[update % len(updates)]
-            whole = slice(parts[0].start, parts[-1].stop)
-            of = Counts.of(batch.mask_BT[whole])
+        for number in range(self.epochs * len(updates)):
+            update = updates[number % len(updates)]
+            of = Counts.of(batch.mask_BT[update.rows])
             sums: dict[str, float] = {}
-            for rows in parts:
-                said = first[0] if at_once else self._say(batch, rows)
-                here = experience.rows(rows)
-                loss = self.algorithm.loss(said.logps_BT, said.values_BT, here, targets.rows(rows), config, of)
+            for part in update.parts:
+                said = said_first[0][0] if at_once else self._say(batch, part)
+                here = experience.rows(part.rows)
+                if part.idle:
+                    here = replace(here, mask_BT=torch.zeros_like(here.mask_BT))
+                loss = self.algorithm.loss(said.logps_BT, said.values_BT, here, targets.rows(part.rows), config, of)
                 loss.total.backward()  # type: ignore[no-untyped-call]
                 _add(sums, loss)
-                if update == 0:
+                if number == 0:
                     figures["first_ratio_off"] = max(figures.get("first_ratio_off", 0.0), _ratio_off(said, here))
             if mixed is not None:
                 sums["mixture"] = self._mix(mixed)
-            self._step(step * self.epochs * len(updates) + update, sums)
+            sums = self.ranks.sums(**sums)
+            self._step(step * self.epochs * len(updates) + number, sums)
             for name in sums:
                 figures[name] = figures.get(name, 0.0) + sums[name] / (self.epochs * len(updates))
+        figures["first_ratio_off"] = self.ranks.most(figures["first_ratio_off"])
         return figures | _figures(experience)
 
-    def _parts(self, rows: int) -> list[list[slice]]:
-        """Cut rows into updates, and each into parts; of two, for pairs."""
-        unit = 2 if self.algorithm.GROUP == "pair" else 1
+    def _updates(self, batch: Batch) -> list[Update]:
+        """Cut rows into updates, and this rank's share of each into parts; of two, for pairs."""
+        rows, unit = len(batch.mask_BT), 2 if self.algorithm.GROUP == "pair" else 1
         size = math.ceil(rows / unit / self.minibatches) * unit
-        micro = max(unit, self.micro_rows // unit * unit) if self.micro_rows else size
-        return [
-            [slice(at, min(at + micro, start + size, rows)) for at in range(start, min(start + size, rows), micro)]
-            for start in range(0, rows, size)
-        ]
+        updates = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+        return [Update(update, self._parts(update, unit, batch.group)) for update in updates]
 
-    def _say(self, batch: Batch, rows: slice) -> Said:
+    def _parts(self, update: slice, unit: int, group: int) -> list[Part]:
+        count = update.stop - update.start
+        if update.start % group == 0 and count % group == 0 and count // group >= self.ranks.size:
+            together = max(unit, group)  # whose prompt is then computed once
+        else:
+            together = unit
+        shares = self.ranks.shares(count, together)
+        most = max(share.stop - share.start for share in shares)
+        micro = max(unit, self.micro_rows // unit * unit) if self.micro_rows else most
+        own = shares[self.ranks.rank]
+        start, stop = update.start + own.start, update.start + own.stop
+        parts = [Part(slice(at, min(at + micro, stop))) for at in range(start, stop, micro)]
+        idle = Part(slice(update.start, update.start + unit), idle=True)
+        return parts + [idle] * (math.ceil(most / micro) - len(parts))
+
+    def _of_all(self, update: Update, said: list[Said]) -> Said:
+        """What all ranks said of an update's rows, without their graph."""
+        if self.ranks.size == 1 and len(said) == 1:
+            return said[0]
+        mine = [one for one, part in zip(said, update.parts, strict=True) if not part.idle]
+
+        def whole(name: str) -> Tensor | None:
+            if getattr(said[0], name) is None:
+                return None
+            none_yet = getattr(said[0], name).detach()[:0]
+            return self.ranks.rows(torch.cat([none_yet, *(getattr(one, name).detach() for one in mine)]))
+
+        logps_BT = whole("logps_BT")
+        assert logps_BT is not None
+        return Said(logps_BT, whole("values_BT"), whole("bootstrap_B"))
+
+    def _say(self, batch: Batch, asked: Part) -> Said:
         """Run the models on a part, without the slots that all of its rows leave empty."""
+        rows = asked.rows
         width, all_slots = int(batch.real_BT[rows].any(dim=0).nonzero().max()) + 1, batch.real_BT.shape[1]
         whole_groups = rows.start % batch.group == 0 and (rows.stop - rows.start) % batch.group == 0
         part = Batch(
             batch.tokens_BT[rows, :width],
             batch.real_BT[rows, :width],
-            batch.mask_BT[rows, :width],
+            batch.mask_BT[rows, :width] & (not asked.idle),
             group=batch.group if whole_groups else 1,
         )
         right = (0, all_slots - width)
@@ -179,8 +234,8 @@ class Learner:
         )
 
     def _mix(self, mixed: Mixed) -> float:
-        mask_BT = mixed.batch.mask_BT
-        loss = sft(forward.logprobs(self.policy, mixed.batch), mask_BT, Counts.of(mask_BT))
+        part = sharing.share(mixed.batch, self.ranks)
+        loss = sft(forward.logprobs(self.policy, part), part.mask_BT, Counts.of(mixed.batch.mask_BT))
         (mixed.coefficient * loss).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 

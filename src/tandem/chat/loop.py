@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 
 from tandem.chat import checkpoint, memory
 from tandem.chat.errors import DivergedError, StoppedError
+from tandem.chat.signals import Asked
+from tandem.learn.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tandem.chat.checkpoint import Stateful
     from tandem.chat.run_folder import RunFolder
-    from tandem.chat.signals import Asked
     from tandem.core.clock import Clock
+
+
+ALONE = Ranks()
 
 
 class Loop:
@@ -36,6 +40,7 @@ class Loop:
         progress: Is told (stage, done, of).
         before: Steps of earlier stages, and of all stages together.
         ended: Whether enough is learnt before all steps are done.
+        ranks: Who takes them together.
     """
 
     def __init__(
@@ -51,12 +56,13 @@ class Loop:
         progress: Callable[[str, int, int], None],
         before: tuple[int, int],
         ended: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.stage, self.steps = stage, steps
         self._run, self._parts, self._save_every = run, parts, save_every
         self._asked, self._clock, self._progress = asked, clock, progress
         self._before, self._total = before
-        self._ended = ended
+        self._ended, self._ranks = ended, ranks
         self._metrics: dict[str, float] = {}
         self._step = 0
 
@@ -69,18 +75,21 @@ class Loop:
         file = self._run.checkpoint(self.stage)
         memory.begin()
         step = checkpoint.restore(file, self._parts)
+        asked = self._asked_of_all()
         while step < self.steps and not self._ended():
-            self._stop_if_asked(step)
+            self._stop_if_asked(asked, step)
             began_s = self._clock.monotonic()
             self._metrics, self._step = {}, step
             yield step
             step += 1
             self._record(step, self._clock.monotonic() - began_s)
-            if step % self._save_every == 0 or self._asked.save or self._asked.stop:
-                checkpoint.save(file, step, self._parts)
+            asked = self._asked_of_all()
+            if step % self._save_every == 0 or asked.save or asked.stop:
+                checkpoint.save(file, step, self._parts, writes=self._ranks.first)
+                self._ranks.wait()  # nobody leaves while it is written
                 self._asked.save = False
             self._progress(self.stage, step, self.steps)
-        self._stop_if_asked(step)
+        self._stop_if_asked(asked, step)
 
     def phase(self, name: str) -> None:
         """Say which part of a step begins: `generate`, `score`, `train`."""
@@ -107,10 +116,17 @@ class Loop:
         named[f"{self.stage}/peak_bytes"] = memory.peak_bytes()
         self._run.record(step=self._before + step, total=self._total, rate=1.0 / max(took_s, 1e-9), **named)
 
-    def _stop_if_asked(self, step: int) -> None:
-        if self._asked.stop:
+    def _asked_of_all(self) -> Asked:
+        """What any rank was asked: they save and stop after the same step."""
+        if self._ranks.size == 1:
+            return self._asked
+        told = self._ranks.sums(save=float(self._asked.save), stop=float(bool(self._asked.stop)))
+        return Asked(told["save"] > 0.0, (self._asked.stop or "a signal to another rank") if told["stop"] else "")
+
+    def _stop_if_asked(self, asked: Asked, step: int) -> None:
+        if asked.stop:
             raise StoppedError(
-                given=f"stopped by {self._asked.stop} after step {step} of {self.steps} of stage {self.stage}",
+                given=f"stopped by {asked.stop} after step {step} of {self.steps} of stage {self.stage}",
                 allowed="going on: nothing is lost",
                 todo="run the same command again",
             )

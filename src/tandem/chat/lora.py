@@ -20,6 +20,7 @@ import torch
 from tandem.core import plug
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.model_folder import ModelFolderError
+from tandem.learn import sharding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -129,10 +130,10 @@ class Learnt:
         self._model = model
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return parameters (and, of a whole model, buffers) by name."""
+        """Return parameters (and, of a whole model, buffers) by name, as this rank has them."""
         if not _layers(self._model):
-            return dict(self._model.state_dict())
-        return {name: value.detach() for name, value in self._model.named_parameters() if value.requires_grad}
+            return dict(self._model.state_dict(keep_vars=True))
+        return {name: value for name, value in self._model.named_parameters() if value.requires_grad}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -142,14 +143,14 @@ class Learnt:
             RuntimeError: They are another model's.
         """
         if not _layers(self._model):
-            self._model.load_state_dict(state)
+            sharding.load(self._model, state)
             return
         learnt = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
         if learnt.keys() != state.keys():
             message = f"adapters of {len(state)} matrices for a model of {len(learnt)}"
             raise RuntimeError(message)
         for name, value in learnt.items():
-            value.copy_(state[name])
+            sharding.put(value, state[name])
 
 
 def need_package() -> None:

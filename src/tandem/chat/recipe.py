@@ -235,6 +235,7 @@ class Recipe:
         lora: Adapters that learn in the place of all weights; None for all weights.
         seed: Of weights, orders and draws.
         save_every_steps: Steps between checkpoints.
+        strategy: How ranks share the models, a file of `learn/strategies`; `single` is one process.
     """
 
     model: Model
@@ -246,6 +247,7 @@ class Recipe:
     lora: Lora | None = None
     seed: int = 0
     save_every_steps: int = 20
+    strategy: str = "single"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

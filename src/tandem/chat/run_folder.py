@@ -35,14 +35,15 @@ class RunFolder:
 
     Args:
         path: Where; made by `begun`.
+        writes: Whether this process is the one that writes; of several ranks the first.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
         self.events = path / records.FILE_NAME
-        self._recorders = [records.Recorder(self.events)]
+        self._recorders = [records.Recorder(self.events)] if writes else []
         job = os.environ.get(records.RUN_DIR_VARIABLE)
-        if job and Path(job).resolve() != path.resolve():
+        if writes and job and Path(job).resolve() != path.resolve():
             self._recorders.append(records.Recorder.from_env())
 
     def model(self, name: str) -> Path:
@@ -74,11 +75,14 @@ class RunFolder:
 
     @contextmanager
     def begun(self, recipe: Recipe) -> Iterator[None]:
-        """Hold the folder while the block runs, new or going on.
+        """Hold the folder while the block runs, new or going on; a rank that does not write leaves that to the first.
 
         Raises:
             ResumeError: Another process holds it, or it holds a run of another recipe.
         """
+        if not self._writes:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -106,6 +110,8 @@ class RunFolder:
 
     def sample(self, stage: str, step: int, prompt: str, response: str, score: float) -> None:
         """Append a response that was drawn in training."""
+        if not self._writes:
+            return
         line = {"stage": stage, "step": step, "prompt": prompt, "response": response, "score": score}
         with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -153,7 +159,7 @@ class RunFolder:
         except ConfigError as error:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
         open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
-        open_stages |= {"eval", "save_every_steps"}
+        open_stages |= {"eval", "save_every_steps", "strategy"}
         changed = {
             key: values
             for key, values in recipes.differences(before, recipe).items()
@@ -163,6 +169,6 @@ class RunFolder:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",
-                allowed="changes to [eval], save_every_steps and stages that have not begun",
+                allowed="changes to [eval], save_every_steps, strategy and stages that have not begun",
                 todo="put the recipe back, or give another --out",
             )

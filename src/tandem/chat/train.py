@@ -6,6 +6,9 @@ Each stage is a function that reads the models of the stages before it from the 
 A stage whose model is there is done. A stage that was stopped goes on at its last checkpoint and ends with the same
 bits: which rows a step takes and what it draws follow from the seed and the step's number alone.
 
+Started by torchrun it is one of several ranks, which take each step together, each with its share of the rows; the
+recipe's strategy says how they share the models. The first alone writes, and evaluates.
+
 Shapes: B rows, T slots.
 """
 
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, lora, memory, models
+from tandem.chat import evaluation, forward, heads, lora, memory, models, sharing
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
@@ -34,11 +37,13 @@ from tandem.chat.work import Work
 from tandem.core.clock import SystemClock
 from tandem.kernels.model_folder import quiet
 from tandem.learn import losses
+from tandem.learn.joining import joined
 from tandem.learn.masking import Counts
-from tandem.learn.optimiser import Optimiser
+from tandem.learn.strategy import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
@@ -60,7 +65,7 @@ def train(
     progress: Callable[[str, int, int], None] = lambda stage, done, of: None,
     clock: Clock | None = None,
 ) -> RunFolder:
-    """Run the stages that are not done yet.
+    """Run the stages that are not done yet, as one of the ranks that the environment tells of.
 
     Args:
         recipe: What to do.
@@ -76,16 +81,26 @@ def train(
         ResumeError: The folder holds a run of another recipe.
         StoppedError: A signal asked to stop; the checkpoint is written.
         DivergedError: A loss is no number any more.
+        RankError: Another rank ended, or the strategy is none for so many.
     """
-    run = RunFolder(folder)
     chosen = _chosen(recipe, stages)
-    with run.begun(recipe), listening() as asked, quiet():
-        work = Work(recipe, run, recipe_folder, say, progress, SystemClock() if clock is None else clock, asked)
-        if not run.has("start"):
-            begin(work)
-        for stage in chosen:
-            {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
+    clock = SystemClock() if clock is None else clock
+    with joined() as group, listening() as asked, group.telling(), quiet():
+        ranks = group.ranks
+        run = RunFolder(folder, writes=ranks.first)
+        work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
+        work.strategy.check(ranks)
+        with run.begun(recipe):
+            _run(work, chosen)
     return run
+
+
+def _run(work: Work, chosen: Sequence[str]) -> None:
+    if work.ranks.first and not work.run.has("start"):
+        begin(work)
+    work.ranks.wait()
+    for stage in chosen:
+        {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
 
 
 def begin(work: Work) -> None:
@@ -105,28 +120,29 @@ def sft(work: Work) -> None:
     blend = Blend(turns, work.weights, seed=work.seed("sft"), what="response to imitate")
     budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing)
     held = work.held.turns if recipe.validate_every else []
-    optimiser = Optimiser(
-        loaded.model.parameters(),
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps,
-        decay_steps=recipe.steps if recipe.decay else 0,
-    )
+    decay_steps = recipe.steps if recipe.decay else 0
+    schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps, decay_steps=decay_steps)
+    learning, ranks = work.strategy.learning(loaded.model, work.ranks, schedule), work.ranks
     plateau = Plateau(recipe.patience)
-    parts = {"model": lora.Learnt(loaded.model), "optimiser": optimiser, "plateau": plateau}
+    parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser, "plateau": plateau}
     loop = work.loop("sft", recipe.steps, parts, plateau.reached)
     for step in loop:
         loop.phase("train")
         batch = (packed if recipe.packing else padded)(budgeted.at(step), loaded.template.pad_id)
         of = Counts.of(batch.mask_BT)
-        loss = losses.sft(forward.logprobs(loaded.model, batch), batch.mask_BT, of)
-        loop.tell(loss=float(loss.detach()), tokens=of.tokens)
+        part = sharing.share(batch, ranks)
+        loss = losses.sft(forward.logprobs(learning.model, part), part.mask_BT, of)
+        loop.tell(**ranks.sums(loss=float(loss.detach())), tokens=of.tokens)
         loss.backward()  # type: ignore[no-untyped-call]
-        loop.tell(gradient_norm=optimiser.step(step))
+        loop.tell(gradient_norm=learning.optimiser.step(step))
         if held and (step + 1) % recipe.validate_every == 0:
-            held_out_loss = evaluation.mean_loss(loaded.model, held, loaded.template.pad_id)
+            with learning.whole() as model:
+                measured = evaluation.mean_loss(model, held, loaded.template.pad_id) if ranks.first else 0.0
+            held_out_loss = ranks.of_first(measured)
             plateau.look(held_out_loss)
             loop.tell(held_out_loss=held_out_loss)
-    work.save("sft", loaded.model, base="start")
+    with learning.whole() as model:
+        work.save("sft", model, base="start")
 
 
 def reward(work: Work) -> None:
@@ -137,19 +153,26 @@ def reward(work: Work) -> None:
     scorer = heads.from_language_model(work.load(work.policy_before()).model, seed=work.seed("head"))
     pairs = [work.fitting.pairs(rows) for rows in work.rows.reward]
     blend = Blend(pairs, work.weights, seed=work.seed("reward"), what="preference pair")
-    optimiser = Optimiser(scorer.parameters(), learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
-    loop = work.loop("reward", recipe.steps, {"model": scorer, "optimiser": optimiser})
+    schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
+    learning, ranks = work.strategy.learning(scorer, work.ranks, schedule), work.ranks
+    parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser}
+    loop = work.loop("reward", recipe.steps, parts)
     for step in loop:
         loop.phase("train")
         rows = blend.at(step * recipe.pairs, recipe.pairs)
         batch = padded([turn for pair in rows for turn in pair], work.fitting.template.pad_id)
-        scores_B = heads.scores(scorer, batch)
-        loss = losses.preference(scores_B[0::2], scores_B[1::2]).mean()
-        right = (scores_B[0::2] > scores_B[1::2]).float().mean()
-        loop.tell(loss=float(loss.detach()), accuracy=float(right), tokens=int(batch.real_BT.sum()))
+        part = sharing.share(batch, ranks, unit=2)
+        counts_P = part.mask_BT[0::2].any(dim=1)  # none of an idle part's
+        scores_B = heads.scores(learning.model, part)
+        losses_P = losses.preference(scores_B[0::2], scores_B[1::2])
+        loss = (losses_P * counts_P).sum() / len(rows)
+        right = ((scores_B[0::2] > scores_B[1::2]) & counts_P).sum() / len(rows)
+        told = ranks.sums(loss=float(loss.detach()), accuracy=float(right))
+        loop.tell(**told, tokens=int(batch.real_BT.sum()))
         loss.backward()  # type: ignore[no-untyped-call]
-        loop.tell(gradient_norm=optimiser.step(step))
-    work.save("reward", scorer)
+        loop.tell(gradient_norm=learning.optimiser.step(step))
+    with learning.whole() as scorer:
+        work.save("reward", scorer)
 
 
 def rl(work: Work) -> None:
@@ -161,11 +184,11 @@ def rl(work: Work) -> None:
     config = settings(work.recipe, how)
     policy = work.load(work.policy_before()).model
     lora.put_in(policy, work.recipe.lora, work.seed("rl adapters"))
+    learner, whole = _learner(work, how, policy)
     reference = _reference(work, how, config, policy)
-    learner = _learner(work, how, policy)
     parts: dict[str, Any] = {"policy": lora.Learnt(policy), "policy_optimiser": learner.policy_optimiser}
     if learner.critic is not None:
-        parts |= {"critic": learner.critic, "critic_optimiser": learner.critic_optimiser}
+        parts |= {"critic": lora.Learnt(learner.critic), "critic_optimiser": learner.critic_optimiser}
     average = Averaged(policy, recipe.ema) if recipe.ema else None
     if average is not None:
         parts["average"] = average
@@ -173,7 +196,7 @@ def rl(work: Work) -> None:
     if recipe.target_kl is not None:
         adaptive = AdaptiveKl(config.kl_coefficient, recipe.target_kl, recipe.kl_horizon)
         parts["kl"] = adaptive
-    batches = from_pairs(work, recipe) if how.GROUP == "pair" else from_policy(work, recipe, policy, config)
+    batches = from_pairs(work, recipe) if how.GROUP == "pair" else from_policy(work, recipe, whole, config)
     mixture = mixture_of(work, recipe)
     loop = work.loop("rl", recipe.steps, parts)
     for step in loop:
@@ -189,16 +212,17 @@ def rl(work: Work) -> None:
         if adaptive is not None:
             adaptive.update(figures["kl_nats"], len(batch.mask_BT))
             loop.tell(kl_coefficient=adaptive.coefficient)
-    if average is not None:
-        with average.in_place_of(policy):
-            work.save("rl-average", policy, base=work.policy_before())
-    work.save("rl", policy, base=work.policy_before())
+    with whole() as plain:
+        if average is not None:
+            with average.in_place_of(plain):
+                work.save("rl-average", plain, base=work.policy_before())
+        work.save("rl", plain, base=work.policy_before())
 
 
 def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
-    """Measure each model on what was held out."""
+    """Measure each model on what was held out; the first rank does it alone, when the others are done."""
     recipe = work.recipe.eval
-    if recipe is None:
+    if recipe is None or not work.ranks.first:
         return
     memory.begin()
     names = [name for name in names if work.run.has(name)]
@@ -249,19 +273,28 @@ def _reference(work: Work, how: Algorithm, config: Any, policy: Any) -> Callable
     if "reference" not in how.NEEDS or (recipe.target_kl is None and getattr(config, "kl_coefficient", 1.0) == 0.0):
         return lambda batch: None
     adapted = work.recipe.lora is not None
-    model = policy if adapted else work.load(work.policy_before()).model.requires_grad_(False)
+    if adapted:
+        model = policy
+    else:
+        model = work.strategy.frozen(work.load(work.policy_before()).model.requires_grad_(False), work.ranks)
 
     def says(batch: Batch) -> Tensor:
         with torch.no_grad(), lora.off(model):
-            return forward.logprobs(model, batch, temperature=recipe.temperature)
+            return sharing.by_share(
+                lambda part: forward.logprobs(model, part, temperature=recipe.temperature), batch, work.ranks
+            )
 
     return says
 
 
-def _learner(work: Work, how: Algorithm, policy: Any) -> Learner:  # noqa: ANN401
-    """The policy with its optimiser, and the critic with its own: it starts from the reward model, else from 0."""
+def _learner(work: Work, how: Algorithm, policy: Any) -> tuple[Learner, Callable[[], AbstractContextManager[Any]]]:  # noqa: ANN401
+    """The policy with its optimiser, and the critic with its own, which starts from the reward model, else from 0.
+
+    Beside it what puts the policy's weights together.
+    """
     recipe = needed_rl(work)
     critic = critic_optimiser = None
+    warmup_steps = recipe.warmup_steps
     if "critic" in how.NEEDS:
         with lora.merged(policy):
             critic = (
@@ -269,22 +302,24 @@ def _learner(work: Work, how: Algorithm, policy: Any) -> Learner:  # noqa: ANN40
                 if recipe.reward == "model"
                 else heads.from_language_model(policy, seed=None)
             )
-        critic_optimiser = Optimiser(
-            critic.parameters(), learning_rate=recipe.critic_learning_rate, warmup_steps=recipe.warmup_steps
-        )
-    return Learner(
+        schedule = Schedule(learning_rate=recipe.critic_learning_rate, warmup_steps=warmup_steps)
+        critic_learning = work.strategy.learning(critic, work.ranks, schedule)
+        critic, critic_optimiser = critic_learning.model, critic_learning.optimiser
+    schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=warmup_steps)
+    learning = work.strategy.learning(policy, work.ranks, schedule)
+    learner = Learner(
         algorithm=how,
-        policy=policy,
-        policy_optimiser=Optimiser(
-            policy.parameters(), learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps
-        ),
+        policy=learning.model,
+        policy_optimiser=learning.optimiser,
         critic=critic,
         critic_optimiser=critic_optimiser,
         temperature=recipe.temperature,
         epochs=recipe.epochs,
         minibatches=recipe.minibatches,
         micro_rows=recipe.micro_rows,
+        ranks=work.ranks,
     )
+    return learner, learning.whole
 
 
 def _chosen(recipe: Recipe, stages: Sequence[str] | None) -> list[str]:

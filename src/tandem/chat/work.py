@@ -19,9 +19,14 @@ from tandem.chat.recipe import STAGES, Recipe
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
 from tandem.core.clock import Clock
+from tandem.learn import strategy as strategies
+from tandem.learn.ranks import Ranks
 
 if TYPE_CHECKING:
     from tandem.chat.data.rows import Rows
+
+
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Work:
         progress: Is told (stage, done, of).
         clock: For rates.
         asked: What signals have asked.
+        ranks: Who does it together.
     """
 
     recipe: Recipe
@@ -45,6 +51,12 @@ class Work:
     progress: Callable[[str, int, int], None]
     clock: Clock
     asked: Asked
+    ranks: Ranks = ALONE
+
+    @cached_property
+    def strategy(self) -> strategies.Strategy:
+        """How the ranks share models that are trained."""
+        return strategies.load(self.recipe.strategy)
 
     @cached_property
     def rows(self) -> Rows:
@@ -114,15 +126,17 @@ class Work:
         return models.read(self.run.model(name))
 
     def save(self, name: str, model: Any, base: str = "") -> None:  # noqa: ANN401 - transformers has no types
-        """Put a model into the run's folder: its stage is done.
+        """Put a model into the run's folder: its stage is done. The first rank does it, and the others wait.
 
         Args:
             name: What it is called.
-            model: With its adapters, if any: they are saved beside what they make of their base.
+            model: Whole, with its adapters, if any: they are saved beside what they make of their base.
             base: Which model of the run they were put into.
         """
-        models.save(model, self.fitting.template, self.run.model(name), base=str(self.run.model(base)))
-        self.run.checkpoint(name).unlink(missing_ok=True)
+        if self.ranks.first:
+            models.save(model, self.fitting.template, self.run.model(name), base=str(self.run.model(base)))
+            self.run.checkpoint(name).unlink(missing_ok=True)
+        self.ranks.wait()
         self.say(f"{name}: {self.run.model(name)}")
 
     def rewarded(self, name: str) -> Any:  # noqa: ANN401 - a function or a model
@@ -149,4 +163,5 @@ class Work:
             progress=self.progress,
             before=(before, sum(of.values())),
             ended=ended,
+            ranks=self.ranks,
         )

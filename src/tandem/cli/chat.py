@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,18 +60,22 @@ def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tu
     from tandem.chat import page
     from tandem.chat import recipe as recipes
     from tandem.chat.train import train as run_stages
+    from tandem.learn.joining import is_first
 
     asked = recipes.load(recipe, overrides)
     folder = out or Path(os.environ.get("TANDEM_RUN_DIR") or Path("runs") / recipe.stem)
-    with progress("steps", quiet=as_json) as tell:
+    first = is_first()
+    with progress("steps", quiet=as_json or not first) as tell, _quiet_unless(first):
         run = run_stages(
             asked,
             folder,
             recipe_folder=recipe.resolve().parent,
             stages=stages or None,
-            say=say_err if as_json else say,
+            say=(say_err if as_json else say) if first else lambda text: None,
             progress=tell,
         )
+    if not first:
+        return
     where = page.write(run)
     if as_json:
         print_json({"run": str(folder), "report": str(where), **run.read_json("eval.json")})
@@ -193,6 +198,19 @@ def serve(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the
         )
 
     run_server(run, ready=ready, **asked)
+
+
+@contextmanager
+def _quiet_unless(first: bool) -> Iterator[None]:
+    """Let the first rank tell that all were stopped; a mistake tells whoever meets it: its end ends the others."""
+    from tandem.chat.errors import StoppedError
+
+    try:
+        yield
+    except StoppedError as error:
+        if first:
+            raise
+        click.get_current_context().exit(error.exit_code)
 
 
 def _prompted() -> Iterator[str]:

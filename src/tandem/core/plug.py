@@ -26,6 +26,7 @@ _KINDS = {
     "kernels.sparse.backends": "backend",
     "chat.algorithms": "algorithm",
     "chat.rewards": "reward",
+    "learn.strategies": "strategy",
 }
 """What a plug-in of a family is called; others go by the family's name."""
 

@@ -1,5 +1,7 @@
 """One step of AdamW: the rate of the step, clipped gradients, and a stop in words where numbers end.
 
+Parameters may be shards: the norm is that of all ranks' gradients, and a state that is taken over is whole.
+
 Source: Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019; betas (0.9, 0.95) of Ouyang et al.,
 InstructGPT, 2022, appendix C; the norm is clipped to 1 as in GPT-3 (Brown et al. 2020, appendix B).
 """
@@ -7,10 +9,11 @@ InstructGPT, 2022, appendix C; the norm is clipped to 1 as in GPT-3 (Brown et al
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tandem.learn import sharding
 from tandem.learn.errors import TrainingInputError
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ class Optimiser:
         Raises:
             TrainingInputError: The norm is not finite; no weight has changed.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, MOST_NORM))
+        norm = float(sharding.whole(torch.nn.utils.clip_grad_norm_(self._parameters, MOST_NORM)))
         if not norm < float("inf"):
             self._adam.zero_grad(set_to_none=True)
             raise TrainingInputError(
@@ -78,10 +81,15 @@ class Optimiser:
         self._adam.zero_grad(set_to_none=True)
         return norm
 
-    def state_dict(self) -> dict[str, object]:
-        """What a checkpoint holds."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds; of shards to be put together by `sharding.gathered`."""
         return self._adam.state_dict()
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self._adam.load_state_dict(state)
+        numbered = dict(enumerate(p for group in self._adam.param_groups for p in group["params"]))
+        moments = {
+            index: {name: sharding.like(value, numbered[index]) if value.dim() else value for name, value in of.items()}
+            for index, of in state["state"].items()
+        }
+        self._adam.load_state_dict({**state, "state": moments})

@@ -40,6 +40,18 @@ class Batch:
     positions_BT: Tensor | None = None
     group: int = 1
 
+    def rows(self, rows: slice) -> Batch:
+        """Return some neighbours; where they tear a group apart, as rows of their own."""
+        count = len(self.mask_BT[rows])
+        whole_groups = (rows.start or 0) % self.group == 0 and count % self.group == 0
+        return Batch(
+            self.tokens_BT[rows],
+            self.real_BT[rows],
+            self.mask_BT[rows],
+            None if self.positions_BT is None else self.positions_BT[rows],
+            group=self.group if whole_groups else 1,
+        )
+
 
 def padded(turns: Sequence[Turn], pad_id: int, group: int = 1) -> Batch:
     """Return a row for each turn, of which so many neighbours have one prompt."""

@@ -66,6 +66,7 @@ def generate(
     on_tokens: Callable[[list[int], list[int]], None] | None = None,
     slots: int = SLOTS,
     way: Way = "auto",
+    before: int = 0,
 ) -> Rollout:
     """Write `group` responses to each prompt.
 
@@ -79,6 +80,7 @@ def generate(
         on_tokens: Called after each step with the rows that got a token, and the tokens.
         slots: The most rows that run at a time; others wait until one of these is done.
         way: How to run the model.
+        before: Rows of the same draw that others run, and that come before these: they have the first numbers.
 
     Raises:
         GenerationError: Prompts or settings that cannot be, a model that cannot be run in this way, or logits that are
@@ -92,7 +94,7 @@ def generate(
         result = _blank(prompts, group, longest, pad_id, model)
     if not rows:
         return _cut(result)
-    numbers_BT = uniforms(rows, sampling.max_new_tokens, generator) if sampling.temperature else None
+    numbers_BT = uniforms(before + rows, sampling.max_new_tokens, generator)[before:] if sampling.temperature else None
     with evaluating(model):
         decoder = decoder_for(model, longest, way)
         with torch.inference_mode():

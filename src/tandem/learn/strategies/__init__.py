@@ -1,0 +1,1 @@
+"""How a model lies on the ranks that train it; see `tandem.learn.strategy`."""
