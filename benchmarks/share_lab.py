@@ -1,6 +1,7 @@
 """Repeats of the lab day (examples/lab.toml), for real: what sharing gains, which bounds break, which quotes hold.
 
-Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--resume]`. Each repeat runs every policy on the
+Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--estimators A,B]
+[--resume]`. Each repeat runs every policy on the
 same jobs, one day after the other, so that policies are interleaved; `hybrid` runs once with each estimator. All
 repeats are days of one lab, on one store: durations, rates and how quotes erred are known from the days before, as they
 would be in use. Profiles are those of benchmarks/results/estimate_profiles*.json of this machine, if any;
@@ -171,6 +172,7 @@ def main() -> None:
     """Measure and print."""
     parser = measuring.options(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--estimators", default=",".join(ESTIMATORS), help="that hybrid runs with [%(default)s]")
     parser.add_argument("--resume", action="store_true", help="go on with the kept table")
     options = parser.parse_args()
     print(f"{measuring.machine()}; commit {measuring.commit()}")
@@ -184,7 +186,7 @@ def main() -> None:
         repeat(WARM, HOME, (), quick=False)
     while len(repeats) < options.repeats:
         print(f"repeat {len(repeats) + 1} of {options.repeats}", flush=True)
-        repeats.append(repeat((), HOME, ESTIMATORS, quick=False))
+        repeats.append(repeat((), HOME, options.estimators.split(","), quick=False))
         _keep(repeats)
     measuring.finish(figures(repeats), as_json=options.json)
 
