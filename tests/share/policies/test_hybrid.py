@@ -519,6 +519,26 @@ def test_steps_of_other_arguments_are_not_taken_for_a_slowdown() -> None:
     assert [one.app for one in told.machine.coruns] == ["solve"]
 
 
+def test_arguments_that_never_ran_alone_do_not_keep_others_from_being_learned() -> None:
+    """A first, short run beside others was all that co-runs were ever counted in."""
+    told = Told("hybrid", NODE, estimator="learned")
+    told.submit(job(1, 1, app="solve", variant="trial", harvest=True, expected=5.0), at=0.0)
+    told.submit(job(2, 1, app="stream", harvest=True, expected=5.0), at=0.0)
+    told.measure(1, 100.0, "stream", at=2.0)
+    told.end(1, at=5.0)
+    told.end(2, at=5.0)
+    told.submit(job(3, 1, app="solve", variant="real", expected=50.0), at=6.0)
+    told.measure(3, 2.0, at=9.0)
+    told.submit(job(4, 1, app="stream", harvest=True, expected=50.0), at=10.0)
+    told.measure(3, 1.0, "stream", at=13.0)
+    assert [(one.app, one.beside, one.rate) for one in told.machine.coruns] == [
+        ("solve", (), 2.0),
+        ("solve", ("stream",), 1.0),
+    ]
+    slowed = told.machine.estimator.predict((App("solve", 1000), App("stream", 1000)), Capacity(4000, None, None))[0]
+    assert slowed.mid == pytest.approx(2.0)
+
+
 def test_a_throttled_job_teaches_nothing() -> None:
     told = breached()
     told.tell(ev.Measured(2, 3.0, 2.0, (), None, throttled=True), at=16.0)

@@ -209,10 +209,25 @@ def test_a_step_of_other_arguments_is_another_step() -> None:
     history.observe_rate(large, 2.0)
     assert history.reference_rate(large, 1.8) is None  # nobody knows what that is in steps of the first
     assert history.alone_rate(small) is None
+    assert not history.takes_over(small)
     history.observe_rate(small, 100.0)
+    assert not history.takes_over(large)  # the first did run alone
     assert history.alone_rate(small) == 100.0
     assert history.alone_rate(large) == 2.0
     assert history.reference_rate(large, 1.8) == pytest.approx(90.0)  # slowed by the same tenth
+
+
+def test_arguments_that_ran_alone_take_over_from_those_that_never_did() -> None:
+    history = History()
+    small, large = job(1, app="solve", variant="small"), job(2, app="solve", variant="large")
+    assert history.reference_rate(small, 90.0) == 90.0
+    assert not history.takes_over(large)
+    history.observe_rate(large, 2.0)
+    assert history.takes_over(large)
+    assert history.reference_rate(large, 1.8) == 1.8
+    assert History.restore(history.snapshot()).reference_rate(large, 1.8) == 1.8
+    assert history.reference_rate(small, 90.0) is None
+    assert not history.takes_over(large)
 
 
 def test_a_snapshot_without_arguments_is_read() -> None:

@@ -145,6 +145,14 @@ class Cluster:
             self.coruns.extend([*kept, corun])
             self._estimate_anew()
 
+    def forget(self, app: str) -> None:
+        """How fast an application went says nothing any more: it was counted in other steps."""
+        kept = [one for one in self.coruns if one.app != app]
+        if len(kept) < len(self.coruns):
+            self.coruns.clear()
+            self.coruns.extend(kept)
+            self._estimate_anew()
+
     def _estimator(self) -> Estimator:
         sound = tuple(profile for key, profile in self.profiles.items() if key not in self.drift.words)
         return estimators.make(self.setup.estimator, tuple(self.coruns), sound)

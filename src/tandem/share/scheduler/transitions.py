@@ -341,6 +341,8 @@ class Transitions:
             life.measured_s += event.seconds
             life.measured_alone_s += event.seconds / life.slowdown
             m.judge(life)
+        if m.history.takes_over(life.job):
+            m.forget(app)
         rate = m.history.reference_rate(life.job, event.rate)
         if rate is not None:
             m.observe(CoRun(app, event.beside, rate, event.seconds))

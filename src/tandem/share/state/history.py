@@ -61,7 +61,7 @@ class History:
         self._user_ratio = Quantiles(POOL)  # log(duration / what the user expected)
         self._limit_ratio = Quantiles(POOL)  # log(duration / limit)
         self._alone: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()  # by application and variant
-        self._reference: dict[str, str] = {}  # the first variant that was measured, by application
+        self._reference: dict[str, str] = {}  # the variant whose steps the estimator counts in, by application
 
     def ended(self, job: Job, seconds: float) -> None:
         """``job`` ended well after ``seconds`` of running, in effect alone (slowdown taken out)."""
@@ -131,6 +131,17 @@ class History:
         if rates is None or len(rates) < 3:
             return 0.08
         return max(0.04, (rates.at(0.95) - rates.at(0.05)) / (2 * rates.at(0.5)))
+
+    def takes_over(self, job: Job) -> bool:
+        """Whether the job's arguments stand for its application from now on, as those of before never ran alone.
+
+        What was learned in steps of those then says nothing, nor ever would.
+        """
+        first = self._reference.get(job.app)
+        if first is None or first == job.variant or (job.app, first) in self._alone or self.alone_rate(job) is None:
+            return False
+        self._reference[job.app] = job.variant
+        return True
 
     def reference_rate(self, job: Job, rate: float) -> float | None:
         """``rate`` as the application's first arguments would have shown it: the estimator knows applications only.
