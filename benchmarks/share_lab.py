@@ -1,9 +1,8 @@
 """Repeats of the lab day (examples/lab.toml), for real: what sharing gains, which bounds break, which quotes hold.
 
-Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--estimators A,B]
-[--resume]`. Each repeat runs every policy on the
-same jobs, one day after the other, so that policies are interleaved; `hybrid` runs once with each estimator. All
-repeats are days of one lab, on one store: durations, rates and how quotes erred are known from the days before, as they
+Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--estimators A,B] [--resume]`. Each repeat
+runs every policy on the same jobs, one day after the other, so that policies are interleaved; `hybrid` runs once with
+each estimator. All repeats are days of one lab, on one store: durations, rates and how quotes erred are known from the days before, as they
 would be in use. Profiles are those of benchmarks/results/estimate_profiles*.json of this machine, if any;
 otherwise `bubble` knows nothing and `learned` what it saw. Before the first repeat every application has run once. The
 full run takes about four minutes a repeat and keeps its table in benchmarks/results/share_lab.json; with ``--resume``
