@@ -2,12 +2,13 @@
 
 Run: `python benchmarks/share_lab.py [--quick] [--json] [--repeats N] [--estimators A,B] [--resume]`. Each repeat
 runs every policy on the same jobs, one day after the other, so that policies are interleaved; `hybrid` runs once with
-each estimator. All repeats are days of one lab, on one store: durations, rates and how quotes erred are known from the days before, as they
-would be in use. Profiles are those of benchmarks/results/estimate_profiles*.json of this machine, if any;
-otherwise `bubble` knows nothing and `learned` what it saw. Before the first repeat every application has run once. The
-full run takes about four minutes a repeat and keeps its table in benchmarks/results/share_lab.json; with ``--resume``
-it goes on where it stopped, as long as the commit is the same. ``--quick`` runs one repeat of a fifth of the work live
-and takes the figures that need repeats from that table, named in `_kept`.
+each estimator. All repeats are days of one lab, on one store: durations, rates and how quotes erred are known from the
+days before, as they would be in use. Profiles are those of benchmarks/results/estimate_profiles*.json of this machine,
+if any; otherwise `bubble` knows nothing and `learned` what it saw. Before the first repeat every application has run
+once. The full run takes about seven minutes a repeat, four with one estimator, and keeps its table in
+benchmarks/results/share_lab.json; with ``--resume`` it goes on where it stopped, as long as the commit is the same.
+``--quick`` runs one repeat of a fifth of the work live and takes the figures that need repeats from that table, named
+in `_kept`.
 
 A bound is broken *significantly* where a primary job's slowdown against its own run alone in the same repeat exceeds
 it in the mean over repeats by more than that mean's 95 % interval, and also by more than the noise measured between
