@@ -117,6 +117,9 @@ def _life(view: View, now: float) -> Iterator[Line]:
     far += [f"{view['rate']:.3g} steps/s"] if view.get("rate") else []
     far += [f"phase {view['phase']}"] if view.get("phase") else []
     far += [words.pace(view["slowdown"], alone=not view.get("beside"))] if view.get("slowdown") else []
+    unjudged = view["class"] == "primary" and view["state"] == "running" and view.get("beside")
+    if unjudged and view.get("rate") and not view.get("slowdown"):
+        far.append("its bound cannot be judged: with these arguments it never ran alone")
     stands = view["state"] == "suspended"  # whatever it was throttled to before
     far += [f"throttled to {view['throttle']:.0%}"] if view["throttle"] < 1 and not stands else []
     if far:

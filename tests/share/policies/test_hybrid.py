@@ -318,6 +318,21 @@ def test_nobody_takes_the_place_that_is_made() -> None:
     assert told.state(3) is State.STARTING
 
 
+def test_nobody_takes_what_the_first_of_several_leaves_to_a_primary_that_bears_none_of_them() -> None:
+    """It fits by count once one has stopped; until the other has, too, each core went to one more that must stop."""
+    told = knowing(Told("hybrid", Node("a", 2000, 0)), ("train", "stream", 1.5))
+    for k in (1, 2, 3):
+        told.submit(job(k, 1, app="stream", harvest=True, expected=100.0))
+    told.answers = False
+    told.submit(job(4, 1, app="train", bound=1.0, expected=200.0), at=10.0)
+    assert [told.state(k) for k in (1, 2)] == [State.SUSPENDING] * 2
+    told.tell(ev.SuspendDone(2, 1), at=10.2)
+    assert (told.state(3), told.state(4)) == (State.QUEUED, State.QUEUED)
+    assert "harvest jobs are being stopped for it" in told.machine.why(4)
+    told.tell(ev.SuspendDone(1, 1), at=10.3)
+    assert (told.state(3), told.state(4)) == (State.QUEUED, State.STARTING)
+
+
 def test_room_is_for_the_head_and_not_for_one_that_would_cost_less() -> None:
     told = knowing(Told("hybrid", NODE), ("train", "old", 1.05))
     told.submit(job(1, 2, app="old", expected=1000.0))

@@ -97,7 +97,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Lab:
         if not name.strip():
             given, allowed = f"{path}: jobs.{place}.name = {name!r}", "a name, by which the report calls the job"
             raise ConfigError(given=given, allowed=allowed, todo="give it one")
-    mistakes = [mistake for job in lab.jobs for mistake in _mistakes(lab, job, names)]
+    mistakes = list(dict.fromkeys(mistake for job in lab.jobs for mistake in _mistakes(lab, job, names)))
     if mistakes:
         raise _together(path, mistakes)
     in_order(lab)

@@ -94,8 +94,9 @@ def decide(view: View, now: float) -> list[Decision]:
     """One pass."""
     decisions = guard(view, now)
     near = Neighbours.of(view)
-    due = view.head()
-    made = primary_room(view, due, _good_for(view, near, due)) if due is not None and now >= _due_at(due) else None
+    first = view.head()
+    owed = first is not None and (first.has_room or now >= _due_at(first))  # what is freed for it is nobody else's
+    made = primary_room(view, first, _good_for(view, near, first)) if first is not None and owed else None
     if made is not None:
         decisions += made.suspensions
     elif view.curbed and not _primary_may_start(view):  # who had begun goes before harvest jobs that have not
