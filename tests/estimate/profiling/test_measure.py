@@ -115,9 +115,11 @@ exec {program()} "$@"
     )
     found = measure((sys.executable, *SPIN), terms, known)
     (phase,) = found.phases
-    assert set(phase.pressure) == set(phase.pressure_half) == {"cpu"}
+    unsteady_too = set(found.left_out["unsteady"])  # where others are on the core, so is the reporter of "cpu"
+    assert "fs_write" in unsteady_too
+    assert set(phase.pressure) == set(phase.pressure_half) == {"cpu", "fs_write"} - unsteady_too
     assert set(phase.sensitivity) == {"cpu", "fs_write", "net"}
-    assert found.left_out == {"unfelt": ("net",), "unsteady": ("fs_write",)}
+    assert found.left_out["unfelt"] == ("net",)
     assert found.calibrated == 5e8
     vector = contention.vector(found)
     assert dict(zip(contention.FELT, vector.silent, strict=True)) == {
