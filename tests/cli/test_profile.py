@@ -216,7 +216,9 @@ def test_a_profile_of_an_older_calibration_is_marked_in_the_list_when_shown_and_
     assert words in done.stderr
     assert words in (home / "cg.html").read_text()
     assert words in json.loads(tandem_("profile", "show", "cg", "--json"))[-1]["older_calibration"]
-    assert json.loads(tandem_("estimate", "cg", "--json"))["applications"][0]["hint"].startswith(f"the machine's {words}")
+    assert json.loads(tandem_("estimate", "cg", "--json"))["applications"][0]["hint"].startswith(
+        f"the machine's {words}"
+    )
     store.save(home, replace(old, calibrated=2e9))
     assert "older calibration" not in tandem_("profile", "show")
 
