@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate.corun import CoRun
 from tandem.estimate.inferred import Inferred
-from tandem.estimate.observed import Observations
 from tandem.estimate.pairs import SeenPairs
+
+if TYPE_CHECKING:
+    from tandem.estimate.observed import Observations
 
 KEYS = ("cg", "fft", "lu", "sort", "stream")
 

@@ -72,9 +72,9 @@ def test_of_kinds_whose_reporter_tells_nothing_it_is_said_why() -> None:
     said = picture.sentences(replace(known, left_out={"unfelt": ("net", "fs_read"), "unsteady": ("fs_write",)}))
     assert said[-2:] == [
         "how hard it presses on loopback network, file reads cannot be known here: "
-        "the strongest bubble of this machine does not slow even its reporter",
+        "the strongest bubbles of this machine do not slow even their own reporters",
         "how hard it presses on durable file writes is not known: "
-        "the reporter of that stood still or scattered by itself; tandem profile again cg at a quieter time",
+        "its reporter stood still or scattered by itself; tandem profile again cg at a quieter time",
     ]
 
 

@@ -98,7 +98,8 @@ class Taken:
     Attributes:
         slowdowns: level -> slowdown of the reporter beside the bubble, in each round.
         alone: its operations per second in each window alone.
-        waited: part of the windows alone in which others kept it from its core.
+        waited: part of the windows alone in which others kept it from its core. The kernel counts a wait when it is
+            over, so that one which began before its window may make this more than 1.
         bubble_waited: part of the windows beside in which somebody kept the bubble's threads from theirs, all added.
     """
 
@@ -197,7 +198,7 @@ def respond(
     """
     found = taken(reporter, bubble, levels[1:], rounds=rounds, spans=spans)
     medians = [statistics.median(found.slowdowns[level]) for level in levels[1:]]
-    waited = max(found.waited, found.bubble_waited / own if own else 0.0)
+    waited = min(1.0, max(found.waited, found.bubble_waited / own if own else 0.0))
     return Response(
         tuple(levels),
         monotone(levels, medians),

@@ -142,11 +142,11 @@ def _left_out(profile: Profile) -> list[str]:
         "pressure": ("for want of time it was not tried how hard it presses on {}", f"{again} gives it more"),
         "unfelt": (
             "how hard it presses on {} cannot be known here",
-            "the strongest bubble of this machine does not slow even its reporter",
+            "the strongest bubbles of this machine do not slow even their own reporters",
         ),
         "unsteady": (
             "how hard it presses on {} is not known",
-            f"the reporter of that stood still or scattered by itself; {again} at a quieter time",
+            f"its reporter stood still or scattered by itself; {again} at a quieter time",
         ),
     }
     return [
