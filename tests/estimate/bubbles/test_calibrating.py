@@ -69,6 +69,12 @@ def test_a_bubble_that_is_kept_from_cores_of_its_own_counts_and_one_that_shares_
     assert (own.slowdowns, own.scatter) == ((1.0, 2.0), 0.0)
 
 
+def test_on_a_busy_machine_rounds_are_cut_short_but_for_the_first_three() -> None:
+    played, spans = Played(), calibrating.Spans(0.0, 0.0, 0.0)
+    assert len(calibrating.taken(played, played, (0.5, 1.0), rounds=8, spans=spans, most_s=0.0).slowdowns[1.0]) == 3
+    assert len(calibrating.taken(played, played, (0.5, 1.0), rounds=8, spans=spans).slowdowns[1.0]) == 8
+
+
 class Played:
     """A reporter that goes half as fast beside its bubble, and a bubble that waits whenever it presses."""
 

@@ -37,6 +37,8 @@ LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0)
 """Raw levels that are measured."""
 
 _ROUNDS, _GPU_ROUNDS = 8, 5
+_FEWEST_ROUNDS = 3
+_MOST_S = 3.6  # of a kind, before its rounds are cut short: eight take 3 s where nobody else is
 _STALLED = 1000.0  # slowdown or scatter taken for windows in which not one operation was done
 _SHARED = (
     "cpu",
@@ -138,7 +140,8 @@ def calibrate(
                 Reporter(kind, cores=cores[:1], folder=folder) as reporter,
                 Bubble(kind, cores=beside, folder=folder) as bubble,
             ):
-                responses[kind] = respond(reporter, bubble, LEVELS, own=0 if kind in _SHARED else len(beside))
+                own = 0 if kind in _SHARED else len(beside)
+                responses[kind] = respond(reporter, bubble, LEVELS, own=own, most_s=_MOST_S)
         except BubbleError as error:
             if not kind.startswith("fs_"):
                 raise
@@ -184,6 +187,7 @@ def respond(
     rounds: int = _ROUNDS,
     spans: Spans = SPANS,
     own: int = 0,
+    most_s: float = math.inf,
 ) -> Response:
     """Measure the reporter's response to the bubble at the ``levels``, from 0 to 1.
 
@@ -195,8 +199,9 @@ def respond(
         spans: how long windows are.
         own: cores that the bubble has a thread on each of and shares with nobody, so that whatever it waits, others
             had them; 0 leaves its waiting out.
+        most_s: see `taken`.
     """
-    found = taken(reporter, bubble, levels[1:], rounds=rounds, spans=spans)
+    found = taken(reporter, bubble, levels[1:], rounds=rounds, spans=spans, most_s=most_s)
     medians = [statistics.median(found.slowdowns[level]) for level in levels[1:]]
     waited = min(1.0, max(found.waited, found.bubble_waited / own if own else 0.0))
     return Response(
@@ -219,9 +224,18 @@ def slowdowns(
 
 
 def taken(
-    reporter: Feels, bubble: Presses, levels: Sequence[float], *, rounds: int = _ROUNDS, spans: Spans = SPANS
+    reporter: Feels,
+    bubble: Presses,
+    levels: Sequence[float],
+    *,
+    rounds: int = _ROUNDS,
+    spans: Spans = SPANS,
+    most_s: float = math.inf,
 ) -> Taken:
-    """Take the windows: the reporter alone, beside the bubble at each of the ``levels``, and alone after each."""
+    """Take the windows: the reporter alone, beside the bubble at each of the ``levels``, and alone after each.
+
+    On a busy machine that takes longer: after ``most_s`` seconds no round is begun, but for the first three.
+    """
 
     def window(level: float, seconds: float) -> tuple[float, float]:
         """The reporter's rate, and what was waited meanwhile: by the reporter alone, by the bubble where it presses."""
@@ -232,11 +246,14 @@ def taken(
         rate = reporter.rate(seconds)
         return rate, (waits() - waited_s) / (time.monotonic() - began)
 
+    begun = time.monotonic()
     reporter.go()
     before, waited = window(0.0, spans.alone_s)
     alone, waits, bubble_waits = [before], [waited], []
     found: dict[float, list[float]] = {level: [] for level in levels}
     for turn in range(rounds):
+        if turn >= _FEWEST_ROUNDS and time.monotonic() - begun > most_s:
+            break
         for level in levels if turn % 2 == 0 else levels[::-1]:  # up and down: a drift evens out
             beside, bubble_waited = window(level, spans.beside_s)
             after, waited = window(0.0, spans.alone_s)

@@ -46,11 +46,7 @@ def save(calibration: Calibration, folder: Path) -> Path:
         with written_aside(file) as out:
             out.write(json.dumps({"format": FORMAT, **asdict(calibration)}).encode())
     except OSError as error:
-        raise CalibrationError(
-            given=f"the calibration cannot be kept in {file} ({error.strerror or error})",
-            allowed="a data folder that you may write to",
-            todo="let TANDEM_HOME name one",
-        ) from error
+        raise _unwritable(folder, error) from error
     return file
 
 
@@ -140,6 +136,10 @@ def anew(
         BubbleError: See `calibrate`.
         BubbleMissingError: The native part was not built.
     """
+    try:
+        data.mkdir(parents=True, exist_ok=True)  # what cannot be kept is not worth half a minute
+    except OSError as error:
+        raise _unwritable(data, error) from error
     made = calibrate(cores=cores, folder=folder, progress=progress)
     if gpu is not None:
         made = with_gpu(made, gpu, progress=progress)
@@ -173,6 +173,14 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
         lacking={str(kind): str(why) for kind, why in told["lacking"].items()},
         made=float(told["made"]),
         cost_s=float(told["cost_s"]),
+    )
+
+
+def _unwritable(folder: Path, error: OSError) -> CalibrationError:
+    return CalibrationError(
+        given=f"the calibration cannot be kept in {folder} ({error.strerror or error})",
+        allowed="a data folder that you may write to",
+        todo="let TANDEM_HOME name one",
     )
 
 
