@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measuring
 from tandem.estimate.bubbles import Bubble, Calibration, Reporter, calibrate, describe, with_gpu
 from tandem.estimate.bubbles.calibrating import noise, slowdowns
-from tandem.estimate.bubbles.calibration import LEAST_EXCESS
+from tandem.estimate.profile import LEAST_EXCESS
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 

@@ -39,7 +39,7 @@ def main() -> None:
 
 def figures(*, quick: bool) -> dict[str, float | None]:
     """Time both ways in turn, and check that they agree."""
-    rounds, sets = (5, 50_000) if quick else (11, 200_000)
+    rounds, sets = (3, 50_000) if quick else (11, 200_000)
     rng = random.Random(0)
     profiles = tuple(_profile(f"app{n:02d}", rng) for n in range(APPS))
     coruns = _seen([profile.key for profile in profiles], rng)

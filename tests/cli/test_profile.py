@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli import profile as command
-from tandem.core.errors import ConfigError
+from tandem.core.errors import ConfigError, TandemError
 from tandem.core.machine import discover
-from tandem.estimate.bubbles import Calibration, Response, save
+from tandem.estimate.bubbles import Calibration, Response, calibrating, keeping, load, save
 from tandem.estimate.profile import PhaseProfile, Profile
 from tandem.estimate.profiling import measure, store
 from tests.cli.conftest import Shell
@@ -148,6 +148,81 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
     assert "Cg: revision 2 contradicts revision 1" in (home / "cg.html").read_text()
 
 
+def calibration_made(made: float = 1e9, waited: float = 0.0) -> Calibration:
+    response = Response((0.0, 1.0), (1.0, 2.0), 0.02, waited=waited)
+    return Calibration(discover().fingerprint, (0, 1), {"cpu": response, "net": response}, {}, made, 1.0)
+
+
+@pytest.mark.slow
+def test_a_calibration_of_a_busy_machine_is_said_with_every_profile_until_it_is_made_anew(
+    tandem_: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "calibrated while others had the cores for up to 34% of the time (cpu, net)"
+    kept(home, "cg", "true")
+    save(calibration_made(waited=0.34), home / "bubbles")
+    for arguments in ((), ("cg", "--out", home / "cg.html"), ("--json",)):
+        done = tandem_.run("profile", "show", *arguments)
+        assert done.returncode == 0
+        assert words in done.stderr
+        assert "tandem profile calibrate when the machine is quiet" in done.stderr
+    monkeypatch.setattr(keeping, "calibrate", lambda **_: calibration_made(2e9))
+    assert CliRunner().invoke(command.profile, ["calibrate"]).exit_code == 0
+    assert tandem_.run("profile", "show").stderr == ""
+
+
+def test_calibrating_anew_prints_the_table_and_names_the_profiles_of_the_older_calibration(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two kinds at one level: all of it takes half a minute."""
+    monkeypatch.setattr(calibrating, "KINDS", ("cpu", "fs_write"))
+    monkeypatch.setattr(calibrating, "LEVELS", (0.0, 1.0))
+    first = CliRunner().invoke(command.profile, ["calibrate"], catch_exceptions=False)
+    assert "raw dial at 1/4 1/2 3/4" in first.stdout
+    assert [line.split()[0] for line in first.stdout.splitlines()[2:]] == ["cpu", "fs_write"]
+    made = load(home / "bubbles")
+    old = kept(home, "old one", "true")
+    store.save(home, replace(old, reporter_excess=made.reporter_excess, calibrated=made.made))
+    kept(home, "cg", "true")
+    again = CliRunner().invoke(command.profile, ["calibrate"], catch_exceptions=False)
+    assert again.stdout.splitlines()[-2:] == [
+        "profiled with an older calibration, whose units their levels are in: old one",
+        "measure them anew: tandem profile again 'old one'",
+    ]
+    told = json.loads(CliRunner().invoke(command.profile, ["--json", "calibrate"], catch_exceptions=False).stdout)
+    assert told["outdated"] == ["old one"]
+    assert set(told["responses"]) == {"cpu", "fs_write"}
+    assert told["warning"] == load(home / "bubbles").warning
+    assert load(home / "bubbles").made > made.made
+
+
+def test_calibrate_takes_no_command_and_no_gpu_that_is_not_there(home: Path) -> None:
+    wrong = CliRunner().invoke(command.profile, ["calibrate", "true"])
+    assert wrong.exit_code == 2
+    none = CliRunner().invoke(command.profile, ["--gpu", "99", "calibrate"])
+    assert isinstance(none.exception, TandemError)
+    assert not (home / "bubbles").exists()
+
+
+@pytest.mark.slow
+def test_a_profile_of_an_older_calibration_is_marked_in_the_list_when_shown_and_by_estimates(
+    tandem_: Shell, home: Path
+) -> None:
+    save(calibration_made(2e9), home / "bubbles")
+    old = replace(kept(home, "cg", "true"), reporter_excess={"cpu": 1.0, "net": 1.0}, calibrated=1e9)
+    store.save(home, old)
+    assert "older calibration" in tandem_("profile", "show")
+    words = "bubbles have been calibrated since it was profiled"
+    done = tandem_.run("profile", "show", "cg", "--out", home / "cg.html")
+    assert words in done.stderr
+    assert words in (home / "cg.html").read_text()
+    assert words in json.loads(tandem_("profile", "show", "cg", "--json"))[-1]["older_calibration"]
+    assert json.loads(tandem_("estimate", "cg", "--json"))["applications"][0]["hint"].startswith(
+        f"the machine's {words}"
+    )
+    store.save(home, replace(old, calibrated=2e9))
+    assert "older calibration" not in tandem_("profile", "show")
+
+
 STEPS = """
 import json, os, sys, time
 with open(os.environ["TANDEM_RUN_DIR"] + "/events.jsonl", "a") as out:
@@ -169,6 +244,8 @@ def test_an_application_that_has_drifted_is_said_with_what_to_do_and_its_profile
     todo = "profile it again: tandem profile again pace"
     listed = tandem_("profile", "show")
     assert "drifted" in listed
+    assert "profile     set aside: pace goes" in tandem_("show", 1)
+    assert words in json.loads(tandem_("show", 1, "--json"))["drift"]
     shown = tandem_.run("profile", "show", "pace", "--out", home / "pace.html")
     assert words in shown.stderr
     assert todo in shown.stderr
@@ -180,6 +257,7 @@ def test_an_application_that_has_drifted_is_said_with_what_to_do_and_its_profile
     store.save(home, replace(old, made=1e9))
     assert json.loads(tandem_("profile", "show", "pace", "--json"))[-1]["drift"] == "", "it is of the old revision"
     assert json.loads(tandem_("estimate", "pace", "--json"))["applications"][0]["hint"] is None
+    assert "set aside" in tandem_("show", 5), "the daemon has not been told of another revision"
 
 
 def test_without_profiles_it_says_how_to_make_one(tandem_: Shell) -> None:

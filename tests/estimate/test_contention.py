@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ from tandem.estimate.contention import (
     trust,
 )
 from tandem.estimate.prior import UNKNOWN_EXCESS
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import LEAST_EXCESS, Curve, PhaseProfile, Profile
 
 STRAIGHT = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.0))
 NOISY = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.1))
@@ -107,6 +108,33 @@ def test_kinds_that_were_not_measured_widen_upwards() -> None:
     unsaid = [0.0] * len(FELT)
     unsaid[FELT.index("cache")] = 1.0
     assert contention.ignorance(numb, [0.0] * len(FELT), unsaid) == pytest.approx(0.5**2)
+
+
+def test_a_kind_that_the_calibration_did_not_feel_widens_nothing_and_one_that_was_not_measured_does() -> None:
+    only = PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {"net": STRAIGHT, "cache": STRAIGHT}, {})
+    at = FELT.index("net")
+    known = replace(profile(only), left_out={"unfelt": ("net",)})
+    old = replace(profile(only), reporter_excess={"net": LEAST_EXCESS, "cache": 0.2})
+    for one in (known, old):
+        found = contention.vector(one)
+        assert [k for k, silent in enumerate(found.silent) if not silent] == [at]
+        unsaid = [float(silent) for silent in found.silent]
+        assert contention.ignorance(found, [0.0] * len(FELT), unsaid) == pytest.approx(0.5**2), "the cache's alone"
+
+
+def test_what_was_kept_of_an_unfelt_kind_is_not_believed() -> None:
+    """As older versions wrote it: the slowdown of a reporter over a noise of next to nothing."""
+    absurd = PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {}, {"net": 128.0}, {"net": 1.0})
+    found = contention.vector(replace(profile(absurd), reporter_excess={"net": LEAST_EXCESS}))
+    assert not any(found.pressure)
+    assert not any(found.pressure_variance)
+    assert contention.vector(profile(absurd)).pressure[FELT.index("net")] <= contention.MOST
+
+
+def test_a_pressure_is_sure_where_it_exceeds_its_own_half_width() -> None:
+    levels, halves = {"cache": 0.5, "net": 0.5, "fs_read": 0.0}, {"cache": 0.49, "net": 0.5, "fs_read": 0.0}
+    found = contention.vector(profile(PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {}, levels, halves)))
+    assert [kind for kind, sure in zip(FELT, found.sure, strict=True) if sure] == ["cache"]
 
 
 @st.composite

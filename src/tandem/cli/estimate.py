@@ -59,7 +59,7 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     hints = _hints(told, hardware.fingerprint, {profile.key for profile in profiles}, coruns) | {
         key: words
         for key in {app.key for app, _ in members}
-        if (words := f"its profile is set aside: {stale[key]}" if key in stale else _contradictory(profiles, key))
+        if (words := f"its profile is set aside: {stale[key]}" if key in stale else _doubtful(profiles, key))
     }
     if as_json:
         print_json(_plain(told, model, hardware.fingerprint, hints))
@@ -155,16 +155,19 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
     return tuple(found.values())
 
 
-def _contradictory(profiles: Sequence[Profile], key: str) -> str:
-    """In what an application's profile contradicts the one before; "" where it does not."""
-    from tandem.estimate.profiling import store
+def _doubtful(profiles: Sequence[Profile], key: str) -> str:
+    """In what an application's profile contradicts the one before, or that it is of an older calibration; else ""."""
+    from tandem.estimate import bubbles
+    from tandem.estimate.profiling import store, trust
     from tandem.estimate.profiling.contradictions import newest_contradiction
 
     for one in profiles:
         if one.key == key:
-            kept = [store.revisions(folder, one.machine, key) for folder in _folders() if store.holds(folder, one)]
-            found = next((words for revisions in kept if (words := newest_contradiction(revisions))), "")
-            return found.removeprefix(f"{key}: ")  # whose hint it is, is said anyway
+            kept = [folder for folder in _folders() if store.holds(folder, one)]
+            found = [newest_contradiction(store.revisions(folder, one.machine, key)) for folder in kept]
+            found += [trust.older(one, bubbles.kept(folder / "bubbles")) for folder in kept]
+            said = next((words for words in found if words), "")
+            return said.removeprefix(f"{key}: ")  # whose hint it is, is said anyway
     return ""
 
 

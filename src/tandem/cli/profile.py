@@ -1,13 +1,14 @@
-"""`tandem profile`: measure what slows a programme and how hard it presses; `tandem profile show`: look at it."""
+"""`tandem profile`: measure what slows a programme and how hard it presses; look at that, and make it anew."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import shlex
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,11 @@ def _a_number(context: click.Context, option: click.Parameter, value: float) -> 
 )
 @json_option
 @click.argument(
-    "argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND... | show [NAME] | again [NAME...]"
+    "argv",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="[--] COMMAND... | show [NAME] | again [NAME...] | calibrate",
 )
 def profile(
     name: str | None,
@@ -74,13 +79,14 @@ def profile(
     tandem profile show
     tandem profile show solve
     tandem profile again solve
+    tandem profile calibrate
     """
     sub = _SUBS.get(argv[0])
     if sub is not None:
-        limit = ["--most", str(most)] if sub is _again and most != MOST_S else []
-        sub.main(
-            [*argv[1:], *limit, *(["--json"] if as_json else [])], f"tandem profile {argv[0]}", standalone_mode=False
-        )
+        given = ["--most", str(most)] if sub is _again and most != MOST_S else []
+        given += ["--gpu", str(gpu)] if sub is _calibrate and gpu is not None else []
+        given += ["--json"] if as_json else []
+        sub.main([*argv[1:], *given], f"tandem profile {argv[0]}", standalone_mode=False)
         return
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
@@ -98,33 +104,37 @@ def profile(
 def _show(name: str | None, out: str | None, as_json: bool) -> None:
     """All profiles of this machine, or one of them with its pictures."""
     from tandem.core.machine import discover
-    from tandem.estimate.profiling import picture, store
+    from tandem.estimate import bubbles
+    from tandem.estimate.profiling import picture, store, trust
 
     data, machine = _data(), discover().fingerprint
+    calibration = bubbles.kept(data / "bubbles")
+    _say_calibration(calibration)
     if name is None:
         loaded = store.load(data, machine)
-        found, drifted = loaded.profiles, _stale()
+        found, drifted = {key: trust.believed(one) for key, one in loaded.profiles.items()}, _stale()
         if loaded.unread:
             say_err(loaded.left_out())
         if as_json:
-            print_json([_plain(one, drifted) for one in found.values()])
+            print_json([_plain(one, drifted, calibration) for one in found.values()])
         elif found:
-            show_table(picture.list_table(found.values(), _marks(data, found, drifted)))
+            show_table(picture.list_table(found.values(), _marks(data, found, drifted, calibration)))
         else:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
-    revisions = store.revisions(data, machine, name)
+    revisions = [trust.believed(one) for one in store.revisions(data, machine, name)]
     _say_contradiction(revisions)
     newest, drifted = revisions[-1], _stale()
-    if words := _drift(newest, drifted):
+    doubts = [words for words in (_drift(newest, drifted), trust.older(newest, calibration)) if words]
+    for words in doubts:
         say_err(words)
     if as_json:
-        print_json([_plain(one, drifted) for one in revisions])
+        print_json([_plain(one, drifted, calibration) for one in revisions])
         return
     _warn(newest)
     _print(newest)
     path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{_file_name(name)}.html"
-    say(f"pictures: {picture.write_report(newest, revisions, path, words)}")
+    say(f"pictures: {picture.write_report(newest, revisions, path, *doubts)}")
 
 
 @click.command()
@@ -157,7 +167,41 @@ def _again(names: tuple[str, ...], most: float, as_json: bool) -> None:
         say("every application goes as its profile says, as far as the daemon has seen")
 
 
-_SUBS = {"show": _show, "again": _again}
+@click.command()
+@click.option("--gpu", type=click.IntRange(0), metavar="INDEX", help="Also the bubbles of this GPU.")
+@json_option
+def _calibrate(gpu: int | None, as_json: bool) -> None:
+    """Calibrate this machine's bubbles anew, in less than 30 s.
+
+    That is done once by itself. Do it again where the machine was busy then, or is another one now: a new disk, other
+    neighbours of a virtual machine. Profiles that were made with the older calibration are named.
+    """
+    from tandem.core.machine import discover
+    from tandem.core.process import locks
+    from tandem.estimate import bubbles
+    from tandem.estimate.bubbles.gpu import check
+    from tandem.estimate.profiling import store, trust
+
+    here, data = discover(), _data()
+    cores = tuple(core.index for core in here.cores)
+    if gpu is not None:
+        check("gpu_sm", gpu)
+    with locks.held(cores, () if gpu is None else (gpu,)):
+        made = bubbles.anew(data / "bubbles", cores=cores, gpu=gpu, progress=_teller(quiet=as_json))
+    profiles = store.load(data, here.fingerprint).profiles
+    outdated = [key for key, one in profiles.items() if trust.older(one, made)]
+    _say_calibration(made)
+    if as_json:
+        print_json({**asdict(made), "warning": made.warning, "outdated": outdated})
+        return
+    for line in bubbles.describe(made):
+        say(line)
+    if outdated:
+        say(f"profiled with an older calibration, whose units their levels are in: {', '.join(outdated)}")
+        say(f"measure them anew: tandem profile again {shlex.join(outdated)}")
+
+
+_SUBS = {"show": _show, "again": _again, "calibrate": _calibrate}
 
 
 def _drifted() -> list[str]:
@@ -208,7 +252,7 @@ def _measured(
     if shutil.which(argv[0]) is None:
         raise ConfigError(
             given=f"{argv[0]!r}, which is no programme",
-            allowed=f"a programme on the PATH or a path to one, or {' or '.join(_SUBS)}",
+            allowed=f"a programme on the PATH or a path to one, or {', '.join(_SUBS)}",
             todo=did_you_mean(argv[0], _SUBS, "look at how it is written, and whether it may be executed"),
         )
     data = _data()
@@ -240,7 +284,14 @@ def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Ca
     found = cached(folder, cores=cores, gpu=gpu, progress=progress)
     if begun:
         say_err(f"calibrated in {time.monotonic() - begun[0]:.0f} s")
+    _say_calibration(found)
     return found
+
+
+def _say_calibration(kept: Calibration | None) -> None:
+    """One line on stderr where the machine was busy when its bubbles were calibrated."""
+    if kept is not None and kept.warning:
+        say_err(kept.warning)
 
 
 def _warn(found: Profile) -> None:
@@ -259,11 +310,20 @@ def _say_contradiction(revisions: Sequence[Profile]) -> None:
         say_err(words)
 
 
-def _plain(found: Profile, drifted: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def _plain(
+    found: Profile,
+    drifted: Mapping[str, Mapping[str, Any]] | None = None,
+    calibration: Calibration | None = None,
+) -> dict[str, Any]:
     """As it is kept, with what is to be said of it."""
     from tandem.estimate.profiling import store, trust
 
-    said = {"warning": trust.warning(found), "drift": _drift(found, drifted or {}), "causes": trust.causes(found)}
+    said = {
+        "warning": trust.warning(found),
+        "drift": _drift(found, drifted or {}),
+        "older_calibration": trust.older(found, calibration),
+        "causes": trust.causes(found),
+    }
     return {**store.as_json(found), **said}
 
 
@@ -279,9 +339,14 @@ def _stale() -> dict[str, Mapping[str, Any]]:
         return {}
 
 
-def _marks(data: Path, found: Mapping[str, Profile], drifted: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _marks(
+    data: Path,
+    found: Mapping[str, Profile],
+    drifted: Mapping[str, Mapping[str, Any]],
+    calibration: Calibration | None,
+) -> dict[str, str]:
     """Application -> in a word, why its newest profile is doubtful beyond its own noise."""
-    from tandem.estimate.profiling import store
+    from tandem.estimate.profiling import store, trust
     from tandem.estimate.profiling.contradictions import newest_contradiction
 
     said = {}
@@ -290,6 +355,8 @@ def _marks(data: Path, found: Mapping[str, Profile], drifted: Mapping[str, Mappi
             said[key] = "drifted"
         elif newest_contradiction(store.revisions(data, one.machine, key)):
             said[key] = "contradictory"
+        elif not trust.mark(one) and trust.older(one, calibration):
+            said[key] = "older calibration"
     return said
 
 

@@ -46,6 +46,7 @@ def show(job: str, decisions: bool, as_json: bool) -> None:
         if decisions and "decisions" not in view:
             view["decisions"] = list(_decisions(client, number, view["submitted_at"]))
         whole = None if as_json or "_" in job or view["array"] is None else _whole(client, view)
+        view["drift"] = _drift(client, view.get("app") or "")
     if view["state"] in words.LIVE - words.WAITING and view.get("run_dir"):
         view["phase"] = phase(Path(view["run_dir"]))
     if as_json:
@@ -58,6 +59,11 @@ def show(job: str, decisions: bool, as_json: bool) -> None:
     say(f"job {label(view)}  {name}  {words.ended(view)}")
     parts = (_asked(view), _life(view, now), _promised(view, now), _beside(view, now), _decided(view, now))
     say_pairs(chain.from_iterable(parts), indent="  ")
+
+
+def _drift(client: Client, app: str) -> str:
+    """Why the profile of the job's application is no longer believed; "" where it is, or where there is none."""
+    return next((one["stale"] for one in client.profiles() if one["app"] == app), "") if app else ""
 
 
 def _whole(client: Client, view: View) -> str:
@@ -127,6 +133,8 @@ def _life(view: View, now: float) -> Iterator[Line]:
     if view.get("why"):
         waits, live = view["state"] in words.WAITING, view["state"] in words.LIVE
         yield "waits" if waits else "decision" if live else "why", view["why"]
+    if view.get("drift"):
+        yield "profile", f"set aside: {view['drift']}"
     if view.get("overtaken"):
         yield "", view["overtaken"]
     if view["state"] in words.LIVE - words.WAITING:

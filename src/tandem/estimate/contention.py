@@ -23,10 +23,12 @@ import itertools
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 from tandem.estimate.profile import KINDS, Curve
+from tandem.estimate.recalibrated import rescaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +94,9 @@ class Vector:
         curve_half: half-width of the excess at full pressure; at another one in proportion, beyond it too.
         at_full: excess at full pressure, at most what an unknown neighbour is believed to cause.
         numb: kinds whose sensitivity was not measured, as 1 (else 0).
-        silent: kinds whose pressure was not measured, as 1 (else 0).
+        silent: kinds whose pressure was not measured, as 1 (else 0). One that the calibration did not feel is not
+            silent: the strongest bubble slows nobody there, and an application is believed to press no harder.
+        sure: kinds of which the pressure exceeds the half-width of its interval.
         felt: the curves that rise at all.
         load: pressures, their variances, and 1 neighbour, one after the other.
         said: pressures in words.
@@ -106,6 +110,7 @@ class Vector:
     at_full: tuple[float, ...]
     numb: tuple[int, ...]
     silent: tuple[int, ...]
+    sure: tuple[bool, ...]
     felt: tuple[Pieces, ...] = field(init=False)
     load: tuple[float, ...] = field(init=False)
     said: tuple[str, ...] = field(init=False)
@@ -138,8 +143,12 @@ class Contended:
 
 
 def vectors(profiles: Iterable[Profile]) -> dict[str, Vector]:
-    """Vectors by application key."""
-    return {profile.key: vector(profile) for profile in profiles}
+    """Vectors by application key, all in the units of the newest calibration that any of the profiles was made with."""
+    known = list(profiles)
+    if not known:
+        return {}
+    newest = max(known, key=attrgetter("calibrated"))
+    return {profile.key: vector(rescaled(profile, newest)) for profile in known}
 
 
 def vector(profile: Profile) -> Vector:
@@ -147,12 +156,14 @@ def vector(profile: Profile) -> Vector:
     total = sum(phase.share for phase in profile.phases)
     shares = [(phase, phase.share / total) for phase in profile.phases]
     most = MOST * profile.cpus / profile.bubble_cores
+    unfelt = profile.unfelt
+    told = [(kind, [(phase, share) for phase, share in shares if kind not in unfelt]) for kind in FELT]
     believed = {kind: _believed(shares, kind, profile.reporter_excess.get(kind)) for kind in FELT}
     curves = tuple(_mean_hinges(believed[kind]) for kind in FELT)
     return Vector(
-        pressure=tuple(sum(share * _pressure(phase, kind, most) for phase, share in shares) for kind in FELT),
+        pressure=tuple(sum(share * _pressure(phase, kind, most) for phase, share in of) for kind, of in told),
         pressure_variance=tuple(
-            sum(share * min(most, phase.pressure_half.get(kind, 0.0)) for phase, share in shares) ** 2 for kind in FELT
+            sum(share * min(most, phase.pressure_half.get(kind, 0.0)) for phase, share in of) ** 2 for kind, of in told
         ),
         curves=curves,
         curve_half=tuple(
@@ -160,7 +171,11 @@ def vector(profile: Profile) -> Vector:
         ),
         at_full=tuple(min(UNKNOWN_EXCESS, _at(hinges, 1.0)) for hinges in curves),
         numb=tuple(int(any(kind not in phase.sensitivity for phase, _ in shares)) for kind in FELT),
-        silent=tuple(int(any(kind not in phase.pressure for phase, _ in shares)) for kind in FELT),
+        silent=tuple(int(any(kind not in phase.pressure for phase, _ in of)) for kind, of in told),
+        sure=tuple(
+            sum(share * (phase.pressure.get(kind, 0.0) - phase.pressure_half.get(kind, 0.0)) for phase, share in of) > 0
+            for kind, of in told
+        ),
     )
 
 
@@ -190,6 +205,17 @@ def feel(one: Vector, load: Sequence[float]) -> Contended:
     excess = GAIN * total ** (1.0 / EXPONENT)
     floor = FLOOR * FLOOR * load[-1]
     return Contended(excess, GAIN * GAIN * variance + (SPREAD * excess) ** 2 + floor, 0.0, kind)
+
+
+def felt_kinds(one: Vector, load: Sequence[float]) -> list[tuple[float, int]]:
+    """What ``one`` feels of each kind under a load (see `feel`): excess and index in `FELT`, the largest first."""
+    levels = [(k, load[k] - TIE, starts, pieces) for k, starts, pieces, _ in one.felt]
+    found = [
+        (height + slope * (level - start), k)
+        for k, level, starts, pieces in levels
+        for start, height, slope in [pieces[bisect_left(starts, level)]]
+    ]
+    return sorted(found, key=lambda one: (-one[0], one[1]))
 
 
 def of_pair(one: Vector, other: Vector) -> Contended:

@@ -37,22 +37,40 @@ class SeenPairs:
         self._fits = 0
 
     def observe_all(self, coruns: Iterable[CoRun]) -> None:
-        """See `observe`, for each."""
-        for corun in coruns:
-            self.observe(corun)
+        """See `observe`, for each.
+
+        A judgement replaces the one before, so that of those that are due on the way to a first answer only the last
+        is made.
+        """
+        told = list(coruns)
+        last = 0
+        if not self._told:
+            trial = SeenPairs(self._fit if self._from_sets else None)
+            last = max((k for k, corun in enumerate(told) if trial._keep(corun)), default=0)
+        for k, corun in enumerate(told):
+            if self._keep(corun) and k >= last:
+                self.inferred = self._fit(self.observations)
 
     def observe(self, corun: CoRun) -> None:
         """Keep one observation; nothing else is said of one that is of no use."""
+        if self._keep(corun):
+            self.inferred = self._fit(self.observations)
+
+    def _keep(self, corun: CoRun) -> bool:
+        """Keep one observation; returns whether `inferred` is to be made anew."""
         alone, before = self.observations.alone_rate(corun.app), self._companies()
         if not self.observations.add(corun):
-            return
+            return False
         self._told[corun.app] += 1
         first_alone = not corun.beside and alone is None and self.observations.has_company(corun.app)
         after = self._companies()
-        if (after != before and after >= self._fit_at) or first_alone:  # it tells something of every pair not seen yet
-            self.inferred = self._fit(self.observations)
+        due = (
+            after != before and after >= self._fit_at
+        ) or first_alone  # it tells something of every pair not seen yet
+        if due:
             self._fits += 1
             self._fit_at = after + 1 + (after // _OFTEN if self._from_sets else 0)
+        return due
 
     @property
     def fits(self) -> int:

@@ -59,14 +59,26 @@ class Pressed:
 
     def words(self, i: int) -> str:
         """What contends for what with profiled member ``i``."""
-        felt = self.on(i)
+        one, felt = self.vectors[i], self.on(i)
+        assert one is not None
         assert felt is not None
-        k = felt.kind
-        if k < 0 or felt.excess < _SLIGHT:
+        if felt.kind < 0 or felt.excess < _SLIGHT:
             return "profiles: hardly feels these neighbours"
+        ignored = " (some kinds not measured)" if felt.ignorance > 0.0 else ""
+        load = self._load(i, one) if self._members.weights is None else self._weighted_load(i)
+        for excess, k in contention.felt_kinds(one, load):
+            by = self._pressing(i, k) if excess >= _SLIGHT else ""
+            if by:
+                return f"{1 + felt.excess:.2f}x by profiles, most by {WORDS[FELT[k]]}: {by}{ignored}"
+        return (
+            f"{1 + felt.excess:.2f}x by profiles, none of it for certain: every pressure is within its noise{ignored}"
+        )
+
+    def _pressing(self, i: int, k: int) -> str:
+        """Who presses on the ``k``-th kind beside member ``i``, for certain, and how hard; "" for nobody."""
         members = self._members
         pressing = [
-            (vector.pressure[k], app.key, vector.said[k])
+            (vector.pressure[k] if vector.sure[k] else 0.0, app.key, vector.said[k])
             for app, vector in zip(members.apps, self.vectors, strict=True)
             if vector is not None
         ]
@@ -75,11 +87,9 @@ class Pressed:
             pressing = [(w * p, key, f"{w * p:.2f}") for (p, key, _), w in weighed if w > 0.0]
         else:
             del pressing[i - self.vectors[:i].count(None)]
-        pressing.sort(reverse=True)
-        by = ", ".join([f"{key} {said}" for pressure, key, said in pressing[:_NAMED] if pressure > _SLIGHT])
-        more = " and others" if len(pressing) > _NAMED else ""
-        ignored = " (some kinds not measured)" if felt.ignorance > 0.0 else ""
-        return f"{1 + felt.excess:.2f}x by profiles, most by {WORDS[FELT[k]]}: {by}{more}{ignored}"
+        named = sorted([one for one in pressing if one[0] > _SLIGHT], reverse=True)
+        more = " and others" if len(named) > _NAMED else ""
+        return ", ".join([f"{key} {said}" for _, key, said in named[:_NAMED]]) + more
 
     def _load(self, i: int, one: Vector) -> Sequence[float]:
         """The sum of the others' loads; of one or two it is had faster than by taking one's own out of all."""

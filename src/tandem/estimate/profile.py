@@ -24,6 +24,17 @@ by writes; CPU share on the same core; file-system reads; fsync'd writes; loopba
 DISTURBED = 0.1
 """Part of the time alone that others may keep a programme from its cores before its profile is called disturbed."""
 
+LEAST_EXCESS = 0.03
+"""An excess of a reporter's slowdown below this, or below its noise, is no pressure that a dial could be made of."""
+
+HARDEST = 4.0
+"""The highest level that a pressure is told as; what presses harder presses with *at least* so much.
+
+Level 1 is all that the other cores can do to the kind's reporter, so what is far beyond it is not the application's
+strength but the reporter's weakness: one that the bubble hardly slows, or that stood still. Where bubbles slow their
+reporters by half and more, no application of benchmarks/apps was above 2.5, on two machines.
+"""
+
 GPU_KINDS = ("gpu_sm", "gpu_l2", "gpu_hbm", "gpu_pcie")
 """Bubbles of a GPU, where there is one."""
 
@@ -89,7 +100,8 @@ class PhaseProfile:
         cpu_use: cores that it keeps busy when alone (1.0: one core, never waiting); time in which others had them is
             left out.
         sensitivity: kind of bubble -> curve; a kind that was not measured is absent.
-        pressure: kind of bubble -> dial level that presses as hard; beyond 1 it presses harder than any bubble.
+        pressure: kind of bubble -> dial level that presses as hard; beyond 1 it presses harder than any bubble, and
+            `HARDEST` says that it is at least so much. A kind of which nothing is known is absent.
         pressure_half: half-widths of their 90 % intervals.
     """
 
@@ -122,8 +134,11 @@ class Profile:
         bubble_cores: cores that bubbles pressed from: level 1 of a dial is what all of them together can do.
         reporter_excess: kind -> slowdown less 1 of the kind's reporter, the most sensitive programme there is, at dial
             level 1; kinds that are absent were not calibrated, or the profile is an old one.
-        left_out: what was not tried for want of time: "sensitivity" -> kinds of bubble that it did not run beside,
-            "pressure" -> kinds of which it is not known how hard it presses; absent where there are none.
+        calibrated: when the calibration was made that its levels are in units of; 0 where that is not known.
+        left_out: what is not known, and why; absent where there is nothing. For want of time: "sensitivity" -> kinds
+            of bubble that it did not run beside, "pressure" -> kinds whose reporter did not run beside it. Otherwise:
+            "unfelt" -> kinds whose reporter does not feel even the strongest bubble of this machine, so that it could
+            tell nothing of pressure; "unsteady" -> kinds whose reporter stood still or scattered when it was alone.
         waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
             looked at.
     """
@@ -141,6 +156,7 @@ class Profile:
     gpu: int | None = None
     bubble_cores: int = 1
     reporter_excess: Mapping[str, float] = field(default_factory=dict)
+    calibrated: float = 0.0
     waited: float = 0.0
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -148,3 +164,12 @@ class Profile:
     def disturbed(self) -> bool:
         """Whether others had its cores for more of the time than a quiet machine's own work takes."""
         return self.waited > DISTURBED
+
+    @property
+    def unfelt(self) -> frozenset[str]:
+        """Kinds that nothing here is felt to press on, so that of their pressures nothing is said.
+
+        Old profiles do not name them, but the least excess that there can be tells.
+        """
+        least = {kind for kind, excess in self.reporter_excess.items() if excess <= LEAST_EXCESS}
+        return frozenset(least.union(self.left_out.get("unfelt", ())))

@@ -1,5 +1,7 @@
 """The arithmetic of calibrated dials."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 
 from tandem.estimate.bubbles import BubbleError, Calibration, Response, describe
 from tandem.estimate.bubbles.calibrating import monotone, noise
+from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.bubbles.isotonic import ascending
+from tandem.estimate.profile import DISTURBED, HARDEST
 
 MACHINE = "a-machine"
 
@@ -50,15 +54,45 @@ def test_a_higher_level_is_never_a_lower_raw_one(response: Response, one: float,
 def test_a_slowdown_is_the_level_that_makes_it(response: Response, level: float) -> None:
     kept = calibration(response)
     if response.felt:
-        assert kept.level_of("cache", kept.slowdown("cache", level)) == pytest.approx(level, abs=1e-9)
-    assert kept.level_of("cache", 0.9) == 0.0
+        assert kept.level_of("cache", kept.slowdown("cache", level)) == pytest.approx(min(level, HARDEST), abs=1e-9)
+        assert kept.level_of("cache", 0.9) == 0.0
 
 
-def test_what_is_not_felt_stays_raw_and_is_no_large_pressure() -> None:
+def test_what_is_not_felt_stays_raw_and_says_nothing_of_pressure() -> None:
     kept = calibration(Response((0.0, 1.0), (1.0, 1.01), 0.05))
     assert kept.raw("cache", 0.3) == 0.3
-    assert kept.level_of("cache", 1.05) == pytest.approx(1.0)  # the noise, not a five-fold bubble
+    with pytest.raises(BubbleError, match="'cache', which does not feel the strongest bubble; allowed: none"):
+        kept.level_of("cache", 1.05)
     assert any("not felt" in line for line in describe(kept))
+
+
+def test_what_presses_harder_than_four_bubbles_presses_with_at_least_four() -> None:
+    kept = calibration(Response((0.0, 1.0), (1.0, 1.04), 0.01))
+    assert kept.level_of("cache", 1.04 * 3) == HARDEST == 4.0
+    assert kept.level_of("cache", 1.08) == pytest.approx(2.0)
+
+
+def test_a_calibration_of_a_busy_machine_names_its_kinds_and_what_to_do() -> None:
+    quiet = Response((0.0, 1.0), (1.0, 2.0), 0.01, scatter=MOST_SCATTER, waited=DISTURBED)
+    assert calibration(quiet).warning == ""
+    busy = replace(
+        calibration(quiet), responses={"cache": replace(quiet, waited=0.34), "net": replace(quiet, waited=0.2)}
+    )
+    assert busy.warning.startswith(
+        "the bubbles of this machine were calibrated while others had the cores for up to 34% of the time "
+        "(cache, net): "
+    )
+    assert busy.warning.endswith("tandem profile calibrate when the machine is quiet")
+    hangs = replace(busy, responses={"cache": quiet, "fs_write": replace(quiet, scatter=1000.0)})
+    assert "its reporters alone scattered (fs_write by 100000%)" in hangs.warning
+    assert "others" not in hangs.warning
+    assert " 34.0%" in describe(busy)[2]
+
+
+def test_reporters_feel_at_least_their_own_noise() -> None:
+    assert calibration(Response((0.0, 1.0), (1.0, 1.5), 0.01)).reporter_excess == {"cache": 0.5}
+    assert calibration(Response((0.0, 1.0), (1.0, 1.01), 0.05)).reporter_excess == {"cache": 0.05}
+    assert calibration(Response((0.0, 1.0), (1.0, 1.01), 0.0)).reporter_excess == {"cache": 0.03}
 
 
 def test_what_was_not_measured_is_said() -> None:

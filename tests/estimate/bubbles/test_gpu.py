@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tandem.core import gpu as cards
 from tandem.estimate.bubbles import BubbleError, GpuBubble, GpuReporter, calibrating, with_gpu
-from tandem.estimate.bubbles.calibration import LEAST_EXCESS, Calibration
+from tandem.estimate.bubbles.calibration import Calibration
 from tandem.estimate.bubbles.gpu import GpuProcess, check, launch_for
 from tandem.estimate.bubbles.gpu_worker import SOURCE, follow
-from tandem.estimate.profile import GPU_KINDS
+from tandem.estimate.profile import GPU_KINDS, LEAST_EXCESS
 from tests.conftest import nvcc, requires
 from tests.estimate.bubbles.processes import alive, until
 

@@ -9,7 +9,7 @@ from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, cached, keeping, load, save
 
 HERE = discover().fingerprint
-RESPONSE = Response((0.0, 0.5, 1.0), (1.0, 1.1, 1.75), 0.02)
+RESPONSE = Response((0.0, 0.5, 1.0), (1.0, 1.1, 1.75), 0.02, scatter=0.11, waited=0.03)
 
 
 def calibration(machine: str = HERE, cores: tuple[int, ...] = (0, 1)) -> Calibration:
@@ -24,6 +24,28 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     file = save(calibration(), tmp_path / "new")
     assert load(tmp_path / "new") == calibration()
     assert [file] == list((tmp_path / "new").iterdir())
+
+
+def test_an_older_file_that_did_not_look_at_who_else_was_there_is_read(tmp_path: Path) -> None:
+    file = save(calibration(), tmp_path)
+    told = json.loads(file.read_text())
+    for one in told["responses"].values():
+        del one["scatter"], one["waited"]
+    file.write_text(json.dumps(told))
+    assert load(tmp_path).responses == {"cache": Response((0.0, 0.5, 1.0), (1.0, 1.1, 1.75), 0.02)}
+    assert load(tmp_path).warning == ""
+
+
+def test_made_anew_it_replaces_whatever_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert keeping.kept(tmp_path) is None
+    file = save(calibration(cores=(0, 1, 2)), tmp_path)
+    monkeypatch.setattr(keeping, "calibrate", lambda **_: calibration())
+    for text in (file.read_text(), file.read_text().replace('"format": 1', '"format": 99'), "torn"):
+        file.write_text(text)
+        assert keeping.anew(tmp_path, cores=(0, 1)) == keeping.kept(tmp_path) == calibration()
+    (tmp_path / "file").touch()
+    with pytest.raises(keeping.CalibrationError, match=r"cannot be kept in .*TANDEM_HOME"):
+        keeping.anew(tmp_path / "file", cores=(0, 1))
 
 
 def test_a_kept_one_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

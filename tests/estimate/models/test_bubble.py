@@ -51,6 +51,29 @@ def test_it_says_what_contends_for_what() -> None:
     assert lu.why == "profiles: hardly feels these neighbours"
 
 
+def test_a_pressure_within_its_noise_is_not_called_a_cause() -> None:
+    """The cache would cost the more, but who presses on it is not known for certain."""
+    curves = dict.fromkeys(FELT, Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.0)))
+    levels = {**dict.fromkeys(FELT, 0.0), "cache": 0.9, "net": 0.3}
+
+    def noisy(key: str, **halves: float) -> Profile:
+        return Profile(
+            key, (key,), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, 1.0, curves, levels, halves),)
+        )
+
+    def why(*neighbours: Profile) -> str:
+        held = [noisy("cg", cache=0.9, net=0.4), *neighbours]
+        return str(bubble.make((), held).predict(tuple(App(one.key) for one in held), NODE)[0].words)
+
+    assert "most by last-level cache: lu 0." in why(noisy("lu", cache=0.8))
+    assert "most by network: lu 0.30" in why(noisy("lu", cache=0.9))
+    assert why(noisy("lu", cache=0.9, net=0.4)).endswith(
+        "by profiles, none of it for certain: every pressure is within its noise"
+    )
+    assert "most by last-level cache: lu 0." in why(noisy("lu", cache=0.8), noisy("sort", cache=0.9))
+    assert "sort" not in why(noisy("lu", cache=0.8), noisy("sort", cache=0.9))
+
+
 def test_without_a_profile_it_says_so_and_is_wide() -> None:
     cg, new = bubble.make((), HELD).predict((CG, App("new")), NODE)
     assert cg.why.startswith("no profile of new: assumed 1.0x")

@@ -16,6 +16,13 @@ PHASE = PhaseProfile("", 1.0, 40.0, 0.04, 1.0, {"cache": CURVE}, {"cache": 0.6},
 OLD = Profile("cg", ("cg",), "here", 1, 0.0, 20.0, 1, (PHASE,))
 
 
+def test_pressures_of_two_calibrations_are_compared_in_the_same_units() -> None:
+    old = replace(OLD, reporter_excess={"cache": 0.2}, calibrated=1.0)
+    new = replace(with_phase(pressure={"cache": 0.3}), reporter_excess={"cache": 0.4}, calibrated=2.0)
+    assert contradiction(old, new) == ""
+    assert "presses on last-level cache 0.60 -> 0.30" in contradiction(OLD, replace(new, calibrated=0.0))
+
+
 def with_phase(**changes: object) -> Profile:
     return replace(OLD, revision=2, phases=(replace(PHASE, **changes),))  # type: ignore[arg-type]
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tandem.core.machine import discover
+from tandem.estimate import contention
+from tandem.estimate.bubbles import Calibration, Response
+from tandem.estimate.bubbles.process import program
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import picture, store, trust
-from tandem.estimate.profiling.measure import MOST_SLOWED, POINTS_PER_WINDOW, kept_waiting, widened
+from tandem.estimate.profiling.measure import (
+    MOST_SLOWED,
+    POINTS_PER_WINDOW,
+    Terms,
+    kept_waiting,
+    measure,
+    unsteady,
+    widened,
+)
 from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.windows import SETTLE_S, Window
@@ -44,6 +57,74 @@ def test_it_is_refused_only_where_others_had_most_of_the_time() -> None:
     assert kept_waiting(windows(0.8, 0.8), "cg", 2) == pytest.approx(0.4), "of two cores, threads waited for 0.8"
     with pytest.raises(ProgrammeError, match="for 60% of the time that it was to be alone; allowed: up to 50%"):
         kept_waiting(windows(0.5, 0.7), "cg", 1)
+
+
+def test_a_reporter_that_scatters_alone_or_stands_still_beside_tells_nothing() -> None:
+    def windows(alone: list[float | None], beside: list[float | None]) -> list[Window]:
+        return [
+            Window(frozenset(running), 0.0, 1.0, {} if rate is None else {"reporter net": rate}, {}, {})
+            for running, rates in (({"reporter net"}, alone), ({"reporter net", "cg"}, beside))
+            for rate in rates
+        ]
+
+    steady: list[float | None] = [10.0, 11.0, 9.0, 10.0, 10.5, 9.5]
+    assert not unsteady(windows(steady, [5.0, 4.0, 6.0]), "reporter net")
+    assert not unsteady(windows([*steady, None], [5.0, None, 6.0]), "reporter net"), "a single stall is borne"
+    assert unsteady(windows([10.0, 1.0, None, 10.0, 0.0, 12.0], [5.0, 4.0, 6.0]), "reporter net")
+    assert unsteady(windows([None] * 6, [5.0, 4.0, 6.0]), "reporter net")
+    assert unsteady(windows(steady, [0.0, None, 0.0]), "reporter net")
+    assert not unsteady(windows(steady, []), "reporter net"), "it was not tried"
+
+
+SPIN = (
+    "-S",
+    "-E",
+    "-c",
+    "import time\nfor i in range(10**9):\n    print('step', i, flush=True)\n    time.sleep(0.005)",
+)
+
+
+@pytest.mark.slow
+def test_kinds_that_are_not_felt_and_reporters_that_hang_give_no_pressure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reporter of writes is stopped most of the time, as by a disk that hangs."""
+    hangs = tmp_path / "bubble"
+    hangs.write_text(
+        f"""#!/bin/sh
+if [ "$1" = reporter ] && [ "$2" = fs_write ]; then
+    (while kill -CONT $$ && sleep 0.02 && kill -STOP $$; do sleep 0.4; done) 2> /dev/null &
+fi
+exec {program()} "$@"
+"""
+    )
+    hangs.chmod(0o755)
+    monkeypatch.setenv("TANDEM_BUBBLE", str(hangs))
+    here = discover()
+    felt, unfelt = Response((0.0, 1.0), (1.0, 2.0), 0.02), Response((0.0, 1.0), (1.0, 1.01), 0.02)
+    known = Calibration(
+        here.fingerprint,
+        tuple(core.index for core in here.cores),
+        {"cpu": felt, "fs_write": felt, "net": unfelt},
+        {},
+        5e8,
+        1.0,
+    )
+    terms = Terms(
+        key="spin", cores=known.cores[:1], beside=known.cores[1:2], rate=r"step (\d+)", most_s=20.0, folder=tmp_path
+    )
+    found = measure((sys.executable, *SPIN), terms, known)
+    (phase,) = found.phases
+    unsteady_too = set(found.left_out["unsteady"])  # where others are on the core, so is the reporter of "cpu"
+    assert "fs_write" in unsteady_too
+    assert set(phase.pressure) == set(phase.pressure_half) == {"cpu", "fs_write"} - unsteady_too
+    assert set(phase.sensitivity) == {"cpu", "fs_write", "net"}
+    assert found.left_out["unfelt"] == ("net",)
+    assert found.calibrated == 5e8
+    vector = contention.vector(found)
+    assert dict(zip(contention.FELT, vector.silent, strict=True)) == {
+        "cache": 1, "membw_read": 1, "membw_write": 1, "fs_read": 1, "fs_write": 1, "net": 0
+    }  # fmt: skip
 
 
 def test_how_long_it_waited_is_kept_and_older_profiles_waited_for_nothing_that_is_known(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import math
 import random
 import statistics
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.estimate.profiling.ratios import interval, noise_of, paired
+from tandem.estimate.profiling.ratios import interval, noise_of, paired, scatter_of
 
 rates = st.floats(1.0, 100.0)
 
@@ -43,6 +44,14 @@ def test_ratios_are_what_a_plain_search_for_the_neighbours_gives(alone: list[flo
     assert math.isclose(
         sum(found), sum(r for r, apart in every if apart <= max([0.08, *worst_kept[-1:]]) + 1e-12), rel_tol=1e-9
     )
+
+
+@given(st.floats(0.01, 100.0), st.floats(0.0, 0.3))
+def test_scatter_of_normal_rates_is_the_half_width_that_holds_nine_tenths(mean: float, spread: float) -> None:
+    rates = [mean * (1.0 + spread * NormalDist().inv_cdf((k + 0.5) / 400)) for k in range(400)]
+    stated = scatter_of(rates)
+    assert stated == pytest.approx(1.6449 * spread, rel=0.02, abs=1e-9)
+    assert scatter_of([0.0, 0.0, mean]) == math.inf
 
 
 def test_windows_across_a_jump_are_left_out() -> None:

@@ -23,7 +23,7 @@ PHASE = PhaseProfile(
     pressure={"cache": 0.6, "net": 0.0},
     pressure_half={"cache": 0.05, "net": 0.02},
 )
-PROFILE = Profile("cg", ("python", "cg.py"), "machine-1", 1, 1e9, 20.5, 1, (PHASE,))
+PROFILE = Profile("cg", ("python", "cg.py"), "machine-1", 1, 1e9, 20.5, 1, (PHASE,), calibrated=9e8)
 
 
 def test_what_is_kept_comes_back_and_revisions_count_up(tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ def test_a_profile_that_says_it_is_of_another_machine_is_refused_wherever_it_lie
 
 NONSENSE = [
     {"made": 1e300},
+    {"calibrated": -1.0},
     {"cpus": 0},
     {"key": None},
     {"key": "lu"},

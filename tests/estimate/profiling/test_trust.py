@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.bubbles import Calibration, Response
+from tandem.estimate.profile import LEAST_EXCESS, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import picture, trust
 
 if TYPE_CHECKING:
@@ -45,6 +46,52 @@ def test_only_what_exceeds_noise_interval_and_a_twentieth_is_sure(noise: float, 
     found = trust.felt(phase(noise, net=(slow, half)), "net")
     assert (found == "sure") == (slow - 1.0 > max(0.05, half, noise))
     assert (found == "no") == (slow - 1.0 <= max(0.05, half))
+
+
+def test_what_presses_harder_than_any_bubble_can_is_told_as_at_least_that() -> None:
+    hard = replace(phase(0.02), pressure={"net": 128.0, "cache": 0.9}, pressure_half={"net": 4.0, "cache": 0.1})
+    assert picture.sentences(profile(hard))[-1] == "presses on loopback network (at least 4), last-level cache (0.90)"
+    assert "a pressure of 4 or more: at least 4" in picture.phase_table(profile(hard), hard).note
+    doubtful = replace(hard, pressure={"net": 4.0}, pressure_half={"net": 4.0})
+    assert "at least" not in picture.sentences(profile(doubtful))[1]
+
+
+def test_pressures_that_older_versions_made_of_nothing_are_not_shown() -> None:
+    absurd = replace(phase(0.02), pressure={"net": 49.0, "cache": 0.9}, pressure_half={"net": 1.0, "cache": 0.1})
+    old = replace(profile(absurd), reporter_excess={"net": LEAST_EXCESS, "cache": 0.2})
+    said = picture.sentences(trust.believed(old))
+    assert said[1] == "presses on last-level cache (0.90)"
+    assert said[2].startswith("how hard it presses on loopback network cannot be known here")
+    assert trust.believed(trust.believed(old)) == trust.believed(old)
+    felt = replace(old, reporter_excess={"net": 0.2, "cache": 0.2})
+    assert trust.believed(felt) is felt
+
+
+def test_of_kinds_whose_reporter_tells_nothing_it_is_said_why() -> None:
+    known = profile(replace(phase(0.02), pressure={"cache": 0.9}))
+    said = picture.sentences(replace(known, left_out={"unfelt": ("net", "fs_read"), "unsteady": ("fs_write",)}))
+    assert said[-2:] == [
+        "how hard it presses on loopback network, file reads cannot be known here: "
+        "the strongest bubbles of this machine do not slow even their own reporters",
+        "how hard it presses on durable file writes is not known: "
+        "its reporter stood still or scattered by itself; tandem profile again cg at a quieter time",
+    ]
+
+
+def test_a_profile_is_of_an_older_calibration_where_a_newer_one_is_kept() -> None:
+    def calibration(made: float, slowest: float) -> Calibration:
+        return Calibration("here", (0, 1), {"net": Response((0.0, 1.0), (1.0, slowest), 0.01)}, {}, made, 1.0)
+
+    kept = calibration(2.0, 1.5)
+    of_it = replace(profile(phase(0.02)), reporter_excess=kept.reporter_excess, calibrated=2.0)
+    assert trust.older(of_it, kept) == trust.older(of_it, None) == ""
+    words = trust.older(of_it, calibration(3.0, 1.5))
+    assert words.startswith("cg: the machine's bubbles have been calibrated since it was profiled")
+    assert "tandem profile again cg" in words
+    unnamed = replace(of_it, calibrated=0.0)  # as older versions kept it: told by what the reporters felt
+    assert trust.older(unnamed, calibration(3.0, 1.5)) == ""
+    assert trust.older(unnamed, calibration(3.0, 1.6)) != ""
+    assert trust.older(profile(phase(0.02)), kept) == "", "nothing is known of it"
 
 
 def test_a_noisy_profile_is_marked_in_the_table_on_the_page_and_in_words(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tandem.estimate.bubbles.bubble import Bubble
 from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import Calibration, Response, describe
 from tandem.estimate.bubbles.gpu import GpuBubble, GpuReporter
-from tandem.estimate.bubbles.keeping import cached, load, save
+from tandem.estimate.bubbles.keeping import anew, cached, kept, load, save
 from tandem.estimate.bubbles.process import BubbleError, BubbleMissingError
 from tandem.estimate.bubbles.reporter import Reporter
 
@@ -27,9 +27,11 @@ __all__ = [
     "GpuReporter",
     "Reporter",
     "Response",
+    "anew",
     "cached",
     "calibrate",
     "describe",
+    "kept",
     "load",
     "save",
     "with_gpu",

@@ -70,6 +70,10 @@ class Bubble:
         """Return the operations it did so far (units: docs/reference/bubbles.md), and the monotonic seconds then."""
         return self._process.count()
 
+    def waited_s(self) -> float:
+        """Return the seconds so far in which it was ready to run and somebody else had its cores."""
+        return self._process.waited_s()
+
     def close(self) -> None:
         """End its process; a second call does nothing."""
         self._process.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -26,16 +27,24 @@ from tandem.estimate.bubbles.isotonic import ascending
 from tandem.estimate.bubbles.process import BubbleError
 from tandem.estimate.bubbles.reporter import Reporter
 from tandem.estimate.profile import GPU_KINDS, KINDS
+from tandem.estimate.profiling.ratios import scatter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 LEVELS = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0)
 """Raw levels that are measured."""
 
 _ROUNDS, _GPU_ROUNDS = 8, 5
-_STALLED = 1000.0  # slowdown taken for a window in which not one operation was done
+_FEWEST_ROUNDS = 3
+_MOST_S = 3.6  # of a kind, before its rounds are cut short: eight take 3 s where nobody else is
+_STALLED = 1000.0  # slowdown or scatter taken for windows in which not one operation was done
+_SHARED = (
+    "cpu",
+    "fs_read",
+    "fs_write",
+)  # kinds whose bubble waits for the reporter, for itself or for the kernel's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,36 @@ class Feels(Protocol):
     def rate(self, seconds: float) -> float:
         """Operations per second over the next `seconds`."""
 
+    def waited_s(self) -> float:
+        """Seconds so far in which somebody else had its cores."""
+
 
 class Presses(Protocol):
     """A bubble: `Bubble` or `GpuBubble`."""
 
     def set(self, level: float) -> None:
         """Turn the dial."""
+
+    def waited_s(self) -> float:
+        """Seconds so far in which somebody else had its cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the windows of one kind say.
+
+    Attributes:
+        slowdowns: level -> slowdown of the reporter beside the bubble, in each round.
+        alone: its operations per second in each window alone.
+        waited: part of the windows alone in which others kept it from its core. The kernel counts a wait when it is
+            over, so that one which began before its window may make this more than 1.
+        bubble_waited: part of the windows beside in which somebody kept the bubble's threads from theirs, all added.
+    """
+
+    slowdowns: Mapping[float, Sequence[float]]
+    alone: Sequence[float]
+    waited: float
+    bubble_waited: float
 
 
 def calibrate(
@@ -107,7 +140,8 @@ def calibrate(
                 Reporter(kind, cores=cores[:1], folder=folder) as reporter,
                 Bubble(kind, cores=beside, folder=folder) as bubble,
             ):
-                responses[kind] = respond(reporter, bubble, LEVELS)
+                own = 0 if kind in _SHARED else len(beside)
+                responses[kind] = respond(reporter, bubble, LEVELS, own=own, most_s=_MOST_S)
         except BubbleError as error:
             if not kind.startswith("fs_"):
                 raise
@@ -146,29 +180,90 @@ def with_gpu(
 
 
 def respond(
-    reporter: Feels, bubble: Presses, levels: Sequence[float], *, rounds: int = _ROUNDS, spans: Spans = SPANS
+    reporter: Feels,
+    bubble: Presses,
+    levels: Sequence[float],
+    *,
+    rounds: int = _ROUNDS,
+    spans: Spans = SPANS,
+    own: int = 0,
+    most_s: float = math.inf,
 ) -> Response:
-    """Measure the reporter's response to the bubble at the ``levels``, from 0 to 1."""
-    found = slowdowns(reporter, bubble, levels[1:], rounds=rounds, spans=spans)
-    medians = [statistics.median(found[level]) for level in levels[1:]]
-    return Response(tuple(levels), monotone(levels, medians), noise(found))
+    """Measure the reporter's response to the bubble at the ``levels``, from 0 to 1.
+
+    Args:
+        reporter: feels; paused.
+        bubble: presses; at 0.
+        levels: raw ones.
+        rounds: how often each level is tried.
+        spans: how long windows are.
+        own: cores that the bubble has a thread on each of and shares with nobody, so that whatever it waits, others
+            had them; 0 leaves its waiting out.
+        most_s: see `taken`.
+    """
+    found = taken(reporter, bubble, levels[1:], rounds=rounds, spans=spans, most_s=most_s)
+    medians = [statistics.median(found.slowdowns[level]) for level in levels[1:]]
+    waited = min(1.0, max(found.waited, found.bubble_waited / own if own else 0.0))
+    return Response(
+        tuple(levels),
+        monotone(levels, medians),
+        noise(found.slowdowns),
+        scatter=round(min(_STALLED, scatter_of(found.alone)), 4),
+        waited=round(waited, 4),
+    )
 
 
 def slowdowns(
     reporter: Feels, bubble: Presses, levels: Sequence[float], *, rounds: int = _ROUNDS, spans: Spans = SPANS
 ) -> dict[float, list[float]]:
     """Return the reporter's slowdown beside the bubble in each round, for each of the ``levels``."""
+    return {
+        level: list(rounds)
+        for level, rounds in taken(reporter, bubble, levels, rounds=rounds, spans=spans).slowdowns.items()
+    }
+
+
+def taken(
+    reporter: Feels,
+    bubble: Presses,
+    levels: Sequence[float],
+    *,
+    rounds: int = _ROUNDS,
+    spans: Spans = SPANS,
+    most_s: float = math.inf,
+) -> Taken:
+    """Take the windows: the reporter alone, beside the bubble at each of the ``levels``, and alone after each.
+
+    On a busy machine that takes longer: after ``most_s`` seconds no round is begun, but for the first three.
+    """
+
+    def window(level: float, seconds: float) -> tuple[float, float]:
+        """The reporter's rate, and what was waited meanwhile: by the reporter alone, by the bubble where it presses."""
+        bubble.set(level)
+        time.sleep(spans.settle_s)
+        waits = bubble.waited_s if level else reporter.waited_s
+        waited_s, began = waits(), time.monotonic()
+        rate = reporter.rate(seconds)
+        return rate, (waits() - waited_s) / (time.monotonic() - began)
+
+    begun = time.monotonic()
     reporter.go()
-    before = _window(reporter, bubble, 0.0, spans.settle_s, spans.alone_s)
+    before, waited = window(0.0, spans.alone_s)
+    alone, waits, bubble_waits = [before], [waited], []
     found: dict[float, list[float]] = {level: [] for level in levels}
     for turn in range(rounds):
+        if turn >= _FEWEST_ROUNDS and time.monotonic() - begun > most_s:
+            break
         for level in levels if turn % 2 == 0 else levels[::-1]:  # up and down: a drift evens out
-            beside = _window(reporter, bubble, level, spans.settle_s, spans.beside_s)
-            after = _window(reporter, bubble, 0.0, spans.settle_s, spans.alone_s)
+            beside, bubble_waited = window(level, spans.beside_s)
+            after, waited = window(0.0, spans.alone_s)
             found[level].append((before + after) / 2 / beside if beside > 0 else _STALLED)
             before = after
+            alone.append(after)
+            waits.append(waited)
+            bubble_waits.append(bubble_waited)
     reporter.pause()
-    return found
+    return Taken(found, alone, statistics.fmean(waits), statistics.fmean(bubble_waits))
 
 
 def monotone(levels: Sequence[float], measured: Sequence[float]) -> tuple[float, ...]:
@@ -202,9 +297,3 @@ def noise(found: Mapping[float, Sequence[float]]) -> float:
         deviation = statistics.median(abs(one - middle) for one in rounds)
         widths.append(1.645 * 1.2533 * 1.4826 * deviation / middle / math.sqrt(len(rounds)))
     return statistics.median(widths)
-
-
-def _window(reporter: Feels, bubble: Presses, level: float, settle_s: float, seconds: float) -> float:
-    bubble.set(level)
-    time.sleep(settle_s)
-    return reporter.rate(seconds)

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tandem.estimate.bubbles.process import BubbleError
+from tandem.estimate.profile import DISTURBED, HARDEST, LEAST_EXCESS
 
 FORMAT = 1
 """Version of the stored form. A calibration of another version is not read."""
 
-LEAST_EXCESS = 0.03
-"""An excess below this, or below the noise, is no pressure that a dial could be made of."""
+MOST_SCATTER = 0.5
+"""Relative half-width of a reporter's window alone beyond which neither a calibration nor a profile should rest on it:
+a window then is anything between half and half as much again, as strong bubbles would make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,16 @@ class Response:
         raw: raw levels, ascending from 0 to 1.
         slowdowns: rate alone over rate beside, one for each level, never descending; the first is 1.
         noise: half-width of the 90 % interval of one of the slowdowns, relative.
+        scatter: the same of the reporter's rate in one window alone.
+        waited: part of the time in which others kept reporter or bubble from their cores, whichever was more; 0 where
+            that was not looked at.
     """
 
     raw: tuple[float, ...]
     slowdowns: tuple[float, ...]
     noise: float
+    scatter: float = 0.0
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the form, which the arithmetic below relies on."""
@@ -113,11 +120,43 @@ class Calibration:
     def level_of(self, kind: str, slowdown: float) -> float:
         """Level of the bubble that slows the reporter as much; beyond 1 for what presses harder than any bubble.
 
-        Where the bubble is not felt, the least excess that could have been felt stands for its own.
+        It ends at `HARDEST`, which says that it is at least so much.
+
+        Raises:
+            BubbleError: The kind was not measured, or its reporter does not feel even the strongest bubble: then
+                its slowdown says nothing of pressure.
         """
         response = self.response(kind)
-        unit = response.excess if response.felt else max(LEAST_EXCESS, response.noise)
-        return max(0.0, slowdown - 1.0) / unit
+        if not response.felt:
+            raise BubbleError(
+                given=f"a slowdown of the reporter of {kind!r}, which does not feel the strongest bubble",
+                allowed=", ".join(kind for kind, one in self.responses.items() if one.felt) or "none",
+                todo="choose one of these, or calibrate anew: tandem profile calibrate",
+            )
+        return min(HARDEST, max(0.0, slowdown - 1.0) / response.excess)
+
+    @property
+    def reporter_excess(self) -> dict[str, float]:
+        """What each reporter is slowed by at level 1, less 1; where nothing was felt, the least that can be."""
+        return {kind: round(max(LEAST_EXCESS, one.noise, one.excess), 4) for kind, one in self.responses.items()}
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with it, and what to do, in one line; "" where nothing is."""
+        kept = {kind: one.waited for kind, one in self.responses.items() if one.waited > DISTURBED}
+        unsteady = {kind: one.scatter for kind, one in self.responses.items() if one.scatter > MOST_SCATTER}
+        found = []
+        if kept:
+            found.append(f"others had the cores for up to {max(kept.values()):.0%} of the time ({', '.join(kept)})")
+        if unsteady:
+            names = ", ".join(f"{kind} by {scatter:.0%}" for kind, scatter in unsteady.items())
+            found.append(f"its reporters alone scattered ({names})")
+        if not found:
+            return ""
+        return (
+            f"the bubbles of this machine were calibrated while {', and '.join(found)}: "
+            "levels and pressures of these kinds may be far off; tandem profile calibrate when the machine is quiet"
+        )
 
 
 def describe(calibration: Calibration) -> list[str]:
@@ -125,12 +164,15 @@ def describe(calibration: Calibration) -> list[str]:
     lines = [
         f"bubbles of {calibration.machine}, calibrated in {calibration.cost_s:.1f} s "
         f"on cores {','.join(map(str, calibration.cores))}",
-        f"{'kind':12s} {'slowest':>8s} {'noise':>6s}   raw dial at 1/4 1/2 3/4   slowdown by raw dial",
+        f"{'kind':12s} {'slowest':>8s} {'noise':>6s} {'alone':>6s} {'waited':>6s}   "
+        "raw dial at 1/4 1/2 3/4   slowdown by raw dial",
     ]
     for kind, one in calibration.responses.items():
         quarters = " ".join(f"{one.raw_of(level):5.2f}" for level in (0.25, 0.5, 0.75))
         curve = "  ".join(f"{raw:.2f}:{slow:.2f}" for raw, slow in zip(one.raw, one.slowdowns, strict=True))
-        head = f"{kind:12s} {one.slowdowns[-1]:7.2f}x {100 * one.noise:5.1f}%"
+        head = f"{kind:12s} {one.slowdowns[-1]:7.2f}x" + "".join(
+            f" {100 * part:5.1f}%" for part in (one.noise, one.scatter, one.waited)
+        )
         lines.append(f"{head}   {quarters:22s}   {curve}" if one.felt else f"{head}   not felt: raw{'':12s}   {curve}")
     lines += [f"{kind:12s} not measured: {why}" for kind, why in calibration.lacking.items()]
     return lines

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Self
 
 from tandem.core import gpu
 from tandem.core.errors import MissingPackageError
+from tandem.core.process.schedstat import waited_s
 from tandem.estimate.bubbles.process import BubbleError
 from tandem.estimate.profile import GPU_KINDS
 
@@ -172,6 +173,10 @@ class GpuProcess:
                 self._lines += len(lines)
         return self._last
 
+    def waited_s(self) -> float:
+        """Return the seconds so far in which it was ready to run and somebody else had its cores."""
+        return waited_s(self.pid)
+
     def close(self) -> None:
         """End its process; a second call does nothing."""
         self._process.kill()
@@ -215,9 +220,10 @@ class GpuBubble:
         self.kind = kind
         self._calibration = calibration
         self._process = GpuProcess("bubble", kind, device)
-        self.wait_ready, self.count, self.close = (
+        self.wait_ready, self.count, self.waited_s, self.close = (
             self._process.wait_ready,
             self._process.count,
+            self._process.waited_s,
             self._process.close,
         )
 
@@ -243,10 +249,11 @@ class GpuReporter:
         """Start it; see `GpuProcess`."""
         self.kind = kind
         self._process = GpuProcess("reporter", kind, device)
-        self.wait_ready, self.go, self.count, self.close = (
+        self.wait_ready, self.go, self.count, self.waited_s, self.close = (
             self._process.wait_ready,
             self._process.go,
             self._process.count,
+            self._process.waited_s,
             self._process.close,
         )
 

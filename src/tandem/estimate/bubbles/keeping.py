@@ -38,12 +38,15 @@ def save(calibration: Calibration, folder: Path) -> Path:
     """Write it aside, make it durable and put it in place; return the file.
 
     Raises:
-        OSError: The folder cannot be written.
+        CalibrationError: The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     file = file_of(folder, calibration.machine)
-    with written_aside(file) as out:
-        out.write(json.dumps({"format": FORMAT, **asdict(calibration)}).encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_aside(file) as out:
+            out.write(json.dumps({"format": FORMAT, **asdict(calibration)}).encode())
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     return file
 
 
@@ -69,7 +72,7 @@ def load(folder: Path, *, machine: str | None = None) -> Calibration:
         raise CalibrationError(
             given=f"{file} in format {form}",
             allowed=f"format {FORMAT}, which this version of Tandem writes",
-            todo="use the version that wrote it, or remove the file and calibrate anew",
+            todo="use the version that wrote it, or calibrate anew: tandem profile calibrate",
         )
     try:
         calibration = _read(told)
@@ -79,7 +82,7 @@ def load(folder: Path, *, machine: str | None = None) -> Calibration:
         raise CalibrationError(
             given=f"{file}, which was made on {calibration.machine}",
             allowed=f"a calibration of {machine}",
-            todo="calibrate here: another machine's caches and disks answer differently",
+            todo="another machine's caches and disks answer differently: tandem profile calibrate makes it anew here",
         )
     return calibration
 
@@ -111,12 +114,45 @@ def cached(
         _log.info("calibrating: %s", error)
         enough = False
     if not enough:
-        made = calibrate(cores=cores, folder=folder, progress=progress)
-        save(made, data)
+        return anew(data, cores=cores, folder=folder, gpu=gpu, progress=progress)
     if gpu is not None and not made.responses.keys() & set(GPU_KINDS):
         made = with_gpu(made, gpu, progress=progress)
         save(made, data)
     return made
+
+
+def anew(
+    data: Path,
+    *,
+    cores: tuple[int, ...],
+    folder: Path | None = None,
+    gpu: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Calibration:
+    """Calibrate (< 30 s, with a ``gpu`` < 30 s more) and keep that under ``data`` instead of what is there.
+
+    Raises:
+        CalibrationError: It cannot be kept.
+        BubbleError: See `calibrate`.
+        BubbleMissingError: The native part was not built.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)  # what cannot be kept is not worth half a minute
+    except OSError as error:
+        raise _unwritable(data, error) from error
+    made = calibrate(cores=cores, folder=folder, progress=progress)
+    if gpu is not None:
+        made = with_gpu(made, gpu, progress=progress)
+    save(made, data)
+    return made
+
+
+def kept(data: Path) -> Calibration | None:
+    """This machine's calibration as it is kept; None where there is none that can be used."""
+    try:
+        return load(data)
+    except CalibrationError:
+        return None
 
 
 def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does not fit
@@ -125,6 +161,8 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
             tuple(float(level) for level in one["raw"]),
             tuple(float(slowdown) for slowdown in one["slowdowns"]),
             float(one["noise"]),
+            scatter=float(one.get("scatter", 0.0)),
+            waited=float(one.get("waited", 0.0)),
         )
         for kind, one in told["responses"].items()
     }
@@ -138,10 +176,18 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
     )
 
 
+def _unwritable(folder: Path, error: OSError) -> CalibrationError:
+    return CalibrationError(
+        given=f"the calibration cannot be kept in {folder} ({error.strerror or error})",
+        allowed="a data folder that you may write to",
+        todo="let TANDEM_HOME name one",
+    )
+
+
 def _damaged(file: Path, error: Exception) -> DamagedCalibrationError:
     why = "it does not exist" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
     return DamagedCalibrationError(
         given=f"no calibration in {file} ({why})",
         allowed="a file that calibrating this machine's bubbles wrote",
-        todo="calibrate this machine's bubbles",
+        todo="make it: tandem profile calibrate",
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from tandem.core.errors import TandemError
+from tandem.core.process.schedstat import waited_s
 from tandem.estimate.profile import KINDS
 
 if TYPE_CHECKING:
@@ -129,6 +130,10 @@ class Process:
         """Return the operations of all threads so far, and the `time.monotonic()` at which that was so (their mean)."""
         slots = [self._slot(i) for i in range(self._threads)]
         return sum(count for count, _, _ in slots), sum(ns for _, ns, _ in slots) / len(slots) * 1e-9
+
+    def waited_s(self) -> float:
+        """Return the seconds that its threads were ready to run while somebody else had their cores."""
+        return waited_s(self.pid)
 
     def close(self) -> None:
         """End it at once; a second call does nothing."""

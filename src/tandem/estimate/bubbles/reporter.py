@@ -72,6 +72,10 @@ class Reporter:
         """Return (operations so far, the `time.monotonic()` at which that was so); costs some microseconds."""
         return self._process.count()
 
+    def waited_s(self) -> float:
+        """Return the seconds so far in which it was ready to run and somebody else had its cores."""
+        return self._process.waited_s()
+
     def close(self) -> None:
         """End its process; a second call does nothing."""
         self._process.close()

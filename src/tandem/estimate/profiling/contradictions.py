@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from tandem.estimate.profile import IN_WORDS
 from tandem.estimate.profiling.drift import LEAST
+from tandem.estimate.profiling.trust import believed
+from tandem.estimate.recalibrated import rescaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,13 +26,14 @@ def contradiction(old: Profile, new: Profile) -> str:
 
     Rates alone contradict each other where they differ by more than both noises and 15 % (as much as the speed of a
     virtual machine's cores changes); slowdowns and pressures where they differ by more than both half-widths and 0.15.
-    Only what both measured, in phases of the same name, is compared.
+    Only what both measured, in phases of the same name, is compared; pressures in units of the newer calibration.
 
     Args:
         old, new: two profiles of one application on one machine.
     """
-    before = {phase.phase: phase for phase in old.phases}
-    found = [words for phase in new.phases if phase.phase in before for words in _between(before[phase.phase], phase)]
+    before = {phase.phase: phase for phase in believed(rescaled(old, new)).phases}
+    after = [phase for phase in believed(new).phases if phase.phase in before]
+    found = [words for phase in after for words in _between(before[phase.phase], phase)]
     if old.rate_pattern != new.rate_pattern:  # other steps are counted
         found = [words for words in found if "alone" not in words]
     if not found:

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import BubbleError
-from tandem.estimate.bubbles.calibration import LEAST_EXCESS
+from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
-from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired
+from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired, scatter_of
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
@@ -151,7 +151,8 @@ def measure(
         phases=phases,
         gpu=terms.gpu,
         bubble_cores=max(1, len(terms.beside)),
-        reporter_excess=reporter_excess(calibration),
+        reporter_excess=calibration.reporter_excess,
+        calibrated=calibration.made,
         waited=round(waited, 4),
         left_out=left_out,
     )
@@ -172,6 +173,18 @@ def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
             todo="profile it when the machine is quiet, or on cores that nobody else uses",
         )
     return waiting
+
+
+def unsteady(windows: Sequence[Window], reporter: str) -> bool:
+    """Whether a reporter tells nothing of who runs beside it: alone it scatters too much, or beside it stands still.
+
+    Args:
+        windows: all that were taken; one in which it did nothing at all counts with a rate of 0.
+        reporter: its name as a participant.
+    """
+    alone = [window.rates.get(reporter, 0.0) for window in windows if window.running == {reporter}]
+    beside = [window.rates.get(reporter, 0.0) for window in windows if window.running > {reporter}]
+    return bool(beside) and (scatter_of(alone) > MOST_SCATTER or not any(beside))
 
 
 def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
@@ -195,11 +208,6 @@ def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
         sensitivity={kind: wider(curve) for kind, curve in phase.sensitivity.items()},
         pressure_half={kind: round(math.hypot(half, waited), 4) for kind, half in phase.pressure_half.items()},
     )
-
-
-def reporter_excess(calibration: Calibration) -> dict[str, float]:
-    """What each kind's reporter is slowed by at dial level 1, less 1; where nothing was felt, the least that can be."""
-    return {kind: round(max(LEAST_EXCESS, one.noise, one.excess), 4) for kind, one in calibration.responses.items()}
 
 
 class _Session:
@@ -226,6 +234,8 @@ class _Session:
         if terms.gpu is not None:
             pressed += GPU_KINDS
         self._kinds = [kind for kind in pressed if kind in calibration.responses]
+        self._reported = [kind for kind in self._kinds if calibration.responses[kind].felt]
+        self._unsteady: list[str] = []
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
         self._noise = 0.04
@@ -276,7 +286,7 @@ class _Session:
         round_s = 2 * REPORTER_S + self._press_s + 3 * SETTLE_S
         affordable = int(max(0.0, self._deadline.left_s()) / (HURRIED_ROUNDS * round_s + START_S))
         feelers: dict[str, Feeler] = {}
-        for kind in self._kinds[:affordable]:
+        for kind in self._reported[:affordable]:
             if (reporter := self._equipment.reporter(kind, self._deadline.share(START_PART))) is None:
                 continue
             feelers[kind] = Feeler(reporter)
@@ -288,6 +298,9 @@ class _Session:
                     self._press(feeler)
                     self._stage.take({feeler.name}, REPORTER_S)
         for kind, feeler in feelers.items():
+            if unsteady(self._stage.windows, feeler.name):
+                self._unsteady.append(kind)
+                continue
             for phase in self._counting_phases():
                 one = self._felt(feeler, phase)
                 if one is not None:
@@ -295,18 +308,20 @@ class _Session:
         self._stage.switch(frozenset())
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
-        """For want of time: "sensitivity" -> kinds of bubble, "pressure" -> of reporter; only where there are any.
+        """See `Profile.left_out`; only where there are any.
 
         Raises:
-            ProgrammeError: All of them.
+            ProgrammeError: Neither bubble nor reporter was tried, for want of time.
         """
         ran = [window.running for window in self._stage.windows]
         begun = {one.partition("@")[0] for names in ran if self._name in names for one in names - {self._name}}
         found = {
             "sensitivity": tuple(kind for kind in self._kinds if kind not in begun),
-            "pressure": tuple(kind for kind in self._kinds if f"reporter {kind}" not in begun),
+            "pressure": tuple(kind for kind in self._reported if f"reporter {kind}" not in begun),
+            "unfelt": tuple(kind for kind in self._kinds if kind not in self._reported),
+            "unsteady": tuple(self._unsteady),
         }
-        if all(len(kinds) == len(self._kinds) for kinds in found.values()):
+        if len(found["sensitivity"]) == len(self._kinds) and len(found["pressure"]) == len(self._reported):
             raise self._no_time(what="no time was left for bubbles and reporters")
         return {what: kinds for what, kinds in found.items() if kinds}
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from tandem.estimate.profile import GPU_KINDS, IN_WORDS, KINDS
+from tandem.estimate.profile import GPU_KINDS, HARDEST, IN_WORDS, KINDS
 from tandem.estimate.profiling.contradictions import newest_contradiction
-from tandem.estimate.profiling.trust import felt, mark, presses, warning
+from tandem.estimate.profiling.trust import felt, level, mark, presses, warning
 from tandem.report import palette
 from tandem.report.blocks import Block, Fact, Facts, Figure, Text
 from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show
@@ -88,6 +88,8 @@ def phase_table(profile: Profile, phase: PhaseProfile) -> Table:
             ]
         )
     note = "+-: half of the 90 % interval; at half: on the line between measured levels"
+    if any(one >= HARDEST for one in phase.pressure.values()):
+        note += f"; a pressure of {HARDEST:g} or more: at least {HARDEST:g}"
     return Table(columns, rows, _headline(profile, phase), note)
 
 
@@ -98,7 +100,7 @@ def sentences(profile: Profile) -> list[str]:
         where = f"in {phase.phase}, " if phase.phase and len(profile.phases) > 1 else ""
         found += [f"{where}{words}" for words in _slowed(phase)]
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if presses(phase, k)), reverse=True)
-        words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level:.2f})" for level, kind in pressed)
+        words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level(one)})" for one, kind in pressed)
         found.append(f"{where}presses on {words or _nothing_of(phase.pressure)}")
     found += _left_out(profile)
     if profile.waited > 0.0:
@@ -133,18 +135,29 @@ def _nothing_of(tried: Iterable[str]) -> str:
 
 
 def _left_out(profile: Profile) -> list[str]:
-    """What there was no time for."""
-    what = {"sensitivity": "whether it is slowed by", "pressure": "how hard it presses on"}
+    """What is not known, and why."""
+    again = f"tandem profile again {profile.key}"
+    what = {
+        "sensitivity": ("for want of time it was not tried whether it is slowed by {}", f"{again} gives it more"),
+        "pressure": ("for want of time it was not tried how hard it presses on {}", f"{again} gives it more"),
+        "unfelt": (
+            "how hard it presses on {} cannot be known here",
+            "the strongest bubbles of this machine do not slow even their own reporters",
+        ),
+        "unsteady": (
+            "how hard it presses on {} is not known",
+            f"its reporter stood still or scattered by itself; {again} at a quieter time",
+        ),
+    }
     return [
-        f"for want of time it was not tried {words} {', '.join(IN_WORDS.get(kind, kind) for kind in left)}: "
-        f"tandem profile again {profile.key} gives it more"
-        for part, words in what.items()
+        f"{words.format(', '.join(IN_WORDS.get(kind, kind) for kind in left))}: {why}"
+        for part, (words, why) in what.items()
         if (left := profile.left_out.get(part))
     ]
 
 
-def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, drift: str = "") -> Path:
-    """Write ``report.html`` about one application, with how it has drifted, and return where it is."""
+def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, *doubts: str) -> Path:
+    """Write ``report.html`` about one application, with what else there is to doubt of it, and return where it is."""
     sections = []
     for phase in profile.phases:
         facts = Facts(
@@ -159,7 +172,7 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, dri
         sections.append(Section(phase.phase or "The programme", body))
     if len(revisions) > 1:
         sections.append(Section("Revisions", [list_table(reversed(revisions))]))
-    said = [*filter(None, [drift, warning(profile)]), *sentences(profile)]
+    said = [*filter(None, [*doubts, warning(profile)]), *sentences(profile)]
     if words := newest_contradiction(revisions):
         said.append(words)
     sections.insert(0, Section("In words", [Text("\n\n".join(s[:1].upper() + s[1:] + "." for s in said))]))
@@ -267,8 +280,8 @@ def _most_felt(phase: PhaseProfile) -> str:
 
 
 def _most_pressed(phase: PhaseProfile) -> str:
-    pressed = [(level, kind) for kind, level in phase.pressure.items() if presses(phase, kind) and kind != "cpu"]
-    return "nothing" if not pressed else "{1} ({0:.2f})".format(*max(pressed))
+    pressed = [(one, kind) for kind, one in phase.pressure.items() if presses(phase, kind) and kind != "cpu"]
+    return "nothing" if not pressed else f"{max(pressed)[1]} ({level(max(pressed)[0])})"
 
 
 def _headline(profile: Profile, phase: PhaseProfile) -> str:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Self
 from tandem.core.clock import SystemClock
 from tandem.core.errors import TandemError, one_line
 from tandem.core.process import strays
+from tandem.core.process.schedstat import waited_s
 from tandem.core.records import RUN_DIR_VARIABLE
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Programme:
         """Notice an end; returns `ended`."""
         if self.ended is None and self._process is not None and select.select([self._pidfd], [], [], 0)[0]:
             now = SystemClock().now()
-            self._waited_s += _waited_s(self._process.pid)  # of the zombie: gone once it is reaped
+            self._waited_s += waited_s(self._process.pid)  # of the zombie: gone once it is reaped
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             status = self._process.wait()
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -176,7 +177,7 @@ class Programme:
 
         Of runs that have ended, their first process.
         """
-        return self._waited_s + sum(map(_waited_s, self._members()))
+        return self._waited_s + sum(map(waited_s, self._members()))
 
     def memory_bytes(self) -> int:
         """Resident memory of its processes."""
@@ -310,15 +311,6 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return own + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
-
-
-def _waited_s(pid: int) -> float:
-    """Time on run queues, by /proc/PID/task/TID/schedstat; 0 where the kernel keeps none."""
-    total_ns = 0
-    for task in _entries(Path(f"/proc/{pid}/task")):
-        with contextlib.suppress(OSError, IndexError):
-            total_ns += int((task / "schedstat").read_text().split()[1])
-    return total_ns / 1e9
 
 
 def _resident_bytes(pid: int) -> int:

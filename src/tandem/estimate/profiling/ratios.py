@@ -103,6 +103,19 @@ def _deviation(off: Sequence[float]) -> float:
     return 1.4826 * factor * statistics.median(map(abs, off))
 
 
+def scatter_of(rates: Sequence[float]) -> float:
+    """Relative half-width of the 90 % interval of one of several rates about their median; infinite where that is 0.
+
+    What drifts or jumps counts in full, unlike in `noise_of`. Up to half of the rates may lie anywhere: medians bear
+    that too.
+
+    >>> scatter_of([10.0, 10.0, 10.0, 10.0, 0.0]), scatter_of([0.0, 0.0, 10.0])
+    (0.0, inf)
+    """
+    middle = statistics.median(rates)
+    return _Z * _deviation([rate / middle - 1.0 for rate in rates]) if middle > 0 else math.inf
+
+
 def noise_of(alone: Sequence[tuple[float, float]]) -> float | None:
     """Relative half-width of the 90 % interval of one window alone, against its neighbours; None below four windows.
 

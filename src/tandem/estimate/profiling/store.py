@@ -180,6 +180,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         gpu=None if told.get("gpu") is None else int(told["gpu"]),
         bubble_cores=int(told.get("bubble_cores", 1)),
         reporter_excess={str(kind): float(excess) for kind, excess in told.get("reporter_excess", {}).items()},
+        calibrated=float(told.get("calibrated", 0.0)),
         waited=float(told.get("waited", 0.0)),
         left_out={str(what): tuple(map(str, kinds)) for what, kinds in told.get("left_out", {}).items()},
     )
@@ -203,6 +204,7 @@ def senseless(profile: Profile) -> str:
         ("bubble_cores", profile.bubble_cores, 1, 1e6),
         ("revision", profile.revision, 0, 1e9),
         ("waited", profile.waited, 0.0, 1e3),
+        ("calibrated", profile.calibrated, 0.0, 1e11),
     ]
     values += [("reporter_excess", one, 0.0, LARGEST) for one in profile.reporter_excess.values()]
     for phase in profile.phases:

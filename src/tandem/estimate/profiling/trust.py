@@ -5,17 +5,23 @@ A cause is named for certain only where it exceeds all that could feign it:
 - *slowed by* a kind: the slowdown beside its bubble at full level, less 1, is above 5 %, above the half-width of its
   90 % interval, and above the noise of a window alone (`PhaseProfile.noise`). One that exceeds the first two only is
   told as a perhaps.
-- *presses on* a kind: the level is above 0.15 and above the half-width of its 90 % interval.
+- *presses on* a kind: the level is above 0.15 and above the half-width of its 90 % interval. One of `HARDEST` is told
+  as "at least" that.
 
 A profile is *noisy* where a window alone scatters by more than `NOISY`, and *disturbed* where others had its cores
-(`Profile.disturbed`): either way causes drown, and it had better be made again.
+(`Profile.disturbed`): either way causes drown, and it had better be made again. It is of an *older calibration* where
+the machine's bubbles have been calibrated since: its levels are in units of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from tandem.estimate.profile import HARDEST, IN_WORDS
+
 if TYPE_CHECKING:
+    from tandem.estimate.bubbles import Calibration
     from tandem.estimate.profile import Curve, PhaseProfile, Profile
 
 FELT = 0.05
@@ -37,6 +43,52 @@ def felt(phase: PhaseProfile, kind: str) -> Certainty:
 def presses(phase: PhaseProfile, kind: str) -> bool:
     """Whether a phase presses on what a kind of bubble presses on."""
     return phase.pressure.get(kind, 0.0) > max(PRESSES, phase.pressure_half.get(kind, 0.0))
+
+
+def believed(profile: Profile) -> Profile:
+    """A profile without pressures of kinds that nothing was felt to press on, as older versions wrote them."""
+    unfelt = profile.unfelt
+    if not any(kind in unfelt for phase in profile.phases for kind in phase.pressure):
+        return profile
+
+    def without(phase: PhaseProfile) -> PhaseProfile:
+        pressure, half = (
+            {kind: one for kind, one in levels.items() if kind not in unfelt}
+            for levels in (phase.pressure, phase.pressure_half)
+        )
+        return replace(phase, pressure=pressure, pressure_half=half)
+
+    left_out = {**profile.left_out, "unfelt": tuple(kind for kind in IN_WORDS if kind in unfelt)}
+    return replace(profile, phases=tuple(map(without, profile.phases)), left_out=left_out)
+
+
+def level(pressure: float) -> str:
+    """A pressure in words.
+
+    >>> level(0.5), level(7.3)
+    ('0.50', 'at least 4')
+    """
+    return f"{pressure:.2f}" if pressure < HARDEST else f"at least {HARDEST:g}"
+
+
+def older(profile: Profile, calibration: Calibration | None) -> str:
+    """That a profile was made with an older calibration than the one that is kept, and what to do; "" where it was not.
+
+    Profiles that do not know the moment of theirs are told by what their reporters felt.
+    """
+    if calibration is None or not profile.reporter_excess:
+        return ""
+    if profile.calibrated:
+        same = profile.calibrated == calibration.made
+    else:
+        now = calibration.reporter_excess
+        same = all(excess == now.get(kind, excess) for kind, excess in profile.reporter_excess.items())
+    if same:
+        return ""
+    return (
+        f"{profile.key}: the machine's bubbles have been calibrated since it was profiled, and its levels are in units "
+        f"of the older calibration; tandem profile again {profile.key} measures it in those of the new one"
+    )
 
 
 def causes(profile: Profile) -> dict[str, dict[str, list[str]]]:
