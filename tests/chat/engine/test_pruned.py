@@ -19,6 +19,7 @@ from tandem.kernels.sparse.linear import SparseLinear
 from tests.chat.small import model_of
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+TYPES = (torch.float32, torch.float64, torch.bfloat16)
 SAMPLING = Sampling(max_new_tokens=8, temperature=1.3, eos_id=256)
 
 
@@ -122,9 +123,10 @@ def test_a_model_without_linear_layers_is_refused() -> None:
         pass
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.floats(0.0, 0.99), st.booleans())
-def test_what_stays_is_what_pruning_keeps_with_and_without_ties(rows: int, cols: int, zeros: float, ties: bool) -> None:
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0.0, 0.99), st.booleans(), st.sampled_from(TYPES))
+def test_what_stays_is_what_pruning_keeps_with_and_without_ties(
+    rows: int, cols: int, zeros: float, ties: bool, dtype: torch.dtype
+) -> None:
     weight_MK = torch.randn(rows, cols, generator=torch.Generator().manual_seed(rows * 13 + cols))
-    if ties:
-        weight_MK = weight_MK.round()
+    weight_MK = (weight_MK.round() if ties else weight_MK).to(dtype)
     assert torch.equal(largest(weight_MK, zeros), keep(weight_MK.abs(), Pattern(zeros), "layer"))
