@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tandem.kernels.sparse import tuning
 from tests.chat.small import write_rows
 
 
@@ -16,6 +17,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_tuning(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse layers measure into a folder of the test's own."""
+    monkeypatch.setenv("TANDEM_SPARSE_TUNING", str(tmp_path_factory.mktemp("tuning")))
+    tuning.forget()
 
 
 @pytest.fixture

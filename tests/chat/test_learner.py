@@ -10,6 +10,7 @@ from tandem.chat import algorithm, forward, heads
 from tandem.chat.data.batches import Batch, padded
 from tandem.chat.errors import DivergedError
 from tandem.chat.learner import Learner, Mixed
+from tandem.chat.off_policy import Behaviour
 from tandem.learn.errors import TrainingInputError
 from tandem.learn.optimiser import Optimiser
 from tests.chat.small import model_of, turns
@@ -150,6 +151,35 @@ def test_a_loss_that_is_no_number_stops_in_words_before_the_step() -> None:
     with pytest.raises((DivergedError, TrainingInputError), match=r"inf|nan|NaN"):
         learn(one, "ppo", padded(turns(LENGTHS), 257))
     assert all(torch.equal(value, before[key]) for key, value in one.policy.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "ppo"])
+def test_a_batch_that_the_policy_drew_is_learnt_as_one_of_which_nothing_is_said(name: str) -> None:
+    batch = padded(turns(LENGTHS), 257)
+    plain, told = (learner(name, dtype=torch.float64, micro_rows=3) for _ in range(2))
+    with torch.no_grad():
+        own_BT = forward.logprobs(told.policy, batch)
+    expected, found = learn(plain, name, batch), learn(told, name, batch, behaviour=Behaviour(own_BT, 2.0))
+    assert found.pop("rollout_ratio") == pytest.approx(1.0, abs=1e-12)
+    assert found.pop("rollout_capped") == 0.0
+    assert found.pop("rollout_kl_nats") == pytest.approx(0.0, abs=1e-12)
+    assert found == {figure: pytest.approx(value, rel=1e-9, abs=1e-12) for figure, value in expected.items()}
+
+
+@pytest.mark.parametrize(("cap", "times"), [(4.0, 2.0), (1.5, 1.5)])
+def test_tokens_that_were_drawn_half_as_often_count_twice_up_to_the_cap(cap: float, times: float) -> None:
+    batch, norms = padded(turns(LENGTHS), 257), []
+    for less in (0.0, math.log(2.0)):
+        one = learner("grpo", dtype=torch.float64)
+        with torch.no_grad():
+            own_BT = forward.logprobs(one.policy, batch)
+        config = one.algorithm.Config(group_size=4, kl_coefficient=0.0)
+        drew = Behaviour(own_BT - less, cap)
+        figures = one.learn(
+            0, batch, config, reference_logps_BT=None, scores_B=SCORES_B, ended_B=ENDED_B, behaviour=drew
+        )
+        norms.append(figures["gradient_norm"])
+    assert norms[1] == pytest.approx(times * norms[0], rel=1e-7)
 
 
 def test_the_critic_learns_from_the_tokens_that_the_policy_learns_from() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tandem.chat.run_folder import RunFolder
 from tandem.core import records
 from tests.chat.launched import assert_alike, ended, launch, launched, wait_for
-from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, run, same, weights
+from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, run, same, weights
 
 Recipe = Callable[[str], Path]
 
@@ -43,8 +43,9 @@ def test_two_ranks_learn_by_all_of_ppo_what_one_does(recipe_file: Recipe, tmp_pa
         (EARLY, ("rl.prompts=1", "rl.micro_rows=3"), 3),  # two draw nothing
         (DAPO, (), 2),
         (DPO, ("lora.rank=2",), 2),
+        (EARLY + SPARSE, (), 2),  # each prunes for itself
     ],
-    ids=["grpo", "grpo-one-prompt", "dapo", "dpo-lora"],
+    ids=["grpo", "grpo-one-prompt", "dapo", "dpo-lora", "sparse"],
 )
 def test_ranks_with_unequal_shares_or_none_learn_what_one_does(
     stages: str, overrides: tuple[str, ...], ranks: int, recipe_file: Recipe, tmp_path: Path

@@ -31,6 +31,7 @@ GRPO = '[rl]\nalgorithm = "grpo"\nreward = "capitals:score"\nsteps = 5\nprompts 
 GRPO += "learning_rate = 1e-2\n[rl.settings]\ngroup_size = 4\n"
 DAPO = GRPO.replace("[rl.settings]", "dynamic_sampling = 3\noverlong_tokens = 4\n[rl.settings]")
 DAPO = DAPO.replace("capitals:score", "capitals:early")  # right now and then, by chance alone
+SPARSE = "[rl.sparse_rollouts]\nzeros = 0.6\n"
 EVAL = "[eval]\nrows = 6\n"
 
 REWARDS = """
@@ -126,6 +127,45 @@ def test_groups_whose_rewards_are_alike_are_replaced_as_long_as_the_recipe_allow
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "stages",
+    [
+        SFT + GRPO + SPARSE,
+        SFT + DAPO + SPARSE,
+        SFT + REWARD + PPO + SPARSE,
+        SFT + GRPO + SPARSE + "[lora]\nrank = 2\n",
+    ],
+    ids=["grpo", "dapo", "ppo", "lora"],
+)
+def test_a_pruned_copy_draws_and_what_it_draws_is_weighed(stages: str, recipe_file: Recipe, tmp_path: Path) -> None:
+    done = run(recipe_file(stages), tmp_path / "run")
+    told = {name: [value for _, value in series] for name, series in done.series("rl").items()}
+    assert len(told["rollout_ratio"]) == 5
+    assert all(0.0 < ratio <= 2.0 and ratio != 1.0 for ratio in told["rollout_ratio"])
+    assert all(0.0 <= share <= 1.0 for share in told["rollout_capped"])
+    assert all(abs(nats) > 1e-4 for nats in told["rollout_kl_nats"])  # it is not the policy that drew
+    assert max(told["first_ratio_off"]) <= 1e-5  # and it is not what drew that the clip compares with
+    saved = weights(done.path)
+    assert all((value == 0).float().mean() < 0.1 for name, value in saved.items() if "proj" in name)
+
+
+@pytest.mark.slow
+def test_a_copy_without_zeros_draws_what_the_policy_draws_and_every_ratio_is_1(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    dense = run(file, tmp_path / "dense", "rl.steps=3")
+    found = run(file, tmp_path / "found", "rl.steps=3", "rl.sparse_rollouts.zeros=0.0")
+    assert found.samples() == dense.samples()
+    series, told = found.series("rl"), dense.series("rl")
+    for name in ("reward", "loss", "gradient_norm", "length_tokens"):
+        expected = [value for _, value in told[name]]
+        assert [value for _, value in series[name]] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert [value for _, value in series["rollout_ratio"]] == pytest.approx([1.0] * 3, abs=1e-5)
+    assert [value for _, value in series["rollout_capped"]] == [0.0] * 3
+
+
+@pytest.mark.slow
 def test_imitation_ends_when_its_held_out_loss_does_not_fall_any_more(recipe_file: Recipe, tmp_path: Path) -> None:
     looks = ("sft.validate_every=1", "sft.patience=2")
     file = recipe_file(SFT + GRPO)
@@ -194,7 +234,11 @@ def test_ppo_from_a_reward_model_that_is_not_there_is_refused(recipe_file: Recip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stages", [SFT + GRPO, SFT + DAPO, SFT + REWARD + PPO], ids=["grpo", "dapo", "ppo"])
+@pytest.mark.parametrize(
+    "stages",
+    [SFT + GRPO, SFT + DAPO, SFT + REWARD + PPO, SFT + GRPO + SPARSE],
+    ids=["grpo", "dapo", "ppo", "sparse"],
+)
 def test_a_run_that_is_stopped_after_any_step_ends_with_the_same_bits(
     stages: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +358,12 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         (["sft.steps=0"], "counts of at least 1"),
         (["rl.overlong_tokens=7"], "rl.overlong_tokens from 0 to rl.response_tokens"),
         (["rl.dynamic_sampling=-1"], "rl.dynamic_sampling of at least 0"),
+        (["rl.sparse_rollouts.zeros=1.0"], "rl.sparse_rollouts.zeros from 0 to below 1"),
+        (["rl.sparse_rollouts.zeros=-0.1"], "rl.sparse_rollouts.zeros from 0 to below 1"),
+        (["rl.sparse_rollouts.zeros=nan"], "rl.sparse_rollouts.zeros from 0 to below 1"),
+        (["rl.sparse_rollouts.zeros=0.5", "rl.sparse_rollouts.cap=0.9"], "rl.sparse_rollouts.cap of at least 1"),
+        (["rl.sparse_rollouts.cap=3.0"], "'rl.sparse_rollouts.zeros' is missing"),
+        (["rl.sparse_rollouts=0.6"], "rl.sparse_rollouts = 0.6"),
         (["rl.top_p=0.9"], "rl.top_p"),  # it would have to be renormalised in training too
         (["rl.top_k=40"], "rl.top_k"),
         (["sft.stepz=3"], "did you mean 'sft.steps'"),
@@ -330,6 +380,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         ("rl.settings.group_sise=4", ConfigError, "group_size"),
         ("rl.algorithm=dpo rl.settings={} rl.dynamic_sampling=1", StageError, "rl.dynamic_sampling with 'dpo'"),
         ("rl.algorithm=dpo rl.settings={} rl.overlong_tokens=1", StageError, "rl.overlong_tokens with 'dpo'"),
+        ("rl.algorithm=dpo rl.settings={} rl.sparse_rollouts.zeros=0.5", StageError, "rl.sparse_rollouts with 'dpo'"),
         ("rl.algorithm=ppo rl.settings={} rl.dynamic_sampling=1", StageError, "compares responses to one prompt"),
         ("rl.variant=dr_grop", StageError, "dr_grpo and dapo"),
         ("rl.reward=capitals:none", UnknownPluginError, "has no 'none'"),

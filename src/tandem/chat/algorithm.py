@@ -29,6 +29,7 @@ FAMILY = "chat.algorithms"
 
 Need = Literal["scores", "reference", "critic"]
 Group = Literal["none", "same prompt", "pair"]
+Ratio = Literal["token", "response"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,8 @@ class Algorithm(Protocol):
     """What of an experience must be there."""
     GROUP: Group
     """Whether responses come alone, in groups of `Config.group_size`, or in pairs."""
+    RATIO: Ratio
+    """Whose ratio of new to old probability it takes: each token's own, or that of a whole response."""
 
     def prepare(self, experience: Experience, config: Any) -> Targets:  # noqa: ANN401  # each file has its own Config
         """Return advantages and returns. Takes the whole batch of all ranks: whitening looks at all of it.

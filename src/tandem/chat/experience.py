@@ -6,27 +6,31 @@ Shapes: B rows, T slots, G groups of K responses to one prompt.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from tandem.chat import lora
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import Blend
 from tandem.chat.drawing import Drawn, draw, joined, score
+from tandem.chat.engine.pruned import pruned
 from tandem.chat.errors import StageError
 from tandem.chat.learner import Mixed
+from tandem.chat.off_policy import Behaviour
 from tandem.core import config as configs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from tandem.chat.algorithm import Algorithm
     from tandem.chat.data.batches import Batch
     from tandem.chat.loop import Loop
-    from tandem.chat.recipe import Recipe, Rl
+    from tandem.chat.recipe import Recipe, Rl, SparseRollouts
     from tandem.chat.work import Work
 
 Batches = Callable[["Loop", int], "tuple[Batch, dict[str, Any]]"]
@@ -71,6 +75,12 @@ def settings(recipe: Recipe, how: Algorithm) -> Any:  # noqa: ANN401 - each algo
             given=f"rl.dynamic_sampling with {rl.algorithm!r}",
             allowed="an algorithm that compares responses to one prompt, such as grpo",
             todo="leave dynamic_sampling out",
+        )
+    if rl.sparse_rollouts is not None and how.GROUP == "pair":
+        raise StageError(
+            given=f"rl.sparse_rollouts with {rl.algorithm!r}",
+            allowed="an algorithm that learns from what is drawn",
+            todo="leave sparse_rollouts out",
         )
     if rl.overlong_tokens and how.GROUP == "pair":
         raise StageError(
@@ -124,7 +134,9 @@ def from_policy(
 
     def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
         found: list[Scored] = []
-        with policy() as model:
+        began_s = work.clock.monotonic()
+        with policy() as model, drawing(model, recipe.sparse_rollouts):
+            loop.tell(switch_s=work.clock.monotonic() - began_s)
             for number in range(step * rounds, (step + 1) * rounds):
                 found.append(draw_round(loop, model, number))
                 if rounds == 1 or sum(map(len, told_apart(found, group))) >= recipe.prompts * group:
@@ -138,16 +150,32 @@ def from_policy(
         )
         work.run.sample("rl", step, first.drawn.prompts[0].row.prompt, first.drawn.texts[0], float(first.plain_B[0]))
         if rounds == 1:
-            return first.drawn.batch, {"scores_B": first.scores_B, "ended_B": first.drawn.ended_B}
+            return first.drawn.batch, known_of(first.drawn, first.scores_B, recipe.sparse_rollouts)
         kept = told_apart(found, group, most=recipe.prompts)
         loop.tell(rounds=len(found), told_apart=sum(map(len, kept)) / (recipe.prompts * group))
         if not any(kept):  # nothing to learn from: the step is taken all the same, so that steps stay what they are
             kept = [list(range(len(first.plain_B))), *([] for _ in found[1:])]
         drawn = joined([one.drawn for one in found], kept, fitting.template.pad_id)
         scores_B = torch.cat([one.scores_B[rows] for one, rows in zip(found, kept, strict=True)])
-        return drawn.batch, {"scores_B": scores_B, "ended_B": drawn.ended_B}
+        return drawn.batch, known_of(drawn, scores_B, recipe.sparse_rollouts)
 
     return batch_of
+
+
+@contextmanager
+def drawing(model: Any, sparse: SparseRollouts | None) -> Iterator[None]:  # noqa: ANN401 - transformers has no types
+    """Make a policy draw by a pruned copy of its layers, adapters merged, while the block runs; or leave it alone."""
+    if sparse is None:
+        yield
+        return
+    with lora.merged(model), pruned(model, sparse.zeros):
+        yield
+
+
+def known_of(drawn: Drawn, scores_B: Tensor, sparse: SparseRollouts | None) -> dict[str, Any]:
+    """Return what a learner is told of a draw beside its tokens."""
+    known: dict[str, Any] = {"scores_B": scores_B, "ended_B": drawn.ended_B}
+    return known if sparse is None else {**known, "behaviour": Behaviour(drawn.logps_BT, sparse.cap)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from tandem.chat import forward, heads, sharing
 from tandem.chat.algorithm import Algorithm, Experience, Loss
 from tandem.chat.data.batches import Batch
 from tandem.chat.errors import DivergedError
+from tandem.chat.off_policy import Behaviour, weighed
 from tandem.learn.losses import sft
 from tandem.learn.masking import Counts, masked_mean, only
 from tandem.learn.ranks import Ranks
@@ -104,6 +105,7 @@ class Learner:
         reference_logps_BT: Tensor | None,
         scores_B: Tensor | None = None,
         ended_B: Tensor | None = None,
+        behaviour: Behaviour | None = None,
         mixed: Mixed | None = None,
     ) -> dict[str, float]:
         """Learn from a batch and return figures.
@@ -115,6 +117,7 @@ class Learner:
             reference_logps_BT: Of the reference, where the algorithm needs them.
             scores_B: What each response earned.
             ended_B: Whether each ended by itself.
+            behaviour: What drew them, where it was not the policy.
             mixed: Supervised rows to learn beside.
 
         Raises:
@@ -127,7 +130,9 @@ class Learner:
             said_first = [[self._say(batch, part) for part in update.parts] for update in updates]
         first = [self._of_all(update, said) for update, said in zip(updates, said_first, strict=True)]
         experience = self._experience(batch, first, reference_logps_BT, scores_B, ended_B)
-        targets = self.algorithm.prepare(experience, config)
+        targets, weights = self.algorithm.prepare(experience, config), dict[str, float]()
+        if behaviour is not None:
+            targets, weights = weighed(targets, experience, behaviour, self.algorithm.RATIO)
         figures: dict[str, float] = {}
         for number in range(self.epochs * len(updates)):
             update = updates[number % len(updates)]
@@ -150,7 +155,7 @@ class Learner:
             for name in sums:
                 figures[name] = figures.get(name, 0.0) + sums[name] / (self.epochs * len(updates))
         figures["first_ratio_off"] = self.ranks.most(figures["first_ratio_off"])
-        return figures | _figures(experience)
+        return figures | _figures(experience) | weights
 
     def _updates(self, batch: Batch) -> list[Update]:
         """Cut rows into updates, and this rank's share of each into parts; of two, for pairs."""

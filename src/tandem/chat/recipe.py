@@ -150,6 +150,21 @@ class Reward:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SparseRollouts:
+    """Responses that a pruned copy of the policy draws, made anew for each step, and weighed (`chat/off_policy.py`).
+
+    Attributes:
+        zeros: Share of the weights of each linear layer that the copy leaves out, those nearest to 0 (Han et al. 2015);
+            0: nothing is left out.
+        cap: The most that a ratio of policy to copy counts for (truncated importance sampling, Yao et al. 2025;
+            ms-swift: 2).
+    """
+
+    zeros: float
+    cap: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rl:
     """Reinforcement learning, or learning from pairs alone (`algorithm = "dpo"`).
 
@@ -178,6 +193,7 @@ class Rl:
         mixture_tokens: Tokens of the supervised batch of a step.
         target_kl: Nats a response that an adaptive KL coefficient steers to (Ziegler et al.: 6); None: it is fixed.
         kl_horizon: In how many responses it gets there (Ziegler et al.: 10,000).
+        sparse_rollouts: Who draws responses in the place of the policy; None: the policy itself.
     """
 
     steps: int
@@ -202,6 +218,7 @@ class Rl:
     mixture_tokens: int = 2048
     target_kl: float | None = None
     kl_horizon: int = 10_000
+    sparse_rollouts: SparseRollouts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +291,7 @@ def differences(before: Recipe, now: Recipe) -> dict[str, tuple[object, object]]
 
 def _check(recipe: Recipe, path: Path) -> None:
     model, data = recipe.model, recipe.data
+    sparse = recipe.rl.sparse_rollouts if recipe.rl else None
     allowed = {
         "model.path or model.init, one of the two": (model.path is None) != (model.init is None),
         "model.width divided by model.heads": model.heads > 0 and model.width % (2 * model.heads) == 0,
@@ -287,6 +305,8 @@ def _check(recipe: Recipe, path: Path) -> None:
         or 0 <= recipe.rl.overlong_tokens <= recipe.rl.response_tokens,
         "rl.dynamic_sampling of at least 0": recipe.rl is None or recipe.rl.dynamic_sampling >= 0,
         "rl.ema from 0 to below 1": recipe.rl is None or 0.0 <= recipe.rl.ema < 1.0,
+        "rl.sparse_rollouts.zeros from 0 to below 1": sparse is None or 0.0 <= sparse.zeros < 1.0,
+        "rl.sparse_rollouts.cap of at least 1": sparse is None or sparse.cap >= 1.0,
         "sft.validate_every where sft.patience is set": recipe.sft is None
         or not recipe.sft.patience
         or recipe.sft.validate_every > 0,

@@ -92,6 +92,15 @@ def test_a_folder_that_cannot_be_written_is_no_harm(
     assert "cannot be kept" in caplog.text
 
 
+def test_what_was_chosen_can_be_asked_for_without_measuring(weight: SparseWeight) -> None:
+    assert tuning.known(weight, torch.float32, 8) == ""
+    choose({"lanes": 3.0, "lists": 1.0}, [], weight)
+    assert tuning.known(weight, torch.float32, 8) == "lists"
+    tuning.forget()
+    assert tuning.known(weight, torch.float32, 8) == "lists"  # as a later process does
+    assert tuning.known(weight, torch.float32, 16) == tuning.known(weight, torch.float32, 8, by="cuda") == ""
+
+
 def test_counts_fall_into_powers_of_two() -> None:
     for count, above in itertools.product(range(1, 70), [1]):
         bucket = tuning.bucket(count + above - 1)

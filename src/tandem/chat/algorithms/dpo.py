@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tandem.chat.algorithm import Experience, Group, Loss, Need, Targets, check_settings, needed
+from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn import losses
 from tandem.learn.errors import TrainingInputError
 from tandem.learn.masking import Counts, only
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NEEDS: frozenset[Need] = frozenset({"reference"})
 GROUP: Group = "pair"
+RATIO: Ratio = "response"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tandem.chat.algorithm import Experience, Group, Loss, Need, Targets, check_settings, needed
+from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import group_relative
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NEEDS: frozenset[Need] = frozenset({"scores", "reference"})
 GROUP: Group = "same prompt"
+RATIO: Ratio = "token"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tandem.chat.algorithm import Experience, Group, Loss, Need, Targets, check_settings, needed
+from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import gae
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip, value_clip
@@ -23,6 +23,7 @@ from tandem.learn.masking import Counts, aggregate, last_index, only, whiten
 
 NEEDS: frozenset[Need] = frozenset({"scores", "reference", "critic"})
 GROUP: Group = "none"
+RATIO: Ratio = "token"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tandem.chat.algorithm import Experience, Group, Loss, Need, Targets, check_settings, needed
+from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import leave_one_out
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NEEDS: frozenset[Need] = frozenset({"scores", "reference"})
 GROUP: Group = "same prompt"
+RATIO: Ratio = "response"
 
 
 @dataclass(frozen=True, kw_only=True)

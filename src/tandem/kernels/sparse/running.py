@@ -77,7 +77,9 @@ def layout_for(name: str, weight: SparseWeight, x_NK: torch.Tensor) -> str:
     if count >= ALWAYS_BLOCKS:
         return "blocks"
     if x_NK.is_cuda and torch.cuda.is_current_stream_capturing():
-        return ""  # nothing can be measured within a graph: the usual one, unless it was measured before
+        # nothing can be measured within a graph: the usual one, unless another was chosen before
+        chosen = tuning.known(weight, x_NK.dtype, tuning.bucket(count), by=name)
+        return "" if chosen == "blocks" and name != "cuda" else chosen  # others ask the GPU where blocks begin
     candidates = functools.partial(_layouts, name)
     return tuning.chosen(weight, x_NK.dtype, tuning.bucket(count), candidates, by=name)
 

@@ -63,10 +63,7 @@ def chosen(
         by: Whose candidates they are, where a device has several backends.
         clock: Seconds; tests pass their own.
     """
-    path = _file(weight.device)
-    if path not in _known:
-        _known[path] = _read(path)
-    key = f"{by} {_key(weight, x_type, count)}".strip()
+    path, key = _place(weight, x_type, count, by)
     if key not in _known[path]:
         own = torch.Generator(weight.device).manual_seed(0)  # a program's random numbers are its own
         x_NK = torch.randn(count, weight.cols, device=weight.device, generator=own).to(x_type)
@@ -80,9 +77,23 @@ def chosen(
     return _known[path][key]
 
 
+def known(weight: SparseWeight, x_type: torch.dtype, count: int, *, by: str = "") -> str:
+    """Return what was chosen before for products of this kind, empty where nothing was; nothing is measured."""
+    path, key = _place(weight, x_type, count, by)
+    return _known[path].get(key, "")
+
+
 def forget() -> None:
     """Read what is on disk again at the next product."""
     _known.clear()
+
+
+def _place(weight: SparseWeight, x_type: torch.dtype, count: int, by: str) -> tuple[Path, str]:
+    """Return the device's file, read if it was not, and the key in it."""
+    path = _file(weight.device)
+    if path not in _known:
+        _known[path] = _read(path)
+    return path, f"{by} {_key(weight, x_type, count)}".strip()
 
 
 def _key(weight: SparseWeight, x_type: torch.dtype, count: int) -> str:
