@@ -34,11 +34,19 @@ DAPO = DAPO.replace("capitals:score", "capitals:early")  # right now and then, b
 EVAL = "[eval]\nrows = 6\n"
 
 REWARDS = """
+import os
+
+calls = []
+
+
 def score(prompts, responses, answers):
     return [float(r == a) for r, a in zip(responses, answers)]
 
 
 def early(prompts, responses, answers):
+    calls.append(len(prompts))
+    if len(calls) == int(os.environ.get("BREAK_AT_CALL", 0)):
+        raise RuntimeError("broken off")
     return [float(r[:1] < "0") for r in responses]
 """
 
