@@ -27,7 +27,12 @@ ALL = ("fsdp", "zero2", "zero3")
 CASES = {
     # SFT, reward model, critic, mixture, average and adaptive KL; minibatches whose rows two ranks cannot halve.
     "ppo": (SFT + REWARD + PPO + EVAL, ("rl.prompts=5", "reward.pairs=3", "sft.batch_tokens=200"), 2, ALL),
-    "grpo": (SFT + EARLY, ("rl.prompts=3", "sft.packing=false"), 2, ALL),  # one draws for two prompts, the other for one
+    "grpo": (
+        SFT + EARLY,
+        ("rl.prompts=3", "sft.packing=false"),
+        2,
+        ALL,
+    ),  # one draws for two prompts, the other for one
     "one-prompt": (SFT + EARLY, ("rl.prompts=1", "rl.micro_rows=3"), 3, ("fsdp", "zero3")),  # two draw nothing
     "dapo": (SFT + DAPO, (), 2, ("fsdp",)),
     "dpo-lora": (SFT + DPO, ("lora.rank=2",), 2, ALL),

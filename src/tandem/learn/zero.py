@@ -1,8 +1,8 @@
 """DeepSpeed's ZeRO: a model and its AdamW in one of its engines, which is told as much as any other strategy is.
 
 Two things DeepSpeed does otherwise are put right here. It averages gradients over ranks, where a rank's loss is its
-share of the batch's: gradients are multiplied by the number of ranks as they enter the model. And it would count backward
-passes to find out when a step is due: it is told, and any number of them are one step's.
+share of the batch's: gradients are multiplied by the number of ranks as they enter the model. And it would count
+backward passes to find out when a step is due: it is told, and any number of them are one step's.
 
 Source: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models, SC 2020, section 5.
 Limits: float32, on CPUs, by gloo. DeepSpeed keeps an engine of stage 3 for as long as the process lives.
@@ -10,6 +10,7 @@ Limits: float32, on CPUs, by gloo. DeepSpeed keeps an engine of stage 3 for as l
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import warnings
@@ -21,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it looks when it is imported
-import deepspeed  # noqa: E402
+import deepspeed
 
-from tandem.learn.optimiser import MOST_NORM, Optimiser, not_finite  # noqa: E402
-from tandem.learn.sharding import filled, laid_out_by, set_through, shell  # noqa: E402
-from tandem.learn.strategy import Learning  # noqa: E402
-from tandem.learn.zero_parts import MOMENTS, EqualParts, WholeParts  # noqa: E402
+from tandem.learn.optimiser import MOST_NORM, Optimiser, not_finite
+from tandem.learn.sharding import filled, laid_out_by, set_through, shell
+from tandem.learn.strategy import Learning
+from tandem.learn.zero_parts import MOMENTS, EqualParts, WholeParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +127,7 @@ def learning(model: Any, ranks: Ranks, schedule: Schedule, stage: int) -> Learni
     plain = Optimiser(model.parameters(), **asdict(schedule))
     groups = [group["params"] for group in plain.adam.param_groups]  # in whose places DeepSpeed puts shares
     ends = [sum(map(len, groups[:number])) for number in range(len(groups) + 1)]
-    numbers = [list(range(start, end)) for start, end in zip(ends, ends[1:], strict=False)]
+    numbers = [list(range(start, end)) for start, end in itertools.pairwise(ends)]
     learnt = [parameter for group in groups for parameter in group]
     engine = _engine(model, ranks, stage, plain.adam)
     kind = WholeParts if stage == 2 else EqualParts
