@@ -202,4 +202,4 @@ def _each_tensor(said: object, function: Callable[[Tensor], None]) -> None:
 def _multiplied(said: Tensor, times: int) -> None:
     """Multiply the gradient that enters a model by way of what it said."""
     if said.requires_grad and times > 1:
-        said.register_hook(lambda gradient: gradient * times)
+        said.register_hook(lambda gradient: gradient * times)  # type: ignore[no-untyped-call]
