@@ -4,6 +4,7 @@ Usage: python -m tests.chat.forked_runs FILE, which holds a list of `Run` as JSO
 which may be fewer than were started, it finds the others under a prefix of its own in the launcher's store.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -19,6 +20,10 @@ from torch.distributed.rendezvous import rendezvous
 from tandem.chat import recipe as recipes
 from tandem.chat.train import train
 from tandem.learn import joining, strategy
+
+LLAMA = "transformers.models.llama"
+IMPORTED = ("peft", "tandem.chat.page", "transformers.models.auto.modeling_auto", f"{LLAMA}.modeling_llama")
+"""What a run would import by and by, before anything is forked off."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def main(file: Path) -> int:
     """Do all runs; return how many did not end as they were to."""
     runs = [Run(**found) for found in json.loads(file.read_text())]
     for name in ("fsdp", "zero3"):
-        strategy.load(name)  # imported before anything is forked off
+        strategy.load(name)
+    for name in IMPORTED:
+        importlib.import_module(name)
     failed = [run.folder for number, run in enumerate(runs) if not done(number, run)]
     if failed:
         print("runs that did not end as they were to:", *failed, file=sys.stderr)
