@@ -14,7 +14,7 @@ from tandem.chat.run_folder import RunFolder
 from tests.chat.forked_runs import Run, written
 from tests.chat.test_train import REWARDS
 
-DEADLINE_S = 600.0
+DEADLINE_S = 900.0
 """Of a run, on a machine that is busy with others; none is waited for."""
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")

@@ -35,7 +35,7 @@ CASES = {
     ),  # one draws for two prompts, the other for one
     "one-prompt": (SFT + EARLY, ("rl.prompts=1", "rl.micro_rows=3"), 3, ("fsdp", "zero3")),  # two draw nothing
     "dapo": (SFT + DAPO, (), 2, ("fsdp",)),
-    "dpo-lora": (SFT + DPO, ("lora.rank=2",), 2, ALL),
+    "dpo-lora": (SFT + DPO, ("lora.rank=2",), 2, ("fsdp", "zero3")),
 }
 """Stages, overrides, ranks, strategies."""
 
@@ -54,7 +54,7 @@ def test_ranks_learn_what_one_process_does_by_each_strategy(
             given = [f"strategy={name}", *overrides]
             runs[case, name] = Run(str(file), str(tmp_path / f"{case}-{name}"), ranks, given)
     broken = {}
-    for name in ALL:
+    for name in ("zero2", "zero3"):  # the test below stops another
         whole = runs["grpo", name]
         part = replace(whole, folder=f"{whole.folder}-broken", env={"BREAK_AT_CALL": "4"}, fails=True)
         broken[name] = [part, replace(part, env={}, fails=False)]
