@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from tandem.chat.run_folder import RunFolder
+from tests.chat.forked_runs import Run, written
 from tests.chat.test_train import REWARDS
 
-DEADLINE_S = 300.0
+DEADLINE_S = 900.0
 """Of a run, on a machine that is busy with others; none is waited for."""
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
@@ -42,6 +43,15 @@ def launched(file: Path, folder: Path, *overrides: str, ranks: int = 2, strategy
     status, _, err = ended(launch(file, folder, *overrides, ranks=ranks, strategy=strategy))
     assert status == 0, err
     return RunFolder(folder)
+
+
+def launched_all(runs: list[Run]) -> None:
+    """Do runs one after the other by as many ranks as the largest has."""
+    ranks, file = max(run.ranks for run in runs), written(runs, Path(runs[0].folder).with_suffix(".json"))
+    command = [*TORCHRUN, str(ranks), "-m", "tests.chat.forked_runs", str(file)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    status, _, err = ended(subprocess.Popen(command, env=env, stdout=None, stderr=subprocess.PIPE, text=True))
+    assert status == 0, err
 
 
 def assert_alike(one: RunFolder, many: RunFolder, *, models: tuple[str, ...], off: float = 2e-5) -> None:

@@ -4,13 +4,16 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from tandem.chat.run_folder import RunFolder
 from tandem.core import records
-from tests.chat.launched import assert_alike, ended, launch, launched, wait_for
+from tests.chat.forked_runs import Run
+from tests.chat.launched import assert_alike, ended, launch, launched, launched_all, wait_for
 from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, run, same, weights
 
 Recipe = Callable[[str], Path]
@@ -19,41 +22,58 @@ EARLY = GRPO.replace("capitals:score", "capitals:early")  # right now and then, 
 DPO = '[rl]\nalgorithm = "dpo"\nsteps = 3\nprompts = 5\nminibatches = 2\nresponse_tokens = 6\nlearning_rate = 1e-2\n'
 
 
-@pytest.mark.slow
-def test_two_ranks_learn_by_all_of_ppo_what_one_does(recipe_file: Recipe, tmp_path: Path) -> None:
-    """SFT, reward model, critic, mixture, average and adaptive KL; minibatches whose rows two ranks cannot halve."""
-    file = recipe_file(SFT + REWARD + PPO + EVAL)
-    overrides = ("rl.prompts=5", "reward.pairs=3", "sft.batch_tokens=200")
-    one = run(file, tmp_path / "one", *overrides)
-    status, out, err = ended(launch(file, tmp_path / "two", *overrides))
-    assert status == 0, err
-    two = RunFolder(tmp_path / "two")
-    assert_alike(one, two, models=("start", "sft", "reward", "rl-average", "rl"))
-    assert two.read_json("eval.json")["samples"] == one.read_json("eval.json")["samples"]
-    phases = [record.phase for record in records.read(two.events) if record.phase]
-    assert phases == ["train"] * 8 + ["generate", "score", "train"] * 5  # one rank wrote them
-    assert out.count("report: ") == 1
+ALL = ("fsdp", "zero2", "zero3")
+
+CASES = {
+    # SFT, reward model, critic, mixture, average and adaptive KL; minibatches whose rows two ranks cannot halve.
+    "ppo": (SFT + REWARD + PPO + EVAL, ("rl.prompts=5", "reward.pairs=3", "sft.batch_tokens=200"), 2, ALL),
+    "grpo": (
+        SFT + EARLY,
+        ("rl.prompts=3", "sft.packing=false"),
+        2,
+        ALL,
+    ),  # one draws for two prompts, the other for one
+    "one-prompt": (SFT + EARLY, ("rl.prompts=1", "rl.micro_rows=3"), 3, ("fsdp", "zero3")),  # two draw nothing
+    "dapo": (SFT + DAPO, (), 2, ("fsdp",)),
+    "sparse": (SFT + EARLY + SPARSE, (), 2, ("fsdp",)),  # each prunes for itself
+    "dpo-lora": (SFT + DPO, ("lora.rank=2",), 2, ("fsdp", "zero3")),
+}
+"""Stages, overrides, ranks, strategies."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stages", "overrides", "ranks"),
-    [
-        (EARLY, ("rl.prompts=3", "sft.packing=false"), 2),  # one draws for two prompts, the other for one
-        (EARLY, ("rl.prompts=1", "rl.micro_rows=3"), 3),  # two draw nothing
-        (DAPO, (), 2),
-        (DPO, ("lora.rank=2",), 2),
-        (EARLY + SPARSE, (), 2),  # each prunes for itself
-    ],
-    ids=["grpo", "grpo-one-prompt", "dapo", "dpo-lora", "sparse"],
-)
-def test_ranks_with_unequal_shares_or_none_learn_what_one_does(
-    stages: str, overrides: tuple[str, ...], ranks: int, recipe_file: Recipe, tmp_path: Path
+def test_ranks_learn_what_one_process_does_by_each_strategy(
+    recipe_file: Recipe, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    file = recipe_file(SFT + stages)
-    one = run(file, tmp_path / "one", *overrides)
-    many = launched(file, tmp_path / "many", *overrides, ranks=ranks)
-    assert_alike(one, many, models=("sft", "rl"))
+    """Their shares are unequal or none; a run that broke off goes on to the same bits."""
+    ones: dict[str, RunFolder] = {}
+    runs: dict[tuple[str, str], Run] = {}
+    for case, (stages, overrides, ranks, strategies) in CASES.items():
+        file = recipe_file(stages).rename(tmp_path / f"{case}.toml")
+        ones[case] = run(file, tmp_path / case, *overrides)
+        for name in strategies:
+            given = [f"strategy={name}", *overrides]
+            runs[case, name] = Run(str(file), str(tmp_path / f"{case}-{name}"), ranks, given)
+    broken = {}
+    for name in ("zero2", "zero3"):  # the test below stops another
+        whole = runs["grpo", name]
+        part = replace(whole, folder=f"{whole.folder}-broken", env={"BREAK_AT_CALL": "4"}, fails=True)
+        broken[name] = [part, replace(part, env={}, fails=False)]
+    launched_all([*runs.values(), *chain(*broken.values())])
+    for (case, name), many in runs.items():
+        with subtests.test(case=case, strategy=name):
+            models = ("start", "sft", "reward", "rl-average", "rl") if case == "ppo" else ("sft", "rl")
+            assert_alike(ones[case], RunFolder(Path(many.folder)), models=models)
+    for name, (part, _) in broken.items():
+        with subtests.test("goes on", strategy=name):
+            done = RunFolder(Path(part.folder))
+            assert same(weights(Path(runs["grpo", name].folder)), weights(done.path))
+            drawn = [record.phase for record in records.read(done.events)].count("generate")
+            assert drawn == 7  # the fourth of five broke off, and the checkpoint was of two
+    ppo = RunFolder(Path(runs["ppo", "fsdp"].folder))
+    assert ppo.read_json("eval.json")["samples"] == ones["ppo"].read_json("eval.json")["samples"]
+    phases = [record.phase for record in records.read(ppo.events) if record.phase]
+    assert phases == ["train"] * 8 + ["generate", "score", "train"] * 5  # one rank wrote them
 
 
 @pytest.mark.slow
@@ -80,10 +100,12 @@ def test_two_ranks_that_are_stopped_go_on_to_the_same_bits_and_one_goes_on_for_t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(victim: int, recipe_file: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("victim", "strategy"), [(0, "fsdp"), (1, "zero3")])
+def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(
+    victim: int, strategy: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
     file = recipe_file(SFT + EARLY)
-    process = launch(file, tmp_path / "run", "rl.steps=100000")
+    process = launch(file, tmp_path / "run", "rl.steps=100000", strategy=strategy)
     wait_for(tmp_path / "run", 'rl/step":2', process)
     ranks = {rank_of(pid): pid for pid in children(process.pid)}
     assert sorted(ranks) == [0, 1]
@@ -93,7 +115,7 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(victim: int, recipe_
     assert f"tandem: rank {victim} of 2 is gone" in err
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
     done = RunFolder(tmp_path / "run").series("rl")["loss"][-1][0]
-    again = launch(file, tmp_path / "run", "rl.steps=100000")
+    again = launch(file, tmp_path / "run", "rl.steps=100000", strategy=strategy)
     wait_for(tmp_path / "run", f'rl/step":{done + 4},', again)
     again.send_signal(signal.SIGTERM)
     ended(again)

@@ -35,11 +35,19 @@ SPARSE = "[rl.sparse_rollouts]\nzeros = 0.6\n"
 EVAL = "[eval]\nrows = 6\n"
 
 REWARDS = """
+import os
+
+calls = []
+
+
 def score(prompts, responses, answers):
     return [float(r == a) for r, a in zip(responses, answers)]
 
 
 def early(prompts, responses, answers):
+    calls.append(len(prompts))
+    if len(calls) == int(os.environ.get("BREAK_AT_CALL", 0)):
+        raise RuntimeError("broken off")
     return [float(r[:1] < "0") for r in responses]
 """
 

@@ -11,8 +11,8 @@ import pytest
 from tandem.core import plug
 from tandem.learn import strategy
 
-CASES = [("single", 1), *((name, size) for name in plug.names(strategy.FAMILY) if name != "single" for size in (1, 2))]
-"""Names, and on how many ranks; that one process is no strategy for two, tests/learn/test_ranks.py looks at."""
+SHARING = [name for name in plug.names(strategy.FAMILY) if name != "single"]
+"""Strategies of several ranks; that one process is none for two, tests/learn/test_ranks.py looks at."""
 
 LEARNS = """
 import sys, torch
@@ -24,8 +24,8 @@ def model_of():
     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
 
 x_BD = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
-with joined() as group, group.telling():
-    how, ranks = strategy.load(sys.argv[1]), group.ranks
+
+def learns(how, ranks):
     how.check(ranks)
     schedule = strategy.Schedule(learning_rate=0.1)
     learning = how.learning(model_of(), ranks, schedule)
@@ -65,18 +65,25 @@ with joined() as group, group.telling():
     frozen = how.frozen(model_of(), ranks)
     torch.manual_seed(0)
     torch.testing.assert_close(sharding.through(frozen, lambda model: model(x_BD)), model_of()(x_BD))
+
+with joined() as group, group.telling():
+    for name in sys.argv[1:]:
+        try:
+            learns(strategy.load(name), group.ranks)
+        except BaseException as error:
+            error.add_note("strategy " + name)
+            raise
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), CASES)
-def test_it_learns_what_adamw_learns_and_goes_on_from_a_whole_state(name: str, size: int) -> None:
-    launcher = (
-        [] if name == "single" else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    )
+@pytest.mark.parametrize(("names", "size"), [(["single"], 0), (SHARING, 1), (SHARING, 2)], ids=["alone", "1", "2"])
+def test_it_learns_what_adamw_learns_and_goes_on_from_a_whole_state(names: list[str], size: int) -> None:
+    """All in the same processes, one after the other: most of what each takes is importing torch."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), "--no-python"]
+    command = [sys.executable, *launcher, sys.executable] if size else [sys.executable]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, "--no-python", sys.executable] if launcher else [sys.executable]
     done = subprocess.run(
-        [*command, "-c", LEARNS, name], env=env, check=False, capture_output=True, text=True, timeout=300.0
+        [*command, "-c", LEARNS, *names], env=env, check=False, capture_output=True, text=True, timeout=300.0
     )
     assert done.returncode == 0, done.stderr

@@ -25,14 +25,14 @@ class Averaged:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._mean = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
+        self._mean = {name: sharding.copied(p) for name, p in module.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Take a step towards the module's weights."""
         for name, parameter in module.named_parameters():
             if name in self._mean:
-                self._mean[name].lerp_(parameter.detach(), 1.0 - self._decay)
+                self._mean[name].lerp_(sharding.own(parameter), 1.0 - self._decay)
 
     @contextmanager
     def in_place_of(self, module: nn.Module) -> Iterator[None]:
@@ -53,4 +53,5 @@ class Averaged:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a checkpoint."""
-        self._mean = {name: sharding.like(mean, self._mean[name]).clone() for name, mean in state.items()}
+        for name, mean in state.items():
+            self._mean[name].copy_(sharding.like(mean, self._mean[name]))

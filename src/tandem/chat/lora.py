@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -165,6 +166,7 @@ def need_package() -> None:
             allowed="training all weights without it",
             todo=f"run: pip install 'tandemlab[{plug.extra_for('peft') or 'chat'}]'",
         )
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # PEFT imports DeepSpeed, if there, which else tells stdout so
 
 
 def _layers(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tandem.learn.sharding import numel
+
 if TYPE_CHECKING:
     from tandem.chat.data.batches import Batch
 
@@ -79,8 +81,8 @@ def best_together(model: Any, batch: Batch) -> int:  # noqa: ANN401 - transforme
     if batch.group == 1 or batch.positions_BT is not None or not bool(batch.real_BT[:, 0].all()):
         return 1
     body, config = model.base_model, model.config
-    embedding = model.get_input_embeddings().weight.numel()
-    per_token: float = 2.0 * (sum(weight.numel() for weight in body.parameters()) - embedding)
+    embedding = sum(map(numel, model.get_input_embeddings().parameters()))
+    per_token: float = 2.0 * (sum(map(numel, body.parameters())) - embedding)
     per_pair = 4.0 * int(config.hidden_size) * int(config.num_hidden_layers)
     response = float(batch.mask_BT.sum()) / len(batch.mask_BT)
     prompt = float(batch.real_BT.sum()) / len(batch.mask_BT) - response

@@ -33,6 +33,9 @@ class Optimiser:
         warmup_steps: Of linear warm-up.
         decay_steps: By when the rate has come down to a tenth, along a cosine (InstructGPT, C.1); 0 for never.
         weight_decay: Of matrices; vectors (norms, biases) have none.
+
+    Attributes:
+        adam: Torch's AdamW: a group of matrices, one of vectors.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Optimiser:
             {"params": [p for p in self._parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
         filled = [group for group in groups if group["params"]]
-        self._adam = torch.optim.AdamW(filled, lr=learning_rate, betas=BETAS, fused=True)  # one pass over each tensor
+        self.adam = torch.optim.AdamW(filled, lr=learning_rate, betas=BETAS, fused=True)  # one pass over each tensor
 
     def rate(self, step: int) -> float:
         """The rate of a step, from 0."""
@@ -69,27 +72,32 @@ class Optimiser:
         """
         norm = float(sharding.whole(torch.nn.utils.clip_grad_norm_(self._parameters, MOST_NORM)))
         if not norm < float("inf"):
-            self._adam.zero_grad(set_to_none=True)
-            raise TrainingInputError(
-                given=f"a gradient of norm {norm} in step {step}",
-                allowed="finite gradients",
-                todo="lower the learning rate, or look at the data of this step",
-            )
-        for group in self._adam.param_groups:
+            self.adam.zero_grad(set_to_none=True)
+            raise not_finite(norm, step)
+        for group in self.adam.param_groups:
             group["lr"] = self.rate(step)
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
         return norm
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds; of shards to be put together by `sharding.gathered`."""
-        return self._adam.state_dict()
+        return self.adam.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        numbered = dict(enumerate(p for group in self._adam.param_groups for p in group["params"]))
+        numbered = dict(enumerate(p for group in self.adam.param_groups for p in group["params"]))
         moments = {
             index: {name: sharding.like(value, numbered[index]) if value.dim() else value for name, value in of.items()}
             for index, of in state["state"].items()
         }
-        self._adam.load_state_dict({**state, "state": moments})
+        self.adam.load_state_dict({**state, "state": moments})
+
+
+def not_finite(norm: float, step: int) -> TrainingInputError:
+    """What to raise where a gradient's norm is no finite number."""
+    return TrainingInputError(
+        given=f"a gradient of norm {norm} in step {step}",
+        allowed="finite gradients",
+        todo="lower the learning rate, or look at the data of this step",
+    )

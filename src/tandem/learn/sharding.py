@@ -1,7 +1,7 @@
 """Tensors of which each rank holds a part: put together, taken apart, and called through the module that owns them.
 
 A plain tensor is its own whole, so that code which may meet parts is the same for one process and for many. Parts are
-DTensors of torch, or parameters with a `Parts` of their own, as the strategies that need one leave it on them.
+DTensors of torch, or tensors with a `Parts` of their own, as the strategies that need one leave it on them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,32 @@ T = TypeVar("T")
 PARTS, THROUGH = "tandem_parts", "tandem_through"
 
 
-class Parts(Protocol):
-    """How a parameter that is no DTensor is put together; both are collective."""
+class Pieces(Protocol):
+    """How a tensor that is no DTensor is put together."""
 
-    def whole(self) -> Tensor:
-        """Return all of it."""
+    def whole(self, tensor: Tensor) -> Tensor:
+        """Return all of a tensor that lies on the ranks like this. Collective."""
+        ...
+
+
+class Parts(Pieces, Protocol):
+    """How a parameter lies on the ranks. What is computed from it may lie so too, and then has the same."""
+
+    @property
+    def numel(self) -> int:
+        """How many numbers all ranks hold of it together."""
+        ...
+
+    def own(self) -> Tensor:
+        """Return what this rank holds of the parameter, in the parameter's memory."""
+        ...
+
+    def part(self, value: Tensor) -> Tensor:
+        """Return what this rank holds of a whole tensor."""
         ...
 
     def put(self, value: Tensor) -> None:
-        """Make it that."""
+        """Make the parameter a whole tensor's values. Collective."""
         ...
 
 
@@ -59,16 +76,46 @@ def set_through(model: nn.Module, owner: Callable[..., Any]) -> None:
 @torch.no_grad()
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor with all ranks' parts, a plain one as it is. Collective."""
-    parts: Parts | None = getattr(tensor, PARTS, None)
-    if parts is not None:
-        return parts.whole()
+    if (parts := parts_of(tensor)) is not None:
+        return parts.whole(tensor)
     gather = getattr(tensor, "full_tensor", None)
     return tensor.detach() if gather is None else cast("Tensor", gather())
+
+
+def own(parameter: Tensor) -> Tensor:
+    """Return what this rank holds of a parameter, in the parameter's memory and without its graph."""
+    parts = parts_of(parameter)
+    return parameter.detach() if parts is None else laid_out_by(parts, parts.own())
+
+
+def copied(parameter: Tensor) -> Tensor:
+    """Return a copy of what this rank holds of a parameter, which lies on the ranks as that does."""
+    return laid_out_by(parts_of(parameter), own(parameter).clone())
+
+
+def numel(parameter: Tensor) -> int:
+    """Return how many numbers all ranks hold of a parameter together."""
+    parts = parts_of(parameter)
+    return parameter.numel() if parts is None else parts.numel
+
+
+def parts_of(tensor: Tensor) -> Parts | None:
+    """Return how a tensor lies on the ranks, where it is no DTensor and not whole on each."""
+    return cast("Parts | None", getattr(tensor, PARTS, None))
+
+
+def laid_out_by(parts: Pieces | None, tensor: Tensor) -> Tensor:
+    """Note on a tensor how it lies on the ranks, and return it."""
+    if parts is not None:
+        setattr(tensor, PARTS, parts)
+    return tensor
 
 
 @torch.no_grad()
 def like(value: Tensor, laid_out: Tensor) -> Tensor:
     """Return a whole tensor as another is laid out: this rank's part of it, or itself. Nothing is sent."""
+    if (parts := parts_of(laid_out)) is not None:
+        return laid_out_by(parts, parts.part(value))
     if not hasattr(laid_out, "full_tensor") or hasattr(value, "full_tensor"):
         return value
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -80,8 +127,7 @@ def like(value: Tensor, laid_out: Tensor) -> Tensor:
 @torch.no_grad()
 def put(parameter: Tensor, value: Tensor) -> None:
     """Make a parameter, sharded or not, a whole tensor's values. Collective."""
-    parts: Parts | None = getattr(parameter, PARTS, None)
-    if parts is not None:
+    if (parts := parts_of(parameter)) is not None:
         parts.put(value)
     else:
         parameter.copy_(like(value, parameter))
