@@ -75,8 +75,16 @@ def test_compacting_under_a_reader_says_what_is_freed_when(source: Path, tandem_
         )
         told = json.loads(tandem_("data", "compact", "s", "--json"))
         assert told == {"freed_bytes": 0, "held_generations": [1], "held_bytes": 145}
+    index_bytes = (tmp_path / "s" / "generations" / "00000001.index").stat().st_size
     done = tandem_.run("data", "compact", "s")
-    assert (done.stdout, done.stderr) == ("145B freed\n", "")
+    assert (done.stdout, done.stderr) == (f"{145 + index_bytes}B freed\n", "")
+
+
+def test_shards_too_small_to_be_of_use_are_refused(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    done = tandem_.run("data", "pack", "--shard-size", "0", source, "s")
+    assert done.returncode == 2
+    assert done.stderr.startswith("tandem: --shard-size 0; allowed: 64K and more; ")
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.slow

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _SHOWN_OF_A_FILE = 10
 
 
+_LEAST_SHARD_BYTES = 64 << 10
+"""Smaller ones would be the small files again that a space is to do away with."""
+
+
 @click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
@@ -62,7 +66,7 @@ def pack(
     tandem data pack 'shards/*.tar' web.space
     tandem data pack --append s3://bucket/more images.space
     """
-    from tandem.core.units import human_size, parse_size
+    from tandem.core.units import human_size
     from tandem.data.pack.packing import pack as run
 
     cores = len(os.sched_getaffinity(0))
@@ -73,7 +77,7 @@ def pack(
                 space,
                 append=append,
                 workers=workers or cores,
-                shard_bytes=parse_size(shard_size),
+                shard_bytes=_shard_bytes(shard_size),
                 parity=parity or 0,
                 tell=lambda now, of: tell("packing", now, of),
             )
@@ -365,6 +369,16 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
         return
     _log_to(log)
     run(whole_space, whole_mountpoint, allow_other=allow_other, ready=lambda opened: told(opened, os.getpid()))
+
+
+def _shard_bytes(text: str) -> int:
+    from tandem.core.errors import QuantityError
+    from tandem.core.units import parse_size
+
+    size = parse_size(text)
+    if size < _LEAST_SHARD_BYTES:
+        raise QuantityError(given=f"--shard-size {text}", allowed="64K and more", todo="take 64M to 1G, as a rule")
+    return size
 
 
 def _log_to(file: str | None) -> None:

@@ -94,6 +94,10 @@ class SpaceError(TandemError):
     """No space where one was named, one that this program cannot read, or a path that is not in it."""
 
 
+class NewerVersionError(SpaceError):
+    """A space that a later version of this program wrote."""
+
+
 class DataError(TandemError):
     """Packed bytes that are damaged, cut short or missing."""
 

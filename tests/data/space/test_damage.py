@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.data.space import Space, layout
+from tandem.data.space.repair import repair
 from tandem.data.space.scrub import Finding, scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.data.space.test_space import CONTENTS, HOWS, made
@@ -227,6 +228,49 @@ def test_a_newer_version_is_refused_in_words(folder: Path, which: str) -> None:
         SpaceError, match=r"written in version 2 of the format; allowed: versions up to 1; install a newer"
     ):
         Space.open(folder)
+
+
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_newer_version_is_not_repaired(folder: Path, which: str) -> None:
+    (folder / which).write_bytes(newer((folder / which).read_bytes()))
+    before = (folder / which).read_bytes()
+    with pytest.raises(NewerVersionError, match="install a newer"):
+        repair(str(folder))
+    assert (folder / which).read_bytes() == before
+
+
+def test_a_shard_of_a_newer_version_is_called_so(folder: Path) -> None:
+    path = shards(folder)[0]
+    path.write_bytes(newer(path.read_bytes()))
+    (found,) = scrub(str(folder))
+    assert "was written in version 2 of the format" in found.message
+
+
+@pytest.mark.parametrize("with_source", [False, True])
+@pytest.mark.parametrize(
+    "harm", [lambda data: data + b"x", lambda data: data[:12] + b"\xff" + data[13:]], ids=["longer", "header"]
+)
+def test_a_shard_damaged_outside_of_any_sample_is_written_anew_of_its_samples(
+    folder: Path, harm: Callable[[bytes], bytes], with_source: bool
+) -> None:
+    path = shards(folder)[0]
+    path.write_bytes(harm(path.read_bytes()))
+    assert [one.what for one in scrub(str(folder))] == ["shard"]
+    done = repair(str(folder), (lambda paths: {}) if with_source else None)
+    assert (done.files, done.samples, done.left) == ([str(path)], 0, [])
+    assert list(scrub(str(folder))) == []
+    with Space.open(folder) as space:
+        assert {name: bytes(space.read(space.number(name))) for name in CONTENTS} == CONTENTS
+
+
+def test_without_a_source_a_shard_with_damaged_samples_stays_as_it_is(folder: Path) -> None:
+    path = shards(folder)[0]
+    before = path.read_bytes()[:-1]
+    path.write_bytes(before)
+    done = repair(str(folder))
+    assert done.files == []
+    assert done.left
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-1], lambda data: b"\x7fELF" + bytes(200)])

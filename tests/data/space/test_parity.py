@@ -311,8 +311,20 @@ def test_what_is_appended_is_guarded_though_the_level_is_gone_or_nonsense(folder
     pack(str(folder.parent / "more"), str(folder), append=True, workers=1, tell=lambda done, of: None)
     assert [Path(one.file).name for one in scrub(str(folder))] == ["level"]
     repair(str(folder))
-    assert (folder / "parity" / "level").read_bytes() == b"2"
+    assert (folder / "parity" / "level").read_bytes() == b"222"
     assert list(scrub(str(folder))) == []
+
+
+def test_no_flipped_bit_makes_another_level(folder: Path) -> None:
+    path = folder / "parity" / "level"
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        harmed = bytearray(whole)
+        harmed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(harmed)
+        assert [Path(one.file).name for one in scrub(str(folder))] == ["level"]
+    assert repair(str(folder)).left == []
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("harm", [zero, version_flipped])

@@ -65,7 +65,8 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
 
     Returns:
-        The bytes that were freed, and those that older generations still need since readers have them open.
+        The bytes by which the space is smaller now, and those that older generations still need since readers have
+        them open.
 
     Raises:
         SpaceError: There is no space.
@@ -73,6 +74,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
         OSError: Something cannot be written; the space stays as it was.
     """
     refuse_url(folder)
+    before = _bytes(Path(folder))
     with Space.open(folder) as space:
         columns = Columns.of(space.index)
         moving_N = _moving(columns, shard_bytes)
@@ -85,7 +87,14 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
                 target.discard()
     clear_abandoned(Path(folder), time.time())
     with generations.publishing(Path(folder)):
-        return generations.remove_unused(Path(folder))
+        removed = generations.remove_unused(Path(folder))
+    return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))))
+
+
+def _bytes(root: Path) -> int:
+    """Of all files that generations need, or needed."""
+    kept = (path for place in ("shards", "generations", "parity") for path in (root / place).glob("*"))
+    return sum(path.stat().st_size for path in kept)
 
 
 def _moving(columns: Columns, shard_bytes: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Which files of a space have parity, and where it lies.
 
-    SPACE/parity/level                      how many blocks of each row can be restored: a digit
+    SPACE/parity/level                      how many blocks of each row can be restored: a digit, thrice
     SPACE/parity/0f3a...9c.shard.parity     of a shard
     SPACE/parity/00000003.index.parity      of an index
 
@@ -51,7 +51,12 @@ def _said(folder: Path) -> int:
         text = (folder / "parity" / "level").read_bytes()
     except FileNotFoundError:
         return 0
-    return int(text) if text in {b"%d" % count for count in LEVELS} else parity.MOST + 1
+    return next((count for count in LEVELS if text in (_written(count), b"%d" % count)), parity.MOST + 1)
+
+
+def _written(count: int) -> bytes:
+    """A digit three times: no flipped bit makes another level of it. One alone is read too, as it once was written."""
+    return b"%d" % count * 3
 
 
 def set_level(folder: Path, count: int) -> None:
@@ -64,7 +69,7 @@ def set_level(folder: Path, count: int) -> None:
         raise SpaceError(given=f"parity {count}", allowed=f"1 to {parity.MOST}", todo="choose one of these")
     make_folder(folder / "parity")
     with written_aside(folder / "parity" / "level") as file:
-        file.write(str(count).encode())
+        file.write(_written(count))
 
 
 def guard(folder: Path, file: Path, name: Path | None = None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from tandem.core.errors import DataError, SpaceError
+from tandem.core.errors import DataError, NewerVersionError, SpaceError
 from tandem.core.light_typing import NamedTuple
 from tandem.data.hashing import xxh3
 
@@ -202,7 +202,7 @@ def opened(packed: bytes, magic: bytes, size: int, name: str, what: str) -> None
             _, version = _START.unpack_from(packed)
             if version <= VERSION:
                 return
-            raise SpaceError(
+            raise NewerVersionError(
                 given=f"{name} was written in version {version} of the format",
                 allowed=f"versions up to {VERSION}",
                 todo="install a newer tandemlab",

@@ -2,7 +2,8 @@
 
 In this order: what says which generation is present, the index, shards by their parity; parity itself, made again from
 what is whole; then samples that are still damaged, from the source, if it has them with the same bytes. Those go, with
-all that is whole beside them, into new shards of a new generation.
+all that is whole beside them, into new shards of a new generation; so do those of a shard that is damaged outside of
+any sample.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tandem.core.durable import written_aside
-from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
@@ -73,8 +74,9 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     if anew:
         files += anew
         left = list(scrub(folder))
-    samples = _from_source(folder, left, fetch) if fetch is not None and left else 0
-    return Repaired(files, samples, list(scrub(folder)) if samples else left)
+    whole, samples = _written_anew(folder, left, fetch)
+    files += whole
+    return Repaired(files, samples, list(scrub(folder)) if whole or samples else left)
 
 
 def guard_present(folder: str) -> int:
@@ -109,6 +111,8 @@ def _current(root: Path) -> list[str]:
     """Write `current` anew, for the latest index, where it is damaged or gone."""
     try:
         read_current(root)
+    except NewerVersionError:
+        raise  # whole, and not ours to write
     except TandemError:
         found = generations(root)
         if not found:
@@ -160,25 +164,36 @@ def _parity_anew(folder: str, damaged: list[Path]) -> list[str]:
     return [str(path) for path in damaged if path.name == "level" or path.stem in whole]
 
 
-def _from_source(folder: str, left: list[Finding], fetch: Fetch) -> int:
-    """Take damaged samples from the source; returns how many."""
+def _written_anew(folder: str, left: list[Finding], fetch: Fetch | None) -> tuple[list[str], int]:
+    """Write damaged shards' samples into new ones, those that are damaged from the source.
+
+    Without a source only shards of which no sample is: the others had better stay as they are.
+
+    Returns:
+        Shards that were damaged but for their samples, and how many samples came from the source.
+    """
+    files = {Path(one.file).name for one in left if one.what in ("shard", "sample")}
+    whole = files - {Path(one.file).name for one in left if one.number is not None}
+    if fetch is None:
+        files = whole
+    if not files:
+        return [], 0
     with Space.open(folder) as space:
         columns = Columns.of(space.index)
         lost = [one.number for one in left if one.number is not None]
-        found = _fetched(space, lost, fetch)
-        files = {Path(one.file).name for one in left}
+        found = _fetched(space, lost, fetch) if fetch is not None and lost else {}
         shards = [i for i, entry in enumerate(columns.shards) if entry.file_name in files]
         moving_N = np.flatnonzero(np.isin(columns.shards_N, shards))
         moving_N = moving_N[[n in found or n not in set(lost) for n in moving_N.tolist()]]
         if not moving_N.size:
-            return 0
+            return [], 0
         target = Target(folder)
         try:
             moved = _written(space, columns, moving_N, found, target)
             target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
         finally:
             target.discard()
-    return len(found)
+    return [f"{folder}/shards/{name}" for name in sorted(whole)], len(found)
 
 
 def _fetched(space: Space, lost: list[int], fetch: Fetch) -> dict[int, bytes]:

@@ -1,7 +1,6 @@
 """Checking everything in a space: the index, every shard from end to end, every sample, and the parity of all these.
 
-Limits: at a URL parity is not checked. Where the whole folder `parity` is gone, the space is one without parity;
-a level that was changed to another valid digit is believed.
+Limits: at a URL parity is not checked. Where the whole folder `parity` is gone, the space is one without parity.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xxhash
 
-from tandem.core.errors import DataError, TandemError
+from tandem.core.errors import DataError, NewerVersionError, TandemError
 from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns
 from tandem.data.space.guarding import level, level_damage, parity_path
@@ -154,10 +153,11 @@ def damage(path: str, entry: ShardEntry) -> str | None:
         OSError: It cannot be read.
     """
     state = xxhash.xxh3_64()
-    size = 0
+    size, head = 0, b""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         while piece := os.read(file, _PIECE_BYTES):
+            head = head or piece[: layout.SHARD_HEADER_BYTES]
             state.update(piece)
             size += len(piece)
     finally:
@@ -166,7 +166,15 @@ def damage(path: str, entry: ShardEntry) -> str | None:
         return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
     if size > entry.size:
         return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
-    return None if state.intdigest() == entry.checksum else f"the shard {path} {_CHANGED}"
+    if state.intdigest() == entry.checksum:
+        return None
+    try:
+        layout.ShardHeader.decode(head, f"the shard {path}")
+    except NewerVersionError as error:
+        return error.given
+    except TandemError:
+        pass
+    return f"the shard {path} {_CHANGED}"
 
 
 def _samples(space: Space, path: str, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
