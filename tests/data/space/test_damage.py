@@ -280,6 +280,15 @@ def test_a_file_current_that_is_none_is_said(folder: Path, change: Callable[[byt
         Space.open(folder)
 
 
+def test_a_space_that_lost_its_file_current_is_told_how_to_get_it_back(folder: Path) -> None:
+    (folder / "current").unlink()
+    with pytest.raises(SpaceError, match="run: tandem data repair"):
+        Space.open(folder)
+    assert repair(str(folder)).left == []
+    with Space.open(folder) as space:
+        assert len(space) == len(CONTENTS)
+
+
 def test_an_empty_space_can_be_read(tmp_path: Path) -> None:
     with SpaceWriter(tmp_path / "s") as writer:
         writer.commit()

@@ -130,11 +130,19 @@ def _no_space(folder: str) -> SpaceError:
         what = "is no folder"
     else:
         what = "has no file `current`"
+    todo = f"run: tandem data pack SOURCE {folder}"
+    if any(name.endswith(".index") for name in _listed(f"{folder}/generations")):
+        todo = f"it has had one: run: tandem data repair {folder}"
     return SpaceError(
-        given=f"{folder} is not a space: it {what}",
-        allowed="a folder that `tandem data pack` made",
-        todo=f"run: tandem data pack SOURCE {folder}",
+        given=f"{folder} is not a space: it {what}", allowed="a folder that `tandem data pack` made", todo=todo
     )
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - a Path would be one more import
+    except OSError:
+        return []
 
 
 def _no_generation(folder: str, wanted: int, current: layout.Current) -> SpaceError | DataError:
