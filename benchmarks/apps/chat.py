@@ -13,12 +13,15 @@ Run: `python chat.py --scale 1`. SIGUSR1 saves a checkpoint, SIGTERM saves one a
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed, if there, which else tells stdout so
 
 import torch
 from application import TERMINATED, Application, launch

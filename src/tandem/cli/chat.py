@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.clean_stdout import hush_deepspeed
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, show_table
 
@@ -32,6 +33,7 @@ def chat(ctx: click.Context) -> None:
     tandem chat eval runs/first
     tandem chat talk runs/first
     """
+    hush_deepspeed()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

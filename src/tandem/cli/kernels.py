@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Never, cast
 import click
 
 from tandem.cli import reports
+from tandem.cli.clean_stdout import hush_deepspeed
 from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
 from tandem.cli.terminal import json_option, print_json, say, say_pairs, show_table
@@ -29,6 +30,7 @@ def kernels(ctx: click.Context) -> None:
     tandem kernels bench --shape 4096x4096 --count 1,8
     tandem kernels prune llama/ llama-60/ --sparsity 0.6 --calibration some.txt
     """
+    hush_deepspeed()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
