@@ -1,5 +1,6 @@
 """Threads that work ahead: results in order, errors where they are taken, nothing held, nothing left behind."""
 
+import _thread
 import gc
 import os
 import threading
@@ -111,3 +112,20 @@ def test_a_forked_process_does_not_believe_that_it_has_the_threads() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert crew.usable
     crew.close()
+
+
+def test_a_ctrl_c_that_comes_just_before_a_wait_is_heard() -> None:
+    """Such a one is noted, and wakes nobody: as does one that a thread makes."""
+    pending: Pending[None, None] = Pending(None)
+    noted = threading.Timer(0.05, _thread.interrupt_main)
+    late = threading.Timer(30.0, pending.refuse)  # so that this fails, and does not hang for ever
+    noted.start()
+    late.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pending.take()
+        assert late.is_alive()
+    finally:
+        late.cancel()
+        late.join()
+        noted.join()

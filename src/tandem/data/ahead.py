@@ -27,6 +27,9 @@ Given = TypeVar("Given", contravariant=True)
 Made = TypeVar("Made", covariant=True)
 _CLOSING_S = 2.0
 
+_LOOK_S = 0.5
+"""How often who waits looks up: a Ctrl-C that comes at the moment in which a wait begins does not end it."""
+
 
 class Worker(Protocol[Given, Made]):
     """Does tasks, one at a time, in one thread."""
@@ -82,7 +85,8 @@ class Pending(Generic[Task, Result]):
         Raises:
             Exception: Whatever the worker raised.
         """
-        self._done.acquire()
+        while not self._done.acquire(timeout=_LOOK_S):
+            pass
         error, self._error = self._error, None
         if error is not None:
             try:
