@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 
 from tandem.core import plug
+from tandem.core.clean_stdout import hush_deepspeed
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.model_folder import ModelFolderError
 from tandem.learn import sharding
@@ -166,7 +166,7 @@ def need_package() -> None:
             allowed="training all weights without it",
             todo=f"run: pip install 'tandemlab[{plug.extra_for('peft') or 'chat'}]'",
         )
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # PEFT imports DeepSpeed, if there, which else tells stdout so
+    hush_deepspeed()
 
 
 def _layers(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:

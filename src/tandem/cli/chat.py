@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.clean_stdout import hush_deepspeed
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, show_table
+from tandem.core.clean_stdout import hush_deepspeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

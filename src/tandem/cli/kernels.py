@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Never, cast
 import click
 
 from tandem.cli import reports
-from tandem.cli.clean_stdout import hush_deepspeed
 from tandem.cli.group import Nouns
 from tandem.cli.prune import prune
 from tandem.cli.terminal import json_option, print_json, say, say_pairs, show_table
+from tandem.core.clean_stdout import hush_deepspeed
 from tandem.core.errors import MissingPackageError
 
 if TYPE_CHECKING:

@@ -328,7 +328,7 @@ def test_nobody_takes_what_the_first_of_several_leaves_to_a_primary_that_bears_n
     assert [told.state(k) for k in (1, 2)] == [State.SUSPENDING] * 2
     told.tell(ev.SuspendDone(2, 1), at=10.2)
     assert (told.state(3), told.state(4)) == (State.QUEUED, State.QUEUED)
-    assert "harvest jobs are being stopped for it" in told.machine.why(4)
+    assert "harvest jobs give way to it" in told.machine.why(4)
     told.tell(ev.SuspendDone(1, 1), at=10.3)
     assert (told.state(3), told.state(4)) == (State.QUEUED, State.STARTING)
 

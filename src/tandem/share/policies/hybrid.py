@@ -10,8 +10,9 @@ Each pass, in this order:
    costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator
    says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its bandwidth, since stated
    demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest.
-3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. Once it has waited for
-   `DUE` times its expected duration this comes before step 2: what is freed would go from one harvest job to the next.
+3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. This comes before step 2
+   once room is being made for it, or once it has waited for `DUE` times its expected duration: what is freed would go
+   from one harvest job to the next.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
 5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
 

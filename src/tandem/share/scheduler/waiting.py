@@ -32,7 +32,7 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
     if head is not None and head[2] != life.id:
         words.append(f"job {head[2]} is first in the queue")
     if life.has_room:
-        words.append("harvest jobs are being stopped for it")
+        words.append("harvest jobs give way to it")
     lacking = [w for part in life.shape.parts if (w := _lacking(cluster, part))]
     words += lacking or [f"it would fit, but {life.hindered or 'its turn has not come'}"]
     if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > cluster.now:
