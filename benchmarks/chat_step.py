@@ -54,10 +54,9 @@ def main() -> None:
         split(given.sides, lambda name, gate: run_side(name, given.folder, gate))
         return
     print(f"{machine()}; torch {torch.__version__}, {given.threads} threads")
-    theirs = list(COMPARED)
-    if not (PEERS.exists() and any(PEERS.parent.parent.glob("lib/python*/site-packages/trl"))):
-        print("TRL is not installed (`make peers`): not measured")
-        theirs = []
+    beside = PEERS.exists() and any(PEERS.parent.parent.glob("lib/python*/site-packages/trl"))
+    if not beside:
+        print("TRL is not installed (`make peers`): ours alone")
     figures: dict[str, float | None] = {}
     sizes = {"": (SMALL, 2 if given.quick else 11)} | ({} if given.quick else {"_60m": (LARGE, 5)})
     for suffix, (shape, rounds) in sizes.items():
@@ -65,18 +64,25 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             tokens = TOKENS // 2 if given.quick else TOKENS
             prepare(Path(folder), shape, tokens)
-            for together in [theirs] if given.quick else [[one] for one in theirs]:
-                found = compared(Path(folder), together, rounds, tokens, given.threads)
+            for together in [list(COMPARED)] if given.quick else [[one] for one in COMPARED]:
+                found = compared(Path(folder), together, rounds, tokens, given.threads, beside=beside)
                 figures |= {f"{FIGURES[name]}{suffix}": faster for name, faster in found.items()}
     finish(figures, as_json=given.json)
 
 
-def compared(folder: Path, theirs: list[str], rounds: int, tokens: int, threads: int) -> dict[str, float]:
-    """Run steps of both sides in turns, print what they took; return by how much each of ours is faster."""
+def compared(
+    folder: Path, theirs: list[str], rounds: int, tokens: int, threads: int, *, beside: bool
+) -> dict[str, float]:
+    """Run steps of both sides in turns, print what they took; return by how much each of ours is faster.
+
+    Args:
+        theirs: Trainers of TRL: they run, unless ``beside`` is false, and ours that are compared with them do.
+    """
     environ = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with Sides() as sides:
         peer = [PEERS, Path(__file__).with_name("peer_trl.py"), folder, tokens, threads]
-        sides.start(peer, {name: f"TRL {name}" for name in theirs}, environ)
+        if beside:
+            sides.start(peer, {name: f"TRL {name}" for name in theirs}, environ)
         ours = [name for one in theirs for name in COMPARED[one]]
         sides.start(
             [sys.executable, __file__, "--threads", threads, "--in", folder], {name: name for name in ours}, environ
@@ -90,7 +96,7 @@ def compared(folder: Path, theirs: list[str], rounds: int, tokens: int, threads:
         took = f"{statistics.median(walls_s):7.3f} s a step, {statistics.median(cpus_s):7.3f} CPU s"
         print(f"{name:10s} {took}, noise {noise_floor(walls_s):.0f} %, at most {side.peak_mib:.0f} MiB")
     found = {}
-    for name, other in ((name, f"TRL {one}") for one in theirs for name in COMPARED[one]):
+    for name, other in ((name, f"TRL {one}") for one in theirs if beside for name in COMPARED[one]):
         by_wall = ratio([row[other].wall_s for row in rows], [row[name].wall_s for row in rows])
         by_cpu = ratio([row[other].cpu_s for row in rows], [row[name].cpu_s for row in rows])
         print(f"{name} against {other}: by the clock {by_wall}, by CPU time {by_cpu}")

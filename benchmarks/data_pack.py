@@ -44,7 +44,7 @@ def main() -> None:
             packing.append(packing_s(root))
             copying += [] if options.quick else [copying_s(root)]
         gain = measuring.ratio(copying, packing) if copying else None
-        print(f"pack_vs_copy: {gain}")
+        print(f"pack_vs_copy: {gain or 'not measured with --quick'}")
         found = {
             "pack_files_per_s": len(paths) / statistics.median(packing),
             "pack_vs_copy": gain and gain.mid,

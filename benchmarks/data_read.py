@@ -191,9 +191,11 @@ class Peer:
     @classmethod
     def _started(cls, name: str, command: list[str], paths: Sequence[str], total: int) -> Peer | None:
         """Start it and let it store the files."""
-        peers = measuring.ROOT / ".venv-peers" / "bin" / "python"
-        python = str(peers) if peers.exists() else sys.executable
-        whole = [python, str(measuring.ROOT / "benchmarks" / command[0]), *command[1:]]
+        python = measuring.ROOT / ".venv-peers" / "bin" / "python"
+        if not python.exists():
+            print(f"{name} is not installed: run `make peers`")
+            return None
+        whole = [str(python), str(measuring.ROOT / "benchmarks" / command[0]), *command[1:]]
         process = subprocess.Popen(whole, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         peer = cls(process, len(paths), total)
         try:
@@ -201,7 +203,7 @@ class Peer:
                 return peer
         except BrokenPipeError:
             pass
-        print(f"{name} is not installed: run `make peers`")
+        print(f"{name} does not run: `make peers` installs it anew")
         return None
 
     def round(self, seed: int) -> Cost:

@@ -1,47 +1,23 @@
 """Small models and rows for tests."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from tandem.chat import tokenizers
 from tandem.chat.data.turns import Turn
 from tandem.chat.template import Template
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may look for a network
+from tests import small_models
 
 FAMILIES = ("llama", "qwen2", "gpt2", "opt")
-
-SIZES = {
-    "hidden_size": 32,
-    "n_embd": 32,
-    "num_hidden_layers": 2,
-    "n_layer": 2,
-    "num_attention_heads": 4,
-    "n_head": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 48,
-    "ffn_dim": 48,
-    "n_inner": 48,
-    "word_embed_proj_dim": 32,
-    "max_position_embeddings": 64,
-    "n_positions": 64,
-    "bos_token_id": None,
-}
 
 
 def model_of(family: str, vocabulary: int = 258, seed: int = 0, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types
     """A small model with drawn weights, larger than usual so that mistakes show."""
-    plain = AutoConfig.for_model(family)
-    known = {key: value for key, value in SIZES.items() if hasattr(plain, key) or key in plain.attribute_map}
     ends = {"vocab_size": vocabulary, "eos_token_id": 256, "pad_token_id": 257}
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**known, **ends, **settings})).eval()
+    model = small_models.model_of(family, seed, layers=2, **{**ends, **settings})
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -54,7 +54,7 @@ def test_a_prefix_that_nothing_begins_with_is_said_and_export_fails(
     exported = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/")
     assert (exported.returncode, exported.stdout, exported.stderr) == (1, "", words)
     told = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/", "--json")
-    assert (told.returncode, json.loads(told.stdout), told.stderr) == (1, {"files": 0}, words)
+    assert (told.returncode, json.loads(told.stdout), told.stderr) == (1, {"files": 0, "damaged": {}}, words)
     assert not (tmp_path / "out").exists()
     (tmp_path / "empty").mkdir()
     tandem_("data", "pack", "empty", "e")
@@ -87,23 +87,42 @@ def test_shards_too_small_to_be_of_use_are_refused(source: Path, tandem_: Shell,
     assert not (tmp_path / "s").exists()
 
 
+def packing_of_minutes(folder: Path, workers: int) -> subprocess.Popen[str]:
+    """Start to pack two files that take long to read, and wait until it reads."""
+    (folder / "in").mkdir()
+    for name in ("a", "b"):
+        with (folder / "in" / name).open("wb") as file:
+            file.truncate(64 << 30)
+    process = subprocess.Popen(
+        [*COMMAND, "data", "pack", "in", "s", "--workers", str(workers)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: len(list((folder / "s").glob("pending/*/*.shard"))) == workers or ended(process))
+    return process
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_again_and_again_ends_packing_at_once_with_one_line(workers: int, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("a", "b"):
-        with (tmp_path / "in" / name).open("wb") as file:
-            file.truncate(64 << 30)  # minutes, to read
-    process = subprocess.Popen(
-        [*COMMAND, "data", "pack", "in", "s", "--workers", str(workers)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True,
-    )  # fmt: skip
+    process = packing_of_minutes(tmp_path, workers)
     try:
-        wait_until(lambda: len(list((tmp_path / "s").glob("pending/*/*.shard"))) == workers or ended(process))
         errors = interrupt(process, again=True)
     finally:
         os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
     assert (process.returncode, errors) == (130, "interrupted; run it again, and it goes on where it was\n")
+    wait_until(lambda: not members(process.pid))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_ends_packing_as_cleanly(workers: int, tmp_path: Path) -> None:
+    process = packing_of_minutes(tmp_path, workers)
+    try:
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
+    assert (process.returncode, errors) == (143, "interrupted; run it again, and it goes on where it was\n")
     wait_until(lambda: not members(process.pid))
 
 
@@ -132,7 +151,7 @@ def test_everything_answers_in_json(source: Path, tandem_: Shell) -> None:
     assert json.loads(tandem_("data", "cat", "s", "dog.png", "--json"))[0]["base64"] == "ZG9nLnBuZ2RvZy5wbmdkb2cucG5n"
     assert json.loads(tandem_("data", "scrub", "s", "--json")) == []
     assert json.loads(tandem_("data", "delete", "s", "dog.png", "--json")) == {"deleted": 1}
-    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2}
+    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2, "damaged": {}}
     assert json.loads(tandem_("data", "compact", "s", "--json"))["freed_bytes"] > 0
 
 
@@ -150,6 +169,12 @@ def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, ta
     assert (read.returncode, read.stdout) == (2, "")
     assert read.stderr.startswith("tandem: sample 2, 'dog.png' of s: its bytes are not those")
     assert tandem_("data", "cat", "s", "cats/1.png") == "cats/1.png" * 3
+    exported = tandem_.run("data", "export", "s", "out")
+    assert (exported.returncode, exported.stdout) == (1, "2 files in out\n")
+    left_out, many = exported.stderr.splitlines()
+    assert left_out.startswith("left out: sample 2, 'dog.png' of s: its bytes are not those")
+    assert many == "samples left out: 1, which are damaged: tandem data repair s"
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["1.png", "2.png"]
 
 
 @pytest.mark.slow

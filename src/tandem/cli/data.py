@@ -11,11 +11,12 @@ import click
 
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
-from tandem.core.interrupts import counted_once
+from tandem.core.interrupts import counted_once, heard_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tandem.core.errors import DataError
     from tandem.data.space import Space
     from tandem.data.space.index import Sample
     from tandem.data.space.scrub import Finding
@@ -71,7 +72,7 @@ def pack(
 
     cores = len(os.sched_getaffinity(0))
     try:
-        with progress("bytes", quiet=as_json) as tell:
+        with heard_sigterm(), progress("bytes", quiet=as_json) as tell:
             done = run(
                 source,
                 space,
@@ -81,8 +82,10 @@ def pack(
                 parity=parity or 0,
                 tell=lambda now, of: tell("packing", now, of),
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
         say_err("interrupted; run it again, and it goes on where it was")
+        if isinstance(end, SystemExit):
+            raise
         raise click.Abort from None  # click would print another line for KeyboardInterrupt
     if as_json:
         print_json({field: getattr(done, field) for field in done.__dataclass_fields__})
@@ -168,18 +171,28 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
     Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
-    off goes on; nothing is written over. Exit status 1 if no path begins with the prefix.
+    off goes on; nothing is written over. What is damaged is named and left out. Exit status 1 if anything was, or if no
+    path begins with the prefix.
     """
     from tandem.data.space.exporting import export as run
 
+    damaged: dict[str, str] = {}
     with _opened(space) as opened, progress("files", quiet=as_json) as tell:
         any_ = _is_any_under(opened, prefix)
-        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of)) if any_ else 0
+
+        def is_damaged(number: int, error: DataError) -> None:
+            damaged[opened.stat(number).path] = error.given
+
+        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of), is_damaged) if any_ else 0
     if as_json:
-        print_json({"files": count})
+        print_json({"files": count, "damaged": damaged})
     elif any_:
+        for path, given in list(damaged.items())[:_SHOWN_OF_A_FILE]:
+            say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
+        if damaged:
+            say_err(f"samples left out: {len(damaged):,}, which are damaged: tandem data repair {space}")
         say(f"{count:,} files in {folder}")
-    if not any_:
+    if damaged or not any_:
         raise click.exceptions.Exit(1)
 
 

@@ -2,7 +2,8 @@
 
 The first raises KeyboardInterrupt, as always, and the program closes what it has open. A second one a moment later
 would break that off half-way: threads and processes left behind, and a heap of tracebacks where one would do. So
-whatever comes within `AGAIN_S` is taken for the same; whoever presses again after that is heard.
+whatever comes within `AGAIN_S` is taken for the same; whoever presses again after that is heard. SIGTERM, which a
+scheduler sends, can be made to end things as cleanly.
 
 Limits: nothing is changed where the program has a handler of its own for SIGINT, nor from any but the main thread.
 """
@@ -104,6 +105,28 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def heard_sigterm() -> Iterator[None]:
+    """SIGTERM meanwhile raises SystemExit with status 143, so that what is open is closed; a second one changes nothing.
+
+    Limits: nothing is changed where the program has a handler of its own, nor from any but the main thread.
+    """
+    if not _may_change() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _may_change() -> bool:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tandem.core.durable import naming
-from tandem.core.errors import SpaceError
+from tandem.core.errors import DataError, SpaceError
 from tandem.data.hashing import xxh3
 from tandem.data.space.snapshot import is_space
 from tandem.data.space.writer import checked_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tandem.data.space.index import Sample
     from tandem.data.space.space import Space
@@ -27,7 +27,11 @@ _MOST_PATH_BYTES = 4095  # Linux's PATH_MAX, less the end
 
 
 def export(
-    space: Space, folder: str, prefix: str = "", tell: Callable[[int, int], None] = lambda done, of: None
+    space: Space,
+    folder: str,
+    prefix: str = "",
+    tell: Callable[[int, int], None] = lambda done, of: None,
+    damaged: Callable[[int, DataError], None] | None = None,
 ) -> int:
     """Write all samples whose paths begin with `prefix` as files below a folder; returns how many there are now.
 
@@ -35,8 +39,11 @@ def export(
     place of another. So an export that was broken off is gone on with by calling it again: what is there with the very
     bytes stays as it is.
 
+    Args:
+        damaged: Told the number of each sample that is damaged, and how, which is left out; None stops at the first.
+
     Raises:
-        DataError: A sample is damaged; those before it are written.
+        DataError: A sample is damaged, and nobody is to be told; some of the others are written.
         FileExistsError: A file with other bytes is there.
         SpaceError: The folder is a space, a path leads through a link, or is longer than the system allows.
         OSError: A file cannot be written.
@@ -44,7 +51,7 @@ def export(
     if is_space(folder):
         raise SpaceError(given=f"{folder}, which is a space", allowed="a folder for files", todo="name another folder")
     numbers = sorted(space.under(prefix), key=lambda number: space.index.place(number)[1:3])  # as they lie
-    root, done, start = Path(folder), 0, 0
+    root, written, start = Path(folder), 0, 0
     root.mkdir(parents=True, exist_ok=True)
     there = {root}
     while start < len(numbers):
@@ -52,14 +59,33 @@ def export(
         while end < len(numbers) and end - start < _BATCH and size < _BATCH_BYTES:
             size += space.index.place(numbers[end])[3]
             end += 1
-        for number, data in zip(numbers[start:end], space.read_batch(np.array(numbers[start:end])), strict=True):
+        for number, data in _whole(space, numbers[start:end], damaged):
             sample = space.stat(number)
             path = _path(sample, root)
             _make(path.parent, there)
             _write(sample, data, path)
-        done, start = end, end
-        tell(done, len(numbers))
-    return len(numbers)
+            written += 1
+        start = end
+        tell(end, len(numbers))
+    return written
+
+
+def _whole(
+    space: Space, numbers: list[int], damaged: Callable[[int, DataError], None] | None
+) -> Iterator[tuple[int, memoryview]]:
+    """The samples with their bytes; where one of them is damaged, those that are not, one by one."""
+    try:
+        yield from zip(numbers, space.read_batch(np.array(numbers)), strict=True)
+    except DataError:
+        if damaged is None:
+            raise
+        for number in numbers:
+            try:
+                [data] = space.read_batch(np.array([number]))
+            except DataError as error:
+                damaged(number, error)
+            else:
+                yield number, data
 
 
 def _path(sample: Sample, root: Path) -> Path:

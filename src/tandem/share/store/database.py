@@ -147,7 +147,6 @@ def corrupted(path: Path, words: str) -> StoreError:
 
 def full(path: Path) -> StoreFullError:
     """The error for a disk without room."""
-    """The error for a disk without room."""
     return StoreFullError(
         given=f"no room left on the disk of {path.parent}",
         allowed="what can be stored durably",
