@@ -87,3 +87,17 @@ def test_it_learns_what_adamw_learns_and_goes_on_from_a_whole_state(names: list[
         [*command, "-c", LEARNS, *names], env=env, check=False, capture_output=True, text=True, timeout=300.0
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_without_deepspeed_the_extra_that_brings_it_is_named(name: str) -> None:
+    code = (
+        "import sys; sys.modules['deepspeed'] = None\n"
+        "from tandem.core.errors import MissingPackageError\nfrom tandem.learn import strategy\n"
+        f"try:\n    strategy.load({name!r})\n"
+        "except MissingPackageError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120.0)
+    assert "'deepspeed', which is not installed" in done.stdout
+    assert "pip install 'tandemlab[deepspeed]'" in done.stdout
