@@ -50,6 +50,27 @@ def test_the_users_word_then_how_wrong_users_are() -> None:
     assert found.mid == pytest.approx(15.0, rel=0.05)
 
 
+def test_a_user_is_corrected_by_that_users_first_runs_alone() -> None:
+    """Repeats of one command are one error, and few errors only widen: who was right once more is not promised less."""
+    history = History()
+    for k in range(40):
+        history.ended(job(k, app="true", variant="x", expected=1.0, uid=1), 0.2)
+    other = job(99, app="sleep", variant="30", expected=30.0, uid=1)
+    found, why = history.expect(other)
+    assert (found.mid, why) == (30.0, "its expected duration")
+    assert found.low < 20.0
+    assert found.high > 30.0 * math.exp(0.4)
+    for k in range(60):
+        history.ended(job(100 + k, app=f"app{k}", variant="x", expected=1.0, uid=1), 0.2)
+    found, why = history.expect(other)
+    assert found.mid == pytest.approx(6.0, rel=0.3)
+    assert found.high >= 30.0, "this programme may be the one whose user is right"
+    assert why.startswith("its expected duration, times 0.2")
+    assert why.endswith("as this user's other programmes took that part of theirs")
+    theirs, _ = history.expect(replace(other, uid=2))
+    assert theirs == History().expect(other)[0]
+
+
 def test_a_limit_is_an_upper_end() -> None:
     history = History()
     found, why = history.expect(job(1, limit=100.0))

@@ -39,7 +39,7 @@ LEAST = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """An instant as it was predicted at ``at``, and what was promised of it."""
+    """An instant as it was predicted at ``at``, what was promised of it, and which kind of prediction it is."""
 
     at: float
     low: float
@@ -47,6 +47,7 @@ class Predicted:
     high: float
     promised_low: float = 0.0
     promised_high: float = 0.0
+    kind: str = ""
 
     def half_width(self, side: float) -> float:
         """Half-width above (``side`` > 0) or below the middle; at least 4 % of the time until then, and 1 ms."""

@@ -140,7 +140,8 @@ class Quoter:
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
         self._learned: dict[str, Calibration] = {}
-        """What is known of errors, by kind of prediction and class of job (harvest jobs give way to others)."""
+        """What is known of errors, by the moment of the promise, the class of the job (harvest jobs give way to
+        others), and whether runs with the same arguments are known: they say little of how their users err."""
         self._stretch = Quantiles(MEMORY)  # log(run time / expected alone)
         self._queue: _Played | None = None
         self.rehearse: Callable[[Sequence[Play], Collection[int]], list[Rehearsed]] | None = None
@@ -175,7 +176,7 @@ class Quoter:
         for life in quoted:
             raw = self._open.get(life.id, {}).pop("begin", None)
             if raw is not None:
-                self._learn("begin", life, raw, view.now)
+                self._learn(raw, view.now)
         start = np.array([view.now])
         rehearsed = self._rehearsal(view, quoted)
         return [
@@ -197,6 +198,8 @@ class Quoter:
         if start.max() > view.now:
             begin = self._promised(view, life, "begin", start)
         finish = self._promised(view, life, moment, start + seconds)
+        pairs = zip((begin.low, begin.mid, begin.high), (finish.low, finish.mid, finish.high), strict=True)
+        finish = Interval(*map(max, pairs))  # each is calibrated by itself, and nothing ends before it starts
         return Quote(life.id, view.now, moment, begin, finish, basis)
 
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
@@ -207,8 +210,9 @@ class Quoter:
         guessed = not _informed(_expected(view, life)) or view.history.knows_only_others(life.job)
         if guessed or (what != "start" and _strangers(view)):
             return Interval(low, mid, high)  # how it errs says nothing of other quotes
-        raw = Predicted(view.now, low, mid, high)
-        promised = self._learned.get(f"{what} {life.job.klass.value}", Calibration()).promise(raw)
+        rests_on = "" if view.history.rests_on_runs(life.job) else " by its user"
+        raw = Predicted(view.now, low, mid, high, kind=f"{what} {life.job.klass.value}{rests_on}")
+        promised = self._learned.get(raw.kind, Calibration()).promise(raw)
         kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
         return promised
 
@@ -217,8 +221,8 @@ class Quoter:
             return DRIFT
         return PUT_OFF if klass is JobClass.HARVEST else CHOSEN
 
-    def _learn(self, what: str, life: Life, raw: Predicted, true: float) -> None:
-        self._learned.setdefault(f"{what} {life.job.klass.value}", Calibration()).learn(raw, true)
+    def _learn(self, raw: Predicted, true: float) -> None:
+        self._learned.setdefault(raw.kind, Calibration()).learn(raw, true)
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
@@ -228,7 +232,7 @@ class Quoter:
             return
         for moment, raw in quoted.items():
             if moment != "begin":
-                self._learn(moment, life, raw, now)
+                self._learn(raw, now)
         if life.started_at is None or was_guessed or not _informed(life.expected):
             return
         if now > life.started_at and life.expected.mid > 0:

@@ -3,22 +3,25 @@
 Durations are robust: the median of an application's last runs, with an interval from the pooled spread of all
 applications around their own medians (so that two runs of a new application already get an honest interval).
 Runs with the same arguments (`Job.variant`) count first. Where there are none, the user's expected duration counts,
-times how wrong users were so far; then the application's runs with other arguments, in an interval as wide as first
-runs with new arguments have missed them; then the limit; then a wide prior. A job without a variant was named by its
-user, who says by that that all runs of the name are alike. All of it is a pure function of what was told.
+times how wrong the same user was about first runs with new arguments, once there are some; then the application's runs
+with other arguments, in an interval as wide as first runs with new arguments have missed them; then the limit; then a
+wide prior. A job without a variant was named by its user, who says by that that all runs of the name are alike. All of
+it is a pure function of what was told.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.share.model import NOTHING, OTHER_ARGUMENTS, Interval, Job
 from tandem.share.state.quantiles import Quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+K = TypeVar("K")
 
 RUNS = 32
 """Runs remembered for each application."""
@@ -38,13 +41,22 @@ VARIANTS = 1024
 VARIANT_RUNS = 8
 """Runs remembered for each set of arguments."""
 
+PRIOR_LOG_USER = 0.5
+"""Assumed half-width of log(duration / what the user expected) until enough was seen."""
+
 PRIOR_LOG_OTHERS = 2.3
 """Assumed half-width of log(duration / median of runs with other arguments) until enough was seen: a factor of 10."""
 
 RATES = 32
 
+USERS = 1024
+"""Users whose expectations are remembered; those whose first runs with new arguments lie longest ago are forgotten."""
+
+RATIOS_LEAST = 8
+"""From so many errors on a user's expectation, or a limit, is corrected by their median; fewer only widen."""
+
 WORTH_SAYING = 0.05
-"""A correction of users' expectations by more than this part is said."""
+"""A correction of a user's expectation by more than this part is said."""
 
 _EXPECTED = "its expected duration"
 
@@ -58,7 +70,7 @@ class History:
         self._variants: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()
         self._others: dict[str, Quantiles] = {}  # |log(first run with new arguments / median)|
         self._all_others = Quantiles(POOL)
-        self._user_ratio = Quantiles(POOL)  # log(duration / what the user expected)
+        self._user_ratios: OrderedDict[int, Quantiles] = OrderedDict()  # log(first duration / what that user expected)
         self._limit_ratio = Quantiles(POOL)  # log(duration / limit)
         self._alone: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()  # by application and variant
         self._reference: dict[str, str] = {}  # the variant whose steps the estimator counts in, by application
@@ -67,16 +79,16 @@ class History:
         """``job`` ended well after ``seconds`` of running, in effect alone (slowdown taken out)."""
         if seconds <= 0:
             return
-        if job.expected_s:
-            self._user_ratio.add(math.log(seconds / job.expected_s))
         if job.limit_s:
             self._limit_ratio.add(math.log(seconds / job.limit_s))
-        if not job.app:
-            return
-        runs = self._runs.get(job.app)
+        runs = self._runs.get(job.app) if job.app else Quantiles(RUNS)
         if runs is None:
             runs = self._runs[job.app] = Quantiles(RUNS)
-        alike = _of(self._variants, job, VARIANT_RUNS) if job.variant else runs
+        alike = _of(self._variants, job, VARIANT_RUNS) if job.app and job.variant else runs
+        if job.expected_s and not len(alike):  # later ones go by the first
+            _latest(self._user_ratios, job.uid, POOL, USERS).add(math.log(seconds / job.expected_s))
+        if not job.app:
+            return
         if len(alike):
             self._residuals.add(math.log(seconds / alike.at(0.5)))
         elif len(runs):
@@ -95,18 +107,24 @@ class History:
             low, high = self._residuals.spread(PRIOR_LOG_SPREAD)
             return _around(alike, low, high, job), _runs_of(alike, job)
         if job.expected_s:
-            factors = self._user_ratio.factors(0.5)
+            factors = self._factors_of(job.uid)
             return _scaled(job.expected_s, factors, job), _EXPECTED if abs(factors[1] - 1) < WORTH_SAYING else (
-                f"{_EXPECTED}, times {factors[1]:.2g} as others took that part of theirs"
+                f"{_EXPECTED}, times {factors[1]:.2g} as this user's other programmes took that part of theirs"
             )
         if runs is not None and len(runs):
             width = self._width_of_others(job.app)
             return _around(runs, -width, width, job), f"{_runs_of(runs, job)} {OTHER_ARGUMENTS}"
         if job.limit_s:
-            factors = self._limit_ratio.factors(1.0) if len(self._limit_ratio) >= 8 else (0.05, 0.6, 1.0)
+            few = len(self._limit_ratio) < RATIOS_LEAST
+            factors = (0.05, 0.6, 1.0) if few else self._limit_ratio.factors(1.0)
             return _scaled(job.limit_s, factors, job), "its time limit"
         low, mid, high = PRIOR_S
         return Interval(low, mid, high), NOTHING
+
+    def rests_on_runs(self, job: Job) -> bool:
+        """Whether `expect` goes by runs with the same arguments."""
+        alike = self._variants.get((job.app, job.variant)) if job.variant else self._runs.get(job.app)
+        return bool(job.app and alike is not None and len(alike))
 
     def knows_only_others(self, job: Job) -> bool:
         """Whether runs with other arguments are all that `expect` goes by."""
@@ -154,6 +172,14 @@ class History:
         theirs, own = self._alone.get((job.app, first)), self.alone_rate(job)
         return rate * theirs.at(0.5) / own if theirs is not None and own else None
 
+    def _factors_of(self, uid: int) -> tuple[float, float, float]:
+        """What the user's expectation is multiplied by: 5 %, median and 95 %."""
+        ratios = self._user_ratios.get(uid) or Quantiles(POOL)
+        if len(ratios) >= RATIOS_LEAST:
+            return ratios.factors(PRIOR_LOG_USER)
+        low, high = ratios.spread(PRIOR_LOG_USER)
+        return math.exp(min(low, -PRIOR_LOG_USER)), 1.0, math.exp(max(high, PRIOR_LOG_USER))
+
     def _width_of_others(self, app: str) -> float:
         """What 90 % of first runs with new arguments missed at most, up or down: the application's, as it has any."""
         width = PRIOR_LOG_OTHERS
@@ -177,7 +203,7 @@ class History:
             "others": {app: list(missed.recent) for app, missed in self._others.items()},
             "all_others": list(self._all_others.recent),
             "residuals": list(self._residuals.recent),
-            "user_ratio": list(self._user_ratio.recent),
+            "user_ratios": [[uid, list(ratios.recent)] for uid, ratios in self._user_ratios.items()],
             "limit_ratio": list(self._limit_ratio.recent),
         }
 
@@ -195,7 +221,8 @@ class History:
         history._others = {app: Quantiles(RUNS, missed) for app, missed in state.get("others", {}).items()}
         history._all_others = Quantiles(POOL, state.get("all_others"))
         history._residuals = Quantiles(POOL, state["residuals"])
-        history._user_ratio = Quantiles(POOL, state["user_ratio"])
+        for uid, ratios in state.get("user_ratios", ()):
+            history._user_ratios[uid] = Quantiles(POOL, ratios)
         history._limit_ratio = Quantiles(POOL, state["limit_ratio"])
         return history
 
@@ -215,11 +242,15 @@ class _Closed(History):
 
 def _of(kept: OrderedDict[tuple[str, str], Quantiles], job: Job, size: int) -> Quantiles:
     """What is kept of the job's arguments, as what was seen last."""
-    key = job.app, job.variant
+    return _latest(kept, (job.app, job.variant), size, VARIANTS)
+
+
+def _latest(kept: OrderedDict[K, Quantiles], key: K, size: int, most: int) -> Quantiles:
+    """What is kept under a key, as what was seen last; beyond ``most`` keys the one seen longest ago is forgotten."""
     found = kept.get(key)
     if found is None:
         found = kept[key] = Quantiles(size)
-        if len(kept) > VARIANTS:
+        if len(kept) > most:
             kept.popitem(last=False)
     kept.move_to_end(key)
     return found
