@@ -141,21 +141,8 @@ def test_the_queue_fits_the_terminal_and_cuts_only_the_note(columns: int) -> Non
 
 
 def test_elements_of_an_array_that_wait_alike_share_a_row() -> None:
-    found = [job(9, "running", array=[9, 0])]
-    found += [job(9 + i, "queued", array=[9, i]) for i in (1, 2, 3, 7)]
-    found += [job(30, "held", array=[30, 0]), job(31, "queued", array=[31, 0])]
-    assert [line.split()[0] for line in drawn(found, 120)[2:]] == ["9_0", "9_[1-3,7]", "30_0", "31_0"]
-
-
-def test_elements_of_an_array_are_not_told_that_they_wait_for_themselves() -> None:
-    head = "not enough free cores on any node"
-    found = [job(20 + i, "queued", array=[20, i], why=f"job 20_0 is first in the queue; {head}") for i in range(3)]
-    behind = f"job 2 is first in the queue; {head}"
-    found[0]["why"] = head
-    line = drawn(found, 160)[2]
-    assert "first in the queue" not in line
-    assert head in line
-    assert behind in drawn([one | {"why": behind} for one in found], 160)[2]
+    found = [job(9, "running", array=[9, 0]), job(16, "queued", array=[9, 7], elements="1-3,7", count=4)]
+    assert [line.split()[0] for line in drawn(found, 120)[2:]] == ["9_0", "9_[1-3,7]"]
 
 
 def test_the_columns_that_are_asked_for_are_shown() -> None:

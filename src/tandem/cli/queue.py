@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from tandem.core.errors import ConfigError, TandemError, one_line
 from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -64,25 +63,27 @@ def queue(all_: bool, watch: bool, user: str | None, columns: str | None, as_jso
         )
     with Client.connect() as client:
         if as_json:
-            print_json(rows(client, all_=all_, uid=uid))
+            print_json(rows(client, client.queue(why=True), all_=all_, uid=uid))
         elif watch:
             _watch(client, all_=all_, uid=uid, chosen=chosen)
         else:
-            say(summary(client))
-            found = rows(client, all_=all_, uid=uid, most=WAITING_SHOWN if sys.stdout.isatty() else None)
+            live = client.queue(why=True, together=True)
+            say(summary(client, live))
+            found = rows(client, live, all_=all_, uid=uid, most=WAITING_SHOWN if sys.stdout.isatty() else None)
             if found:
                 show(table(found, time.time(), console().width, chosen))
 
 
-def rows(client: Client, *, all_: bool, uid: int | None, most: int | None = None) -> list[View]:
-    """The jobs, those that wait last; the caller's own with ``why``, the last ``promise`` and their ``phase``.
+def rows(client: Client, live: Sequence[View], *, all_: bool, uid: int | None, most: int | None = None) -> list[View]:
+    """The jobs, those that wait last; the caller's own with their ``phase``.
 
     Args:
+        live: what the daemon says of those that have not ended.
         all_: also some that ended.
         uid: only this user's; None for everybody's.
         most: only so many of those that wait.
     """
-    views = [view for view in client.queue(why=True) if uid is None or view["uid"] == uid]
+    views = [view for view in live if uid is None or view["uid"] == uid]
     on_node = [view for view in views if view["state"] not in words.WAITING]
     waiting = [view for view in views if view["state"] in words.WAITING]
     found = [*on_node, *(waiting if most is None else waiting[:most])]
@@ -98,18 +99,18 @@ def rows(client: Client, *, all_: bool, uid: int | None, most: int | None = None
     return found
 
 
-def summary(client: Client) -> str:
+def summary(client: Client, live: Sequence[View]) -> str:
     """How many run and wait, and what is free."""
-    views = client.queue()
-    waiting = sum(view["state"] in words.WAITING for view in views)
+    waiting = sum(view.get("count", 1) for view in live if view["state"] in words.WAITING)
+    running = sum(view["state"] not in words.WAITING for view in live)
     nodes = [node for node in client.nodes() if node["up"]]
     cores, gpus = (_free(nodes, "cpu_milli", 1000), _free(nodes, "gpus", 1))
     there = f"{cores} cores" + (f" and {gpus} GPUs" if any(node["capacity"]["gpus"] for node in nodes) else "")
-    return f"{len(views) - waiting} running, {waiting} waiting; {there} free"
+    return f"{running} running, {waiting} waiting; {there} free"
 
 
 def table(found: Sequence[View], now: float, columns: int, chosen: Sequence[str] | None = None) -> Table:
-    """The jobs as a table; waiting elements of one array that wait alike share a row.
+    """The jobs as a table.
 
     Args:
         columns: how wide it may be; the note is cut there, and what tells least is left out where it is narrow.
@@ -119,8 +120,7 @@ def table(found: Sequence[View], now: float, columns: int, chosen: Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    grouped = list(_grouped(found))
-    cells = {head: [one_line(_CELLS[head](name, view, now)) for name, view in grouped] for head in chosen or _CELLS}
+    cells = {head: [one_line(_CELLS[head](view, now)) for view in found] for head in chosen or _CELLS}
     if "NAME" in cells:
         cells["NAME"] = [cut(name, NAME) for name in cells["NAME"]]
     if chosen is None:
@@ -128,7 +128,7 @@ def table(found: Sequence[View], now: float, columns: int, chosen: Sequence[str]
     page = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for head in cells:
         page.add_column(head, no_wrap=True, justify="right" if head == "CORES" else "left")
-    states = [str(view["state"]) for _, view in grouped]
+    states = [str(view["state"]) for view in found]
     for state, *texts in zip(states, *cells.values(), strict=True):
         styles = (_STYLES.get(state, "") if head == "STATE" else "" for head in cells)
         page.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
@@ -181,9 +181,10 @@ def _watch(client: Client, *, all_: bool, uid: int | None, chosen: Sequence[str]
     from rich.text import Text
 
     def page() -> RenderableType:
-        found = rows(client, all_=all_, uid=uid, most=WAITING_SHOWN)
+        live = client.queue(why=True, together=True)
+        found = rows(client, live, all_=all_, uid=uid, most=WAITING_SHOWN)
         drawn = table(found, time.time(), screen.width, chosen)
-        return Group(Text(f"{time.strftime('%H:%M:%S')}  {summary(client)}"), drawn)
+        return Group(Text(f"{time.strftime('%H:%M:%S')}  {summary(client, live)}"), drawn)
 
     screen = console()
     with Live(page(), console=screen, screen=True, auto_refresh=False) as live:
@@ -223,33 +224,9 @@ def _free(nodes: Sequence[Mapping[str, Any]], resource: str, unit: int) -> str:
     return f"{free:g} of {whole:g}"
 
 
-def _grouped(found: Sequence[View]) -> Iterator[tuple[str, View]]:
-    """Yield (id as shown, job); neighbours in the queue that are alike become one row such as `12_[3-9]`."""
-    at = 0
-    while at < len(found):
-        first = found[at]
-        end = at + 1
-        if first["state"] in words.WAITING and first.get("array"):
-            while end < len(found) and _alike(first, found[end]):
-                end += 1
-        if end - at > 1:
-            indices = [view["array"][1] for view in found[at:end]]
-            together = {**found[end - 1], "why": _why_together(found[at:end])}
-            yield f"{first['array'][0]}_[{words.ranges(indices)}]", together
-        else:
-            yield label(first), first
-        at = end
-
-
-def _why_together(group: Sequence[View]) -> str:
-    """Why elements of one array wait: what the first of them is told that does not wait for another of them."""
-    told = [view.get("why") or "" for view in group]
-    its_own = re.compile(rf"\bjobs? {group[0]['array'][0]}_\d")
-    return next((why for why in told if not its_own.search(why)), told[0])
-
-
-def _alike(one: View, other: View) -> bool:
-    return bool(other.get("array")) and other["array"][0] == one["array"][0] and other["state"] == one["state"]
+def _id(view: View) -> str:
+    """Its id as users give it; of several elements of an array that wait alike, such as `12_[3-9]`."""
+    return f"{view['array'][0]}_[{view['elements']}]" if view.get("elements") else label(view)
 
 
 def _progress(view: View) -> str:
@@ -291,15 +268,15 @@ def _note(view: View) -> str:
     return "; ".join(said)
 
 
-_CELLS: dict[str, Callable[[str, View, float], str]] = {
-    "ID": lambda name, _, __: name,
-    "NAME": lambda _, view, __: view.get("name") or view.get("app") or NONE,
-    "USER": lambda _, view, __: words.user(view["uid"]),
-    "CLASS": lambda _, view, __: view["class"],
-    "STATE": lambda _, view, __: view["state"],
-    "CORES": lambda _, view, __: words.cores_and_gpus(view),
-    "PROGRESS": lambda _, view, __: _progress(view),
-    "FINISH": lambda _, view, now: _finish(view, now),
-    "NOTE": lambda _, view, __: _note(view),
+_CELLS: dict[str, Callable[[View, float], str]] = {
+    "ID": lambda view, _: _id(view),
+    "NAME": lambda view, _: view.get("name") or view.get("app") or NONE,
+    "USER": lambda view, _: words.user(view["uid"]),
+    "CLASS": lambda view, _: view["class"],
+    "STATE": lambda view, _: view["state"],
+    "CORES": lambda view, _: words.cores_and_gpus(view),
+    "PROGRESS": lambda view, _: _progress(view),
+    "FINISH": lambda view, now: _finish(view, now),
+    "NOTE": lambda view, _: _note(view),
 }
-"""How each column is written, from the id as shown, the job and the present."""
+"""How each column is written, from the job and the present."""

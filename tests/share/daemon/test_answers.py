@@ -1,9 +1,12 @@
 """Who is beside a job now, and whose names the caller sees."""
 
+from dataclasses import replace
+
 from tandem.share import events as ev
 from tandem.share.daemon import answers
 from tandem.share.daemon.answers import Caller
 from tandem.share.model import Job, Need, Node, Part
+from tandem.share.scheduler import waiting
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
 
@@ -36,3 +39,32 @@ def test_who_has_left_is_not_beside_any_more() -> None:
     machine.step(2.0, [ev.Ended(2, 1, code=0), ev.Ended(3, 1, code=0)])
     assert answers.neighbours(machine, ALICE, machine.jobs[1]) == []
     assert answers.neighbours(machine, ALICE, machine.jobs[2]) == []
+
+
+def queued() -> Machine:
+    """One core: job 1 runs, then the elements 0, 1, 2, 5 of the array 2, of which 2 is held, and job 6."""
+    made = Machine(Setup("share", "none"))
+    array = [replace(job(2 + k, "a", ALICE), array=(2, index)) for k, index in enumerate((0, 1, 2, 5))]
+    others = job(1, "x", BOB), job(6, "y", ALICE)
+    made.step(0.0, [ev.NodeJoined(Node("n", 1000, 1000, cores=(0,)))])
+    made.step(0.0, [ev.Submitted(one) for one in (others[0], *array, others[1])])
+    made.step(1.0, [ev.HoldAsked(4)])
+    return made
+
+
+def test_elements_of_an_array_that_wait_alike_are_together() -> None:
+    machine = queued()
+    groups = waiting.together(machine.jobs.values())
+    assert [[life.id for life in group] for group in groups] == [[1], [2, 3], [4], [5], [6]]
+    machine.step(2.0, [ev.ReleaseAsked(4)])
+    groups = waiting.together(machine.jobs.values())
+    assert [[life.id for life in group] for group in groups] == [[1], [2, 3, 4, 5], [6]]
+
+
+def test_they_are_not_told_that_they_wait_for_each_other() -> None:
+    machine = queued()
+    machine.step(2.0, [ev.ReleaseAsked(4)])
+    _, array, other = waiting.together(machine.jobs.values())
+    assert waiting.why_together(machine, array) == "not enough free cores on any node"
+    assert "job 2_0 is first in the queue" in waiting.why_it_waits(machine, array[1])
+    assert "job 2_0 is first in the queue" in waiting.why_together(machine, other)

@@ -9,6 +9,7 @@ from typing import Any
 
 import tandem
 from tandem.core.errors import ConfigError, PermissionRefusedError, UnknownJobError
+from tandem.core.units import ranges
 from tandem.share.daemon import job_view
 from tandem.share.daemon.driver import Driver
 from tandem.share.daemon.job_view import View
@@ -88,21 +89,26 @@ def unknown(job: object) -> UnknownJobError:
 def queue(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
     """All live jobs: running ones first, then in the order of ids.
 
-    Only where `why` is asked for: the reason in words, and the last promise.
+    Only where `why` is asked for: the reason in words, and the last promise. Where `together` is, elements of one array
+    that wait alike are one job, the last of them, with their indices as `elements` and how many they are as `count`.
     """
     explained = bool(params.get("why", False))
     machine = driver.machine
     lives = [life for life in machine.jobs.values() if not life.ended]
     lives.sort(key=lambda life: (life.id not in machine.on_nodes, life.id))
-    own = {life.id for life in lives if caller.owns(life.job.uid)}
+    groups = waiting.together(lives) if params.get("together", False) else [[life] for life in lives]
+    own = {life.id for *_, life in groups if caller.owns(life.job.uid)}
     last = queries.last_quotes(driver.store.engine, list(own)) if explained else {}
     promises = {row["job"]: row for row in _with_policies(driver, list(last.values()))}
     views = []
-    for life in lives:
-        why = machine.why(life.id) if life.id in own and explained else ""
+    for group in groups:
+        life = group[-1]
+        why = waiting.why_together(machine, group) if life.id in own and explained else ""
         beside = neighbours(machine, caller, life)
-        promise = promises.get(life.id)
-        views.append(job_view.of_life(life, own=life.id in own, why=why, promise=promise, beside=beside))
+        view = job_view.of_life(life, own=life.id in own, why=why, promise=promises.get(life.id), beside=beside)
+        if len(group) > 1:
+            view |= {"elements": ranges([one.job.array[1] for one in group if one.job.array]), "count": len(group)}
+        views.append(view)
     return views
 
 

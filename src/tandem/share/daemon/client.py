@@ -127,9 +127,14 @@ class Client:
         result: list[View] = self.call("submit", jobs=list(jobs), environ=inherited, cwd=str(Path.cwd()), umask=mask)
         return result
 
-    def queue(self, *, why: bool = False) -> list[View]:
-        """Return all live jobs; of other users' only what everybody may see."""
-        result: list[View] = self.call("queue", why=why)
+    def queue(self, *, why: bool = False, together: bool = False) -> list[View]:
+        """Return all live jobs; of other users' only what everybody may see.
+
+        Args:
+            why: with the reason in words and the last promise.
+            together: elements of an array that wait alike as one.
+        """
+        result: list[View] = self.call("queue", why=why, together=together)
         return result
 
     def show(self, job: int) -> View:

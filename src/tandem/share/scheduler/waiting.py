@@ -7,16 +7,19 @@ import time
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
-from tandem.share.model import RESOURCES, Job, Part, State
+from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from tandem.share.scheduler.cluster import Cluster
     from tandem.share.state.life import Life
 
 _JOB = re.compile(r"\bjob (\d+)\b(?!_)")
 _NAMED = 6
 _OVERTAKERS = 3
+_ASKED = 3  # of a group, of which there may be a hundred thousand: reasons differ between the first and the others
 
 
 def why_it_waits(cluster: Cluster, life: Life) -> str:
@@ -42,6 +45,33 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
     if life.attempt and life.reason:
         words.append(life.reason)
     return named(cluster, "; ".join(words))
+
+
+def together(lives: Iterable[Life]) -> list[list[Life]]:
+    """Jobs in groups: elements of one array that follow each other and wait alike are one group, any other job one."""
+    groups: list[list[Life]] = []
+    for life in lives:
+        before = groups[-1][-1] if groups else None
+        if before is not None and life.job.array is not None and _wait_alike(before, life):
+            groups[-1].append(life)
+        else:
+            groups.append([life])
+    return groups
+
+
+def why_together(cluster: Cluster, group: Sequence[Life]) -> str:
+    """Why a group waits: what the first of its first few is told that does not wait for another of them."""
+    told = [why_it_waits(cluster, life) for life in group[:_ASKED]]
+    array = group[0].job.array
+    if len(group) == 1 or array is None:
+        return told[0]
+    its_own = re.compile(rf"\bjobs? {array[0]}_\d")
+    return next((why for why in told if not its_own.search(why)), told[0])
+
+
+def _wait_alike(one: Life, other: Life) -> bool:
+    waits = one.state is other.state and one.state not in ON_NODE
+    return waits and (one.job.array or (None,))[0] == (other.job.array or (None,))[0]
 
 
 def overtaken(cluster: Cluster, life: Life) -> str:
