@@ -228,7 +228,7 @@ class Daemon:
         self._listener.close()
         self.driver.close()
         for connection in self._connections.values():
-            connection.close()
+            connection.finish()
         self._selector.close()
         _log.info("stopped; jobs run on")
 

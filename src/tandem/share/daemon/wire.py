@@ -5,7 +5,9 @@ connection. While a client does not read its answers, its further requests are l
 """
 
 import json
+import select
 import socket
+import time
 from typing import Any
 
 from tandem.core.errors import ConfigError
@@ -20,6 +22,7 @@ UNREAD_MOST = 1 << 20
 DROPPED_AT = 256 << 20
 """A client that leaves so much unread is dropped, in bytes."""
 
+_FINISH_S = 1.0
 _CHUNK = 1 << 18
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -104,6 +107,14 @@ class Connection:
             self.closed = True
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up at once."""
         self.closed = True
         self._socket.close()
+
+    def finish(self) -> None:
+        """Hang up once what is under way was read; a client that does not read is waited for a second in all."""
+        until = time.monotonic() + _FINISH_S
+        while self._out and not self.closed and (left := until - time.monotonic()) > 0:
+            select.select([], [self._socket], [], left)
+            self.flush()
+        self.close()
