@@ -22,6 +22,7 @@ def test_what_is_under_way_is_read_before_the_end() -> None:
     reader.start()
     connection.finish()
     reader.join(60)
+    theirs.close()
     assert json.loads(read) == list(range(1_000_000))
 
 
