@@ -199,7 +199,7 @@ class Quoter:
             begin = self._promised(view, life, "begin", start)
         finish = self._promised(view, life, moment, start + seconds)
         pairs = zip((begin.low, begin.mid, begin.high), (finish.low, finish.mid, finish.high), strict=True)
-        finish = Interval(*map(max, pairs))  # each is calibrated by itself, and nothing ends before it starts
+        begin = Interval(*map(min, pairs))  # each is calibrated by itself, and nothing starts after it has ended
         return Quote(life.id, view.now, moment, begin, finish, basis)
 
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
