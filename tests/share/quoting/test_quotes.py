@@ -108,6 +108,19 @@ def test_a_job_that_needs_nothing_of_others_starts_now() -> None:
     assert quote.basis == "32 earlier runs of known"
 
 
+def test_users_who_expect_too_much_do_not_shorten_what_others_say() -> None:
+    """Four commands took a fifth of what their users had said: that is no machine five times as fast."""
+    told = Told("share", CORE)
+    for k in range(4):
+        told.submit(job(k + 1, app="sleep", variant=str(k), expected=1.0), at=10.0 * k)
+        told.end(k + 1, at=10.0 * k + 0.2)
+    step = told.submit(job(9, app="sleep", variant="8", expected=8.0), at=100.0)
+    for moment in ("submit", "start"):
+        finish = quoted(step, 9, moment).finish
+        assert finish.mid == pytest.approx(108.0, abs=0.5)
+        assert finish.high > 108.5
+
+
 def test_nothing_is_promised_to_end_before_it_starts() -> None:
     """Starts and ends are calibrated each by itself: by short jobs that come after those of which little is known."""
     told = experienced(CORE, seconds=0.002, app="short")

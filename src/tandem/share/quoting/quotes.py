@@ -81,6 +81,9 @@ PLAYS = 16
 """Rehearsals for a quote, each with other run times."""
 
 
+_BY_USER = " by its user"
+
+
 def _even(seed: int, rows: int) -> np.ndarray:
     """Rows of 64 standard normal draws, each 16 of which cover the distribution evenly."""
     levels = np.array([statistics.NormalDist().inv_cdf((k + 0.5) / PLAYS) for k in range(PLAYS)])
@@ -210,7 +213,7 @@ class Quoter:
         guessed = not _informed(_expected(view, life)) or view.history.knows_only_others(life.job)
         if guessed or (what != "start" and _strangers(view)):
             return Interval(low, mid, high)  # how it errs says nothing of other quotes
-        rests_on = "" if view.history.rests_on_runs(life.job) else " by its user"
+        rests_on = "" if view.history.rests_on_runs(life.job) else _BY_USER
         raw = Predicted(view.now, low, mid, high, kind=f"{what} {life.job.klass.value}{rests_on}")
         promised = self._learned.get(raw.kind, Calibration()).promise(raw)
         kept[what] = replace(raw, promised_low=promised.low, promised_high=promised.high)
@@ -233,7 +236,8 @@ class Quoter:
         for moment, raw in quoted.items():
             if moment != "begin":
                 self._learn(raw, now)
-        if life.started_at is None or was_guessed or not _informed(life.expected):
+        by_user = any(raw.kind.endswith(_BY_USER) for raw in quoted.values())  # says nothing of what neighbours do
+        if life.started_at is None or was_guessed or by_user or not _informed(life.expected):
             return
         if now > life.started_at and life.expected.mid > 0:
             self._stretch.add(math.log((now - life.started_at) / life.expected.mid))
