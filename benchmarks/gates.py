@@ -41,6 +41,11 @@ class Gate:
         self._asks, self._tells = os.fdopen(asks), os.fdopen(tells, "w")
         self._began: Step | None = None
 
+    def begin(self) -> None:
+        """Wait until it may warm up: all at once, with several threads each, would be in each other's way."""
+        if not self._asks.readline():
+            os._exit(0)
+
     def between_steps(self) -> None:
         """Tell of the step that ended, and wait for the next to be asked for; ends the process where none is."""
         if self._began is None:
@@ -69,7 +74,9 @@ def split(names: Sequence[str], run: Callable[[str, Gate], None]) -> None:
                 if other != word:
                     for number in other.split(":")[1:]:
                         os.close(int(number))
-            run(name, Gate(int(asks), int(tells)))
+            gate = Gate(int(asks), int(tells))
+            gate.begin()
+            run(name, gate)
             os._exit(0)
         children.append(child)
     for word in names:
@@ -106,13 +113,13 @@ class Side:
             os.close(number)
 
     def ready(self) -> None:
-        """Wait until it has warmed up."""
+        """Let it warm up."""
+        self._ask()
         self._line()
 
     def step(self) -> Step:
         """Let it do one step."""
-        self._asks.write("go\n")
-        self._asks.flush()
+        self._ask()
         return Step(*map(float, self._line().split()))
 
     def end(self) -> None:
@@ -120,6 +127,10 @@ class Side:
         self._asks.close()
         self.peak_mib = float(self._line())
         self._told.close()
+
+    def _ask(self) -> None:
+        self._asks.write("go\n")
+        self._asks.flush()
 
     def _line(self) -> str:
         line = self._told.readline()
@@ -155,7 +166,7 @@ class Sides(UserDict[str, Side]):
         self |= made
 
     def ready(self) -> None:
-        """Wait until all have warmed up."""
+        """Let all warm up, one after the other."""
         for side in self.values():
             side.ready()
 
