@@ -25,6 +25,9 @@ from tandem.share.paths import Paths
 START_S = 30.0
 """How long a daemon that was just started may take until it answers, in seconds."""
 
+UNHEARD = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""What a client blocks while it starts a daemon, which is born with them blocked."""
+
 _CHUNK = 1 << 18
 
 View = dict[str, Any]
@@ -42,13 +45,21 @@ class Client:
     # ------------------------------------------------------------------------------------ connecting
 
     @classmethod
-    def connect(cls, *, start: bool = True, paths: Paths | None = None, options: Sequence[str] = ()) -> Self:
+    def connect(
+        cls,
+        *,
+        start: bool = True,
+        paths: Paths | None = None,
+        options: Sequence[str] = (),
+        tied_to: int | None = None,
+    ) -> Self:
         """Connect to the daemon that serves this user.
 
         Args:
             start: Start one where none runs.
             paths: Its places; None finds them from the environment.
             options: Command-line options of a daemon that is started.
+            tied_to: The reading end of a pipe; a daemon that is started ends, and its jobs, when the other end closes.
 
         Raises:
             DaemonError: None runs and none is to be started, or it does not start; says why.
@@ -56,7 +67,7 @@ class Client:
         found = paths or places.of_client(os.environ, os.geteuid())
         connection = _try(found.socket)
         if connection is None and start:
-            connection = _start(found, options)
+            connection = _start(found, options, tied_to)
         if connection is None:
             raise DaemonError(
                 given=f"no daemon answers on {found.socket}", allowed="one that runs", todo="start it with `tandem up`"
@@ -263,7 +274,7 @@ def _try(path: Path) -> socket.socket | None:
     return connection
 
 
-def _start(paths: Paths, options: Sequence[str]) -> socket.socket | None:
+def _start(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.socket | None:
     """Start a daemon in the background and wait until it answers; of several clients one does it."""
     try:
         places.prepare(paths)
@@ -276,22 +287,24 @@ def _start(paths: Paths, options: Sequence[str]) -> socket.socket | None:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _try(paths.socket) or _spawn(paths, options)
+        return _try(paths.socket) or _spawn(paths, options, tied_to)
     finally:
         os.close(lock)
 
 
-def _spawn(paths: Paths, options: Sequence[str]) -> socket.socket | None:
+def _spawn(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.socket | None:
     where = ["--home", str(paths.data), "--socket", str(paths.socket)]
-    command = [sys.executable, "-m", "tandem.share.daemon", "--json-errors", *where, *options]
+    tie = [] if tied_to is None else ["--tied"]
+    command = [sys.executable, "-m", "tandem.share.daemon", "--json-errors", *where, *tie, *options]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TANDEM_JOB_")}
     mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(paths.log, mode, 0o600)
     began = os.fstat(log).st_size
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C while it forks would lose the daemon
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)  # one that comes while it forks would lose the daemon
+    stdin = subprocess.DEVNULL if tied_to is None else tied_to
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environ, start_new_session=True
+            command, stdin=stdin, stdout=log, stderr=log, cwd="/", env=environ, start_new_session=True
         )
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
