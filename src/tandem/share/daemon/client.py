@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tandem.core.errors import DaemonError, TandemError
+from tandem.core.process.peer import peer_of
 from tandem.share import paths as places
+from tandem.share.daemon.patience import wait_ready
 from tandem.share.paths import Paths
 
 START_S = 30.0
@@ -27,6 +30,9 @@ START_S = 30.0
 
 UNHEARD = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """What a client blocks while it starts a daemon, which is born with them blocked."""
+
+_ANSWERED_LATER = frozenset({"wait", "watch"})
+"""Methods that answer when something has happened."""
 
 _CHUNK = 1 << 18
 
@@ -38,6 +44,7 @@ class Client:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._daemon = peer_of(connection).pid
         self._in = bytearray()
         self._lines: list[bytes] = []
         self._key = 0
@@ -91,19 +98,21 @@ class Client:
 
         Raises:
             TandemError: What the daemon answered.
-            DaemonError: The daemon went away.
+            DaemonError: The daemon went away, or hangs.
         """
         key = self.send(method, **params)
         while True:
-            message = self._receive(key)
+            message = self._receive(key, answers_at_once=method not in _ANSWERED_LATER)
             if "part" not in message:
                 return message["result"]
 
     def stream(self, method: str, **params: object) -> Iterator[Any]:
         """Ask, and yield the parts of the result as they come."""
         key = self.send(method, **params)
+        first = True
         while True:
-            message = self._receive(key)
+            message = self._receive(key, answers_at_once=first or method not in _ANSWERED_LATER)
+            first = False
             if "part" not in message:
                 return
             yield message["part"]
@@ -112,8 +121,11 @@ class Client:
         """Send a request without waiting; `receive` takes its result. Many may be under way."""
         self._key += 1
         line = json.dumps({"id": self._key, "method": method, "params": params}, separators=(",", ":"))
+        left = memoryview(line.encode() + b"\n")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its last words may still be read
-            self._socket.sendall(line.encode() + b"\n")
+            while left:
+                wait_ready(self._socket.fileno(), select.POLLOUT, self._daemon)
+                left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
         return self._key
 
     def receive(self, key: int) -> Any:  # noqa: ANN401
@@ -228,17 +240,19 @@ class Client:
         result: list[int] = self.call(method, jobs=list(jobs), all=every, array=array)["jobs"]
         return result
 
-    def _receive(self, key: int) -> View:
+    def _receive(self, key: int, *, answers_at_once: bool = True) -> View:
         """The next message that belongs to the request; late ones of an abandoned stream are passed over."""
         while True:
-            message: View = json.loads(self._line())
+            message: View = json.loads(self._line(answers_at_once=answers_at_once))
             if "error" in message and message.get("id") in (key, None):
                 raise TandemError.from_dict(message["error"])
             if message.get("id") == key:
                 return message
 
-    def _line(self) -> bytes:
+    def _line(self, *, answers_at_once: bool) -> bytes:
         while not self._lines:
+            if answers_at_once:
+                wait_ready(self._socket.fileno(), select.POLLIN, self._daemon)
             try:
                 chunk = self._socket.recv(_CHUNK)
             except ConnectionResetError:
