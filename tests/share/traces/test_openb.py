@@ -77,6 +77,8 @@ def test_nodes_may_be_given(tmp_path: Path) -> None:
     [
         ("p0,1000,1,0,0,,GOLD,Running,0,10,0", "line 2, column qos: 'GOLD'; allowed: LS, Guaranteed, BE, Burstable"),
         ("p0,1000,1,1,1500,,LS,Running,0,10,0", "column gpu_milli: '1500'; allowed: 0 to 1000"),
+        ("p0,1000,1,1,1000,,LS,Running,0,1e15,0", "column deletion_time: '1e15'; allowed: a duration of at most ten"),
+        ("p0,1000,1,1,1000,,LS,Running,-1e300,1,0", "column creation_time: '-1e300'; allowed: an instant before"),
         ("p0,lots,1,1,1000,,LS,Running,0,10,0", "column cpu_milli: 'lots'; allowed: a number"),
         ("p0,1000,1,1,1000,,LS,Running,0,,0", "column deletion_time: ''; allowed: a number"),
     ],

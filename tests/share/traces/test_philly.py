@@ -113,3 +113,16 @@ def test_the_whole_trace(philly_trace: Path) -> None:
     asked = sum(-(-int(g) // 4) * 4 if int(g) > 4 else int(g) for g in (row["num_gpus"] for row in rows))
     assert sum(a.job.gpu_total_milli for a in work.arrivals) == 1000 * asked
     assert [a.job.id for a in work.arrivals] == list(range(1, 82_248))
+
+
+@pytest.mark.parametrize("duration", ["1e15", "1e100", "1e308"])
+def test_a_duration_that_nobody_could_wait_for_is_named(tmp_path: Path, duration: str) -> None:
+    path = write(tmp_path, f"2017-10-01 00:00:00,66.0,1,66.0,x\n2017-10-01 00:00:00,{duration},4,1,x\n")
+    with pytest.raises(TraceError, match=f"line 3, column duration: '{duration}'; allowed: a duration of at most ten"):
+        philly.read(path)
+
+
+def test_more_nodes_than_can_be_played_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "2017-10-01 00:00:00,66.0,1,66.0,x\n")
+    with pytest.raises(TraceError, match="100000000 nodes of 4 GPUs; allowed: at most 50000 nodes"):
+        philly.read(path, nodes=100_000_000)

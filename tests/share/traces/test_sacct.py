@@ -158,6 +158,8 @@ def test_a_missing_column_names_the_command_and_the_nearest(tmp_path: Path) -> N
     ("row", "words"),
     [
         ("1|yesterday|5|1|n", "line 2, column Submit: 'yesterday'"),
+        ("1|2024-03-01T10:00:00|999999999999|1|n", "column ElapsedRaw: '999999999999'; allowed: a duration of at most"),
+        ("1|999999999999999|5|1|n", "column Submit: '999999999999999'; allowed: an instant before the year 10000"),
         ("1|2024-03-01T10:00:00|a while|1|n", "line 2, column ElapsedRaw: 'a while'"),
         ("1|2024-03-01T10:00:00|5|few|n", "line 2, column ReqCPUS: 'few'"),
         ("1|2024-03-01T10:00:00|5|1|a|b", "line 2 has 6 cells; allowed: 5 cells"),

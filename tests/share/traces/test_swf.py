@@ -120,6 +120,11 @@ def test_the_machine_as_given_with_memory(tmp_path: Path) -> None:
         (HEADER + "1 2 3\n", "line 5 has 3 fields; allowed: the 18 fields"),
         (HEADER + row(1, 0, "soon", asked=1), "line 5, column 4 (run time): 'soon'"),
         ("; Version: 2.2\n", "holds no job that ran"),
+        (
+            HEADER + row(1, 0, "1e15", asked=1),
+            "line 5, column 4 (run time): '1e15'; allowed: a duration of at most ten",
+        ),
+        (HEADER + row(1, "1e300", 5, asked=1), "column 2 (submit time): '1e300'; allowed: an instant before the year"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, words: str) -> None:

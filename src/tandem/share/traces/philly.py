@@ -17,6 +17,7 @@ from tandem.core.errors import TraceError
 from tandem.share.model import Job, Need, Part
 from tandem.share.workloads.trace_table import (
     Table,
+    at_most_ten_years,
     bad_cell,
     counted_nodes,
     first_line,
@@ -92,6 +93,7 @@ def _rows(table: Table) -> tuple[list[float], list[float], list[int], list[str],
     negative = zero = 0
     for line, row in table.rows():
         work_s = number(table, line, "duration", row[took])
+        at_most_ten_years(table.path, line, "duration", row[took], work_s)
         if work_s <= 0:
             negative += work_s < 0
             zero += work_s == 0

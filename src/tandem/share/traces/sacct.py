@@ -21,7 +21,9 @@ from tandem.share.model import Job, JobClass, Need, Node, Part
 from tandem.share.workloads.slurm_nodes import read_nodes
 from tandem.share.workloads.trace_table import (
     Table,
+    at_most_ten_years,
     bad_cell,
+    before_year_10000,
     counted_nodes,
     first_line,
     open_table,
@@ -199,7 +201,7 @@ class _Columns:
         if text.lower() in _NO_TIME:
             return None
         if text.isdigit():
-            return float(text)
+            return before_year_10000(self._table.path, line, column, text, float(text))
         try:
             return (datetime.fromisoformat(text).replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
         except ValueError:
@@ -212,12 +214,13 @@ class _Columns:
         if text.lower() in _NO_LIMIT:
             return None
         if text.lstrip("-").isdigit():
-            return float(text)
+            return at_most_ten_years(self._table.path, line, column, text, float(text))
         match = _CLOCK.fullmatch(text)
         if match is None:
             raise bad_cell(self._table.path, line, column, text, "seconds, [days-][hours:]minutes:seconds, Unknown")
         days, hours, minutes = (int(match[k] or 0) for k in ("d", "h", "m"))
-        return float(86_400 * days + 3_600 * hours + 60 * minutes + float(match["s"]))
+        seconds = 86_400 * days + 3_600 * hours + 60 * minutes + float(match["s"])
+        return at_most_ten_years(self._table.path, line, column, text, seconds)
 
     def _limit_s(self, line: int, cells: list[str]) -> float | None:
         if self._limit is not None:

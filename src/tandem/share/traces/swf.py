@@ -20,7 +20,9 @@ from tandem.core.errors import TraceError
 from tandem.share.model import Job, Need, Part
 from tandem.share.workloads.trace_table import (
     DAMAGED,
+    at_most_ten_years,
     bad_cell,
+    before_year_10000,
     counted_nodes,
     damaged,
     first_line,
@@ -153,7 +155,10 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
     values = [_number(cell) for cell in cells]
     if math.nan in values:  # the very object that `_number` gives
         bad = next(i for i, value in enumerate(values) if value is math.nan)
-        raise bad_cell(path, line, f"{bad + 1} ({_FIELDS[bad]})", cells[bad], "a number, -1 unknown")
+        raise bad_cell(path, line, _column(bad), cells[bad], "a number, -1 unknown")
+    before_year_10000(path, line, _column(1), cells[1], values[1])
+    for i in (3, 8):
+        at_most_ten_years(path, line, _column(i), cells[i], values[i])
     at, work_s = values[1], values[3]
     processors = int(values[7]) if values[7] > 0 else int(values[4])
     if at < 0:
@@ -173,6 +178,10 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
         int(values[11]),
         int(values[13]),
     )
+
+
+def _column(i: int) -> str:
+    return f"{i + 1} ({_FIELDS[i]})"
 
 
 def _number(cell: str) -> float:
