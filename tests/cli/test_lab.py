@@ -224,7 +224,7 @@ def test_a_policy_that_does_not_exist_is_named_before_anything_runs(tmp_path: Pa
         ("cpus = 4096", "4096 cores on one node; allowed: at most"),
         ('mem_mib = "4096T"', "1 core, 4PiB of memory on one node; allowed: at most"),
         ("gpus = 99", "1 core, 99 whole GPUs on one node"),
-        ("time_s = -1", "time = '-1s'"),
+        ("time_s = -1", "time_s = -1; allowed: more than 0"),
     ],
 )
 def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(
