@@ -373,6 +373,8 @@ def test_the_day_replays_to_the_same_decisions(tandem: Shell, tmp_path: Path) ->
     other = tandem("replay", log, status=1)
     assert "this version decides otherwise in 1 step" in other
     assert "then: nothing" in other
+    log.write_text("\n".join([*entries[:changed], *entries[changed + 1 :]]) + "\n")
+    assert f"line {changed + 1} of the log is step " in tandem.run("replay", log).stderr
     log.write_text("nonsense\n")
     assert "line 1: 'nonsense" in tandem.run("replay", log).stderr
 

@@ -296,8 +296,8 @@ def log_entries(driver: Driver, caller: Caller) -> Iterator[list[View]]:
         yield [{"setup": json.loads(setup)}]
         for start in range(0, len(steps), 1000):
             yield [
-                {"now": now, "events": json.loads(events), "decisions": json.loads(decisions)}
-                for _, now, events, decisions in steps[start : start + 1000]
+                {"step": step, "now": now, "events": json.loads(events), "decisions": json.loads(decisions)}
+                for step, now, events, decisions in steps[start : start + 1000]
             ]
 
 
