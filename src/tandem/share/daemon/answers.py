@@ -20,6 +20,7 @@ from tandem.share.store import queries
 from tandem.share.store.store import steps_of
 
 ROWS_MOST = 100_000
+_FAR_S = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,9 +326,13 @@ def job_ids(given: object) -> list[int]:
 
 def _limit(params: Mapping[str, Any]) -> int:
     limit = params.get("limit", 1000)
-    return max(0, min(int(limit), ROWS_MOST)) if isinstance(limit, int | float) else 1000
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ConfigError(given=f"limit = {limit!r}", allowed="a whole number, 0 or more", todo="correct it")
+    return min(limit, ROWS_MOST)
 
 
 def _since(params: Mapping[str, Any]) -> float:
     since = params.get("since", 0.0)
-    return float(since) if isinstance(since, int | float) else 0.0
+    if isinstance(since, bool) or not isinstance(since, int | float) or not abs(since) < _FAR_S:
+        raise ConfigError(given=f"since = {since!r}", allowed="Unix seconds", todo="0 is all there is")
+    return float(since)
