@@ -227,12 +227,14 @@ class Client:
             yield from piece
 
     def down(self, *, kill: bool = False) -> None:
-        """Stop the daemon, with `kill` all jobs too; returns when it has stopped."""
-        self.call("down", kill=kill)
-        self._socket.settimeout(None)
-        with contextlib.suppress(ConnectionResetError):
-            while self._socket.recv(_CHUNK):
-                pass
+        """Stop the daemon, with `kill` all jobs too; returns when its process has ended and left the data folder."""
+        with _process(self._daemon) as process:
+            self.call("down", kill=kill)
+            with contextlib.suppress(ConnectionResetError):
+                while self._socket.recv(_CHUNK):
+                    pass
+            if process is not None:
+                wait_ready(process, select.POLLIN, self._daemon)
 
     # ----------------------------------------------------------------------------------------- details
 
@@ -268,6 +270,20 @@ class Client:
                 *self._lines, rest = bytes(self._in).split(b"\n")
                 self._in = bytearray(rest)
         return self._lines.pop(0)
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[int | None]:
+    """A descriptor that can be read once the process has ended; None where it is hidden, gone or this one."""
+    try:
+        process = os.pidfd_open(pid) if pid not in (0, os.getpid()) else None
+    except OSError:
+        process = None
+    try:
+        yield process
+    finally:
+        if process is not None:
+            os.close(process)
 
 
 def _try(path: Path) -> socket.socket | None:
