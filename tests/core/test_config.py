@@ -192,7 +192,7 @@ def test_the_last_override_wins(file: Path) -> None:
         ("[loop]\nsteps = 1\ntimeout_s = '5 parsecs'", "loop.timeout_s = '5 parsecs'; allowed: 90s, 5m"),
         (
             "[loop]\nsteps = 1\n[[parts]]\nname = 'a'\nmemory_bytes = '4X'",
-            "parts.0.memory_bytes = '4X'; allowed: bytes",
+            "parts.0.memory_bytes = '4X'; allowed: a number of bytes",
         ),
         (
             "[loop]\nsteps = 1\n[[parts]]\nname = 'a'\ncpus = 0",
