@@ -110,7 +110,9 @@ def test_the_machine_as_given_with_memory(tmp_path: Path) -> None:
     assert work.arrivals[0].job.parts[0].need == Need(6000, 5860)  # 6 cores x 1,000,000 KB, in MiB, rounded up
     assert swf.read(path).arrivals[0].job.parts[0].need.mem_mib == 0
     assert "memory is not metered" in swf.read(path).notes[-1]
-    with pytest.raises(TraceError, match="both or neither"):
+    with pytest.raises(TraceError, match="cores = 8, and nodes is missing; allowed: both or neither"):
+        swf.read(path, cores=8)
+    with pytest.raises(TraceError, match="nodes = 3, and cores is missing"):
         swf.read(path, nodes=3)
 
 

@@ -198,7 +198,10 @@ def _machine(path: Path, header: dict[str, int], nodes: int, cores: int, most: i
     if nodes and cores:
         return nodes, cores, f"{nodes} nodes of {cores} cores, as given"
     if nodes or cores:
-        raise TraceError(given=f"nodes {nodes}, cores {cores}", allowed="both or neither", todo="give the other, too")
+        here, missing = (f"nodes = {nodes}", "cores") if nodes else (f"cores = {cores}", "nodes")
+        raise TraceError(
+            given=f"{here}, and {missing} is missing", allowed="both or neither", todo=f"add --set {missing}=..."
+        )
     processors = header.get("maxprocs", 0) or header.get("maxnodes", 0)
     if not processors and not most:
         raise TraceError(
