@@ -14,6 +14,7 @@ import click
 from tandem.cli.terminal import json_option, say
 from tandem.core.errors import ConfigError, ImpossibleDemandError, TraceError
 from tandem.core.pairs import parse_numbers, parse_pair
+from tandem.core.units import counted
 from tandem.share.simulate.truth import Truth
 from tandem.share.workloads.workload import Workload
 
@@ -207,8 +208,9 @@ def headline(workload: Workload) -> str:
     """What is played, in a line."""
     cores = sum(node.cpu_milli for node in workload.nodes) // 1000
     gpus = sum(len(node.gpus) for node in workload.nodes)
-    what = f"{len(workload.arrivals):,} jobs on {len(workload.nodes):,} nodes with {cores:,} cores"
-    return f"{workload.name}: {what}" + (f" and {gpus:,} GPUs" if gpus else "")
+    jobs, nodes = counted(len(workload.arrivals), "job"), counted(len(workload.nodes), "node")
+    what = f"{jobs} on {nodes} with {counted(cores, 'core')}"
+    return f"{workload.name}: {what}" + (f" and {counted(gpus, 'GPU')}" if gpus else "")
 
 
 def say_notes(workload: Workload) -> None:

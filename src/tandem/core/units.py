@@ -134,6 +134,15 @@ def human_size(size_bytes: float) -> str:
     return f"{value:.1f}{unit}".replace(f".0{unit}", unit)
 
 
+def counted(number: int, what: str) -> str:
+    """Write a number with its noun.
+
+    >>> counted(1, "job"), counted(0, "run time"), counted(1200, "GPU")
+    ('1 job', '0 run times', '1,200 GPUs')
+    """
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Write numbers as ranges.
 

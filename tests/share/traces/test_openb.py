@@ -48,7 +48,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
         ("n0", 32_000, 262_144, []),
         ("n1", 96_000, 393_216, ["T4", "T4"]),
     ]
-    assert work.notes == ("1 pods never were scheduled: their run time counts from creation",)
+    assert work.notes == ("1 pod never scheduled: the run time counts from creation",)
     assert {a.job.app for a in work.arrivals} == {""}
 
 
@@ -57,8 +57,8 @@ def test_deleted_before_scheduled_is_skipped_and_counted(tmp_path: Path) -> None
     work = openb.read(path)
     assert [(a.job.name, a.work_s) for a in work.arrivals] == [("p1", 1.0)]
     assert work.notes == (
-        "1 pods skipped: deleted before they were scheduled",
-        "1 run times of 0 count as 1 s",
+        "1 pod skipped: deleted before being scheduled",
+        "1 run time of 0 taken as 1 s",
     )
 
 

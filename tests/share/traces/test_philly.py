@@ -39,7 +39,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert {(a.job.app, a.job.limit_s, a.job.klass) for a in work.arrivals} == {("", None, JobClass.PRIMARY)}
     assert len(work.nodes) == 3
     assert (work.nodes[0].cpu_milli, len(work.nodes[0].gpus)) == (48_000, 4)
-    assert "1 gangs are rounded up to whole nodes of 4 GPUs" in work.notes
+    assert "1 gang rounded up to whole nodes of 4 GPUs" in work.notes
     assert "time 0 is 2017-10-09 07:00:00" in work.notes
 
 
@@ -60,13 +60,13 @@ def test_negative_and_zero_durations_are_counted(tmp_path: Path) -> None:
     rows = "".join(f"2017-10-09 07:01:55,{d},1,1,x\n" for d in ("-1.0", "0.0", "-2", "5"))
     work = philly.read(write(tmp_path, rows))
     assert [a.work_s for a in work.arrivals] == [1.0, 5.0]
-    assert work.notes[:2] == ("2 jobs skipped: negative duration", "1 durations of 0 count as 1 s")
+    assert work.notes[:2] == ("2 jobs skipped: negative duration", "1 duration of 0 taken as 1 s")
 
 
 def test_jobs_larger_than_the_machine_are_counted_not_lost(tmp_path: Path) -> None:
     work = philly.read(write(tmp_path, "2017-10-09 07:01:55,66.0,128,66.0,x\n"), nodes=2)
     assert len(work.arrivals) == 1
-    assert "1 jobs ask for more than the 8 GPUs there are (up to 128)" in work.notes
+    assert "1 job asking for more than the 8 GPUs there are (up to 128)" in work.notes
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert [node.cpu_milli for node in work.nodes] == [8000] * 4
     assert work.notes == (
         "4 nodes of 8 cores, from the comments",
-        "1 gangs are rounded up to the same cores on each node",
-        "1 jobs ran past their limit: simulated, they end there",
+        "1 gang rounded up to the same cores on each node",
+        "1 job ran past the limit, where a simulated job ends",
     )
 
 
@@ -74,10 +74,10 @@ def test_what_is_unknown_is_left_out_and_counted(tmp_path: Path) -> None:
     work = swf.read(path)
     assert [a.work_s for a in work.arrivals] == [1.0]
     assert work.notes[:4] == (
-        "1 jobs skipped: cancelled before they ran",
-        "1 jobs skipped: processors unknown",
-        "1 jobs skipped: run time unknown",
-        "1 jobs skipped: submit time unknown",
+        "1 job skipped: cancelled before running",
+        "1 job skipped: processors unknown",
+        "1 job skipped: run time unknown",
+        "1 job skipped: submit time unknown",
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.core.errors import TraceError
+from tandem.core.units import counted
 from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part
 from tandem.share.workloads.trace_table import (
     Table,
@@ -132,11 +133,11 @@ def _pods(table: Table) -> tuple[list[_Pod], list[str]]:
         pods.append(_Pod(label, at, max(work_s, 1.0), Part(needs.read(line, row)), _CLASSES[row[qos]]))
     notes = []
     if negative:
-        notes.append(f"{negative} pods skipped: deleted before they were scheduled")
+        notes.append(f"{counted(negative, 'pod')} skipped: deleted before being scheduled")
     if unscheduled:
-        notes.append(f"{unscheduled} pods never were scheduled: their run time counts from creation")
+        notes.append(f"{counted(unscheduled, 'pod')} never scheduled: the run time counts from creation")
     if zero:
-        notes.append(f"{zero} run times of 0 count as 1 s")
+        notes.append(f"{counted(zero, 'run time')} of 0 taken as 1 s")
     return pods, notes
 
 
