@@ -457,6 +457,10 @@ def test_up_in_the_foreground_ends_with_ctrl_c(tandem_: Shell, home: Path) -> No
     process = tandem_.start("up", "--foreground", *HERE)
     until(lambda: (home / "tandem.sock").exists())
     assert "policy hybrid" in tandem_("up")
+    second = tandem_.run("up", "--foreground")
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert second.stderr.startswith("tandem: ")
+    assert f"process {process.pid}" in second.stderr
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 0

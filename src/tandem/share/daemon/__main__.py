@@ -28,7 +28,36 @@ _log = logging.getLogger("tandem.daemon")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a daemon in the foreground; returns its exit code."""
+    given = _arguments(argv)
+    try:
+        _serve(given)
+    except TandemError as error:
+        sys.stderr.write(f"{json.dumps(error.as_dict()) if given.json_errors else error}\n")
+        return error.exit_code
+    return 0
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Run a daemon in the foreground, until it is stopped.
+
+    Raises:
+        TandemError: it cannot start.
+    """
+    _serve(_arguments(argv))
+
+
+def _serve(given: argparse.Namespace) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, UNHEARD)  # a client that starts one has them blocked meanwhile
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    os.umask(0o077)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _log.debug("descriptors: %d, now %d", soft, hard)
+    Daemon(_config(given)).run()
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tandem.share.daemon", description=__doc__)
     parser.add_argument("--home", type=Path, help="the data folder (default: as TANDEM_HOME and the user say)")
     parser.add_argument("--socket", type=Path, help="the socket (default: in the data folder)")
@@ -41,19 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json-errors", action="store_true", help="write an error as JSON, for the client that waits")
     parser.add_argument("--tied", action="store_true", help="end, and all jobs, when standard input does")
-    given = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    os.umask(0o077)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    _log.debug("descriptors: %d, now %d", soft, hard)
-    try:
-        Daemon(_config(given)).run()
-    except TandemError as error:
-        sys.stderr.write(f"{json.dumps(error.as_dict()) if given.json_errors else error}\n")
-        return error.exit_code
-    return 0
+    return parser.parse_args(argv)
 
 
 def _config(given: argparse.Namespace) -> DaemonConfig:
