@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,21 @@ def test_the_example_is_a_hybrid_day() -> None:
     assert sum(job.max_slowdown is not None for job in lab.jobs) >= 3
     assert {"stream", "stencil"} <= {job.app for job in lab.jobs}
     assert lab.policies == ("exclusive", "share", "backfill", "hybrid")
+
+
+@pytest.mark.parametrize(("table", "heading"), [(labs.Lab, "key of the day"), (labs.LabJob, "key of one of the")])
+def test_the_reference_names_every_key_and_says_which_are_required(table: type, heading: str) -> None:
+    page = (ROOT / "docs" / "reference" / "lab.md").read_text()
+    rows = page.split(f"| {heading}")[1].split("\n\n")[0].splitlines()[2:]
+    told = {}
+    for row in rows:
+        keys, default = row.split("|")[1:3]
+        told |= dict.fromkeys(re.findall(r"`(\w+)`", keys), default.strip())
+    there = dataclasses.fields(table)
+    assert set(told) == {field.name for field in there} - {"jobs"}
+    required = {field.name for field in there if field.default is dataclasses.MISSING} - {"jobs"}
+    assert {key for key, default in told.items() if default == "required"} == required
+    assert all(told.values())
 
 
 def test_jobs_become_submissions(tmp_path: Path) -> None:
