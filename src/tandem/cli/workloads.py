@@ -74,7 +74,7 @@ def workload_options(command: Command) -> Command:
         click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N jobs."),
         click.option(
             "--limit-error",
-            type=click.FloatRange(1),
+            type=click.FloatRange(1, 1000),
             callback=finite,
             metavar="F",
             help="Time limits: the run time times 1 to F, at random. [5 where the trace has none]",
@@ -88,7 +88,7 @@ def workload_options(command: Command) -> Command:
         ),
         click.option(
             "--noise",
-            type=click.FloatRange(0),
+            type=click.FloatRange(0, 1),
             callback=finite,
             default=0.0,
             metavar="X",
