@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import disks
 from tests.cli.conftest import Shell
 
 pytestmark = pytest.mark.slow
@@ -346,6 +347,15 @@ def test_an_export_that_cannot_be_written_names_the_path(tandem: Shell, tmp_path
     refused = tandem.run("replay", "--export", log)
     said = f"tandem: --export {log}: No such file or directory; allowed: a file that can be written; make room, or name"
     assert (refused.returncode, refused.stderr) == (2, f"{said} another file\n")
+
+
+def test_a_job_that_failed_where_no_room_is_left_is_shown_so(tandem: Shell, tmp_path: Path) -> None:
+    with disks.small(tmp_path / "small", 4) as small:
+        out = ["--output", small / "out", "--error", tmp_path / "err"]
+        assert tandem("submit", "--wait", *out, "--", "head", "-c", "8M", "/dev/zero", status=1)
+        assert f"\n  disk        that of {small} is full now\n" in tandem("show", "1")
+        (small / "out").unlink()
+        assert "is full" not in tandem("show", "1")
 
 
 def test_nobody_is_fooled_by_a_name(tandem: Shell) -> None:
