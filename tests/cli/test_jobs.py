@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import disks
 from tests.cli.conftest import Shell
 
 pytestmark = pytest.mark.slow
@@ -344,7 +345,17 @@ def test_quotes_of_different_shell_commands_do_not_share_a_history(tandem: Shell
 def test_an_export_that_cannot_be_written_names_the_path(tandem: Shell, tmp_path: Path) -> None:
     log = tmp_path / "no" / "day"
     refused = tandem.run("replay", "--export", log)
-    assert (refused.returncode, refused.stderr) == (2, f"tandem: {log}: No such file or directory\n")
+    said = f"tandem: --export {log}: No such file or directory; allowed: a file that can be written; make room, or name"
+    assert (refused.returncode, refused.stderr) == (2, f"{said} another file\n")
+
+
+def test_a_job_that_failed_where_no_room_is_left_is_shown_so(tandem: Shell, tmp_path: Path) -> None:
+    with disks.small(tmp_path / "small", 4) as small:
+        out = ["--output", small / "out", "--error", tmp_path / "err"]
+        assert tandem("submit", "--wait", *out, "--", "head", "-c", "8M", "/dev/zero", status=1)
+        assert f"\n  disk        that of {small} is full now\n" in tandem("show", "1")
+        (small / "out").unlink()
+        assert "is full" not in tandem("show", "1")
 
 
 def test_nobody_is_fooled_by_a_name(tandem: Shell) -> None:
@@ -373,6 +384,8 @@ def test_the_day_replays_to_the_same_decisions(tandem: Shell, tmp_path: Path) ->
     other = tandem("replay", log, status=1)
     assert "this version decides otherwise in 1 step" in other
     assert "then: nothing" in other
+    log.write_text("\n".join([*entries[:changed], *entries[changed + 1 :]]) + "\n")
+    assert f"line {changed + 1} of the log is step " in tandem.run("replay", log).stderr
     log.write_text("nonsense\n")
     assert "line 1: 'nonsense" in tandem.run("replay", log).stderr
 
@@ -455,6 +468,10 @@ def test_up_in_the_foreground_ends_with_ctrl_c(tandem_: Shell, home: Path) -> No
     process = tandem_.start("up", "--foreground", *HERE)
     until(lambda: (home / "tandem.sock").exists())
     assert "policy hybrid" in tandem_("up")
+    second = tandem_.run("up", "--foreground")
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert second.stderr.startswith("tandem: ")
+    assert f"process {process.pid}" in second.stderr
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 0

@@ -76,17 +76,22 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def processes_that_name(path: Path) -> list[str]:
-    """Command lines with the path in them."""
-    found = []
+def processes_of(path: Path) -> dict[int, str]:
+    """Processes with the path in their command lines."""
+    found = {}
     for one in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = one.read_bytes()
         except OSError:  # it has just ended
             continue
         if str(path).encode() in words:
-            found.append(words.decode(errors="replace"))
+            found[int(one.parent.name)] = words.decode(errors="replace")
     return found
+
+
+def processes_that_name(path: Path) -> list[str]:
+    """Command lines with the path in them."""
+    return list(processes_of(path).values())
 
 
 @pytest.mark.slow
@@ -134,6 +139,32 @@ def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch
     assert "Traceback" not in said
     assert "its jobs are being stopped" in said
     wait_until(lambda: not processes_that_name(run))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_day_that_is_ended_from_outside_leaves_neither_job_nor_daemon_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    run = tmp_path / "run"
+    (tmp_path / "lab.toml").write_text(LASTING.replace("RUN", str(run)))
+    command = [sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"]
+    lab = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
+        lab.send_signal(number)
+        said = lab.communicate(timeout=60.0)[1]
+        wait_until(lambda: not processes_that_name(run))
+    finally:
+        lab.kill()
+        for left in processes_of(run):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
+    heard = number is not signal.SIGKILL
+    assert lab.returncode == (128 + number if heard else -number)
+    assert ("its jobs are being stopped" in said) is heard
+    assert "Traceback" not in said
 
 
 BAD = """
@@ -193,7 +224,7 @@ def test_a_policy_that_does_not_exist_is_named_before_anything_runs(tmp_path: Pa
         ("cpus = 4096", "4096 cores on one node; allowed: at most"),
         ('mem_mib = "4096T"', "1 core, 4PiB of memory on one node; allowed: at most"),
         ("gpus = 99", "1 core, 99 whole GPUs on one node"),
-        ("time_s = -1", "time = '-1s'"),
+        ("time_s = -1", "time_s = -1; allowed: more than 0"),
     ],
 )
 def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(

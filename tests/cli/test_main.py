@@ -51,6 +51,19 @@ def test_every_command_answers_in_json_and_explains_itself(name: str) -> None:
     assert max(map(len, result.output.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_standard_output_that_cannot_be_written_is_called_so(
+    monkeypatch: pytest.MonkeyPatch, unbuffered: str, as_json: bool
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    words = [*TANDEM, *(["--version", "--json"] if as_json else ["--help"])]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    message = json.loads(done.stderr)["error"]["message"] if as_json else done.stderr.removeprefix("tandem: ").strip()
+    assert (done.returncode, message) == (2, "standard output: No space left on device")
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from tandem.cli.main import tandem\n"

@@ -36,6 +36,16 @@ def test_an_instant_is_as_short_as_the_day_allows(seconds: float, text: str) -> 
     assert moments.clock_time(NOON + seconds, NOON) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "less than 1ms"), (-0.2, "less than 1ms"), (0.0004, "less than 1ms"), (0.005, "5ms"), (2.0, "2s")],
+)
+def test_however_short_a_job_was_it_took_some_time(seconds: float, text: str) -> None:
+    view = {"state": "done", "started_at": NOON, "ended_at": NOON + seconds}
+    assert words.ran(view, NOON) == text
+    assert wait.sentence(view) == f"done after {text}"
+
+
 def test_no_instant_and_no_idea() -> None:
     assert moments.clock_time(None, NOON) == moments.NONE
     assert moments.clock_time(math.inf, NOON) == "no idea"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tandem.core.interrupts import AGAIN_S, CountedOnce, counted_once, deaf_children, unbroken
+from tandem.core.interrupts import AGAIN_S, CountedOnce, counted_once, deaf_children, heard_sigterm, unbroken
 
 
 @dataclass
@@ -123,3 +123,33 @@ def test_children_are_deaf_and_oneself_hears_again() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_end_that_is_asked_for_from_outside_is_heard_once_and_closing_is_not_broken_off(
+    number: signal.Signals,
+) -> None:
+    end = counted_once(Hands())
+    closed = []
+    with heard_sigterm():
+        with pytest.raises(SystemExit) as caught:  # noqa: PT012 - it is raised where the closing ends
+            with unbroken():
+                signal.raise_signal(number)
+                closed.append("whole")
+            closed.append("more")
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+    assert caught.value.code == 128 + number
+    assert closed == ["whole"]
+    assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    end()
+
+
+def test_a_hangup_that_is_ignored_as_under_nohup_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heard_sigterm():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

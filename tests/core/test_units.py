@@ -74,6 +74,15 @@ def test_sizes(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
+def test_an_error_says_what_a_number_alone_counts() -> None:
+    for unit_bytes, said in ((1, "bytes"), (1 << 20, "MiB"), (10**6, "MB"), (1 << 10, "1KiB")):
+        with pytest.raises(QuantityError, match=f"allowed: a number of {said}, or one with K"):
+            parse_size("many", bare_unit_bytes=unit_bytes)
+    for unit_s, said in ((60.0, r"Slurm's 90 \(minutes\)"), (1.0, r"90 \(seconds\)")):
+        with pytest.raises(QuantityError, match=said):
+            parse_duration("long", bare_unit_s=unit_s)
+
+
 @pytest.mark.parametrize("text", ["", "G", "4X", "-4G", "4GG", "1e3", -1, 1.5, True, None])
 def test_what_is_no_size_is_refused(text: object) -> None:
     with pytest.raises(QuantityError, match="powers of 1024"):

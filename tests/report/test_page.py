@@ -186,6 +186,14 @@ def test_a_table_without_rows_says_so() -> None:
     assert "none" in Reader(render(Page("t", "", [Section("", [Table([Column("job")], [])])]))).text
 
 
+def test_running_text_in_a_table_may_be_wrapped_whatever_its_tone() -> None:
+    why = "failed: a dependency on the success of first, which ended as failed"
+    table = Table([Column("a"), Column("b")], [[Cell("no", "bad"), Cell(why, "bad")]])
+    page = render(Page("T", "", [Section("S", [table])]))
+    assert re.findall(r'<td class="([^"]+)">(no|failed)', page) == [("left bad", "no"), ("left bad prose", "failed")]
+    assert re.search(r"td\.prose \{[^}]*white-space: normal", page)
+
+
 def test_write_replaces_the_old_report_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
     assert write(Page("first", "", []), path) == path

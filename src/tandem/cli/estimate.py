@@ -107,7 +107,7 @@ def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, floa
 def _seconds(text: str, where: str) -> float:
     from tandem.core.errors import QuantityError
     from tandem.core.units import parse_duration
-    from tandem.share.daemon.submission import LONGEST_S
+    from tandem.share.model import LONGEST_S
 
     try:
         seconds = parse_duration(text)

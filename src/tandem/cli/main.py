@@ -145,7 +145,11 @@ def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's m
     except BrokenPipeError:
         return _quiet_pipe()
     except mistakes.SHOWN as error:
-        return mistakes.report(error, as_json=mistakes.asked_for_json(given))
+        status = mistakes.report(error, as_json=mistakes.asked_for_json(given))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _into_nothing()
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except SystemExit as end:  # click found a broken pipe
@@ -154,10 +158,15 @@ def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's m
 
 
 def _quiet_pipe() -> int:
-    """Nobody reads any more (`| head`): let the interpreter flush into nothing."""
+    """Nobody reads any more (`| head`)."""
+    _into_nothing()
+    return _BROKEN_PIPE
+
+
+def _into_nothing() -> None:
+    """What waits to be printed never can be: let the interpreter flush it into nothing."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _BROKEN_PIPE
 
 
 @click.group(

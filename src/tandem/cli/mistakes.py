@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import click
@@ -69,9 +70,21 @@ def _values(error: BaseException) -> dict[str, str | int]:
     if isinstance(error, click.ClickException):
         return {"error": "UsageError", "message": _usage(error), "exit_code": 2}
     assert isinstance(error, OSError)
-    name = error.filename
+    name = error.filename or ("standard output" if _is_of_stdout(error) else "")
     where = f"{os.fsdecode(name) if isinstance(name, bytes) else name}: " if name else ""
     return {"error": "OSError", "message": f"{where}{error.strerror or error}", "exit_code": 2}
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether it was raised where a command prints, or what waits to be printed fails in the same way again."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames and frames[-1].f_code is click.echo.__code__:
+        return True
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == error.errno
+    return False
 
 
 def _usage(error: click.ClickException) -> str:

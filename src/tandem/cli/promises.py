@@ -37,7 +37,6 @@ _SHORTEST_S = 10.0
 _ON_NOTHING = "On nothing: no history, no expected duration, no limit; such quotes are in no other figure."
 
 _ROUNDING_S = 1e-6
-_SHOWN_FROM_S = 0.001
 _BESIDE_MOST = 3
 _STOOD_FROM_S = 0.5
 _A_CAUSE = 0.1
@@ -308,11 +307,9 @@ def _width(row: Row) -> float:
 
 def _too_narrow(row: Row) -> str:
     low, _, high = words.interval(row, "finish")
-    return f"its interval was too narrow: {_short(high - low)}, and late by {_short(row['ended_at'] - high)}"
-
-
-def _short(seconds: float) -> str:
-    return human_duration(seconds) if seconds >= _SHOWN_FROM_S else "less than 1ms"
+    return (
+        f"its interval was too narrow: {words.lasted(high - low)}, and late by {words.lasted(row['ended_at'] - high)}"
+    )
 
 
 def _causes(row: Row, beside: Mapping[int, Company]) -> Iterator[str]:
@@ -321,7 +318,7 @@ def _causes(row: Row, beside: Mapping[int, Company]) -> Iterator[str]:
         return
     waited_s, late_s = row["started_at"] - start[2], row["ended_at"] - finish[2]
     if row["moment"] == "submit" and waited_s > max(_ROUNDING_S, _A_CAUSE * late_s):
-        yield f"it started {_short(waited_s)} after its quoted start"
+        yield f"it started {words.lasted(waited_s)} after its quoted start"
     run_s, expected_s = row["ended_at"] - row["started_at"], finish[1] - start[1]
     if run_s > 1.05 * expected_s:
         how = "".join(_how(beside[row["job"]], run_s)) if row["job"] in beside else ""

@@ -14,6 +14,7 @@ from tandem.cli.moments import clock_time
 from tandem.cli.terminal import json_option, print_json, progress, say
 from tandem.cli.words import count
 from tandem.cli.workloads import demand_text
+from tandem.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +82,11 @@ def _write(entries: Iterator[dict[str, Any]], path: Path) -> int:
                 written += 1
         aside.replace(path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise ConfigError(
+            given=f"--export {path}: {error.strerror or error}",
+            allowed="a file that can be written",
+            todo="make room, or name another file",
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ Line = tuple[str, str]
 
 _NEIGHBOURS = 10
 _DECISIONS = 20
+_ROOM_BYTES = 1 << 16
 
 
 @click.command()
@@ -143,6 +145,21 @@ def _life(view: View, now: float) -> Iterator[Line]:
         yield "output", view["stdout"]
         if view["stderr"] != view["stdout"]:
             yield "", view["stderr"]
+    full = _full_disk(view) if view["state"] == "failed" else None
+    if full is not None:
+        yield "disk", f"that of {full} is full now"
+
+
+def _full_disk(view: View) -> Path | None:
+    """Where the job wrote, if nothing more can be written there: that may be why it failed."""
+    for folder in dict.fromkeys(Path(view[key]).parent for key in ("stdout", "stderr") if view.get(key)):
+        try:
+            disk = os.statvfs(folder)
+        except OSError:
+            continue
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < _ROOM_BYTES and not disk.f_flag & os.ST_RDONLY:
+            return folder
+    return None
 
 
 def _promised(view: View, now: float) -> Iterator[Line]:

@@ -49,9 +49,10 @@ def up(
     options, given = _settings(policy, estimator, cores, option, machine)
     _check(policy, estimator, option, machine)
     if foreground:
-        from tandem.share.daemon.__main__ import main as serve
+        from tandem.share.daemon.__main__ import serve
 
-        raise click.exceptions.Exit(serve(options))
+        serve(options)
+        return
     try:
         running = Client.connect(start=False)
     except DaemonError:

@@ -21,6 +21,8 @@ ENDS = tuple(state.value for state in State if state in model.ENDS)
 LIVE = {state.value for state in State} - {*ENDS}
 """States of a job that has not ended."""
 
+_SHOWN_FROM_S = 0.001
+
 WAITING = LIVE - {state.value for state in ON_NODE}
 """States of a job that is on no node."""
 
@@ -129,7 +131,13 @@ def ran(view: View, now: float) -> str:
     """How long a job has run, or ran."""
     if view.get("started_at") is None:
         return NONE
-    return human_duration(max(0.0, (view.get("ended_at") or now) - view["started_at"]))
+    seconds = (view.get("ended_at") or now) - view["started_at"]
+    return lasted(seconds)
+
+
+def lasted(seconds: float) -> str:
+    """A time that has passed; clocks tell none that is shorter than a millisecond."""
+    return human_duration(seconds) if seconds >= _SHOWN_FROM_S else "less than 1ms"
 
 
 def _at(lists: Sequence[Sequence[int]], place: int) -> Sequence[int]:

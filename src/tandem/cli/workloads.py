@@ -14,6 +14,7 @@ import click
 from tandem.cli.terminal import json_option, say
 from tandem.core.errors import ConfigError, ImpossibleDemandError, TraceError
 from tandem.core.pairs import parse_numbers, parse_pair
+from tandem.core.units import counted
 from tandem.share.simulate.truth import Truth
 from tandem.share.workloads.workload import Workload
 
@@ -73,7 +74,7 @@ def workload_options(command: Command) -> Command:
         click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N jobs."),
         click.option(
             "--limit-error",
-            type=click.FloatRange(1),
+            type=click.FloatRange(1, 1000),
             callback=finite,
             metavar="F",
             help="Time limits: the run time times 1 to F, at random. [5 where the trace has none]",
@@ -87,7 +88,7 @@ def workload_options(command: Command) -> Command:
         ),
         click.option(
             "--noise",
-            type=click.FloatRange(0),
+            type=click.FloatRange(0, 1),
             callback=finite,
             default=0.0,
             metavar="X",
@@ -207,8 +208,9 @@ def headline(workload: Workload) -> str:
     """What is played, in a line."""
     cores = sum(node.cpu_milli for node in workload.nodes) // 1000
     gpus = sum(len(node.gpus) for node in workload.nodes)
-    what = f"{len(workload.arrivals):,} jobs on {len(workload.nodes):,} nodes with {cores:,} cores"
-    return f"{workload.name}: {what}" + (f" and {gpus:,} GPUs" if gpus else "")
+    jobs, nodes = counted(len(workload.arrivals), "job"), counted(len(workload.nodes), "node")
+    what = f"{jobs} on {nodes} with {counted(cores, 'core')}"
+    return f"{workload.name}: {what}" + (f" and {counted(gpus, 'GPU')}" if gpus else "")
 
 
 def say_notes(workload: Workload) -> None:

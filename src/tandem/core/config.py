@@ -16,6 +16,7 @@ written by leaving the key out, so `dump` (in core/toml.py) refuses it where the
 else.
 """
 
+import re
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,28 @@ __all__ = ["dump", "load", "of_table"]
 
 _NAMED = 5
 """How many further mistakes an error names."""
+
+_TAKEN = {
+    "int": "a whole number",
+    "int_parsing_size": "a whole number, and a smaller one",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "a text",
+    "path": "a path",
+    "tuple": "a list, in [ ]",
+    "list": "a list, in [ ]",
+    "dict": "a table",
+    "dataclass": "a table",
+    "literal": "{expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+"""Pydantic's kind of error, but for how it is wrong -> what is said of it."""
+
+_HOW_WRONG = re.compile("_(type|parsing|from_float|error|number)$")
 
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
@@ -220,7 +243,11 @@ def _is_missing(error: ErrorDetails) -> bool:
 
 
 def _allowed(error: ErrorDetails) -> str:
-    message = error["msg"].removeprefix("Value error, ")
+    """What a key takes, in our words; a check of a dataclass's own speaks for itself."""
+    words = _TAKEN.get(_HOW_WRONG.sub("", error["type"]))
+    if words is not None:
+        return words.format(**error.get("ctx", {}))
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return message[:1].lower() + message[1:]
 
 

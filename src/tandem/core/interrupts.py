@@ -3,7 +3,7 @@
 The first raises KeyboardInterrupt, as always, and the program closes what it has open. A second one a moment later
 would break that off half-way: threads and processes left behind, and a heap of tracebacks where one would do. So
 whatever comes within `AGAIN_S` is taken for the same; whoever presses again after that is heard. SIGTERM, which a
-scheduler sends, can be made to end things as cleanly.
+scheduler sends, and SIGHUP, which comes when a terminal is closed, can be made to end things as cleanly.
 
 Limits: nothing is changed where the program has a handler of its own for SIGINT, nor from any but the main thread.
 """
@@ -41,7 +41,7 @@ class CountedOnce:
         self._clock = clock
         self._heard_s = -math.inf
         self._held = 0
-        self._missed = False
+        self._missed: Callable[[], None] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, unless that was just done."""
@@ -49,7 +49,7 @@ class CountedOnce:
             if self.just_heard:
                 self._heard_s = self._clock.monotonic()  # it goes on until what is being closed is closed
             else:
-                self._missed = True
+                self._missed = self._again
         elif not self.just_heard:
             self._heard_s = self._clock.monotonic()
             signal.default_int_handler(number, frame)
@@ -62,9 +62,18 @@ class CountedOnce:
             yield
         finally:
             self._held -= 1
-        if self._missed and not self._held:
-            self._missed = False
-            self(signal.SIGINT, None)
+        if self._missed is not None and not self._held:
+            missed, self._missed = self._missed, None
+            missed()
+
+    def put_off(self, ending: Callable[[], None]) -> bool:
+        """Whether something is held now; `ending` is then called at its end."""
+        if self._held:
+            self._missed = ending
+        return bool(self._held)
+
+    def _again(self) -> None:
+        self(signal.SIGINT, None)
 
     @property
     def just_heard(self) -> bool:
@@ -109,24 +118,38 @@ def deaf_children() -> Iterator[None]:
 
 @contextmanager
 def heard_sigterm() -> Iterator[None]:
-    """SIGTERM meanwhile raises SystemExit with status 143, so that what is open is closed; a second is not heard.
+    """SIGTERM or SIGHUP meanwhile raises SystemExit (status 143 or 129), so that what is open is closed.
 
-    Limits: nothing is changed where the program has a handler of its own, nor from any but the main thread.
+    A second one changes nothing; one that comes while something is closed `unbroken` is heard at its end.
+
+    Limits: nothing is changed for a signal that the program ignores or has a handler of its own for, nor from any but
+    the main thread.
     """
-    if not _may_change() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    if not _may_change() or not ours:
         yield
         return
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
-        signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(128 + number)
+        for one in ours:
+            signal.signal(one, signal.SIG_IGN)
+        ending = SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+        def raised() -> None:
+            raise ending
+
+        handler = signal.getsignal(signal.SIGINT)
+        if not (isinstance(handler, CountedOnce) and handler.put_off(raised)):
+            raised()
+
+    for one in ours:
+        signal.signal(one, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _may_change() -> bool:

@@ -29,8 +29,10 @@ _BARE = re.compile(r"[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?")
 _SIZE = re.compile(r"(?P<number>[0-9]*\.?[0-9]+)\s*(?P<prefix>[kmgtp]?)(?P<tail>ib|b|)", re.IGNORECASE)
 _PREFIXES = "kmgtp"
 
-_DURATION_FORMS = "90s, 5m, 1h30m, 2d, or Slurm's 90 (minutes), 1:30:00 (hours), 1-02:03:04 (days)"
-_SIZE_FORMS = "bytes, or a number with K, M, G, T (powers of 1024), KB, MB, GB, TB (powers of 1000)"
+_DURATION_FORMS = "90s, 5m, 1h30m, 2d, {}1:30:00 (hours), 1-02:03:04 (days)"
+_BARE_DURATIONS = {60.0: "or Slurm's 90 (minutes), ", 1.0: "90 (seconds), or Slurm's "}
+_SIZE_FORMS = "a number of {}, or one with K, M, G, T (powers of 1024), KB, MB, GB, TB (powers of 1000)"
+_BARE_UNITS = {1: "bytes", 10**6: "MB", 1 << 20: "MiB"}
 
 
 def parse_duration(value: str | float, *, bare_unit_s: float = 60.0) -> float:
@@ -49,8 +51,9 @@ def parse_duration(value: str | float, *, bare_unit_s: float = 60.0) -> float:
     >>> parse_duration("1h30m"), parse_duration("1-02:03:04"), parse_duration("90")
     (5400.0, 93784.0, 5400.0)
     """
+    forms = _DURATION_FORMS.format(_BARE_DURATIONS.get(bare_unit_s, "or Slurm's "))
     if isinstance(value, bool):
-        raise _refused(value, "duration", _DURATION_FORMS)
+        raise _refused(value, "duration", forms)
     if isinstance(value, int | float):
         seconds: float | None = float(value)
     else:
@@ -58,7 +61,7 @@ def parse_duration(value: str | float, *, bare_unit_s: float = 60.0) -> float:
         seconds = float(text) * bare_unit_s if _BARE.fullmatch(text) else _sum_of_parts(text)
         seconds = _slurm_duration(text) if seconds is None else seconds
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
-        raise _refused(value, "duration", _DURATION_FORMS)
+        raise _refused(value, "duration", forms)
     return seconds
 
 
@@ -82,7 +85,8 @@ def parse_size(value: str | int, *, bare_unit_bytes: int = 1) -> int:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise _refused(value, "size", _SIZE_FORMS)
+        unit_said = _BARE_UNITS.get(bare_unit_bytes) or human_size(bare_unit_bytes)
+        raise _refused(value, "size", _SIZE_FORMS.format(unit_said))
     prefix, tail = match["prefix"].lower(), match["tail"].lower()
     if prefix:
         step = 1000 if tail == "b" else 1024
@@ -128,6 +132,15 @@ def human_size(size_bytes: float) -> str:
             break
         value, unit = value / 1024, f"{prefix}iB"
     return f"{value:.1f}{unit}".replace(f".0{unit}", unit)
+
+
+def counted(number: int, what: str) -> str:
+    """Write a number with its noun.
+
+    >>> counted(1, "job"), counted(0, "run time"), counted(1200, "GPU")
+    ('1 job', '0 run times', '1,200 GPUs')
+    """
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -17,6 +17,15 @@ RESOURCES = ("cpu_milli", "mem_mib", "membw_mbs", "nic_mbs", "gpus", "gpu_milli"
 """The order of every resource vector. ``gpus`` counts whole free GPUs, ``gpu_milli`` is the largest free
 fraction of a single GPU; a need asks for one or the other."""
 
+LONGEST_S = 10 * 365 * 86_400.0
+"""The longest duration that anybody may speak of (of a job, a limit, a trace), in seconds: ten years."""
+
+NODES_MOST = 50_000
+"""The most nodes of one cluster."""
+
+GPUS_OF_NODE_MOST = 1_000
+"""The most GPUs of one node."""
+
 
 class JobClass(StrEnum):
     """Whose slowdown is bounded, and who takes what is idle."""

@@ -275,6 +275,14 @@ def test_down_can_take_all_jobs_with_it(home: Home) -> None:
         assert client.queue() == []
 
 
+def test_down_returns_when_the_process_has_ended(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "slow").mkdir()  # the interpreter takes its time to end
+    (tmp_path / "slow" / "sitecustomize.py").write_text("import atexit, time; atexit.register(time.sleep, 0.5)\n")
+    with home.start(PYTHONPATH=str(tmp_path / "slow")).client() as client:
+        client.down(kill=True)
+    assert home.ended()
+
+
 def test_a_flood_of_output_goes_to_the_file(home: Home) -> None:
     megabytes = 1024
     with home.start().client() as client:

@@ -119,6 +119,14 @@ def test_quotes_that_rest_on_nothing_are_not_in_the_coverage(tmp_path: Path) -> 
     assert [row[3] for row in rows] == [Cell("12.0 (9.0-14.0)"), Cell("nothing known", "muted")]
 
 
+def test_a_column_of_which_nothing_is_known_is_left_out() -> None:
+    started = replace(quote(1, 10, 12, 15, "its time limit"), moment="start")
+    exclusive, hybrid = judge([read_day(alone()), read_day(together(), [started])], NAMES, cores=2)
+    headings = [[column.name for column in job_table(day).columns] for day in (exclusive, hybrid)]
+    assert [name for name in headings[1] if name not in headings[0]] == ["predicted slowdown"]
+    assert "took" in headings[0]
+
+
 @pytest.mark.parametrize(("basis", "predicted"), [("its time limit", (1.0, 1.2, 1.5)), (NOTHING, None)])
 def test_a_slowdown_is_predicted_by_a_quote_that_rests_on_something(
     basis: str, predicted: tuple[float, ...] | None

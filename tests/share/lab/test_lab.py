@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from tandem.core.errors import ConfigError
+from tandem.share.daemon import submission as submissions
 from tandem.share.lab import plan as labs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,6 +46,21 @@ def test_the_example_is_a_hybrid_day() -> None:
     assert lab.policies == ("exclusive", "share", "backfill", "hybrid")
 
 
+@pytest.mark.parametrize(("table", "heading"), [(labs.Lab, "key of the day"), (labs.LabJob, "key of one of the")])
+def test_the_reference_names_every_key_and_says_which_are_required(table: type, heading: str) -> None:
+    page = (ROOT / "docs" / "reference" / "lab.md").read_text()
+    rows = page.split(f"| {heading}")[1].split("\n\n")[0].splitlines()[2:]
+    told = {}
+    for row in rows:
+        keys, default = row.split("|")[1:3]
+        told |= dict.fromkeys(re.findall(r"`(\w+)`", keys), default.strip())
+    there = dataclasses.fields(table)
+    assert set(told) == {field.name for field in there} - {"jobs"}
+    required = {field.name for field in there if field.default is dataclasses.MISSING} - {"jobs"}
+    assert {key for key, default in told.items() if default == "required"} == required
+    assert all(told.values())
+
+
 def test_jobs_become_submissions(tmp_path: Path) -> None:
     lab = labs.load(write(tmp_path, GOOD), ("scale=0.5",))
     first, second = labs.in_order(lab)
@@ -71,6 +89,29 @@ def test_a_jobs_scale_multiplies_the_days(tmp_path: Path) -> None:
 def test_a_scale_is_above_nothing_and_finite(tmp_path: Path, key: str, scale: str) -> None:
     with pytest.raises(ConfigError, match="a finite number above 0"):
         labs.load(write(tmp_path, GOOD), (f"{key}={scale}",))
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("at_s", ("nan", "-1", "inf", "-inf")),
+        ("time_s", ("nan", "0", "-1", "inf")),
+        ("max_slowdown", ("nan", "0.5", "inf")),
+        ("gpus", ("nan", "-1", "inf")),
+        ("mem_mib", ("-1",)),
+    ],
+)
+def test_what_is_no_amount_or_instant_is_refused_by_name(tmp_path: Path, key: str, values: tuple[str, ...]) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=f"job 'second': {key} = {value}; allowed: "):
+            labs.load(write(tmp_path, GOOD), (f"jobs.1.{key}={value}",))
+
+
+def test_a_long_time_limit_arrives_as_it_was_said(tmp_path: Path) -> None:
+    lab = labs.load(write(tmp_path, GOOD), ("jobs.1.time_s=1234567.5",))
+    asked = labs.submission(lab, lab.jobs[1], {"first": 1}, gpus_here=0, cwd=tmp_path)
+    [(job, _)] = submissions.read(asked, submissions.Submitter(0, 0), {}, 2, "/")
+    assert job.limit_s == 1234567.5
 
 
 def test_scales_whose_product_is_none_are_refused(tmp_path: Path) -> None:

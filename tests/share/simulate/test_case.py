@@ -67,6 +67,17 @@ def test_jobs_are_numbered_in_order_of_submission(tmp_path: Path) -> None:
         ("[[nodes]]\ncpus = 0\n[[jobs]]\nname='a'\nwork_s=1", "cpus = 0; allowed: 1 or more"),
         ("[truth]\nmodel='magic'\n[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1", "truth.model = 'magic'"),
         ("[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1\nmax_slowdown=0.5", "max_slowdown = 0.5"),
+        ("[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1e308", "work_s = 1e+308; allowed: at most ten years"),
+        ("[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=nan", "work_s = nan; allowed: at most ten years"),
+        ("[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1\nat_s=inf", "at_s = inf; allowed: at most ten years"),
+        ("[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1\nexpected_s=inf", "expected_s = inf; allowed: at most"),
+        ("[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1\ntime_s=0", "time_s = 0; allowed: 0.001 or more"),
+        (
+            "[[nodes]]\ncpus = 4\n[[jobs]]\nname='a'\nwork_s=1\ncount=1000000000",
+            "count = 1e+09; allowed: at most 1,000",
+        ),
+        ("[[nodes]]\ncpus = 4\ncount=100000000\n[[jobs]]\nname='a'\nwork_s=1", "count = 1e+08; allowed: at most 50,0"),
+        ("[[nodes]]\ncpus = 4\ngpus=100000000\n[[jobs]]\nname='a'\nwork_s=1", "gpus = 1e+08; allowed: at most 1,0"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path: Path, text: str, words: str) -> None:

@@ -55,6 +55,22 @@ def test_a_missing_event_is_noticed(log: list[Entry]) -> None:
     assert replay(log[:number] + log[number + 1 :]).differences
 
 
+@pytest.mark.parametrize("damage", ["missing", "twice", "swapped"])
+def test_a_log_of_numbered_steps_is_whole_or_refused(log: list[Entry], damage: str) -> None:
+    numbered = [entry if "setup" in entry else entry | {"step": 70 + n} for n, entry in enumerate(log)]
+    assert not replay(numbered).differences
+    last = len(numbered) - 2  # nothing is decided after it that could differ
+    for at in (20, last):
+        part = {
+            "missing": [],
+            "twice": [numbered[at], numbered[at]],
+            "swapped": [numbered[at + 1], numbered[at]],
+        }[damage]
+        damaged = [*numbered[:at], *part, *numbered[at + 1 + (damage == "swapped") :]]
+        with pytest.raises(StoreError, match=f"line {at + 1 + (damage == 'twice')} of the log is step"):
+            replay(damaged)
+
+
 def test_another_policy_decides_otherwise(log: list[Entry]) -> None:
     assert replay(log, policy="exclusive").differences
     assert not replay(log, policy="hybrid").differences

@@ -48,7 +48,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
         ("n0", 32_000, 262_144, []),
         ("n1", 96_000, 393_216, ["T4", "T4"]),
     ]
-    assert work.notes == ("1 pods never were scheduled: their run time counts from creation",)
+    assert work.notes == ("1 pod never scheduled: the run time counts from creation",)
     assert {a.job.app for a in work.arrivals} == {""}
 
 
@@ -57,8 +57,8 @@ def test_deleted_before_scheduled_is_skipped_and_counted(tmp_path: Path) -> None
     work = openb.read(path)
     assert [(a.job.name, a.work_s) for a in work.arrivals] == [("p1", 1.0)]
     assert work.notes == (
-        "1 pods skipped: deleted before they were scheduled",
-        "1 run times of 0 count as 1 s",
+        "1 pod skipped: deleted before being scheduled",
+        "1 run time of 0 taken as 1 s",
     )
 
 
@@ -77,6 +77,8 @@ def test_nodes_may_be_given(tmp_path: Path) -> None:
     [
         ("p0,1000,1,0,0,,GOLD,Running,0,10,0", "line 2, column qos: 'GOLD'; allowed: LS, Guaranteed, BE, Burstable"),
         ("p0,1000,1,1,1500,,LS,Running,0,10,0", "column gpu_milli: '1500'; allowed: 0 to 1000"),
+        ("p0,1000,1,1,1000,,LS,Running,0,1e15,0", "column deletion_time: '1e15'; allowed: a duration of at most ten"),
+        ("p0,1000,1,1,1000,,LS,Running,-1e300,1,0", "column creation_time: '-1e300'; allowed: an instant before"),
         ("p0,lots,1,1,1000,,LS,Running,0,10,0", "column cpu_milli: 'lots'; allowed: a number"),
         ("p0,1000,1,1,1000,,LS,Running,0,,0", "column deletion_time: ''; allowed: a number"),
     ],

@@ -39,7 +39,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert {(a.job.app, a.job.limit_s, a.job.klass) for a in work.arrivals} == {("", None, JobClass.PRIMARY)}
     assert len(work.nodes) == 3
     assert (work.nodes[0].cpu_milli, len(work.nodes[0].gpus)) == (48_000, 4)
-    assert "1 gangs are rounded up to whole nodes of 4 GPUs" in work.notes
+    assert "1 gang rounded up to whole nodes of 4 GPUs" in work.notes
     assert "time 0 is 2017-10-09 07:00:00" in work.notes
 
 
@@ -60,13 +60,13 @@ def test_negative_and_zero_durations_are_counted(tmp_path: Path) -> None:
     rows = "".join(f"2017-10-09 07:01:55,{d},1,1,x\n" for d in ("-1.0", "0.0", "-2", "5"))
     work = philly.read(write(tmp_path, rows))
     assert [a.work_s for a in work.arrivals] == [1.0, 5.0]
-    assert work.notes[:2] == ("2 jobs skipped: negative duration", "1 durations of 0 count as 1 s")
+    assert work.notes[:2] == ("2 jobs skipped: negative duration", "1 duration of 0 taken as 1 s")
 
 
 def test_jobs_larger_than_the_machine_are_counted_not_lost(tmp_path: Path) -> None:
     work = philly.read(write(tmp_path, "2017-10-09 07:01:55,66.0,128,66.0,x\n"), nodes=2)
     assert len(work.arrivals) == 1
-    assert "1 jobs ask for more than the 8 GPUs there are (up to 128)" in work.notes
+    assert "1 job asking for more than the 8 GPUs there are (up to 128)" in work.notes
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,16 @@ def test_the_whole_trace(philly_trace: Path) -> None:
     asked = sum(-(-int(g) // 4) * 4 if int(g) > 4 else int(g) for g in (row["num_gpus"] for row in rows))
     assert sum(a.job.gpu_total_milli for a in work.arrivals) == 1000 * asked
     assert [a.job.id for a in work.arrivals] == list(range(1, 82_248))
+
+
+@pytest.mark.parametrize("duration", ["1e15", "1e100", "1e308"])
+def test_a_duration_that_nobody_could_wait_for_is_named(tmp_path: Path, duration: str) -> None:
+    path = write(tmp_path, f"2017-10-01 00:00:00,66.0,1,66.0,x\n2017-10-01 00:00:00,{duration},4,1,x\n")
+    with pytest.raises(TraceError, match=f"line 3, column duration: '{duration}'; allowed: a duration of at most ten"):
+        philly.read(path)
+
+
+def test_more_nodes_than_can_be_played_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "2017-10-01 00:00:00,66.0,1,66.0,x\n")
+    with pytest.raises(TraceError, match="100000000 nodes of 4 GPUs; allowed: at most 50000 nodes"):
+        philly.read(path, nodes=100_000_000)

@@ -47,9 +47,9 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert [a.job.klass for a in work.arrivals] == [JobClass.PRIMARY, JobClass.HARVEST, JobClass.PRIMARY]
     assert {a.job.priority for a in work.arrivals} == {0}
     assert work.notes[:3] == (
-        "2 jobs skipped: they have not ended",
-        "1 jobs skipped: they never ran",
-        "1 jobs reached their limit: their true run time is at least that",
+        "1 job skipped: never ran",
+        "2 jobs skipped: not ended yet",
+        "1 job at the limit: the true run time is at least that",
     )
 
 
@@ -158,6 +158,8 @@ def test_a_missing_column_names_the_command_and_the_nearest(tmp_path: Path) -> N
     ("row", "words"),
     [
         ("1|yesterday|5|1|n", "line 2, column Submit: 'yesterday'"),
+        ("1|2024-03-01T10:00:00|999999999999|1|n", "column ElapsedRaw: '999999999999'; allowed: a duration of at most"),
+        ("1|999999999999999|5|1|n", "column Submit: '999999999999999'; allowed: an instant before the year 10000"),
         ("1|2024-03-01T10:00:00|a while|1|n", "line 2, column ElapsedRaw: 'a while'"),
         ("1|2024-03-01T10:00:00|5|few|n", "line 2, column ReqCPUS: 'few'"),
         ("1|2024-03-01T10:00:00|5|1|a|b", "line 2 has 6 cells; allowed: 5 cells"),
@@ -172,4 +174,4 @@ def test_bad_cells_are_named(tmp_path: Path, row: str, words: str) -> None:
 def test_negative_run_times_are_counted(tmp_path: Path) -> None:
     work = sacct.read(write(tmp_path, "JobID|Submit|ElapsedRaw|ReqCPUS\n1|2024-03-01T10:00:00|-5|1\n"))
     assert work.arrivals == ()
-    assert "1 jobs skipped: negative run time" in work.notes
+    assert "1 job skipped: negative run time" in work.notes

@@ -56,8 +56,8 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert [node.cpu_milli for node in work.nodes] == [8000] * 4
     assert work.notes == (
         "4 nodes of 8 cores, from the comments",
-        "1 gangs are rounded up to the same cores on each node",
-        "1 jobs ran past their limit: simulated, they end there",
+        "1 gang rounded up to the same cores on each node",
+        "1 job ran past the limit, where a simulated job ends",
     )
 
 
@@ -74,10 +74,10 @@ def test_what_is_unknown_is_left_out_and_counted(tmp_path: Path) -> None:
     work = swf.read(path)
     assert [a.work_s for a in work.arrivals] == [1.0]
     assert work.notes[:4] == (
-        "1 jobs skipped: cancelled before they ran",
-        "1 jobs skipped: processors unknown",
-        "1 jobs skipped: run time unknown",
-        "1 jobs skipped: submit time unknown",
+        "1 job skipped: cancelled before running",
+        "1 job skipped: processors unknown",
+        "1 job skipped: run time unknown",
+        "1 job skipped: submit time unknown",
     )
 
 
@@ -110,7 +110,9 @@ def test_the_machine_as_given_with_memory(tmp_path: Path) -> None:
     assert work.arrivals[0].job.parts[0].need == Need(6000, 5860)  # 6 cores x 1,000,000 KB, in MiB, rounded up
     assert swf.read(path).arrivals[0].job.parts[0].need.mem_mib == 0
     assert "memory is not metered" in swf.read(path).notes[-1]
-    with pytest.raises(TraceError, match="both or neither"):
+    with pytest.raises(TraceError, match="cores = 8, and nodes is missing; allowed: both or neither"):
+        swf.read(path, cores=8)
+    with pytest.raises(TraceError, match="nodes = 3, and cores is missing"):
         swf.read(path, nodes=3)
 
 
@@ -120,6 +122,11 @@ def test_the_machine_as_given_with_memory(tmp_path: Path) -> None:
         (HEADER + "1 2 3\n", "line 5 has 3 fields; allowed: the 18 fields"),
         (HEADER + row(1, 0, "soon", asked=1), "line 5, column 4 (run time): 'soon'"),
         ("; Version: 2.2\n", "holds no job that ran"),
+        (
+            HEADER + row(1, 0, "1e15", asked=1),
+            "line 5, column 4 (run time): '1e15'; allowed: a duration of at most ten",
+        ),
+        (HEADER + row(1, "1e300", 5, asked=1), "column 2 (submit time): '1e300'; allowed: an instant before the year"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, words: str) -> None:

@@ -172,7 +172,7 @@ def test_jobs_that_no_node_is_left_for_are_counted() -> None:
     nodes = (*(Node(f"c{i}", 8000, 1024) for i in range(9)), GPU_NODE)
     picked = sample_nodes(workload((0.0, job(1), 1.0), (1.0, job(2, 1, 1), 1.0), nodes=nodes), 0.1)
     assert [a.job.id for a in picked.arrivals] == [1]
-    assert picked.notes[-1] == "1 jobs fit on no node that is left: not in"
+    assert picked.notes[-1] == "1 job left out: too large for any node that is left"
 
 
 @given(

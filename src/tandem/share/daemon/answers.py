@@ -21,6 +21,7 @@ from tandem.share.store import queries
 from tandem.share.store.store import steps_of
 
 ROWS_MOST = 100_000
+_FAR_S = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +303,8 @@ def log_entries(driver: Driver, caller: Caller) -> Iterator[list[View]]:
         yield [{"setup": json.loads(setup)}]
         for start in range(0, len(steps), 1000):
             yield [
-                {"now": now, "events": json.loads(events), "decisions": json.loads(decisions)}
-                for _, now, events, decisions in steps[start : start + 1000]
+                {"step": step, "now": now, "events": json.loads(events), "decisions": json.loads(decisions)}
+                for step, now, events, decisions in steps[start : start + 1000]
             ]
 
 
@@ -331,9 +332,13 @@ def job_ids(given: object) -> list[int]:
 
 def _limit(params: Mapping[str, Any]) -> int:
     limit = params.get("limit", 1000)
-    return max(0, min(int(limit), ROWS_MOST)) if isinstance(limit, int | float) else 1000
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ConfigError(given=f"limit = {limit!r}", allowed="a whole number, 0 or more", todo="correct it")
+    return min(limit, ROWS_MOST)
 
 
 def _since(params: Mapping[str, Any]) -> float:
     since = params.get("since", 0.0)
-    return float(since) if isinstance(since, int | float) else 0.0
+    if isinstance(since, bool) or not isinstance(since, int | float) or not abs(since) < _FAR_S:
+        raise ConfigError(given=f"since = {since!r}", allowed="Unix seconds", todo="0 is all there is")
+    return float(since)

@@ -121,6 +121,17 @@ class Api:
         self._waiters = [waiter for waiter in self._waiters if waiter.request.connection is not connection]
         self._watchers = [request for request in self._watchers if request.connection is not connection]
 
+    def end_all(self, request: _Request | None = None) -> None:
+        """Stop all jobs, then the daemon; who asked for it is answered once the jobs' end is asked for."""
+        self.stopping = self._killing = True
+        uid = os.geteuid() if request is None else request.caller.uid
+        live = [job for job, life in self._driver.machine.jobs.items() if not life.ended]
+        events = tuple(ev.CancelAsked(job, uid) for job in live)
+        if request is None:
+            self._driver.ask(Change(events))
+        else:
+            self._change(request, events)
+
     # ------------------------------------------------------------------------------------- dispatch
 
     def _dispatch(self, method: str, request: _Request) -> None:
@@ -379,13 +390,11 @@ class Api:
                 allowed="its own user and root",
                 todo="cancel your own jobs with `tandem cancel --all-mine`",
             )
-        self.stopping = True
-        if not request.params.get("kill"):
+        if request.params.get("kill"):
+            self.end_all(request)
+        else:
+            self.stopping = True
             request.answer({"stopping": True})
-            return
-        self._killing = True
-        live = [job for job, life in self._driver.machine.jobs.items() if not life.ended]
-        self._change(request, [ev.CancelAsked(job, request.caller.uid) for job in live])
 
 
 _QUESTIONS: Mapping[str, Callable[[Driver, Caller, Mapping[str, Any]], object]] = {

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,11 +20,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from tandem.core.errors import DaemonError, TandemError
+from tandem.core.process.peer import peer_of
 from tandem.share import paths as places
+from tandem.share.daemon.patience import wait_ready
 from tandem.share.paths import Paths
 
 START_S = 30.0
 """How long a daemon that was just started may take until it answers, in seconds."""
+
+UNHEARD = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""What a client blocks while it starts a daemon, which is born with them blocked."""
+
+_ANSWERED_LATER = frozenset({"wait", "watch"})
+"""Methods that answer when something has happened."""
 
 _CHUNK = 1 << 18
 
@@ -35,6 +44,7 @@ class Client:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._daemon = peer_of(connection).pid
         self._in = bytearray()
         self._lines: list[bytes] = []
         self._key = 0
@@ -42,13 +52,21 @@ class Client:
     # ------------------------------------------------------------------------------------ connecting
 
     @classmethod
-    def connect(cls, *, start: bool = True, paths: Paths | None = None, options: Sequence[str] = ()) -> Self:
+    def connect(
+        cls,
+        *,
+        start: bool = True,
+        paths: Paths | None = None,
+        options: Sequence[str] = (),
+        tied_to: int | None = None,
+    ) -> Self:
         """Connect to the daemon that serves this user.
 
         Args:
             start: Start one where none runs.
             paths: Its places; None finds them from the environment.
             options: Command-line options of a daemon that is started.
+            tied_to: The reading end of a pipe; a daemon that is started ends, and its jobs, when the other end closes.
 
         Raises:
             DaemonError: None runs and none is to be started, or it does not start; says why.
@@ -56,7 +74,7 @@ class Client:
         found = paths or places.of_client(os.environ, os.geteuid())
         connection = _try(found.socket)
         if connection is None and start:
-            connection = _start(found, options)
+            connection = _start(found, options, tied_to)
         if connection is None:
             raise DaemonError(
                 given=f"no daemon answers on {found.socket}", allowed="one that runs", todo="start it with `tandem up`"
@@ -80,19 +98,21 @@ class Client:
 
         Raises:
             TandemError: What the daemon answered.
-            DaemonError: The daemon went away.
+            DaemonError: The daemon went away, or hangs.
         """
         key = self.send(method, **params)
         while True:
-            message = self._receive(key)
+            message = self._receive(key, answers_at_once=method not in _ANSWERED_LATER)
             if "part" not in message:
                 return message["result"]
 
     def stream(self, method: str, **params: object) -> Iterator[Any]:
         """Ask, and yield the parts of the result as they come."""
         key = self.send(method, **params)
+        first = True
         while True:
-            message = self._receive(key)
+            message = self._receive(key, answers_at_once=first or method not in _ANSWERED_LATER)
+            first = False
             if "part" not in message:
                 return
             yield message["part"]
@@ -101,8 +121,11 @@ class Client:
         """Send a request without waiting; `receive` takes its result. Many may be under way."""
         self._key += 1
         line = json.dumps({"id": self._key, "method": method, "params": params}, separators=(",", ":"))
+        left = memoryview(line.encode() + b"\n")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its last words may still be read
-            self._socket.sendall(line.encode() + b"\n")
+            while left:
+                wait_ready(self._socket.fileno(), select.POLLOUT, self._daemon)
+                left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
         return self._key
 
     def receive(self, key: int) -> Any:  # noqa: ANN401
@@ -209,12 +232,14 @@ class Client:
             yield from piece
 
     def down(self, *, kill: bool = False) -> None:
-        """Stop the daemon, with `kill` all jobs too; returns when it has stopped."""
-        self.call("down", kill=kill)
-        self._socket.settimeout(None)
-        with contextlib.suppress(ConnectionResetError):
-            while self._socket.recv(_CHUNK):
-                pass
+        """Stop the daemon, with `kill` all jobs too; returns when its process has ended and left the data folder."""
+        with _process(self._daemon) as process:
+            self.call("down", kill=kill)
+            with contextlib.suppress(ConnectionResetError):
+                while self._socket.recv(_CHUNK):
+                    pass
+            if process is not None:
+                wait_ready(process, select.POLLIN, self._daemon)
 
     # ----------------------------------------------------------------------------------------- details
 
@@ -222,17 +247,19 @@ class Client:
         result: list[int] = self.call(method, jobs=list(jobs), all=every, array=array)["jobs"]
         return result
 
-    def _receive(self, key: int) -> View:
+    def _receive(self, key: int, *, answers_at_once: bool = True) -> View:
         """The next message that belongs to the request; late ones of an abandoned stream are passed over."""
         while True:
-            message: View = json.loads(self._line())
+            message: View = json.loads(self._line(answers_at_once=answers_at_once))
             if "error" in message and message.get("id") in (key, None):
                 raise TandemError.from_dict(message["error"])
             if message.get("id") == key:
                 return message
 
-    def _line(self) -> bytes:
+    def _line(self, *, answers_at_once: bool) -> bytes:
         while not self._lines:
+            if answers_at_once:
+                wait_ready(self._socket.fileno(), select.POLLIN, self._daemon)
             try:
                 chunk = self._socket.recv(_CHUNK)
             except ConnectionResetError:
@@ -248,6 +275,20 @@ class Client:
                 *self._lines, rest = bytes(self._in).split(b"\n")
                 self._in = bytearray(rest)
         return self._lines.pop(0)
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[int | None]:
+    """A descriptor that can be read once the process has ended; None where it is hidden, gone or this one."""
+    try:
+        process = os.pidfd_open(pid) if pid not in (0, os.getpid()) else None
+    except OSError:
+        process = None
+    try:
+        yield process
+    finally:
+        if process is not None:
+            os.close(process)
 
 
 def _try(path: Path) -> socket.socket | None:
@@ -268,7 +309,7 @@ def _try(path: Path) -> socket.socket | None:
     return connection
 
 
-def _start(paths: Paths, options: Sequence[str]) -> socket.socket | None:
+def _start(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.socket | None:
     """Start a daemon in the background and wait until it answers; of several clients one does it."""
     try:
         places.prepare(paths)
@@ -281,22 +322,24 @@ def _start(paths: Paths, options: Sequence[str]) -> socket.socket | None:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _try(paths.socket) or _spawn(paths, options)
+        return _try(paths.socket) or _spawn(paths, options, tied_to)
     finally:
         os.close(lock)
 
 
-def _spawn(paths: Paths, options: Sequence[str]) -> socket.socket | None:
+def _spawn(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.socket | None:
     where = ["--home", str(paths.data), "--socket", str(paths.socket)]
-    command = [sys.executable, "-m", "tandem.share.daemon", "--json-errors", *where, *options]
+    tie = [] if tied_to is None else ["--tied"]
+    command = [sys.executable, "-m", "tandem.share.daemon", "--json-errors", *where, *tie, *options]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TANDEM_JOB_")}
     mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(paths.log, mode, 0o600)
     began = os.fstat(log).st_size
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C while it forks would lose the daemon
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)  # one that comes while it forks would lose the daemon
+    stdin = subprocess.DEVNULL if tied_to is None else tied_to
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environ, start_new_session=True
+            command, stdin=stdin, stdout=log, stderr=log, cwd="/", env=environ, start_new_session=True
         )
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -53,12 +53,14 @@ class DaemonConfig:
         setup: Fields of `tandem.share.scheduler.cluster.Setup` that replace the stored ones.
         engine: Name of the engine.
         engine_options: The engine's own settings.
+        tied_to: The reading end of a pipe: when the other end closes, the daemon ends, and all jobs with it.
     """
 
     paths: Paths
     setup: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "local"
     engine_options: Mapping[str, str] = field(default_factory=dict)
+    tied_to: int | None = None
 
 
 class Daemon:
@@ -96,6 +98,9 @@ class Daemon:
         self._listener = self._listen()
         for fileno in engine.filenos():
             self._selector.register(fileno, selectors.EVENT_READ, None)
+        self._tied_to = config.tied_to
+        if self._tied_to is not None:
+            self._selector.register(self._tied_to, selectors.EVENT_READ, None)
 
     def run(self) -> None:
         """Serve until somebody asks it to stop."""
@@ -136,6 +141,8 @@ class Daemon:
             elif isinstance(key.data, socket.socket):
                 with contextlib.suppress(BlockingIOError):
                     key.data.recv(64)
+            elif key.fd == self._tied_to:
+                self._untied(key.fd)
         self.driver.turn()
         for connection in list(self._connections.values()):
             self._tend(connection)
@@ -221,6 +228,12 @@ class Daemon:
 
     def _stop(self) -> None:
         self.api.stopping = True
+
+    def _untied(self, tied_to: int) -> None:
+        if not os.read(tied_to, 64):
+            _log.warning("who started this daemon for itself has ended: all jobs are stopped")
+            self._selector.unregister(tied_to)
+            self.api.end_all()
 
     def _close(self) -> None:
         """Hang up last: who waits for the end of the connection finds the data folder free."""

@@ -20,7 +20,7 @@ from typing import Any
 from tandem.core.errors import ConfigError, PermissionRefusedError, QuantityError
 from tandem.core.nearest import did_you_mean
 from tandem.core.units import human_duration, parse_duration, parse_size
-from tandem.share.model import After, Job, JobClass, Need, Part
+from tandem.share.model import LONGEST_S, After, Job, JobClass, Need, Part
 from tandem.share.node.launch import THREAD_COUNTS, Launch
 
 NEED_KEYS = ("cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "labels")
@@ -48,7 +48,6 @@ KEYS = (
 )
 ARRAY_MOST = 100_000
 NAME_LONGEST = 256
-LONGEST_S = 10 * 365 * 86_400.0
 _NUMBER_MOST = 1e9
 APP_LONGEST = 80
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
+from tandem.share.model import LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -155,7 +156,7 @@ def submission(lab: Lab, job: LabJob, ids: dict[str, int], *, gpus_here: int, cw
     if job.max_slowdown is not None:
         asked["max_slowdown"] = job.max_slowdown
     if job.time_s is not None:
-        asked["time"] = f"{job.time_s:g}s"
+        asked["time"] = job.time_s
     if job.after:
         asked["after"] = [str(ids[name]) for name in job.after]
     return asked
@@ -205,6 +206,20 @@ def _mistakes(lab: Lab, job: LabJob, names: list[str]) -> Iterator[_Mistake]:
         if name not in names:
             allowed = f"names of jobs here: {', '.join(names)}"
             yield _Mistake(job.name, f"after = {name!r}", allowed, "give one of these")
-    if job.max_slowdown is not None and job.max_slowdown < 1:
-        given = f"max_slowdown = {job.max_slowdown}"
-        yield _Mistake(job.name, given, "1 or more", "1.1 allows 10 % more time")
+    yield from _odd_numbers(job)
+
+
+def _odd_numbers(job: LabJob) -> Iterator[_Mistake]:
+    if job.max_slowdown is not None and not 1 <= job.max_slowdown < math.inf:
+        given = f"max_slowdown = {job.max_slowdown:g}"
+        yield _Mistake(job.name, given, "a finite number, 1 or more", "1.1 allows 10 % more time")
+    if not 0 <= job.at_s <= LONGEST_S:
+        given = f"at_s = {job.at_s:g}"
+        yield _Mistake(job.name, given, "seconds from the start of the day, 0 or more", "3 submits it 3 s after it")
+    if job.time_s is not None and not 0 < job.time_s <= LONGEST_S:
+        given = f"time_s = {job.time_s:g}"
+        yield _Mistake(job.name, given, "more than 0, and at most ten years", "leave it out for no limit")
+    if not 0 <= job.gpus < math.inf:
+        yield _Mistake(job.name, f"gpus = {job.gpus:g}", "a finite number, 0 or more", "0.5 is half of one")
+    if job.mem_mib < 0:
+        yield _Mistake(job.name, f"mem_mib = {job.mem_mib}", "0 or more", "0 is no limit")

@@ -55,7 +55,7 @@ def policy_table(judged: Sequence[DayVerdict]) -> Table:
 
 
 def job_table(day: DayVerdict) -> Table:
-    """One row a job: alone, quoted, actual, slowdown, bound."""
+    """One row a job: alone, quoted, actual, slowdown, bound; without the columns of which nothing is known."""
     columns = [
         Column("job"),
         Column("class"),
@@ -68,7 +68,10 @@ def job_table(day: DayVerdict) -> Table:
         Column("bound", "", "ratio", 2),
         Column("kept?"),
     ]
-    return Table(columns, [_job_row(v) for v in day.verdicts], f"Jobs under {day.policy}", _HOW_TO_READ)
+    rows = [_job_row(v) for v in day.verdicts]
+    told = [i for i in range(len(columns)) if any(row[i].value not in ("", None) for row in rows)]
+    kept = [[row[i] for i in told] for row in rows]
+    return Table([columns[i] for i in told], kept, f"Jobs under {day.policy}", _HOW_TO_READ)
 
 
 def _job_row(v: Verdict) -> list[Cell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.core import config
 from tandem.core.errors import DaemonError, DependencyError
-from tandem.core.interrupts import counted_once, unbroken
+from tandem.core.interrupts import counted_once, heard_sigterm, unbroken
 from tandem.share import paths as places
 from tandem.share.daemon.client import Client
 from tandem.share.lab.day import Day, read_day
@@ -57,18 +58,26 @@ def run(
         folder: the run folder: ``config.toml``, the daemons' data, results; made if absent.
         home: the daemons' data folder; that of earlier days lets this day know of them. None: one in ``folder``.
         watch: shown the queue while a day runs.
-        broken_off: called at Ctrl-C, before the jobs are stopped: that takes as long as the grace they were given.
+        broken_off: called at Ctrl-C, SIGTERM and SIGHUP, before the jobs are stopped: that takes as long as the grace
+            they were given.
 
     Raises:
         MachineBusyError: cores that the day needs are used by another scheduler.
         KeyboardInterrupt: at Ctrl-C, once the jobs and their daemon have ended; another meanwhile changes nothing.
+        SystemExit: at SIGTERM and SIGHUP, likewise. After SIGKILL the daemon ends, and its jobs, by itself.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(counted_once())
-        return _days(lab, folder, home, watch, broken_off)
+        stack.enter_context(heard_sigterm())
+        reads, writes = os.pipe()
+        stack.callback(os.close, reads)
+        stack.callback(os.close, writes)
+        return _days(lab, folder, home, watch, broken_off, reads)
 
 
-def _days(lab: Lab, folder: Path, home: Path | None, watch: Watch | None, broken_off: Callable[[], None]) -> LabRun:
+def _days(
+    lab: Lab, folder: Path, home: Path | None, watch: Watch | None, broken_off: Callable[[], None], tied_to: int
+) -> LabRun:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config.dump(lab), encoding="utf-8")
     where = places.home(home or folder / "home")
@@ -79,12 +88,12 @@ def _days(lab: Lab, folder: Path, home: Path | None, watch: Watch | None, broken
     for policy in lab.policies:
         options = ["--policy", policy, "--estimator", lab.estimator]
         options += ["--engine-set", f"cores={lab.cores}"] if lab.cores else []
-        with Client.connect(paths=where, options=options) as client:
+        with Client.connect(paths=where, options=options, tied_to=tied_to) as client:
             try:
                 cores = sum(int(node["capacity"]["cpu_milli"]) for node in client.nodes()) // 1000
                 work = folder / "work" / policy
                 day, names[policy], left_out[policy] = _day(client, lab, policy, where, work, watch)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 with unbroken():
                     broken_off()
                 raise

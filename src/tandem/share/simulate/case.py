@@ -24,13 +24,19 @@ from typing import TYPE_CHECKING, Literal
 from tandem.core import config
 from tandem.core.errors import ConfigError
 from tandem.estimate.corun import App, Capacity
-from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part
+from tandem.share.model import GPUS_OF_NODE_MOST, LONGEST_S, NODES_MOST, Gpu, Job, JobClass, Need, Node, Part
 from tandem.share.simulate.truth import Bandwidth, Truth, Undisturbed
 from tandem.share.workloads.workload import Arrival, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+JOBS_MOST = 1_000_000
+"""The most jobs of one line of a case."""
+
+_AMOUNT_MOST = 1e9
+_SHORTEST_S = 0.001
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,12 +160,17 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Case:
     """
     case = config.load(Case, path, overrides)
     for nodes in case.nodes:
-        _at_least(path, f"nodes {nodes.name!r}", count=(nodes.count, 0), cpus=(nodes.cpus, 1), gpus=(nodes.gpus, 0))
+        what = f"nodes {nodes.name!r}"
+        _within(path, what, 0, NODES_MOST, count=nodes.count)
+        _within(path, what, 1, _AMOUNT_MOST, cpus=nodes.cpus)
+        _within(path, what, 0, GPUS_OF_NODE_MOST, gpus=nodes.gpus)
     for jobs in case.jobs:
         what = f"jobs {jobs.name!r}"
-        _at_least(path, what, count=(jobs.count, 0), nodes=(jobs.nodes, 1), cpus=(jobs.cpus, 0), gpus=(jobs.gpus, 0))
-        _at_least(path, what, work_s=(jobs.work_s, 0), every_s=(jobs.every_s, 0), at_s=(jobs.at_s, 0))
-        _at_least(path, what, max_slowdown=(1.0 if jobs.max_slowdown is None else jobs.max_slowdown, 1.0))
+        _within(path, what, 0, JOBS_MOST, count=jobs.count)
+        _within(path, what, 1, _AMOUNT_MOST, nodes=jobs.nodes, max_slowdown=jobs.max_slowdown)
+        _within(path, what, 0, _AMOUNT_MOST, cpus=jobs.cpus, gpus=jobs.gpus)
+        _within(path, what, 0, LONGEST_S, work_s=jobs.work_s, every_s=jobs.every_s, at_s=jobs.at_s)
+        _within(path, what, _SHORTEST_S, LONGEST_S, expected_s=jobs.expected_s, time_s=jobs.time_s)
         if jobs.gpus > 1 and jobs.gpus != int(jobs.gpus):
             raise ConfigError(
                 given=f"{path}, {what}: gpus = {jobs.gpus}",
@@ -227,9 +238,13 @@ def _job(number: int, jobs: CaseJobs) -> Job:
     )
 
 
-def _at_least(path: Path, what: str, **given: tuple[float, float]) -> None:
-    for key, (value, least) in given.items():
-        if value < least:
-            raise ConfigError(
-                given=f"{path}, {what}: {key} = {value:g}", allowed=f"{least:g} or more", todo=f"correct {key}"
-            )
+def _within(path: Path, what: str, least: float, most: float, **given: float | None) -> None:
+    """Refuse a number that is given and lies outside, or is none (nan)."""
+    for key, value in given.items():
+        if value is not None and not least <= value <= most:
+            allowed = f"{least:g} or more" if value < least else f"at most {_said(most, key)}"
+            raise ConfigError(given=f"{path}, {what}: {key} = {value:g}", allowed=allowed, todo=f"correct {key}")
+
+
+def _said(most: float, key: str) -> str:
+    return "ten years" if key.endswith("_s") else f"{most:,.0f}"

@@ -1,7 +1,8 @@
 """Replaying a stored day: the same events into a fresh state machine must give the same decisions.
 
 A log is a list of entries ``{"setup": ...}`` (a new epoch) and ``{"now": t, "events": [...], "decisions": [...]}``, as
-`tandem replay` reads them from the store or from an exported file (one JSON object a line).
+`tandem replay` reads them from the store or from an exported file (one JSON object a line). There steps have numbers,
+``"step": n``, which follow each other.
 """
 
 from __future__ import annotations
@@ -70,11 +71,14 @@ def replay(entries: Iterable[Mapping[str, Any]], *, policy: str | None = None) -
     Args:
         policy: another policy than the stored one. Then differences are what it would have done otherwise: each policy
             has its own reasons, and `Reserve` does nothing.
+
+    Raises:
+        StoreError: the log does not begin with a setup, or a step of it is missing or twice there.
     """
     machine: Machine | None = None
     epochs = steps = events = decisions = 0
     differences: list[Difference] = []
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(_whole(entries)):
         if "setup" in entry:
             setup = read_setup(entry)
             machine = Machine(
@@ -98,6 +102,22 @@ def replay(entries: Iterable[Mapping[str, Any]], *, policy: str | None = None) -
     if not epochs:
         raise StoreError(given="an empty log", allowed="a log that begins with a setup", todo="export the day again")
     return Replayed(epochs, steps, events, decisions, tuple(differences))
+
+
+def _whole(entries: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The entries of a log, as long as no step is missing: decisions without it may be the same by luck."""
+    last: int | None = None
+    for number, entry in enumerate(entries, 1):
+        step = entry.get("step")
+        if isinstance(step, int):
+            if last is not None and step != last + 1:
+                raise StoreError(
+                    given=f"line {number} of the log is step {step}, the one before it is step {last}",
+                    allowed="a whole log, each step behind the one before",
+                    todo="export the day again",
+                )
+            last = step
+        yield entry
 
 
 def _acts(decisions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

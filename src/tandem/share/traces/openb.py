@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.core.errors import TraceError
+from tandem.core.units import counted
 from tandem.share.model import Gpu, Job, JobClass, Need, Node, Part
 from tandem.share.workloads.trace_table import (
     Table,
+    at_most_ten_years,
     bad_cell,
+    before_year_10000,
     first_line,
     number,
     open_table,
@@ -112,11 +115,14 @@ def _pods(table: Table) -> tuple[list[_Pod], list[str]]:
     pods: list[_Pod] = []
     negative = zero = unscheduled = 0
     for line, row in table.rows():
-        at = number(table, line, "creation_time", row[created])
+        text = row[created]
+        at = before_year_10000(table.path, line, "creation_time", text, number(table, line, "creation_time", text))
         began = row[scheduled] if scheduled is not None else ""
         unscheduled += not began
         from_s = number(table, line, "scheduled_time", began) if began else at
-        work_s = number(table, line, "deletion_time", row[deleted]) - from_s
+        text = row[deleted]
+        work_s = number(table, line, "deletion_time", text) - from_s
+        at_most_ten_years(table.path, line, "deletion_time", text, work_s)
         if work_s < 0:
             negative += 1
             continue
@@ -127,11 +133,11 @@ def _pods(table: Table) -> tuple[list[_Pod], list[str]]:
         pods.append(_Pod(label, at, max(work_s, 1.0), Part(needs.read(line, row)), _CLASSES[row[qos]]))
     notes = []
     if negative:
-        notes.append(f"{negative} pods skipped: deleted before they were scheduled")
+        notes.append(f"{counted(negative, 'pod')} skipped: deleted before being scheduled")
     if unscheduled:
-        notes.append(f"{unscheduled} pods never were scheduled: their run time counts from creation")
+        notes.append(f"{counted(unscheduled, 'pod')} never scheduled: the run time counts from creation")
     if zero:
-        notes.append(f"{zero} run times of 0 count as 1 s")
+        notes.append(f"{counted(zero, 'run time')} of 0 taken as 1 s")
     return pods, notes
 
 

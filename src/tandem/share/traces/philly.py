@@ -14,9 +14,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tandem.core.errors import TraceError
+from tandem.core.units import counted
 from tandem.share.model import Job, Need, Part
 from tandem.share.workloads.trace_table import (
     Table,
+    at_most_ten_years,
     bad_cell,
     counted_nodes,
     first_line,
@@ -72,10 +74,10 @@ def read(
     largest = max(counts, default=0)
     if largest > nodes * gpus:
         over = sum(count > nodes * gpus for count in counts)
-        notes.append(f"{over} jobs ask for more than the {nodes * gpus} GPUs there are (up to {largest})")
+        notes.append(f"{counted(over, 'job')} asking for more than the {nodes * gpus} GPUs there are (up to {largest})")
     rounded = sum(count > gpus and count % gpus > 0 for count in counts)
     if rounded:
-        notes.append(f"{rounded} gangs are rounded up to whole nodes of {gpus} GPUs")
+        notes.append(f"{counted(rounded, 'gang')} rounded up to whole nodes of {counted(gpus, 'GPU')}")
     if order:
         notes.append(f"time 0 is {(_EPOCH + timedelta(seconds=times[order[0]])).isoformat(' ')}")
     return Workload(counted_nodes(nodes, cores, gpus, mem_mib), tuple(arrivals), path.name, tuple(notes))
@@ -92,6 +94,7 @@ def _rows(table: Table) -> tuple[list[float], list[float], list[int], list[str],
     negative = zero = 0
     for line, row in table.rows():
         work_s = number(table, line, "duration", row[took])
+        at_most_ten_years(table.path, line, "duration", row[took], work_s)
         if work_s <= 0:
             negative += work_s < 0
             zero += work_s == 0
@@ -104,9 +107,9 @@ def _rows(table: Table) -> tuple[list[float], list[float], list[int], list[str],
         clusters.append(row[cluster] if cluster is not None else "")
     notes = []
     if negative:
-        notes.append(f"{negative} jobs skipped: negative duration")
+        notes.append(f"{counted(negative, 'job')} skipped: negative duration")
     if zero:
-        notes.append(f"{zero} durations of 0 count as 1 s")
+        notes.append(f"{counted(zero, 'duration')} of 0 taken as 1 s")
     return times, works, counts, clusters, notes
 
 

@@ -17,11 +17,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from tandem.core.units import counted
 from tandem.share.model import Job, JobClass, Need, Node, Part
 from tandem.share.workloads.slurm_nodes import read_nodes
 from tandem.share.workloads.trace_table import (
     Table,
+    at_most_ten_years,
     bad_cell,
+    before_year_10000,
     counted_nodes,
     first_line,
     open_table,
@@ -139,17 +142,17 @@ class _Columns:
                 skipped[found] += 1
             else:
                 rows.append(found)
-        notes = [f"{count} jobs skipped: {why}" for why, count in sorted(skipped.items())]
+        notes = [f"{counted(count, 'job')} skipped: {why}" for why, count in sorted(skipped.items())]
         over = sum(row.limit_s is not None and row.work_s >= row.limit_s for row in rows)
         if over:
-            notes.append(f"{over} jobs reached their limit: their true run time is at least that")
+            notes.append(f"{counted(over, 'job')} at the limit: the true run time is at least that")
         return rows, notes
 
     def _row(self, line: int, cells: list[str]) -> _Row | str:
         """Return the job of a row, or why it is left out."""
         state = cells[self._state].split()[0].upper() if self._state is not None and cells[self._state] else ""
         if state in _NOT_ENDED:
-            return "they have not ended"
+            return "not ended yet"
         at = self._time(line, "Submit", cells[self._submit])
         if at is None:
             return "submission time unknown"
@@ -161,7 +164,7 @@ class _Columns:
             return "negative run time"
         start = self._time(line, "Start", cells[self._start]) if self._start is not None else at
         if work_s == 0 and (start is None or not state.startswith(("COMPLETED", "FAILED"))):
-            return "they never ran"
+            return "never ran"
         qos = cells[self._qos].lower() if self._qos is not None else ""
         return _Row(
             at=at,
@@ -199,7 +202,7 @@ class _Columns:
         if text.lower() in _NO_TIME:
             return None
         if text.isdigit():
-            return float(text)
+            return before_year_10000(self._table.path, line, column, text, float(text))
         try:
             return (datetime.fromisoformat(text).replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
         except ValueError:
@@ -212,12 +215,13 @@ class _Columns:
         if text.lower() in _NO_LIMIT:
             return None
         if text.lstrip("-").isdigit():
-            return float(text)
+            return at_most_ten_years(self._table.path, line, column, text, float(text))
         match = _CLOCK.fullmatch(text)
         if match is None:
             raise bad_cell(self._table.path, line, column, text, "seconds, [days-][hours:]minutes:seconds, Unknown")
         days, hours, minutes = (int(match[k] or 0) for k in ("d", "h", "m"))
-        return float(86_400 * days + 3_600 * hours + 60 * minutes + float(match["s"]))
+        seconds = 86_400 * days + 3_600 * hours + 60 * minutes + float(match["s"])
+        return at_most_ten_years(self._table.path, line, column, text, seconds)
 
     def _limit_s(self, line: int, cells: list[str]) -> float | None:
         if self._limit is not None:
@@ -299,8 +303,10 @@ def _inferred(
         peak_gpus = _peak(rows, [float(count * need.gpus) for need, count in needs])
         most = max((count for _, count in needs), default=1)
         nodes = int(max(most, -(-peak_cores // cores), -(-peak_gpus // gpus) if gpus else 0))
-    notes = [f"{nodes} nodes of {cores} cores and {gpus} GPUs" + (", as given" if given else "")]
-    if not given:
+    notes = [f"{counted(nodes, 'node')} of {counted(cores, 'core')} and {counted(gpus, 'GPU')}"]
+    if given:
+        notes[0] += ", as given"
+    else:
         notes[0] += ": inferred from the largest job and the peak use; give nodes_file or nodes, cores and gpus"
     types = {need.gpu_type for need, _ in needs if need.gpus}
     gpu_type = next(iter(types)) if len(types) == 1 else ""

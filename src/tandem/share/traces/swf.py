@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.core.errors import TraceError
+from tandem.core.units import counted
 from tandem.share.model import Job, Need, Part
 from tandem.share.workloads.trace_table import (
     DAMAGED,
+    at_most_ten_years,
     bad_cell,
+    before_year_10000,
     counted_nodes,
     damaged,
     first_line,
@@ -107,10 +110,10 @@ def read(path: Path, *, nodes: int = 0, cores: int = 0, mem_mib: int = 0) -> Wor
         arrivals.append(Arrival(row.at - start, job, row.work_s))
     rounded = sum(a.job.cpu_milli > 1000 * rows[i].processors for a, i in zip(arrivals, order, strict=True))
     if rounded:
-        notes.append(f"{rounded} gangs are rounded up to the same cores on each node")
+        notes.append(f"{counted(rounded, 'gang')} rounded up to the same cores on each node")
     over = sum(row.limit_s is not None and row.work_s > row.limit_s for row in rows)
     if over:
-        notes.append(f"{over} jobs ran past their limit: simulated, they end there")
+        notes.append(f"{counted(over, 'job')} ran past the limit, where a simulated job ends")
     if any(row.mem_kib > 0 for row in rows) and not mem_mib:
         notes.append("memory is not metered: give mem_mib, the memory of a node")
     return Workload(counted_nodes(nodes, cores, 0, mem_mib), tuple(arrivals), path.name, tuple(notes))
@@ -139,7 +142,7 @@ def _lines(path: Path) -> tuple[dict[str, int], list[_Row], list[str]]:
                     rows.append(row)
         except DAMAGED as error:
             raise damaged(path, line, error) from error
-    return header, rows, [f"{count} jobs skipped: {why}" for why, count in sorted(skipped.items())]
+    return header, rows, [f"{counted(count, 'job')} skipped: {why}" for why, count in sorted(skipped.items())]
 
 
 def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
@@ -153,7 +156,10 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
     values = [_number(cell) for cell in cells]
     if math.nan in values:  # the very object that `_number` gives
         bad = next(i for i, value in enumerate(values) if value is math.nan)
-        raise bad_cell(path, line, f"{bad + 1} ({_FIELDS[bad]})", cells[bad], "a number, -1 unknown")
+        raise bad_cell(path, line, _column(bad), cells[bad], "a number, -1 unknown")
+    before_year_10000(path, line, _column(1), cells[1], values[1])
+    for i in (3, 8):
+        at_most_ten_years(path, line, _column(i), cells[i], values[i])
     at, work_s = values[1], values[3]
     processors = int(values[7]) if values[7] > 0 else int(values[4])
     if at < 0:
@@ -161,7 +167,7 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
     if work_s < 0:
         return "run time unknown"
     if work_s == 0 and int(values[10]) == 5:
-        return "cancelled before they ran"
+        return "cancelled before running"
     if processors <= 0:
         return "processors unknown"
     return _Row(
@@ -173,6 +179,10 @@ def _row(path: Path, line: int, cells: list[str]) -> _Row | str:
         int(values[11]),
         int(values[13]),
     )
+
+
+def _column(i: int) -> str:
+    return f"{i + 1} ({_FIELDS[i]})"
 
 
 def _number(cell: str) -> float:
@@ -187,9 +197,12 @@ def _number(cell: str) -> float:
 def _machine(path: Path, header: dict[str, int], nodes: int, cores: int, most: int) -> tuple[int, int, str]:
     """Return nodes, cores a node, and in words where they come from."""
     if nodes and cores:
-        return nodes, cores, f"{nodes} nodes of {cores} cores, as given"
+        return nodes, cores, f"{counted(nodes, 'node')} of {counted(cores, 'core')}, as given"
     if nodes or cores:
-        raise TraceError(given=f"nodes {nodes}, cores {cores}", allowed="both or neither", todo="give the other, too")
+        here, missing = (f"nodes = {nodes}", "cores") if nodes else (f"cores = {cores}", "nodes")
+        raise TraceError(
+            given=f"{here}, and {missing} is missing", allowed="both or neither", todo=f"add --set {missing}=..."
+        )
     processors = header.get("maxprocs", 0) or header.get("maxnodes", 0)
     if not processors and not most:
         raise TraceError(
@@ -199,10 +212,11 @@ def _machine(path: Path, header: dict[str, int], nodes: int, cores: int, most: i
         )
     count = header.get("maxnodes", 0)
     if count and processors % count == 0:
-        return count, processors // count, f"{count} nodes of {processors // count} cores, from the comments"
+        cores = processors // count
+        return count, cores, f"{counted(count, 'node')} of {counted(cores, 'core')}, from the comments"
     if processors:
-        return 1, processors, f"one pool of {processors} processors, from the comments"
-    return 1, most, f"one pool of {most} processors: the largest job, since the comments say nothing"
+        return 1, processors, f"one pool of {counted(processors, 'processor')}, from the comments"
+    return 1, most, f"one pool of {counted(most, 'processor')}: the largest job, since the comments say nothing"
 
 
 def _parts(processors: int, mem_kib: int, cores: int) -> tuple[Part, ...]:

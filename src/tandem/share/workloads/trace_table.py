@@ -17,10 +17,12 @@ from typing import Literal, TextIO
 
 from tandem.core.errors import TraceError
 from tandem.core.nearest import nearest
-from tandem.share.model import Gpu, Node
+from tandem.share.model import GPUS_OF_NODE_MOST, LONGEST_S, NODES_MOST, Gpu, Node
 
 DAMAGED = (csv.Error, EOFError, OSError, zlib.error)
 """What reading a file that is cut off, rotten or no text at all may raise."""
+
+_LATEST_S = 253_402_300_800.0  # in Unix time the year 10000
 
 _GZIP = b"\x1f\x8b"
 
@@ -179,13 +181,45 @@ def whole(table: Table, line: int, column: str, text: str, empty: int | None = N
     return int(value)
 
 
+def at_most_ten_years(path: Path, line: int, column: str, text: str, seconds: float) -> float:
+    """A duration as it is, negative or not: nobody could wait for a longer one, or compute with it.
+
+    Raises:
+        TraceError: It is longer than `LONGEST_S`.
+    """
+    if seconds > LONGEST_S:
+        raise bad_cell(path, line, column, text, "a duration of at most ten years")
+    return seconds
+
+
+def before_year_10000(path: Path, line: int, column: str, text: str, seconds: float) -> float:
+    """An instant in seconds, from 1970 or from where a trace begins.
+
+    Raises:
+        TraceError: It is so far off that nothing could be computed with it.
+    """
+    if not abs(seconds) < _LATEST_S:
+        raise bad_cell(path, line, column, text, "an instant before the year 10000")
+    return seconds
+
+
 def submission_order(times: Sequence[float]) -> list[int]:
     """Indices of ``times`` in the order of submission; ties keep the order of the file."""
     return sorted(range(len(times)), key=times.__getitem__)
 
 
 def counted_nodes(count: int, cores: int, gpus: int, mem_mib: int, gpu_type: str = "") -> tuple[Node, ...]:
-    """``count`` equal nodes, named node-0001 and on; ``mem_mib`` 0 leaves memory unmetered in jobs."""
+    """``count`` equal nodes, named node-0001 and on; ``mem_mib`` 0 leaves memory unmetered in jobs.
+
+    Raises:
+        TraceError: There are more of them, or of their GPUs, than can be played.
+    """
+    if count > NODES_MOST or gpus > GPUS_OF_NODE_MOST:
+        raise TraceError(
+            given=f"{count} nodes of {gpus} GPUs",
+            allowed=f"at most {NODES_MOST} nodes, and {GPUS_OF_NODE_MOST} GPUs on each",
+            todo="change nodes or gpus",
+        )
     devices = tuple(Gpu(i, gpu_type) for i in range(gpus))
     width = max(4, len(str(count)))
     return tuple(Node(f"node-{i + 1:0{width}d}", cores * 1000, mem_mib, devices) for i in range(count))

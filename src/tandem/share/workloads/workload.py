@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tandem.core.errors import ConfigError
-from tandem.core.units import human_duration
+from tandem.core.units import counted, human_duration
 from tandem.share.model import Job, Node, Part
 from tandem.share.state.demand_index import could_ever_fit
 
@@ -151,7 +151,7 @@ def compress(
     notes = list(workload.notes)
     arrivals = list(workload.arrivals)
     if cap_s is not None:
-        notes.append(f"{sum(a.work_s > cap_s for a in arrivals)} run times cut to {human_duration(cap_s)}")
+        notes.append(f"{counted(sum(a.work_s > cap_s for a in arrivals), 'run time')} cut to {human_duration(cap_s)}")
         arrivals = [a if a.work_s <= cap_s else replace(a, work_s=cap_s) for a in arrivals]
     span_s = _span_for(replace(workload, arrivals=tuple(arrivals)), gpu_load, cpu_load)
     if gpu_load is not None and cpu_load is not None:
@@ -212,7 +212,7 @@ def steady(workload: Workload, span_s: float, load: float, *, gpus: bool, cap_s:
             drawn = cut[min(len(cut) - 1, int((k + offset) * len(cut) / count))]
             arrivals.append(replace(drawn, at=(slot + rng.random()) * span_s / size))
     arrivals.sort(key=lambda a: a.at)
-    words = f"{count} jobs drawn from {len(cut)} {kind} ones over {human_duration(span_s)}"
+    words = f"{counted(count, 'job')} drawn from {len(cut)} {kind} ones over {human_duration(span_s)}"
     note = f"{words} to offer a load of {load:.3g} (seed {seed})"
     return replace(workload, arrivals=_numbered([(a, 0) for a in arrivals]), notes=(*workload.notes, note))
 
@@ -244,7 +244,8 @@ def sample_nodes(workload: Workload, share: float, seed: int = 0) -> Workload:
     arrivals = _that_fit(workload.arrivals, nodes)
     note = f"{len(nodes)} of {len(workload.nodes)} nodes, stratified by {len(strata)} kinds (seed {seed})"
     lost = len(workload.arrivals) - len(arrivals)
-    notes = (*workload.notes, note, *([f"{lost} jobs fit on no node that is left: not in"] if lost else []))
+    lost_note = [f"{counted(lost, 'job')} left out: too large for any node that is left"] if lost else []
+    notes = (*workload.notes, note, *lost_note)
     return replace(workload, nodes=nodes, arrivals=arrivals, notes=notes)
 
 
