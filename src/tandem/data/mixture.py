@@ -139,7 +139,8 @@ def turns_of(weights: Sequence[float]) -> list[int]:
     """
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         _refuse(f"weights {', '.join(map(str, weights))}", "finite numbers above 0")
-    exact = [Fraction(weight).limit_denominator(10**6) for weight in weights]
+    total = sum(map(Fraction, weights))
+    exact = [(Fraction(weight) / total).limit_denominator(10**6) for weight in weights]
     if min(exact) * MAX_CYCLE < sum(exact):
         _refuse(f"a weight of {min(weights)} among {', '.join(map(str, weights))}", "one in 10,000 of all, or more")
     parts = [weight / sum(exact) for weight in exact]
