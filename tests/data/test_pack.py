@@ -15,10 +15,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from benchmarks.range_server import RangeServer
 from tandem.core.errors import DataError, SpaceError
+from tandem.data.cache.settings import RemoteError
+from tandem.data.pack.fetching import fetch_from
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
 from tandem.data.space import Space
+from tandem.data.space.repair import repair
 
 FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
 MTIME_NS = 1_600_000_000_123_456_789
@@ -271,6 +275,67 @@ def test_a_url(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == SOME
     packed("memory://pack/cls/a.json", tmp_path / "one")
     assert contents(tmp_path / "one") == {"a.json": b"{}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", ["t.tar", "t.tgz", "t.ZIP"])
+def test_an_archive_at_a_url_is_read_as_one(tmp_path: Path, name: str, workers: int) -> None:
+    (tmp_path / "web").mkdir()
+    many = {f"f{i:04d}": b"%d" % i for i in range(2500)}  # parts for several processes
+    if name.endswith("ZIP"):
+        with zipfile.ZipFile(tmp_path / "web" / name, "w") as archive:
+            for path, data in many.items():
+                archive.writestr(path, data)
+    else:
+        tarred(tmp_path / "web" / name, many, mode="w:gz" if name.endswith("tgz") else "w")
+    for terms in ("", "?token=a.b"):
+        with RangeServer(tmp_path / "web") as server:
+            server.fault = lambda path, nth: "whole"  # as servers do that know no ranges
+            done = packed(f"{server.url}/{name}{terms}", tmp_path / f"s{terms}", workers=workers)
+        assert done.files == 2500
+        assert contents(tmp_path / f"s{terms}") == many
+
+
+def test_an_archive_at_a_url_mends_what_was_packed_from_it(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    tarred(tmp_path / "web" / "t.tgz", {"a": b"1", "b": b"2"}, mode="w:gz")
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/t.tgz", tmp_path / "s")
+        (shard,) = (tmp_path / "s" / "shards").iterdir()
+        shard.unlink()
+        done = repair(str(tmp_path / "s"), fetch_from(f"{server.url}/t.tgz"))
+    assert (done.samples, done.left) == (2, [])
+    assert contents(tmp_path / "s") == {"a": b"1", "b": b"2"}
+
+
+def test_a_url_of_a_single_file_whose_size_no_list_tells(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "one.bin").write_bytes(bytes(range(256)))
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/one.bin", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"one.bin": bytes(range(256))}
+
+
+def test_a_url_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "t.zip").write_bytes(bytes(1000))
+    faults = iter(["500", "close"])
+    with RangeServer(tmp_path / "web") as server:
+        with pytest.raises(RemoteError, match=f"{server.url}/no.zip: there is no such file; "):
+            packed(f"{server.url}/no.zip", tmp_path / "s")
+        server.fault = lambda path, nth: next(faults)
+        for _ in range(2):
+            with pytest.raises(RemoteError, match=f"{server.url}/t.zip: Client.*Error: "):
+                packed(f"{server.url}/t.zip", tmp_path / "s")
+        url = server.url
+    with pytest.raises(RemoteError, match="http://: "):
+        packed("http://", tmp_path / "s")
+    with pytest.raises(RemoteError, match=f"{url}/t.tar: ClientConnectorError: "):
+        packed(f"{url}/t.tar", tmp_path / "s")
+    (tmp_path / "web" / "t.tar").write_bytes(b"no archive" * 100)
+    with RangeServer(tmp_path / "web") as server, pytest.raises(SpaceError, match=f"{server.url}/t.tar, which cannot"):
+        packed(f"{server.url}/t.tar", tmp_path / "s")
 
 
 def test_a_single_file_is_told_to_be_none_and_what_is_wanted(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ def pack(
 ) -> None:
     """Pack all files of SOURCE into SPACE.
 
-    SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL that fsspec reads. Relative
-    paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on where it was.
+    SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL of files or of an archive that
+    fsspec reads. Relative paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on
+    where it was.
 
     \b
     tandem data pack images/ images.space

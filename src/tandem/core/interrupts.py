@@ -109,7 +109,7 @@ def deaf_children() -> Iterator[None]:
 
 @contextmanager
 def heard_sigterm() -> Iterator[None]:
-    """SIGTERM meanwhile raises SystemExit with status 143, so that what is open is closed; a second one changes nothing.
+    """SIGTERM meanwhile raises SystemExit with status 143, so that what is open is closed; a second changes nothing.
 
     Limits: nothing is changed where the program has a handler of its own, nor from any but the main thread.
     """

@@ -97,6 +97,7 @@ def pack(
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
         DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run.
+        RemoteError: A URL cannot be read; what was done stays for the next run.
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
     snapshot.refuse_url(folder)

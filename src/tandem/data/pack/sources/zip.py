@@ -1,4 +1,4 @@
-"""Zip archives. Times are taken as UTC, two seconds apart, unless the archive has them as unix times.
+"""Zip archives: files or URLs. Times are taken as UTC, two seconds apart, unless the archive has them as unix times.
 
 As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
 """
@@ -14,7 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
+from tandem.data.pack.archives import ZIP, Archive, Fetched, is_called
 from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
+from tandem.data.pack.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +28,8 @@ _ENCRYPTED = 0x1
 
 
 def accepts(text: str) -> bool:
-    """Whether it is a zip archive that exists."""
-    return text.lower().endswith(".zip") and os.path.isfile(text)  # noqa: PTH113 - names are texts here
+    """Whether it is a zip archive that exists, or the URL of one."""
+    return is_called(text, ZIP) and (is_url(text) or os.path.isfile(text))  # noqa: PTH113 - names are texts here
 
 
 class Source:
@@ -35,13 +37,15 @@ class Source:
 
     def __init__(self, text: str) -> None:
         """Look at nothing yet."""
-        self._name = os.path.abspath(text)  # noqa: PTH100 - names are texts here
+        name = text if is_url(text) else os.path.abspath(text)  # noqa: PTH100 - names are texts here
+        self._archive, self._fetched = Archive(name, name), Fetched()
         self._left_out: Counter[str] = Counter()
 
     def entries(self) -> Sequence[Entry]:
-        """All files in it, in the order of their paths."""
+        """All files in it, in the order of their paths; fetches it where it is at a URL."""
+        self._archive = self._fetched.here(self._archive.name)
         try:
-            with zipfile.ZipFile(self._name) as archive:
+            with zipfile.ZipFile(self._archive.place) as archive:
                 listed = archive.infolist()
         except zipfile.BadZipFile as error:
             raise self._unread(error) from error
@@ -57,7 +61,7 @@ class Source:
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
         """Read members; zip's own checksum of each is checked."""
         try:
-            with zipfile.ZipFile(self._name) as archive:
+            with zipfile.ZipFile(self._archive.place) as archive:
                 for entry in run:
                     yield from self._item(archive, entry)
         except (zipfile.BadZipFile, NotImplementedError) as error:
@@ -71,7 +75,7 @@ class Source:
         member = archive.getinfo(str(entry.place))
         if member.flag_bits & _ENCRYPTED:
             raise SpaceError(
-                given=f"{member.filename!r} in {self._name}, which is encrypted",
+                given=f"{member.filename!r} in {self._archive.name}, which is encrypted",
                 allowed="archives without a password",
                 todo="unpack it, and pack the folder",
             )
@@ -83,7 +87,7 @@ class Source:
 
     def _unread(self, error: Exception) -> SpaceError:
         return SpaceError(
-            given=f"{self._name}, which cannot be read as a zip archive ({error})",
+            given=f"{self._archive.name}, which cannot be read as a zip archive ({error})",
             allowed="whole zip archives",
             todo="check that it was copied completely",
         )
