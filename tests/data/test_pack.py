@@ -2,14 +2,18 @@
 
 import gzip
 import os
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import partial
 from io import BytesIO
+from multiprocessing import forkserver
 from pathlib import Path
 
 import fsspec
@@ -23,6 +27,7 @@ from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
 from tandem.data.space import Space
 from tandem.data.space.repair import repair
+from tests.data.test_decode_process import wait_until
 
 FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
 MTIME_NS = 1_600_000_000_123_456_789
@@ -426,6 +431,31 @@ def test_a_packing_process_that_is_killed_is_said() -> None:
         wait([future])
         with pytest.raises(DataError, match=r"was killed.*run it again, and it goes on"):
             _ended_well(pool, [future])
+
+
+@pytest.mark.slow
+def test_a_fork_server_that_is_killed_is_said_and_packing_goes_on_after_it(source: Path, tmp_path: Path) -> None:
+    packer = threading.get_ident()
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGSTOP)  # what is asked of it from now on, it does not answer
+
+    def asks() -> bool:
+        frame = sys._current_frames().get(packer)
+        while frame is not None and frame.f_code is not forkserver.read_signed.__code__:
+            frame = frame.f_back
+        return frame is not None
+
+    def kill() -> None:
+        wait_until(asks)
+        os.kill(server, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as threads:
+        killed = threads.submit(kill)
+        with pytest.raises(DataError, match=r"was killed.*run it again, and it goes on"):
+            packed(source, tmp_path / "s", workers=2)
+        killed.result()
+    assert packed(source, tmp_path / "s", workers=2).files == len(FILES)
 
 
 def test_a_file_that_vanishes_is_said(tmp_path: Path) -> None:

@@ -146,7 +146,9 @@ def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's m
         return _quiet_pipe()
     except mistakes.SHOWN as error:
         return mistakes.report(error, as_json=mistakes.asked_for_json(given))
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as end:
+        if isinstance(end.__cause__, EOFError):  # click makes it of every one, though nobody pressed Ctrl-D
+            raise end.__cause__ from None
         return _INTERRUPTED
     except SystemExit as end:  # click found a broken pipe
         return _quiet_pipe() if end.code == 1 else int(end.code or 0)
