@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tandem import _native
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.space import Space
-from tandem.data.space.writer import SpaceWriter
+from tandem.data.space.columns import joined
+from tandem.data.space.writer import PartWriter, SpaceWriter, Target
 
 HOWS = ["mapped", "pread", *(["uring", "direct"] if _native.has_io_uring() else []), "python"]
 CONTENTS = {f"d{i % 7}/file{i:03d}.bin": random.Random(i).randbytes(i * i % 5000) for i in range(300)}
@@ -23,6 +24,16 @@ def made(folder: Path, contents: dict[str, bytes] = CONTENTS, *, shard_bytes: in
         for path, data in contents.items():
             writer.add(path, data, mtime_ns=1_700_000_000_123_456_789, mode=0o100600)
         writer.commit()
+    return folder
+
+
+def as_once_written(folder: Path, contents: dict[str, bytes]) -> Path:
+    """A space in which a file may lie below another."""
+    target = Target(folder)
+    part = PartWriter(target.pending, target.space_id)
+    for path, data in contents.items():
+        part.add(path, data)
+    target.commit([part.finish()], lambda present, added: joined([present, added]))
     return folder
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from tandem.core.durable import make_folder, sync_folder, written_aside
 from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.data.space import generations, layout, snapshot
-from tandem.data.space.columns import Columns, joined
+from tandem.data.space.columns import Columns, joined, refuse_files_above_files
 from tandem.data.space.guarding import guard
 from tandem.data.space.index import Index
 from tandem.data.space.shard import ShardWriter
@@ -166,7 +166,7 @@ class Target:
             change: Makes the new tables from the present ones and what was written; if None, it is added behind.
 
         Raises:
-            SpaceError: Two samples have one path.
+            SpaceError: Two samples have one path, or one lies below another.
             OSError: It cannot be written; the generation before stays.
         """
         added = joined(parts)
@@ -311,7 +311,7 @@ class SpaceWriter:
         """Publish all that was added as a new generation; returns its number.
 
         Raises:
-            SpaceError: A path was added twice, or is in the space already.
+            SpaceError: A path was added twice, is in the space already, or lies below another.
             OSError: It cannot be written; the generation before stays.
         """
         return self._target.commit([self._part.finish()])
@@ -376,6 +376,7 @@ def _last_written_s(folder: Path) -> float:
 
 
 def _behind(present: Columns, added: Columns) -> Columns:
+    refuse_files_above_files(present, added)
     return joined([present, added])
 
 
