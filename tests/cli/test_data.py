@@ -54,7 +54,11 @@ def test_a_prefix_that_nothing_begins_with_is_said_and_export_fails(
     exported = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/")
     assert (exported.returncode, exported.stdout, exported.stderr) == (1, "", words)
     told = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/", "--json")
-    assert (told.returncode, json.loads(told.stdout), told.stderr) == (1, {"files": 0, "damaged": {}}, words)
+    assert (told.returncode, json.loads(told.stdout), told.stderr) == (
+        1,
+        {"files": 0, "damaged": {}, "not_written": {}},
+        words,
+    )
     assert not (tmp_path / "out").exists()
     (tmp_path / "empty").mkdir()
     tandem_("data", "pack", "empty", "e")
@@ -151,7 +155,7 @@ def test_everything_answers_in_json(source: Path, tandem_: Shell) -> None:
     assert json.loads(tandem_("data", "cat", "s", "dog.png", "--json"))[0]["base64"] == "ZG9nLnBuZ2RvZy5wbmdkb2cucG5n"
     assert json.loads(tandem_("data", "scrub", "s", "--json")) == []
     assert json.loads(tandem_("data", "delete", "s", "dog.png", "--json")) == {"deleted": 1}
-    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2, "damaged": {}}
+    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2, "damaged": {}, "not_written": {}}
     assert json.loads(tandem_("data", "compact", "s", "--json"))["freed_bytes"] > 0
 
 
@@ -175,6 +179,27 @@ def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, ta
     assert left_out.startswith("left out: sample 2, 'dog.png' of s: its bytes are not those")
     assert many == "samples left out: 1, which are damaged: tandem data repair s"
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["1.png", "2.png"]
+
+
+@pytest.mark.slow
+def test_what_is_in_the_way_of_an_export_is_named_and_the_others_are_written(tandem_: Shell, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(15):
+        (tmp_path / "in" / f"{number:02d}").write_bytes(b"%d" % number)
+    tandem_("data", "pack", "in", "s")
+    (tmp_path / "out" / "11").mkdir(parents=True)
+    for number in range(11):
+        (tmp_path / "out" / f"{number:02d}").write_bytes(b"mine")
+    done = tandem_.run("data", "export", "s", "out")
+    assert (done.returncode, done.stdout) == (1, "3 files in out\n")
+    *named, many = done.stderr.splitlines()
+    there = "it is there with other bytes; move it away"
+    assert named == [f"left out: {number:02d}: out/{number:02d}: {there}" for number in range(10)]
+    assert many == "samples left out: 12, which cannot be files there"
+    assert [(tmp_path / "out" / f"{number:02d}").read_bytes() for number in (0, 12)] == [b"mine", b"12"]
+    told = tandem_.run("data", "export", "s", "out", "--json")
+    assert (told.returncode, told.stderr) == (1, "")
+    assert json.loads(told.stdout)["not_written"]["10"] == f"out/10: {there}"
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from tandem.core.interrupts import counted_once, heard_sigterm
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tandem.core.errors import DataError
     from tandem.data.space import Space
+    from tandem.data.space.exporting import LeftOut
     from tandem.data.space.index import Sample
     from tandem.data.space.scrub import Finding
 
@@ -172,28 +172,34 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
     Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
-    off goes on; nothing is written over. What is damaged is named and left out. Exit status 1 if anything was, or if no
-    path begins with the prefix.
+    off goes on; nothing is written over. What is damaged, or has something else in its place, is named and left out.
+    Exit status 1 if anything was, or if no path begins with the prefix.
     """
+    from tandem.core.errors import DataError
     from tandem.data.space.exporting import export as run
 
     damaged: dict[str, str] = {}
+    not_written: dict[str, str] = {}
     with _opened(space) as opened, progress("files", quiet=as_json) as tell:
         any_ = _is_any_under(opened, prefix)
 
-        def is_damaged(number: int, error: DataError) -> None:
-            damaged[opened.stat(number).path] = error.given
+        def is_left_out(number: int, error: LeftOut) -> None:
+            path = opened.stat(number).path
+            if isinstance(error, DataError):
+                damaged[path] = error.given
+            elif isinstance(error, OSError):
+                not_written[path] = f"{error.filename}: {error.strerror}"
+            else:
+                not_written[path] = error.given
 
-        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of), is_damaged) if any_ else 0
+        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of), is_left_out) if any_ else 0
     if as_json:
-        print_json({"files": count, "damaged": damaged})
+        print_json({"files": count, "damaged": damaged, "not_written": not_written})
     elif any_:
-        for path, given in list(damaged.items())[:_SHOWN_OF_A_FILE]:
-            say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
-        if damaged:
-            say_err(f"samples left out: {len(damaged):,}, which are damaged: tandem data repair {space}")
+        _say_left_out(damaged, f"are damaged: tandem data repair {space}")
+        _say_left_out(not_written, "cannot be files there")
         say(f"{count:,} files in {folder}")
-    if damaged or not any_:
+    if damaged or not_written or not any_:
         raise click.exceptions.Exit(1)
 
 
@@ -414,6 +420,14 @@ def _is_any_under(opened: Space, prefix: str) -> bool:
         return True
     say_err(f"no path in {opened.folder} begins with {prefix!r}; see what there is: tandem data ls {opened.folder}")
     return False
+
+
+def _say_left_out(found: dict[str, str], why: str) -> None:
+    """Name samples that were not exported, of many the first."""
+    for path, given in list(found.items())[:_SHOWN_OF_A_FILE]:
+        say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
+    if found:
+        say_err(f"samples left out: {len(found):,}, which {why}")
 
 
 def _named(found: list[Finding]) -> Iterator[str]:
