@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -372,6 +373,50 @@ def test_appending_makes_a_generation_and_readers_keep_theirs(tmp_path: Path) ->
             packed(tmp_path / "two", tmp_path / "s", append=True)
         assert os.listdir(tmp_path / "s" / "pending") == []  # noqa: PTH208
         assert contents(tmp_path / "s") == {"one": b"one", "two": b"two"}
+
+
+def bad_zip(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", b"abc")
+    path.write_bytes(path.read_bytes().replace(b"abc", b"abd", 1))
+    return path
+
+
+FAILING: dict[str, Callable[[Path], object]] = {
+    "a path that leads out": lambda root: tarred(root / "t.tar", {"a": b"1", "../evil": b"2"}),
+    "a path below a file": lambda root: tarred(root / "t.tar", {"a": b"1", "a/b": b"2"}),
+    "a damaged member": lambda root: bad_zip(root / "t.zip"),
+    "no archive": lambda root: shutil.copy(__file__, root / "t.zip"),
+    "no file": lambda root: "memory://nothing-here/a",
+    "nobody who answers": lambda root: "http://127.0.0.1:1/t.zip",
+}
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+@pytest.mark.parametrize("why", FAILING)
+def test_what_cannot_be_packed_leaves_no_folder_behind(tmp_path: Path, why: str, parity: int) -> None:
+    source = FAILING[why](tmp_path)
+    with pytest.raises((SpaceError, RemoteError)):
+        packed(source, tmp_path / "s", parity=parity)
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((SpaceError, RemoteError)):
+        packed(source, tmp_path / "empty", parity=parity)
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_failed_run_removes_nothing_where_another_packs(tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    for name, source in (("a", bad), ("b", good)):
+        source.mkdir()
+        (source / name).write_bytes(name.encode())
+
+    def fail_meanwhile(done: int, of: int) -> None:
+        with pytest.raises(SpaceError, match="cannot be read as a zip"):
+            packed(shutil.copy(__file__, tmp_path / "t.zip"), tmp_path / "s")
+
+    assert packed(good, tmp_path / "s", tell=fail_meanwhile).files == 1
+    assert contents(tmp_path / "s") == {"b": b"b"}
 
 
 def broken_after(parts: int) -> Callable[[int, int], None]:

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,29 @@ def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[
         with pytest.raises(TypeError, match="numbers of samples are integers"):
             space.read_batch(numbers)  # type: ignore[arg-type]
         assert len(space.read_batch([])) == 0
+
+
+def test_a_writer_that_commits_nothing_leaves_no_trace(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.add("a", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_writers_that_give_up_take_nothing_from_those_that_begin(tmp_path: Path) -> None:
+    for turn in range(30):
+        folder = tmp_path / str(turn)
+
+        def write(number: int, folder: Path = folder) -> None:
+            with SpaceWriter(folder) as writer:
+                writer.add(str(number), b"%d" % number)
+                if number % 3 == 0:
+                    writer.commit()
+
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(write, range(12)))
+        with Space.open(folder) as space:
+            assert {space.path(n): space.read(n) for n in space.under()} == {
+                n: n.encode() for n in ("0", "3", "6", "9")
+            }
+        assert list((folder / "pending").iterdir()) == []

@@ -127,8 +127,9 @@ def pack(
     except SpaceError:
         target.discard()  # it would be refused again
         raise
-    finally:
-        target.close()
+    except BaseException:
+        target.give_up()
+        raise
     return Packed(
         generation=generation,
         files=sum(map(len, whole)),
