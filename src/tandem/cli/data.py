@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.group import Nouns
-from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
+from tandem.cli.terminal import counted, json_option, print_json, progress, say, say_err, say_pairs
 from tandem.core.interrupts import counted_once, heard_sigterm
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def pack(
         print_json({field: getattr(done, field) for field in done.__dataclass_fields__})
         return
     again = f", {done.resumed_files:,} of them by an earlier run" if done.resumed_files else ""
-    say(f"{done.files:,} files, {human_size(done.data_bytes)}{again}; {space} is at generation {done.generation}")
+    what = f"{counted(done.files, 'file')}, {human_size(done.data_bytes)}{again}"
+    say(f"{what}; {space} is at generation {done.generation}")
     for kind, count in done.left_out.items():
         say_err(f"left out: {count:,} x {kind}")
 
@@ -196,9 +197,9 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     if as_json:
         print_json({"files": count, "damaged": damaged, "not_written": not_written})
     elif any_:
-        _say_left_out(damaged, f"are damaged: tandem data repair {space}")
-        _say_left_out(not_written, "cannot be files there")
-        say(f"{count:,} files in {folder}")
+        _say_left_out(damaged, f"damaged: tandem data repair {space}")
+        _say_left_out(not_written, "impossible to write there")
+        say(f"{counted(count, 'file')} in {folder}")
     if damaged or not_written or not any_:
         raise click.exceptions.Exit(1)
 
@@ -222,7 +223,7 @@ def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]
     if as_json:
         print_json({"deleted": count})
     else:
-        say(f"{count:,} samples deleted; to free their room: tandem data compact {space}")
+        say(f"{counted(count, 'sample')} deleted; to free the room: tandem data compact {space}")
 
 
 @data.command()
@@ -269,7 +270,7 @@ def scrub(as_json: bool, space: str) -> None:
     else:
         for line in _named(found):
             say(line)
-        say(f"{len(found):,} problems" if found else f"{space}: all is well")
+        say(counted(len(found), "problem") if found else f"{space}: all is well")
     if found:
         raise click.exceptions.Exit(1)
 
@@ -295,7 +296,7 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
         for file in done.files:
             say(f"restored: {file}")
         if done.samples:
-            say(f"{done.samples:,} samples taken from {source}")
+            say(f"{counted(done.samples, 'sample')} taken from {source}")
         for line in _named(done.left):
             say(f"still damaged: {line}")
         if not done.left:
@@ -373,7 +374,7 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
             print_json({"space": whole_space, "mountpoint": whole_mountpoint, **about})
         else:
             end = f"to unmount it: fusermount3 -u {mountpoint}" if background else "Ctrl-C unmounts it"
-            say(f"{space}, {len(opened):,} files, is mounted at {mountpoint}; {end}")
+            say(f"{space}, {counted(len(opened), 'file')}, is mounted at {mountpoint}; {end}")
         sys.stdout.flush()
 
     if background:
@@ -427,7 +428,7 @@ def _say_left_out(found: dict[str, str], why: str) -> None:
     for path, given in list(found.items())[:_SHOWN_OF_A_FILE]:
         say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
     if found:
-        say_err(f"samples left out: {len(found):,}, which {why}")
+        say_err(f"{counted(len(found), 'sample')} left out as {why}")
 
 
 def _named(found: list[Finding]) -> Iterator[str]:
@@ -439,7 +440,7 @@ def _named(found: list[Finding]) -> Iterator[str]:
             yield one.message
     for file, count in samples.items():
         if count > _SHOWN_OF_A_FILE:
-            yield f"and {count - _SHOWN_OF_A_FILE:,} more samples in {file}; --json names all"
+            yield f"and {counted(count - _SHOWN_OF_A_FILE, 'more sample')} in {file}; --json names all"
 
 
 def _described(sample: Sample) -> dict[str, Any]:
