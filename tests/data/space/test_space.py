@@ -2,8 +2,10 @@
 
 import pickle
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +208,60 @@ def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[
         with pytest.raises(TypeError, match="numbers of samples are integers"):
             space.read_batch(numbers)  # type: ignore[arg-type]
         assert len(space.read_batch([])) == 0
+
+
+def every_question(space: Space) -> list[Callable[[], object]]:
+    return [
+        lambda: space.read(0),
+        lambda: space.read_batch([0]),
+        lambda: space.read_part(0, 0, 1),
+        lambda: space.path(0),
+        lambda: space.stat(0),
+        lambda: space.number("d0/file000.bin"),
+        lambda: "d0/file000.bin" in space,
+        lambda: list(space.under()),
+    ]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_closed_space_answers_nothing(folder: Path, how: str) -> None:
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        for ask in every_question(space):
+            ask()
+    for ask in every_question(space):
+        with pytest.raises(ValueError, match="is closed"):
+            ask()
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_is_no_number_is_said_alike_by_every_reader(folder: Path, how: str) -> None:
+    wrong: list[Any] = [1.5, "1", None]
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        for ask in (space.read, space.path, space.stat):
+            for number in wrong:
+                with pytest.raises(TypeError, match=f"the number of a sample is an integer, not {number!r}"):
+                    ask(number)
+            with pytest.raises(IndexError, match=f"sample {10**30} of a space of {len(CONTENTS)}"):
+                ask(10**30)
+        assert space.read(np.int64(5)) == space.read(5)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"one row, not of the shape \(2, 2\)"):
+            space.read_batch([[1, 2], [3, 4]])
+        with pytest.raises(IndexError, match=str(2**63)):
+            space.read_batch([2**63])
+
+
+@pytest.mark.parametrize("terms", [{"threads": 0}, {"threads": -1}, {"threads": 10**6}, {"how": "bogus"}], ids=str)
+def test_terms_that_no_reader_knows_are_refused_at_once(folder: Path, terms: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="allowed: "):
+        Space.open(folder, **terms)
+
+
+def test_half_a_character_is_in_no_path(folder: Path) -> None:
+    with Space.open(folder) as space:
+        assert "\ud800" not in space
+        assert list(space.under("\ud800")) == []
+        with pytest.raises(SpaceError, match="has no sample"):
+            space.number("\ud800x")
 
 
 def test_a_writer_that_commits_nothing_leaves_no_trace(tmp_path: Path) -> None:
