@@ -54,6 +54,8 @@ class Mixture:
         if not sources or len(sources) != len(weights):
             _refuse(f"{len(sources)} sources and {len(weights)} weights", "one weight for each of 1 or more sources")
         self.sources = tuple(sources)
+        for number, source in enumerate(sources):
+            refuse_unreadable(f"source {number}", source)
         self.counts = [len(source) for source in sources]
         if min(self.counts) == 0:
             _refuse(f"an empty source (number {self.counts.index(0)})", "sources that hold samples")
@@ -129,6 +131,21 @@ class MixedOrder:
             places = passes_N == number
             within_N[places] = Shuffled(count, seed=mix(self._seed + source), epoch=number).at(within_N[places])
         return within_N
+
+
+def refuse_unreadable(name: str, samples: object) -> None:
+    """Refuse what a loader cannot read.
+
+    Raises:
+        LoaderError: It is no space, nor anything like one.
+    """
+    if not (callable(getattr(samples, "read_batch", None)) and hasattr(type(samples), "__len__")):
+        of_mixtures = isinstance(samples, Mixture)
+        raise LoaderError(
+            given=f"{name} is a {type(samples).__name__}",
+            allowed="a Space, or anything else with __len__ and read_batch",
+            todo="mix all sources in one Mixture" if of_mixtures else "pack it, and open the space",
+        )
 
 
 def turns_of(weights: Sequence[float]) -> list[int]:

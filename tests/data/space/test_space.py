@@ -54,6 +54,7 @@ def test_a_batch_has_the_bytes_that_were_packed_in_the_order_asked_for(folder: P
         numbers = np.random.default_rng(1).integers(0, len(space), 1000)
         batch = space.read_batch(numbers)
         assert [bytes(sample) for sample in batch] == [CONTENTS[paths[n]] for n in numbers]
+        assert [bytes(sample) for sample in batch[7:2:-2]] == [CONTENTS[paths[n]] for n in numbers[7:2:-2]]
         assert space.read(5) == CONTENTS[paths[5]]
         assert len(space.read_batch([])) == 0
 
