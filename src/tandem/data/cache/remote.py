@@ -168,10 +168,11 @@ class Remote:
         else:
             why = f"{type(error).__name__}: {error}" if not isinstance(error, _WrongAnswer) else str(error)
         times = "once" if tried == 1 else f"{tried} times"
+        patience = "check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience"
         return RemoteError(
             given=f"{what}: {why} (tried {times})",
             allowed="a server that is reached, and answers requests for ranges of bytes with those bytes",
-            todo="check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience",
+            todo="check the URL, and the right to read it" if _is_final(error) else patience,
         )
 
 
