@@ -223,8 +223,32 @@ def test_a_zip_gives_what_is_there_once_it_is_unpacked_and_the_rest_is_counted(t
 @pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
 def test_a_damaged_archive_is_said(tmp_path: Path, kind: str) -> None:
     (tmp_path / f"t.{kind}").write_bytes(gzip.compress(b"no archive") if kind == "tgz" else b"no archive" * 100)
-    with pytest.raises(SpaceError, match=f"cannot be read as a {'zip' if kind == 'zip' else 'tar'} archive"):
+    with pytest.raises(SpaceError, match=f"cannot be read as a {'zip' if kind == 'zip' else 'tar'} archive") as told:
         packed(tmp_path / f"t.{kind}", tmp_path / "s")
+    assert "\n" not in told.value.given
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_a_damaged_compressed_tar_is_said(tmp_path: Path, kind: str) -> None:
+    path = tarred(tmp_path / f"t.tar.{kind}", {"a": os.urandom(50_000)}, mode=f"w:{kind}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(SpaceError, match=r"t\.tar\.\w+, which cannot be read as a tar archive"):
+        packed(path, tmp_path / "s")
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path, how: int) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", how) as archive:
+        archive.writestr("whole", b"whole")
+        archive.writestr("bad", bytes(range(256)) * 20)
+        place = archive.getinfo("bad").header_offset
+    data = bytearray((tmp_path / "t.zip").read_bytes())
+    data[place + 90] ^= 255
+    (tmp_path / "t.zip").write_bytes(data)
+    with pytest.raises(SpaceError, match=r"^'bad' in .*t\.zip, which is damaged \("):
+        packed(tmp_path / "t.zip", tmp_path / "s")
 
 
 def test_a_truncated_tar_is_said(tmp_path: Path) -> None:

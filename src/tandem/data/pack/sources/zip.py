@@ -6,12 +6,14 @@ As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with on
 from __future__ import annotations
 
 import calendar
+import lzma
 import os
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
 from tandem.data.pack.archives import ZIP, Archive, Fetched, is_called
@@ -71,6 +73,17 @@ class Source:
         """Folders without files, and members that others follow."""
         return self._left_out
 
+    def _read(self, file: IO[bytes], name: str, size: int) -> bytes:
+        """Bytes of a member; at its end, its checksum is checked."""
+        try:
+            return file.read(size)
+        except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise SpaceError(
+                given=f"{name!r} in {self._archive.name}, which is damaged ({error})",
+                allowed="whole zip archives",
+                todo="check that it was copied completely, or leave this file out of it",
+            ) from error
+
     def _item(self, archive: zipfile.ZipFile, entry: Entry) -> Iterator[Item]:
         member = archive.getinfo(str(entry.place))
         if member.flag_bits & _ENCRYPTED:
@@ -82,7 +95,8 @@ class Source:
         mode = 0o100000 | (member.external_attr >> 16 & 0o777 or 0o644)
         with archive.open(member) as file:
             whole = member.file_size <= _WHOLE_BYTES
-            data = file.read() if whole else partial(file.read, _PIECE_BYTES)
+            read = partial(self._read, file, member.filename)
+            data = read(-1) if whole else partial(read, _PIECE_BYTES)
             yield Item(entry.path, data, member.file_size, entry.mtime_ns, mode)
 
     def _unread(self, error: Exception) -> SpaceError:
