@@ -99,6 +99,22 @@ def test_shards_too_small_to_be_of_use_are_refused(source: Path, tandem_: Shell,
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
+def test_what_ls_prints_a_shell_takes_back(tandem_: Shell, tmp_path: Path) -> None:
+    names = [b"plain", b"a b", b"l\n\xc3\xa4", b"\xff'\\1", b"\x1b[31m", b"\x01f\t"]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(name)
+    tandem_("data", "pack", "in", "s")
+    lines = tandem_("data", "ls", "s").splitlines()
+    assert [line for line in lines if "$" not in line] == ["a b", "plain"]
+    words = " ".join(line if "$" in line else f"'{line}'" for line in lines)
+    done = subprocess.run(["bash", "-c", f"printf '%s/' {words}"], capture_output=True, check=True)
+    assert done.stdout.split(b"/")[:-1] == sorted(names)
+    long = tandem_("data", "ls", "-l", "s").splitlines()
+    assert all(one.endswith(f" {line}") for one, line in zip(long, lines, strict=True))
+
+
 def packing_of_minutes(folder: Path, workers: int) -> subprocess.Popen[str]:
     """Start to pack two files that take long to read, and wait until it reads."""
     (folder / "in").mkdir()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.group import Nouns
-from tandem.cli.terminal import counted, json_option, print_json, progress, say, say_err, say_pairs
+from tandem.cli.terminal import counted, json_option, print_json, progress, say, say_err, say_pairs, shell_name
 from tandem.core.interrupts import counted_once, heard_sigterm
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def pack(
 def ls(long: bool, as_json: bool, space: str, prefix: str) -> None:
     """Paths in SPACE that begin with PREFIX, in order.
 
-    Where none does, standard error says so.
+    Where none does, standard error says so. What cannot be printed in a path is written as $'...', as shells read it.
     """
     with _opened(space) as opened:
         _is_any_under(opened, prefix)
@@ -118,7 +118,7 @@ def ls(long: bool, as_json: bool, space: str, prefix: str) -> None:
                 say(_line(opened.stat(number)))
         else:
             for number in numbers:
-                say(opened.path(number))
+                say(shell_name(opened.path(number)))
 
 
 @data.command()
@@ -475,7 +475,7 @@ def _line(sample: Sample) -> str:
     from datetime import UTC, datetime
 
     when = datetime.fromtimestamp(sample.mtime_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{sample.number:>9} {modes.filemode(sample.mode)} {sample.size:>12} {when} {sample.path}"
+    return f"{sample.number:>9} {modes.filemode(sample.mode)} {sample.size:>12} {when} {shell_name(sample.path)}"
 
 
 def _show_pairs(told: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -49,6 +50,21 @@ def say(text: str = "") -> None:
 def say_err(text: str) -> None:
     """Print one line to stderr, escaped."""
     click.echo(one_line(text), err=True)
+
+
+def shell_name(path: str) -> str:
+    """A path as a shell takes it: one that cannot be printed, or is not UTF-8, as `$'...'` (bash, zsh, ksh)."""
+    if path.isprintable():
+        return path
+    quoted = (
+        f"\\{sign}"
+        if sign in "\\'"
+        else sign
+        if sign.isprintable()
+        else "".join(f"\\x{b:02x}" for b in os.fsencode(sign))
+        for sign in path
+    )
+    return f"$'{''.join(quoted)}'"
 
 
 def say_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
