@@ -160,7 +160,17 @@ def test_a_file_system_that_cannot_begin_is_told_in_a_line(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"block_bytes": 1000}, {"tries": 0}, {"streams": 0}, {"timeout_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"block_bytes": 1000},
+        {"block_bytes": 2 << 30},
+        {"limit_bytes": 0},
+        {"tries": 0},
+        {"streams": 0},
+        {"timeout_s": 0.0},
+    ],
+)
 def test_settings_that_cannot_be(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(RemoteError, match="allowed"):
         remotes.settings(tmp_path, **wrong)
