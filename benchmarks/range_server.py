@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         owner = self.server.owner
-        path = unquote(self.path).lstrip("/")
+        path = unquote(self.path.partition("?")[0]).lstrip("/")
         with owner.lock:
             nth, owner.asked = owner.asked, owner.asked + 1
         fault = owner.fault(path, nth)

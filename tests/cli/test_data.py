@@ -39,7 +39,7 @@ def test_a_space_from_packing_to_the_files_again(source: Path, tandem_: Shell, t
     assert tandem_("data", "delete", "s", "--prefix", "cats/").startswith("2 samples deleted")
     assert "freed" in tandem_("data", "compact", "s")
     assert "samples     1\n" in tandem_("data", "stat", "s")
-    assert tandem_("data", "export", "s", "out") == "1 files in out\n"
+    assert tandem_("data", "export", "s", "out") == "1 file in out\n"
     assert (tmp_path / "out" / "dog.png").stat().st_mtime_ns == 10**18
 
 
@@ -54,7 +54,11 @@ def test_a_prefix_that_nothing_begins_with_is_said_and_export_fails(
     exported = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/")
     assert (exported.returncode, exported.stdout, exported.stderr) == (1, "", words)
     told = tandem_.run("data", "export", "s", "out", "--prefix", "dogs/", "--json")
-    assert (told.returncode, json.loads(told.stdout), told.stderr) == (1, {"files": 0, "damaged": {}}, words)
+    assert (told.returncode, json.loads(told.stdout), told.stderr) == (
+        1,
+        {"files": 0, "damaged": {}, "not_written": {}},
+        words,
+    )
     assert not (tmp_path / "out").exists()
     (tmp_path / "empty").mkdir()
     tandem_("data", "pack", "empty", "e")
@@ -80,11 +84,35 @@ def test_compacting_under_a_reader_says_what_is_freed_when(source: Path, tandem_
     assert (done.stdout, done.stderr) == (f"{145 + index_bytes}B freed\n", "")
 
 
+@pytest.mark.slow
+def test_one_of_anything_is_not_called_several(source: Path, tandem_: Shell) -> None:
+    tandem_("data", "pack", source / "cats", "two")
+    (source / "cats" / "1.png").unlink()
+    assert tandem_("data", "pack", source / "cats", "s").startswith("1 file, 30B; ")
+    assert tandem_("data", "delete", "two", "1.png").startswith("1 sample deleted; to free the room: ")
+
+
 def test_shards_too_small_to_be_of_use_are_refused(source: Path, tandem_: Shell, tmp_path: Path) -> None:
     done = tandem_.run("data", "pack", "--shard-size", "0", source, "s")
     assert done.returncode == 2
     assert done.stderr.startswith("tandem: --shard-size 0; allowed: 64K and more; ")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_what_ls_prints_a_shell_takes_back(tandem_: Shell, tmp_path: Path) -> None:
+    names = [b"plain", b"a b", b"l\n\xc3\xa4", b"\xff'\\1", b"\x1b[31m", b"\x01f\t"]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(name)
+    tandem_("data", "pack", "in", "s")
+    lines = tandem_("data", "ls", "s").splitlines()
+    assert [line for line in lines if "$" not in line] == ["a b", "plain"]
+    words = " ".join(line if "$" in line else f"'{line}'" for line in lines)
+    done = subprocess.run(["bash", "-c", f"printf '%s/' {words}"], capture_output=True, check=True)
+    assert done.stdout.split(b"/")[:-1] == sorted(names)
+    long = tandem_("data", "ls", "-l", "s").splitlines()
+    assert all(one.endswith(f" {line}") for one, line in zip(long, lines, strict=True))
 
 
 def packing_of_minutes(folder: Path, workers: int) -> subprocess.Popen[str]:
@@ -151,7 +179,7 @@ def test_everything_answers_in_json(source: Path, tandem_: Shell) -> None:
     assert json.loads(tandem_("data", "cat", "s", "dog.png", "--json"))[0]["base64"] == "ZG9nLnBuZ2RvZy5wbmdkb2cucG5n"
     assert json.loads(tandem_("data", "scrub", "s", "--json")) == []
     assert json.loads(tandem_("data", "delete", "s", "dog.png", "--json")) == {"deleted": 1}
-    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2, "damaged": {}}
+    assert json.loads(tandem_("data", "export", "s", "out", "--json")) == {"files": 2, "damaged": {}, "not_written": {}}
     assert json.loads(tandem_("data", "compact", "s", "--json"))["freed_bytes"] > 0
 
 
@@ -164,7 +192,7 @@ def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, ta
     shard.write_bytes(data)
     told = tandem_("data", "scrub", "s", status=1)
     assert "sample 2, 'dog.png' of s: its bytes are not those that were packed" in told
-    assert told.endswith("1 problems\n")
+    assert told.endswith("1 problem\n")
     read = tandem_.run("data", "cat", "s", "dog.png")
     assert (read.returncode, read.stdout) == (2, "")
     assert read.stderr.startswith("tandem: sample 2, 'dog.png' of s: its bytes are not those")
@@ -173,8 +201,29 @@ def test_damage_is_said_with_status_1_by_scrub_and_2_by_readers(source: Path, ta
     assert (exported.returncode, exported.stdout) == (1, "2 files in out\n")
     left_out, many = exported.stderr.splitlines()
     assert left_out.startswith("left out: sample 2, 'dog.png' of s: its bytes are not those")
-    assert many == "samples left out: 1, which are damaged: tandem data repair s"
+    assert many == "1 sample left out as damaged: tandem data repair s"
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["1.png", "2.png"]
+
+
+@pytest.mark.slow
+def test_what_is_in_the_way_of_an_export_is_named_and_the_others_are_written(tandem_: Shell, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(15):
+        (tmp_path / "in" / f"{number:02d}").write_bytes(b"%d" % number)
+    tandem_("data", "pack", "in", "s")
+    (tmp_path / "out" / "11").mkdir(parents=True)
+    for number in range(11):
+        (tmp_path / "out" / f"{number:02d}").write_bytes(b"mine")
+    done = tandem_.run("data", "export", "s", "out")
+    assert (done.returncode, done.stdout) == (1, "3 files in out\n")
+    *named, many = done.stderr.splitlines()
+    there = "it is there with other bytes; move it away"
+    assert named == [f"left out: {number:02d}: out/{number:02d}: {there}" for number in range(10)]
+    assert many == "12 samples left out as impossible to write there"
+    assert [(tmp_path / "out" / f"{number:02d}").read_bytes() for number in (0, 12)] == [b"mine", b"12"]
+    told = tandem_.run("data", "export", "s", "out", "--json")
+    assert (told.returncode, told.stderr) == (1, "")
+    assert json.loads(told.stdout)["not_written"]["10"] == f"out/10: {there}"
 
 
 @pytest.mark.slow
@@ -187,7 +236,7 @@ def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the
     tandem_("data", "pack", "--parity", "1", "many", "s")
     (shard,) = (tmp_path / "s" / "shards").iterdir()
     shard.unlink()
-    gone = f"the shard s/shards/{shard.name} is missing; 25 samples lie in it"
+    gone = f"the shard s/shards/{shard.name} is missing; samples in it: 25"
     named = [gone, *(f"sample {number}, '{number:02d}': {gone}" for number in range(10))]
     more = f"and 15 more samples in s/shards/{shard.name}; --json names all"
     assert tandem_("data", "scrub", "s", status=1).splitlines() == [*named, more, "26 problems"]

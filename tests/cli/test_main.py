@@ -1,11 +1,13 @@
 """The command's face: help, errors, exit statuses, pipes, Ctrl-C."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem import __version__
-from tandem.cli.main import COMMANDS, tandem
+from tandem.cli.main import COMMANDS, _guarded, tandem
 from tests.cli.test_docs import LEAVES, command_of
 
 TANDEM = [sys.executable, "-c", "from tandem.cli.main import main; main()"]
@@ -204,3 +206,17 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_an_end_of_file_within_the_program_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+
+    def status_of(callback: Callable[[], None]) -> int:
+        return _guarded(lambda: click.Command("it", callback=callback).main([], "it", standalone_mode=False), [])
+
+    def ends() -> None:
+        raise EOFError(1)
+
+    with pytest.raises(EOFError):
+        status_of(ends)
+    assert status_of(lambda: click.prompt("you")) == 130  # Ctrl-D

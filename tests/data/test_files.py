@@ -14,6 +14,7 @@ import pytest
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.files import SpaceFileSystem
 from tandem.data.pack.packing import pack
+from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 
 FILES = {
@@ -114,8 +115,31 @@ def test_no_space_on_the_way_is_file_not_found(tmp_path: Path) -> None:
 
 
 def test_it_writes_nothing(space: Path) -> None:
-    with pytest.raises(OSError, match="Read-only"):
-        SpaceFileSystem(str(space)).open("new", "wb")
+    files = SpaceFileSystem(str(space))
+    for change in (
+        lambda: files.open("new", "wb"),
+        lambda: files.touch("new"),
+        lambda: files.rm("readme"),
+        lambda: files.rm("2024", recursive=True),
+        lambda: files.mv("readme", "new"),
+        lambda: files.cp("readme", "new"),
+        lambda: files.mkdir("new"),
+        lambda: files.makedirs("new/new"),
+        lambda: files.rmdir("2024"),
+    ):
+        with pytest.raises(OSError, match="Read-only"):
+            change()
+
+
+def test_a_folder_is_no_file_and_has_the_time_of_its_generation(space: Path) -> None:
+    files = SpaceFileSystem(str(space))
+    for ask in (files.open, files.cat_file):
+        with pytest.raises(IsADirectoryError, match="2024"):
+            ask("2024")
+    with Space.open(space) as opened:
+        created_s = opened.index.header.created_ns / 1e9
+    assert files.modified("2024") == files.created("2024") == datetime.fromtimestamp(created_s, UTC)
+    assert files.created("readme") == files.modified("readme")
 
 
 def test_a_space_at_a_url_is_read(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

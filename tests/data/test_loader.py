@@ -163,6 +163,8 @@ def test_resuming_reads_nothing_that_was_read_before_and_is_quick() -> None:
         ({"position": 104}, "a state of position 104 in an epoch; allowed: 0 to 103"),
         ({"position": -5}, "a state of epoch 0, position -5"),
         ({"epoch": -1}, "a state of epoch -1"),
+        ({"epoch": 10**30}, f"a state of epoch {10**30}"),
+        ({"learning_rate": 0.1}, "a state that also says 'learning_rate'"),
     ],
 )
 def test_states_of_something_else_are_refused(samples: InMemory, change: dict[str, object], words: str) -> None:
@@ -171,6 +173,8 @@ def test_states_of_something_else_are_refused(samples: InMemory, change: dict[st
         loader.load_state_dict({**loader.state_dict(), **change})
     with pytest.raises(LoaderError, match="with nothing"):
         loader.load_state_dict({})
+    with pytest.raises(LoaderError, match="a state that is None"):
+        loader.load_state_dict(None)  # type: ignore[arg-type]
 
 
 def test_no_more_batches_are_read_than_prefetch_allows(samples: InMemory) -> None:
@@ -333,6 +337,7 @@ def test_metrics_tell_the_rate_and_the_wait(samples: InMemory) -> None:
         ({"seed": 1.5}, r"seed=1\.5; allowed: a whole number"),
         ({"workers": 1.5}, r"workers=1\.5; allowed: a whole number"),
         ({"prefetch": "4"}, "prefetch='4'; allowed: a whole number"),
+        ({"decode": 5}, "decode.sample=5; allowed: a function"),
         ({"decode": Decode(pin=True)}, "pin=True, but torch finds no GPU"),
     ],
 )
@@ -357,6 +362,21 @@ def test_arguments_that_cannot_be_met_are_refused(
 def test_sizes_that_are_no_whole_numbers_are_refused(samples: InMemory, make: Callable[[InMemory], object]) -> None:
     with pytest.raises(LoaderError, match=r"(batch|epoch)_size=\d+\.5; allowed: a whole number"):
         make(samples)
+
+
+def test_what_cannot_be_read_is_refused_before_the_first_batch(samples: InMemory) -> None:
+    with pytest.raises(LoaderError, match="samples is a list; allowed: a Space"):
+        Loader([b"a"], 1)  # type: ignore[arg-type]
+    mixture = Mixture([samples], weights=[1])
+    with pytest.raises(LoaderError, match=r"source 1 is a Mixture; .*mix all sources in one Mixture"):
+        Mixture([samples, mixture], weights=[1, 1])  # type: ignore[list-item]
+    with pytest.raises(LoaderError, match=r"decode\.batch=7"):
+        Decode(batch=7)  # type: ignore[arg-type]
+
+
+def test_a_batch_larger_than_an_epoch_is_the_epoch(samples: InMemory) -> None:
+    (batch,) = Loader(samples, 10**12, shuffle=False)
+    assert numbers_of(batch, samples) == list(range(103))
 
 
 def test_whole_numbers_of_numpy_are_taken_and_states_stay_plain(samples: InMemory) -> None:

@@ -1,6 +1,7 @@
 """Mixtures: proportions that hold at every moment, and sources that are read through before they are repeated."""
 
 from fractions import Fraction
+from math import gcd
 
 import numpy as np
 import pytest
@@ -41,6 +42,26 @@ def test_plain_fractions_are_exact() -> None:
     assert turns_of([1 / 3, 2 / 3]) == [1, 2]
     assert turns_of([5]) == [1]
     assert sum(turns_of([3.14159265, 2.71828183])) == MAX_CYCLE
+
+
+@pytest.mark.parametrize(
+    ("weights", "turns"),
+    [
+        ([7e-7, 1e-6], [7, 10]),
+        ([1e-8, 3e-8], [1, 3]),
+        ([3e-7, 1e-7], [3, 1]),
+        ([1e-300, 1e-300], [1, 1]),
+        ([1e300, 3e300], [1, 3]),
+    ],
+)
+def test_only_proportions_count(weights: list[float], turns: list[int]) -> None:
+    assert turns_of(weights) == turns
+
+
+@given(turns=TURNS, power=st.integers(-1000, 1000))
+def test_weights_of_any_size_give_the_same_turns(turns: list[int], power: int) -> None:
+    one = gcd(*turns)
+    assert turns_of([turn * 2.0**power for turn in turns]) == [turn // one for turn in turns]
 
 
 def mixed(counts: list[int], weights: list[float], epoch_size: int | None = None) -> Mixture:

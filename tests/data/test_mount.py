@@ -27,6 +27,7 @@ from tandem.data.space.writer import SpaceWriter
 from tests.cli.conftest import COMMAND, Shell
 from tests.conftest import requires
 from tests.data.space.test_pieces import LARGE, PIECE, flip
+from tests.data.space.test_space import as_once_written
 from tests.mounts import is_mounted, mounted
 
 pytestmark = [requires("fuse", "libfuse"), pytest.mark.slow]
@@ -384,16 +385,14 @@ def test_other_users_read_only_where_they_may(tmp_path: Path, others: bool) -> N
 
 def test_what_fuse_cannot_show_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     long = "n" * 1025
-    with SpaceWriter(tmp_path / "s") as writer:
-        for path in ("a", "a/b", f"c/{long}", f"c/{long[:1024]}"):
-            writer.add(path, b"x")
-        writer.commit()
+    as_once_written(tmp_path / "s", dict.fromkeys(("a", "a/b", f"c/{long}", f"c/{long[:1024]}"), b"x"))
     with Space.open(tmp_path / "s") as space:
         answers = SpaceOperations(space)
         assert [name for name, _, _ in answers.readdir("/", 0)] == [".", "..", "a", "c"]
         assert stat.S_ISREG(answers.getattr("/a")["st_mode"])
         assert [name for name, _, _ in answers.readdir("/c", 0)][2:] == [long[:1024]]
     assert "left out, its name is too long for FUSE" in caplog.text
+    assert "left out, it lies below a file: what begins with 'a/'" in caplog.text
 
 
 def test_opening_for_writing_is_refused_where_the_kernel_would_let_it_pass(tmp_path: Path) -> None:

@@ -2,23 +2,33 @@
 
 import gzip
 import os
+import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import partial
 from io import BytesIO
+from multiprocessing import forkserver
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from benchmarks.range_server import RangeServer
 from tandem.core.errors import DataError, SpaceError
+from tandem.data.cache.settings import RemoteError
+from tandem.data.pack.fetching import fetch_from
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
 from tandem.data.space import Space
+from tandem.data.space.repair import repair
+from tests.data.test_decode_process import wait_until
 
 FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
 MTIME_NS = 1_600_000_000_123_456_789
@@ -213,8 +223,32 @@ def test_a_zip_gives_what_is_there_once_it_is_unpacked_and_the_rest_is_counted(t
 @pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
 def test_a_damaged_archive_is_said(tmp_path: Path, kind: str) -> None:
     (tmp_path / f"t.{kind}").write_bytes(gzip.compress(b"no archive") if kind == "tgz" else b"no archive" * 100)
-    with pytest.raises(SpaceError, match=f"cannot be read as a {'zip' if kind == 'zip' else 'tar'} archive"):
+    with pytest.raises(SpaceError, match=f"cannot be read as a {'zip' if kind == 'zip' else 'tar'} archive") as told:
         packed(tmp_path / f"t.{kind}", tmp_path / "s")
+    assert "\n" not in told.value.given
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_a_damaged_compressed_tar_is_said(tmp_path: Path, kind: str) -> None:
+    path = tarred(tmp_path / f"t.tar.{kind}", {"a": os.urandom(50_000)}, mode=f"w:{kind}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(SpaceError, match=r"t\.tar\.\w+, which cannot be read as a tar archive"):
+        packed(path, tmp_path / "s")
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path, how: int) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", how) as archive:
+        archive.writestr("whole", b"whole")
+        archive.writestr("bad", bytes(range(256)) * 20)
+        place = archive.getinfo("bad").header_offset
+    data = bytearray((tmp_path / "t.zip").read_bytes())
+    data[place + 90] ^= 255
+    (tmp_path / "t.zip").write_bytes(data)
+    with pytest.raises(SpaceError, match=r"^'bad' in .*t\.zip, which is damaged \("):
+        packed(tmp_path / "t.zip", tmp_path / "s")
 
 
 def test_a_truncated_tar_is_said(tmp_path: Path) -> None:
@@ -273,6 +307,67 @@ def test_a_url(tmp_path: Path) -> None:
     assert contents(tmp_path / "one") == {"a.json": b"{}"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", ["t.tar", "t.tgz", "t.ZIP"])
+def test_an_archive_at_a_url_is_read_as_one(tmp_path: Path, name: str, workers: int) -> None:
+    (tmp_path / "web").mkdir()
+    many = {f"f{i:04d}": b"%d" % i for i in range(2500)}  # parts for several processes
+    if name.endswith("ZIP"):
+        with zipfile.ZipFile(tmp_path / "web" / name, "w") as archive:
+            for path, data in many.items():
+                archive.writestr(path, data)
+    else:
+        tarred(tmp_path / "web" / name, many, mode="w:gz" if name.endswith("tgz") else "w")
+    for terms in ("", "?token=a.b"):
+        with RangeServer(tmp_path / "web") as server:
+            server.fault = lambda path, nth: "whole"  # as servers do that know no ranges
+            done = packed(f"{server.url}/{name}{terms}", tmp_path / f"s{terms}", workers=workers)
+        assert done.files == 2500
+        assert contents(tmp_path / f"s{terms}") == many
+
+
+def test_an_archive_at_a_url_mends_what_was_packed_from_it(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    tarred(tmp_path / "web" / "t.tgz", {"a": b"1", "b": b"2"}, mode="w:gz")
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/t.tgz", tmp_path / "s")
+        (shard,) = (tmp_path / "s" / "shards").iterdir()
+        shard.unlink()
+        done = repair(str(tmp_path / "s"), fetch_from(f"{server.url}/t.tgz"))
+    assert (done.samples, done.left) == (2, [])
+    assert contents(tmp_path / "s") == {"a": b"1", "b": b"2"}
+
+
+def test_a_url_of_a_single_file_whose_size_no_list_tells(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "one.bin").write_bytes(bytes(range(256)))
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/one.bin", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"one.bin": bytes(range(256))}
+
+
+def test_a_url_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "t.zip").write_bytes(bytes(1000))
+    faults = iter(["500", "close"])
+    with RangeServer(tmp_path / "web") as server:
+        with pytest.raises(RemoteError, match=f"{server.url}/no.zip: there is no such file; "):
+            packed(f"{server.url}/no.zip", tmp_path / "s")
+        server.fault = lambda path, nth: next(faults)
+        for _ in range(2):
+            with pytest.raises(RemoteError, match=f"{server.url}/t.zip: Client.*Error: "):
+                packed(f"{server.url}/t.zip", tmp_path / "s")
+        url = server.url
+    with pytest.raises(RemoteError, match="http://: "):
+        packed("http://", tmp_path / "s")
+    with pytest.raises(RemoteError, match=f"{url}/t.tar: ClientConnectorError: "):
+        packed(f"{url}/t.tar", tmp_path / "s")
+    (tmp_path / "web" / "t.tar").write_bytes(b"no archive" * 100)
+    with RangeServer(tmp_path / "web") as server, pytest.raises(SpaceError, match=f"{server.url}/t.tar, which cannot"):
+        packed(f"{server.url}/t.tar", tmp_path / "s")
+
+
 def test_a_single_file_is_told_to_be_none_and_what_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(b"png")
     words = r"one\.png', a single file that is no archive; allowed: a folder, .* name the folder it lies in: .*"
@@ -302,6 +397,50 @@ def test_appending_makes_a_generation_and_readers_keep_theirs(tmp_path: Path) ->
             packed(tmp_path / "two", tmp_path / "s", append=True)
         assert os.listdir(tmp_path / "s" / "pending") == []  # noqa: PTH208
         assert contents(tmp_path / "s") == {"one": b"one", "two": b"two"}
+
+
+def bad_zip(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", b"abc")
+    path.write_bytes(path.read_bytes().replace(b"abc", b"abd", 1))
+    return path
+
+
+FAILING: dict[str, Callable[[Path], object]] = {
+    "a path that leads out": lambda root: tarred(root / "t.tar", {"a": b"1", "../evil": b"2"}),
+    "a path below a file": lambda root: tarred(root / "t.tar", {"a": b"1", "a/b": b"2"}),
+    "a damaged member": lambda root: bad_zip(root / "t.zip"),
+    "no archive": lambda root: shutil.copy(__file__, root / "t.zip"),
+    "no file": lambda root: "memory://nothing-here/a",
+    "nobody who answers": lambda root: "http://127.0.0.1:1/t.zip",
+}
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+@pytest.mark.parametrize("why", FAILING)
+def test_what_cannot_be_packed_leaves_no_folder_behind(tmp_path: Path, why: str, parity: int) -> None:
+    source = FAILING[why](tmp_path)
+    with pytest.raises((SpaceError, RemoteError)):
+        packed(source, tmp_path / "s", parity=parity)
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((SpaceError, RemoteError)):
+        packed(source, tmp_path / "empty", parity=parity)
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_failed_run_removes_nothing_where_another_packs(tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    for name, source in (("a", bad), ("b", good)):
+        source.mkdir()
+        (source / name).write_bytes(name.encode())
+
+    def fail_meanwhile(done: int, of: int) -> None:
+        with pytest.raises(SpaceError, match="cannot be read as a zip"):
+            packed(shutil.copy(__file__, tmp_path / "t.zip"), tmp_path / "s")
+
+    assert packed(good, tmp_path / "s", tell=fail_meanwhile).files == 1
+    assert contents(tmp_path / "s") == {"b": b"b"}
 
 
 def broken_after(parts: int) -> Callable[[int, int], None]:
@@ -361,6 +500,31 @@ def test_a_packing_process_that_is_killed_is_said() -> None:
         wait([future])
         with pytest.raises(DataError, match=r"was killed.*run it again, and it goes on"):
             _ended_well(pool, [future])
+
+
+@pytest.mark.slow
+def test_a_fork_server_that_is_killed_is_said_and_packing_goes_on_after_it(source: Path, tmp_path: Path) -> None:
+    packer = threading.get_ident()
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGSTOP)  # what is asked of it from now on, it does not answer
+
+    def asks() -> bool:
+        frame = sys._current_frames().get(packer)
+        while frame is not None and frame.f_code is not forkserver.read_signed.__code__:
+            frame = frame.f_back
+        return frame is not None
+
+    def kill() -> None:
+        wait_until(asks)
+        os.kill(server, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as threads:
+        killed = threads.submit(kill)
+        with pytest.raises(DataError, match=r"was killed.*run it again, and it goes on"):
+            packed(source, tmp_path / "s", workers=2)
+        killed.result()
+    assert packed(source, tmp_path / "s", workers=2).files == len(FILES)
 
 
 def test_a_file_that_vanishes_is_said(tmp_path: Path) -> None:

@@ -83,3 +83,13 @@ def test_what_cannot_be_laid_out_is_refused() -> None:
     for rank, world in ((4, 4), (-1, 2), (0, 0)):
         with pytest.raises(LoaderError, match=f"rank {rank} of {world}"):
             Share(rank, world)
+
+
+@pytest.mark.parametrize("last", ["keep", "drop"])
+@given(count=COUNTS, size=st.integers(10**9, 10**40), world=WORLDS)
+def test_a_batch_that_no_epoch_fills_may_have_any_size(last: Last, count: int, size: int, world: int) -> None:
+    layouts = [Layout(count, Batches(size, last), Share(rank, world)) for rank in range(world)]
+    found = [layout.block(range(len(layout))) for layout in layouts]
+    once = bool(count) and last == "keep"
+    assert [len(steps) for steps in found] == [once] * world
+    assert [p for steps in found for step in steps for p in step.tolist()] == list(range(count if once else 0))

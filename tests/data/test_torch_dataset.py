@@ -21,6 +21,8 @@ def test_it_is_read_like_a_list_and_a_batch_at_once() -> None:
     assert len(dataset) == 20
     assert dataset[3] == samples.contents[3]
     assert dataset[-1] == samples.contents[-1]
+    assert dataset[3:9:2] == samples.contents[3:9:2]
+    assert dataset[-2:] == samples.contents[-2:]
     samples.asked.clear()
     assert dataset.__getitems__([5, 2, 5]) == [samples.contents[number] for number in (5, 2, 5)]
     assert samples.asked == [[5, 2, 5]]

@@ -7,25 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.data.space import Space
-from tandem.data.space.writer import SpaceWriter
 from tandem.data.tree import entries, is_folder
+from tests.data.space.test_space import as_once_written
 
 NAMES = st.text(st.sampled_from("ab!/.\nü0"), min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
 PATHS = st.lists(NAMES.filter(lambda name: "/" not in name), min_size=1, max_size=4).map("/".join)
 
 
-def packed(folder: str, paths: set[str]) -> Path:
-    with SpaceWriter(Path(folder) / "s") as writer:
-        for path in paths:
-            writer.add(path, path.encode())
-        writer.commit()
-    return Path(folder) / "s"
-
-
 @given(st.sets(PATHS, min_size=1, max_size=12))
 def test_every_folder_has_what_its_paths_say(paths: set[str]) -> None:
     folders = {"/".join(path.split("/")[:end]) for path in paths for end in range(path.count("/") + 1)}
-    with tempfile.TemporaryDirectory() as scratch, Space.open(packed(scratch, paths)) as space:
+    contents = {path: path.encode() for path in paths}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Space.open(as_once_written(Path(scratch) / "s", contents)) as space,
+    ):
         for folder in folders | paths | {"no such"}:
             below = [path.removeprefix(f"{folder}/" if folder else "") for path in paths]
             inside = [rest for rest, path in zip(below, paths, strict=True) if not folder or rest != path]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.group import Nouns
-from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs
+from tandem.cli.terminal import counted, json_option, print_json, progress, say, say_err, say_pairs, shell_name
 from tandem.core.interrupts import counted_once, heard_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tandem.core.errors import DataError
     from tandem.data.space import Space
+    from tandem.data.space.exporting import LeftOut
     from tandem.data.space.index import Sample
     from tandem.data.space.scrub import Finding
 
@@ -59,8 +59,9 @@ def pack(
 ) -> None:
     """Pack all files of SOURCE into SPACE.
 
-    SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL that fsspec reads. Relative
-    paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on where it was.
+    SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL of files or of an archive that
+    fsspec reads. Relative paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on
+    where it was.
 
     \b
     tandem data pack images/ images.space
@@ -91,7 +92,8 @@ def pack(
         print_json({field: getattr(done, field) for field in done.__dataclass_fields__})
         return
     again = f", {done.resumed_files:,} of them by an earlier run" if done.resumed_files else ""
-    say(f"{done.files:,} files, {human_size(done.data_bytes)}{again}; {space} is at generation {done.generation}")
+    what = f"{counted(done.files, 'file')}, {human_size(done.data_bytes)}{again}"
+    say(f"{what}; {space} is at generation {done.generation}")
     for kind, count in done.left_out.items():
         say_err(f"left out: {count:,} x {kind}")
 
@@ -104,7 +106,7 @@ def pack(
 def ls(long: bool, as_json: bool, space: str, prefix: str) -> None:
     """Paths in SPACE that begin with PREFIX, in order.
 
-    Where none does, standard error says so.
+    Where none does, standard error says so. What cannot be printed in a path is written as $'...', as shells read it.
     """
     with _opened(space) as opened:
         _is_any_under(opened, prefix)
@@ -116,7 +118,7 @@ def ls(long: bool, as_json: bool, space: str, prefix: str) -> None:
                 say(_line(opened.stat(number)))
         else:
             for number in numbers:
-                say(opened.path(number))
+                say(shell_name(opened.path(number)))
 
 
 @data.command()
@@ -171,28 +173,34 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
     Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
-    off goes on; nothing is written over. What is damaged is named and left out. Exit status 1 if anything was, or if no
-    path begins with the prefix.
+    off goes on; nothing is written over. What is damaged, or has something else in its place, is named and left out.
+    Exit status 1 if anything was, or if no path begins with the prefix.
     """
+    from tandem.core.errors import DataError
     from tandem.data.space.exporting import export as run
 
     damaged: dict[str, str] = {}
+    not_written: dict[str, str] = {}
     with _opened(space) as opened, progress("files", quiet=as_json) as tell:
         any_ = _is_any_under(opened, prefix)
 
-        def is_damaged(number: int, error: DataError) -> None:
-            damaged[opened.stat(number).path] = error.given
+        def is_left_out(number: int, error: LeftOut) -> None:
+            path = opened.stat(number).path
+            if isinstance(error, DataError):
+                damaged[path] = error.given
+            elif isinstance(error, OSError):
+                not_written[path] = f"{error.filename}: {error.strerror}"
+            else:
+                not_written[path] = error.given
 
-        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of), is_damaged) if any_ else 0
+        count = run(opened, folder, prefix, lambda now, of: tell("writing", now, of), is_left_out) if any_ else 0
     if as_json:
-        print_json({"files": count, "damaged": damaged})
+        print_json({"files": count, "damaged": damaged, "not_written": not_written})
     elif any_:
-        for path, given in list(damaged.items())[:_SHOWN_OF_A_FILE]:
-            say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
-        if damaged:
-            say_err(f"samples left out: {len(damaged):,}, which are damaged: tandem data repair {space}")
-        say(f"{count:,} files in {folder}")
-    if damaged or not any_:
+        _say_left_out(damaged, f"damaged: tandem data repair {space}")
+        _say_left_out(not_written, "impossible to write there")
+        say(f"{counted(count, 'file')} in {folder}")
+    if damaged or not_written or not any_:
         raise click.exceptions.Exit(1)
 
 
@@ -215,7 +223,7 @@ def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]
     if as_json:
         print_json({"deleted": count})
     else:
-        say(f"{count:,} samples deleted; to free their room: tandem data compact {space}")
+        say(f"{counted(count, 'sample')} deleted; to free the room: tandem data compact {space}")
 
 
 @data.command()
@@ -262,7 +270,7 @@ def scrub(as_json: bool, space: str) -> None:
     else:
         for line in _named(found):
             say(line)
-        say(f"{len(found):,} problems" if found else f"{space}: all is well")
+        say(counted(len(found), "problem") if found else f"{space}: all is well")
     if found:
         raise click.exceptions.Exit(1)
 
@@ -288,7 +296,7 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
         for file in done.files:
             say(f"restored: {file}")
         if done.samples:
-            say(f"{done.samples:,} samples taken from {source}")
+            say(f"{counted(done.samples, 'sample')} taken from {source}")
         for line in _named(done.left):
             say(f"still damaged: {line}")
         if not done.left:
@@ -366,7 +374,7 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
             print_json({"space": whole_space, "mountpoint": whole_mountpoint, **about})
         else:
             end = f"to unmount it: fusermount3 -u {mountpoint}" if background else "Ctrl-C unmounts it"
-            say(f"{space}, {len(opened):,} files, is mounted at {mountpoint}; {end}")
+            say(f"{space}, {counted(len(opened), 'file')}, is mounted at {mountpoint}; {end}")
         sys.stdout.flush()
 
     if background:
@@ -415,6 +423,14 @@ def _is_any_under(opened: Space, prefix: str) -> bool:
     return False
 
 
+def _say_left_out(found: dict[str, str], why: str) -> None:
+    """Name samples that were not exported, of many the first."""
+    for path, given in list(found.items())[:_SHOWN_OF_A_FILE]:
+        say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
+    if found:
+        say_err(f"{counted(len(found), 'sample')} left out as {why}")
+
+
 def _named(found: list[Finding]) -> Iterator[str]:
     """What is damaged, line by line; of many samples in one file the first."""
     samples: dict[str, int] = {}
@@ -424,7 +440,7 @@ def _named(found: list[Finding]) -> Iterator[str]:
             yield one.message
     for file, count in samples.items():
         if count > _SHOWN_OF_A_FILE:
-            yield f"and {count - _SHOWN_OF_A_FILE:,} more samples in {file}; --json names all"
+            yield f"and {counted(count - _SHOWN_OF_A_FILE, 'more sample')} in {file}; --json names all"
 
 
 def _described(sample: Sample) -> dict[str, Any]:
@@ -459,7 +475,7 @@ def _line(sample: Sample) -> str:
     from datetime import UTC, datetime
 
     when = datetime.fromtimestamp(sample.mtime_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{sample.number:>9} {modes.filemode(sample.mode)} {sample.size:>12} {when} {sample.path}"
+    return f"{sample.number:>9} {modes.filemode(sample.mode)} {sample.size:>12} {when} {shell_name(sample.path)}"
 
 
 def _show_pairs(told: list[dict[str, Any]]) -> None:

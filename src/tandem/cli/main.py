@@ -150,7 +150,9 @@ def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's m
             sys.stdout.flush()
         except OSError:
             _into_nothing()
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as end:
+        if isinstance(end.__cause__, EOFError):  # click makes it of every one, though nobody pressed Ctrl-D
+            raise end.__cause__ from None
         return _INTERRUPTED
     except SystemExit as end:  # click found a broken pipe
         return _quiet_pipe() if end.code == 1 else int(end.code or 0)

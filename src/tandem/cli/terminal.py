@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -51,6 +52,21 @@ def say_err(text: str) -> None:
     click.echo(one_line(text), err=True)
 
 
+def shell_name(path: str) -> str:
+    """A path as a shell takes it: one that cannot be printed, or is not UTF-8, as `$'...'` (bash, zsh, ksh)."""
+    if path.isprintable():
+        return path
+    quoted = (
+        f"\\{sign}"
+        if sign in "\\'"
+        else sign
+        if sign.isprintable()
+        else "".join(f"\\x{b:02x}" for b in os.fsencode(sign))
+        for sign in path
+    )
+    return f"$'{''.join(quoted)}'"
+
+
 def say_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
     """Print keys and what they say in two columns; on a terminal long texts go on below themselves."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -60,6 +76,11 @@ def say_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
         parts = textwrap.wrap(line, room, break_on_hyphens=False) or [""]
         for place, part in enumerate(parts):
             click.echo((" " * len(head) if place else head) + part)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def cut(text: str, width: int) -> str:

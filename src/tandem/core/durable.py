@@ -59,13 +59,19 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """The lock of a file that is there for it alone, made if it has to be; waits for it."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    """The lock of a file that is there for it alone, made if it has to be; waits for it.
+
+    Only who holds it may remove the file; who waited for it meanwhile takes the lock of the file that is there then.
+    """
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,16 @@ class Batch:
         """N."""
         return len(self.numbers_N)
 
-    def __getitem__(self, i: int) -> memoryview:
-        """The bytes of the i-th sample asked for, without a copy."""
+    @overload
+    def __getitem__(self, i: int) -> memoryview: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> list[memoryview]: ...
+
+    def __getitem__(self, i: int | slice) -> memoryview | list[memoryview]:
+        """The bytes of the i-th sample asked for, or of a run of them, without a copy."""
+        if isinstance(i, slice):
+            return [self[one] for one in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):
             raise IndexError(i)
         i %= len(self)

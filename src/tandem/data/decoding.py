@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tandem.core.errors import TandemError
 from tandem.data.mixture import Mixture
+from tandem.data.steps import LoaderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,12 +49,23 @@ class Decode:
         numbered: Whether `sample` is called with the sample's number too, by which its label or path can be looked up.
         pin: Whether arrays, tensors and views of a batch are moved to page-locked memory, as tensors, so that
             `tensor.to("cuda", non_blocking=True)` does not wait. Needs torch and a GPU.
+
+    Raises:
+        LoaderError: A stage cannot be called.
     """
 
     sample: Callable[..., Any] | None = None
     batch: Callable[[list[Any]], Any] | None = None
     numbered: bool = False
     pin: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("sample", "batch"):
+            stage = getattr(self, name)
+            if stage is not None and not callable(stage):
+                raise LoaderError(
+                    given=f"decode.{name}={stage!r}", allowed="a function, or None", todo="name what decodes, uncalled"
+                )
 
     @property
     def is_plain(self) -> bool:

@@ -27,6 +27,8 @@ from tandem.data.space.snapshot import is_space
 from tandem.data.tree import entries, is_folder
 
 if TYPE_CHECKING:
+    from typing import Never
+
     from tandem.data.space.index import Sample
 
 _LOCAL = (None, "file", "local")
@@ -87,25 +89,61 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
 
         Raises:
             FileNotFoundError: There is no such file.
+            IsADirectoryError: It is a folder.
             DataError: It is damaged.
         """
         _name, space, inner = self._found(path)
         number = space.index.find(inner)
         if number is None:
+            if is_folder(space.index, inner):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return space.read(number)[start:end]
 
     def modified(self, path: str) -> datetime:
-        """When a file was last changed before it was packed.
+        """When a file was last changed before it was packed; of a folder, when its generation was written.
 
         Raises:
             FileNotFoundError: There is no such file.
         """
-        return datetime.fromtimestamp(self.info(path)["mtime"], UTC)
+        _name, space, _inner = self._found(path)
+        return datetime.fromtimestamp(self.info(path).get("mtime", space.index.header.created_ns / 1e9), UTC)
+
+    def created(self, path: str) -> datetime:
+        """The same: a space keeps no other time."""
+        return self.modified(path)
+
+    def rm_file(self, path: str) -> Never:
+        """Refuse it, as all changes that follow.
+
+        Raises:
+            OSError: The file system is read-only.
+        """
+        raise _read_only(path)
+
+    def cp_file(self, path1: str, path2: str, **_: object) -> Never:
+        """Refuse it."""
+        raise _read_only(path2)
+
+    def mv(self, path1: str, path2: str, **_: object) -> Never:
+        """Refuse it."""
+        raise _read_only(path1)
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: object) -> Never:
+        """Refuse it."""
+        raise _read_only(path)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> Never:
+        """Refuse it."""
+        raise _read_only(path)
+
+    def rmdir(self, path: str) -> Never:
+        """Refuse it."""
+        raise _read_only(path)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> BytesIO:  # noqa: ANN401 - as fsspec has it
         if mode != "rb":
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+            raise _read_only(path)
         return BytesIO(self.cat_file(path))
 
     def _found(self, path: str) -> tuple[str, Space, str]:
@@ -125,6 +163,10 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
         if name not in self._spaces:
             self._spaces[name] = Space.open(name)
         return self._spaces[name]
+
+
+def _read_only(path: str) -> OSError:
+    return OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
 
 def _file(before: str, sample: Sample) -> dict[str, Any]:

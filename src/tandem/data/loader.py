@@ -29,7 +29,7 @@ from tandem.data.ahead import Crew, Pending, Worker
 from tandem.data.decoding import Decode, Where
 from tandem.data.foreseen import Foreseen, foresee
 from tandem.data.meter import Meter
-from tandem.data.mixture import Mixture
+from tandem.data.mixture import Mixture, refuse_unreadable
 from tandem.data.order import InOrder, Order, Shuffled
 from tandem.data.reading import Begun, Failed, Read, Reading, Task
 from tandem.data.state import LoaderState
@@ -91,6 +91,8 @@ class Loader:
         decode_in: Where = "threads",
         prefetch: int | None = None,
     ) -> None:
+        if not isinstance(samples, Mixture):
+            refuse_unreadable("samples", samples)
         self.samples = samples
         self.batches = batch_size if isinstance(batch_size, Batches) else Batches(batch_size)
         self.share = Share(rank, world)

@@ -54,6 +54,8 @@ class Mixture:
         if not sources or len(sources) != len(weights):
             _refuse(f"{len(sources)} sources and {len(weights)} weights", "one weight for each of 1 or more sources")
         self.sources = tuple(sources)
+        for number, source in enumerate(sources):
+            refuse_unreadable(f"source {number}", source)
         self.counts = [len(source) for source in sources]
         if min(self.counts) == 0:
             _refuse(f"an empty source (number {self.counts.index(0)})", "sources that hold samples")
@@ -131,6 +133,21 @@ class MixedOrder:
         return within_N
 
 
+def refuse_unreadable(name: str, samples: object) -> None:
+    """Refuse what a loader cannot read.
+
+    Raises:
+        LoaderError: It is no space, nor anything like one.
+    """
+    if not (callable(getattr(samples, "read_batch", None)) and hasattr(type(samples), "__len__")):
+        of_mixtures = isinstance(samples, Mixture)
+        raise LoaderError(
+            given=f"{name} is a {type(samples).__name__}",
+            allowed="a Space, or anything else with __len__ and read_batch",
+            todo="mix all sources in one Mixture" if of_mixtures else "pack it, and open the space",
+        )
+
+
 def turns_of(weights: Sequence[float]) -> list[int]:
     """How many turns of a cycle each source has: whole numbers in proportion to the weights.
 
@@ -139,7 +156,8 @@ def turns_of(weights: Sequence[float]) -> list[int]:
     """
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         _refuse(f"weights {', '.join(map(str, weights))}", "finite numbers above 0")
-    exact = [Fraction(weight).limit_denominator(10**6) for weight in weights]
+    total = sum(map(Fraction, weights))
+    exact = [(Fraction(weight) / total).limit_denominator(10**6) for weight in weights]
     if min(exact) * MAX_CYCLE < sum(exact):
         _refuse(f"a weight of {min(weights)} among {', '.join(map(str, weights))}", "one in 10,000 of all, or more")
     parts = [weight / sum(exact) for weight in exact]

@@ -196,7 +196,9 @@ class SpaceOperations:
                     _LOG.warning("left out, its name is too long for FUSE: %r in %r", name, path)
                 elif number is not None:
                     yield name, stat.S_IFREG, 0
-                elif self._space.index.find(f"{path}/{name}".lstrip("/")) is None:
+                elif self._space.index.find(f"{path}/{name}".lstrip("/")) is not None:
+                    _LOG.warning("left out, it lies below a file: what begins with %r", f"{path}/{name}/".lstrip("/"))
+                else:
                     yield name, _FOLDER_MODE, 0
 
     def open(self, path: str, flags: int) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tandem.data.steps import LoaderError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 VERSION = 1
+_MOST_EPOCHS = (1 << 32) - 1
+_ALLOWED = f"what state_dict returned (version {VERSION}; seed, epoch and position are whole numbers)"
+_TODO = "give what state_dict returned unchanged, or start a new run"
 _KINDS: dict[str, type] = {"seed": int, "epoch": int, "position": int, "shuffle": bool, "samples": str}
 
 
@@ -48,20 +49,27 @@ class LoaderState:
         Raises:
             LoaderError: They are no state, of a newer version, of other samples, or of no place in an epoch.
         """
+        if not isinstance(values, Mapping):
+            raise LoaderError(given=f"a state that is {values!r}", allowed=_ALLOWED, todo=_TODO)
         wrong = [key for key, kind in _KINDS.items() if type(values.get(key)) is not kind]
         if values.get("version") != VERSION or wrong:
             told = ", ".join(f"{key}={value!r}" for key, value in values.items() if key in wrong)
             raise LoaderError(
                 given=f"a state of version {values.get('version')!r} with "
                 f"{told or ', '.join(map(str, values)) or 'nothing'}",
-                allowed=f"what state_dict returned (version {VERSION}; seed, epoch and position are whole numbers)",
-                todo="give it unchanged, or start a new run",
+                allowed=_ALLOWED,
+                todo=_TODO,
             )
-        if min(values["epoch"], values["position"]) < 0:
+        unknown = [key for key in values if key not in _KINDS and key != "version"]
+        if unknown:
+            raise LoaderError(
+                given=f"a state that also says {', '.join(map(repr, unknown))}", allowed=_ALLOWED, todo=_TODO
+            )
+        if min(values["epoch"], values["position"]) < 0 or values["epoch"] > _MOST_EPOCHS:
             raise LoaderError(
                 given=f"a state of epoch {values['epoch']}, position {values['position']}",
-                allowed="both from 0",
-                todo="give what state_dict returned unchanged, or start a new run",
+                allowed=f"both from 0, epochs up to {_MOST_EPOCHS:,}",
+                todo=_TODO,
             )
         if values["samples"] != samples:
             raise LoaderError(
@@ -73,6 +81,6 @@ class LoaderState:
             raise LoaderError(
                 given=f"a state of position {values['position']:,} in an epoch",
                 allowed=f"0 to {epoch_size:,}, which is the end of an epoch of these samples",
-                todo="give what state_dict returned unchanged, or start a new run",
+                todo=_TODO,
             )
         return cls(**{key: values[key] for key in _KINDS})

@@ -127,9 +127,11 @@ class Layout:
         """The same as `positions` of each of these consecutive steps, whole batches at once."""
         size = self.batches.size
         whole = max(steps.start, min(steps.stop, (self.count - self.start) // size))
-        low, high = self.share.of(size)
-        firsts = np.arange(steps.start, whole, dtype=np.int64) * size + self.start
-        found = list(firsts[:, None] + np.arange(low, high, dtype=np.int64))
+        found: list[NDArray[np.int64]] = []
+        if whole > steps.start:  # a batch that no epoch fills may have any size
+            low, high = self.share.of(size)
+            firsts = np.arange(steps.start, whole, dtype=np.int64) * size + self.start
+            found = list(firsts[:, None] + np.arange(low, high, dtype=np.int64))
         return found + [self.positions(step) for step in range(whole, steps.stop)]
 
     def end(self, step: int) -> int:

@@ -40,14 +40,16 @@ class TorchDataset(Dataset[Any]):
         """How many samples there are."""
         return len(self._samples)
 
-    def __getitem__(self, number: int) -> object:
-        """One sample; negative numbers count from the end.
+    def __getitem__(self, number: int | slice) -> object:
+        """One sample, negative numbers counting from the end; or the list of a run of them.
 
         Raises:
             IndexError: There is no such sample.
             DataError: Its bytes are not what was packed.
             DecodeError: The decoder raised.
         """
+        if isinstance(number, slice):
+            return self.__getitems__(range(*number.indices(len(self))))
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         return self.__getitems__([number % len(self)])[0]

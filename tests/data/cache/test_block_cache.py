@@ -27,7 +27,7 @@ LIMIT = 5 * SIZE
 class Node:
     """A cache of three files, two of which do not end where a block does."""
 
-    def __init__(self, folder: Path, limit_bytes: int = LIMIT) -> None:
+    def __init__(self, folder: Path, limit_bytes: int | None = LIMIT) -> None:
         (folder / "at").mkdir(parents=True)
         for name, data in DATA.items():
             (folder / "at" / name).write_bytes(data)
@@ -151,7 +151,9 @@ def test_a_failed_fetch_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "garbage", "flipped"])
-def test_a_damaged_ledger_is_counted_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_ledger_is_told_once_and_counted_anew(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     node = Node(tmp_path / "node")
     node.read(0, [0, 1, 2, 3])
     path = tmp_path / "node" / "cache" / "ledger"
@@ -161,9 +163,12 @@ def test_a_damaged_ledger_is_counted_anew(tmp_path: Path, damage: str) -> None:
         path.unlink()
     else:
         path.write_bytes(b"no ledger" if damage == "garbage" else bytes(data))
+    assert node.cache.limit_bytes == node.cache.limit_bytes == LIMIT
     node.read(1, [0, 1, 2])
     node.check()
     assert node.held_bytes() <= LIMIT
+    told = [record.getMessage().partition(" is damaged")[0] for record in caplog.records]
+    assert told == ([] if damage == "gone" else [str(path)])
 
 
 def test_a_damaged_map_makes_a_file_empty_and_no_worse(tmp_path: Path) -> None:
@@ -182,7 +187,7 @@ def test_a_damaged_map_makes_a_file_empty_and_no_worse(tmp_path: Path) -> None:
 
 
 def test_a_limit_that_is_lowered_holds_at_once(tmp_path: Path) -> None:
-    node = Node(tmp_path / "node", limit_bytes=0)
+    node = Node(tmp_path / "node", limit_bytes=None)
     node.read(0, [0, 1, 2, 3, 4])
     set_limit(node.cache, 2 * SIZE)
     assert (node.held_bytes(), node.cache.limit_bytes) == (2 * SIZE, 2 * SIZE)

@@ -1,12 +1,16 @@
 """Ranges of bytes from a real server that stalls, breaks off, refuses, ignores ranges, and lies."""
 
+import asyncio
+import gc
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from benchmarks.range_server import RangeServer
 from tandem.core.errors import MissingPackageError
@@ -78,8 +82,9 @@ def test_a_server_that_stalls_is_left_after_the_time_that_was_set(server: RangeS
 
 def test_a_lacking_right_is_told_at_once(server: RangeServer) -> None:
     server.fault = lambda path, nth: "403"
-    with pytest.raises(RemoteError, match=r"403.* \(tried once\)"):
+    with pytest.raises(RemoteError, match=r"403.* \(tried once\)") as told:
         remote(server).read(Range("file", 0, 100))
+    assert told.value.todo == "check the URL, and the right to read it"  # patience is of no help
     assert server.asked == 1
 
 
@@ -95,6 +100,27 @@ def test_one_failure_among_many_ends_them_all(server: RangeServer) -> None:
     server.fault = lambda path, nth: "500" if path == "bad" else None
     with pytest.raises(RemoteError, match="/bad"):
         list(remote(server).read_many([*(Range("file", at, at + 9) for at in range(20)), Range("bad", 0, 9)]))
+
+
+class FailsWhenCancelled(AsyncFileSystem):
+    """The first file cannot be read; the others wait, and break when they are no longer wanted."""
+
+    async def _cat_file(self, path: str, **_: object) -> bytes:
+        if not path.endswith("0"):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        raise ConnectionError(path)
+
+
+def test_failures_of_the_others_are_told_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fsspec.register_implementation("breaks", FailsWhenCancelled, clobber=True)
+    reached = Remote("breaks://x", remotes.settings(tmp_path, tries=1, streams=8))
+    with pytest.raises(RemoteError, match="breaks://x/0"):
+        list(reached.read_many([Range(str(at), 0, 9) for at in range(8)]))
+    with pytest.raises(RemoteError, match="breaks://x/0"):
+        reached.read_whole("0")  # by the same loop: the others have ended
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_several_threads_at_once(server: RangeServer) -> None:
@@ -134,7 +160,17 @@ def test_a_file_system_that_cannot_begin_is_told_in_a_line(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"block_bytes": 1000}, {"tries": 0}, {"streams": 0}, {"timeout_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"block_bytes": 1000},
+        {"block_bytes": 2 << 30},
+        {"limit_bytes": 0},
+        {"tries": 0},
+        {"streams": 0},
+        {"timeout_s": 0.0},
+    ],
+)
 def test_settings_that_cannot_be(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(RemoteError, match="allowed"):
         remotes.settings(tmp_path, **wrong)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.space import Space
 from tandem.data.space.changing import compact, delete
-from tandem.data.space.exporting import export
+from tandem.data.space.exporting import LeftOut, export
 from tandem.data.space.scrub import scrub, unused_bytes
 from tandem.data.space.writer import SpaceWriter
 from tests import disks
-from tests.data.space.test_space import CONTENTS, made
+from tests.data.space.test_space import CONTENTS, as_once_written, made
 
 
 @pytest.fixture
@@ -177,6 +177,31 @@ def test_export_goes_on_where_it_was(
         assert written == CONTENTS
 
 
+@pytest.mark.parametrize("nameless", [True, False])
+def test_export_tells_what_is_in_the_way_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    if not nameless:
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY | os.O_CREAT)
+    out, long = tmp_path / "out", "n" * 256
+    (out / "folder").mkdir(parents=True)
+    (out / "link").symlink_to(tmp_path)
+    (out / "other").write_bytes(b"mine")
+    paths = ["a", "a/b", "folder", "link/x", "other", f"{long}/z", "last"]
+    told: dict[str, LeftOut] = {}
+    with Space.open(as_once_written(tmp_path / "s", {path: path.encode() for path in paths})) as space:
+        assert export(space, str(out), left_out=lambda number, error: told.update({space.path(number): error})) == 2
+    assert {path: type(error) for path, error in told.items()} == {
+        "a/b": NotADirectoryError,
+        "folder": FileExistsError,
+        "link/x": SpaceError,
+        "other": FileExistsError,
+        f"{long}/z": SpaceError,
+    }
+    assert [(out / name).read_bytes() for name in ("a", "other", "last")] == [b"a", b"mine", b"last"]
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_a_full_disk_leaves_only_whole_files(tmp_path: Path) -> None:
     files = {f"{k:02d}": bytes([k]) * 300_000 for k in range(10)}
@@ -203,7 +228,7 @@ def test_export_stays_in_its_folder(folder: Path, tmp_path: Path) -> None:
 def test_export_names_a_path_that_is_too_long(tmp_path: Path) -> None:
     long = "d/" * 1990 + "f"
     with Space.open(made(tmp_path / "s", {long: b"deep", "short": b"1"})) as space:
-        with pytest.raises(SpaceError, match="would be a file with a path of"):
+        with pytest.raises(SpaceError, match="would be a path of"):
             export(space, str(tmp_path / ("o" * 200)))
         assert export(space, str(tmp_path / "part"), "short") == 1
 

@@ -280,6 +280,10 @@ def version_flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
+def to_one_byte(path: Path) -> None:
+    os.truncate(path, 1)
+
+
 HARMS = (flip, cut, zero, version_flipped, Path.unlink)
 
 
@@ -287,7 +291,7 @@ HARMS = (flip, cut, zero, version_flipped, Path.unlink)
     ("pattern", "harm"),
     [
         *((pattern, harm) for pattern in ("*.shard.parity", "*.index.parity") for harm in HARMS),
-        *(("level", harm) for harm in (cut, zero, Path.unlink)),
+        *(("level", harm) for harm in (cut, zero, to_one_byte, Path.unlink)),
     ],
 )
 def test_damaged_parity_is_named_and_made_again(folder: Path, pattern: str, harm: Callable[[Path], None]) -> None:
@@ -295,6 +299,17 @@ def test_damaged_parity_is_named_and_made_again(folder: Path, pattern: str, harm
     whole = path.read_bytes()
     harm(path)
     assert [(one.what, one.file) for one in scrub(str(folder))] == [("parity", str(path))]
+    done = repair(str(folder))
+    assert (done.files, done.left) == ([str(path)], [])
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("pattern", ["current", "generations/*", "shards/*", "parity/level", "parity/*.parity"])
+def test_a_byte_behind_the_end_of_any_file_is_named_and_taken_away(folder: Path, pattern: str) -> None:
+    path = sorted(folder.glob(pattern))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"0")
+    assert any(str(path) in one.message for one in scrub(str(folder)))
     done = repair(str(folder))
     assert (done.files, done.left) == ([str(path)], [])
     assert path.read_bytes() == whole

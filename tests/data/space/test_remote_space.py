@@ -189,6 +189,14 @@ def test_a_child_process_reads_on(server: RangeServer) -> None:
     assert server.sent_bytes("shards/") < DATA_BYTES + 8 * remotes.BLOCK_BYTES
 
 
+def test_a_whole_shard_that_is_fetched_counts(server: RangeServer, tmp_path: Path) -> None:
+    with opened(server) as space:
+        ledger, entry = space.home.cache.ledger, space.index.shards[1]  # type: ignore[attr-defined]
+        before = ledger.read().fetched_bytes
+        space.home.fetch(entry, str(tmp_path / "copy"))
+        assert ledger.read().fetched_bytes - before == entry.size == (tmp_path / "copy").stat().st_size
+
+
 @pytest.mark.slow
 def test_scrub_looks_at_the_remote_and_not_at_the_cache(server: RangeServer) -> None:
     with opened(server) as space:

@@ -2,7 +2,10 @@
 
 import pickle
 import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 from tandem import _native
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.space import Space
-from tandem.data.space.writer import SpaceWriter
+from tandem.data.space.columns import joined
+from tandem.data.space.writer import PartWriter, SpaceWriter, Target
 
 HOWS = ["mapped", "pread", *(["uring", "direct"] if _native.has_io_uring() else []), "python"]
 CONTENTS = {f"d{i % 7}/file{i:03d}.bin": random.Random(i).randbytes(i * i % 5000) for i in range(300)}
@@ -23,6 +27,16 @@ def made(folder: Path, contents: dict[str, bytes] = CONTENTS, *, shard_bytes: in
         for path, data in contents.items():
             writer.add(path, data, mtime_ns=1_700_000_000_123_456_789, mode=0o100600)
         writer.commit()
+    return folder
+
+
+def as_once_written(folder: Path, contents: dict[str, bytes]) -> Path:
+    """A space in which a file may lie below another."""
+    target = Target(folder)
+    part = PartWriter(target.pending, target.space_id)
+    for path, data in contents.items():
+        part.add(path, data)
+    target.commit([part.finish()], lambda present, added: joined([present, added]))
     return folder
 
 
@@ -40,6 +54,7 @@ def test_a_batch_has_the_bytes_that_were_packed_in_the_order_asked_for(folder: P
         numbers = np.random.default_rng(1).integers(0, len(space), 1000)
         batch = space.read_batch(numbers)
         assert [bytes(sample) for sample in batch] == [CONTENTS[paths[n]] for n in numbers]
+        assert [bytes(sample) for sample in batch[7:2:-2]] == [CONTENTS[paths[n]] for n in numbers[7:2:-2]]
         assert space.read(5) == CONTENTS[paths[5]]
         assert len(space.read_batch([])) == 0
 
@@ -194,3 +209,83 @@ def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[
         with pytest.raises(TypeError, match="numbers of samples are integers"):
             space.read_batch(numbers)  # type: ignore[arg-type]
         assert len(space.read_batch([])) == 0
+
+
+def every_question(space: Space) -> list[Callable[[], object]]:
+    return [
+        lambda: space.read(0),
+        lambda: space.read_batch([0]),
+        lambda: space.read_part(0, 0, 1),
+        lambda: space.path(0),
+        lambda: space.stat(0),
+        lambda: space.number("d0/file000.bin"),
+        lambda: "d0/file000.bin" in space,
+        lambda: list(space.under()),
+    ]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_closed_space_answers_nothing(folder: Path, how: str) -> None:
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        for ask in every_question(space):
+            ask()
+    for ask in every_question(space):
+        with pytest.raises(ValueError, match="is closed"):
+            ask()
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_is_no_number_is_said_alike_by_every_reader(folder: Path, how: str) -> None:
+    wrong: list[Any] = [1.5, "1", None]
+    with Space.open(folder, how=how) as space:  # type: ignore[arg-type]
+        for ask in (space.read, space.path, space.stat):
+            for number in wrong:
+                with pytest.raises(TypeError, match=f"the number of a sample is an integer, not {number!r}"):
+                    ask(number)
+            with pytest.raises(IndexError, match=f"sample {10**30} of a space of {len(CONTENTS)}"):
+                ask(10**30)
+        assert space.read(np.int64(5)) == space.read(5)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"one row, not of the shape \(2, 2\)"):
+            space.read_batch([[1, 2], [3, 4]])
+        with pytest.raises(IndexError, match=str(2**63)):
+            space.read_batch([2**63])
+
+
+@pytest.mark.parametrize("terms", [{"threads": 0}, {"threads": -1}, {"threads": 10**6}, {"how": "bogus"}], ids=str)
+def test_terms_that_no_reader_knows_are_refused_at_once(folder: Path, terms: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="allowed: "):
+        Space.open(folder, **terms)
+
+
+def test_half_a_character_is_in_no_path(folder: Path) -> None:
+    with Space.open(folder) as space:
+        assert "\ud800" not in space
+        assert list(space.under("\ud800")) == []
+        with pytest.raises(SpaceError, match="has no sample"):
+            space.number("\ud800x")
+
+
+def test_a_writer_that_commits_nothing_leaves_no_trace(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.add("a", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_writers_that_give_up_take_nothing_from_those_that_begin(tmp_path: Path) -> None:
+    for turn in range(30):
+        folder = tmp_path / str(turn)
+
+        def write(number: int, folder: Path = folder) -> None:
+            with SpaceWriter(folder) as writer:
+                writer.add(str(number), b"%d" % number)
+                if number % 3 == 0:
+                    writer.commit()
+
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(write, range(12)))
+        with Space.open(folder) as space:
+            assert {space.path(n): space.read(n) for n in space.under()} == {
+                n: n.encode() for n in ("0", "3", "6", "9")
+            }
+        assert list((folder / "pending").iterdir()) == []

@@ -6,6 +6,7 @@ that is killed in between leaves it too high, never too low. Whoever finds the c
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from tandem.data.hashing import xxh3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_LOG = logging.getLogger(__name__)
 
 _MAGIC = b"TNDMCLGR"
 _FIELDS = struct.Struct("<8sI4x7Q")
@@ -51,9 +54,10 @@ class LedgerFile:
     def __init__(self, folder: str) -> None:
         """Open nothing yet."""
         self._path, self._lock = f"{folder}/ledger", Path(folder) / "lock"
+        self._is_told = False
 
     def read(self) -> Ledger:
-        """What stands in it; an empty one where it is not there, or damaged."""
+        """What stands in it; an empty one where it is not there, or damaged, which is logged once."""
         try:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -63,12 +67,22 @@ class LedgerFile:
         finally:
             os.close(file)
         if len(packed) < _FIELDS.size + _CHECK.size or xxh3(packed[: _FIELDS.size]) != _CHECK.unpack(packed[-8:])[0]:
-            return Ledger()
+            return self._damaged()
         magic, version, *fields = _FIELDS.unpack_from(packed)
         if (magic, version) != (_MAGIC, 1):
-            return Ledger()
+            return self._damaged()
         held = Ledger._make(fields)
         return held._replace(held_bytes=-1) if held.held_bytes >= 1 << 63 else held
+
+    def _damaged(self) -> Ledger:
+        if not self._is_told:
+            self._is_told = True
+            _LOG.warning(
+                "%s is damaged: what it counted is lost, and the limit if one was set; set it again: "
+                "tandem data cache --limit SIZE",
+                self._path,
+            )
+        return Ledger()
 
     @contextmanager
     def changing(self) -> Iterator[OpenLedger]:

@@ -71,7 +71,7 @@ class Remote:
             FileNotFoundError: There is none.
             RemoteError: It cannot be had.
         """
-        return self._started(self._tried(name, None)).result()
+        return _had(self._started(self._outcome(name, None)).result())
 
     def read_many(self, wanted: Sequence[Range]) -> Iterator[tuple[int, bytes]]:
         """Several ranges at once, each with its place in `wanted`, in the order in which they come.
@@ -80,15 +80,15 @@ class Remote:
             FileNotFoundError: A file is not there.
             RemoteError: One cannot be had.
         """
-        waiting = {self._started(self._tried(one.name, one)): place for place, one in enumerate(wanted)}
+        waiting = {self._started(self._outcome(one.name, one)): place for place, one in enumerate(wanted)}
         try:
             for future in as_completed(waiting):
-                yield waiting.pop(future), future.result()  # its bytes are held no longer than they must
+                yield waiting.pop(future), _had(future.result())  # its bytes are held no longer than they must
         finally:
             for future in waiting:
                 future.cancel()  # of no effect on what is done
 
-    def _started(self, work: Coroutine[Any, Any, bytes]) -> Future[bytes]:
+    def _started(self, work: Coroutine[Any, Any, bytes | Exception]) -> Future[bytes | Exception]:
         if self._process != os.getpid():
             try:
                 self._open()
@@ -113,14 +113,21 @@ class Remote:
         self._streams = asyncio.Semaphore(self._settings.streams)
         self._process = os.getpid()
 
+    async def _outcome(self, name: str, wanted: Range | None) -> bytes | Exception:
+        """What came of it. No task fails: of one that fails while it is cancelled nobody would hear but stderr."""
+        try:
+            return await self._tried(name, wanted)
+        except Exception as error:
+            return error
+
     async def _tried(self, name: str, wanted: Range | None) -> bytes:
         """Ask until it is there, or has failed too often."""
         settings = self._settings
         assert self._streams is not None
         for tried in range(1, settings.tries + 1):
             try:
-                async with self._streams:
-                    return await asyncio.wait_for(self._once(name, wanted), settings.timeout_s)
+                async with self._streams, asyncio.timeout(settings.timeout_s):
+                    return await self._once(name, wanted)
             except FileNotFoundError:
                 raise
             except Exception as error:
@@ -161,10 +168,11 @@ class Remote:
         else:
             why = f"{type(error).__name__}: {error}" if not isinstance(error, _WrongAnswer) else str(error)
         times = "once" if tried == 1 else f"{tried} times"
+        patience = "check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience"
         return RemoteError(
             given=f"{what}: {why} (tried {times})",
             allowed="a server that is reached, and answers requests for ranges of bytes with those bytes",
-            todo="check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience",
+            todo="check the URL, and the right to read it" if _is_final(error) else patience,
         )
 
 
@@ -181,6 +189,12 @@ class _OtherLength(_WrongAnswer):
 class _IgnoresRanges(_WrongAnswer):
     def __str__(self) -> str:
         return "the server ignores ranges: it answers with the whole file"
+
+
+def _had(outcome: bytes | Exception) -> bytes:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _is_final(error: Exception) -> bool:

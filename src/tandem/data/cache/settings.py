@@ -21,7 +21,7 @@ from tandem.core.errors import TandemError
 from tandem.core.units import parse_duration, parse_size
 
 DEFAULT_LIMIT_BYTES = 32 << 30
-_LEAST_BLOCK_BYTES = 4096
+_LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 4096, 1 << 30
 
 
 class RemoteError(TandemError):
@@ -50,8 +50,8 @@ class RemoteSettings:
     Attributes:
         folder: The cache; on a disk of this node. Jobs that name the same one share it.
         limit_bytes: How many bytes of shards it holds at most; None for what was set for the folder.
-        block_bytes: In pieces of how many bytes shards are fetched, a multiple of 4,096; the first job that caches a
-            space decides for it.
+        block_bytes: In pieces of how many bytes shards are fetched, a multiple of 4,096 up to 1 GiB; the first
+            job that caches a space decides for it.
         ahead_bytes: How many bytes may be fetched before a loader needs them; 0 for none.
         timeout_s: How long one request may take.
         tries: How often a request is made before it has failed.
@@ -76,8 +76,10 @@ class RemoteSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.block_bytes < _LEAST_BLOCK_BYTES or self.block_bytes % _LEAST_BLOCK_BYTES:
-            _refuse(f"blocks of {self.block_bytes:,} bytes", "multiples of 4,096")
+        if self.limit_bytes is not None and self.limit_bytes < 1:
+            _refuse(f"a limit of {self.limit_bytes} bytes", "1 byte or more")
+        if not _LEAST_BLOCK_BYTES <= self.block_bytes <= _MOST_BLOCK_BYTES or self.block_bytes % _LEAST_BLOCK_BYTES:
+            _refuse(f"blocks of {self.block_bytes:,} bytes", "multiples of 4,096 up to 1 GiB")
         if self.tries < 1 or self.streams < 1 or not self.timeout_s > 0:
             given = f"tries={self.tries}, streams={self.streams}, timeout_s={self.timeout_s}"
             _refuse(given, "1 or more tries and streams, a time above 0")

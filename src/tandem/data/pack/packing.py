@@ -97,6 +97,7 @@ def pack(
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
         DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run.
+        RemoteError: A URL cannot be read; what was done stays for the next run.
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
     snapshot.refuse_url(folder)
@@ -126,8 +127,9 @@ def pack(
     except SpaceError:
         target.discard()  # it would be refused again
         raise
-    finally:
-        target.close()
+    except BaseException:
+        target.give_up()
+        raise
     return Packed(
         generation=generation,
         files=sum(map(len, whole)),
@@ -206,7 +208,7 @@ def _in_processes(
     life, ours = context.Pipe(duplex=False)
     with life, ours, ProcessPoolExecutor(workers, context, _begin_process, (done, life)) as pool:
         try:
-            waiting = {pool.submit(job) for job in jobs}
+            waiting = _submitted(pool, jobs)
             while waiting:
                 ended, waiting = wait(waiting, _TELL_S, FIRST_COMPLETED)
                 over(_ended_well(pool, ended))
@@ -217,19 +219,32 @@ def _in_processes(
             raise
 
 
+def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[Callable[[], Counter[str]]]) -> set[Future[Counter[str]]]:
+    """Begin processes, and give them what there is to do."""
+    try:
+        return {pool.submit(job) for job in jobs}
+    except (BrokenProcessPool, EOFError, ConnectionError):  # the fork server does not answer, or no longer
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise _killed() from None
+
+
 def _ended_well(pool: ProcessPoolExecutor, ended: Iterable[Future[Counter[str]]]) -> Counter[str]:
     """What is left out of parts, or raise what one raised; no further part is begun then."""
     try:
         return sum((future.result() for future in ended), Counter[str]())
     except BrokenProcessPool:
-        raise DataError(
-            given="one of the processes that pack was killed (for want of memory, perhaps)",
-            allowed="processes that are let alone",
-            todo="run it again, and it goes on; with fewer --workers where memory is short",
-        ) from None
+        raise _killed() from None
     except BaseException:
         pool.shutdown(cancel_futures=True)
         raise
+
+
+def _killed() -> DataError:
+    return DataError(
+        given="one of the processes that pack was killed (for want of memory, perhaps)",
+        allowed="processes that are let alone",
+        todo="run it again, and it goes on; with fewer --workers where memory is short",
+    )
 
 
 _done: Synchronized[int]

@@ -6,6 +6,7 @@ Legend: N samples.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,38 @@ def joined(parts: Iterable[Columns]) -> Columns:
         [path for part in all_parts for path in part.paths],
         shards,
     )
+
+
+def refuse_files_above_files(present: Columns, added: Columns) -> None:
+    """Refuse what is added where one path would be a file and also the folder of another.
+
+    What is present with such paths, as older spaces may be, is not looked at.
+
+    Raises:
+        SpaceError: It would be; names both.
+    """
+    paths = set(added.paths)
+    both = _folders(added.paths) & paths.union(present.paths) or _folders(present.paths) & paths
+    if not both:
+        return
+    file = min(both)
+    concerned = [*present.paths, *added.paths] if file in paths else added.paths
+    below = min(path for path in concerned if path.startswith(file + b"/"))
+    raise SpaceError(
+        given=f"two samples, {os.fsdecode(file)!r} and {os.fsdecode(below)!r}, of which one would lie below the other",
+        allowed="paths that can be files all at once",
+        todo="rename one; what is in the space already can be deleted first",
+    )
+
+
+def _folders(paths: Iterable[bytes]) -> set[bytes]:
+    """All folders that these paths lie in, and those above them."""
+    found: set[bytes] = {b""}
+    for path in paths:
+        above = path
+        while (above := above.rpartition(b"/")[0]) not in found:
+            found.add(above)
+    return found
 
 
 def _check_limits(columns: Columns) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _BATCH = 256
 _BATCH_BYTES = 32 << 20
 _MOST_PATH_BYTES = 4095  # Linux's PATH_MAX, less the end
+_MOST_NAME_BYTES = 255  # its NAME_MAX
+
+LeftOut = DataError | SpaceError | FileExistsError | NotADirectoryError
+"""Why a sample is left out; the others can be written all the same."""
 
 
 def export(
@@ -31,7 +35,7 @@ def export(
     folder: str,
     prefix: str = "",
     tell: Callable[[int, int], None] = lambda done, of: None,
-    damaged: Callable[[int, DataError], None] | None = None,
+    left_out: Callable[[int, LeftOut], None] | None = None,
 ) -> int:
     """Write all samples whose paths begin with `prefix` as files below a folder; returns how many there are now.
 
@@ -40,13 +44,14 @@ def export(
     bytes stays as it is.
 
     Args:
-        damaged: Told the number of each sample that is damaged, and how, which is left out; None stops at the first.
+        left_out: Told the number of each sample that is left out, and why: it is damaged (DataError), something else
+            is in its place (FileExistsError, or NotADirectoryError above it), its path leads through a link, or is
+            longer than the system allows (SpaceError). None stops at the first.
 
     Raises:
-        DataError: A sample is damaged, and nobody is to be told; some of the others are written.
-        FileExistsError: A file with other bytes is there.
-        SpaceError: The folder is a space, a path leads through a link, or is longer than the system allows.
-        OSError: A file cannot be written.
+        DataError, FileExistsError, NotADirectoryError: Nobody is to be told; some of the others are written.
+        SpaceError: The same, or the folder is a space.
+        OSError: Files cannot be written there.
     """
     if is_space(folder):
         raise SpaceError(given=f"{folder}, which is a space", allowed="a folder for files", todo="name another folder")
@@ -59,42 +64,54 @@ def export(
         while end < len(numbers) and end - start < _BATCH and size < _BATCH_BYTES:
             size += space.index.place(numbers[end])[3]
             end += 1
-        for number, data in _whole(space, numbers[start:end], damaged):
-            sample = space.stat(number)
-            path = _path(sample, root)
-            _make(path.parent, there)
-            _write(sample, data, path)
-            written += 1
+        for number, data in _whole(space, numbers[start:end], left_out):
+            try:
+                _put(space.stat(number), data, root, there)
+            except (SpaceError, FileExistsError, NotADirectoryError) as error:
+                if left_out is None:
+                    raise
+                left_out(number, error)
+            else:
+                written += 1
         start = end
         tell(end, len(numbers))
     return written
 
 
 def _whole(
-    space: Space, numbers: list[int], damaged: Callable[[int, DataError], None] | None
+    space: Space, numbers: list[int], left_out: Callable[[int, LeftOut], None] | None
 ) -> Iterator[tuple[int, memoryview]]:
     """The samples with their bytes; where one of them is damaged, those that are not, one by one."""
     try:
         yield from zip(numbers, space.read_batch(np.array(numbers)), strict=True)
     except DataError:
-        if damaged is None:
+        if left_out is None:
             raise
         for number in numbers:
             try:
                 [data] = space.read_batch(np.array([number]))
             except DataError as error:
-                damaged(number, error)
+                left_out(number, error)
             else:
                 yield number, data
 
 
+def _put(sample: Sample, data: memoryview, root: Path, there: set[Path]) -> None:
+    path = _path(sample, root)
+    _make(path.parent, there)
+    _write(sample, data, path)
+
+
 def _path(sample: Sample, root: Path) -> Path:
-    path = root / os.fsdecode(checked_path(sample.path))
-    if len(os.fsencode(path)) > _MOST_PATH_BYTES:
+    raw = checked_path(sample.path)
+    path = root / os.fsdecode(raw)
+    longest = max(map(len, raw.split(b"/")))
+    if len(os.fsencode(path)) > _MOST_PATH_BYTES or longest > _MOST_NAME_BYTES:
+        name = f", and a name of {longest:,} in it" if longest > _MOST_NAME_BYTES else ""
         raise SpaceError(
-            given=f"sample {sample.path[:80]!r}... would be a file with a path of {len(os.fsencode(path)):,} bytes",
-            allowed=f"{_MOST_PATH_BYTES:,} bytes, the folder's included",
-            todo="export the others by their prefixes",
+            given=f"sample {sample.path[:80]!r}... would be a path of {len(os.fsencode(path)):,} bytes{name}",
+            allowed=f"{_MOST_PATH_BYTES:,} bytes, the folder's included, and {_MOST_NAME_BYTES} for each name",
+            todo="read it by the library, or by tandem data cat",
         )
     return path
 
@@ -108,7 +125,12 @@ def _make(folder: Path, there: set[Path]) -> None:
     for one in reversed(missing):
         if one.is_symlink():
             raise SpaceError(given=f"{one}, a link", allowed="folders below the one to export to", todo="move it away")
-        one.mkdir(exist_ok=True)
+        try:
+            one.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(
+                errno.ENOTDIR, "it is a file where a folder should be; move it away", str(one)
+            ) from None
         there.add(one)
 
 

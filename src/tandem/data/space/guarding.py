@@ -40,9 +40,11 @@ def level(folder: Path) -> int:
 
 def level_damage(folder: Path) -> str | None:
     """What is wrong with the file that says the level, in words; None where nothing is, or there is no parity."""
-    if _said(folder) in LEVELS or not level(folder):
-        return None
-    return f"{folder / 'parity' / 'level'} is damaged or missing"
+    path = folder / "parity" / "level"
+    if _said(folder) in LEVELS:
+        alone = len(path.read_bytes()) == 1
+        return f"{path} has its digit once instead of three times" if alone else None
+    return f"{path} is damaged or missing" if level(folder) else None
 
 
 def _said(folder: Path) -> int:

@@ -99,7 +99,7 @@ class Folder:
 def missing(path: str, entry: ShardEntry) -> DataError:
     """The error for a shard that is not there."""
     return DataError(
-        given=f"the shard {path} is missing; {entry.live_samples:,} samples lie in it",
+        given=f"the shard {path} is missing; samples in it: {entry.live_samples:,}",
         allowed=f"a file of {entry.size:,} bytes",
         todo="put it back from a copy, or take its samples from their source: tandem data repair --source SOURCE SPACE",
     )

@@ -109,7 +109,10 @@ class Index:
 
     def find(self, path: str | bytes) -> int | None:
         """The number of the sample with this path, or None."""
-        wanted = os.fsencode(path)
+        try:
+            wanted = os.fsencode(path)
+        except UnicodeEncodeError:
+            return None  # half a character: no path can have it
         place = self._rank(wanted)
         if place < len(self) and self.path_bytes(number := self.in_order(place)) == wanted:
             return number
@@ -117,7 +120,10 @@ class Index:
 
     def under(self, prefix: str | bytes) -> range:
         """The places, in the order of paths, of all samples whose paths begin so."""
-        wanted = os.fsencode(prefix)
+        try:
+            wanted = os.fsencode(prefix)
+        except UnicodeEncodeError:
+            return range(0)
         if not wanted:
             return range(len(self))
         begin = self._rank(wanted)

@@ -44,18 +44,35 @@ if TYPE_CHECKING:
 
 
 _MOST_THREADS = 4
+_ALLOWED_THREADS = 1024
+_HOWS = ("auto", "mapped", "pread", "uring", "direct", "python")
 _MOST_FILES = 512
+
+
+def check_terms(how: str, threads: int | None) -> None:
+    """Refuse what no reader does.
+
+    Raises:
+        ValueError: There is no such way of reading, or number of threads.
+    """
+    if how not in _HOWS:
+        message = f"how={how!r}; allowed: {', '.join(_HOWS)}"
+        raise ValueError(message)
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= _ALLOWED_THREADS):
+        message = f"threads={threads!r}; allowed: 1 to {_ALLOWED_THREADS}, or None for one for each core, at most 4"
+        raise ValueError(message)
+
+
+def closed(name: str) -> ValueError:
+    """The error for a space that is used after it was closed."""
+    return ValueError(f"the space {name} is closed")
 
 
 class Readers:
     """Reads an index's samples from a home; made at the first read, and made anew by each process."""
 
     def __init__(self, folder: str, index: Index, how: How, threads: int | None, home: Home | None = None) -> None:
-        """Choose nothing yet; without a home, the folder is one.
-
-        Raises:
-            ValueError: There is no such way of reading.
-        """
+        """Choose nothing yet; without a home, the folder is one."""
         self._name = folder
         self._home: Home = home or Folder(folder)
         self._index = index
@@ -107,8 +124,7 @@ class Readers:
 
     def _opened(self) -> _Reader:
         if self._index.file < 0:
-            message = f"the space {self._name} is closed"
-            raise ValueError(message)
+            raise closed(self._name)
         if self._reader is None:
             with self._lock:
                 if self._reader is None:
@@ -208,6 +224,12 @@ def _whole(numbers_N: NDArray[Any]) -> NDArray[np.int64]:
     if numbers_N.size and numbers_N.dtype.kind not in "iu":
         message = f"numbers of samples are integers, not {numbers_N.dtype}; of a mask, take np.flatnonzero(mask)"
         raise TypeError(message)
+    if numbers_N.ndim > 1:
+        message = f"numbers of samples are one row, not of the shape {numbers_N.shape}; take its ravel()"
+        raise ValueError(message)
+    if numbers_N.dtype == np.uint64 and numbers_N.size and numbers_N.max() > np.iinfo(np.int64).max:
+        message = f"sample {numbers_N.max()}: no space has so many"
+        raise IndexError(message)
     return np.ascontiguousarray(numbers_N, np.int64)
 
 

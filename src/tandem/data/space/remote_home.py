@@ -128,6 +128,7 @@ class RemoteHome:
             except RemoteError:  # it may be shorter than it should be: as much of it as there is
                 file.seek(0)
                 file.write(self.remote.read_whole(name))
+            self.cache.count(fetched_bytes=file.tell())
 
     def blocks_of(self, numbers_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """The blocks in which these samples lie, in order."""

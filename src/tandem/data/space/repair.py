@@ -23,7 +23,7 @@ from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
 from tandem.data.space.guarding import guard, level, parity_path, set_level
 from tandem.data.space.index import Index
-from tandem.data.space.scrub import Finding, damage, scrub
+from tandem.data.space.scrub import Finding, current_damage, damage, scrub
 from tandem.data.space.snapshot import index_path, read_current, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target
@@ -108,28 +108,34 @@ def guard_present(folder: str) -> int:
 
 
 def _current(root: Path) -> list[str]:
-    """Write `current` anew, for the latest index, where it is damaged or gone."""
+    """Write `current` anew, where it is damaged or gone for the latest index."""
     try:
-        read_current(root)
+        current = read_current(root)
     except NewerVersionError:
         raise  # whole, and not ours to write
     except TandemError:
         found = generations(root)
         if not found:
             raise
+        current = _of_latest(root, found[-1])
     else:
-        return []
-    path = Path(index_path(root, found[-1]))
+        if current_damage(str(root)) is None:
+            return []
+    with written_aside(root / "current") as file:
+        file.write(current.encode())
+    return [str(root / "current")]
+
+
+def _of_latest(root: Path, generation: int) -> layout.Current:
+    """What `current` would say of a generation, whose index is restored first where it must be."""
+    path = Path(index_path(root, generation))
     _by_parity(root, path)
     index = Index(str(path))
     try:
         header = index.header
-        current = layout.Current(header.generation, header.space_id, index.size, index.header_xxh3)
+        return layout.Current(header.generation, header.space_id, index.size, index.header_xxh3)
     finally:
         index.close()
-    with written_aside(root / "current") as file:
-        file.write(current.encode())
-    return [str(root / "current")]
 
 
 def _by_parity(root: Path, file: Path) -> list[str]:

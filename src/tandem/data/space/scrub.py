@@ -1,6 +1,7 @@
 """Checking everything in a space: the index, every shard from end to end, every sample, and the parity of all these.
 
-Limits: at a URL parity is not checked. Where the whole folder `parity` is gone, the space is one without parity.
+Limits: at a URL parity is not checked, nor what stands behind the end of the file `current`. Where the whole folder
+`parity` is gone, the space is one without parity.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
         yield Finding("index", folder, None, None, error.given)
         return
     with space:
+        said = current_damage(folder) if space.home.is_here else None
+        if said is not None:
+            yield Finding("current", f"{folder}/current", None, None, said)
         broken = [Finding("index", space.index.name, None, None, error.given) for error in space.index.verify()]
         yield from broken
         if broken:
@@ -85,6 +89,15 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
             tell(done, total)
         if space.home.is_here:
             yield from _parity(Path(folder), space.index)
+
+
+def current_damage(folder: str) -> str | None:
+    """What else is wrong with a file `current` that can be read, in words; None where nothing is."""
+    path = f"{folder}/current"
+    size = os.stat(path).st_size  # noqa: PTH116 - a folder is a text here
+    if size == layout.CURRENT_BYTES:
+        return None
+    return f"{path} is longer than it was written: {size:,} bytes instead of {layout.CURRENT_BYTES}"
 
 
 def _parity(root: Path, index: Index) -> Iterator[Finding]:

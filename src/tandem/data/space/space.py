@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from functools import cached_property
 
 from tandem.core.errors import SpaceError
 from tandem.core.light_typing import TYPE_CHECKING, cast
 from tandem.data.space.homes import Folder
-from tandem.data.space.reading import Readers
+from tandem.data.space.reading import Readers, check_terms, closed
 from tandem.data.space.snapshot import open_snapshot
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class Space:
     """One generation of a space; what writers do afterwards does not change it.
 
-    Safe to use from several threads, after a fork, and pickled to another process. Samples are numbered from 0.
+    Safe to use from several threads, after a fork, and pickled to another process. Samples are numbered from 0. Once it
+    is closed, whatever is asked of it raises ValueError.
     """
 
     def __init__(self, folder: str, index: Index, how: How, threads: int | None, home: Home | None = None) -> None:
@@ -63,10 +65,12 @@ class Space:
             remote: How a space at a URL is reached and cached; if None, as the environment says.
 
         Raises:
+            ValueError: There is no such way of reading, or number of threads.
             SpaceError: There is no space, no such generation, or it is of a newer version.
             DataError: Its index is damaged.
             RemoteError: The URL cannot be reached.
         """
+        check_terms(how, threads)
         name = os.fspath(folder)
         if "://" in name:
             from tandem.data.space.remote_snapshot import open_remote
@@ -134,7 +138,11 @@ class Space:
             IndexError: The number is out of range.
             DataError: Its bytes are not what was packed.
         """
-        return self._readers.read(number)
+        try:
+            return self._readers.read(number)
+        except (TypeError, OverflowError):
+            self._in_range(number)  # what it is says it better
+            raise
 
     def read_batch(self, numbers_N: ArrayLike) -> Batch:
         """Read and verify these samples, in this order; a number may be there more than once.
@@ -199,14 +207,14 @@ class Space:
         Raises:
             SpaceError: There is none.
         """
-        found = self._index.find(path)
+        found = self._open_index().find(path)
         if found is None:
             raise self._unknown(path)
         return found
 
     def __contains__(self, path: object) -> bool:
         """Whether there is a sample with this path."""
-        return isinstance(path, str) and self._index.find(path) is not None
+        return isinstance(path, str) and self._open_index().find(path) is not None
 
     def path(self, number: int) -> str:
         """The path of a sample.
@@ -226,7 +234,8 @@ class Space:
 
     def under(self, prefix: str = "") -> Iterator[int]:
         """The numbers of all samples whose paths begin so, in the order of their paths."""
-        return map(self._index.in_order, self._index.under(prefix))
+        index = self._open_index()
+        return map(index.in_order, index.under(prefix))
 
     def numbers_under(self, prefix: str = "") -> NDArray[np.int64]:
         """The same as an array, for `read_batch`."""
@@ -234,16 +243,27 @@ class Space:
 
         return np.fromiter(self.under(prefix), np.int64)
 
+    def _open_index(self) -> Index:
+        if self._index.file < 0:
+            raise closed(self.folder)
+        return self._index
+
     def _in_range(self, number: int) -> int:
-        if not 0 <= number < len(self):
-            message = f"sample {number} of a space of {len(self)}"
+        self._open_index()
+        try:
+            whole = operator.index(number)
+        except TypeError:
+            message = f"the number of a sample is an integer, not {number!r}"
+            raise TypeError(message) from None
+        if not 0 <= whole < len(self):
+            message = f"sample {whole} of a space of {len(self)}"
             raise IndexError(message)
-        return int(number)
+        return whole
 
     def _unknown(self, path: str) -> SpaceError:
         from tandem.core.nearest import did_you_mean
 
-        begin = self._index.rank_after(os.fsencode(path))
+        begin = self._index.rank_after(path.encode(errors="replace"))
         near = [self._index.path(self._index.in_order(i)) for i in range(max(0, begin - 3), min(len(self), begin + 3))]
         return SpaceError(
             given=f"{self.folder} has no sample {path!r}",

@@ -18,8 +18,8 @@ import numpy as np
 from tandem.core.durable import make_folder, sync_folder, written_aside
 from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.data.space import generations, layout, snapshot
-from tandem.data.space.columns import Columns, joined
-from tandem.data.space.guarding import guard
+from tandem.data.space.columns import Columns, joined, refuse_files_above_files
+from tandem.data.space.guarding import guard, parity_path
 from tandem.data.space.index import Index
 from tandem.data.space.shard import ShardWriter
 from tandem.data.space.snapshot import try_lock_alone
@@ -40,6 +40,7 @@ SHARD_BYTES = 256 << 20
 """About how large shards become."""
 
 _DEFAULT_MODE = 0o100644
+_TRIES = 1000
 _NEW_ID = "space-id"
 
 
@@ -152,11 +153,17 @@ class Target:
         snapshot.refuse_url(folder)
         self.folder = Path(folder)
         refuse_other(self.folder)
-        for part in ("shards", "generations", "pending"):
-            make_folder(self.folder / part)
-        self.space_id = self._space_id()
+        self._made = not self.folder.exists()
         self.pending = self.folder / "pending" / (name or uuid.uuid4().hex)
-        self._lock = self._alone() if lock else -1
+        self._lock = self._alone() if lock else -1  # first, so that nobody removes what follows
+        try:
+            with generations.publishing(self.folder):
+                for part in ("shards", "generations"):
+                    make_folder(self.folder / part)
+                self.space_id = self._space_id()
+        except BaseException:
+            self.close()
+            raise
 
     def commit(self, parts: Sequence[Columns], change: Callable[[Columns, Columns], Columns] | None = None) -> int:
         """Publish what lies in shards in the writer's folder, all or nothing; returns the new generation.
@@ -166,7 +173,7 @@ class Target:
             change: Makes the new tables from the present ones and what was written; if None, it is added behind.
 
         Raises:
-            SpaceError: Two samples have one path.
+            SpaceError: Two samples have one path, or one lies below another.
             OSError: It cannot be written; the generation before stays.
         """
         added = joined(parts)
@@ -188,9 +195,21 @@ class Target:
         return own if own.exists() else self.folder / "shards" / entry.file_name
 
     def discard(self) -> None:
-        """Remove the writer's own folder with all that was not published."""
+        """Remove the writer's own folder with all that was not published, and a space in which nothing ever was."""
+        for shard in self.pending.glob("*.shard"):
+            parity_path(self.folder, shard).unlink(missing_ok=True)
         shutil.rmtree(self.pending, ignore_errors=True)
         self.close()
+        if self.folder.exists() and not snapshot.is_space(self.folder):
+            with suppress(OSError), generations.publishing(self.folder):
+                _remove_unbegun(self.folder, whole=self._made)
+
+    def give_up(self) -> None:
+        """Keep what was completed, for the next run; remove everything if that is nothing."""
+        if any(self.kept_part(path.stem) for path in self.pending.glob("*.index")):
+            self.close()
+        else:
+            self.discard()
 
     def close(self) -> None:
         """Let others have the writer's folder; what is in it stays."""
@@ -235,33 +254,35 @@ class Target:
 
     def _alone(self) -> int:
         """Take the writer's folder; returns the open lock."""
-        while True:
-            make_folder(self.pending)
+        for left in reversed(range(_TRIES)):
             try:
+                make_folder(self.pending)
                 descriptor = os.open(self.pending / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
+                if not left:
+                    raise
                 continue  # somebody just cleared it away
             if not try_lock_alone(descriptor):
                 os.close(descriptor)
-                raise SpaceError(
-                    given=f"{self.pending}, where another process is at work",
-                    allowed="one process for the same source and space",
-                    todo="wait until it has ended",
-                )
+                break
             if os.fstat(descriptor).st_nlink:
                 return descriptor
             os.close(descriptor)
+        raise SpaceError(
+            given=f"{self.pending}, where another process is at work",
+            allowed="one process for the same source and space",
+            todo="wait until it has ended",
+        )
 
     def _space_id(self) -> bytes:
-        """The space's own, or for a new space one that all its first writers share."""
-        with generations.publishing(self.folder):
-            if snapshot.is_space(self.folder):
-                return snapshot.read_current(self.folder).space_id
-            path = self.folder / "pending" / _NEW_ID
-            if not path.exists():
-                with written_aside(path) as file:
-                    file.write(uuid.uuid4().bytes)
-            return path.read_bytes()
+        """The space's own, or for a new space one that all its first writers share; the caller holds the lock."""
+        if snapshot.is_space(self.folder):
+            return snapshot.read_current(self.folder).space_id
+        path = self.folder / "pending" / _NEW_ID
+        if not path.exists():
+            with written_aside(path) as file:
+                file.write(uuid.uuid4().bytes)
+        return path.read_bytes()
 
     def _present(self) -> tuple[Columns, int]:
         if not snapshot.is_space(self.folder):
@@ -311,7 +332,7 @@ class SpaceWriter:
         """Publish all that was added as a new generation; returns its number.
 
         Raises:
-            SpaceError: A path was added twice, or is in the space already.
+            SpaceError: A path was added twice, is in the space already, or lies below another.
             OSError: It cannot be written; the generation before stays.
         """
         return self._target.commit([self._part.finish()])
@@ -333,11 +354,13 @@ def refuse_other(folder: Path) -> None:
         SpaceError: It does, or it is no folder.
     """
     ours = {"current", "generations", "shards", "pending", "lock", "parity"}
-    if folder.is_dir():
+    try:
         if {path.name for path in folder.iterdir() if path.suffix != ".aside"} <= ours:
             return
-    elif not folder.exists():
+    except FileNotFoundError:
         return
+    except NotADirectoryError:
+        pass
     raise SpaceError(
         given=f"{folder}, which holds something else than a space",
         allowed="a space, an empty folder, or a name that is not taken",
@@ -366,6 +389,32 @@ def clear_abandoned(folder: Path, now_s: float) -> None:
             os.close(lock)
 
 
+def _remove_unbegun(folder: Path, *, whole: bool) -> None:
+    """Remove all that is made for a space before anything is in it, unless something is, or another writer is at work.
+
+    The caller holds the lock. A writer has its own folder before it waits for the lock, so that it is seen here.
+
+    Args:
+        folder: The space that is none.
+        whole: Whether to remove the folder itself.
+
+    Raises:
+        OSError: Something else is in the way; what is there stays.
+    """
+    pending, level = folder / "pending", folder / "parity" / "level"
+    own = {pending / _NEW_ID, level}
+    if snapshot.is_space(folder) or any(path not in own for path in folder.glob("*/*")):
+        return
+    (pending / _NEW_ID).unlink(missing_ok=True)
+    level.unlink(missing_ok=True)
+    for part in ("pending", "parity", "generations", "shards"):
+        with suppress(FileNotFoundError):
+            (folder / part).rmdir()
+    (folder / "lock").unlink()
+    if whole:
+        folder.rmdir()
+
+
 def _last_written_s(folder: Path) -> float:
     """When anything in a folder was written last; in unix seconds."""
     newest = 0.0
@@ -376,6 +425,7 @@ def _last_written_s(folder: Path) -> float:
 
 
 def _behind(present: Columns, added: Columns) -> Columns:
+    refuse_files_above_files(present, added)
     return joined([present, added])
 
 

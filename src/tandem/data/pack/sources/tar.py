@@ -1,4 +1,4 @@
-"""Tar archives, WebDataset shards among them: one file, or a pattern of several (`'shards/*.tar'`).
+"""Tar archives, WebDataset shards among them: one file, one URL, or a pattern of several files (`'shards/*.tar'`).
 
 Archives that are not compressed are read at any place by any process; compressed ones from their beginning. Hard links
 to files of the same archive are read as files. Symbolic links, devices and folders without files are left out. As when
@@ -8,27 +8,30 @@ the archive is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with o
 from __future__ import annotations
 
 import glob
+import lzma
 import os
 import tarfile
+import zlib
 from collections import Counter
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tandem.core.errors import SpaceError
+from tandem.data.pack.archives import COMPRESSED_TAR, PLAIN_TAR, Archive, Fetched, is_called
 from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
+from tandem.data.pack.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_PLAIN = (".tar",)
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _WHOLE_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
 
 
 def accepts(text: str) -> bool:
-    """Whether it is a tar archive that exists, or a pattern of some."""
-    return text.lower().endswith(_PLAIN + _COMPRESSED) and "://" not in text and bool(_archives(text))
+    """Whether it is a tar archive that exists, a pattern of some, or the URL of one."""
+    return is_called(text, PLAIN_TAR + COMPRESSED_TAR) and bool(_names(text))
 
 
 class Source:
@@ -36,19 +39,22 @@ class Source:
 
     def __init__(self, text: str) -> None:
         """Look at nothing yet."""
-        self._archives = _archives(text)
+        self._archives = [Archive(name, name) for name in _names(text)]
+        self._fetched = Fetched()
         self._left_out: Counter[str] = Counter()
 
     def entries(self) -> Sequence[Entry]:
-        """Members of archives that can be read at any place, and whole compressed archives."""
+        """Members of archives that can be read at any place, and whole compressed archives; fetches those at URLs."""
         self._left_out.clear()
+        self._archives = [self._fetched.here(archive.name) for archive in self._archives]
         found: list[Entry] = []
-        for number, name in enumerate(self._archives):
-            if name.lower().endswith(_COMPRESSED):
-                status = os.stat(name)  # noqa: PTH116 - names are texts here
-                found.append(Entry(os.fsencode(name), status.st_size, status.st_mtime_ns, number, True))
+        for number, archive in enumerate(self._archives):
+            if is_called(archive.name, COMPRESSED_TAR):
+                status = os.stat(archive.place)  # noqa: PTH116 - names are texts here
+                mtime_ns = 0 if is_url(archive.name) else status.st_mtime_ns  # not that of the fetching
+                found.append(Entry(os.fsencode(archive.name), status.st_size, mtime_ns, number, True))
             else:
-                found += self._members(name, number)
+                found += self._members(archive, number)
         return found
 
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
@@ -58,7 +64,7 @@ class Source:
                 yield from self._all_of(self._archives[entry.place])
                 continue
             number, offset, mode = map(int, entry.place.split())
-            with open(self._archives[number], "rb") as file:  # noqa: PTH123 - names are texts here
+            with open(self._archives[number].place, "rb") as file:  # noqa: PTH123 - names are texts here
                 file.seek(offset)
                 yield _item(entry.path, _Rest(file, entry.size), entry.size, entry.mtime_ns, mode)
 
@@ -66,18 +72,18 @@ class Source:
         """Symbolic links, devices, members that others follow, ...; of compressed archives once they were read."""
         return self._left_out
 
-    def _members(self, name: str, number: int) -> list[Entry]:
+    def _members(self, archive: Archive, number: int) -> list[Entry]:
         """The files in an archive."""
-        members, kinds = _surveyed(name)
+        members, kinds = _surveyed(archive)
         self._left_out += kinds
         return [Entry(one.path, one.size, one.mtime_ns, f"{number} {one.data_at} {one.mode}") for one in members]
 
-    def _all_of(self, name: str) -> Iterator[Item]:
+    def _all_of(self, packed: Archive) -> Iterator[Item]:
         """The files in a compressed archive."""
-        members, kinds = _surveyed(name)
+        members, kinds = _surveyed(packed)
         self._left_out += kinds
         wanted = {one.header_at: one for one in members}
-        with tarfile.open(name) as archive:
+        with tarfile.open(packed.place) as archive:
             for member in archive:
                 one = wanted.get(member.offset)
                 if one is not None:
@@ -97,12 +103,12 @@ class _Member(NamedTuple):
     mode: int
 
 
-def _surveyed(name: str) -> tuple[list[_Member], Counter[str]]:
+def _surveyed(archive: Archive) -> tuple[list[_Member], Counter[str]]:
     """The files that are there once an archive is unpacked, and what is left out, by kind."""
     found: dict[bytes, _Member] = {}
     folders: list[bytes] = []
     kinds: Counter[str] = Counter()
-    for member in _opened(name):
+    for member in _opened(archive):
         path = member_path(member.name)
         if member.isdir():
             folders.append(path)
@@ -144,23 +150,29 @@ def _item(path: bytes, file: IO[bytes] | _Rest, size: int, mtime_ns: int, mode: 
     return Item(path, data, size, mtime_ns, mode)
 
 
-def _archives(text: str) -> list[str]:
-    return [text] if os.path.isfile(text) else sorted(filter(os.path.isfile, glob.glob(text)))  # noqa: PTH113, PTH207
+def _names(text: str) -> list[str]:
+    alone = is_url(text) or os.path.isfile(text)  # noqa: PTH113
+    return [text] if alone else sorted(filter(os.path.isfile, glob.glob(text)))  # noqa: PTH207
 
 
-def _opened(name: str) -> Iterator[tarfile.TarInfo]:
+def _opened(packed: Archive) -> Iterator[tarfile.TarInfo]:
     """The members of an archive.
 
     Raises:
         SpaceError: It is damaged, or no archive.
     """
     try:
-        with tarfile.open(name) as archive:
+        with tarfile.open(packed.place) as archive:
             yield from archive
-            _refuse_cut_short(archive, name)
-    except (tarfile.TarError, EOFError) as error:
+            _refuse_cut_short(archive, packed.name)
+            if is_called(packed.name, COMPRESSED_TAR):
+                _read_out(archive)
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system; what bz2 and gzip say of damage has no number
+        why = str(error).partition("\n")[0].rstrip(":")  # tarfile tells of every compression it tried, line by line
         raise SpaceError(
-            given=f"{name}, which cannot be read as a tar archive ({error})",
+            given=f"{packed.name}, which cannot be read as a tar archive ({why})",
             allowed="whole tar archives",
             todo="check that it was copied completely",
         ) from error
@@ -179,6 +191,13 @@ def _refuse_cut_short(archive: tarfile.TarFile, name: str) -> None:
             allowed="whole tar archives, with a block of zeros at their end",
             todo="check that it was copied completely",
         )
+
+
+def _read_out(archive: tarfile.TarFile) -> None:
+    """Read what is left: only at the end of all is a checksum of the compression checked."""
+    assert archive.fileobj is not None
+    while archive.fileobj.read(_PIECE_BYTES):
+        pass
 
 
 def _mode(member: tarfile.TarInfo) -> int:

@@ -1,14 +1,20 @@
-"""Any URL that fsspec reads (`s3://`, `https://`, `memory://`, ...): all files below it, or the one file."""
+"""Any URL that fsspec reads (`s3://`, `https://`, `memory://`, ...): all files below it, or the one file.
+
+Archives at URLs are what `tar.py` and `zip.py` read.
+"""
 
 from __future__ import annotations
 
 import datetime
+import os
 import posixpath
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from tandem.core.errors import MissingPackageError, SpaceError
+from tandem.core.errors import SpaceError
+from tandem.data.pack.archives import is_at_url
 from tandem.data.pack.source import Entry, Item
+from tandem.data.pack.urls import failures_said, file_system, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +28,8 @@ _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "crea
 
 
 def accepts(text: str) -> bool:
-    """Whether it is a URL."""
-    return "://" in text
+    """Whether it is a URL, of anything but an archive."""
+    return is_url(text) and not is_at_url(text)
 
 
 class Source:
@@ -35,32 +41,34 @@ class Source:
 
     def entries(self) -> Sequence[Entry]:
         """All files, in the order of their paths."""
-        files, root = self._opened()
-        found = files.find(root, detail=True)
+        files, root = file_system(self._url)
+        with failures_said(self._url):
+            found = {name: info or files.info(name) for name, info in files.find(root, detail=True).items()}
         if not found:
             raise SpaceError(
                 given=f"{self._url}, below which there is no file", allowed="a URL with files", todo="check it"
             )
         return sorted(
-            Entry(_relative(name, root).encode(errors="surrogateescape"), int(info["size"] or 0), _mtime_ns(info), name)
+            Entry(os.fsencode(_relative(name, root)), int(info.get("size") or 0), _mtime_ns(info), name)
             for name, info in found.items()
         )
 
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
         """Read files, small ones many at a time."""
-        files, _ = self._opened()
+        files, _ = file_system(self._url)
         group: list[Entry] = []
         for entry in [*run, None]:
             full = len(group) == _AT_ONCE or sum(one.size for one in group) > _AT_ONCE_BYTES
             if group and (entry is None or full or entry.size > _WHOLE_BYTES):
                 names = [str(one.place) for one in group]
-                read = files.cat(names)
+                with failures_said(self._url):
+                    read = files.cat(names)
                 for one, name in zip(group, names, strict=True):
                     yield Item(one.path, read[name], len(read[name]), one.mtime_ns, _MODE)
                 group = []
             if entry is not None and entry.size > _WHOLE_BYTES:
-                with files.open(entry.place, "rb") as file:
-                    yield Item(entry.path, partial(file.read, _PIECE_BYTES), entry.size, entry.mtime_ns, _MODE)
+                with failures_said(self._url), files.open(entry.place, "rb") as file:
+                    yield Item(entry.path, partial(self._piece, file), entry.size, entry.mtime_ns, _MODE)
             elif entry is not None:
                 group.append(entry)
 
@@ -68,20 +76,9 @@ class Source:
         """Nothing."""
         return {}
 
-    def _opened(self) -> tuple[Any, str]:
-        from fsspec.core import url_to_fs
-
-        try:
-            files, root = url_to_fs(self._url)
-        except ImportError as error:
-            raise MissingPackageError(
-                given=f"{self._url}: {error}", allowed="URLs whose packages are installed", todo="install the package"
-            ) from error
-        except ValueError as error:
-            raise SpaceError(
-                given=f"{self._url}: {error}", allowed="URLs that fsspec reads", todo="check it"
-            ) from error
-        return files, root
+    def _piece(self, file: IO[bytes]) -> bytes:
+        with failures_said(self._url):
+            return file.read(_PIECE_BYTES)
 
 
 def _relative(name: str, root: str) -> str:

@@ -1,4 +1,4 @@
-"""Zip archives. Times are taken as UTC, two seconds apart, unless the archive has them as unix times.
+"""Zip archives: files or URLs. Times are taken as UTC, two seconds apart, unless the archive has them as unix times.
 
 As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
 """
@@ -6,15 +6,19 @@ As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with on
 from __future__ import annotations
 
 import calendar
+import lzma
 import os
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
+from tandem.data.pack.archives import ZIP, Archive, Fetched, is_called
 from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
+from tandem.data.pack.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +30,8 @@ _ENCRYPTED = 0x1
 
 
 def accepts(text: str) -> bool:
-    """Whether it is a zip archive that exists."""
-    return text.lower().endswith(".zip") and os.path.isfile(text)  # noqa: PTH113 - names are texts here
+    """Whether it is a zip archive that exists, or the URL of one."""
+    return is_called(text, ZIP) and (is_url(text) or os.path.isfile(text))  # noqa: PTH113 - names are texts here
 
 
 class Source:
@@ -35,13 +39,15 @@ class Source:
 
     def __init__(self, text: str) -> None:
         """Look at nothing yet."""
-        self._name = os.path.abspath(text)  # noqa: PTH100 - names are texts here
+        name = text if is_url(text) else os.path.abspath(text)  # noqa: PTH100 - names are texts here
+        self._archive, self._fetched = Archive(name, name), Fetched()
         self._left_out: Counter[str] = Counter()
 
     def entries(self) -> Sequence[Entry]:
-        """All files in it, in the order of their paths."""
+        """All files in it, in the order of their paths; fetches it where it is at a URL."""
+        self._archive = self._fetched.here(self._archive.name)
         try:
-            with zipfile.ZipFile(self._name) as archive:
+            with zipfile.ZipFile(self._archive.place) as archive:
                 listed = archive.infolist()
         except zipfile.BadZipFile as error:
             raise self._unread(error) from error
@@ -57,7 +63,7 @@ class Source:
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
         """Read members; zip's own checksum of each is checked."""
         try:
-            with zipfile.ZipFile(self._name) as archive:
+            with zipfile.ZipFile(self._archive.place) as archive:
                 for entry in run:
                     yield from self._item(archive, entry)
         except (zipfile.BadZipFile, NotImplementedError) as error:
@@ -67,23 +73,35 @@ class Source:
         """Folders without files, and members that others follow."""
         return self._left_out
 
+    def _read(self, file: IO[bytes], name: str, size: int) -> bytes:
+        """Bytes of a member; at its end, its checksum is checked."""
+        try:
+            return file.read(size)
+        except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise SpaceError(
+                given=f"{name!r} in {self._archive.name}, which is damaged ({error})",
+                allowed="whole zip archives",
+                todo="check that it was copied completely, or leave this file out of it",
+            ) from error
+
     def _item(self, archive: zipfile.ZipFile, entry: Entry) -> Iterator[Item]:
         member = archive.getinfo(str(entry.place))
         if member.flag_bits & _ENCRYPTED:
             raise SpaceError(
-                given=f"{member.filename!r} in {self._name}, which is encrypted",
+                given=f"{member.filename!r} in {self._archive.name}, which is encrypted",
                 allowed="archives without a password",
                 todo="unpack it, and pack the folder",
             )
         mode = 0o100000 | (member.external_attr >> 16 & 0o777 or 0o644)
         with archive.open(member) as file:
             whole = member.file_size <= _WHOLE_BYTES
-            data = file.read() if whole else partial(file.read, _PIECE_BYTES)
+            read = partial(self._read, file, member.filename)
+            data = read(-1) if whole else partial(read, _PIECE_BYTES)
             yield Item(entry.path, data, member.file_size, entry.mtime_ns, mode)
 
     def _unread(self, error: Exception) -> SpaceError:
         return SpaceError(
-            given=f"{self._name}, which cannot be read as a zip archive ({error})",
+            given=f"{self._archive.name}, which cannot be read as a zip archive ({error})",
             allowed="whole zip archives",
             todo="check that it was copied completely",
         )
