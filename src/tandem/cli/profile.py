@@ -123,6 +123,8 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
     revisions = [trust.believed(one) for one in store.revisions(data, machine, name)]
+    if damage := store.load(data, machine).why_not(name):  # some revisions; with none, there is nothing to show
+        say_err(str(damage))
     _say_contradiction(revisions)
     newest, drifted = revisions[-1], _stale()
     doubts = [words for words in (_drift(newest, drifted), trust.older(newest, calibration)) if words]

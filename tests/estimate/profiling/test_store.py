@@ -92,6 +92,33 @@ def test_values_that_nobody_can_have_measured_are_not_believed(tmp_path: Path, c
     assert list(load(tmp_path, "machine-1").unread) == [file]
 
 
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 1e300])
+def test_a_profile_that_makes_no_sense_is_not_kept(tmp_path: Path, rate: float) -> None:
+    kept = save(tmp_path, PROFILE)
+    with pytest.raises(ProfileError, match="a profile of 'cg' that makes no sense"):
+        save(tmp_path, replace(PROFILE, phases=(replace(PHASE, rate=rate),)))
+    assert revisions(tmp_path, "machine-1", "cg") == [kept]
+
+
+@pytest.mark.parametrize("change", [{"phases": [{**as_json(PROFILE)["phases"][0], "rate": "nan"}]}, {"cpus": None}])
+def test_a_revision_that_makes_no_sense_costs_no_other_and_goes_with_the_next_profile(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    first = save(tmp_path, PROFILE)
+    file = tmp_path / "profiles" / "machine-1" / "cg.json"
+    wrong = {**as_json(first), "revision": 2, **change}
+    file.write_text(json.dumps({"format": 1, "profiles": [as_json(first), wrong, wrong]}))
+    loaded = load(tmp_path, "machine-1")
+    assert loaded.profiles == {"cg": first}
+    assert f"a revision in {file} cannot be read" in loaded.left_out()
+    assert ", and 1 more: revision 1 holds instead; profile" in loaded.left_out()
+    assert revisions(tmp_path, "machine-1", "cg") == [first]
+    assert loaded.why_not("cg") is not None
+    second = save(tmp_path, replace(PROFILE, cost_s=1.0))
+    assert revisions(tmp_path, "machine-1", "cg") == [first, second]
+    assert not load(tmp_path, "machine-1").left_out()
+
+
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
     kept = save(tmp_path, PROFILE)
     pipe = tmp_path / "profiles" / "machine-1" / "pipe.json"

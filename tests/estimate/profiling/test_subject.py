@@ -97,6 +97,30 @@ def test_output_is_followed_by_a_regular_expression(
     assert (subject.programme.run_dir / "stdout").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("pattern", "strange"),
+    [
+        (r"(?P<rate>\S+) it/s", "nan"),
+        (r"(?P<rate>\S+) it/s", "1e300"),
+        (r"(?P<rate>\S+) it/s", "-5"),
+        (r"(\S+) it", "inf"),
+    ],
+)
+def test_a_number_that_is_no_step_or_rate_is_passed_over_and_named(
+    programmes: Programmes, pattern: str, strange: str
+) -> None:
+    one, output, trace = programmes.add("one", ["/bin/true"], [min(os.sched_getaffinity(0))]), Output(pattern), Trace()
+    one.run_dir.mkdir(parents=True)
+    output.begin(one)
+    for value in ("5.5", strange, "6.5", "7.5"):
+        os.write(one.output or -1, f"{value} it/s\n".encode())
+        output.read(one, trace)
+    assert trace.last is not None
+    assert 0.0 <= trace.last[1] <= 7.5
+    assert f"passed over: {float(strange):g}" in output.WAY
+    output.close()
+
+
 def test_a_wrong_pattern_is_refused() -> None:
     with pytest.raises(ProgrammeError, match=r"the regular expression 'step \('"):
         Output("step (")

@@ -1,7 +1,8 @@
 """Profiles on disk: `<data>/profiles/<machine>/<key>.json`, all revisions of an application in one file.
 
 A file is written aside and renamed; two commands that profile the same application at once both keep theirs. A file
-that is damaged, or of another version, costs its own application the profile and no other.
+that is damaged, or of another version, costs its own application the profile and no other; a revision that makes no
+sense costs the application that revision, and the others hold.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Loaded:
     """What a folder holds for one machine.
 
     Attributes:
-        profiles: the newest profile of every application, by key.
-        unread: for each file that cannot be read, by its path: why.
+        profiles: the newest sound profile of every application, by key.
+        unread: for each file that cannot be read, or not all of it, by its path: why.
     """
 
     profiles: Mapping[str, Profile]
@@ -49,24 +50,30 @@ class Loaded:
         return next((error for file, error in self.unread.items() if file.name == name), None)
 
     def left_out(self) -> str:
-        """One line that names the files which cannot be read; "" where all can."""
-        if not self.unread:
-            return ""
-        reasons = "; ".join(error.given for error in self.unread.values())
-        return f"left out: {reasons}; move them away and profile again"
+        """One line that names what cannot be read, and what to do; "" where all can."""
+        reasons = "; ".join(f"{error.given}: {error.todo}" for error in self.unread.values())
+        return f"left out: {reasons}" if reasons else ""
 
 
 def save(data: Path, profile: Profile) -> Profile:
     """Keep a profile as the application's newest and return it with its revision.
 
+    What is kept of it and makes no sense is dropped.
+
     Raises:
-        ProfileError: What is kept cannot be read or written.
+        ProfileError: It makes no sense itself; or what is kept cannot be read or written.
     """
+    if why := senseless(profile):
+        raise ProfileError(
+            given=f"a profile of {profile.key!r} that makes no sense ({why})",
+            allowed="rates, slowdowns and intervals that can have been measured",
+            todo="see what it counts as its steps (its records, or what --rate matches), and profile it again",
+        )
     file = _file(data, profile.machine, profile.key)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with locked(file.parent / ".lock"):
-            older = _read(file) if file.exists() else []
+            older = _read(file)[0] if file.exists() else []
             newest = replace(profile, revision=max((one.revision for one in older), default=0) + 1)
             text = json.dumps(
                 {"format": FORMAT, "profiles": [asdict(one) for one in (*older, newest)[-KEPT:]]}, indent=1
@@ -83,14 +90,14 @@ def save(data: Path, profile: Profile) -> Profile:
 
 
 def revisions(data: Path, machine: str, key: str) -> list[Profile]:
-    """All kept profiles of an application on this machine, oldest first.
+    """All sound profiles of an application on this machine, oldest first.
 
     Raises:
         ProfileError: There is none, or only from other machines, or it cannot be read.
     """
     file = _file(data, machine, key)
     if file.exists():
-        return _read(file)
+        return _read(file)[0]
     if away := elsewhere(data, machine, key):
         raise ProfileError(
             given=f"{key!r} was {away}",
@@ -108,7 +115,7 @@ def revisions(data: Path, machine: str, key: str) -> list[Profile]:
 def holds(data: Path, profile: Profile) -> bool:
     """Whether a folder's newest profile of the application is this one."""
     file = _file(data, profile.machine, profile.key)
-    return file.exists() and _read(file)[-1] == profile
+    return file.exists() and _read(file)[0][-1] == profile
 
 
 def elsewhere(data: Path, machine: str, key: str) -> str:
@@ -128,11 +135,13 @@ def load(data: Path, machine: str) -> Loaded:
     unread: dict[Path, ProfileError] = {}
     for file in sorted((data / "profiles" / machine).glob("*.json")):
         try:
-            newest = _read(file)[-1]
+            sound, wrong = _read(file)
         except ProfileError as error:
             unread[file] = error
-        else:
-            profiles[newest.key] = newest
+            continue
+        profiles[sound[-1].key] = sound[-1]
+        if wrong is not None:
+            unread[file] = wrong
     return Loaded(profiles, unread)
 
 
@@ -224,30 +233,60 @@ def senseless(profile: Profile) -> str:
     return wrong[0] if wrong else ""
 
 
-def _read(file: Path) -> list[Profile]:
-    profiles = _parsed(file)
-    for one in profiles:
-        if why := senseless(one):
-            raise _unreadable(file, why)
-        if one.machine != file.parent.name:
-            raise ProfileError(
-                given=f"{file}: {one.key!r} was profiled on {one.machine}, and lies with those of {file.parent.name}",
-                allowed="profiles that were made on this machine: another one's caches and memory answer differently",
-                todo="move it away and profile the application here",
-            )
-        if _quoted(one.key) != file.stem:
-            raise _unreadable(file, f"it is of {one.key!r}, which its name does not say")
-    return profiles
+def _read(file: Path) -> tuple[list[Profile], ProfileError | None]:
+    """The revisions in a file that are sound, at least one, and why others are not; None where all are.
+
+    Raises:
+        ProfileError: None is.
+    """
+    sound: list[Profile] = []
+    wrong: list[ProfileError] = []
+    for told in _parsed(file):
+        try:
+            one = _checked(file, told)
+        except ProfileError as error:
+            wrong.append(error)
+        else:
+            sound.append(one)
+    if not sound:
+        raise wrong[0]
+    if not wrong:
+        return sound, None
+    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return sound, ProfileError(
+        given=f"a revision in {wrong[0].given}{more}",
+        allowed=wrong[0].allowed,
+        todo=f"revision {sound[-1].revision} holds instead; profile the application again, which drops what is wrong",
+    )
 
 
-def _parsed(file: Path) -> list[Profile]:
+def _checked(file: Path, told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
+    try:
+        one = from_json(told)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise _unreadable(file, f"{type(error).__name__}: {error}") from error
+    if why := senseless(one):
+        raise _unreadable(file, why)
+    if one.machine != file.parent.name:
+        raise ProfileError(
+            given=f"{file}: {one.key!r} was profiled on {one.machine}, and lies with those of {file.parent.name}",
+            allowed="profiles that were made on this machine: another one's caches and memory answer differently",
+            todo="move it away and profile the application here",
+        )
+    if _quoted(one.key) != file.stem:
+        raise _unreadable(file, f"it is of {one.key!r}, which its name does not say")
+    return one
+
+
+def _parsed(file: Path) -> list[Any]:
+    """The revisions as they were written."""
     if not file.is_file():
         raise _unreadable(file, "it is no regular file")
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         form = told["format"]
-        profiles = [from_json(one) for one in told["profiles"]] if form == FORMAT else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        profiles = list(told["profiles"]) if form == FORMAT else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(file, f"{type(error).__name__}: {error}") from error
     if not profiles:
         raise _unreadable(file, f"format {form!r}, this version reads {FORMAT}" if form != FORMAT else "it holds none")

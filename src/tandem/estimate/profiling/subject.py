@@ -19,6 +19,9 @@ from tandem.estimate.profiling.programme import Programme, ProgrammeError
 from tandem.estimate.profiling.progress import Trace
 
 PATIENCE_S = 20.0
+LARGEST = 1e15
+"""No step and no rate in a programme's output is larger."""
+
 _CHUNK_BYTES = 1 << 16
 _POLL_S = 0.01
 
@@ -96,8 +99,8 @@ class Output:
     """Progress by a regular expression over what the programme prints.
 
     Without a group each match counts one step; the number that a first group holds is the step that was reached; one
-    in a group named `rate` is the present rate. The programme writes to a terminal of its own, so that lines come
-    when they are printed.
+    in a group named `rate` is the present rate. What is no such number (nan, a rate below 0) is passed over. The
+    programme writes to a terminal of its own, so that lines come when they are printed.
     """
 
     WAY = "its output"
@@ -151,6 +154,9 @@ class Output:
             try:
                 value = float(match.group("rate" if "rate" in groups else 1))
             except (TypeError, ValueError):
+                return
+            if not (0.0 if "rate" in groups else -LARGEST) <= value <= LARGEST:
+                self.WAY = f"its output (passed over: {value:g}, which is no {'rate' if 'rate' in groups else 'step'})"
                 return
             if "rate" not in groups:
                 self._count = value
