@@ -184,7 +184,32 @@ def test_drift_needs_several_agreeing_observations(rates: list[float], is_drift:
         assert "profile it again: tandem profile again cg" in found
 
 
-def test_a_phase_that_was_not_profiled_says_nothing_where_there_are_several() -> None:
+def test_a_phase_that_was_not_profiled_says_nothing() -> None:
     both = replace(PROFILE, phases=(PHASE, replace(PHASE, phase="check")))
     assert drifted(both, [1.0] * 5, "load") is None
-    assert drifted(PROFILE, [1.0] * 5, "load") is not None
+    assert drifted(PROFILE, [1.0] * 5, "load") is None
+    assert drifted(PROFILE, [1.0] * 5) is not None
+
+
+TWO_PHASES = replace(
+    PROFILE, phases=(replace(PHASE, phase="load", rate=100.0, share=0.2), replace(PHASE, rate=10.0, share=0.8))
+)
+
+
+@pytest.mark.parametrize(
+    ("rates", "phase", "words"),
+    [
+        ([20.0] * 5, "solve", "100% faster alone in solve"),
+        ([50.0] * 5, "load", "50% slower alone in load"),
+        ([10.0, 11.0, 60.0, 100.0, 10.0], "", None),  # some mean of both
+        ([30.0] * 5, None, None),
+        ([5.0] * 5, "", "50% slower alone than"),
+        ([200.0] * 5, None, "100% faster alone than"),
+    ],
+)
+def test_each_phase_has_a_rate_of_its_own_and_a_mean_of_them_lies_between(
+    rates: list[float], phase: str | None, words: str | None
+) -> None:
+    found = drifted(TWO_PHASES, rates, phase)
+    assert (found is None) == (words is None)
+    assert found is None or (words or "") in found
