@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,6 +70,8 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
 
 def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: Sequence[CoRun]) -> dict[str, str]:
     """Application -> what is missing of it and how to find it out, for those that were guessed at."""
+    from tandem.estimate.profiling.commands import profile_as
+
     company: set[str] = set().union(*((one.app, *one.beside) for one in coruns if one.beside))
     known = ", ".join(sorted(profiled)) or "none"
     hints = {}
@@ -83,7 +84,7 @@ def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: S
         else:
             lacks = _profiled_away(machine, key) or "nothing is known of it"
             near = nearest(key, profiled | company)
-        todo = f"tandem profile --name {shlex.quote(key)} -- COMMAND..."
+        todo = profile_as(key)
         hints[key] = f"{lacks} (profiled here: {known}); {f'did you mean {near!r}? Else: ' if near else ''}{todo}"
     return hints
 

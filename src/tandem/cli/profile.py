@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shlex
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -88,13 +87,15 @@ def profile(
         given += ["--json"] if as_json else []
         sub.main([*argv[1:], *given], f"tandem profile {argv[0]}", standalone_mode=False)
         return
+    from tandem.estimate.profiling.commands import show_profile
+
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
     if as_json:
         print_json(_plain(kept))
         return
     _print(kept)
-    say(f"kept as revision {kept.revision}, in {kept.cost_s:.0f} s; tandem profile show {kept.key}")
+    say(f"kept as revision {kept.revision}, in {kept.cost_s:.0f} s; {show_profile(kept.key)}")
 
 
 @click.command()
@@ -183,6 +184,7 @@ def _calibrate(gpu: int | None, as_json: bool) -> None:
     from tandem.estimate import bubbles
     from tandem.estimate.bubbles.gpu import check
     from tandem.estimate.profiling import store, trust
+    from tandem.estimate.profiling.commands import profile_again
 
     here, data = discover(), _data()
     cores = tuple(core.index for core in here.cores)
@@ -200,7 +202,7 @@ def _calibrate(gpu: int | None, as_json: bool) -> None:
         say(line)
     if outdated:
         say(f"profiled with an older calibration, whose units their levels are in: {', '.join(outdated)}")
-        say(f"measure them anew: tandem profile again {shlex.join(outdated)}")
+        say(f"measure them anew: {profile_again(*outdated)}")
 
 
 _SUBS = {"show": _show, "again": _again, "calibrate": _calibrate}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.estimate.profile import IN_WORDS
+from tandem.estimate.profiling.commands import profile_again
 from tandem.estimate.profiling.drift import LEAST
 from tandem.estimate.profiling.trust import believed
 from tandem.estimate.recalibrated import rescaled
@@ -41,8 +42,7 @@ def contradiction(old: Profile, new: Profile) -> str:
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return (
         f"{new.key}: revision {new.revision} contradicts revision {old.revision}: {', '.join(found[:_NAMED])}{more}; "
-        "another version, another input or a busy machine: tandem profile again "
-        f"{new.key} tells which to believe"
+        f"another version, another input or a busy machine: {profile_again(new.key)} tells which to believe"
     )
 
 

@@ -9,9 +9,10 @@ profiled ones passes unnoticed.
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from typing import TYPE_CHECKING
+
+from tandem.estimate.profiling.commands import profile_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,5 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     where = f" in {found[0].phase}" if found[0].phase and len(profile.phases) > 1 and len(found) == 1 else ""
     return (
         f"{profile.key} goes {abs(median):.0%} {how} alone{where} than when it was profiled (revision "
-        f"{profile.revision}): a new version or another input; profile it again: "
-        f"tandem profile again {shlex.quote(profile.key)}"
+        f"{profile.revision}): a new version or another input; profile it again: {profile_again(profile.key)}"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from tandem.estimate.profile import GPU_KINDS, HARDEST, IN_WORDS, KINDS
+from tandem.estimate.profiling.commands import profile_again
 from tandem.estimate.profiling.contradictions import newest_contradiction
 from tandem.estimate.profiling.trust import felt, level, mark, presses, warning
 from tandem.report import palette
@@ -136,7 +137,7 @@ def _nothing_of(tried: Iterable[str]) -> str:
 
 def _left_out(profile: Profile) -> list[str]:
     """What is not known, and why."""
-    again = f"tandem profile again {profile.key}"
+    again = profile_again(profile.key)
     what = {
         "sensitivity": ("for want of time it was not tried whether it is slowed by {}", f"{again} gives it more"),
         "pressure": ("for want of time it was not tried how hard it presses on {}", f"{again} gives it more"),

@@ -18,6 +18,7 @@ from typing import Any
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
+from tandem.estimate.profiling.commands import profile_as
 
 KEPT = 20
 """Older revisions than these are dropped."""
@@ -102,13 +103,13 @@ def revisions(data: Path, machine: str, key: str) -> list[Profile]:
         raise ProfileError(
             given=f"{key!r} was {away}",
             allowed="profiles that were made on this machine: another one's caches and memory answer differently",
-            todo=f"profile it here: tandem profile --name {key} -- COMMAND...",
+            todo=f"profile it here: {profile_as(key)}",
         )
     known = sorted(load(data, machine).profiles)
     raise ProfileError(
         given=f"no profile of {key!r}",
         allowed=", ".join(known) or "none yet on this machine",
-        todo=f"make one: tandem profile --name {key} -- COMMAND...",
+        todo=f"make one: {profile_as(key)}",
     )
 
 

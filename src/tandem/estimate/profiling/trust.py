@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from tandem.estimate.profile import HARDEST, IN_WORDS
+from tandem.estimate.profiling.commands import profile_again
 
 if TYPE_CHECKING:
     from tandem.estimate.bubbles import Calibration
@@ -87,7 +88,7 @@ def older(profile: Profile, calibration: Calibration | None) -> str:
         return ""
     return (
         f"{profile.key}: the machine's bubbles have been calibrated since it was profiled, and its levels are in units "
-        f"of the older calibration; tandem profile again {profile.key} measures it in those of the new one"
+        f"of the older calibration; {profile_again(profile.key)} measures it in those of the new one"
     )
 
 
@@ -111,7 +112,7 @@ def noise(profile: Profile) -> float:
 
 def warning(profile: Profile) -> str:
     """What is wrong with a profile, and what to do, in one line; "" where nothing is."""
-    again = f"tandem profile again {profile.key} when the machine is quiet"
+    again = f"{profile_again(profile.key)} when the machine is quiet"
     if profile.disturbed:
         return (
             f"{profile.key}: others had its cores for {profile.waited:.0%} of the time that it was to be alone, and "
