@@ -29,7 +29,8 @@ def profile_of(draw: st.DrawFn, key: str) -> Profile:
     # Sums of up to three lie off the bends of curves, where rounding would decide between two slopes.
     pressure = {kind: draw(st.integers(0, 150)) / 100 + 0.0037 for kind in kinds}
     phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0, curves, pressure, dict.fromkeys(pressure, 0.03))
-    return Profile(key, (key,), "here", 1, 0.0, 20.0, 1, (phase,))
+    waited = draw(st.sampled_from([0.0, 0.4]))
+    return Profile(key, (key,), "here", 1, 0.0, 20.0, 1, (phase,), waited=waited)
 
 
 profiles = st.tuples(*(profile_of(key) for key in KEYS))

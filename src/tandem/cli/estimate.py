@@ -157,7 +157,11 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
 
 
 def _doubtful(profiles: Sequence[Profile], key: str) -> str:
-    """In what an application's profile contradicts the one before, or that it is of an older calibration; else ""."""
+    """Why an application's profile is to be doubted, with what to do; else "".
+
+    It contradicts the one before; it, or the calibration that it was made with, was disturbed or is noisy; or the
+    machine has been calibrated since.
+    """
     from tandem.estimate import bubbles
     from tandem.estimate.profiling import store, trust
     from tandem.estimate.profiling.contradictions import newest_contradiction
@@ -166,9 +170,12 @@ def _doubtful(profiles: Sequence[Profile], key: str) -> str:
         if one.key == key:
             kept = [folder for folder in _folders() if store.holds(folder, one)]
             found = [newest_contradiction(store.revisions(folder, one.machine, key)) for folder in kept]
-            found += [trust.older(one, bubbles.kept(folder / "bubbles")) for folder in kept]
-            said = next((words for words in found if words), "")
-            return said.removeprefix(f"{key}: ")  # whose hint it is, is said anyway
+            found.append(trust.warning(one))
+            for calibration in [bubbles.kept(folder / "bubbles") for folder in kept]:
+                older = trust.older(one, calibration)
+                found.append(older or (calibration.warning if calibration is not None else ""))
+            said = [words.removeprefix(f"{key}: ") for words in found if words]  # whose hint it is, is said anyway
+            return "; ".join(dict.fromkeys(said))
     return ""
 
 

@@ -135,7 +135,7 @@ class Batch:
             if not self._whole:
                 numb_KC, full_KC = self._numb_RN[r][members_KC], self._full_RN[r][members_KC]
                 unsaid_KC = _of_others(self._silent_RN[r][members_KC])
-                ignorance_KC += numb_KC * (UNKNOWN_EXCESS * np.minimum(pressed_KC + TIE, 1.0)) ** 2
+                ignorance_KC += (UNKNOWN_EXCESS * numb_KC * np.minimum(pressed_KC + TIE, 1.0)) ** 2
                 ignorance_KC += (full_KC * np.minimum(unsaid_KC, 1.0)) ** 2
         excess_KC = GAIN * powers_KC ** (1.0 / EXPONENT)
         variance_KC = GAIN * GAIN * variance_KC + (SPREAD * excess_KC) ** 2 + FLOOR * FLOOR * (len(members_KC) - 1)

@@ -138,7 +138,8 @@ class Profile:
         left_out: what is not known, and why; absent where there is nothing. For want of time: "sensitivity" -> kinds
             of bubble that it did not run beside, "pressure" -> kinds whose reporter did not run beside it. Otherwise:
             "unfelt" -> kinds whose reporter does not feel even the strongest bubble of this machine, so that it could
-            tell nothing of pressure; "unsteady" -> kinds whose reporter stood still or scattered when it was alone.
+            tell nothing of pressure; "uncalibrated" -> kinds of which it may only have seemed so, since the machine was
+            busy when they were calibrated; "unsteady" -> kinds whose reporter stood still or scattered alone.
         waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
             looked at.
     """

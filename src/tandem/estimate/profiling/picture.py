@@ -145,6 +145,11 @@ def _left_out(profile: Profile) -> list[str]:
             "how hard it presses on {} cannot be known here",
             "the strongest bubbles of this machine do not slow even their own reporters",
         ),
+        "uncalibrated": (
+            "how hard it presses on {} is not known",
+            "the machine was busy when the bubbles of that were calibrated; tandem profile calibrate when it is quiet, "
+            f"then {again}",
+        ),
         "unsteady": (
             "how hard it presses on {} is not known",
             f"its reporter stood still or scattered by itself; {again} at a quieter time",
