@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tandem.estimate.prediction import Prediction, Span
     from tandem.estimate.profile import Profile
 
-ALONE_S = 60.0
-
 
 @click.command()
 @click.argument("apps", nargs=-1, metavar="APP[=TIME]...")
@@ -90,17 +88,16 @@ def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: S
 
 
 def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
+    from tandem.estimate.asking import ALONE_S, pins
     from tandem.estimate.corun import App
 
-    crowded = len(apps) > len(usable)
     found = []
-    for k, text in enumerate(apps):
+    for text, pinned in zip(apps, pins(len(apps), usable), strict=True):
         key, sign, time = text.rpartition("=") if "=" in text else (text, "", "")  # a name may hold the sign too
         if not key or (sign and not time):
             raise ConfigError(
                 given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"
             )
-        pinned = (usable[k % len(usable)],) if crowded else ()
         found.append((App(key, cores=pinned), _seconds(time, f"the application {text!r}") if time else ALONE_S))
     return found
 
