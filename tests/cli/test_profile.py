@@ -204,6 +204,17 @@ def test_calibrate_takes_no_command_and_no_gpu_that_is_not_there(home: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pair", [("a:b", "a?b"), ("x" * 90 + "1", "x" * 90 + "2"), ("ä/ö", "ä_ö")])
+def test_pictures_of_different_applications_lie_in_different_files(home: Path, pair: tuple[str, str]) -> None:
+    for name in pair:
+        kept(home, name, "true")
+        assert CliRunner().invoke(command.profile, ["show", name]).exit_code == 0
+    pages = [page.read_text() for page in (home / "profiles" / discover().fingerprint / "pictures").glob("*.html")]
+    assert len(pages) == 2
+    assert all(any(f"Profile of {name}" in page for page in pages) for name in pair)
+
+
+@pytest.mark.slow
 def test_a_profile_of_an_older_calibration_is_marked_in_the_list_when_shown_and_by_estimates(
     tandem_: Shell, home: Path
 ) -> None:

@@ -136,7 +136,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         return
     _warn(newest)
     _print(newest)
-    path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{_file_name(name)}.html"
+    path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{store.file_stem(name)}.html"
     say(f"pictures: {picture.write_report(newest, revisions, path, *doubts)}")
 
 
@@ -392,7 +392,3 @@ def _data() -> Path:
     from tandem.share import paths
 
     return paths.of_daemon(os.environ, os.getuid()).data
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80]

@@ -47,7 +47,7 @@ class Loaded:
 
     def why_not(self, key: str) -> ProfileError | None:
         """Why the application's own file cannot be read; None where it can, or there is none."""
-        name = f"{_quoted(key)}.json"
+        name = f"{file_stem(key)}.json"
         return next((error for file, error in self.unread.items() if file.name == name), None)
 
     def left_out(self) -> str:
@@ -126,7 +126,7 @@ def elsewhere(data: Path, machine: str, key: str) -> str:
     >>> elsewhere(Path("/nowhere"), "here", "cg")
     ''
     """
-    found = {file.parent.name for file in (data / "profiles").glob(f"*/{glob.escape(_quoted(key))}.json")} - {machine}
+    found = {file.parent.name for file in (data / "profiles").glob(f"*/{glob.escape(file_stem(key))}.json")} - {machine}
     return f"profiled on {', '.join(sorted(found))}; this machine is {machine}" if found else ""
 
 
@@ -144,6 +144,21 @@ def load(data: Path, machine: str) -> Loaded:
         if wrong is not None:
             unread[file] = wrong
     return Loaded(profiles, unread)
+
+
+def file_stem(key: str) -> str:
+    """A file's name, less its ending, for any key, and another one for each; whole command lines may be keys.
+
+    >>> file_stem("cg"), file_stem("a:b"), file_stem("a?b")
+    ('cg', 'a%3Ab', 'a%3Fb')
+    """
+    quoted = urllib.parse.quote(key, safe=" =,+@")
+    if len(quoted) > _LONGEST_NAME or quoted.startswith("."):
+        import hashlib  # only long names need it
+
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        quoted = f"{quoted.lstrip('.')[: _LONGEST_NAME - 17].rstrip('%')}~{digest}"
+    return quoted
 
 
 def as_json(profile: Profile) -> dict[str, Any]:
@@ -274,7 +289,7 @@ def _checked(file: Path, told: Any) -> Profile:  # noqa: ANN401 - whatever was i
             allowed="profiles that were made on this machine: another one's caches and memory answer differently",
             todo="move it away and profile the application here",
         )
-    if _quoted(one.key) != file.stem:
+    if file_stem(one.key) != file.stem:
         raise _unreadable(file, f"it is of {one.key!r}, which its name does not say")
     return one
 
@@ -303,15 +318,4 @@ def _unreadable(file: Path, why: str) -> ProfileError:
 
 
 def _file(data: Path, machine: str, key: str) -> Path:
-    return data / "profiles" / machine / f"{_quoted(key)}.json"
-
-
-def _quoted(key: str) -> str:
-    """A file name for any key; whole command lines may be keys."""
-    quoted = urllib.parse.quote(key, safe=" =,+@")
-    if len(quoted) > _LONGEST_NAME or quoted.startswith("."):
-        import hashlib  # only long names need it
-
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        quoted = f"{quoted.lstrip('.')[: _LONGEST_NAME - 17].rstrip('%')}~{digest}"
-    return quoted
+    return data / "profiles" / machine / f"{file_stem(key)}.json"
