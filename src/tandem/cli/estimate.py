@@ -142,7 +142,7 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
     found: dict[str, Profile] = {}
     kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
     for loaded in kept:
-        found.update(loaded.profiles)
+        found.update(loaded.usable)
     for key in sorted(wanted - set(found)):
         for loaded in kept:
             if (error := loaded.why_not(key)) is not None:

@@ -99,7 +99,7 @@ def _loaded(folder: Path, changed_ns: int) -> store.Loaded:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _estimator(model: str, folder: Path, changed_ns: int, coruns: tuple[CoRun, ...]) -> Estimator:
-    return estimators.make(model, coruns, tuple(_loaded(folder, changed_ns).profiles.values()))
+    return estimators.make(model, coruns, tuple(_loaded(folder, changed_ns).usable.values()))
 
 
 def _changed_ns(folder: Path) -> int:

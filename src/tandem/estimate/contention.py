@@ -332,10 +332,13 @@ def believe(curve: Curve, most: float | None) -> Curve:
             applications' excesses are taken to scatter about 0 with that as their standard deviation, and each
             measured one is drawn to 0 as the normal distribution says: by most^2 / (most^2 + variance). None: not
             known; then `trust` tells by the last point.
+
+    What another profile contradicts is no noise: it widens what is believed as it is.
     """
     if most is None:
         weight = trust(curve.slowdowns[-1] - 1.0, curve.halves[-1])
-        return Curve(curve.levels, tuple(1.0 + weight * (one - 1.0) for one in curve.slowdowns), curve.halves)
+        drawn = tuple(1.0 + weight * (one - 1.0) for one in curve.slowdowns)
+        return Curve(curve.levels, drawn, _with_apart(curve, curve.halves))
     weights = [
         (most * level) ** 2 / ((most * level) ** 2 + (half / _Z) ** 2) if level > 0.0 and most > 0.0 else 1.0
         for level, half in zip(curve.levels, curve.halves, strict=True)
@@ -343,8 +346,12 @@ def believe(curve: Curve, most: float | None) -> Curve:
     return Curve(
         curve.levels,
         tuple(1.0 + weight * (one - 1.0) for weight, one in zip(weights, curve.slowdowns, strict=True)),
-        tuple(half * math.sqrt(weight) for weight, half in zip(weights, curve.halves, strict=True)),
+        _with_apart(curve, [half * math.sqrt(weight) for weight, half in zip(weights, curve.halves, strict=True)]),
     )
+
+
+def _with_apart(curve: Curve, halves: Sequence[float]) -> tuple[float, ...]:
+    return tuple(map(math.hypot, halves, curve.apart)) if curve.apart else tuple(halves)
 
 
 def _mean_hinges(believed: list[tuple[Curve, float]]) -> Hinges:

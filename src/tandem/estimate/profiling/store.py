@@ -19,6 +19,7 @@ from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.commands import profile_as
+from tandem.estimate.profiling.contradictions import spanning
 
 KEPT = 20
 """Older revisions than these are dropped."""
@@ -40,10 +41,13 @@ class Loaded:
     Attributes:
         profiles: the newest sound profile of every application, by key.
         unread: for each file that cannot be read, or not all of it, by its path: why.
+        usable: the same profiles as predictions may use them: one that contradicts the revision before it, with intervals
+            that span both (`tandem.estimate.profiling.contradictions.spanning`).
     """
 
     profiles: Mapping[str, Profile]
     unread: Mapping[Path, ProfileError]
+    usable: Mapping[str, Profile]
 
     def why_not(self, key: str) -> ProfileError | None:
         """Why the application's own file cannot be read; None where it can, or there is none."""
@@ -114,9 +118,12 @@ def revisions(data: Path, machine: str, key: str) -> list[Profile]:
 
 
 def holds(data: Path, profile: Profile) -> bool:
-    """Whether a folder's newest profile of the application is this one."""
+    """Whether a folder's newest profile of the application is this one, as it was measured or as it may be used."""
     file = _file(data, profile.machine, profile.key)
-    return file.exists() and _read(file)[0][-1] == profile
+    if not file.exists():
+        return False
+    sound, _ = _read(file)
+    return profile in (sound[-1], spanning(sound))
 
 
 def elsewhere(data: Path, machine: str, key: str) -> str:
@@ -133,6 +140,7 @@ def elsewhere(data: Path, machine: str, key: str) -> str:
 def load(data: Path, machine: str) -> Loaded:
     """The newest profile of every application on this machine, and which files cannot be read."""
     profiles: dict[str, Profile] = {}
+    usable: dict[str, Profile] = {}
     unread: dict[Path, ProfileError] = {}
     for file in sorted((data / "profiles" / machine).glob("*.json")):
         try:
@@ -140,10 +148,10 @@ def load(data: Path, machine: str) -> Loaded:
         except ProfileError as error:
             unread[file] = error
             continue
-        profiles[sound[-1].key] = sound[-1]
+        profiles[sound[-1].key], usable[sound[-1].key] = sound[-1], spanning(sound)
         if wrong is not None:
             unread[file] = wrong
-    return Loaded(profiles, unread)
+    return Loaded(profiles, unread, usable)
 
 
 def file_stem(key: str) -> str:
@@ -212,9 +220,8 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
 
 
 def _curve(told: Any) -> Curve:  # noqa: ANN401 - whatever was in the file
-    return Curve(
-        tuple(map(float, told["levels"])), tuple(map(float, told["slowdowns"])), tuple(map(float, told["halves"]))
-    )
+    levels, slowdowns, halves = (tuple(map(float, told[what])) for what in ("levels", "slowdowns", "halves"))
+    return Curve(levels, slowdowns, halves, tuple(map(float, told.get("apart", ()))))
 
 
 def senseless(profile: Profile) -> str:
@@ -242,7 +249,7 @@ def senseless(profile: Profile) -> str:
         for curve in phase.sensitivity.values():
             values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
             values += [("slowdowns", one, 1e-9, LARGEST) for one in curve.slowdowns]
-            values += [("halves", one, 0.0, LARGEST) for one in curve.halves]
+            values += [("halves", one, 0.0, LARGEST) for one in (*curve.halves, *curve.apart)]
         values += [("pressure", one, 0.0, LARGEST) for one in phase.pressure.values()]
         values += [("pressure_half", one, 0.0, LARGEST) for one in phase.pressure_half.values()]
     wrong = [f"{name} is {value:g}" for name, value, least, most in values if not least <= value <= most]
