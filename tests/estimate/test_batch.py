@@ -70,5 +70,10 @@ def test_no_sets_and_wrong_ones() -> None:
     assert batch.predict(np.zeros((0, 3), dtype=np.int64))[0].shape == (0, 3)
     with pytest.raises(BatchError, match="application 'cg'"):
         batch.indices([["cg"]])
+    with pytest.raises(BatchError, match="sets of 1 and 2 applications; allowed: sets of one size"):
+        batch.indices([["cg"], ["cg", "lu"]])
+    with pytest.raises(BatchError, match="an array of float64; allowed: integers"):
+        batch.predict(np.zeros((1, 3)))  # type: ignore[arg-type]
+    assert batch.indices([]).shape == (0,)
     with pytest.raises(BatchError, match="entries from 0"):
         batch.predict(np.zeros((1, 3), dtype=np.int64))
