@@ -41,7 +41,7 @@ class Loaded:
     Attributes:
         profiles: the newest sound profile of every application, by key.
         unread: for each file that cannot be read, or not all of it, by its path: why.
-        usable: the same profiles as predictions may use them: one that contradicts the revision before it, with intervals
+        usable: the same profiles as predictions may use them: one that contradicts the revision before it has intervals
             that span both (`tandem.estimate.profiling.contradictions.spanning`).
     """
 
