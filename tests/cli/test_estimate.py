@@ -11,6 +11,7 @@ import pytest
 from tandem.cli import estimate as command
 from tandem.core.machine import discover
 from tandem.estimate import estimators
+from tandem.estimate.bubbles import Calibration, Response, keeping
 from tandem.estimate.corun import App, Capacity, CoRun
 from tandem.estimate.prediction import Work, predict
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
@@ -177,3 +178,19 @@ def test_nothing_known_is_said_where_cores_are_shared_too(tandem_: Shell) -> Non
 def test_a_bare_number_counts_minutes_as_everywhere(tandem_: Shell) -> None:
     told = json.loads(tandem_("estimate", "a=2", "a", "--stagger", "1", "--json"))
     assert [(one["alone_s"], one["start_s"]) for one in told["applications"]] == [(120.0, 0.0), (60.0, 60.0)]
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_disturbed_profile_and_a_disturbed_calibration_are_said_with_the_estimate(tandem_: Shell, home: Path) -> None:
+    here = discover()
+    busy = Response((0.0, 1.0), (1.0, 1.0), 0.02, waited=0.84)
+    made = Calibration(here.fingerprint, tuple(core.index for core in here.cores), {"net": busy}, {}, 5.0, 20.0)
+    keeping.save(made, home / "bubbles")
+    store.save(home, replace(profile("loud", 0.5, 1.0), waited=0.42, calibrated=5.0, reporter_excess={"cache": 0.5}))
+    told = json.loads(tandem_("estimate", "loud", "calm", "--json"))
+    loud, calm = (one["hint"] for one in told["applications"])
+    assert "others had its cores for 42% of the time" in loud
+    assert "calibrated while others had the cores for up to 84% of the time (net)" in loud
+    assert "tandem profile calibrate" in loud
+    assert "42%" not in (calm or "")
+    assert "loud: others had its cores" in tandem_.run("estimate", "loud", "calm").stderr

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli import profile as command
-from tandem.core.errors import ConfigError, TandemError
+from tandem.core.errors import ConfigError, DaemonError, TandemError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, calibrating, keeping, load, save
 from tandem.estimate.profile import PhaseProfile, Profile
@@ -201,6 +201,61 @@ def test_calibrate_takes_no_command_and_no_gpu_that_is_not_there(home: Path) -> 
     none = CliRunner().invoke(command.profile, ["--gpu", "99", "calibrate"])
     assert isinstance(none.exception, TandemError)
     assert not (home / "bubbles").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--name", "q", "--cpus", "2", "show"], "--name says nothing to show"),
+        (["--rate", "x", "calibrate", "--help"], "--rate says nothing to calibrate"),
+        (["--most", "20", "calibrate"], "--most says nothing to calibrate"),
+        (["--gpu", "0", "again"], "--gpu says nothing to again"),
+        (["--name", "", "--", "true"], "a name has at least one character"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(home: Path, arguments: list[str], words: str) -> None:
+    done = CliRunner().invoke(command.profile, arguments)
+    assert done.exit_code == 2
+    assert words in done.output
+    assert not home.exists()
+
+
+def test_without_a_daemon_names_are_asked_for() -> None:
+    error = CliRunner().invoke(command.profile, ["again"]).exception
+    assert isinstance(error, DaemonError)
+    assert "only a daemon sees which applications have drifted" in str(error)
+    assert "tandem profile again NAME..." in error.todo
+
+
+def test_a_page_is_not_written_into_a_folder_that_is_not_there(home: Path, tmp_path: Path) -> None:
+    kept(home, "cg", "true")
+    error = CliRunner().invoke(command.profile, ["show", "cg", "--out", str(tmp_path / "none" / "cg.html")]).exception
+    assert isinstance(error, ConfigError)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_an_error_in_json_is_the_only_thing_said(tandem_: Shell, home: Path) -> None:
+    here, busy = discover(), Response((0.0, 1.0), (1.0, 2.0), 0.02, waited=0.9)
+    save(
+        Calibration(here.fingerprint, tuple(core.index for core in here.cores), {"cpu": busy}, {}, 1e9, 1.0),
+        home / "bubbles",
+    )
+    assert "calibrated while others had the cores" in tandem_.run("profile", "show").stderr
+    done = tandem_.run("profile", "--json", "show", "nosuch")
+    assert done.returncode == 2
+    assert json.loads(done.stdout + done.stderr)["error"]["error"] == "ProfileError"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [("a:b", "a?b"), ("x" * 90 + "1", "x" * 90 + "2"), ("ä/ö", "ä_ö")])
+def test_pictures_of_different_applications_lie_in_different_files(home: Path, pair: tuple[str, str]) -> None:
+    for name in pair:
+        kept(home, name, "true")
+        assert CliRunner().invoke(command.profile, ["show", name]).exit_code == 0
+    pages = [page.read_text() for page in (home / "profiles" / discover().fingerprint / "pictures").glob("*.html")]
+    assert len(pages) == 2
+    assert all(any(f"Profile of {name}" in page for page in pages) for name in pair)
 
 
 @pytest.mark.slow

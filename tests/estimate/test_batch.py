@@ -29,7 +29,8 @@ def profile_of(draw: st.DrawFn, key: str) -> Profile:
     # Sums of up to three lie off the bends of curves, where rounding would decide between two slopes.
     pressure = {kind: draw(st.integers(0, 150)) / 100 + 0.0037 for kind in kinds}
     phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0, curves, pressure, dict.fromkeys(pressure, 0.03))
-    return Profile(key, (key,), "here", 1, 0.0, 20.0, 1, (phase,))
+    waited = draw(st.sampled_from([0.0, 0.4]))
+    return Profile(key, (key,), "here", 1, 0.0, 20.0, 1, (phase,), waited=waited)
 
 
 profiles = st.tuples(*(profile_of(key) for key in KEYS))
@@ -69,5 +70,10 @@ def test_no_sets_and_wrong_ones() -> None:
     assert batch.predict(np.zeros((0, 3), dtype=np.int64))[0].shape == (0, 3)
     with pytest.raises(BatchError, match="application 'cg'"):
         batch.indices([["cg"]])
+    with pytest.raises(BatchError, match="sets of 1 and 2 applications; allowed: sets of one size"):
+        batch.indices([["cg"], ["cg", "lu"]])
+    with pytest.raises(BatchError, match="an array of float64; allowed: integers"):
+        batch.predict(np.zeros((1, 3)))  # type: ignore[arg-type]
+    assert batch.indices([]).shape == (0,)
     with pytest.raises(BatchError, match="entries from 0"):
         batch.predict(np.zeros((1, 3), dtype=np.int64))

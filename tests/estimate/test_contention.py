@@ -122,6 +122,25 @@ def test_a_kind_that_the_calibration_did_not_feel_widens_nothing_and_one_that_wa
         assert contention.ignorance(found, [0.0] * len(FELT), unsaid) == pytest.approx(0.5**2), "the cache's alone"
 
 
+def test_what_cannot_be_told_from_the_noise_of_a_disturbed_profile_widens_as_far_as_that_goes() -> None:
+    flat = Curve((0.0, 1.0), (1.0, 0.98), (0.0, 0.3))
+    feels, presses = dict.fromkeys(FELT, flat), dict.fromkeys(FELT, 0.0)
+    phase = PhaseProfile("", 1.0, 1.0, 0.3, 1.0, feels, presses, {"cache": 0.4, "net": 1.7})
+    quiet, busy = (contention.vector(replace(profile(phase), waited=waited)) for waited in (0.0, 0.5))
+    assert quiet.whole
+    assert busy.silent == tuple({"cache": 0.4, "net": 1.0}.get(kind, 0.0) for kind in FELT)
+    assert busy.numb == pytest.approx((0.3 / UNKNOWN_EXCESS,) * len(FELT))
+    full = [1.0] + [0.0] * (len(FELT) - 1)
+    assert contention.ignorance(busy, full, [0.0] * len(FELT)) == pytest.approx(0.3**2)
+    assert contention.ignorance(busy, [0.0] * len(FELT), full) == pytest.approx(0.3**2), "the upper end of its curve"
+
+
+def test_a_kind_whose_calibration_was_disturbed_is_not_measured_though_nothing_was_felt() -> None:
+    only = PhaseProfile("", 1.0, 1.0, 0.0, 1.0, dict.fromkeys(FELT, STRAIGHT), dict.fromkeys(FELT[1:], 0.0))
+    found = contention.vector(replace(profile(only), left_out={"uncalibrated": FELT[:1]}))
+    assert found.silent == (1.0, *[0.0] * (len(FELT) - 1))
+
+
 def test_what_was_kept_of_an_unfelt_kind_is_not_believed() -> None:
     """As older versions wrote it: the slowdown of a reporter over a noise of next to nothing."""
     absurd = PhaseProfile("", 1.0, 1.0, 0.0, 1.0, {}, {"net": 128.0}, {"net": 1.0})

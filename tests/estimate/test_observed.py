@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tandem.estimate.corun import CoRun
+from tandem.estimate import estimators
+from tandem.estimate.corun import App, Capacity, CoRun
 from tandem.estimate.observed import REMEMBERED, Observations, student_95, weighted_median
 from tandem.estimate.prior import NOISE
 
@@ -113,3 +114,23 @@ def test_old_stretches_are_forgotten() -> None:
     for _ in range(REMEMBERED):
         observations.add(CoRun("cg", (), 20.0, 5.0))
     assert observations.alone_rate("cg") == 20.0
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e-29, 1e-7])
+def test_a_slowdown_that_nobody_can_have_measured_is_not_believed(rate: float) -> None:
+    found = seen(CoRun("a", (), 1.0, 60.0), CoRun("a", ("b",), rate, 1.0))
+    assert found.slowdown("a", ("b",)) is None
+    assert found.pairs() == {}
+    for _ in range(3):
+        found.add(CoRun("a", ("b",), 0.5, 60.0))
+    told = found.slowdown("a", ("b",))
+    assert told is not None
+    assert told.mid == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("name", ["learned", "additive", "worst_pair", "proportional"])
+def test_no_model_tells_of_one(name: str) -> None:
+    coruns = (CoRun("a", (), 1.0, 60.0), CoRun("a", ("b",), 1e-9, 1.0))
+    (told, _) = estimators.make(name, coruns).predict((App("a"), App("b")), Capacity(4000))
+    assert told.high < 10.0
+    assert not told.known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from tandem.estimate.corun import CoRun, Slowdown
     from tandem.estimate.prediction import Prediction, Span
     from tandem.estimate.profile import Profile
-
-ALONE_S = 60.0
 
 
 @click.command()
@@ -71,6 +68,8 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
 
 def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: Sequence[CoRun]) -> dict[str, str]:
     """Application -> what is missing of it and how to find it out, for those that were guessed at."""
+    from tandem.estimate.profiling.commands import profile_as
+
     company: set[str] = set().union(*((one.app, *one.beside) for one in coruns if one.beside))
     known = ", ".join(sorted(profiled)) or "none"
     hints = {}
@@ -83,23 +82,22 @@ def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: S
         else:
             lacks = _profiled_away(machine, key) or "nothing is known of it"
             near = nearest(key, profiled | company)
-        todo = f"tandem profile --name {shlex.quote(key)} -- COMMAND..."
+        todo = profile_as(key)
         hints[key] = f"{lacks} (profiled here: {known}); {f'did you mean {near!r}? Else: ' if near else ''}{todo}"
     return hints
 
 
 def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
+    from tandem.estimate.asking import ALONE_S, pins
     from tandem.estimate.corun import App
 
-    crowded = len(apps) > len(usable)
     found = []
-    for k, text in enumerate(apps):
+    for text, pinned in zip(apps, pins(len(apps), usable), strict=True):
         key, sign, time = text.rpartition("=") if "=" in text else (text, "", "")  # a name may hold the sign too
         if not key or (sign and not time):
             raise ConfigError(
                 given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"
             )
-        pinned = (usable[k % len(usable)],) if crowded else ()
         found.append((App(key, cores=pinned), _seconds(time, f"the application {text!r}") if time else ALONE_S))
     return found
 
@@ -144,7 +142,7 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
     found: dict[str, Profile] = {}
     kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
     for loaded in kept:
-        found.update(loaded.profiles)
+        found.update(loaded.usable)
     for key in sorted(wanted - set(found)):
         for loaded in kept:
             if (error := loaded.why_not(key)) is not None:
@@ -156,7 +154,11 @@ def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ..
 
 
 def _doubtful(profiles: Sequence[Profile], key: str) -> str:
-    """In what an application's profile contradicts the one before, or that it is of an older calibration; else ""."""
+    """Why an application's profile is to be doubted, with what to do; else "".
+
+    It contradicts the one before; it, or the calibration that it was made with, was disturbed or is noisy; or the
+    machine has been calibrated since.
+    """
     from tandem.estimate import bubbles
     from tandem.estimate.profiling import store, trust
     from tandem.estimate.profiling.contradictions import newest_contradiction
@@ -165,9 +167,12 @@ def _doubtful(profiles: Sequence[Profile], key: str) -> str:
         if one.key == key:
             kept = [folder for folder in _folders() if store.holds(folder, one)]
             found = [newest_contradiction(store.revisions(folder, one.machine, key)) for folder in kept]
-            found += [trust.older(one, bubbles.kept(folder / "bubbles")) for folder in kept]
-            said = next((words for words in found if words), "")
-            return said.removeprefix(f"{key}: ")  # whose hint it is, is said anyway
+            found.append(trust.warning(one))
+            for calibration in [bubbles.kept(folder / "bubbles") for folder in kept]:
+                older = trust.older(one, calibration)
+                found.append(older or (calibration.warning if calibration is not None else ""))
+            said = [words.removeprefix(f"{key}: ") for words in found if words]  # whose hint it is, is said anyway
+            return "; ".join(dict.fromkeys(said))
     return ""
 
 

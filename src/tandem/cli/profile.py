@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shlex
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tandem.cli.terminal import console, json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError
@@ -20,6 +20,7 @@ from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from tandem.estimate.bubbles import Calibration
     from tandem.estimate.profile import Profile
@@ -37,8 +38,16 @@ def _a_number(context: click.Context, option: click.Parameter, value: float) -> 
     return value
 
 
+def _some_name(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """An empty one would be taken for none."""
+    if value is not None and not value.strip():
+        message = "a name has at least one character that is no blank"
+        raise click.BadParameter(message, context, option)
+    return value
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--name", help="Its name, as jobs and history carry it. [programme or script]")
+@click.option("--name", callback=_some_name, help="Its name, as jobs and history carry it. [programme or script]")
 @click.option("--rate", metavar="REGEX", help="How far it is, in its output: a group is the step, else a match is one.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores it runs on.")
 @click.option("--gpu", type=click.IntRange(0), metavar="INDEX", help="The GPU it uses, pressed on by bubbles too.")
@@ -83,18 +92,31 @@ def profile(
     """
     sub = _SUBS.get(argv[0])
     if sub is not None:
+        _refuse_unused(argv[0], {"as_json"} | ({"most"} if sub is _again else {"gpu"} if sub is _calibrate else set()))
         given = ["--most", str(most)] if sub is _again and most != MOST_S else []
         given += ["--gpu", str(gpu)] if sub is _calibrate and gpu is not None else []
         given += ["--json"] if as_json else []
         sub.main([*argv[1:], *given], f"tandem profile {argv[0]}", standalone_mode=False)
         return
+    from tandem.estimate.profiling.commands import show_profile
+
     kept = _measured(argv, name, rate, (cpus, gpu), most, _teller(quiet=as_json))
     _tell_daemon()
     if as_json:
         print_json(_plain(kept))
         return
     _print(kept)
-    say(f"kept as revision {kept.revision}, in {kept.cost_s:.0f} s; tandem profile show {kept.key}")
+    say(f"kept as revision {kept.revision}, in {kept.cost_s:.0f} s; {show_profile(kept.key)}")
+
+
+def _refuse_unused(what: str, used: AbstractSet[str]) -> None:
+    """Options before `show`, `again` and `calibrate` that say nothing to them are refused, not passed over."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if isinstance(option, click.Option) and given and option.name not in used:
+            message = f"{option.opts[0]} says nothing to {what}; a programme that is called so is ./{what}"
+            raise click.UsageError(message, context)
 
 
 @click.command()
@@ -109,8 +131,8 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
 
     data, machine = _data(), discover().fingerprint
     calibration = bubbles.kept(data / "bubbles")
-    _say_calibration(calibration)
     if name is None:
+        _say_calibration(calibration)
         loaded = store.load(data, machine)
         found, drifted = {key: trust.believed(one) for key, one in loaded.profiles.items()}, _stale()
         if loaded.unread:
@@ -123,6 +145,13 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
             say(f"no profiles on this machine ({machine}); make one: tandem profile -- COMMAND...")
         return
     revisions = [trust.believed(one) for one in store.revisions(data, machine, name)]
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise ConfigError(
+            given=f"--out {out!r}", allowed="a file in a folder that is there", todo="make the folder, or name another"
+        )
+    _say_calibration(calibration)
+    if damage := store.load(data, machine).why_not(name):  # some revisions; with none, there is nothing to show
+        say_err(str(damage))
     _say_contradiction(revisions)
     newest, drifted = revisions[-1], _stale()
     doubts = [words for words in (_drift(newest, drifted), trust.older(newest, calibration)) if words]
@@ -133,7 +162,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         return
     _warn(newest)
     _print(newest)
-    path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{_file_name(name)}.html"
+    path = Path(out) if out else data / "profiles" / machine / "pictures" / f"{store.file_stem(name)}.html"
     say(f"pictures: {picture.write_report(newest, revisions, path, *doubts)}")
 
 
@@ -181,6 +210,7 @@ def _calibrate(gpu: int | None, as_json: bool) -> None:
     from tandem.estimate import bubbles
     from tandem.estimate.bubbles.gpu import check
     from tandem.estimate.profiling import store, trust
+    from tandem.estimate.profiling.commands import profile_again
 
     here, data = discover(), _data()
     cores = tuple(core.index for core in here.cores)
@@ -198,17 +228,25 @@ def _calibrate(gpu: int | None, as_json: bool) -> None:
         say(line)
     if outdated:
         say(f"profiled with an older calibration, whose units their levels are in: {', '.join(outdated)}")
-        say(f"measure them anew: tandem profile again {shlex.join(outdated)}")
+        say(f"measure them anew: {profile_again(*outdated)}")
 
 
 _SUBS = {"show": _show, "again": _again, "calibrate": _calibrate}
 
 
 def _drifted() -> list[str]:
+    from tandem.core.errors import DaemonError
     from tandem.share.daemon.client import Client
 
-    with Client.connect(start=False) as client:
-        return [str(one["app"]) for one in client.profiles() if one["stale"]]
+    try:
+        with Client.connect(start=False) as client:
+            return [str(one["app"]) for one in client.profiles() if one["stale"]]
+    except DaemonError as error:
+        raise DaemonError(
+            given=f"no NAME, and {error.given}: only a daemon sees which applications have drifted",
+            allowed="names of profiled applications, or a daemon that has seen them run",
+            todo="name them: tandem profile again NAME...; `tandem profile show` lists them",
+        ) from error
 
 
 def _tell_daemon() -> None:
@@ -388,7 +426,3 @@ def _data() -> Path:
     from tandem.share import paths
 
     return paths.of_daemon(os.environ, os.getuid()).data
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80]

@@ -80,7 +80,18 @@ class Batch:
         return cls(vectors, refined)
 
     def indices(self, sets: Sequence[Sequence[str]]) -> Ints:
-        """Sets of keys, all of one size, as rows of indices."""
+        """Sets of keys, all of one size, as rows of indices.
+
+        Raises:
+            BatchError: They are not of one size, or one of the applications has no profile.
+        """
+        sizes = sorted({len(one) for one in sets})
+        if len(sizes) > 1:
+            raise BatchError(
+                given=f"sets of {' and '.join(map(str, sizes))} applications",
+                allowed="sets of one size at a time",
+                todo="make a batch of each size",
+            )
         try:
             return np.array([[self._index[key] for key in one] for one in sets], dtype=np.int64)
         except KeyError as missing:
@@ -91,7 +102,15 @@ class Batch:
             ) from None
 
     def predict(self, sets_SK: Ints) -> tuple[Floats, Floats, Floats]:
-        """Middle, lower and upper end of the slowdown of each member, each of the shape of ``sets_SK``."""
+        """Middle, lower and upper end of the slowdown of each member, each of the shape of ``sets_SK``.
+
+        Raises:
+            BatchError: They are no rows of indices.
+        """
+        if sets_SK.dtype.kind not in "iu":
+            raise BatchError(
+                given=f"an array of {sets_SK.dtype}", allowed="integers", todo="make it with Batch.indices"
+            )
         if sets_SK.ndim != 2 or (sets_SK.size and not 0 <= sets_SK.min() <= sets_SK.max() < len(self.keys)):
             raise BatchError(
                 given=f"an array of shape {sets_SK.shape}",
@@ -135,7 +154,7 @@ class Batch:
             if not self._whole:
                 numb_KC, full_KC = self._numb_RN[r][members_KC], self._full_RN[r][members_KC]
                 unsaid_KC = _of_others(self._silent_RN[r][members_KC])
-                ignorance_KC += numb_KC * (UNKNOWN_EXCESS * np.minimum(pressed_KC + TIE, 1.0)) ** 2
+                ignorance_KC += (UNKNOWN_EXCESS * numb_KC * np.minimum(pressed_KC + TIE, 1.0)) ** 2
                 ignorance_KC += (full_KC * np.minimum(unsaid_KC, 1.0)) ** 2
         excess_KC = GAIN * powers_KC ** (1.0 / EXPONENT)
         variance_KC = GAIN * GAIN * variance_KC + (SPREAD * excess_KC) ** 2 + FLOOR * FLOOR * (len(members_KC) - 1)

@@ -92,10 +92,11 @@ class Vector:
         pressure_variance: squares of the half-widths of their 90 % intervals, which are `MOST` at most.
         curves: excess by pressure.
         curve_half: half-width of the excess at full pressure; at another one in proportion, beyond it too.
-        at_full: excess at full pressure, at most what an unknown neighbour is believed to cause.
-        numb: kinds whose sensitivity was not measured, as 1 (else 0).
-        silent: kinds whose pressure was not measured, as 1 (else 0). One that the calibration did not feel is not
-            silent: the strongest bubble slows nobody there, and an application is believed to press no harder.
+        at_full: upper end of the excess at full pressure, at most what an unknown neighbour is believed to cause.
+        numb: kinds whose sensitivity was not measured, as 1; less in a disturbed profile, of kinds that cannot be told
+            from its noise, as that allows; else 0.
+        silent: the same of pressures. A kind that the calibration did not feel is not silent: the strongest bubble
+            slows nobody there, and an application is believed to press no harder.
         sure: kinds of which the pressure exceeds the half-width of its interval.
         felt: the curves that rise at all.
         load: pressures, their variances, and 1 neighbour, one after the other.
@@ -108,8 +109,8 @@ class Vector:
     curves: tuple[Hinges, ...]
     curve_half: tuple[float, ...]
     at_full: tuple[float, ...]
-    numb: tuple[int, ...]
-    silent: tuple[int, ...]
+    numb: tuple[float, ...]
+    silent: tuple[float, ...]
     sure: tuple[bool, ...]
     felt: tuple[Pieces, ...] = field(init=False)
     load: tuple[float, ...] = field(init=False)
@@ -160,18 +161,19 @@ def vector(profile: Profile) -> Vector:
     told = [(kind, [(phase, share) for phase, share in shares if kind not in unfelt]) for kind in FELT]
     believed = {kind: _believed(shares, kind, profile.reporter_excess.get(kind)) for kind in FELT}
     curves = tuple(_mean_hinges(believed[kind]) for kind in FELT)
+    halves = tuple(math.sqrt(sum((share * max(curve.halves)) ** 2 for curve, share in believed[kind])) for kind in FELT)
     return Vector(
         pressure=tuple(sum(share * _pressure(phase, kind, most) for phase, share in of) for kind, of in told),
         pressure_variance=tuple(
             sum(share * min(most, phase.pressure_half.get(kind, 0.0)) for phase, share in of) ** 2 for kind, of in told
         ),
         curves=curves,
-        curve_half=tuple(
-            math.sqrt(sum((share * max(curve.halves)) ** 2 for curve, share in believed[kind])) for kind in FELT
+        curve_half=halves,
+        at_full=tuple(min(UNKNOWN_EXCESS, _at(one, 1.0) + half) for one, half in zip(curves, halves, strict=True)),
+        numb=tuple(max(_numb(phase, kind, profile.disturbed) for phase, _ in shares) for kind in FELT),
+        silent=tuple(
+            max((_silent(phase, kind, profile.disturbed) for phase, _ in of), default=0.0) for kind, of in told
         ),
-        at_full=tuple(min(UNKNOWN_EXCESS, _at(hinges, 1.0)) for hinges in curves),
-        numb=tuple(int(any(kind not in phase.sensitivity for phase, _ in shares)) for kind in FELT),
-        silent=tuple(int(any(kind not in phase.pressure for phase, _ in of)) for kind, of in told),
         sure=tuple(
             sum(share * (phase.pressure.get(kind, 0.0) - phase.pressure_half.get(kind, 0.0)) for phase, share in of) > 0
             for kind, of in told
@@ -232,8 +234,7 @@ def ignorance(one: Vector, pressed: Sequence[float], unsaid: Sequence[float]) ->
     """
     squares = 0.0
     for k, level in enumerate(pressed):
-        if one.numb[k]:
-            squares += (UNKNOWN_EXCESS * min(1.0, level)) ** 2
+        squares += (UNKNOWN_EXCESS * one.numb[k] * min(1.0, level)) ** 2
         squares += (one.at_full[k] * min(1.0, unsaid[k])) ** 2
     return squares
 
@@ -300,6 +301,23 @@ def _pressure(phase: PhaseProfile, kind: str, most: float) -> float:
     return min(most, level) * trust(level, phase.pressure_half.get(kind, 0.0))
 
 
+def _silent(phase: PhaseProfile, kind: str, disturbed: bool) -> float:
+    """How much of a dial a pressure may be above what is told of it, beyond its variance: see `Vector.silent`."""
+    if kind not in phase.pressure:
+        return 1.0
+    half = phase.pressure_half.get(kind, 0.0)
+    return min(1.0, half) if disturbed and phase.pressure[kind] <= half else 0.0
+
+
+def _numb(phase: PhaseProfile, kind: str, disturbed: bool) -> float:
+    """The same of a slowdown at full pressure, in parts of what an unknown neighbour may cause: see `Vector.numb`."""
+    curve = phase.sensitivity.get(kind)
+    if curve is None:
+        return 1.0
+    half = max(curve.halves)
+    return min(1.0, half / UNKNOWN_EXCESS) if disturbed and curve.slowdowns[-1] - 1.0 <= half else 0.0
+
+
 def _believed(shares: list[tuple[PhaseProfile, float]], kind: str, most: float | None) -> list[tuple[Curve, float]]:
     """The curves of the phases in which the kind was measured, as `believe` takes them, with the phases' shares."""
     return [(believe(phase.sensitivity[kind], most), share) for phase, share in shares if kind in phase.sensitivity]
@@ -314,10 +332,13 @@ def believe(curve: Curve, most: float | None) -> Curve:
             applications' excesses are taken to scatter about 0 with that as their standard deviation, and each
             measured one is drawn to 0 as the normal distribution says: by most^2 / (most^2 + variance). None: not
             known; then `trust` tells by the last point.
+
+    What another profile contradicts is no noise: it widens what is believed as it is.
     """
     if most is None:
         weight = trust(curve.slowdowns[-1] - 1.0, curve.halves[-1])
-        return Curve(curve.levels, tuple(1.0 + weight * (one - 1.0) for one in curve.slowdowns), curve.halves)
+        drawn = tuple(1.0 + weight * (one - 1.0) for one in curve.slowdowns)
+        return Curve(curve.levels, drawn, _with_apart(curve, curve.halves))
     weights = [
         (most * level) ** 2 / ((most * level) ** 2 + (half / _Z) ** 2) if level > 0.0 and most > 0.0 else 1.0
         for level, half in zip(curve.levels, curve.halves, strict=True)
@@ -325,8 +346,12 @@ def believe(curve: Curve, most: float | None) -> Curve:
     return Curve(
         curve.levels,
         tuple(1.0 + weight * (one - 1.0) for weight, one in zip(weights, curve.slowdowns, strict=True)),
-        tuple(half * math.sqrt(weight) for weight, half in zip(weights, curve.halves, strict=True)),
+        _with_apart(curve, [half * math.sqrt(weight) for weight, half in zip(weights, curve.halves, strict=True)]),
     )
+
+
+def _with_apart(curve: Curve, halves: Sequence[float]) -> tuple[float, ...]:
+    return tuple(map(math.hypot, halves, curve.apart)) if curve.apart else tuple(halves)
 
 
 def _mean_hinges(believed: list[tuple[Curve, float]]) -> Hinges:

@@ -20,6 +20,12 @@ REMEMBERED = 64
 LARGEST = 8
 """Runs beside more neighbours than this are not kept: so large a set hardly comes again, and tells of no pair."""
 
+FASTEST = 1e30
+"""No rate is higher, or lower than one over it."""
+
+SLOWEST = 1e6
+"""No slowdown is larger: one that seems so is of rates that are not of the same steps."""
+
 _Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
 _PRIOR_COUNT = 4.0  # the noise floor weighs as much as this many observations
 
@@ -54,7 +60,7 @@ class Observations:
 
     def add(self, corun: CoRun) -> bool:
         """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
-        usable = 0.0 < corun.rate < math.inf and 0.0 < corun.seconds < math.inf
+        usable = 1.0 / FASTEST <= corun.rate <= FASTEST and 0.0 < corun.seconds < math.inf
         if not usable or not corun.app or "" in corun.beside or len(corun.beside) > LARGEST:
             return False
         beside = tuple(sorted(corun.beside))
@@ -132,6 +138,8 @@ class Observations:
         if alone is None or not seen or not beside:
             return None
         rate = weighted_median(seen)
+        if alone > SLOWEST * rate:
+            return None
         deviation = 1.4826 * weighted_median((abs(r - rate) / rate, s) for r, s in seen)
         mid, half = max(1.0, alone / rate), _half_width(deviation, len(seen))
         return Observed(len(seen), mid, max(1.0, mid * (1.0 - half)), mid * (1.0 + half))

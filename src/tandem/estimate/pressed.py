@@ -62,9 +62,9 @@ class Pressed:
         one, felt = self.vectors[i], self.on(i)
         assert one is not None
         assert felt is not None
+        ignored = " (some kinds are not known)" if felt.ignorance > 0.0 else ""
         if felt.kind < 0 or felt.excess < _SLIGHT:
-            return "profiles: hardly feels these neighbours"
-        ignored = " (some kinds not measured)" if felt.ignorance > 0.0 else ""
+            return f"profiles: hardly feels these neighbours{ignored}"
         load = self._load(i, one) if self._members.weights is None else self._weighted_load(i)
         for excess, k in contention.felt_kinds(one, load):
             by = self._pressing(i, k) if excess >= _SLIGHT else ""

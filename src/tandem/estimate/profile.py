@@ -62,16 +62,22 @@ class Curve:
         levels: ascending, the first is 0.
         slowdowns: run time beside the bubble over run time alone, one for each level; the first is 1.
         halves: half-widths of their 90 % intervals, in the same unit.
+        apart: how far from each slowdown those lie that two profiles measured which contradict each other, where this
+            curve is the middle of theirs (`tandem.estimate.profiling.contradictions.spanning`); () where none does.
     """
 
     levels: tuple[float, ...]
     slowdowns: tuple[float, ...]
     halves: tuple[float, ...]
+    apart: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the form."""
         if not (len(self.levels) == len(self.slowdowns) == len(self.halves) >= 2):
             message = "a curve needs as many slowdowns and half-widths as levels, at least two"
+            raise ValueError(message)
+        if self.apart and len(self.apart) != len(self.levels):
+            message = "a curve is apart from others at all of its levels, or at none"
             raise ValueError(message)
         if self.levels[0] != 0.0 or any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
             message = f"the levels of a curve begin with 0 and ascend, not {self.levels}"
@@ -138,7 +144,8 @@ class Profile:
         left_out: what is not known, and why; absent where there is nothing. For want of time: "sensitivity" -> kinds
             of bubble that it did not run beside, "pressure" -> kinds whose reporter did not run beside it. Otherwise:
             "unfelt" -> kinds whose reporter does not feel even the strongest bubble of this machine, so that it could
-            tell nothing of pressure; "unsteady" -> kinds whose reporter stood still or scattered when it was alone.
+            tell nothing of pressure; "uncalibrated" -> kinds of which it may only have seemed so, since the machine was
+            busy when they were calibrated; "unsteady" -> kinds whose reporter stood still or scattered alone.
         waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
             looked at.
     """

@@ -117,6 +117,7 @@ class Measured:
         beside: application keys of the neighbours during the stretch, sorted; () is alone.
         done: fraction of the job's work that is done, or None where it did not say.
         throttled: the job itself was throttled during the stretch (then the rate says nothing of neighbours).
+        phase: the phase that the job announced; "" where it announced none, None where that changed meanwhile.
     """
 
     job: int
@@ -125,6 +126,7 @@ class Measured:
     beside: tuple[str, ...] = ()
     done: float | None = None
     throttled: bool = False
+    phase: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SYSTEM_DATA = Path("/var/lib/tandem")
+from tandem.core.data_folder import SYSTEM_DATA, data_folder
+
 SYSTEM_SOCKET = Path("/run/tandem/tandem.sock")
 _OF_JOB = re.compile(r"([0-9]{1,18})(?:\.[0-9]+)?")
 _LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes with the terminating zero
@@ -87,10 +88,10 @@ def home(folder: Path, *, shared: bool = False) -> Paths:
 def of_daemon(environ: Mapping[str, str], uid: int) -> Paths:
     """Return where a daemon started by `uid` in this environment keeps its things."""
     if environ.get("TANDEM_HOME"):
-        return home(Path(environ["TANDEM_HOME"]), shared=uid == 0)
+        return home(data_folder(environ, uid), shared=uid == 0)
     if uid == 0:
         return Paths(SYSTEM_DATA, SYSTEM_SOCKET, shared=True)
-    return _of_user(environ)
+    return _of_user(environ, uid)
 
 
 def of_client(environ: Mapping[str, str], uid: int) -> Paths:
@@ -99,7 +100,7 @@ def of_client(environ: Mapping[str, str], uid: int) -> Paths:
         return of_daemon(environ, uid)
     if SYSTEM_SOCKET.exists():
         return Paths(SYSTEM_DATA, SYSTEM_SOCKET, shared=True)
-    return _of_user(environ)
+    return _of_user(environ, uid)
 
 
 def prepare(paths: Paths) -> None:
@@ -126,9 +127,8 @@ def _folder(path: Path, mode: int) -> None:
     path.chmod(mode, follow_symlinks=True)
 
 
-def _of_user(environ: Mapping[str, str]) -> Paths:
-    data_home = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local/share")
-    own = home(Path(data_home) / "tandem")
+def _of_user(environ: Mapping[str, str], uid: int) -> Paths:
+    own = home(data_folder(environ, uid))
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir() and len(runtime) < _LONGEST_SOCKET_PATH - 20:
         return Paths(own.data, Path(runtime) / "tandem" / "tandem.sock")

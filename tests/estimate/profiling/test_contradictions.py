@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.estimate import contention
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
-from tandem.estimate.profiling.contradictions import contradiction
+from tandem.estimate.profiling.contradictions import contradiction, spanning
+from tandem.estimate.profiling.store import from_json, load, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CURVE = Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.4), (0.0, 0.02, 0.05))
 PHASE = PhaseProfile("", 1.0, 40.0, 0.04, 1.0, {"cache": CURVE}, {"cache": 0.6}, {"cache": 0.05})
@@ -94,3 +101,39 @@ def test_what_scatters_within_its_intervals_contradicts_nothing(old: Profile, ne
 def test_either_order_says_so_or_neither(old: Profile, new: Profile) -> None:
     assert contradiction(old, new)
     assert contradiction(new, old)
+
+
+@pytest.mark.parametrize("excess", [{}, {"cache": 1.0}])
+def test_what_is_believed_of_contradictory_revisions_spans_both(excess: dict[str, float], tmp_path: Path) -> None:
+    mild, hard = (
+        replace(OLD, reporter_excess=excess, phases=(replace(PHASE, sensitivity={"cache": curve(at_full)}),))
+        for at_full in (1.10, 2.90)
+    )
+    for first, second in ((mild, hard), (hard, mild)):
+        found = spanning([first, second])
+        felt = contention.feel(contention.vector(found), [1.0, *[0.0] * (2 * len(contention.FELT) - 1), 1.0])
+        half = felt.variance**0.5
+        assert felt.excess - half < 0.10 < 1.90 < felt.excess + half
+    first, second = save(tmp_path, mild), save(tmp_path, hard)
+    loaded = load(tmp_path, "here")
+    assert loaded.profiles["cg"] == second
+    assert loaded.usable["cg"] == spanning([first, second])
+    third = save(tmp_path, hard)
+    assert load(tmp_path, "here").usable["cg"] == third, "it tells which of them to believe"
+
+
+def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is() -> None:
+    new = with_phase(pressure={"cache": 0.1, "net": 0.5}, pressure_half={"cache": 0.02})
+    (phase,) = spanning([OLD, new]).phases
+    assert phase.pressure == {"cache": pytest.approx(0.35), "net": 0.5}
+    assert phase.pressure_half == {"cache": pytest.approx(0.3)}
+    assert phase.sensitivity == new.phases[0].sensitivity
+    same = with_phase(pressure={"cache": 0.7})
+    assert spanning([OLD, same]) is same
+    assert spanning([OLD]) is OLD
+
+
+def test_the_middle_of_two_profiles_is_stored_as_it_is() -> None:
+    found = spanning([OLD, with_phase(sensitivity={"cache": curve(2.4)})])
+    assert found.phases[0].sensitivity["cache"].apart == (0.0, pytest.approx(0.5))
+    assert from_json(json.loads(json.dumps(asdict(found)))) == found

@@ -102,10 +102,11 @@ exec {program()} "$@"
     monkeypatch.setenv("TANDEM_BUBBLE", str(hangs))
     here = discover()
     felt, unfelt = Response((0.0, 1.0), (1.0, 2.0), 0.02), Response((0.0, 1.0), (1.0, 1.01), 0.02)
+    busy = replace(unfelt, waited=0.8)
     known = Calibration(
         here.fingerprint,
         tuple(core.index for core in here.cores),
-        {"cpu": felt, "fs_write": felt, "net": unfelt},
+        {"cpu": felt, "fs_write": felt, "net": unfelt, "fs_read": busy},
         {},
         5e8,
         1.0,
@@ -118,8 +119,10 @@ exec {program()} "$@"
     unsteady_too = set(found.left_out["unsteady"])  # where others are on the core, so is the reporter of "cpu"
     assert "fs_write" in unsteady_too
     assert set(phase.pressure) == set(phase.pressure_half) == {"cpu", "fs_write"} - unsteady_too
-    assert set(phase.sensitivity) == {"cpu", "fs_write", "net"}
+    assert set(phase.sensitivity) == {"cpu", "fs_write", "net", "fs_read"}
     assert found.left_out["unfelt"] == ("net",)
+    assert found.left_out["uncalibrated"] == ("fs_read",)
+    assert set(found.reporter_excess) == {"cpu", "fs_write", "net"}
     assert found.calibrated == 5e8
     vector = contention.vector(found)
     assert dict(zip(contention.FELT, vector.silent, strict=True)) == {

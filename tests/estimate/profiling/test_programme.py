@@ -169,3 +169,9 @@ def test_the_last_words_are_shown_on_one_line(programmes: Programmes) -> None:
     wait_until(lambda: one.poll() is not None)
     assert one.tail().endswith("ValueError: no\\x1binput")
     assert "\n" not in one.tail()
+    long = programmes.add("long", python("raise SystemExit('x' * 100_000 + ': no input')"), [core()])
+    long.start()
+    wait_until(lambda: long.poll() is not None)
+    assert long.tail().startswith("... xxx")
+    assert long.tail().endswith("xxx: no input")
+    assert len(long.tail()) < 250

@@ -92,6 +92,33 @@ def test_values_that_nobody_can_have_measured_are_not_believed(tmp_path: Path, c
     assert list(load(tmp_path, "machine-1").unread) == [file]
 
 
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 1e300])
+def test_a_profile_that_makes_no_sense_is_not_kept(tmp_path: Path, rate: float) -> None:
+    kept = save(tmp_path, PROFILE)
+    with pytest.raises(ProfileError, match="a profile of 'cg' that makes no sense"):
+        save(tmp_path, replace(PROFILE, phases=(replace(PHASE, rate=rate),)))
+    assert revisions(tmp_path, "machine-1", "cg") == [kept]
+
+
+@pytest.mark.parametrize("change", [{"phases": [{**as_json(PROFILE)["phases"][0], "rate": "nan"}]}, {"cpus": None}])
+def test_a_revision_that_makes_no_sense_costs_no_other_and_goes_with_the_next_profile(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    first = save(tmp_path, PROFILE)
+    file = tmp_path / "profiles" / "machine-1" / "cg.json"
+    wrong = {**as_json(first), "revision": 2, **change}
+    file.write_text(json.dumps({"format": 1, "profiles": [as_json(first), wrong, wrong]}))
+    loaded = load(tmp_path, "machine-1")
+    assert loaded.profiles == {"cg": first}
+    assert f"a revision in {file} cannot be read" in loaded.left_out()
+    assert ", and 1 more: revision 1 holds instead; profile" in loaded.left_out()
+    assert revisions(tmp_path, "machine-1", "cg") == [first]
+    assert loaded.why_not("cg") is not None
+    second = save(tmp_path, replace(PROFILE, cost_s=1.0))
+    assert revisions(tmp_path, "machine-1", "cg") == [first, second]
+    assert not load(tmp_path, "machine-1").left_out()
+
+
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
     kept = save(tmp_path, PROFILE)
     pipe = tmp_path / "profiles" / "machine-1" / "pipe.json"
@@ -157,7 +184,32 @@ def test_drift_needs_several_agreeing_observations(rates: list[float], is_drift:
         assert "profile it again: tandem profile again cg" in found
 
 
-def test_a_phase_that_was_not_profiled_says_nothing_where_there_are_several() -> None:
+def test_a_phase_that_was_not_profiled_says_nothing() -> None:
     both = replace(PROFILE, phases=(PHASE, replace(PHASE, phase="check")))
     assert drifted(both, [1.0] * 5, "load") is None
-    assert drifted(PROFILE, [1.0] * 5, "load") is not None
+    assert drifted(PROFILE, [1.0] * 5, "load") is None
+    assert drifted(PROFILE, [1.0] * 5) is not None
+
+
+TWO_PHASES = replace(
+    PROFILE, phases=(replace(PHASE, phase="load", rate=100.0, share=0.2), replace(PHASE, rate=10.0, share=0.8))
+)
+
+
+@pytest.mark.parametrize(
+    ("rates", "phase", "words"),
+    [
+        ([20.0] * 5, "solve", "100% faster alone in solve"),
+        ([50.0] * 5, "load", "50% slower alone in load"),
+        ([10.0, 11.0, 60.0, 100.0, 10.0], "", None),  # some mean of both
+        ([30.0] * 5, None, None),
+        ([5.0] * 5, "", "50% slower alone than"),
+        ([200.0] * 5, None, "100% faster alone than"),
+    ],
+)
+def test_each_phase_has_a_rate_of_its_own_and_a_mean_of_them_lies_between(
+    rates: list[float], phase: str | None, words: str | None
+) -> None:
+    found = drifted(TWO_PHASES, rates, phase)
+    assert (found is None) == (words is None)
+    assert found is None or (words or "") in found

@@ -97,6 +97,51 @@ def test_output_is_followed_by_a_regular_expression(
     assert (subject.programme.run_dir / "stdout").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("pattern", "strange"),
+    [
+        (r"(?P<rate>\S+) it/s", "nan"),
+        (r"(?P<rate>\S+) it/s", "1e300"),
+        (r"(?P<rate>\S+) it/s", "-5"),
+        (r"(\S+) it", "inf"),
+    ],
+)
+def test_a_number_that_is_no_step_or_rate_is_passed_over_and_named(
+    programmes: Programmes, pattern: str, strange: str
+) -> None:
+    one, output, trace = programmes.add("one", ["/bin/true"], [min(os.sched_getaffinity(0))]), Output(pattern), Trace()
+    one.run_dir.mkdir(parents=True)
+    output.begin(one)
+    for value in ("5.5", strange, "6.5", "7.5"):
+        os.write(one.output or -1, f"{value} it/s\n".encode())
+        output.read(one, trace)
+    assert trace.last is not None
+    assert 0.0 <= trace.last[1] <= 7.5
+    assert f"passed over: {float(strange):g}" in output.WAY
+    output.close()
+
+
+@pytest.mark.slow
+def test_an_expression_that_takes_for_ever_is_named_and_ends(programmes: Programmes) -> None:
+    begun, code = time.monotonic(), "while True: print('a' * 40 + 'b')"
+    with pytest.raises(ProgrammeError, match=r"'\(\?P<rate>\(a\+\)\+\)\$' \(it takes more than 1 s .* 'aaaa") as caught:
+        followed(programmes, code, r"(?P<rate>(a+)+)$")
+    assert time.monotonic() - begun < 15.0
+    assert "a+ for (a+)+" in caught.value.todo
+
+
+def test_only_the_beginning_of_a_line_is_looked_at_however_it_comes(programmes: Programmes) -> None:
+    one, output, trace = programmes.add("one", ["/bin/true"], [min(os.sched_getaffinity(0))]), Output("step"), Trace()
+    one.run_dir.mkdir(parents=True)
+    output.begin(one)
+    for piece in ("step ", *["x" * 1500] * 4, "step\n", "step\n"):
+        os.write(one.output or -1, piece.encode())
+        output.read(one, trace)
+    output.close()
+    assert trace.last is not None
+    assert trace.last[1] == 2.0
+
+
 def test_a_wrong_pattern_is_refused() -> None:
     with pytest.raises(ProgrammeError, match=r"the regular expression 'step \('"):
         Output("step (")

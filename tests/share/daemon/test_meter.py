@@ -131,6 +131,35 @@ def test_throttling_begins_a_new_stretch_for_the_job_and_for_its_neighbours() ->
     assert (1, 12.0, ("b@0.5",), False) in [(m.job, m.rate, m.beside, m.throttled) for m in measured]
 
 
+def test_a_report_names_the_phase_that_all_of_it_was_in() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(REPORT_S, j1=10.0)
+    day.lines[1].waiting.append(Record(day.now + 0.1, phase="load"))
+    day.work(REPORT_S, j1=10.0)
+    day.work(REPORT_S, j1=20.0)
+    day.lines[1].waiting.append(Record(day.now + 0.1, phase="solve"))
+    day.work(REPORT_S, j1=5.0)
+    day.meter.runs(day.now, metered(2, "b"))
+    day.work(REPORT_S, j1=5.0)
+    assert [(m.rate, m.phase) for m in day.meter.take()[0]] == [
+        (10.0, ""),
+        (10.0, None),  # its first step began before
+        (20.0, "load"),
+        (5.0, None),
+        (5.0, "solve"),
+    ]
+
+
+def test_a_phase_that_was_announced_before_anybody_looked_is_known() -> None:
+    day = Day()
+    day.lines[1] = Lines()
+    day.lines[1].waiting = [Record(0.1, phase="load"), Record(0.2, phase="solve"), Record(0.3, step=1.0)]
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(REPORT_S, j1=10.0)
+    assert [m.phase for m in day.meter.take()[0]] == ["solve"]
+
+
 def test_told_rates_count_where_no_steps_are_counted() -> None:
     day = Day()
     day.meter.runs(0.0, metered(1, "a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -111,6 +112,40 @@ def test_a_machine_that_is_slow_for_everybody_is_no_drift() -> None:
     drift.observe("calm", 5.0, profiles)
     assert not any(drift.observe("tender", 5.0, profiles) for _ in range(8))
     assert any(drift.observe("tender", 10.0, profiles) for _ in range(8)), "twice as fast as the others are today"
+
+
+def in_two_phases(key: str) -> Profile:
+    """Loads at 100 steps/s for a fifth of the time, and solves at 10."""
+    one = profile(key)
+    load, solve = (replace(one.phases[0], phase=name, rate=rate) for name, rate in (("load", 100.0), ("solve", 10.0)))
+    return replace(one, phases=(replace(load, share=0.2), replace(solve, share=0.8)))
+
+
+@pytest.mark.parametrize("phase", ["", "solve", None])
+def test_an_application_of_several_phases_tells_of_the_machine_only_what_it_can(phase: str | None) -> None:
+    profiles = {"m1": in_two_phases("m1"), "m2": in_two_phases("m2"), "fine": profile("fine")}
+    drift = Drift()
+    drift.observe("m1", 10.0, profiles, phase=phase)
+    drift.observe("m2", 10.0, profiles, phase=phase)
+    assert not any(drift.observe("fine", 10.0, profiles) for _ in range(8))
+    assert not any(drift.observe("m1", 10.0, profiles, phase=phase) for _ in range(8))
+
+
+def test_one_phase_of_an_application_drifts() -> None:
+    told = Told("hybrid", NODE, estimator="learned")
+    told.tell(ev.Profiled(in_two_phases("mixed")))
+    told.submit(job(1, 1, app="mixed"))
+    for k in range(5):
+        assert not told.machine.drift.words
+        for phase, rate in (("load", 100.0), (None, 60.0), ("solve", 20.0)):
+            told.tell(ev.Measured(1, rate, 3.0, phase=phase), at=10.0 + k)
+    assert "goes 100% faster alone in solve than" in told.machine.drift.words["mixed"]
+    assert json.loads(json.dumps(told.machine.snapshot()))["drift"]["words"] == told.machine.drift.words
+
+
+def test_what_older_versions_remembered_of_rates_is_taken_over() -> None:
+    old = {"words": {}, "since": {}, "rates": {"tender": [6.0] * 4}, "paces": {}}
+    assert Drift.restore(old).observe("tender", 6.0, {"tender": TENDER})
 
 
 @given(st.lists(st.floats(9.85, 10.15), max_size=30))

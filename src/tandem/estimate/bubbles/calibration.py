@@ -62,6 +62,11 @@ class Response:
         """Whether the reporter feels this bubble at all; where it does not, the dial stays raw."""
         return self.excess > max(LEAST_EXCESS, self.noise)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the machine was too busy for the answer to be believed, least of all that nothing was felt."""
+        return self.waited > DISTURBED or self.scatter > MOST_SCATTER
+
     def raw_of(self, level: float) -> float:
         """Raw level at which the excess is ``level`` times the largest, by linear interpolation."""
         level = min(max(level, 0.0), 1.0)

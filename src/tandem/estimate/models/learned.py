@@ -125,7 +125,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     elif len(seen) > 1:
         variance += (COMBINING * excess) ** 2
     if strangers:
-        strange = _strange(refined, members, app, strangers)
+        strange = _strange(refined, members, app, strangers, _unprofiled(members, pressed))
         excess += strange.excess
         variance += strange.below**2
         ignorance += strange.above**2 - strange.below**2
@@ -147,7 +147,15 @@ def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange
     return words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
 
 
-def _strange(refined: Refined, members: Members, app: App, others: list[tuple[App, float]]) -> Felt:
+def _unprofiled(members: Members, pressed: Pressed) -> frozenset[str]:
+    """Who lacks a profile, where others of the set have one."""
+    lack = [app.key for app, vector in zip(members.apps, pressed.vectors, strict=True) if vector is None]
+    return frozenset(lack if len(lack) < len(members.apps) else ())
+
+
+def _strange(
+    refined: Refined, members: Members, app: App, others: list[tuple[App, float]], unprofiled: frozenset[str]
+) -> Felt:
     """What is felt of neighbours that were never seen beside ``app``, where it or they have no profile."""
     excess = below = above = 0.0
     stating, judged, unknown = [], [], set()
@@ -172,7 +180,9 @@ def _strange(refined: Refined, members: Members, app: App, others: list[tuple[Ap
     if judged:
         words.append(f"not seen together, judged by what both did beside others: {', '.join(judged)}")
     if unknown:
-        words.append(f"never seen beside {named(unknown)}: assumed {1.0:.1f}x")
+        lack = unprofiled & {app.key, *unknown}
+        reason = f", and no profile of {named(lack)}" if lack else ""
+        words.append(f"never seen beside {named(unknown)}{reason}: assumed {1.0:.1f}x")
     return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words))
 
 

@@ -6,9 +6,11 @@ measured. Which of the two is right it cannot know; a third profile tells.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate.profile import IN_WORDS
+from tandem.estimate.profiling.commands import profile_again
 from tandem.estimate.profiling.drift import LEAST
 from tandem.estimate.profiling.trust import believed
 from tandem.estimate.recalibrated import rescaled
@@ -41,14 +43,53 @@ def contradiction(old: Profile, new: Profile) -> str:
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return (
         f"{new.key}: revision {new.revision} contradicts revision {old.revision}: {', '.join(found[:_NAMED])}{more}; "
-        "another version, another input or a busy machine: tandem profile again "
-        f"{new.key} tells which to believe"
+        f"another version, another input or a busy machine: {profile_again(new.key)} tells which to believe"
     )
 
 
 def newest_contradiction(revisions: Sequence[Profile]) -> str:
     """The same of the newest of an application's profiles, oldest first, against the one before; "" for a first one."""
     return contradiction(*revisions[-2:]) if len(revisions) > 1 else ""
+
+
+def spanning(revisions: Sequence[Profile]) -> Profile:
+    """The newest of an application's profiles, oldest first, as it may be used where it contradicts the one before.
+
+    Each slowdown and pressure that is contradicted is the middle of both, with an interval that spans them; the very
+    same profile where nothing is.
+    """
+    new = revisions[-1]
+    if not newest_contradiction(revisions):
+        return new
+    before = {phase.phase: phase for phase in believed(rescaled(revisions[-2], new)).phases}
+    phases = [_spanning(before[one.phase], one) if one.phase in before else one for one in believed(new).phases]
+    return replace(believed(new), phases=tuple(phases))
+
+
+def _spanning(old: PhaseProfile, new: PhaseProfile) -> PhaseProfile:
+    curves = {
+        kind: _middle(old.sensitivity[kind], curve)
+        for kind, curve in new.sensitivity.items()
+        if kind in old.sensitivity and _apart(old.sensitivity[kind], curve) is not None
+    }
+    pressure, half = dict(new.pressure), dict(new.pressure_half)
+    for kind, level in new.pressure.items():
+        halves = old.pressure_half.get(kind, 0.0), new.pressure_half.get(kind, 0.0)
+        if kind in old.pressure and abs(level - old.pressure[kind]) > sum(halves) + LEAST:
+            pressure[kind] = (level + old.pressure[kind]) / 2
+            half[kind] = abs(level - old.pressure[kind]) / 2 + max(halves)
+    return replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
+
+
+def _middle(old: Curve, new: Curve) -> Curve:
+    """The middle of two curves, at the levels of the newer one."""
+    was = [old.at(level) for level in new.levels]
+    return replace(
+        new,
+        slowdowns=tuple((a + b) / 2 for a, b in zip(was, new.slowdowns, strict=True)),
+        halves=tuple(max(half, _half(old, level)) for level, half in zip(new.levels, new.halves, strict=True)),
+        apart=tuple(abs(a - b) / 2 for a, b in zip(was, new.slowdowns, strict=True)),
+    )
 
 
 def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:
@@ -77,5 +118,7 @@ def _apart(old: Curve, new: Curve) -> tuple[float, float] | None:
 
 def _half(curve: Curve, level: float) -> float:
     """The half-width of a curve at a level: the wider one of the two measured levels around it."""
+    if level > curve.levels[-1]:
+        return curve.halves[-1]
     after = next(i for i, one in enumerate(curve.levels) if one >= level)
     return curve.halves[after] if curve.levels[after] == level else max(curve.halves[after - 1 : after + 1])

@@ -1,14 +1,23 @@
-"""Notice that an application is no longer what was profiled: a new version, another input."""
+"""Notice that an application is no longer what was profiled: a new version, another input.
+
+A rate is held against the profile of the phase that it was observed in. One of a time in which the phase changed, or
+none was announced, is some mean of the phases' rates: it lies between the slowest and the fastest one's, and tells of
+drift only where it does not.
+Limits: a phase that was not profiled tells nothing; without announced phases, drift within the range of several
+profiled ones passes unnoticed.
+"""
 
 from __future__ import annotations
 
 import statistics
 from typing import TYPE_CHECKING
 
+from tandem.estimate.profiling.commands import profile_again
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tandem.estimate.profile import Profile
+    from tandem.estimate.profile import PhaseProfile, Profile
 
 OBSERVATIONS = 5
 """As many of the newest rates alone have to agree."""
@@ -17,31 +26,41 @@ LEAST = 0.15
 """A smaller departure is none: a virtual machine's cores change their speed by as much."""
 
 
-def drifted(profile: Profile, rates: Sequence[float], phase: str = "") -> str | None:
+def comparable(profile: Profile, phase: str | None) -> tuple[PhaseProfile, ...]:
+    """The phases of a profile that a time in ``phase`` (None: it changed meanwhile) may have been spent in.
+
+    One for a phase that was profiled, none for another; all where none was announced, or several.
+    """
+    own = tuple(one for one in profile.phases if one.phase == phase)
+    return own or (() if phase else profile.phases)
+
+
+def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") -> str | None:
     """Whether an application has drifted from its profile, in words that say what to do, or None.
 
     Args:
         profile: what was measured once.
         rates: steps per second alone as observed since, newest last.
-        phase: the phase they were observed in; one that was not profiled says nothing, except where only one was.
+        phase: the phase they were observed in; "" where none was announced, None where it changed meanwhile.
 
     Returns:
-        A sentence once the last five rates all lie on the same side of the profile's rate, each by more than the
+        A sentence once the last five rates all lie on the same side of the profile's rates, each by more than the
         noise of one window and their median by more than three times that and 15 %.
     """
-    found = next((one for one in profile.phases if one.phase == phase), None)
-    if found is None and len(profile.phases) == 1:
-        found = profile.phases[0]
+    found = comparable(profile, phase)
     latest = rates[-OBSERVATIONS:]
-    if found is None or len(latest) < OBSERVATIONS or found.rate <= 0:
+    if not found or len(latest) < OBSERVATIONS or min(one.rate for one in found) <= 0:
         return None
-    off = [rate / found.rate - 1.0 for rate in latest]
-    beyond = all(one > found.noise for one in off) or all(one < -found.noise for one in off)
+    slowest, fastest = min(one.rate for one in found), max(one.rate for one in found)
+    noise = max(one.noise for one in found)
+    off = [rate / min(max(rate, slowest), fastest) - 1.0 for rate in latest]
+    beyond = all(one > noise for one in off) or all(one < -noise for one in off)
     median = statistics.median(off)
-    if not beyond or abs(median) <= max(LEAST, 3 * found.noise):
+    if not beyond or abs(median) <= max(LEAST, 3 * noise):
         return None
     how = "faster" if median > 0 else "slower"
+    where = f" in {found[0].phase}" if found[0].phase and len(profile.phases) > 1 and len(found) == 1 else ""
     return (
-        f"{profile.key} goes {abs(median):.0%} {how} alone than when it was profiled (revision {profile.revision}): "
-        f"a new version or another input; profile it again: tandem profile again {profile.key}"
+        f"{profile.key} goes {abs(median):.0%} {how} alone{where} than when it was profiled (revision "
+        f"{profile.revision}): a new version or another input; profile it again: {profile_again(profile.key)}"
     )

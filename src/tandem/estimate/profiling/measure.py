@@ -139,6 +139,7 @@ def measure(
         waited = session.check_quiet()
         phases = tuple(widened(phase, waited) for phase in session.phases())
         left_out = session.left_out()
+        felt = {kind: one for kind, one in calibration.reporter_excess.items() if kind not in session.uncalibrated}
     cost_s = time.monotonic() - begun
     return Profile(
         key=terms.key,
@@ -151,7 +152,7 @@ def measure(
         phases=phases,
         gpu=terms.gpu,
         bubble_cores=max(1, len(terms.beside)),
-        reporter_excess=calibration.reporter_excess,
+        reporter_excess=felt,
         calibrated=calibration.made,
         waited=round(waited, 4),
         left_out=left_out,
@@ -235,6 +236,9 @@ class _Session:
             pressed += GPU_KINDS
         self._kinds = [kind for kind in pressed if kind in calibration.responses]
         self._reported = [kind for kind in self._kinds if calibration.responses[kind].felt]
+        self.uncalibrated = tuple(
+            kind for kind in self._kinds if kind not in self._reported and calibration.responses[kind].doubtful
+        )
         self._unsteady: list[str] = []
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
@@ -318,7 +322,8 @@ class _Session:
         found = {
             "sensitivity": tuple(kind for kind in self._kinds if kind not in begun),
             "pressure": tuple(kind for kind in self._reported if f"reporter {kind}" not in begun),
-            "unfelt": tuple(kind for kind in self._kinds if kind not in self._reported),
+            "unfelt": tuple(kind for kind in self._kinds if kind not in (*self._reported, *self.uncalibrated)),
+            "uncalibrated": self.uncalibrated,
             "unsteady": tuple(self._unsteady),
         }
         if len(found["sensitivity"]) == len(self._kinds) and len(found["pressure"]) == len(self._reported):

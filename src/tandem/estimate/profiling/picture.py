@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from tandem.estimate.profile import GPU_KINDS, HARDEST, IN_WORDS, KINDS
+from tandem.estimate.profiling.commands import profile_again
 from tandem.estimate.profiling.contradictions import newest_contradiction
 from tandem.estimate.profiling.trust import felt, level, mark, presses, warning
 from tandem.report import palette
@@ -50,7 +51,7 @@ def list_table(profiles: Iterable[Profile], marks: Mapping[str, str] | None = No
             main.cpu_use,
             profile.waited,
             Cell(marked, "bad" if marked else ""),
-            _most_felt(main),
+            _most_felt(profile, main),
             _most_pressed(main),
             _moment(profile.made),
             profile.cost_s,
@@ -81,7 +82,7 @@ def phase_table(profile: Profile, phase: PhaseProfile) -> Table:
             [
                 f"{kind} ({IN_WORDS.get(kind, kind)})",
                 None if curve is None else curve.at(0.5),
-                Cell(full, "bad" if felt(phase, kind) == "sure" else ""),
+                Cell(full, "bad" if felt(profile, phase, kind) == "sure" else ""),
                 None if curve is None else curve.halves[-1],
                 phase.pressure.get(kind),
                 phase.pressure_half.get(kind),
@@ -98,7 +99,7 @@ def sentences(profile: Profile) -> list[str]:
     found = []
     for phase in profile.phases:
         where = f"in {phase.phase}, " if phase.phase and len(profile.phases) > 1 else ""
-        found += [f"{where}{words}" for words in _slowed(phase)]
+        found += [f"{where}{words}" for words in _slowed(profile, phase)]
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level(one)})" for one, kind in pressed)
         found.append(f"{where}presses on {words or _nothing_of(phase.pressure)}")
@@ -108,21 +109,25 @@ def sentences(profile: Profile) -> list[str]:
     return found
 
 
-def _slowed(phase: PhaseProfile) -> list[str]:
+def _slowed(profile: Profile, phase: PhaseProfile) -> list[str]:
     """By what for certain, and by what perhaps."""
     if not phase.sensitivity:
         return ["what slows it is not known: no window beside a bubble could be measured"]
     by = {"sure": "", "perhaps": ""}
     for certainty in by:
         kinds = [
-            (curve.slowdowns[-1], kind) for kind, curve in phase.sensitivity.items() if felt(phase, kind) == certainty
+            (curve.slowdowns[-1], kind)
+            for kind, curve in phase.sensitivity.items()
+            if felt(profile, phase, kind) == certainty
         ]
         by[certainty] = ", ".join(
             f"{IN_WORDS.get(kind, kind)} (up to {slow:.2f}x)" for slow, kind in sorted(kinds, reverse=True)
         )
     found = [f"slowed by {by['sure'] or _nothing_of(phase.sensitivity)}"]
     if by["perhaps"]:
-        found.append(f"perhaps slowed by {by['perhaps']}: its own noise, +- {phase.noise:.0%}, could feign that")
+        noise = f"its own noise, +- {phase.noise:.0%}, could feign that"
+        others = f"others had its cores for {profile.waited:.0%} of the time, which could feign that"
+        found.append(f"perhaps slowed by {by['perhaps']}: {others if profile.disturbed else noise}")
     return found
 
 
@@ -136,13 +141,18 @@ def _nothing_of(tried: Iterable[str]) -> str:
 
 def _left_out(profile: Profile) -> list[str]:
     """What is not known, and why."""
-    again = f"tandem profile again {profile.key}"
+    again = profile_again(profile.key)
     what = {
         "sensitivity": ("for want of time it was not tried whether it is slowed by {}", f"{again} gives it more"),
         "pressure": ("for want of time it was not tried how hard it presses on {}", f"{again} gives it more"),
         "unfelt": (
             "how hard it presses on {} cannot be known here",
             "the strongest bubbles of this machine do not slow even their own reporters",
+        ),
+        "uncalibrated": (
+            "how hard it presses on {} is not known",
+            "the machine was busy when the bubbles of that were calibrated; tandem profile calibrate when it is quiet, "
+            f"then {again}",
         ),
         "unsteady": (
             "how hard it presses on {} is not known",
@@ -168,7 +178,12 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, *do
                 Fact("of the time", phase.share, "percent"),
             ]
         )
-        body: list[Block] = [facts, curves_picture(phase), pressure_picture(phase), phase_table(profile, phase)]
+        body: list[Block] = [
+            facts,
+            curves_picture(profile, phase),
+            pressure_picture(phase),
+            phase_table(profile, phase),
+        ]
         sections.append(Section(phase.phase or "The programme", body))
     if len(revisions) > 1:
         sections.append(Section("Revisions", [list_table(reversed(revisions))]))
@@ -180,14 +195,14 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, *do
     return write(Page(f"Profile of {profile.key}", subtitle, sections), path)
 
 
-def curves_picture(phase: PhaseProfile) -> Figure:
+def curves_picture(profile: Profile, phase: PhaseProfile) -> Figure:
     """Slowdown over the dial, a line for each kind, named at its end."""
     caption = "Run time beside a bubble over run time alone; bars are 90 % intervals."
     kinds = [kind for kind in _kinds(phase) if kind in phase.sensitivity]
     if not kinds:
         return Figure(nothing_to_show("No bubble was tried."), "What slows it down", caption, half=True)
     plot = go.Figure()
-    sure = [kind for kind in kinds if felt(phase, kind) == "sure"]
+    sure = [kind for kind in kinds if felt(profile, phase, kind) == "sure"]
     colours = palette.shades("primary", sure)
     for kind in sorted(kinds, key=lambda kind: kind in sure):
         curve = phase.sensitivity[kind]
@@ -270,12 +285,12 @@ def _kinds(phase: PhaseProfile) -> list[str]:
     return [kind for kind in (*KINDS, *GPU_KINDS) if kind in phase.sensitivity or kind in phase.pressure]
 
 
-def _surely(phase: PhaseProfile) -> list[str]:
-    return [kind for kind in phase.sensitivity if felt(phase, kind) == "sure"]
+def _surely(profile: Profile, phase: PhaseProfile) -> list[str]:
+    return [kind for kind in phase.sensitivity if felt(profile, phase, kind) == "sure"]
 
 
-def _most_felt(phase: PhaseProfile) -> str:
-    found = [(phase.sensitivity[kind].slowdowns[-1], kind) for kind in _surely(phase) if kind != "cpu"]
+def _most_felt(profile: Profile, phase: PhaseProfile) -> str:
+    found = [(phase.sensitivity[kind].slowdowns[-1], kind) for kind in _surely(profile, phase) if kind != "cpu"]
     return "nothing" if not found else "{1} ({0:.2f}x)".format(*max(found))
 
 

@@ -51,6 +51,8 @@ THREAD_VARIABLES = (
 
 _PR_SET_PDEATHSIG = 1
 _SHOWN_LINES = 3
+_SHOWN = 200
+"""Characters of what it last wrote that are told: the end, where the reason stands."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -189,7 +191,8 @@ class Programme:
             with contextlib.suppress(OSError):
                 text = (self.run_dir / name).read_text(errors="replace")[-2000:].strip()
                 if text:
-                    return one_line(" | ".join(text.splitlines()[-_SHOWN_LINES:]))
+                    line = one_line(" | ".join(text.splitlines()[-_SHOWN_LINES:]))
+                    return line if len(line) <= _SHOWN else f"... {line[-_SHOWN:]}"
         return "nothing"
 
     def kill(self) -> None:

@@ -1,7 +1,8 @@
 """Profiles on disk: `<data>/profiles/<machine>/<key>.json`, all revisions of an application in one file.
 
 A file is written aside and renamed; two commands that profile the same application at once both keep theirs. A file
-that is damaged, or of another version, costs its own application the profile and no other.
+that is damaged, or of another version, costs its own application the profile and no other; a revision that makes no
+sense costs the application that revision, and the others hold.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
+from tandem.estimate.profiling.commands import profile_as
+from tandem.estimate.profiling.contradictions import spanning
 
 KEPT = 20
 """Older revisions than these are dropped."""
@@ -36,37 +39,46 @@ class Loaded:
     """What a folder holds for one machine.
 
     Attributes:
-        profiles: the newest profile of every application, by key.
-        unread: for each file that cannot be read, by its path: why.
+        profiles: the newest sound profile of every application, by key.
+        unread: for each file that cannot be read, or not all of it, by its path: why.
+        usable: the same profiles as predictions may use them: one that contradicts the revision before it has intervals
+            that span both (`tandem.estimate.profiling.contradictions.spanning`).
     """
 
     profiles: Mapping[str, Profile]
     unread: Mapping[Path, ProfileError]
+    usable: Mapping[str, Profile]
 
     def why_not(self, key: str) -> ProfileError | None:
         """Why the application's own file cannot be read; None where it can, or there is none."""
-        name = f"{_quoted(key)}.json"
+        name = f"{file_stem(key)}.json"
         return next((error for file, error in self.unread.items() if file.name == name), None)
 
     def left_out(self) -> str:
-        """One line that names the files which cannot be read; "" where all can."""
-        if not self.unread:
-            return ""
-        reasons = "; ".join(error.given for error in self.unread.values())
-        return f"left out: {reasons}; move them away and profile again"
+        """One line that names what cannot be read, and what to do; "" where all can."""
+        reasons = "; ".join(f"{error.given}: {error.todo}" for error in self.unread.values())
+        return f"left out: {reasons}" if reasons else ""
 
 
 def save(data: Path, profile: Profile) -> Profile:
     """Keep a profile as the application's newest and return it with its revision.
 
+    What is kept of it and makes no sense is dropped.
+
     Raises:
-        ProfileError: What is kept cannot be read or written.
+        ProfileError: It makes no sense itself; or what is kept cannot be read or written.
     """
+    if why := senseless(profile):
+        raise ProfileError(
+            given=f"a profile of {profile.key!r} that makes no sense ({why})",
+            allowed="rates, slowdowns and intervals that can have been measured",
+            todo="see what it counts as its steps (its records, or what --rate matches), and profile it again",
+        )
     file = _file(data, profile.machine, profile.key)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with locked(file.parent / ".lock"):
-            older = _read(file) if file.exists() else []
+            older = _read(file)[0] if file.exists() else []
             newest = replace(profile, revision=max((one.revision for one in older), default=0) + 1)
             text = json.dumps(
                 {"format": FORMAT, "profiles": [asdict(one) for one in (*older, newest)[-KEPT:]]}, indent=1
@@ -83,32 +95,35 @@ def save(data: Path, profile: Profile) -> Profile:
 
 
 def revisions(data: Path, machine: str, key: str) -> list[Profile]:
-    """All kept profiles of an application on this machine, oldest first.
+    """All sound profiles of an application on this machine, oldest first.
 
     Raises:
         ProfileError: There is none, or only from other machines, or it cannot be read.
     """
     file = _file(data, machine, key)
     if file.exists():
-        return _read(file)
+        return _read(file)[0]
     if away := elsewhere(data, machine, key):
         raise ProfileError(
             given=f"{key!r} was {away}",
             allowed="profiles that were made on this machine: another one's caches and memory answer differently",
-            todo=f"profile it here: tandem profile --name {key} -- COMMAND...",
+            todo=f"profile it here: {profile_as(key)}",
         )
     known = sorted(load(data, machine).profiles)
     raise ProfileError(
         given=f"no profile of {key!r}",
         allowed=", ".join(known) or "none yet on this machine",
-        todo=f"make one: tandem profile --name {key} -- COMMAND...",
+        todo=f"make one: {profile_as(key)}",
     )
 
 
 def holds(data: Path, profile: Profile) -> bool:
-    """Whether a folder's newest profile of the application is this one."""
+    """Whether a folder's newest profile of the application is this one, as it was measured or as it may be used."""
     file = _file(data, profile.machine, profile.key)
-    return file.exists() and _read(file)[-1] == profile
+    if not file.exists():
+        return False
+    sound, _ = _read(file)
+    return profile in (sound[-1], spanning(sound))
 
 
 def elsewhere(data: Path, machine: str, key: str) -> str:
@@ -118,22 +133,40 @@ def elsewhere(data: Path, machine: str, key: str) -> str:
     >>> elsewhere(Path("/nowhere"), "here", "cg")
     ''
     """
-    found = {file.parent.name for file in (data / "profiles").glob(f"*/{glob.escape(_quoted(key))}.json")} - {machine}
+    found = {file.parent.name for file in (data / "profiles").glob(f"*/{glob.escape(file_stem(key))}.json")} - {machine}
     return f"profiled on {', '.join(sorted(found))}; this machine is {machine}" if found else ""
 
 
 def load(data: Path, machine: str) -> Loaded:
     """The newest profile of every application on this machine, and which files cannot be read."""
     profiles: dict[str, Profile] = {}
+    usable: dict[str, Profile] = {}
     unread: dict[Path, ProfileError] = {}
     for file in sorted((data / "profiles" / machine).glob("*.json")):
         try:
-            newest = _read(file)[-1]
+            sound, wrong = _read(file)
         except ProfileError as error:
             unread[file] = error
-        else:
-            profiles[newest.key] = newest
-    return Loaded(profiles, unread)
+            continue
+        profiles[sound[-1].key], usable[sound[-1].key] = sound[-1], spanning(sound)
+        if wrong is not None:
+            unread[file] = wrong
+    return Loaded(profiles, unread, usable)
+
+
+def file_stem(key: str) -> str:
+    """A file's name, less its ending, for any key, and another one for each; whole command lines may be keys.
+
+    >>> file_stem("cg"), file_stem("a:b"), file_stem("a?b")
+    ('cg', 'a%3Ab', 'a%3Fb')
+    """
+    quoted = urllib.parse.quote(key, safe=" =,+@")
+    if len(quoted) > _LONGEST_NAME or quoted.startswith("."):
+        import hashlib  # only long names need it
+
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        quoted = f"{quoted.lstrip('.')[: _LONGEST_NAME - 17].rstrip('%')}~{digest}"
+    return quoted
 
 
 def as_json(profile: Profile) -> dict[str, Any]:
@@ -187,9 +220,8 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
 
 
 def _curve(told: Any) -> Curve:  # noqa: ANN401 - whatever was in the file
-    return Curve(
-        tuple(map(float, told["levels"])), tuple(map(float, told["slowdowns"])), tuple(map(float, told["halves"]))
-    )
+    levels, slowdowns, halves = (tuple(map(float, told[what])) for what in ("levels", "slowdowns", "halves"))
+    return Curve(levels, slowdowns, halves, tuple(map(float, told.get("apart", ()))))
 
 
 def senseless(profile: Profile) -> str:
@@ -217,37 +249,67 @@ def senseless(profile: Profile) -> str:
         for curve in phase.sensitivity.values():
             values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
             values += [("slowdowns", one, 1e-9, LARGEST) for one in curve.slowdowns]
-            values += [("halves", one, 0.0, LARGEST) for one in curve.halves]
+            values += [("halves", one, 0.0, LARGEST) for one in (*curve.halves, *curve.apart)]
         values += [("pressure", one, 0.0, LARGEST) for one in phase.pressure.values()]
         values += [("pressure_half", one, 0.0, LARGEST) for one in phase.pressure_half.values()]
     wrong = [f"{name} is {value:g}" for name, value, least, most in values if not least <= value <= most]
     return wrong[0] if wrong else ""
 
 
-def _read(file: Path) -> list[Profile]:
-    profiles = _parsed(file)
-    for one in profiles:
-        if why := senseless(one):
-            raise _unreadable(file, why)
-        if one.machine != file.parent.name:
-            raise ProfileError(
-                given=f"{file}: {one.key!r} was profiled on {one.machine}, and lies with those of {file.parent.name}",
-                allowed="profiles that were made on this machine: another one's caches and memory answer differently",
-                todo="move it away and profile the application here",
-            )
-        if _quoted(one.key) != file.stem:
-            raise _unreadable(file, f"it is of {one.key!r}, which its name does not say")
-    return profiles
+def _read(file: Path) -> tuple[list[Profile], ProfileError | None]:
+    """The revisions in a file that are sound, at least one, and why others are not; None where all are.
+
+    Raises:
+        ProfileError: None is.
+    """
+    sound: list[Profile] = []
+    wrong: list[ProfileError] = []
+    for told in _parsed(file):
+        try:
+            one = _checked(file, told)
+        except ProfileError as error:
+            wrong.append(error)
+        else:
+            sound.append(one)
+    if not sound:
+        raise wrong[0]
+    if not wrong:
+        return sound, None
+    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return sound, ProfileError(
+        given=f"a revision in {wrong[0].given}{more}",
+        allowed=wrong[0].allowed,
+        todo=f"revision {sound[-1].revision} holds instead; profile the application again, which drops what is wrong",
+    )
 
 
-def _parsed(file: Path) -> list[Profile]:
+def _checked(file: Path, told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
+    try:
+        one = from_json(told)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise _unreadable(file, f"{type(error).__name__}: {error}") from error
+    if why := senseless(one):
+        raise _unreadable(file, why)
+    if one.machine != file.parent.name:
+        raise ProfileError(
+            given=f"{file}: {one.key!r} was profiled on {one.machine}, and lies with those of {file.parent.name}",
+            allowed="profiles that were made on this machine: another one's caches and memory answer differently",
+            todo="move it away and profile the application here",
+        )
+    if file_stem(one.key) != file.stem:
+        raise _unreadable(file, f"it is of {one.key!r}, which its name does not say")
+    return one
+
+
+def _parsed(file: Path) -> list[Any]:
+    """The revisions as they were written."""
     if not file.is_file():
         raise _unreadable(file, "it is no regular file")
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         form = told["format"]
-        profiles = [from_json(one) for one in told["profiles"]] if form == FORMAT else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        profiles = list(told["profiles"]) if form == FORMAT else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(file, f"{type(error).__name__}: {error}") from error
     if not profiles:
         raise _unreadable(file, f"format {form!r}, this version reads {FORMAT}" if form != FORMAT else "it holds none")
@@ -263,15 +325,4 @@ def _unreadable(file: Path, why: str) -> ProfileError:
 
 
 def _file(data: Path, machine: str, key: str) -> Path:
-    return data / "profiles" / machine / f"{_quoted(key)}.json"
-
-
-def _quoted(key: str) -> str:
-    """A file name for any key; whole command lines may be keys."""
-    quoted = urllib.parse.quote(key, safe=" =,+@")
-    if len(quoted) > _LONGEST_NAME or quoted.startswith("."):
-        import hashlib  # only long names need it
-
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        quoted = f"{quoted.lstrip('.')[: _LONGEST_NAME - 17].rstrip('%')}~{digest}"
-    return quoted
+    return data / "profiles" / machine / f"{file_stem(key)}.json"

@@ -15,11 +15,16 @@ from typing import Protocol
 from tandem.core.clock import SystemClock
 from tandem.core.records import FILE_NAME, Tail
 from tandem.estimate.profiling.deadline import Deadline
+from tandem.estimate.profiling.matcher import LONGEST_LINE, MOST_CPU_S, Matcher
 from tandem.estimate.profiling.programme import Programme, ProgrammeError
 from tandem.estimate.profiling.progress import Trace
 
 PATIENCE_S = 20.0
+LARGEST = 1e15
+"""No step and no rate in a programme's output is larger."""
+
 _CHUNK_BYTES = 1 << 16
+_SHOWN = 60
 _POLL_S = 0.01
 
 
@@ -96,14 +101,17 @@ class Output:
     """Progress by a regular expression over what the programme prints.
 
     Without a group each match counts one step; the number that a first group holds is the step that was reached; one
-    in a group named `rate` is the present rate. The programme writes to a terminal of its own, so that lines come
-    when they are printed.
+    in a group named `rate` is the present rate. What is no such number (nan, a rate below 0) is passed over, and so is
+    what lies beyond the first 4,096 characters of a line. The programme writes to a terminal of its own, so that lines
+    come when they are printed.
     """
 
     WAY = "its output"
 
     def __init__(self, pattern: str) -> None:
         self._pattern = compiled(pattern)
+        self._group: str | int = "rate" if "rate" in self._pattern.groupindex else min(1, self._pattern.groups)
+        self._matcher = Matcher(pattern, self._group)
         self._ours, theirs = os.openpty()
         os.set_blocking(self._ours, False)
         self._theirs = theirs
@@ -117,15 +125,26 @@ class Output:
         self._rest, self._seen_at = "", None
 
     def read(self, programme: Programme, trace: Trace) -> None:
-        """Look for matches in the lines that were completed."""
+        """Look for matches in the lines that were completed.
+
+        Raises:
+            ProgrammeError: That takes too long.
+        """
         while chunk := self._chunk():
             now = SystemClock().now()
             with (programme.run_dir / "stdout").open("ab") as log:
                 log.write(chunk)
-            *lines, self._rest = re.split("[\r\n]", self._rest + chunk.decode(errors="replace"))
-            for line in lines:
-                for match in self._pattern.finditer(line):
-                    self._take(match, now)
+            *lines, rest = re.split("[\r\n]", self._rest + chunk.decode(errors="replace"))
+            self._rest = rest[:LONGEST_LINE]
+            found = self._matcher.found(lines) if lines else []
+            if found is None:
+                raise _no_rate(
+                    self._pattern.pattern,
+                    f"it takes more than {MOST_CPU_S:g} s to look for it in {max(lines, key=len)[:_SHOWN]!r}",
+                    "write it without repetitions of repetitions: a+ for (a+)+",
+                )
+            for text in found:
+                self._take(text, now)
             if lines and self._seen_at == now:
                 trace.add(now, self._count)
 
@@ -139,20 +158,24 @@ class Output:
         return [self._ours]
 
     def close(self) -> None:
-        """Close the terminal."""
+        """Close the terminal, and end the search."""
+        self._matcher.close()
         os.close(self._ours)
         os.close(self._theirs)
 
-    def _take(self, match: re.Match[str], now: float) -> None:
-        groups = self._pattern.groupindex
-        if not self._pattern.groups:
+    def _take(self, text: str | None, now: float) -> None:
+        if self._group == 0:
             self._count += 1
         else:
             try:
-                value = float(match.group("rate" if "rate" in groups else 1))
-            except (TypeError, ValueError):
+                value = float(text or "")
+            except ValueError:
                 return
-            if "rate" not in groups:
+            is_rate = self._group == "rate"
+            if not (0.0 if is_rate else -LARGEST) <= value <= LARGEST:
+                self.WAY = f"its output (passed over: {value:g}, which is no {'rate' if is_rate else 'step'})"
+                return
+            if not is_rate:
                 self._count = value
             elif self._seen_at is not None:
                 self._count += value * (now - self._seen_at)

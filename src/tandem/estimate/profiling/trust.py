@@ -3,10 +3,11 @@
 A cause is named for certain only where it exceeds all that could feign it:
 
 - *slowed by* a kind: the slowdown beside its bubble at full level, less 1, is above 5 %, above the half-width of its
-  90 % interval, and above the noise of a window alone (`PhaseProfile.noise`). One that exceeds the first two only is
-  told as a perhaps.
-- *presses on* a kind: the level is above 0.15 and above the half-width of its 90 % interval. One of `HARDEST` is told
-  as "at least" that.
+  90 % interval, and above the noise of a window alone (`PhaseProfile.noise`), both widened for the number of kinds that
+  were tried (`of_many`), while nobody else had the cores. One that exceeds 5 % and its own interval only, or was
+  measured while others had the cores, is told as a perhaps.
+- *presses on* a kind: the level is above 0.15 and above the half-width of its 90 % interval, widened so, too. One of
+  `HARDEST` is told as "at least" that.
 
 A profile is *noisy* where a window alone scatters by more than `NOISY`, and *disturbed* where others had its cores
 (`Profile.disturbed`): either way causes drown, and it had better be made again. It is of an *older calibration* where
@@ -16,9 +17,12 @@ the machine's bubbles have been calibrated since: its levels are in units of its
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 from tandem.estimate.profile import HARDEST, IN_WORDS
+from tandem.estimate.profiling.commands import profile_again
 
 if TYPE_CHECKING:
     from tandem.estimate.bubbles import Calibration
@@ -32,17 +36,32 @@ NOISY = 0.2
 Certainty = Literal["sure", "perhaps", "no"]
 
 
-def felt(phase: PhaseProfile, kind: str) -> Certainty:
-    """Whether a phase is slowed by a kind of bubble; "no" for one that was not tried."""
+@cache
+def of_many(tried: int) -> float:
+    """How much wider 90 % intervals are, of which so many together miss no more often than one does.
+
+    Bonferroni's correction of normal errors: with as many kinds as there are, one seems to be felt by chance.
+
+    >>> [round(of_many(tried), 2) for tried in (1, 2, 7)]
+    [1.0, 1.19, 1.49]
+    """
+    normal = NormalDist()
+    return normal.inv_cdf(1.0 - 0.05 / max(1, tried)) / normal.inv_cdf(0.95)
+
+
+def felt(profile: Profile, phase: PhaseProfile, kind: str) -> Certainty:
+    """Whether one of a profile's phases is slowed by a kind of bubble; "no" for one that was not tried."""
     curve = phase.sensitivity.get(kind)
     if curve is None or not _beyond_itself(curve):
         return "no"
-    return "sure" if curve.slowdowns[-1] - 1.0 > phase.noise else "perhaps"
+    doubt = max(phase.noise, curve.halves[-1]) * of_many(len(phase.sensitivity))
+    return "sure" if curve.slowdowns[-1] - 1.0 > doubt and not profile.disturbed else "perhaps"
 
 
 def presses(phase: PhaseProfile, kind: str) -> bool:
     """Whether a phase presses on what a kind of bubble presses on."""
-    return phase.pressure.get(kind, 0.0) > max(PRESSES, phase.pressure_half.get(kind, 0.0))
+    half = phase.pressure_half.get(kind, 0.0) * of_many(len(phase.pressure))
+    return phase.pressure.get(kind, 0.0) > max(PRESSES, half)
 
 
 def believed(profile: Profile) -> Profile:
@@ -87,7 +106,7 @@ def older(profile: Profile, calibration: Calibration | None) -> str:
         return ""
     return (
         f"{profile.key}: the machine's bubbles have been calibrated since it was profiled, and its levels are in units "
-        f"of the older calibration; tandem profile again {profile.key} measures it in those of the new one"
+        f"of the older calibration; {profile_again(profile.key)} measures it in those of the new one"
     )
 
 
@@ -95,8 +114,8 @@ def causes(profile: Profile) -> dict[str, dict[str, list[str]]]:
     """Phase -> "sure", "perhaps": kinds that slow it; "tried": kinds that were tried; "presses": what it presses on."""
     return {
         phase.phase: {
-            "sure": [kind for kind in phase.sensitivity if felt(phase, kind) == "sure"],
-            "perhaps": [kind for kind in phase.sensitivity if felt(phase, kind) == "perhaps"],
+            "sure": [kind for kind in phase.sensitivity if felt(profile, phase, kind) == "sure"],
+            "perhaps": [kind for kind in phase.sensitivity if felt(profile, phase, kind) == "perhaps"],
             "tried": list(phase.sensitivity),
             "presses": [kind for kind in phase.pressure if presses(phase, kind)],
         }
@@ -111,7 +130,7 @@ def noise(profile: Profile) -> float:
 
 def warning(profile: Profile) -> str:
     """What is wrong with a profile, and what to do, in one line; "" where nothing is."""
-    again = f"tandem profile again {profile.key} when the machine is quiet"
+    again = f"{profile_again(profile.key)} when the machine is quiet"
     if profile.disturbed:
         return (
             f"{profile.key}: others had its cores for {profile.waited:.0%} of the time that it was to be alone, and "

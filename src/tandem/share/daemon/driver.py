@@ -336,7 +336,7 @@ class Driver:
         for words in self.unread_profiles:  # it can do without them
             _log.warning("a profile is left aside: %s", words)
         known = self.machine.profiles
-        return [ev.Profiled(one) for key, one in loaded.profiles.items() if known.get(key) != one]
+        return [ev.Profiled(one) for key, one in loaded.usable.items() if known.get(key) != one]
 
 
 def _only_cancels(change: Change) -> bool:

@@ -48,6 +48,8 @@ class _Stretch:
     last: Record | None = None
     rates: list[float] = field(default_factory=list)  # of records that tell a rate but no step
     done: float | None = None
+    phase: str = ""  # announced last
+    phases: list[str] = field(default_factory=list)  # of the records since the last report, each change of them once
 
 
 def tail_of(who: Metered) -> Tail:
@@ -80,8 +82,8 @@ class Meter:
         if known is not None:
             self.rests(now, who.job)
         stretch = _Stretch(who, self._follow(who), throttle, now, reported_at=now)
-        while stretch.tail.poll():  # records of an earlier attempt, or from before the daemon looked, are no measure
-            pass
+        while earlier := stretch.tail.poll():  # of an earlier attempt, or from before the daemon looked: no measure
+            stretch.phase = next((one.phase for one in reversed(earlier) if one.phase is not None), stretch.phase)
         self._running[who.job] = stretch
         for node in who.nodes:
             self._on_node.setdefault(node, set()).add(who.job)
@@ -160,10 +162,14 @@ class Meter:
         stretch.began_at = stretch.reported_at = now
         stretch.beside = beside
         stretch.mark = stretch.first = stretch.last = None
-        stretch.rates = []
+        stretch.rates, stretch.phases = [], []
 
     def _read(self, stretch: _Stretch) -> None:
         for record in stretch.tail.poll():
+            if record.phase is not None:
+                stretch.phase = record.phase
+            if (record.step is not None or record.rate is not None) and stretch.phases[-1:] != [stretch.phase]:
+                stretch.phases.append(stretch.phase)
             if record.step is not None:
                 if record.total:
                     stretch.done = min(1.0, max(0.0, record.step / record.total))
@@ -183,8 +189,9 @@ class Meter:
         seconds = max(0.0, now - stretch.reported_at)
         beside = tuple(sorted(app for _, app in stretch.beside))
         throttled = stretch.throttle < 1
-        self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled))
-        stretch.mark, stretch.reported_at = stretch.last, now
+        phase = stretch.phases[0] if len(stretch.phases) == 1 else None
+        self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase))
+        stretch.mark, stretch.reported_at, stretch.phases = stretch.last, now, stretch.phases[-1:]
         stretch.rates = stretch.rates[-1:]
 
     def _close(self, now: float, stretch: _Stretch) -> None:

@@ -135,11 +135,16 @@ class Cluster:
         self.profiles[profile.key] = profile
         self._estimate_anew()
 
-    def observe(self, corun: CoRun) -> None:
-        """Learn from a measured stretch; one alone tells whether the application is still what was profiled."""
+    def observe(self, corun: CoRun, phase: str | None = "") -> None:
+        """Learn from a measured stretch; one alone tells whether the application is still what was profiled.
+
+        Args:
+            corun: the stretch.
+            phase: see `tandem.share.events.Measured.phase`.
+        """
         self.estimator.observe(corun)
         self.coruns.append(corun)
-        if not corun.beside and self.drift.observe(corun.app, corun.rate, self.profiles, self.now):
+        if not corun.beside and self.drift.observe(corun.app, corun.rate, self.profiles, self.now, phase):
             kept = [one for one in self.coruns if not _is_of(one, corun.app)]
             self.coruns.clear()
             self.coruns.extend([*kept, corun])

@@ -1,7 +1,7 @@
 """Applications that are no longer what was profiled, told by how fast they go alone.
 
 A machine that is slow for everybody today is no drift: rates are held against what the other profiled applications
-lately did relative to their own profiles.
+lately did relative to their own profiles, phase by phase.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tandem.estimate.profiling.drift import drifted
+from tandem.estimate.profiling.drift import comparable, drifted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tandem.estimate.profile import Profile
 
 REMEMBERED = 8
-"""Rates alone that are kept of each application."""
+"""Rates alone that are kept of each phase of an application."""
 
 OTHERS = 2
 """With fewer other applications than this, nothing is known of the machine's pace."""
@@ -37,20 +37,28 @@ class Drift:
 
     words: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
-    _rates: dict[str, deque[float]] = field(default_factory=dict)
-    """Rates alone, divided by the machine's pace when they were seen."""
+    _rates: dict[tuple[str, str | None], deque[float]] = field(default_factory=dict)
+    """(Application, phase; None where it changed) -> rates alone, divided by the machine's pace when they were seen."""
     _paces: dict[str, float] = field(default_factory=dict)
     """Application -> its latest rate alone over its profile's."""
 
-    def observe(self, app: str, rate: float, profiles: Mapping[str, Profile], now: float = 0.0) -> bool:
-        """Take in a rate alone, seen until ``now``; True where that shows for the first time that it has drifted."""
-        if app not in profiles or app in self.words or rate <= 0 or profiles[app].phases[0].rate <= 0:
+    def observe(
+        self, app: str, rate: float, profiles: Mapping[str, Profile], now: float = 0.0, phase: str | None = ""
+    ) -> bool:
+        """Take in a rate alone, seen until ``now`` in a phase ("": none was announced; None: it changed meanwhile).
+
+        Returns:
+            True where that shows for the first time that the application has drifted.
+        """
+        found = comparable(profiles[app], phase) if app in profiles and app not in self.words else ()
+        if not found or rate <= 0 or min(one.rate for one in found) <= 0:
             return False
         pace = self._pace(app)
-        self._paces[app] = rate / profiles[app].phases[0].rate
-        rates = self._rates.setdefault(app, deque(maxlen=REMEMBERED))
+        if len(found) == 1:  # of a mean over several phases nobody knows what it should be
+            self._paces[app] = rate / found[0].rate
+        rates = self._rates.setdefault((app, phase), deque(maxlen=REMEMBERED))
         rates.append(rate / pace)
-        said = drifted(profiles[app], list(rates))
+        said = drifted(profiles[app], list(rates), phase)
         if said is not None:
             self.words[app], self.since[app] = said, now
         return said is not None
@@ -58,18 +66,20 @@ class Drift:
     def profiled(self, app: str) -> None:
         """The application was profiled: what was noticed before is void."""
         self.words.pop(app, None)
-        self._rates.pop(app, None)
+        self._rates = {of: seen for of, seen in self._rates.items() if of[0] != app}
         self._paces.pop(app, None)
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-able state."""
-        rates = {app: list(seen) for app, seen in self._rates.items()}
+        rates = [[*of, list(seen)] for of, seen in self._rates.items()]
         return {"words": dict(self.words), "since": dict(self.since), "rates": rates, "paces": dict(self._paces)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Drift:
-        """The inverse of `snapshot`."""
-        rates = {app: deque(seen, maxlen=REMEMBERED) for app, seen in state.get("rates", {}).items()}
+        """The inverse of `snapshot`, older ones included, which knew no phases."""
+        told = state.get("rates", ())
+        rows = [(app, "", seen) for app, seen in told.items()] if isinstance(told, dict) else told
+        rates = {(app, phase): deque(seen, maxlen=REMEMBERED) for app, phase, seen in rows}
         return cls(dict(state.get("words", {})), dict(state.get("since", {})), rates, dict(state.get("paces", {})))
 
     def _pace(self, app: str) -> float:

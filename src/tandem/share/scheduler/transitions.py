@@ -345,7 +345,7 @@ class Transitions:
             m.forget(app)
         rate = m.history.reference_rate(life.job, event.rate)
         if rate is not None:
-            m.observe(CoRun(app, event.beside, rate, event.seconds))
+            m.observe(CoRun(app, event.beside, rate, event.seconds), event.phase)
         m.view.contended = m.view.contended or m.estimator.knows(m.view.app(life))
 
     def _plan_from_progress(self, life: Life) -> None:
