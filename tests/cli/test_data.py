@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,7 @@ def test_a_space_from_packing_to_the_files_again(source: Path, tandem_: Shell, t
     assert tandem_("data", "delete", "s", "--prefix", "cats/").startswith("2 samples deleted")
     assert "freed" in tandem_("data", "compact", "s")
     assert "samples     1\n" in tandem_("data", "stat", "s")
+    assert "data_bytes  21\n" in tandem_("data", "stat", "s")
     assert tandem_("data", "export", "s", "out") == "1 file in out\n"
     assert (tmp_path / "out" / "dog.png").stat().st_mtime_ns == 10**18
 
@@ -61,7 +64,7 @@ def test_a_prefix_that_nothing_begins_with_is_said_and_export_fails(
     )
     assert not (tmp_path / "out").exists()
     (tmp_path / "empty").mkdir()
-    tandem_("data", "pack", "empty", "e")
+    assert tandem_.run("data", "pack", "empty", "e").stderr == "no file was packed: there is none in empty\n"
     assert tandem_.run("data", "ls", "e").stderr == ""
     assert tandem_("data", "export", "e", "out") == "0 files in out\n"
 
@@ -82,6 +85,15 @@ def test_compacting_under_a_reader_says_what_is_freed_when(source: Path, tandem_
     index_bytes = (tmp_path / "s" / "generations" / "00000001.index").stat().st_size
     done = tandem_.run("data", "compact", "s")
     assert (done.stdout, done.stderr) == (f"{145 + index_bytes}B freed\n", "")
+
+
+@pytest.mark.slow
+def test_bytes_are_also_said_as_people_say_them(tandem_: Shell, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(bytes(5000))
+    tandem_("data", "pack", "in", "s")
+    assert "data_bytes  5,000 (4.9KiB)\n" in tandem_("data", "stat", "s")
+    assert "size_bytes  5,000 (4.9KiB)\n" in tandem_("data", "stat", "s", "a")
 
 
 @pytest.mark.slow
@@ -161,11 +173,23 @@ def test_a_full_disk_is_said_with_the_file(source: Path, tandem_: Shell, tmp_pat
     with disks.small(tmp_path / "small", 2):
         packed = tandem_.run("data", "pack", source, "small/s")
         exported = tandem_.run("data", "export", "s", "small/out")
+        shutil.rmtree(tmp_path / "small" / "out")
+        (source / "large").unlink()
+        tandem_("data", "pack", source, "small/s")
+        full = tmp_path / "small" / "full"
+        with suppress(OSError), full.open("wb", 0) as file:
+            while True:
+                file.write(bytes(4096))
+        deleted = tandem_.run("data", "delete", "small/s", "dog.png")
+        full.unlink()
+        assert tandem_("data", "ls", "small/s", "dog") == "dog.png\n"
     assert (packed.returncode, exported.returncode) == (2, 2)
     assert re.fullmatch(r"tandem: small/s/pending/pack-\w+/\w+\.shard: No space left on device\n", packed.stderr), (
         packed.stderr
     )
     assert exported.stderr == "tandem: small/out/large: No space left on device\n"
+    assert deleted.returncode == 2
+    assert deleted.stderr.startswith("nothing was deleted: small/s is as it was\ntandem: small/s/")
 
 
 @pytest.mark.slow
@@ -262,6 +286,7 @@ def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the
         (["data", "ls", "nothing"], "tandem: nothing is not a space: it is no folder; "),
         (["data", "cat", "s", "dog.pgn"], "did you mean 'dog.png'?\n"),
         (["data", "delete", "s"], "tandem: name paths, or a --prefix; see `tandem data delete --help`\n"),
+        (["data", "mount", "--log", "no/log", "s", "."], "tandem: --log no/log cannot be written: No such file"),
         (["data", "pack", "images", "images"], "which holds something else than a space; "),
     ],
 )

@@ -358,6 +358,7 @@ def test_in_the_background_it_returns_once_it_is_mounted(tmp_path: Path) -> None
         again = tandem.run("data", "mount", "--background", "--log", "log", "s", "m")
         assert (again.returncode, again.stdout) == (2, "")
         assert again.stderr.startswith(f"tandem: {tmp_path}/m has something mounted on it; ")
+        assert again.stderr.endswith(f"or run: fusermount3 -u {tmp_path}/m\n")
     finally:
         os.kill(told["process"], signal.SIGTERM)
         wait_for_end(told["process"])

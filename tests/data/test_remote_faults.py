@@ -133,9 +133,10 @@ def test_parts_of_a_large_sample_come_through_the_cache_also_where_it_rots(tmp_p
         with opened(server) as space:
             assert space.read_part(0, PIECE_BYTES - 3, 9) == large[PIECE_BYTES - 3 : PIECE_BYTES + 6]
             (file,) = space.home.files  # type: ignore[attr-defined]
+            begin = space.stat(0).offset
         for place in (0, 2 * PIECE_BYTES):
             with Path(file.data_path).open("r+b") as data:
-                data.seek(space.stat(0).offset + place)
+                data.seek(begin + place)
                 data.write(b"\0" * 64)
         with opened(server) as space:
             assert space.read_part(0, 2 * PIECE_BYTES - 5, 99) == large[2 * PIECE_BYTES - 5 :][:99]

@@ -94,6 +94,8 @@ def pack(
     again = f", {done.resumed_files:,} of them by an earlier run" if done.resumed_files else ""
     what = f"{counted(done.files, 'file')}, {human_size(done.data_bytes)}{again}"
     say(f"{what}; {space} is at generation {done.generation}")
+    if not done.files:
+        say_err(f"no file was packed: there is none in {source}")
     for kind, count in done.left_out.items():
         say_err(f"left out: {count:,} x {kind}")
 
@@ -219,7 +221,11 @@ def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]
     if not paths and not prefix:
         message = "name paths, or a --prefix"
         raise click.UsageError(message)
-    count = run(space, paths, prefix)
+    try:
+        count = run(space, paths, prefix)
+    except OSError:
+        say_err(f"nothing was deleted: {space} is as it was")
+        raise
     if as_json:
         print_json({"deleted": count})
     else:
@@ -365,6 +371,12 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
     if background and log is None:
         message = "with --background, name a --log FILE: it must be told somewhere what is damaged"
         raise click.UsageError(message)
+    if log is not None:
+        try:
+            Path(log).open("a").close()
+        except OSError as error:
+            message = f"--log {log} cannot be written: {error.strerror}"
+            raise click.UsageError(message) from error
     whole_space = space if "://" in space else str(Path(space).absolute())
     whole_mountpoint = str(Path(mountpoint).absolute())
 
@@ -482,4 +494,13 @@ def _show_pairs(told: list[dict[str, Any]]) -> None:
     for place, one in enumerate(told):
         if place:
             say()
-        say_pairs((key, str(value)) for key, value in one.items())
+        say_pairs((key, _text(key, value)) for key, value in one.items())
+
+
+def _text(key: str, value: object) -> str:
+    """A number of bytes also as people say it."""
+    from tandem.core.units import human_size
+
+    if key.endswith("_bytes") and isinstance(value, int) and value >= 1024:
+        return f"{value:,} ({human_size(value)})"
+    return str(value)

@@ -127,7 +127,8 @@ def _in_the_way(place: Path) -> tuple[str, str] | None:
             return _clean_up(place) or _in_the_way(place)
         return f"cannot be read: {error.strerror}", ""
     if place.is_mount():
-        return "has something mounted on it", f"name another, or run: umount {quote(str(place))}"
+        command = "fusermount3 -u" if _is_space(place) else "umount"
+        return "has something mounted on it", f"name another, or run: {command} {quote(str(place))}"
     return None if empty else ("is not empty", "")
 
 
@@ -135,13 +136,18 @@ def _clean_up(place: Path) -> tuple[str, str] | None:
     """Unmount what a process that was killed has left: nothing can be read there any more."""
     command = ["umount", str(place)] if os.geteuid() == 0 else ["fusermount3", "-u", str(place)]
     left = "is still mounted, by a process that has ended"
-    if f" {_as_listed(str(place))} fuse.tandem " not in Path("/proc/self/mounts").read_text():
+    if not _is_space(place):
         return left, f"run: {join(command)}"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return f"{left}, and cannot be unmounted: {done.stderr.strip()}", f"run: {join([*command, '-l'])}"
     _LOG.warning("%s %s: unmounted", place, left)
     return None
+
+
+def _is_space(place: Path) -> bool:
+    """Whether a space is mounted here."""
+    return f" {_as_listed(str(place))} fuse.tandem " in Path("/proc/self/mounts").read_text()
 
 
 def _as_listed(place: str) -> str:
