@@ -156,6 +156,8 @@ class Batch:
                 unsaid_KC = _of_others(self._silent_RN[r][members_KC])
                 ignorance_KC += (UNKNOWN_EXCESS * numb_KC * np.minimum(pressed_KC + TIE, 1.0)) ** 2
                 ignorance_KC += (full_KC * np.minimum(unsaid_KC, 1.0)) ** 2
+        if not self._whole:
+            ignorance_KC = np.minimum(ignorance_KC, UNKNOWN_EXCESS**2 * (len(members_KC) - 1))
         excess_KC = GAIN * powers_KC ** (1.0 / EXPONENT)
         variance_KC = GAIN * GAIN * variance_KC + (SPREAD * excess_KC) ** 2 + FLOOR * FLOOR * (len(members_KC) - 1)
         if self._refined is not None:

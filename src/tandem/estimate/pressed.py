@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tandem.estimate import contention
 from tandem.estimate.contention import FELT, KINDS_FELT, WORDS, Contended, Vector
+from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,8 @@ class Pressed:
         load = self._load(i, one) if self._members.weights is None else self._weighted_load(i)
         felt = contention.feel(one, load)
         if not self._whole:
-            felt.ignorance = contention.ignorance(one, load[:KINDS_FELT], self._weighted(i, "silent", 1))
+            unknown = contention.ignorance(one, load[:KINDS_FELT], self._weighted(i, "silent", 1))
+            felt.ignorance = min(unknown, UNKNOWN_EXCESS**2 * load[-1])  # as of neighbours of which nothing is known
         return felt
 
     def beside(self, i: int) -> list[App]:

@@ -44,6 +44,19 @@ def test_sets_of_a_saturating_bandwidth(keys: list[str]) -> None:
         assert not answer.known
 
 
+def test_what_little_is_known_of_neighbours_is_no_worse_than_nothing() -> None:
+    steep = dict.fromkeys(FELT, Curve((0.0, 1.0), (1.0, 3.0), (0.0, 0.0)))
+    held = [
+        Profile(key, (key,), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, 1.0, curves, {}),))
+        for key, curves in (("steep", steep), ("a", {}), ("b", {}))
+    ]
+    for others in (("a",), ("a", "b")):
+        asked = tuple(map(App, ("steep", *others)))
+        (little, *_), (nothing, *_) = (bubble.make((), known).predict(asked, NODE) for known in (held, held[:1]))
+        assert nothing.high == pytest.approx(1.0 + UNKNOWN_EXCESS * len(others) ** 0.5)
+        assert nothing.high <= little.high < nothing.high + 0.01, "and the noise floor"
+
+
 def test_it_says_what_contends_for_what() -> None:
     stream, cg, lu = bubble.make((), HELD).predict((STREAM, CG, LU), NODE)
     assert cg.why == f"{cg.mid:.2f}x by profiles, most by memory reads: stream 0.90, lu 0.05"
