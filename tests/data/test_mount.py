@@ -327,7 +327,7 @@ def test_a_place_that_will_not_do_is_refused(tmp_path: Path) -> None:
             mount(str(space), str(tmp_path / name))
     with (
         mounted(space, tmp_path / "m"),
-        pytest.raises(MountError, match=f"has something mounted on it; .*, or run: umount {tmp_path}/m"),
+        pytest.raises(MountError, match=f"has something mounted on it; .*, or run: fusermount3 -u {tmp_path}/m"),
     ):
         mount(str(space), str(tmp_path / "m"))
     with pytest.raises(SpaceError, match="is not a space"):

@@ -20,12 +20,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Listed(Generic[T]):
-    """A list as the mixture wants to count it."""
+    """A list as a mixture's source."""
 
     rows: Sequence[T]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def read_batch(self, numbers: Sequence[int]) -> list[T]:
+        return [self.rows[number] for number in numbers]
 
 
 class Blend(Generic[T]):
