@@ -22,11 +22,11 @@ LEAST = 0.2
 """On a still slower machine a day takes longer: less work than this says nothing."""
 
 
-def reference_s(rounds: int = 5) -> float:
+def reference_s(rounds: int = 30) -> float:
     """Seconds for a fixed piece of arithmetic on a core while all others do the same, as they do in a day: the median.
 
     Two cores of one rented machine may be two threads of one real core, or share its memory: what one does alone says
-    little of what both do.
+    little of what both do. Such machines change their speed within seconds, so it is looked at for some of them.
     """
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
