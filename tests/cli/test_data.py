@@ -154,15 +154,15 @@ def test_ctrl_c_again_and_again_ends_packing_at_once_with_one_line(workers: int,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_ends_packing_as_cleanly(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGHUP)])
+def test_sigterm_and_sighup_end_packing_as_cleanly(workers: int, number: signal.Signals, tmp_path: Path) -> None:
     process = packing_of_minutes(tmp_path, workers)
     try:
-        process.terminate()
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
-    assert (process.returncode, errors) == (143, "interrupted; run it again, and it goes on where it was\n")
+    assert (process.returncode, errors) == (128 + number, "interrupted; run it again, and it goes on where it was\n")
     wait_until(lambda: not members(process.pid))
 
 

@@ -119,13 +119,18 @@ argv = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; touch begun; while :; do sleep
 """
 
 
+def lasting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.Popen[str], Path]:
+    """Start a day that lasts; returns it and its run folder."""
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(folder / "locks"))
+    run = folder / "run"
+    (folder / "lab.toml").write_text(LASTING.replace("RUN", str(run)))
+    command = [sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True), run
+
+
 @pytest.mark.slow
 def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
-    run = tmp_path / "run"
-    (tmp_path / "lab.toml").write_text(LASTING.replace("RUN", str(run)))
-    command = [sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"]
-    lab = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    lab, run = lasting(tmp_path, monkeypatch)
     try:
         wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
         while lab.poll() is None:
@@ -146,11 +151,7 @@ def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch
 def test_a_day_that_is_ended_from_outside_leaves_neither_job_nor_daemon_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
-    run = tmp_path / "run"
-    (tmp_path / "lab.toml").write_text(LASTING.replace("RUN", str(run)))
-    command = [sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"]
-    lab = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    lab, run = lasting(tmp_path, monkeypatch)
     try:
         wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
         lab.send_signal(number)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.group import Nouns
-from tandem.cli.terminal import counted, json_option, print_json, progress, say, say_err, say_pairs, shell_name
+from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs, shell_name
 from tandem.core.interrupts import counted_once, heard_sigterm
+from tandem.core.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -78,11 +78,6 @@ def say_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
             click.echo((" " * len(head) if place else head) + part)
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{count:,} {noun}" + "s" * (count != 1)
-
-
 def cut(text: str, width: int) -> str:
     """Cut a text where it is too wide for its column."""
     from rich.cells import cell_len, set_cell_size

@@ -1,4 +1,7 @@
-"""How fast this machine is today, so that a day for show takes about as long on a slow one."""
+"""How fast this machine is today, so that a day for show takes about as long on a slow one.
+
+Limits: only arithmetic is measured, and only before the day; memory or a disk that others use makes the day longer.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from tandem.share.lab.plan import Lab
 
 STANDARD_S = 0.060
-"""What `reference_s` is on the machine on which the applications take their standard time: a core of an AMD EPYC of the
-fourth generation that nobody else uses."""
+"""What `reference_s` is on the machine on which the applications take their standard time: cores of an AMD EPYC of the
+fourth generation that do not slow each other and that nobody else uses."""
 
 LEAST = 0.2
 """On a still slower machine a day takes longer: less work than this says nothing."""
