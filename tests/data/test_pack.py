@@ -327,6 +327,18 @@ def test_an_archive_at_a_url_is_read_as_one(tmp_path: Path, name: str, workers: 
         assert contents(tmp_path / f"s{terms}") == many
 
 
+def test_a_pattern_of_archives_at_a_url(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    for number in range(3):
+        tarred(tmp_path / "t.tar", {f"{number}.txt": b"%d" % number})
+        files.put(str(tmp_path / "t.tar"), f"/shards/{number}.tar")
+    files.pipe("/shards/notes.txt", b"no archive")
+    packed("memory://shards/*.tar", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"0.txt": b"0", "1.txt": b"1", "2.txt": b"2"}
+    with pytest.raises(SpaceError, match=r"source 'memory://shards/\*.tgz'; "):
+        packed("memory://shards/*.tgz", tmp_path / "none")
+
+
 def test_an_archive_at_a_url_mends_what_was_packed_from_it(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     tarred(tmp_path / "web" / "t.tgz", {"a": b"1", "b": b"2"}, mode="w:gz")

@@ -14,8 +14,10 @@ and for ever; were they independent, the intervals would be narrower. What a mem
 from __future__ import annotations
 
 import math
+from bisect import insort
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from tandem.core.errors import TandemError
 from tandem.estimate.corun import App, Slowdown
@@ -45,8 +47,7 @@ class Work:
     start_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A time in seconds with its 90 % interval."""
 
     mid: float
@@ -54,8 +55,7 @@ class Span:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """How one member fares.
 
     Attributes:
@@ -75,8 +75,7 @@ class Course:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A time in which the set is the same, in the middle scenario: members by index, and their slowdowns."""
 
     begin_s: float
@@ -85,8 +84,7 @@ class Piece:
     slowdowns: tuple[Slowdown, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The answer: one course for each member, the pieces, and when the last one ends (0 for nobody)."""
 
     courses: tuple[Course, ...]
@@ -116,9 +114,9 @@ def predict(works: Sequence[Work], estimator: Estimator, capacity: Capacity) -> 
             answers[members] = estimator.predict(tuple([works[i].app for i in members]), capacity)
         return answers[members]
 
-    ends, pieces = _play(works, ask, lambda slowdown: slowdown.mid)
-    lower, _ = _play(works, ask, lambda slowdown: slowdown.low)
-    upper, _ = _play(works, ask, lambda slowdown: slowdown.high)
+    ends, pieces = _play(works, ask, attrgetter("mid"))
+    lower, _ = _play(works, ask, attrgetter("low"))
+    upper, _ = _play(works, ask, attrgetter("high"))
     together = ask(tuple(range(len(works))))
     spans = [_span(*one) for one in zip(ends, lower, upper, strict=True)]
     courses = tuple(
@@ -130,14 +128,12 @@ def predict(works: Sequence[Work], estimator: Estimator, capacity: Capacity) -> 
 
 
 def _play(
-    works: Sequence[Work],
-    ask: Callable[[tuple[int, ...]], tuple[Slowdown, ...]],
-    believed: Callable[[Slowdown], float],
+    works: Sequence[Work], ask: Callable[[tuple[int, ...]], tuple[Slowdown, ...]], believed: Callable[[Slowdown], float]
 ) -> tuple[list[float], list[Piece]]:
     """Ends of all, and the pieces, if every slowdown is what ``believed`` takes it for."""
     left = [work.alone_s for work in works]
     ends = [math.inf] * len(works)
-    coming = sorted(range(len(works)), key=lambda i: (works[i].start_s, i), reverse=True)
+    coming = sorted(range(len(works)), key=lambda i: (-works[i].start_s, -i))
     running: list[int] = []
     pieces: list[Piece] = []
     now = 0.0
@@ -145,19 +141,21 @@ def _play(
         if not running:
             now = max(now, works[coming[-1]].start_s)
         while coming and works[coming[-1]].start_s <= now:
-            running.append(coming.pop())
-        members = tuple(sorted(running))
+            insort(running, coming.pop())
+        members = tuple(running)
         slowdowns = ask(members)
-        slow = dict(zip(members, map(believed, slowdowns), strict=True))
-        arrives = works[coming[-1]].start_s if coming else math.inf
-        until = min(min(now + left[i] * slow[i] for i in members), arrives)
-        for i in members:
-            ends_at = now + left[i] * slow[i]
-            if ends_at <= until:
-                left[i], ends[i] = 0.0, ends_at
+        slow = [*map(believed, slowdowns)]
+        ends_at = [now + left[i] * by for i, by in zip(members, slow, strict=True)]
+        until = min(ends_at)
+        if coming:
+            until = min(until, works[coming[-1]].start_s)
+        running = []
+        for i, by, end in zip(members, slow, ends_at, strict=True):
+            if end <= until:
+                ends[i] = end
             else:
-                left[i] = max(0.0, left[i] - (until - now) / slow[i])
-        running = [i for i in running if math.isinf(ends[i])]
+                left[i] = max(0.0, left[i] - (until - now) / by)
+                running.append(i)
         pieces.append(Piece(now, until, members, slowdowns))
         now = until
     return ends, pieces

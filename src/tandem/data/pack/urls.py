@@ -51,6 +51,18 @@ def fetched(url: str, path: str) -> None:
         files.get_file(name, path)
 
 
+def matching(pattern: str) -> list[str]:
+    """The URLs of files that match one with `*` in it, in order.
+
+    Raises:
+        RemoteError: What is there cannot be listed.
+    """
+    files, root = file_system(pattern)
+    with failures_said(pattern):
+        found = sorted(name for name, info in files.glob(root, detail=True).items() if info["type"] == "file")
+    return [files.unstrip_protocol(name) for name in found]
+
+
 @contextmanager
 def failures_said(url: str) -> Iterator[None]:
     """Turn what a package raises meanwhile into a RemoteError about a URL.

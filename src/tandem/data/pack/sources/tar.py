@@ -1,4 +1,4 @@
-"""Tar archives, WebDataset shards among them: one file, one URL, or a pattern of several files (`'shards/*.tar'`).
+"""Tar archives, WebDataset shards among them: one, or several by a pattern (`'shards/*.tar'`), in files or at URLs.
 
 Archives that are not compressed are read at any place by any process; compressed ones from their beginning. Hard links
 to files of the same archive are read as files. Symbolic links, devices and folders without files are left out. As when
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from tandem.core.errors import SpaceError
 from tandem.data.pack.archives import COMPRESSED_TAR, PLAIN_TAR, Archive, Fetched, is_called
 from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
-from tandem.data.pack.urls import is_url
+from tandem.data.pack.urls import is_url, matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _PIECE_BYTES = 4 << 20
 
 
 def accepts(text: str) -> bool:
-    """Whether it is a tar archive that exists, a pattern of some, or the URL of one."""
+    """Whether it is a tar archive that exists, a pattern of some, or the URL of either."""
     return is_called(text, PLAIN_TAR + COMPRESSED_TAR) and bool(_names(text))
 
 
@@ -151,7 +151,9 @@ def _item(path: bytes, file: IO[bytes] | _Rest, size: int, mtime_ns: int, mode: 
 
 
 def _names(text: str) -> list[str]:
-    alone = is_url(text) or os.path.isfile(text)  # noqa: PTH113
+    if is_url(text):
+        return matching(text) if "*" in text else [text]  # a `?` begins the terms of a URL
+    alone = os.path.isfile(text)  # noqa: PTH113
     return [text] if alone else sorted(filter(os.path.isfile, glob.glob(text)))  # noqa: PTH207
 
 
