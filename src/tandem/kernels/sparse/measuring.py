@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tandem.kernels.sparse.contenders import Clock, Contender, Dense, Product, Pruned
 
 _TIMED_S = 0.004
-_SETTLING_S = 0.006
+_SETTLING_S = 0.015
 _SELDOM_ROUNDS = 3
 _FAR = 1.5
 

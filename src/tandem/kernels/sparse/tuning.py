@@ -33,6 +33,8 @@ _CLEARLY = 1.1
 
 _log = logging.getLogger(__name__)
 _known: dict[Path, dict[str, str]] = {}
+_at_hand: dict[tuple[object, ...], str] = {}
+"""The same by what makes a key: a product of some hundred microseconds should not wait for texts and files."""
 
 
 def bucket(count: int) -> int:
@@ -63,6 +65,9 @@ def chosen(
         by: Whose candidates they are, where a device has several backends.
         clock: Seconds; tests pass their own.
     """
+    kind = _kind(weight, x_type, count, by)
+    if kind in _at_hand:
+        return _at_hand[kind]
     path, key = _place(weight, x_type, count, by)
     if key not in _known[path]:
         own = torch.Generator(weight.device).manual_seed(0)  # a program's random numbers are its own
@@ -74,11 +79,14 @@ def chosen(
         _log.info("sparse product %s: %s (%s)", key, best, told)
         _known[path][key] = best
         _write(path, _known[path])
-    return _known[path][key]
+    return _at_hand.setdefault(kind, _known[path][key])
 
 
 def known(weight: SparseWeight, x_type: torch.dtype, count: int, *, by: str = "") -> str:
     """Return what was chosen before for products of this kind, empty where nothing was; nothing is measured."""
+    at_hand = _at_hand.get(_kind(weight, x_type, count, by))
+    if at_hand is not None:
+        return at_hand
     path, key = _place(weight, x_type, count, by)
     return _known[path].get(key, "")
 
@@ -86,6 +94,14 @@ def known(weight: SparseWeight, x_type: torch.dtype, count: int, *, by: str = ""
 def forget() -> None:
     """Read what is on disk again at the next product."""
     _known.clear()
+    _at_hand.clear()
+
+
+def _kind(weight: SparseWeight, x_type: torch.dtype, count: int, by: str) -> tuple[object, ...]:
+    """Return all that a choice and its place depend on."""
+    tenths, threads = round(weight.density, 1), torch.get_num_threads()
+    folders = os.environ.get("TANDEM_SPARSE_TUNING"), os.environ.get("XDG_CACHE_HOME")
+    return by, weight.rows, weight.cols, weight.values_P.dtype, tenths, x_type, count, threads, weight.device, *folders
 
 
 def _place(weight: SparseWeight, x_type: torch.dtype, count: int, by: str) -> tuple[Path, str]:

@@ -80,7 +80,7 @@ def forward(
             allowed=", ".join(paths()),
             todo="leave the path out",
         )
-    x = x_NK.float().contiguous()
+    x = (x_NK if x_NK.dtype == torch.bfloat16 else x_NK.float()).contiguous()
     bias = None if bias_M is None else bias_M.float().contiguous()
     y_NM = torch.empty(len(x), weight.rows)
     native.sparse_product(
@@ -88,7 +88,7 @@ def forward(
         *_addresses(weight),
         x.data_ptr(),
         len(x),
-        x_NK.dtype == torch.bfloat16,
+        x.dtype == torch.bfloat16,
         0 if bias is None else bias.data_ptr(),
         activation,
         way,

@@ -42,7 +42,8 @@ class Panels {
   template <class Value>
   static void fill(const Columns& columns, int64_t first, int width, Value& value, T* to) {
     for (int64_t i = 0; i < std::min<int64_t>(width, columns.count - first); ++i)
-      for (int64_t k = 0; k < columns.stride; ++k) to[(k / 8 * width + i) * 8 + k % 8] = value(first + i, k);
+      for (int64_t tile = 0; tile < columns.stride / 8; ++tile)
+        for (int64_t k = 0; k < 8; ++k) to[(tile * width + i) * 8 + k] = value(first + i, 8 * tile + k);
   }
 
   std::vector<T> data_;

@@ -12,21 +12,33 @@ namespace {
 
 constexpr int64_t strips_a_piece = 8;
 
-// x where it already is as the paths want it, or a copy whose rows are padded.
+// x where it already is as the paths want it, or a copy of float32 whose rows are padded. bf16 is widened here: as a torch
+// operation it would wake torch's own threads, which then spin on the cores that the product needs.
 class PaddedColumns {
  public:
-  PaddedColumns(const Weight& weight, const float* x, int64_t count, bool is_bf16)
-      : columns_{x, count, 8 * weight.tiles(), is_bf16} {
-    if (columns_.stride == weight.cols) return;
+  PaddedColumns(const Weight& weight, const void* x, int64_t count, bool is_bf16)
+      : columns_{static_cast<const float*>(x), count, 8 * weight.tiles(), is_bf16} {
+    if (columns_.stride == weight.cols && !is_bf16) return;
     copy_.resize(static_cast<size_t>(count * columns_.stride));
-    for (int64_t n = 0; n < count; ++n)
-      std::memcpy(&copy_[static_cast<size_t>(n * columns_.stride)], x + n * weight.cols,
-                  sizeof(float) * static_cast<size_t>(weight.cols));
+    for (int64_t n = 0; n < count; ++n) {
+      float* to = &copy_[static_cast<size_t>(n * columns_.stride)];
+      if (is_bf16)
+        widen(static_cast<const uint16_t*>(x) + n * weight.cols, weight.cols, to);
+      else
+        std::memcpy(to, columns_.x + n * weight.cols, sizeof(float) * static_cast<size_t>(weight.cols));
+    }
     columns_.x = copy_.data();
   }
   const Columns& get() const { return columns_; }
 
  private:
+  static void widen(const uint16_t* bf16, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = static_cast<uint32_t>(bf16[i]) << 16;
+      std::memcpy(to + i, &bits, sizeof bits);
+    }
+  }
+
   Columns columns_;
   std::vector<float> copy_;
 };
@@ -57,7 +69,7 @@ void finish(const Weight& weight, const Epilogue& epilogue, int64_t strip, int64
 
 }  // namespace
 
-void product(Path path, const Weight& weight, const float* x, int64_t count, bool x_is_bf16, Way way,
+void product(Path path, const Weight& weight, const void* x, int64_t count, bool x_is_bf16, Way way,
              const Epilogue& epilogue, int threads, float* y) {
   const PaddedColumns columns(weight, x, count, x_is_bf16);
   const auto job = path(weight, columns.get(), way);

@@ -60,8 +60,8 @@ struct Epilogue {
   Activation activation;
 };
 
-// Runs on `threads` threads. `y` is [N][rows].
-void product(Path path, const Weight&, const float* x, int64_t count, bool x_is_bf16, Way, const Epilogue&, int threads,
+// Runs on `threads` threads. `x` is [N][cols] of bf16 or float32, `y` [N][rows].
+void product(Path path, const Weight&, const void* x, int64_t count, bool x_is_bf16, Way, const Epilogue&, int threads,
              float* y);
 
 // Writes rows [first * 8, last * 8) as float32, `stride` floats apart, all 8 * tiles columns of them and whole strips: what

@@ -62,7 +62,7 @@ void multiply(const std::string& path_name, Address masks, Address values, Addre
   const Epilogue epilogue{pointer<const float>(bias), activation_from(activation)};
   const Way chosen = way_from(way);
   const nb::gil_scoped_release unlocked;
-  product(path, weight, pointer<const float>(x), count, x_is_bf16, chosen, epilogue, threads, pointer<float>(y));
+  product(path, weight, pointer<const void>(x), count, x_is_bf16, chosen, epilogue, threads, pointer<float>(y));
 }
 
 void decode_strips(Address masks, Address values, Address starts, Address scales, int64_t rows, int64_t cols,
@@ -79,7 +79,7 @@ void bind(nb::module_& module) {
   module.def("sparse_paths", &paths, "Paths of sparse products that this processor can run, best first.");
   module.def("sparse_product", &multiply, "path"_a, "masks"_a, "values"_a, "starts"_a, "scales"_a, "rows"_a, "cols"_a,
              "kind"_a, "x"_a, "count"_a, "x_is_bf16"_a, "bias"_a, "activation"_a, "way"_a, "threads"_a, "y"_a,
-             "y[N, M] = activation(x[N, K] * weight^T + bias), float32; tensors by address.");
+             "y[N, M] = activation(x[N, K] * weight^T + bias), float32 but for x of bf16; tensors by address.");
   module.def("sparse_decode", &decode_strips, "masks"_a, "values"_a, "starts"_a, "scales"_a, "rows"_a, "cols"_a,
              "kind"_a, "first"_a, "last"_a, "threads"_a, "dense"_a, "stride"_a,
              "Writes strips [first, last) as float32 rows, padded; tensors by address.");
