@@ -61,8 +61,8 @@ def pack(
     """Pack all files of SOURCE into SPACE.
 
     SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL of files or of an archive that
-    fsspec reads. Relative paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on
-    where it was.
+    fsspec reads. Relative paths, sizes, times and modes (from URLs, where fsspec tells them) are kept. Run it again
+    after it was killed, and it goes on where it was.
 
     \b
     tandem data pack images/ images.space
@@ -175,9 +175,9 @@ def stat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
 def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
-    Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
-    off goes on; nothing is written over. What is damaged, or has something else in its place, is named and left out.
-    Exit status 1 if anything was, or if no path begins with the prefix.
+    Sizes, times and modes are those that were packed, without setuid, setgid and sticky bits. What is there with the
+    very bytes stays, so one that was broken off goes on; nothing is written over. What is damaged, or has something
+    else in its place, is named and left out. Exit status 1 if anything was, or if no path begins with the prefix.
     """
     from tandem.core.errors import DataError
     from tandem.data.space.exporting import export as run

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from tandem.core.errors import DataError, SpaceError
 from tandem.core.interrupts import deaf_children
 from tandem.data.hashing import xxh3
-from tandem.data.pack.source import Entry, Source, open_source
+from tandem.data.pack.source import Entry, Source, as_path, open_source
 from tandem.data.space import snapshot
 from tandem.data.space.guarding import set_level
 from tandem.data.space.repair import guard_present
@@ -101,6 +101,7 @@ def pack(
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
     snapshot.refuse_url(folder)
+    text = as_path(text)
     if not append and snapshot.is_space(folder):
         raise SpaceError(
             given=f"{folder}, which is a space already",

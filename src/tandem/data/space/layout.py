@@ -36,6 +36,8 @@ SIZE_BITS = 48
 MAX_SHARDS = 1 << 24
 MAX_SAMPLES = (1 << 32) - 1
 MAX_PATH_BYTES = 65535
+MTIMES_NS = -(1 << 63), (1 << 63) - 1
+"""The first and the last time that can be stored."""
 
 _START = struct.Struct("<8sI")
 _INDEX = struct.Struct("<8sIIQQQQ16sQII14Q")
