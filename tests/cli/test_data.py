@@ -251,6 +251,17 @@ def test_what_is_in_the_way_of_an_export_is_named_and_the_others_are_written(tan
 
 
 @pytest.mark.slow
+def test_a_missing_index_comes_back_from_no_source(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    tandem_("data", "pack", source, "s")
+    (tmp_path / "s" / "generations" / "00000001.index").unlink()
+    for terms in ([], ["--source", source]):
+        done = tandem_.run("data", "repair", *terms, "s")
+        assert (done.returncode, done.stdout) == (1, "still damaged: s/generations/00000001.index is missing\n")
+        words = "no source brings an index back: put it back from a copy, or rm -r s and pack the space again"
+        assert done.stderr == f"{words} from its source\n"
+
+
+@pytest.mark.slow
 def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the_source(
     tandem_: Shell, tmp_path: Path
 ) -> None:

@@ -308,6 +308,9 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
             say(f"still damaged: {line}")
         if not done.left:
             say(f"{space}: all is well")
+        elif any(one.what == "index" for one in done.left):
+            anew = f"rm -r {space} and pack the space again"
+            say_err(f"no source brings an index back: put it back from a copy, or {anew} from its source")
         elif source is None:
             say_err(f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}")
         else:
