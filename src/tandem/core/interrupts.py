@@ -105,7 +105,7 @@ def unbroken() -> AbstractContextManager[None]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear Ctrl-C or SIGHUP: a terminal sends them to all, and one is to act.
+    """Processes started meanwhile do not hear Ctrl-C or SIGHUP: a terminal sends them to all, and one is to act on it.
 
     Nor does the resource tracker of `multiprocessing`, if it is started meanwhile.
     """
