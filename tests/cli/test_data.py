@@ -127,8 +127,8 @@ def test_what_ls_prints_a_shell_takes_back(tandem_: Shell, tmp_path: Path) -> No
     assert all(one.endswith(f" {line}") for one, line in zip(long, lines, strict=True))
 
 
-def packing_of_minutes(folder: Path, workers: int) -> subprocess.Popen[str]:
-    """Start to pack two files that take long to read, and wait until it reads."""
+def packing_of_minutes(folder: Path, workers: int, members_at_least: int = 0) -> subprocess.Popen[str]:
+    """Start to pack two files that take long to read, and wait until it reads, or has so many processes."""
     (folder / "in").mkdir()
     for name in ("a", "b"):
         with (folder / "in" / name).open("wb") as file:
@@ -137,8 +137,27 @@ def packing_of_minutes(folder: Path, workers: int) -> subprocess.Popen[str]:
         [*COMMAND, "data", "pack", "in", "s", "--workers", str(workers)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, start_new_session=True,
     )  # fmt: skip
-    wait_until(lambda: len(list((folder / "s").glob("pending/*/*.shard"))) == workers or ended(process))
+    if members_at_least:
+        wait_until(lambda: len(members(process.pid)) >= members_at_least or ended(process))
+    else:
+        wait_until(lambda: len(list((folder / "s").glob("pending/*/*.shard"))) == workers or ended(process))
     return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("begun", [2, 3, 4, 5])
+def test_what_a_terminal_sends_to_all_while_packing_starts_ends_it_with_one_line(
+    begun: int, number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    process = packing_of_minutes(tmp_path, 2, begun)  # the resource tracker, the fork server, and two that pack
+    try:
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
+    assert (process.returncode, errors) == (status, "interrupted; run it again, and it goes on where it was\n")
+    wait_until(lambda: not members(process.pid))
 
 
 @pytest.mark.slow
@@ -248,6 +267,17 @@ def test_what_is_in_the_way_of_an_export_is_named_and_the_others_are_written(tan
     told = tandem_.run("data", "export", "s", "out", "--json")
     assert (told.returncode, told.stderr) == (1, "")
     assert json.loads(told.stdout)["not_written"]["10"] == f"out/10: {there}"
+
+
+@pytest.mark.slow
+def test_a_missing_index_comes_back_from_no_source(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    tandem_("data", "pack", source, "s")
+    (tmp_path / "s" / "generations" / "00000001.index").unlink()
+    for terms in ([], ["--source", source]):
+        done = tandem_.run("data", "repair", *terms, "s")
+        assert (done.returncode, done.stdout) == (1, "still damaged: s/generations/00000001.index is missing\n")
+        words = "no source brings an index back: put it back from a copy, or rm -r s and pack the space again"
+        assert done.stderr == f"{words} from its source\n"
 
 
 @pytest.mark.slow

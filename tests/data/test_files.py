@@ -16,6 +16,7 @@ from tandem.data.files import SpaceFileSystem
 from tandem.data.pack.packing import pack
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
+from tests.data.space.test_space import as_once_written
 
 FILES = {
     "2024/jan.csv": b"a,b\n1,2\n",
@@ -93,6 +94,14 @@ def test_files_and_folders(space: Path) -> None:
     assert files.modified(f"{root}/readme") == datetime.fromtimestamp(1.6e9, UTC)
     assert files.cat(root, recursive=True, on_error="omit") == {f"{space}/{path}": data for path, data in FILES.items()}
     assert files.cat_file(f"{root}/readme", 1, 3) == b"el"
+
+
+def test_files_that_lie_below_a_file_in_older_spaces_are_listed_with_it(tmp_path: Path) -> None:
+    as_once_written(tmp_path / "s", dict.fromkeys(("a", "a/b", "c"), b"x"))
+    files = fsspec.filesystem("tandem", fo=str(tmp_path / "s"))
+    assert files.ls("", detail=False) == ["a", "a", "c"]
+    assert files.ls("a", detail=False) == ["a", "a/b"]
+    assert files.find("") == ["a", "a/b", "c"]
 
 
 def test_chained_names_are_those_in_the_space(space: Path) -> None:

@@ -124,6 +124,8 @@ def test_views_come_in_the_order_asked_for_and_each_source_is_read_once() -> Non
         ([3, 0], [1.0, 2.0], None, "an empty source \\(number 1\\)"),
         ([3, 3], [1.0, 0.0], None, "weights 1.0, 0.0; allowed: finite numbers above 0"),
         ([3, 3], [1.0, float("nan")], None, "weights 1.0, nan"),
+        ([3, 3], [1.0, "a"], None, "weights 1.0, a; allowed: finite numbers above 0"),
+        ([3, 3], [1.0, 10**400], None, "weights 1.0, 1000"),
         ([3, 3], [1.0, 1e-6], None, "a weight of 1e-06 among"),
         ([3], [1.0], 0, "epochs of 0 samples"),
     ],

@@ -17,17 +17,14 @@ from io import BytesIO
 from multiprocessing import forkserver
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from benchmarks.range_server import RangeServer
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.cache.settings import RemoteError
-from tandem.data.pack.fetching import fetch_from
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
 from tandem.data.space import Space
-from tandem.data.space.repair import repair
+from tandem.data.space.writer import SpaceWriter
 from tests.data.test_decode_process import wait_until
 
 FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
@@ -103,6 +100,35 @@ def tarred(path: Path, files: dict[str, bytes], **terms: object) -> Path:
     return path
 
 
+TARS = pytest.mark.parametrize(("name", "mode"), [("t.tar", "w"), ("t.tgz", "w:gz")])
+FIRST_NS, LAST_NS = -(1 << 63), (1 << 63) - 1  # what 64 bits hold
+
+
+@pytest.mark.parametrize(
+    ("time", "stored_ns"), [("1e12", LAST_NS), ("9.3e18", LAST_NS), ("-1e999999999", FIRST_NS), ("nan", 0), ("noon", 0)]
+)
+@TARS
+def test_a_time_that_cannot_be_stored_becomes_the_nearest(
+    tmp_path: Path, name: str, mode: str, time: str, stored_ns: int
+) -> None:
+    with tarfile.open(tmp_path / name, mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        member = tarfile.TarInfo("a")
+        member.pax_headers["mtime"] = time
+        archive.addfile(member)
+    packed(tmp_path / name, tmp_path / "s")
+    with Space.open(tmp_path / "s") as space:
+        assert space.stat(0).mtime_ns == stored_ns
+
+
+def test_a_writers_time_that_cannot_be_stored_becomes_the_nearest(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.add("a", b"", mtime_ns=LAST_NS + 1)
+        writer.add("b", b"", mtime_ns=FIRST_NS - 1)
+        writer.commit()
+    with Space.open(tmp_path / "s") as space:
+        assert [space.stat(n).mtime_ns for n in range(2)] == [LAST_NS, FIRST_NS]
+
+
 SOME = {"cls/a.jpg": b"jpeg" * 300, "cls/a.json": b"{}", "b": b""}
 
 
@@ -122,9 +148,6 @@ def test_a_pattern_of_tar_archives(tmp_path: Path) -> None:
         tarred(tmp_path / f"shard-{number}.tar", {f"{number}-{name}": data for name, data in SOME.items()})
     packed(tmp_path / "shard-*.tar", tmp_path / "s")
     assert contents(tmp_path / "s") == {f"{n}-{name}": data for n in range(3) for name, data in SOME.items()}
-
-
-TARS = pytest.mark.parametrize(("name", "mode"), [("t.tar", "w"), ("t.tgz", "w:gz")])
 
 
 def added(
@@ -208,6 +231,15 @@ def test_a_zip_archive(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == SOME
     with Space.open(tmp_path / "s") as space:
         assert (space.stat(0).mtime_ns, space.stat(0).mode) == (1_600_000_000 * 10**9, 0o100600)
+
+
+def test_a_zip_may_name_a_month_that_is_none(tmp_path: Path) -> None:
+    member = zipfile.ZipInfo("a")
+    member.date_time = (1980, 0, 0, 0, 0, 0)
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr(member, b"1")
+    packed(tmp_path / "t.zip", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"1"}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
@@ -295,89 +327,6 @@ def test_what_gnu_tar_writes_and_joins_is_whole(tmp_path: Path, terms: list[str]
         run(["tar", "-Af", archive, "more.tar"])
     packed(tmp_path / archive, tmp_path / "s")
     assert contents(tmp_path / "s") == {"a": b"a", "b": b"b"}
-
-
-def test_a_url(tmp_path: Path) -> None:
-    files = fsspec.filesystem("memory")
-    for name, data in SOME.items():
-        files.pipe(f"/pack/{name}", data)
-    packed("memory://pack", tmp_path / "s")
-    assert contents(tmp_path / "s") == SOME
-    packed("memory://pack/cls/a.json", tmp_path / "one")
-    assert contents(tmp_path / "one") == {"a.json": b"{}"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("name", ["t.tar", "t.tgz", "t.ZIP"])
-def test_an_archive_at_a_url_is_read_as_one(tmp_path: Path, name: str, workers: int) -> None:
-    (tmp_path / "web").mkdir()
-    many = {f"f{i:04d}": b"%d" % i for i in range(2500)}  # parts for several processes
-    if name.endswith("ZIP"):
-        with zipfile.ZipFile(tmp_path / "web" / name, "w") as archive:
-            for path, data in many.items():
-                archive.writestr(path, data)
-    else:
-        tarred(tmp_path / "web" / name, many, mode="w:gz" if name.endswith("tgz") else "w")
-    for terms in ("", "?token=a.b"):
-        with RangeServer(tmp_path / "web") as server:
-            server.fault = lambda path, nth: "whole"  # as servers do that know no ranges
-            done = packed(f"{server.url}/{name}{terms}", tmp_path / f"s{terms}", workers=workers)
-        assert done.files == 2500
-        assert contents(tmp_path / f"s{terms}") == many
-
-
-def test_a_pattern_of_archives_at_a_url(tmp_path: Path) -> None:
-    files = fsspec.filesystem("memory")
-    for number in range(3):
-        tarred(tmp_path / "t.tar", {f"{number}.txt": b"%d" % number})
-        files.put(str(tmp_path / "t.tar"), f"/shards/{number}.tar")
-    files.pipe("/shards/notes.txt", b"no archive")
-    packed("memory://shards/*.tar", tmp_path / "s")
-    assert contents(tmp_path / "s") == {"0.txt": b"0", "1.txt": b"1", "2.txt": b"2"}
-    with pytest.raises(SpaceError, match=r"source 'memory://shards/\*.tgz'; "):
-        packed("memory://shards/*.tgz", tmp_path / "none")
-
-
-def test_an_archive_at_a_url_mends_what_was_packed_from_it(tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    tarred(tmp_path / "web" / "t.tgz", {"a": b"1", "b": b"2"}, mode="w:gz")
-    with RangeServer(tmp_path / "web") as server:
-        packed(f"{server.url}/t.tgz", tmp_path / "s")
-        (shard,) = (tmp_path / "s" / "shards").iterdir()
-        shard.unlink()
-        done = repair(str(tmp_path / "s"), fetch_from(f"{server.url}/t.tgz"))
-    assert (done.samples, done.left) == (2, [])
-    assert contents(tmp_path / "s") == {"a": b"1", "b": b"2"}
-
-
-def test_a_url_of_a_single_file_whose_size_no_list_tells(tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "one.bin").write_bytes(bytes(range(256)))
-    with RangeServer(tmp_path / "web") as server:
-        packed(f"{server.url}/one.bin", tmp_path / "s")
-    assert contents(tmp_path / "s") == {"one.bin": bytes(range(256))}
-
-
-def test_a_url_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "t.zip").write_bytes(bytes(1000))
-    faults = iter(["500", "close"])
-    with RangeServer(tmp_path / "web") as server:
-        with pytest.raises(RemoteError, match=f"{server.url}/no.zip: there is no such file; "):
-            packed(f"{server.url}/no.zip", tmp_path / "s")
-        server.fault = lambda path, nth: next(faults)
-        for _ in range(2):
-            with pytest.raises(RemoteError, match=f"{server.url}/t.zip: Client.*Error: "):
-                packed(f"{server.url}/t.zip", tmp_path / "s")
-        url = server.url
-    with pytest.raises(RemoteError, match="http://: "):
-        packed("http://", tmp_path / "s")
-    with pytest.raises(RemoteError, match=f"{url}/t.tar: ClientConnectorError: "):
-        packed(f"{url}/t.tar", tmp_path / "s")
-    (tmp_path / "web" / "t.tar").write_bytes(b"no archive" * 100)
-    with RangeServer(tmp_path / "web") as server, pytest.raises(SpaceError, match=f"{server.url}/t.tar, which cannot"):
-        packed(f"{server.url}/t.tar", tmp_path / "s")
 
 
 def test_a_single_file_is_told_to_be_none_and_what_is_wanted(tmp_path: Path) -> None:

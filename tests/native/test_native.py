@@ -1,5 +1,7 @@
 """The extension must be built wherever the tests run; its fallbacks are tested with their own parts."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -41,3 +43,28 @@ def test_other_threads_run_meanwhile() -> None:
         turns += 1
     measuring.join()
     assert turns > 100
+
+
+@pytest.mark.parametrize("work", ["xxh3(bytearray(1 << 20))", "copy_bandwidth(1, 1 << 16, 1e-4)"])
+def test_a_program_ends_well_while_its_threads_are_at_work(work: str) -> None:
+    script = f"""
+import subprocess
+import sys
+import threading
+from tandem import _native
+class Last:
+    def __del__(self):  # when Python has begun to end: the threads come back from their work meanwhile
+        _native.copy_bandwidth(1, 1 << 16, 0.1)
+last, begun = Last(), threading.Barrier(3)
+def run():
+    begun.wait()
+    while True:
+        _native.{work}
+for _ in range(2):
+    threading.Thread(target=run, daemon=True).start()
+begun.wait()
+_native.copy_bandwidth(1, 1 << 16, 0.01)
+print("end")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")

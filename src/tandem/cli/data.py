@@ -61,8 +61,8 @@ def pack(
     """Pack all files of SOURCE into SPACE.
 
     SOURCE is a folder, a .tar or .zip file, a pattern of .tar files in quotes, or a URL of files or of an archive that
-    fsspec reads. Relative paths, sizes, times and modes are kept. Run it again after it was killed, and it goes on
-    where it was.
+    fsspec reads. Relative paths, sizes, times and modes (from URLs, where fsspec tells them) are kept. Run it again
+    after it was killed, and it goes on where it was.
 
     \b
     tandem data pack images/ images.space
@@ -175,9 +175,9 @@ def stat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
 def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     """Write samples of SPACE as files below FOLDER.
 
-    Sizes, times and modes are those that were packed. What is there with the very bytes stays, so one that was broken
-    off goes on; nothing is written over. What is damaged, or has something else in its place, is named and left out.
-    Exit status 1 if anything was, or if no path begins with the prefix.
+    Sizes, times and modes are those that were packed, without setuid, setgid and sticky bits. What is there with the
+    very bytes stays, so one that was broken off goes on; nothing is written over. What is damaged, or has something
+    else in its place, is named and left out. Exit status 1 if anything was, or if no path begins with the prefix.
     """
     from tandem.core.errors import DataError
     from tandem.data.space.exporting import export as run
@@ -308,6 +308,9 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
             say(f"still damaged: {line}")
         if not done.left:
             say(f"{space}: all is well")
+        elif any(one.what == "index" for one in done.left):
+            anew = f"rm -r {space} and pack the space again"
+            say_err(f"no source brings an index back: put it back from a copy, or {anew} from its source")
         elif source is None:
             say_err(f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}")
         else:

@@ -105,12 +105,16 @@ def unbroken() -> AbstractContextManager[None]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear Ctrl-C: a terminal sends it to all, and one is to act on it."""
+    """Processes started meanwhile do not hear Ctrl-C or SIGHUP: a terminal sends them to all, and one is to act on it.
+
+    Nor does the resource tracker of `multiprocessing`, if it is started meanwhile.
+    """
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # otherwise a start would do so, and let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
+        resource_tracker.ensure_running()  # otherwise a start would do so, and let Ctrl-C through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -24,7 +24,7 @@ from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.interrupts import deaf_children
-from tandem.data.decoding import DecodeError, DecoderEndedError, DecoderFailure
+from tandem.data.decoding import DecodeError, DecoderEndedError, DecoderFailure, DecoderResultError, DecoderToldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,8 @@ _PLACE = struct.Struct("<q")
 _NOT_BEGUN, _TOGETHER = -1, -2
 
 
-class RemoteError(Exception):
-    """What a decoder raised in a process of its own, as text."""
+class DecoderTraceback(Exception):
+    """The traceback of what a decoder raised in a process of its own, as text."""
 
 
 class Memory:
@@ -155,8 +155,8 @@ class DecodingProcess:
         """What an answer tells: a batch, or why there is none."""
         self._has_answered = True
         if answer[0] == "failed":
-            _, place, text, cause = answer
-            return DecoderFailure(place, _revived(cause, text))
+            _, place, *told = answer
+            return DecoderFailure(place, _revived(*told))
         ends = answer[1]
         begin = ends[0]
         memory, content = self._answers.reach(ends[-1]), bytearray(ends[-1] - begin)
@@ -219,16 +219,15 @@ def _arrived(duplicate: Any) -> int:  # noqa: ANN401  # what DupFd makes has no 
     return int(duplicate.detach())
 
 
-def _revived(cause: bytes | None, text: str) -> BaseException:
-    """The decoder's own error where it could be pickled, with the traceback it had there."""
-    remote = RemoteError(f"\n{text}")
+def _revived(words: str, text: str, cause: bytes | None) -> BaseException:
+    """The decoder's own error where it could be pickled, else its words; with the traceback it had there."""
     try:
         error = pickle.loads(cause) if cause is not None else None
     except Exception:  # whatever an unpickled error's constructor raises
         error = None
     if not isinstance(error, BaseException):
-        return remote
-    error.__cause__ = remote
+        error = DecoderToldError(words)
+    error.__cause__ = DecoderTraceback(f"\n{text}")
     return error
 
 
@@ -252,7 +251,7 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
                 taken = ends[-1]
             except DecoderFailure as failure:
                 answer = _failed(failure.place, failure.cause)
-            except Exception as error:  # results that cannot be pickled
+            except Exception as error:  # no room for results
                 answer = _failed(None, error)
             begin += sum(lengths)
             requests.send(answer)
@@ -283,7 +282,10 @@ def _decoded(
         decoded = decode.each(_noted(views, place), numbers)
         place[0] = _TOGETHER
         found = decode.together(decoded)
-    parts: list[Any] = [pickle.dumps(found, protocol=5, buffer_callback=buffers.append)]
+    try:
+        parts: list[Any] = [pickle.dumps(found, protocol=5, buffer_callback=buffers.append)]
+    except Exception as error:
+        raise DecoderFailure(None, DecoderResultError(f"{type(error).__name__}: {error}")) from error
     parts += [buffer.raw() for buffer in buffers]
     ends = list(itertools.accumulate(map(len, parts), initial=outgoing[1]))
     memory = outgoing[0].reach(ends[-1])
@@ -305,7 +307,7 @@ def _failed(place: int | None, error: BaseException) -> tuple[Any, ...]:
         cause: bytes | None = pickle.dumps(error)
     except Exception:  # an error that holds what cannot be pickled
         cause = None
-    return "failed", place, text, cause
+    return "failed", place, f"{type(error).__name__}: {error}", text, cause
 
 
 def _watch(life: int, parent_pid: int) -> None:

@@ -38,6 +38,14 @@ class DecoderEndedError(Exception):
     """The process that a decoder ran in ended; the words say how."""
 
 
+class DecoderToldError(Exception):
+    """What a decoder raised in a process of its own, in words: it cannot itself come over."""
+
+
+class DecoderResultError(Exception):
+    """Results that cannot come over from the process that made them; the words say why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decode:
     """Decoding in up to three stages, each left out where it is not named.
@@ -118,17 +126,21 @@ class Decode:
 def told(failure: DecoderFailure, samples: Samples | Mixture, numbers_N: Numbers) -> DecodeError:
     """The error for whoever takes the batch."""
     cause, place = failure.cause, failure.place
-    ended = isinstance(cause, DecoderEndedError)
-    words = " ".join((str(cause) if ended else f"{type(cause).__name__}: {cause}").split())
+    ended, unbrought = isinstance(cause, DecoderEndedError), isinstance(cause, DecoderResultError)
+    in_words = ended or unbrought or isinstance(cause, DecoderToldError)
+    words = " ".join((str(cause) if in_words else f"{type(cause).__name__}: {cause}").split())
     if place is None:
         named = ", ".join(str(number) for number in numbers_N[:8].tolist()) + (", ..." if len(numbers_N) > 8 else "")
-        given, allowed = f"the batch of samples {named} could not be put together", "what decode.batch accepts"
+        given = f"the batch of samples {named} could not be {'taken over' if unbrought else 'put together'}"
+        allowed = "in processes, results that can be pickled" if unbrought else "what decode.batch accepts"
     else:
         name = sample_name(samples, int(numbers_N[place]))
         given, allowed = f"{name} could not be decoded", "bytes that decode accepts"
     todo = f"the traceback above is of {'decode' if place is not None else 'decode.batch'} itself"
     if ended:
         todo = "to see what ends it, decode it in a process of its own"
+    elif unbrought:
+        todo = "return bytes(view) for a view, a list for a generator, or decode in threads"
     return DecodeError(given=f"{given}: {words}", allowed=allowed, todo=todo)
 
 

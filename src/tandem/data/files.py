@@ -59,12 +59,11 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
         Raises:
             FileNotFoundError: There is no such folder or file.
         """
-        info = self.info(path)
-        if info["type"] == "file":
-            return [info] if detail else [info["name"]]
+        first = self.info(path)
         name, space, inner = self._found(path)
         below = f"{name}{inner}/" if inner else name
-        found = [
+        found = [first] if first["type"] == "file" else []  # in older spaces, with files below it all the same
+        found += [
             _folder(f"{below}{entry.name}") if entry.number is None else _file(name, space.stat(entry.number))
             for entry in entries(space.index, inner)
         ]

@@ -154,7 +154,7 @@ def turns_of(weights: Sequence[float]) -> list[int]:
     Raises:
         LoaderError: A weight that is no finite number above 0, or one too small to ever have a turn.
     """
-    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+    if not all(_is_weight(weight) for weight in weights):
         _refuse(f"weights {', '.join(map(str, weights))}", "finite numbers above 0")
     total = sum(map(Fraction, weights))
     exact = [(Fraction(weight) / total).limit_denominator(10**6) for weight in weights]
@@ -169,6 +169,13 @@ def turns_of(weights: Sequence[float]) -> list[int]:
     for k in by_remainder[: MAX_CYCLE - sum(turns)]:
         turns[k] += 1
     return turns
+
+
+def _is_weight(weight: float) -> bool:
+    try:
+        return math.isfinite(weight) and weight > 0
+    except (TypeError, OverflowError):  # no number at all, or an integer beyond all floats
+        return False
 
 
 @functools.lru_cache(maxsize=16)

@@ -24,7 +24,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
 
-from tandem.core.errors import DataError, MissingPackageError, MountError
+from tandem.core.errors import DataError, MissingPackageError, MountError, NewerVersionError
 from tandem.data.space import Space
 from tandem.data.tree import entries, is_folder
 
@@ -238,7 +238,7 @@ def _told() -> Iterator[None]:
     """Damage goes to the log, and to who asked as EIO."""
     try:
         yield
-    except DataError as error:
+    except (DataError, NewerVersionError) as error:
         _LOG.error("%s", error)
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 

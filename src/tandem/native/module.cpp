@@ -10,6 +10,7 @@
 #include "llama_bindings.hpp"
 #include "pace.hpp"
 #include "sparse_bindings.hpp"
+#include "unlocked.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -38,10 +39,10 @@ NB_MODULE(_native, module) {
   module.def("cpu_features", &tandem::cpu_features,
              "Names of the vector instruction sets that may be used, as in /proc/cpuinfo.");
   module.def("copy_bandwidth", &tandem::copy_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
-             nb::call_guard<nb::gil_scoped_release>(),
+             nb::call_guard<tandem::Unlocked>(),
              "Streaming (triad) bandwidth in bytes/s of `threads` threads over `bytes` of arrays for `seconds`.");
   module.def("bubble_work", &bubble_work, "kind"_a, "reporter"_a, "level"_a, "seconds"_a, "folder"_a,
-             nb::call_guard<nb::gil_scoped_release>(),
+             nb::call_guard<tandem::Unlocked>(),
              "Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`.");
   tandem::chat::bind(module);
   tandem::data::bind(module);

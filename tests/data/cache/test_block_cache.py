@@ -208,6 +208,15 @@ def test_a_space_that_nobody_has_open_goes_with_its_last_block(tmp_path: Path) -
     assert SpaceFolder(node.cache, "ab" * 16, "file://").block_bytes == SIZE
 
 
+def test_a_damaged_file_that_says_whose_blocks_they_are_is_named_and_not_shown(tmp_path: Path) -> None:
+    node = Node(tmp_path / "node")
+    node.read(0, [0])
+    source = Path(node.space.path) / "source"
+    for damaged in (b"", b"\0\x1b[31m", b"file//"):
+        source.write_bytes(damaged)
+        assert [one["url"] for one in contents(node.cache)["spaces"]] == [f"{source} is damaged"]
+
+
 def test_the_first_to_cache_a_space_decides_how_large_blocks_are(tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
     other = BlockCache(remotes.settings(tmp_path / "node" / "cache", block_bytes=8 * SIZE))

@@ -13,7 +13,8 @@ import pytest
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.data.space import Space, layout
-from tandem.data.space.repair import repair
+from tandem.data.space.guarding import set_level
+from tandem.data.space.repair import guard_present, repair
 from tandem.data.space.scrub import Finding, scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.data.space.test_space import CONTENTS, HOWS, made
@@ -230,20 +231,63 @@ def test_a_newer_version_is_refused_in_words(folder: Path, which: str) -> None:
         Space.open(folder)
 
 
-@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
-def test_a_newer_version_is_not_repaired(folder: Path, which: str) -> None:
-    (folder / which).write_bytes(newer((folder / which).read_bytes()))
-    before = (folder / which).read_bytes()
-    with pytest.raises(NewerVersionError, match="install a newer"):
-        repair(str(folder))
-    assert (folder / which).read_bytes() == before
+@pytest.mark.parametrize("with_parity", [False, True])
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index", "shards/*", "parity/*.parity"])
+def test_a_newer_version_is_not_repaired(folder: Path, which: str, with_parity: bool) -> None:
+    if with_parity:
+        set_level(folder, 1)
+        guard_present(str(folder))
+    for path in folder.glob(which):
+        path.write_bytes(newer(path.read_bytes()))
+        before = path.read_bytes()
+        for fetch in (None, lambda paths: CONTENTS):
+            with pytest.raises(NewerVersionError, match="install a newer"):
+                repair(str(folder), fetch)
+        assert path.read_bytes() == before
 
 
-def test_a_shard_of_a_newer_version_is_called_so(folder: Path) -> None:
+def test_a_shard_of_a_newer_version_is_called_so_and_not_read(folder: Path) -> None:
     path = shards(folder)[0]
     path.write_bytes(newer(path.read_bytes()))
     (found,) = scrub(str(folder))
+    assert (found.what, found.file) == ("newer", str(path))
     assert "was written in version 2 of the format" in found.message
+    with Space.open(folder) as space:
+        shard = [entry.file_name for entry in space.index.shards].index(path.name)
+        number = next(n for n in range(1, len(space)) if space.index.place(n)[1] == shard)  # the first one is empty
+        for read in (lambda: space.read(number), lambda: space.read_part(number, 0, 1)):
+            with pytest.raises(NewerVersionError, match=f"{path} was written in version 2"):
+                read()
+
+
+@pytest.mark.parametrize("harm", [bytes, lambda size: b"\x7fELF" * (size // 4)], ids=["zeros", "something else"])
+def test_a_lost_beginning_of_the_index_is_damage(folder: Path, harm: Callable[[int], bytes]) -> None:
+    path = folder / "generations" / "00000001.index"
+    path.write_bytes(harm(2000) + path.read_bytes()[2000:])
+    with pytest.raises(DataError, match=r"00000001\.index: its header is damaged"):
+        Space.open(folder)
+    assert [one.what for one in scrub(str(folder))] == ["index"]
+    assert [one.what for one in repair(str(folder)).left] == ["index"]
+
+
+@pytest.mark.parametrize("harm", [bytes, lambda size: b"\x7fELF" * (size // 4)], ids=["zeros", "something else"])
+def test_a_lost_file_current_is_damage_and_says_how_to_get_it_back(folder: Path, harm: Callable[[int], bytes]) -> None:
+    (folder / "current").write_bytes(harm(layout.CURRENT_BYTES))
+    with pytest.raises(DataError, match=r"its header is damaged; .*; run: tandem data repair"):
+        Space.open(folder)
+    assert [one.what for one in scrub(str(folder))] == ["index"]
+    assert repair(str(folder)).left == []
+    with Space.open(folder) as space:
+        assert len(space) == len(CONTENTS)
+
+
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> None:
+    (folder / which).unlink()
+    (folder / which).mkdir()
+    for use in (Space.open, lambda place: repair(str(place))):
+        with pytest.raises(IsADirectoryError, match=f"{folder}/{which}"):
+            use(folder)
 
 
 @pytest.mark.parametrize("with_source", [False, True])
@@ -276,6 +320,7 @@ def test_without_a_source_a_shard_with_damaged_samples_stays_as_it_is(folder: Pa
 @pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-1], lambda data: b"\x7fELF" + bytes(200)])
 def test_a_file_current_that_is_none_is_said(folder: Path, change: Callable[[bytes], bytes]) -> None:
     (folder / "current").write_bytes(change((folder / "current").read_bytes()))
+    shutil.rmtree(folder / "generations")
     with pytest.raises((DataError, SpaceError), match="current"):
         Space.open(folder)
 

@@ -84,6 +84,9 @@ def test_by_path_and_prefix(folder: Path) -> None:
         assert "d1" not in space
         with pytest.raises(SpaceError, match=r"did you mean 'd1/file001\.bin'"):
             space.number("d1/file001.bim")
+        for path in ("./d1/file001.bin", "/d1/file001.bin", "d0/../d1//file001.bin"):
+            with pytest.raises(SpaceError, match=r"did you mean 'd1/file001\.bin'"):
+                space.number(path)
 
 
 def test_what_is_known_of_a_sample(folder: Path) -> None:

@@ -22,7 +22,8 @@ def contents(cache: BlockCache) -> dict[str, Any]:
 
     Returns:
         Plain values: `folder`, `limit_bytes`, `held_bytes`, `index_bytes`, what the ledger counts, and `spaces`, for
-        each its `url`, `held_bytes`, and `seen_bytes`, those of all its files of which anything was cached.
+        each its `url` (or which file, that says it, is damaged), `held_bytes`, and `seen_bytes`, those of all its files
+        of which anything was cached.
     """
     spaces = [_space(path) for path in room.cached_spaces(cache.folder)]
     ledger = cache.ledger.read()
@@ -60,8 +61,10 @@ def _space(path: Path) -> dict[str, Any]:
     for file in room.cached_files(path):
         held += int(file.bytes_of(np.flatnonzero(file.states() == THERE)).sum())
         seen += file.size
-    url = ""
+    url, source = "", path / "source"
     with contextlib.suppress(FileNotFoundError):
-        url = (path / "source").read_text(errors="backslashreplace")
+        url = source.read_text(errors="backslashreplace")
+        if not (url.isprintable() and "://" in url):
+            url = f"{source} is damaged"
     index_bytes = sum(one.stat().st_size for one in path.glob("*.index"))
     return {"space_id": path.name, "url": url, "held_bytes": held, "seen_bytes": seen, "index_bytes": index_bytes}

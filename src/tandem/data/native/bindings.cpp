@@ -13,6 +13,7 @@
 #include "buffers.hpp"
 #include "cold.hpp"
 #include "reader.hpp"
+#include "unlocked.hpp"
 #include "xxh3.hpp"
 
 namespace nb = nanobind;
@@ -77,7 +78,7 @@ class Coming {
     if (process_ != getpid()) throw std::runtime_error("what a process reads ahead is not there in one forked off it");
     if (!running_->wait_for(no_time)) {
       {
-        const nb::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         running_->help();  // rather than to sleep and be woken
       }
       while (!ended_in(between_signals)) {
@@ -99,7 +100,7 @@ class Coming {
   static constexpr std::chrono::milliseconds no_time{0}, between_signals{50}, closing{2000};
 
   bool ended_in(std::chrono::milliseconds most) {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     return running_->wait_for(most);
   }
 
@@ -135,7 +136,7 @@ class SpaceReader {
     Buffer* buffer = nullptr;
     Outcome outcome;
     {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       outcome = reader_.look_up(numbers.data(), numbers.shape(0), *plan);
       if (outcome.fault == Fault::none) {
         buffer = take_buffer(plan->bytes());
@@ -162,7 +163,7 @@ class SpaceReader {
     if (!made.is_valid()) nb::raise_python_error();
     plan.into(reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(made.ptr())));
     {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       outcome = reader_.read(plan, 1, way);
     }
     return outcome.fault == Fault::none ? made : nb::object(fault(outcome));
@@ -175,7 +176,7 @@ class SpaceReader {
     Plan plan;
     Outcome outcome;
     {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       outcome = reader.look_up(numbers.data(), numbers.shape(0), plan);
     }
     if (outcome.fault != Fault::none) return fault(outcome);
@@ -188,7 +189,7 @@ class SpaceReader {
     }
     std::shared_ptr<Running> running;
     {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       running = reader.begin(std::move(plan), threads, way);
     }
     return nb::cast(new Coming(nb::borrow(self), std::move(running), std::move(samples)), nb::rv_policy::take_ownership);
@@ -201,13 +202,13 @@ class SpaceReader {
 };
 
 uint64_t hash(const Bytes& bytes, bool scalar) {
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   return (scalar ? xxh3_scalar : xxh3)(bytes.data(), bytes.shape(0));
 }
 
 uint64_t copy(const Flags& to, const Bytes& bytes, bool scalar) {
   if (to.shape(0) < bytes.shape(0)) throw std::invalid_argument("the target is shorter than the source");
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   return (scalar ? copy_xxh3_scalar : copy_xxh3)(to.data(), bytes.data(), bytes.shape(0));
 }
 

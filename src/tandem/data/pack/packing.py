@@ -22,9 +22,9 @@ from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import DataError, SpaceError
-from tandem.core.interrupts import deaf_children
+from tandem.core.interrupts import deaf_children, unbroken
 from tandem.data.hashing import xxh3
-from tandem.data.pack.source import Entry, Source, open_source
+from tandem.data.pack.source import Entry, Source, as_path, open_source
 from tandem.data.space import snapshot
 from tandem.data.space.guarding import set_level
 from tandem.data.space.repair import guard_present
@@ -101,6 +101,7 @@ def pack(
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
     snapshot.refuse_url(folder)
+    text = as_path(text)
     if not append and snapshot.is_space(folder):
         raise SpaceError(
             given=f"{folder}, which is a space already",
@@ -178,7 +179,8 @@ def _pack_parts(
     todo = [part for part, kept in before if kept is None]
     total, left = sum(part.size for part in parts), sum(part.size for part in todo)
     context = multiprocessing.get_context("forkserver")
-    done = context.Value("q", 0)
+    with deaf_children():  # the resource tracker that comes with it, too
+        done = context.Value("q", 0)
     jobs = [partial(_pack_part, source, part, str(target.folder), target.pending.name, shard_bytes) for part in todo]
     left_out: Counter[str] = Counter()
 
@@ -208,7 +210,8 @@ def _in_processes(
     life, ours = context.Pipe(duplex=False)
     with life, ours, ProcessPoolExecutor(workers, context, _begin_process, (done, life)) as pool:
         try:
-            waiting = _submitted(pool, jobs)
+            with unbroken():  # a process that is half started would lose what it is to be given
+                waiting = _submitted(pool, jobs)
             while waiting:
                 ended, waiting = wait(waiting, _TELL_S, FIRST_COMPLETED)
                 over(_ended_well(pool, ended))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from tandem.core import plug
 from tandem.core.errors import SpaceError
+from tandem.data.pack.archives import ALL, is_called
+from tandem.data.pack.urls import file_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,6 +94,15 @@ def empty_folders(folders: Iterable[bytes], paths: Iterable[bytes]) -> int:
     return len(set(folders) - used)
 
 
+def as_path(text: str) -> str:
+    """The path of the folder or archive that a `file://` or `local://` URL names; any other text as it is."""
+    if not text.startswith(("file://", "local://")):
+        return text
+    _, path = file_system(text)
+    is_archive = is_called(path, ALL) and os.path.isfile(path)  # noqa: PTH113 - names are texts here
+    return path if is_archive or os.path.isdir(path) else text  # noqa: PTH112
+
+
 class _Kind(Protocol):
     def accepts(self, text: str) -> bool: ...
     def Source(self, text: str) -> Source: ...
@@ -103,6 +114,7 @@ def open_source(text: str) -> Source:
     Raises:
         SpaceError: No kind of source reads it.
     """
+    text = as_path(text)
     kinds = {name: cast("_Kind", plug.load(FAMILY, name)) for name in plug.names(FAMILY)}
     for kind in kinds.values():
         if kind.accepts(text):

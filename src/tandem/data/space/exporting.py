@@ -1,4 +1,4 @@
-"""From a space back to files, with the sizes, times and modes they had."""
+"""From a space back to files, with the sizes, times and modes they had, but for setuid, setgid and sticky bits."""
 
 from __future__ import annotations
 

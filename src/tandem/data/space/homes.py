@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 
 from tandem.core.errors import DataError
 from tandem.core.light_typing import TYPE_CHECKING
+from tandem.data.space import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +68,15 @@ class Folder:
         self._folder = folder
 
     def shard_path(self, entry: ShardEntry) -> str:
-        """The file in the folder `shards`; one that was cut short still gives the samples before the cut."""
+        """The file in the folder `shards`; one that was cut short still gives the samples before the cut.
+
+        Raises:
+            NewerVersionError: It is of a newer version.
+            DataError: It is missing, or cannot be opened.
+        """
         path = self.shard_name(entry)
         try:
-            os.stat(path)  # noqa: PTH116 - a Path would be one more import
+            layout.refuse_newer(path)
         except (FileNotFoundError, NotADirectoryError):
             raise missing(path, entry) from None
         except OSError as error:

@@ -46,14 +46,18 @@ class Index:
         """Open an index.
 
         Raises:
-            SpaceError: It is no index, or of a newer version.
+            NewerVersionError: It is of a newer version.
             DataError: It is damaged or cut short.
             OSError: It cannot be opened.
         """
         self.name = name
         self.file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            packed = os.pread(self.file, layout.HEADER_BYTES, 0)
+            try:
+                packed = os.pread(self.file, layout.HEADER_BYTES, 0)
+            except IsADirectoryError as error:
+                error.filename = name
+                raise
             self.header: IndexHeader = layout.IndexHeader.decode(packed, name)
             self.header_xxh3 = int.from_bytes(packed[-8:], "little")
             self.size = os.fstat(self.file).st_size

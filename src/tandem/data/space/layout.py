@@ -5,6 +5,7 @@ All numbers are little-endian. Every header ends in the XXH3-64 of what stands b
 
 from __future__ import annotations
 
+import os
 import struct
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError
@@ -36,6 +37,8 @@ SIZE_BITS = 48
 MAX_SHARDS = 1 << 24
 MAX_SAMPLES = (1 << 32) - 1
 MAX_PATH_BYTES = 65535
+MTIMES_NS = -(1 << 63), (1 << 63) - 1
+"""The first and the last time that can be stored."""
 
 _START = struct.Struct("<8sI")
 _INDEX = struct.Struct("<8sIIQQQQ16sQII14Q")
@@ -105,7 +108,7 @@ class IndexHeader(NamedTuple):
         """Read it again; `name` is the file's, for the messages.
 
         Raises:
-            SpaceError: It is no index, or one of a newer version.
+            NewerVersionError: It is of a newer version.
             DataError: It is damaged.
         """
         opened(packed, INDEX_MAGIC, HEADER_BYTES, name, "an index of a space")
@@ -131,7 +134,7 @@ class ShardHeader(NamedTuple):
         """Read it again; `name` is the file's, for the messages.
 
         Raises:
-            SpaceError: It is no shard, or one of a newer version.
+            NewerVersionError: It is of a newer version.
             DataError: It is damaged.
         """
         opened(packed, SHARD_MAGIC, SHARD_HEADER_BYTES, name, "a shard of a space")
@@ -159,7 +162,13 @@ class Current(NamedTuple):
             SpaceError: It does not belong to a space, or to one of a newer version.
             DataError: It is damaged.
         """
-        opened(packed, CURRENT_MAGIC, CURRENT_BYTES, name, "the file `current` of a space")
+        what = "the file `current` of a space"
+        strange = sum(a != b for a, b in zip(packed, CURRENT_MAGIC, strict=False))
+        if strange > len(CURRENT_MAGIC) // 2 and any(packed[: len(CURRENT_MAGIC)]):
+            raise SpaceError(
+                given=f"{name} is not {what}", allowed=what, todo="name the folder that `tandem data pack` made"
+            )
+        opened(packed, CURRENT_MAGIC, CURRENT_BYTES, name, what)
         return cls(*_CURRENT.unpack_from(packed)[3:])
 
 
@@ -194,21 +203,40 @@ def opened(packed: bytes, magic: bytes, size: int, name: str, what: str) -> None
     The version is believed once the checksum is right: both stay where they are in all versions.
 
     Raises:
-        SpaceError: It is something else, or of a newer version.
-        DataError: It is damaged.
+        NewerVersionError: It is of a newer version.
+        DataError: It is damaged, or something else.
     """
-    if len(packed) >= _START.size and packed[:8] == magic:
-        if len(packed) >= size and _CHECK.unpack_from(packed, size - 8)[0] == xxh3(packed[: size - 8]):
-            _, version = _START.unpack_from(packed)
-            if version <= VERSION:
-                return
-            raise NewerVersionError(
-                given=f"{name} was written in version {version} of the format",
-                allowed=f"versions up to {VERSION}",
-                todo="install a newer tandemlab",
-            )
-    elif len(packed) >= _START.size and sum(a != b for a, b in zip(packed[:8], magic, strict=True)) > 4:
-        raise SpaceError(
-            given=f"{name} is not {what}", allowed=what, todo="name the folder that `tandem data pack` made"
-        )
+    whole = len(packed) >= size and _CHECK.unpack_from(packed, size - 8)[0] == xxh3(packed[: size - 8])
+    if whole and packed[:8] == magic:
+        _, version = _START.unpack_from(packed)
+        if version <= VERSION:
+            return
+        raise newer_version(given=f"{name} was written in version {version} of the format")
     raise DataError(given=f"{name}: its header is damaged", allowed=what, todo=f"put {name} back from a copy")
+
+
+def newer_version(*, given: str) -> NewerVersionError:
+    """The error for a file of a newer version, which `given` names."""
+    return NewerVersionError(given=given, allowed=f"versions up to {VERSION}", todo="install a newer tandemlab")
+
+
+def refuse_newer(name: str) -> None:
+    """Refuse a file of a newer version; one whose header is damaged is of any.
+
+    Raises:
+        NewerVersionError: It is of a newer version.
+        OSError: It cannot be read.
+    """
+    file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        packed = os.pread(file, HEADER_BYTES, 0)
+    except IsADirectoryError as error:
+        error.filename = name
+        raise
+    finally:
+        os.close(file)
+    for decode in (IndexHeader.decode, ShardHeader.decode):
+        try:
+            decode(packed, name)
+        except DataError:
+            continue

@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.core.durable import make_folder, written_aside
-from tandem.core.errors import DataError, MissingPackageError, TandemError
+from tandem.core.errors import DataError, MissingPackageError, NewerVersionError, TandemError
 from tandem.data.hashing import xxh3
 from tandem.data.space import layout
 
@@ -137,6 +137,7 @@ def damage(parity_path: Path) -> str | None:
     """What is wrong with the parity of a file, in words; None where nothing is.
 
     Raises:
+        NewerVersionError: It is of a newer version.
         OSError: It cannot be read.
     """
     try:
@@ -152,6 +153,8 @@ def damage(parity_path: Path) -> str | None:
         wanted = shape.parity_at + len(checks) * shape.block
         if os.fstat(parity_file).st_size != wanted:
             return f"the parity {parity_path} is not of the {wanted:,} bytes that were written"
+    except NewerVersionError:
+        raise
     except TandemError as error:
         return error.given
     finally:

@@ -57,7 +57,7 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
         fetch: Gives samples' bytes from the source; None to do without.
 
     Raises:
-        SpaceError: There is no space, or one of a newer version.
+        SpaceError: There is no space, or a file in it is of a newer version, which stays.
         DataError: The index, or which generation is present, cannot be restored.
         MissingPackageError: There is parity, and the package pyeclib is not installed.
         OSError: Something cannot be written.
@@ -66,8 +66,11 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     root = Path(folder)
     files = _current(root)
     files += _by_parity(root, Path(index_path(root, read_current(root).generation)))
-    damaged = sorted({Path(one.file) for one in scrub(folder) if one.what in ("shard", "sample")})
-    for file in damaged:
+    found = list(scrub(folder))
+    for one in found:
+        if one.what == "newer":
+            raise layout.newer_version(given=one.message)
+    for file in sorted({Path(one.file) for one in found if one.what in ("shard", "sample")}):
         files += _by_parity(root, file)
     left = list(scrub(folder))
     anew = _parity_anew(folder, [Path(one.file) for one in left if one.what == "parity"])
@@ -98,6 +101,8 @@ def guard_present(folder: str) -> int:
                 if not parity_path(root, path).exists() and damage(str(path), entry) is None:
                     guard(root, path)
                     guarded += 1
+            except NewerVersionError:
+                continue
             except FileNotFoundError:
                 continue  # gone, or compacted away just now
         index = Path(space.index.name)
@@ -143,6 +148,8 @@ def _by_parity(root: Path, file: Path) -> list[str]:
     guarded = parity_path(root, file)
     if not guarded.exists():
         return []
+    if file.exists():
+        layout.refuse_newer(str(file))
     size = file.stat().st_size if file.exists() else -1
     try:
         bad = parity.restore(file, guarded)

@@ -37,7 +37,7 @@ class Finding(NamedTuple):
     """Something that is damaged or missing.
 
     Attributes:
-        what: "current", "index", "shard", "sample", or "parity".
+        what: "current", "index", "shard", "sample", "parity", or "newer": a shard, or parity, of a newer version.
         file: The file it lies in.
         number: The sample, or None.
         path: The sample's path, or None.
@@ -111,6 +111,9 @@ def _parity(root: Path, index: Index) -> Iterator[Finding]:
         path = parity_path(root, file)
         try:
             wrong = parity.damage(path)
+        except NewerVersionError as error:
+            yield Finding("newer", str(path), None, None, error.given)
+            continue
         except OSError as error:
             wrong = f"the parity {path} cannot be read: {error.strerror}"
         if wrong is not None:
@@ -146,6 +149,9 @@ def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int
     """Check a shard's file, and every sample in it."""
     try:
         wrong = damage(path, entry)
+    except NewerVersionError as error:
+        yield Finding("newer", path, None, None, error.given)
+        return
     except FileNotFoundError:
         wrong = missing(path, entry).given
     except OSError as error:
@@ -163,14 +169,15 @@ def damage(path: str, entry: ShardEntry) -> str | None:
     """What is wrong with a shard as a file, in words; None where nothing is.
 
     Raises:
+        NewerVersionError: It is of a newer version.
         OSError: It cannot be read.
     """
+    layout.refuse_newer(path)
     state = xxhash.xxh3_64()
-    size, head = 0, b""
+    size = 0
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         while piece := os.read(file, _PIECE_BYTES):
-            head = head or piece[: layout.SHARD_HEADER_BYTES]
             state.update(piece)
             size += len(piece)
     finally:
@@ -179,15 +186,7 @@ def damage(path: str, entry: ShardEntry) -> str | None:
         return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
     if size > entry.size:
         return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
-    if state.intdigest() == entry.checksum:
-        return None
-    try:
-        layout.ShardHeader.decode(head, f"the shard {path}")
-    except NewerVersionError as error:
-        return error.given
-    except TandemError:
-        pass
-    return f"the shard {path} {_CHANGED}"
+    return None if state.intdigest() == entry.checksum else f"the shard {path} {_CHANGED}"
 
 
 def _samples(space: Space, path: str, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 
-from tandem.core.errors import DataError, SpaceError
+from tandem.core.errors import DataError, NewerVersionError, SpaceError
 from tandem.data.space import layout
 from tandem.data.space.index import Index
 
@@ -24,7 +24,10 @@ def index_path(folder: str | os.PathLike[str], generation: int) -> str:
 
 def is_space(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is a space."""
-    return _read_small(f"{os.fspath(folder)}/current") is not None
+    try:
+        return _read_small(f"{os.fspath(folder)}/current") is not None
+    except IsADirectoryError:
+        return False
 
 
 def read_current(folder: str | os.PathLike[str]) -> layout.Current:
@@ -38,7 +41,16 @@ def read_current(folder: str | os.PathLike[str]) -> layout.Current:
     packed = _read_small(name)
     if packed is None:
         raise _no_space(os.fspath(folder))
-    return layout.Current.decode(packed, name)
+    try:
+        return layout.Current.decode(packed, name)
+    except NewerVersionError:
+        raise
+    except (SpaceError, DataError) as error:
+        if _has_had_one(os.fspath(folder)):
+            raise DataError(
+                given=f"{name}: its header is damaged", allowed="the file as it was written", todo=_restored(folder)
+            ) from error
+        raise
 
 
 def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None) -> Index:
@@ -104,6 +116,9 @@ def _read_small(name: str) -> bytes | None:
         return None
     try:
         return os.read(descriptor, layout.CURRENT_BYTES + 1)
+    except IsADirectoryError as error:
+        error.filename = name
+        raise
     finally:
         os.close(descriptor)
 
@@ -131,18 +146,24 @@ def _no_space(folder: str) -> SpaceError:
     else:
         what = "has no file `current`"
     todo = f"run: tandem data pack SOURCE {folder}"
-    if any(name.endswith(".index") for name in _listed(f"{folder}/generations")):
-        todo = f"it has had one: run: tandem data repair {folder}"
+    if _has_had_one(folder):
+        todo = f"it has had one: {_restored(folder)}"
     return SpaceError(
         given=f"{folder} is not a space: it {what}", allowed="a folder that `tandem data pack` made", todo=todo
     )
 
 
-def _listed(folder: str) -> list[str]:
+def _has_had_one(folder: str) -> bool:
+    """Whether there are indexes, of which the file `current` can be made anew."""
     try:
-        return os.listdir(folder)  # noqa: PTH208 - a Path would be one more import
+        names = os.listdir(f"{folder}/generations")  # noqa: PTH208 - a Path would be one more import
     except OSError:
-        return []
+        return False
+    return any(name.endswith(".index") for name in names)
+
+
+def _restored(folder: str | os.PathLike[str]) -> str:
+    return f"run: tandem data repair {os.fspath(folder)}"
 
 
 def _no_generation(folder: str, wanted: int, current: layout.Current) -> SpaceError | DataError:

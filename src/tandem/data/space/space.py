@@ -263,13 +263,21 @@ class Space:
     def _unknown(self, path: str) -> SpaceError:
         from tandem.core.nearest import did_you_mean
 
-        begin = self._index.rank_after(path.encode(errors="replace"))
-        near = [self._index.path(self._index.in_order(i)) for i in range(max(0, begin - 3), min(len(self), begin + 3))]
+        plain = os.path.normpath(path).lstrip("/")
+        if self._index.find(plain) is not None:
+            todo = f"did you mean {plain!r}?"
+        else:
+            todo = did_you_mean(path, self._near(path), "give a path as it was packed, relative to the source")
         return SpaceError(
             given=f"{self.folder} has no sample {path!r}",
             allowed=f"{len(self):,} paths; see: tandem data ls {self.folder}",
-            todo=did_you_mean(path, near, "give a path as it was packed, relative to the source"),
+            todo=todo,
         )
+
+    def _near(self, path: str) -> list[str]:
+        """Paths before and after where one would be."""
+        begin = self._index.rank_after(path.encode(errors="replace"))
+        return [self._index.path(self._index.in_order(i)) for i in range(max(0, begin - 3), min(len(self), begin + 3))]
 
 
 def _reopened(folder: str, generation: int, how: How, threads: int | None, remote: RemoteSettings | None) -> Space:

@@ -120,7 +120,8 @@ class PartWriter:
         checksum, offset, size = written
         place = len(self._entries) << layout.OFFSET_BITS | offset
         self._records.append((checksum, place, (mode & 0xFFFF) << layout.SIZE_BITS | size))
-        self._mtimes.append(mtime_ns)
+        first_ns, last_ns = layout.MTIMES_NS
+        self._mtimes.append(max(first_ns, min(last_ns, mtime_ns)))
         self._paths.append(raw)
 
     def _room_for(self, size: int) -> ShardWriter:
@@ -321,7 +322,7 @@ class SpaceWriter:
     def add(
         self, path: str, data: bytes | memoryview, *, mtime_ns: int | None = None, mode: int = _DEFAULT_MODE
     ) -> None:
-        """Add a sample.
+        """Add a sample; a time before 1677 or after 2262 becomes the nearest that can be stored.
 
         Raises:
             SpaceError: The path cannot be stored.

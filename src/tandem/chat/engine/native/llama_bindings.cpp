@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "llama_step.hpp"
+#include "unlocked.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -48,7 +49,7 @@ void step(const Model& model, Address tokens, Address positions, int64_t rows, A
 #if defined(TANDEM_CHAT_AVX2)
   const Step at{pointer<const int64_t>(tokens), pointer<const int64_t>(positions), rows,
                 pointer<float>(cache), slots, capacity};
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   decode(model, at, threads, pointer<float>(logits));
 #else
   throw std::invalid_argument("this build has no native steps");
@@ -58,7 +59,7 @@ void step(const Model& model, Address tokens, Address positions, int64_t rows, A
 void multiply(Address x, int64_t rows, int64_t inputs, Address weight, Address bias, int64_t outputs, int threads,
               Address y) {
 #if defined(TANDEM_CHAT_AVX2)
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   product(pointer<const float>(x), rows, inputs, dense_at(weight, bias), outputs, threads, pointer<float>(y));
 #else
   throw std::invalid_argument("this build has no native steps");

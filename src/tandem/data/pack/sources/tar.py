@@ -13,7 +13,7 @@ import os
 import tarfile
 import zlib
 from collections import Counter
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tandem.core.errors import SpaceError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _WHOLE_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
+_MOST_S = Decimal(10**10)
+"""Times beyond it are beyond what a space can hold too."""
 
 
 def accepts(text: str) -> bool:
@@ -208,4 +210,8 @@ def _mode(member: tarfile.TarInfo) -> int:
 
 def _mtime_ns(member: tarfile.TarInfo) -> int:
     text = member.pax_headers.get("mtime")
-    return int(Decimal(text) * 10**9) if text else int(member.mtime * 10**9)
+    try:
+        time_s = Decimal(text or member.mtime)
+    except InvalidOperation:  # no number
+        return 0
+    return 0 if time_s.is_nan() else int(max(-_MOST_S, min(_MOST_S, time_s)) * 10**9)

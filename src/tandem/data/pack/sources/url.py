@@ -1,13 +1,16 @@
 """Any URL that fsspec reads (`s3://`, `https://`, `memory://`, ...): all files below it, or the one file.
 
-Archives at URLs are what `tar.py` and `zip.py` read.
+Modes are kept where fsspec tells them (of `tandem://` for one); others are 0644. Archives at URLs are what
+`tar.py` and `zip.py` read, folders at `file://` are what `folder.py` does.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import posixpath
+from collections import Counter
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,7 +26,7 @@ _AT_ONCE = 64
 _AT_ONCE_BYTES = 32 << 20
 _WHOLE_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
-_MODE = 0o100644
+_MODE = 0o644
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
@@ -38,18 +41,21 @@ class Source:
     def __init__(self, text: str) -> None:
         """Look at nothing yet."""
         self._url = text
+        self._left_out: Counter[str] = Counter()
 
     def entries(self) -> Sequence[Entry]:
         """All files, in the order of their paths."""
         files, root = file_system(self._url)
         with failures_said(self._url):
-            found = {name: info or files.info(name) for name, info in files.find(root, detail=True).items()}
+            listed = {name: info or files.info(name) for name, info in files.find(root, detail=True).items()}
+            found = {name: info for name, info in listed.items() if _is_file(files, name, info)}
+        self._left_out = +Counter({"what is no file": len(listed) - len(found)})
         if not found:
             raise SpaceError(
                 given=f"{self._url}, below which there is no file", allowed="a URL with files", todo="check it"
             )
         return sorted(
-            Entry(os.fsencode(_relative(name, root)), int(info.get("size") or 0), _mtime_ns(info), name)
+            Entry(os.fsencode(_relative(name, root)), int(info.get("size") or 0), _mtime_ns(info), _place(name, info))
             for name, info in found.items()
         )
 
@@ -60,21 +66,21 @@ class Source:
         for entry in [*run, None]:
             full = len(group) == _AT_ONCE or sum(one.size for one in group) > _AT_ONCE_BYTES
             if group and (entry is None or full or entry.size > _WHOLE_BYTES):
-                names = [str(one.place) for one in group]
+                names = [_name(one) for one in group]
                 with failures_said(self._url):
                     read = files.cat(names)
                 for one, name in zip(group, names, strict=True):
-                    yield Item(one.path, read[name], len(read[name]), one.mtime_ns, _MODE)
+                    yield Item(one.path, read[name], len(read[name]), one.mtime_ns, _mode(one))
                 group = []
             if entry is not None and entry.size > _WHOLE_BYTES:
-                with failures_said(self._url), files.open(entry.place, "rb") as file:
-                    yield Item(entry.path, partial(self._piece, file), entry.size, entry.mtime_ns, _MODE)
+                with failures_said(self._url), files.open(_name(entry), "rb") as file:
+                    yield Item(entry.path, partial(self._piece, file), entry.size, entry.mtime_ns, _mode(entry))
             elif entry is not None:
                 group.append(entry)
 
     def left_out(self) -> Mapping[str, int]:
-        """Nothing."""
-        return {}
+        """Links to nothing, pipes, ..., where fsspec tells them from files."""
+        return self._left_out
 
     def _piece(self, file: IO[bytes]) -> bytes:
         with failures_said(self._url):
@@ -85,11 +91,36 @@ def _relative(name: str, root: str) -> str:
     return posixpath.basename(name) if name == root else name.removeprefix(root.rstrip("/") + "/")
 
 
+def _is_file(files: Any, name: str, info: Mapping[str, Any]) -> bool:  # noqa: ANN401 - fsspec ships no types
+    """Whether it is a file, or a link to one."""
+    kind = info.get("type", "file")
+    if kind == "link":
+        try:
+            kind = files.info(name)["type"]
+        except FileNotFoundError:
+            return False
+    return bool(kind == "file")
+
+
+def _place(name: str, info: Mapping[str, Any]) -> str:
+    """Mode and name of a file."""
+    mode = info.get("mode")
+    return f"{mode & 0o7777 if isinstance(mode, int) else _MODE:o} {name}"
+
+
+def _mode(entry: Entry) -> int:
+    return 0o100000 | int(str(entry.place).partition(" ")[0], 8)
+
+
+def _name(entry: Entry) -> str:
+    return str(entry.place).partition(" ")[2]
+
+
 def _mtime_ns(info: Mapping[str, Any]) -> int:
     for key in _TIMES:
         value = info.get(key)
         if isinstance(value, datetime.datetime):
             return int(value.timestamp() * 10**9)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and math.isfinite(value):
             return int(value * 10**9)
     return 0

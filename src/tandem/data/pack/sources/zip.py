@@ -114,4 +114,5 @@ def _mtime_ns(member: zipfile.ZipInfo) -> int:
         if kind == _UNIX_TIMES and size >= 5 and extra[4] & 1:
             return int(struct.unpack_from("<i", extra, 5)[0]) * 10**9
         extra = extra[4 + size :]
-    return calendar.timegm((*member.date_time, 0, 0, 0)) * 10**9
+    year, month, *rest = member.date_time  # in 4 bits, so that the month may be 0 or 15
+    return calendar.timegm((year, max(1, min(12, month)), *rest, 0, 0, 0)) * 10**9

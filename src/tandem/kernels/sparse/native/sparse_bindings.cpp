@@ -10,6 +10,7 @@
 #include "gpu_emulated.hpp"
 #include "product.hpp"
 #include "reading.hpp"
+#include "unlocked.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -61,7 +62,7 @@ void multiply(const std::string& path_name, Address masks, Address values, Addre
   const Weight weight = weight_at(masks, values, starts, scales, rows, cols, kind);
   const Epilogue epilogue{pointer<const float>(bias), activation_from(activation)};
   const Way chosen = way_from(way);
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   product(path, weight, pointer<const void>(x), count, x_is_bf16, chosen, epilogue, threads, pointer<float>(y));
 }
 
@@ -69,7 +70,7 @@ void decode_strips(Address masks, Address values, Address starts, Address scales
                    const std::string& kind, int64_t first, int64_t last, int threads, Address dense,
                    int64_t stride) {
   const Weight weight = weight_at(masks, values, starts, scales, rows, cols, kind);
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   decode(weight, first, last, threads, pointer<float>(dense), stride);
 }
 
@@ -99,9 +100,9 @@ void bind(nb::module_& module) {
       "masks"_a, "values"_a, "tiles"_a, "dense"_a,
       "Decodes a strip as a warp of the GPU's `decode` does, into [8, 8 * tiles]; tensors by address.");
   module.def("read_bandwidth", &read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
-             nb::call_guard<nb::gil_scoped_release>(),
+             nb::call_guard<Unlocked>(),
              "Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`.");
-  module.def("clock_hz", &clock_hz, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+  module.def("clock_hz", &clock_hz, "seconds"_a, nb::call_guard<Unlocked>(),
              "Cycles a second of one core, from dependent additions over about `seconds`.");
 }
 

@@ -1,0 +1,158 @@
+"""Packing from URLs, and from folders and archives that are named by one."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from benchmarks.range_server import RangeServer
+from tandem.core.errors import SpaceError
+from tandem.data.cache.settings import RemoteError
+from tandem.data.pack.fetching import fetch_from
+from tandem.data.space import Space
+from tandem.data.space.repair import repair
+from tests.data.test_pack import SOME, contents, packed, tarred
+
+
+def test_a_url(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    for name, data in SOME.items():
+        files.pipe(f"/pack/{name}", data)
+    packed("memory://pack", tmp_path / "s")
+    assert contents(tmp_path / "s") == SOME
+    packed("memory://pack/cls/a.json", tmp_path / "one")
+    assert contents(tmp_path / "one") == {"a.json": b"{}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", ["t.tar", "t.tgz", "t.ZIP"])
+def test_an_archive_at_a_url_is_read_as_one(tmp_path: Path, name: str, workers: int) -> None:
+    (tmp_path / "web").mkdir()
+    many = {f"f{i:04d}": b"%d" % i for i in range(2500)}  # parts for several processes
+    if name.endswith("ZIP"):
+        with zipfile.ZipFile(tmp_path / "web" / name, "w") as archive:
+            for path, data in many.items():
+                archive.writestr(path, data)
+    else:
+        tarred(tmp_path / "web" / name, many, mode="w:gz" if name.endswith("tgz") else "w")
+    for terms in ("", "?token=a.b"):
+        with RangeServer(tmp_path / "web") as server:
+            server.fault = lambda path, nth: "whole"  # as servers do that know no ranges
+            done = packed(f"{server.url}/{name}{terms}", tmp_path / f"s{terms}", workers=workers)
+        assert done.files == 2500
+        assert contents(tmp_path / f"s{terms}") == many
+
+
+def test_a_pattern_of_archives_at_a_url(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    for number in range(3):
+        tarred(tmp_path / "t.tar", {f"{number}.txt": b"%d" % number})
+        files.put(str(tmp_path / "t.tar"), f"/shards/{number}.tar")
+    files.pipe("/shards/notes.txt", b"no archive")
+    packed("memory://shards/*.tar", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"0.txt": b"0", "1.txt": b"1", "2.txt": b"2"}
+    with pytest.raises(SpaceError, match=r"source 'memory://shards/\*.tgz'; "):
+        packed("memory://shards/*.tgz", tmp_path / "none")
+
+
+def test_an_archive_at_a_url_mends_what_was_packed_from_it(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    tarred(tmp_path / "web" / "t.tgz", {"a": b"1", "b": b"2"}, mode="w:gz")
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/t.tgz", tmp_path / "s")
+        (shard,) = (tmp_path / "s" / "shards").iterdir()
+        shard.unlink()
+        done = repair(str(tmp_path / "s"), fetch_from(f"{server.url}/t.tgz"))
+    assert (done.samples, done.left) == (2, [])
+    assert contents(tmp_path / "s") == {"a": b"1", "b": b"2"}
+
+
+def test_a_url_of_a_single_file_whose_size_no_list_tells(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "one.bin").write_bytes(bytes(range(256)))
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/one.bin", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"one.bin": bytes(range(256))}
+
+
+def test_a_url_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "t.zip").write_bytes(bytes(1000))
+    faults = iter(["500", "close"])
+    with RangeServer(tmp_path / "web") as server:
+        with pytest.raises(RemoteError, match=f"{server.url}/no.zip: there is no such file; "):
+            packed(f"{server.url}/no.zip", tmp_path / "s")
+        server.fault = lambda path, nth: next(faults)
+        for _ in range(2):
+            with pytest.raises(RemoteError, match=f"{server.url}/t.zip: Client.*Error: "):
+                packed(f"{server.url}/t.zip", tmp_path / "s")
+        url = server.url
+    with pytest.raises(RemoteError, match="http://: "):
+        packed("http://", tmp_path / "s")
+    with pytest.raises(RemoteError, match=f"{url}/t.tar: ClientConnectorError: "):
+        packed(f"{url}/t.tar", tmp_path / "s")
+    (tmp_path / "web" / "t.tar").write_bytes(b"no archive" * 100)
+    with RangeServer(tmp_path / "web") as server, pytest.raises(SpaceError, match=f"{server.url}/t.tar, which cannot"):
+        packed(f"{server.url}/t.tar", tmp_path / "s")
+
+
+def modes(space: Path) -> dict[str, int]:
+    with Space.open(space) as opened:
+        return {opened.path(n): opened.stat(n).mode for n in opened.under()}
+
+
+def test_modes_are_kept_where_fsspec_tells_them(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, mode in {"private file": 0o600, "program": 0o4755}.items():
+        (tmp_path / "in" / name).touch()
+        (tmp_path / "in" / name).chmod(mode)
+    wanted = {"private file": 0o100600, "program": 0o104755}
+    packed(tmp_path / "in", tmp_path / "s")
+    packed(f"tandem://{tmp_path}/s", tmp_path / "again")
+    packed(f"file://{tmp_path}/in", tmp_path / "of a folder")
+    packed(f"file://{tmp_path}/in/private file", tmp_path / "one")
+    assert modes(tmp_path / "s") == modes(tmp_path / "again") == modes(tmp_path / "of a folder") == wanted
+    assert modes(tmp_path / "one") == {"private file": 0o100600}
+
+
+@pytest.mark.parametrize("protocol", ["file", "local"])
+def test_a_folder_or_archive_of_this_machine_at_a_url_is_read_as_what_it_is(tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").touch()
+    (tmp_path / "in" / "loop").symlink_to(".")
+    (tmp_path / "in" / "nowhere").symlink_to("nothing")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    done = packed(f"{protocol}://{tmp_path}/in", tmp_path / "s")
+    assert done.left_out == {"link to a folder": 1, "link to nothing": 1, "socket, pipe or device": 1}
+    assert contents(tmp_path / "s") == {"file": b""}
+    with pytest.raises(SpaceError, match="which it is packed from"):
+        packed(f"{protocol}://{tmp_path}/in", tmp_path / "in" / "s")
+    archive = tarred(tmp_path / "t.tar", SOME)
+    packed(f"{protocol}://{archive}", tmp_path / "archive")
+    assert contents(tmp_path / "archive") == SOME
+    with pytest.raises(SpaceError, match="below which there is no file"):
+        packed(f"{protocol}://{tmp_path}/in/pipe", tmp_path / "none")
+
+
+def test_what_is_no_file_at_a_url_is_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = fsspec.filesystem("memory")
+    kinds = {"file": "file", "pipe": "other", "link": "link", "nowhere": "link"}
+    for name in kinds:
+        files.pipe(f"/kinds/{name}", name.encode())
+
+    def find(root: str, detail: bool) -> dict[str, dict[str, object]]:  # as of protocols that know links
+        assert detail
+        return {f"{root}/{name}": {"size": len(name), "type": kind} for name, kind in kinds.items()}
+
+    def info(name: str) -> dict[str, object]:
+        if name.endswith("nowhere"):
+            raise FileNotFoundError(name)
+        return {"type": "file"}
+
+    monkeypatch.setattr(files, "find", find)
+    monkeypatch.setattr(files, "info", info)
+    assert packed("memory://kinds", tmp_path / "s").left_out == {"what is no file": 2}
+    assert contents(tmp_path / "s") == {"file": b"file", "link": b"link"}
