@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli.main import COMMANDS, tandem
+from tandem.share.daemon import api
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = [name for section in COMMANDS.values() for name in section]
@@ -50,6 +51,13 @@ def test_the_reference_has_the_command_with_exactly_its_options(name: str) -> No
     rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     told = {text for row in rows for text in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
     assert told == options(name) - {"--json"}
+
+
+def test_the_reference_of_the_api_has_exactly_the_methods_there_are() -> None:
+    text = (DOCS / "reference" / "api.md").read_text().split("## Methods\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    told = [method for row in rows for method in re.findall(r"`(\w+)`", row)]
+    assert sorted(told) == sorted([*api._QUESTIONS, *api._METHODS])
 
 
 def test_commands_in_the_documentation_exist() -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -148,6 +148,24 @@ def test_the_queue_fits_the_terminal_and_cuts_only_the_note(columns: int) -> Non
     assert ("PROGRESS" in heads) == (columns >= 100)
     assert "12:01-Thu 12:00" in lines[2]
     assert lines[4].endswith("…") == ("NOTE" in heads)
+
+
+class _Idle:
+    """A client whose only node has all its cores free."""
+
+    @staticmethod
+    def nodes() -> list[dict[str, Any]]:
+        return [{"up": True, "free": {"cpu_milli": 2000, "gpus": 0}, "capacity": {"cpu_milli": 2000, "gpus": 0}}]
+
+
+def test_a_suspended_job_is_not_counted_as_running_nor_its_cores_as_held() -> None:
+    found = [job(1, "running", cpus=2), job(2, "suspended", cpus=2), job(3, "resuming", cpus=2), job(4, "queued")]
+    told = queue.summary(cast("Any", _Idle()), found)
+    assert told == "2 running, 1 suspended, 1 waiting; 2 of 2 cores free"
+    assert queue.summary(cast("Any", _Idle()), []) == "0 running, 0 waiting; 2 of 2 cores free"
+    cores = [words.cores_and_gpus(view) for view in found]
+    assert cores[:3] == ["2", "(2)", "2"]
+    assert words.cores_and_gpus({"nodes": 2, "cpus": 4, "gpus": 2, "state": "suspended"}) == "2x((2)+1g)"
 
 
 def test_elements_of_an_array_that_wait_alike_share_a_row() -> None:

@@ -260,6 +260,17 @@ def test_what_has_no_form_in_toml_is_refused() -> None:
         dump(Odd(1j))
 
 
+def test_all_that_is_wrong_with_the_keys_of_a_table_is_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('name = "x"\nsed = 1\nzzzz = 2')
+    told = message(path)
+    assert told.startswith("FILE: unknown key 'name'; allowed: loop, seed")
+    assert told.endswith(
+        "did you mean 'parts.0.name'?; also unknown key 'sed' (did you mean 'seed'?), unknown key 'zzzz', "
+        "'loop' is missing"
+    )
+
+
 def test_a_table_that_was_read_already_is_checked_like_a_file() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Settings:

@@ -49,7 +49,8 @@ _STYLES = {"running": "green", "suspended": "yellow", "held": "dim", "failed": "
 def queue(all_: bool, watch: bool, user: str | None, columns: str | None, as_json: bool) -> None:
     """Jobs that run and jobs that wait.
 
-    FINISH is the quoted interval. Of other users' jobs you see what they hold, not what they are.
+    FINISH is the quoted interval. CORES in brackets are of a suspended job, which does not hold them. Of
+    other users' jobs you see what they hold, not what they are.
     """
     from tandem.share.daemon.client import Client
 
@@ -102,11 +103,13 @@ def rows(client: Client, live: Sequence[View], *, all_: bool, uid: int | None, m
 def summary(client: Client, live: Sequence[View]) -> str:
     """How many run and wait, and what is free."""
     waiting = sum(view.get("count", 1) for view in live if view["state"] in words.WAITING)
-    running = sum(view["state"] not in words.WAITING for view in live)
+    suspended = sum(view["state"] == "suspended" for view in live)
+    running = sum(view["state"] not in words.WAITING for view in live) - suspended
     nodes = [node for node in client.nodes() if node["up"]]
     cores, gpus = (_free(nodes, "cpu_milli", 1000), _free(nodes, "gpus", 1))
     there = f"{cores} cores" + (f" and {gpus} GPUs" if any(node["capacity"]["gpus"] for node in nodes) else "")
-    return f"{running} running, {waiting} waiting; {there} free"
+    stand = f"{suspended} suspended, " if suspended else ""
+    return f"{running} running, {stand}{waiting} waiting; {there} free"
 
 
 def table(found: Sequence[View], now: float, columns: int, chosen: Sequence[str] | None = None) -> Table:

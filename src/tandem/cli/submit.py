@@ -51,7 +51,9 @@ _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdo
 @click.option("--hold", is_flag=True, help="Do not start it before `tandem release`.")
 @click.option("--checkpoint-signal", metavar="SIGNAL", help="Makes it save its state before it is stopped: SIGUSR1.")
 @click.option("--grace", metavar="TIME", help="From that signal to SIGKILL. [10s]")
-@click.option("-o", "--output", metavar="FILE", help="Standard output; %j is the id, %A and %a array and index.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Standard output; %j is the id, %A and %a array and index, %% a %."
+)
 @click.option("-e", "--error", metavar="FILE", help="Standard error. [with --output: the same file]")
 @click.option("--env", multiple=True, metavar="KEY=VALUE", help="A variable of its environment.")
 @click.option("--cwd", metavar="DIR", help="Where it runs. [here]")

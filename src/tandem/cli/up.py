@@ -79,7 +79,8 @@ def up(
 def down(kill: bool, as_json: bool) -> None:
     """Stop the daemon; its jobs run on.
 
-    The next daemon adopts them. --kill also reaches jobs that a daemon which runs no more has left.
+    The next daemon adopts them. Suspended jobs go on by themselves once no other job holds a core.
+    --kill also reaches jobs that a daemon which runs no more has left.
     """
     from tandem.share.daemon.client import Client
 
@@ -89,7 +90,8 @@ def down(kill: bool, as_json: bool) -> None:
         _without_daemon(_cancel_left() if kill else [], as_json=as_json)
         return
     with client:
-        live = len(client.queue())
+        states = [view["state"] for view in client.queue()]
+        live, suspended = len(states), states.count("suspended")
         client.down(kill=kill)
     if as_json:
         print_json({"stopped": True, "jobs": 0 if kill else live, "cancelled": live if kill else 0})
@@ -98,7 +100,9 @@ def down(kill: bool, as_json: bool) -> None:
     elif kill:
         say(f"daemon stopped; {count(live, 'job')} cancelled")
     else:
-        say(f"daemon stopped; {count(live, 'job')} kept: what runs runs on, what waits waits for the next daemon")
+        alone = ", what is suspended goes on once no other job holds a core" if suspended else ""
+        kept = f"what runs runs on{alone}, what waits waits for the next daemon"
+        say(f"daemon stopped; {count(live, 'job')} kept: {kept}")
 
 
 def _cancel_left() -> list[int]:

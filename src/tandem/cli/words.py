@@ -49,8 +49,10 @@ def uid_of(text: str) -> int | None:
 def cores_and_gpus(view: View) -> str:
     """Short, for a column: `4`, `4+1g`, `2x(8+4g)` for two nodes."""
     nodes = max(1, int(view["nodes"]))
-    cpus, gpus = view["cpus"] / nodes, view["gpus"] / nodes
-    each = f"{cpus:g}+{gpus:g}g" if gpus else f"{cpus:g}"
+    cpus, gpus = f"{view['cpus'] / nodes:g}", view["gpus"] / nodes
+    if view.get("state") == "suspended":
+        cpus = f"({cpus})"  # not held
+    each = f"{cpus}+{gpus:g}g" if gpus else cpus
     if nodes == 1:
         return each
     return f"{nodes}x({each})" if gpus else f"{nodes}x{each}"

@@ -20,7 +20,7 @@ import re
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -166,9 +166,10 @@ def _prepared(cls: type, values: object, at: Keys, source: _Source, root: type) 
     if not isinstance(values, dict):
         return values
     known = _fields(cls)
-    for key in values:
-        if key not in known:
-            raise _unknown(root, (*at, key), known, source)
+    unknown = [(*at, key) for key in values if key not in known]
+    if unknown:
+        missing = [(*at, key) for key in known if key not in values and key not in _with_default(cls)]
+        raise _unknown(root, unknown, missing, known, source)
     return {key: _converted(known[key], value, (*at, key), source, root) for key, value in values.items()}
 
 
@@ -202,23 +203,39 @@ def _quantity(name: str, value: str, at: Keys, source: _Source) -> object:
     return value
 
 
-def _unknown(root: type, at: Keys, known: dict[str, object], source: _Source) -> ConfigError:
-    near = nearest(str(at[-1]), known)
-    there = [key for key in _all_keys(root, "") if key.rpartition(".")[2] == at[-1]]
-    meant = [_dotted((*at[:-1], near))] if near is not None else there
+def _unknown(
+    root: type, unknown: list[Keys], missing: list[Keys], known: dict[str, object], source: _Source
+) -> ConfigError:
+    """One error for a table's keys: the first unknown one whole, the others and those missing named behind it."""
+    at, *others = unknown
+    behind = [f"unknown key {_dotted(one)!r}{_meant(root, one, known, ' ({})')}" for one in others]
+    behind += [f"{_dotted(one)!r} is missing" for one in missing]
     return ConfigError(
         given=f"{source.of(at)}: unknown key {_dotted(at)!r}",
         allowed=", ".join(_dotted((*at[:-1], key)) for key in known) or "no keys",
-        todo=f"did you mean {meant[0]!r}?" if meant else "remove it, or choose one of these",
+        todo=(_meant(root, at, known, "{}") or "remove it, or choose one of these") + _also(behind),
     )
+
+
+def _meant(root: type, at: Keys, known: dict[str, object], form: str) -> str:
+    """The key that was meant: this one in another table, else the one most like it here; empty where there is none."""
+    near = nearest(str(at[-1]), known)
+    there = [key for key in _all_keys(root, "") if key.rpartition(".")[2] == at[-1]]
+    meant = there or ([_dotted((*at[:-1], near))] if near is not None else [])
+    return form.format(f"did you mean {meant[0]!r}?") if meant else ""
+
+
+def _also(further: list[str]) -> str:
+    """Further mistakes, to stand behind the first."""
+    more = "; also " + ", ".join(further[:_NAMED]) if further else ""
+    return more + (f" and {len(further) - _NAMED} more" if len(further) > _NAMED else "")
 
 
 def _refused(error: ValidationError, source: _Source) -> ConfigError:
     """Turn pydantic's errors into one, in our words: the first of them whole, the others named behind it."""
     first, *others = error.errors(include_url=False)
     at: Keys = first["loc"]
-    more = "; also " + ", ".join(map(_briefly, others[:_NAMED])) if others else ""
-    more += f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    more = _also([*map(_briefly, others)])
     if _is_missing(first):
         return ConfigError(
             given=f"{source.of(at)}: {_dotted(at)!r} is missing",
@@ -260,6 +277,11 @@ def _fields(cls: Any) -> dict[str, object]:  # noqa: ANN401 - is_dataclass() has
     return {field.name: hints[field.name] for field in fields(cls) if field.init}
 
 
+def _with_default(cls: Any) -> set[str]:  # noqa: ANN401 - as above
+    every = fields(cls)
+    return {field.name for field in every if field.default is not MISSING or field.default_factory is not MISSING}
+
+
 def _members(hint: object) -> Iterator[object]:
     """Yield the types a hint stands for: the members of a union, and what an `Annotated` annotates."""
     if get_origin(hint) is Annotated:
@@ -295,3 +317,5 @@ def _all_keys(hint: object, prefix: str) -> Iterator[str]:
             for name, inner in _fields(member).items():
                 yield prefix + name
                 yield from _all_keys(inner, f"{prefix}{name}.")
+        elif get_origin(member) in (list, tuple):
+            yield from _all_keys(get_args(member)[0], f"{prefix}0.")

@@ -108,6 +108,16 @@ class ResumeDone:
 
 
 @dataclass(frozen=True, slots=True)
+class WentOn:
+    """A suspended attempt ran without a scheduler from ``at`` (Unix seconds) on, until ``until`` (None: now)."""
+
+    job: int
+    attempt: int
+    at: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """How fast a job went over a stretch in which its neighbours did not change.
 
@@ -161,6 +171,7 @@ Event = (
     | Ended
     | SuspendDone
     | ResumeDone
+    | WentOn
     | Measured
     | Profiled
     | DiskFull

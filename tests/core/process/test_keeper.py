@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tandem.core.process import cgroups, journal
+from tandem.core.process import cgroups, journal, locks
 from tandem.core.process import keeper as keepers
 from tandem.core.process.cgroups import Layout, Shares
-from tandem.core.process.spec import JobSpecError, Limits, Output, Spec
+from tandem.core.process.spec import JobSpecError, Limits, Locks, Output, Spec
 from tests.conftest import requires
 from tests.core.process.attempts import (
     ENV,
@@ -304,6 +304,43 @@ def test_throttle_gives_about_its_share(launch: Launch, layout: Layout) -> None:
     assert "T" not in observe(lambda: state_of(pid), 0.3)
     if layout.kind != "none":
         assert (group_of(layout, attempt, "cpu") / "cpu.cfs_quota_us").read_text() == "-1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held", ["suspend", "throttle 0.01"])
+def test_without_a_scheduler_what_is_held_back_goes_on_once_no_job_holds_a_core(
+    launch: Launch, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "locks"))
+    claim = Locks(core_file=str(locks.lock_file("cores")))
+    beside = launch(spec=Spec(argv=("sleep", "1000"), env=ENV, cores=(max(os.sched_getaffinity(0)),), locks=claim))
+    beside.message("started")
+    steps = cgroups.steps(layout, f"test.{os.getpid()}.alone", Shares(cores=(0,)))
+    attempt = launch(spec=Spec(argv=sh(BUSY), env=ENV, cores=(0,), locks=claim, cgroup=steps))
+    attempt.message("started")
+    assert attempt.command(held).kind == "ok"
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper") as scheduler:
+        attempt.message("replaced")
+        observe(lambda: None, 1.3)
+        assert status(scheduler, held)  # somebody is there who decides
+    observe(lambda: None, 1.3)
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper") as scheduler:
+        assert status(scheduler, held)  # another job runs
+    beside.command("kill")
+    beside.end()
+    before = cpu_s(attempt.pid)
+    until(lambda: cpu_s(attempt.pid) > before + 0.5, "the job to run as fast as it can")
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper") as scheduler:
+        assert not status(scheduler, held)
+    assert locks.foreign_holders("cores", [0]) == {0}
+    assert (attempt.fate.continued_at is not None) == (held == "suspend")  # a throttled one ran all the while
+
+
+def status(keeper: keepers.Keeper, held: str) -> bool:
+    """Whether the keeper says that it holds its job back in this way."""
+    assert keeper.send("ping")
+    answer = until(keeper.recv, "an answer").text
+    return ("suspended=1" if held == "suspend" else "throttle=0.01") in answer
 
 
 def test_throttling_does_not_wake_a_suspended_job(launch: Launch, layout: Layout) -> None:

@@ -146,6 +146,53 @@ def test_an_end_while_no_daemon_runs_is_not_missed(home: Home) -> None:
         assert client.show(job)["ended_at"] == pytest.approx(ended_at, abs=0.01)  # and not when it was noticed
 
 
+def test_a_suspended_job_goes_on_without_a_daemon_and_the_next_one_counts_it(home: Home) -> None:
+    count = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
+    with home.start("--engine-set", "cores=0").client() as client:
+        [harvest] = submit(client, shell(count, **{"class": "harvest", "expected": 60}))
+        until(running(client, harvest), "the start")
+        [primary] = submit(client, shell("while [ ! -e go ]; do sleep 0.02; done", cwd=str(home.folder), expected=5))
+        until(lambda: client.show(harvest)["state"] == "suspended" and running(client, primary)(), "the suspension")
+        stood = text(client, harvest)
+        output = Path(client.log_path(harvest)["stdout"])
+    assert home.stop() == 0
+    told = (home.folder / "out").read_text().splitlines()[-1]
+    assert told.endswith("stopped by SIGTERM; runs on: 1 job; goes on once no other job holds a core: 1 suspended job")
+    attempt = home.folder / "attempts" / f"{harvest}.1"
+    assert journal.read(attempt).continued_at is None
+    assert output.read_text() == stood
+    (home.folder / "go").touch()
+    until(lambda: journal.read(attempt).continued_at, "the job to go on")
+    until(lambda: output.read_text() != stood, "the job to go on")
+    with home.start("--engine-set", "cores=0").client() as client:
+        until(running(client, harvest), "the job to be resumed")  # it was suspended anew, for a moment
+        assert client.wait([primary])[0]["state"] == "done"
+        assert client.show(harvest)["attempt"] == 1
+        log = list(client.log())
+        client.down(kill=True)
+    assert "WentOn" in str(log)
+    assert not replay(log).differences
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_closes_stops_the_daemon_unless_that_is_ignored(home: Home, ignored: bool) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)  # a daemon inherits it
+    try:
+        home.start()
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with home.client() as client:
+        submit(client, shell("true", hold=True))
+        assert home.process is not None
+        home.process.send_signal(signal.SIGHUP)
+        if ignored:
+            client.down(kill=True)
+    assert home.process.wait(60) == 0
+    assert not home.paths.socket.exists()
+    told = (home.folder / "out").read_text().splitlines()[-1]
+    assert told.endswith(": stopped" if ignored else "stopped by SIGHUP; waits for the next daemon: 1 job")
+
+
 def test_a_job_whose_keeper_was_killed_is_lost_or_retried(home: Home) -> None:
     with home.start().client() as client:
         jobs = submit(client, {"argv": NEVER_ENDS}, {"argv": NEVER_ENDS, "retries": 1})

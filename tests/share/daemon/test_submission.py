@@ -78,6 +78,11 @@ def test_an_array_becomes_jobs_of_which_so_many_run_at_once() -> None:
     assert made[2][1].stdout == "/home/me/o-7_4"
 
 
+def test_a_percent_sign_in_an_output_is_written_twice() -> None:
+    [(_, launch)] = read(stdout="100%%-%%j-%j", stderr="%%")
+    assert (launch.stdout, launch.stderr) == ("/home/me/100%-%j-7", "/home/me/%")
+
+
 def test_parts_make_a_heterogeneous_gang() -> None:
     [(job, _)] = read(parts=[{"nodes": 2, "cpus": 4}, {"gpus": 1}])
     assert [(part.nodes, part.need.cpu_milli, part.need.gpus) for part in job.parts] == [(2, 4000, 0), (1, 1000, 1)]
@@ -99,6 +104,8 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"max_slowdown": 0.9}, ["max_slowdown"]),
         ({"max_slowdown": 1.1, "class": "harvest"}, ["max_slowdown = 1.1", "primary"]),
         ({"expected": "5m", "time": "1m"}, ["expected = '5m'", "at most its limit, 1m"]),
+        ({"stdout": "o-%%-%z"}, ["stdout = 'o-%%-%z'", "%j, %A, %a, %% for a percent sign", "write %%z if"]),
+        ({"stderr": "full-100%"}, ["stderr = 'full-100%'", "%j, %A, %a"]),
         ({"array": "5-1"}, ["array"]),
         ({"array": "1,1,1"}, ["array", "1 is there twice"]),
         ({"array": "0-4,8,3"}, ["array", "3 is there twice"]),

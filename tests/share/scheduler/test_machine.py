@@ -4,6 +4,7 @@ import pytest
 
 from tandem.core.errors import DependencyError, ImpossibleDemandError
 from tandem.share import events as ev
+from tandem.share.deciding.guard import REST_S
 from tandem.share.model import After, Gpu, Need, Node, Part, State
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
@@ -184,6 +185,27 @@ def test_it_may_end_while_it_is_suspended(done: bool) -> None:
     told.tell(ev.SuspendDone(1, 1), at=12.5)
     assert "no such attempt" in told.ignored[-1]
     assert list(told.machine.ledger.holders(0)) == [2]
+
+
+def test_what_it_ran_without_a_scheduler_while_it_was_suspended_counts_once() -> None:
+    told = suspended(done=True)  # ran from 1 to 11
+    for at in (40.0, 50.0):  # each new scheduler tells it, until it is suspended anew
+        told.tell(ev.WentOn(1, 1, 20.0), ev.Started(1, 1), ev.NodeJoined(ONE), at=at)
+    assert told.state(1) is State.SUSPENDED
+    assert told[1].ran(50.0) == (11.0 - 1.0) + (40.0 - 20.0)
+    told.tell(ev.WentOn(1, 1, 60.0, 65.0), ev.Ended(1, 1, at=65.0), at=90.0)
+    assert told.ends[1][0] is State.DONE
+    assert told[1].ended_at == 65.0
+    assert told[1].ran_s == (11.0 - 1.0) + (40.0 - 20.0) + (65.0 - 60.0)
+
+
+def test_a_job_that_went_on_without_a_scheduler_is_resumed_once_it_has_rested() -> None:
+    told = suspended(done=True)
+    told.tell(ev.WentOn(1, 1, 25.0), ev.Started(2, 1), ev.Ended(2, 1), at=26.0)
+    assert told.state(1) is State.SUSPENDED
+    assert told.machine.next_wake() == 25.0 + REST_S
+    told.tick(at=25.0 + REST_S)
+    assert told.state(1) is State.RESUMING
 
 
 @pytest.mark.parametrize("done", [False, True])

@@ -100,6 +100,16 @@ def test_options_as_text(tmp_path: Path) -> None:
         read_trace(path, options={"nodes": "many"})
 
 
+@pytest.mark.parametrize("value", ["0", "00", "-1"])
+@pytest.mark.parametrize("key", ["nodes", "cores"])
+def test_a_machine_without_nodes_or_cores_is_not_taken_for_one_to_infer(tmp_path: Path, key: str, value: str) -> None:
+    for name, todo in (("swf", "leave it out"), ("sacct", "leave it out"), ("philly", "for example")):
+        path = tmp_path / name
+        path.write_text(SAMPLES[name])
+        with pytest.raises(TraceError, match=f"{key}='{value}'; allowed: a whole number of at least 1; {todo}"):
+            read_trace(path, options={key: value})
+
+
 def test_a_format_by_name(tmp_path: Path) -> None:
     path = tmp_path / "history"
     path.write_text(SAMPLES["philly"])

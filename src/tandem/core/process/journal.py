@@ -44,6 +44,7 @@ class Fate:
         boot_id: The boot during which it ran.
         process: The job's main process; None means that certainly nothing was executed.
         started_at: When it was released to execute, in seconds since 1970.
+        continued_at: When its keeper last let it go on, suspended as it was, since no scheduler was there.
         exec_error: Why nothing could be executed, as (errno, reason).
         exit_code: The true exit code; -1 if a signal ended it; None while unknown.
         signal: The signal that ended it, or 0.
@@ -59,6 +60,7 @@ class Fate:
     boot_id: str | None = None
     process: ProcessId | None = None
     started_at: float | None = None
+    continued_at: float | None = None
     exec_error: tuple[int, str] | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -133,6 +135,10 @@ def _pid(fate: Fate, rest: str) -> Fate:
     return replace(fate, process=ProcessId(pid=int(pid), start_ticks=int(start)), started_at=float(at))
 
 
+def _continued(fate: Fate, rest: str) -> Fate:
+    return replace(fate, continued_at=float(rest))
+
+
 def _exec_failed(fate: Fate, rest: str) -> Fate:
     number, _, reason = rest.partition(" ")
     return replace(fate, exec_error=(int(number), reason))
@@ -157,6 +163,7 @@ def _busy(fate: Fate, rest: str) -> Fate:
 _READERS: dict[str, Callable[[Fate, str], Fate]] = {
     "claim": _claim,
     "pid": _pid,
+    "continued": _continued,
     "exec-failed": _exec_failed,
     "memory-kills": _memory_kills,
     "exit": _exit,

@@ -147,9 +147,10 @@ def keeper_command() -> tuple[str, ...]:
     native = keeper_path()
     if native is None:
         raise KeeperMissingError(
-            given="an installation without tandem-keeper (no C++ compiler was found when it was installed)",
+            given="an installation without tandem-keeper",
             allowed="jobs run under the native keeper",
-            todo="install g++ or clang++ and reinstall tandemlab, or let TANDEM_KEEPER name a keeper built elsewhere",
+            todo="reinstall tandemlab where g++ or clang++ is (`pip install -v` says why it was not built), or let "
+            "TANDEM_KEEPER name a keeper built elsewhere",
         )
     return (str(native),)
 

@@ -1,7 +1,7 @@
 """The daemon: one thread, one loop. `python -m tandem.share.daemon` runs it in the foreground.
 
-Each round takes in what clients and keepers have sent, makes one step of it, stores the step, answers and acts. SIGTERM
-and SIGINT stop it; jobs run on, and the next daemon adopts them.
+Each round takes in what clients and keepers have sent, makes one step of it, stores the step, answers and acts.
+SIGTERM, SIGINT and SIGHUP (unless ignored, as under nohup) stop it; jobs run on, and the next daemon adopts them.
 """
 
 import contextlib
@@ -11,17 +11,19 @@ import selectors
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from tandem.core import plug
 from tandem.core.clock import Clock, SystemClock
 from tandem.core.errors import ConfigError, TandemError
+from tandem.core.units import counted
 from tandem.share import paths as places
 from tandem.share.daemon.api import Api
 from tandem.share.daemon.driver import Driver
 from tandem.share.daemon.wire import Connection
+from tandem.share.model import ENDS, ON_NODE, State
 from tandem.share.node.engine import Engine, EngineContext
 from tandem.share.paths import Paths
 from tandem.share.scheduler.admission import check_options
@@ -86,6 +88,7 @@ class Daemon:
             store.close()
             raise
         self._clock = clock
+        self._stopped_by = ""  # which signal
         self.driver.turn()
         try:
             self._check_in_force(config.engine_options)
@@ -226,8 +229,9 @@ class Daemon:
 
     # ------------------------------------------------------------------------------------- stopping
 
-    def _stop(self) -> None:
+    def _stop(self, number: int) -> None:
         self.api.stopping = True
+        self._stopped_by = f" by {signal.Signals(number).name}"
 
     def _untied(self, tied_to: int) -> None:
         if not os.read(tied_to, 64):
@@ -243,7 +247,20 @@ class Daemon:
         for connection in self._connections.values():
             connection.finish()
         self._selector.close()
-        _log.info("stopped; jobs run on")
+        _log.info("stopped%s%s", self._stopped_by, _left(life.state for life in self.driver.machine.jobs.values()))
+
+
+def _left(states: Iterable[State]) -> str:
+    """What becomes of the jobs, in words, when the daemon has stopped."""
+    live = [state for state in states if state not in ENDS]
+    suspended = live.count(State.SUSPENDED)
+    running = sum(state in ON_NODE for state in live) - suspended
+    said = {
+        "runs on": counted(running, "job"),
+        "goes on once no other job holds a core": counted(suspended, "suspended job"),
+        "waits for the next daemon": counted(len(live) - running - suspended, "job"),
+    }
+    return "".join(f"; {what}: {jobs}" for what, jobs in said.items() if not jobs.startswith("0 "))
 
 
 def _stored_policy(store: Store) -> str:
@@ -253,12 +270,15 @@ def _stored_policy(store: Store) -> str:
 
 
 @contextlib.contextmanager
-def _signals(stop: Any) -> Iterator[socket.socket]:  # noqa: ANN401 - a callable without arguments
-    """Call `stop` on SIGTERM and SIGINT, and wake the loop through the socket that is yielded."""
+def _signals(stop: Callable[[int], None]) -> Iterator[socket.socket]:
+    """Call `stop` with the signal's number, and wake the loop through the socket that is yielded."""
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: stop(number)) for number in numbers}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
         yield reader

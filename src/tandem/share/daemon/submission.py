@@ -131,7 +131,11 @@ def _placed(
             return default
         text = _text(key, given[key])
         marks = {"%j": str(job_id), "%A": str(array[0] if array else job_id), "%a": str(array[1] if array else 0)}
-        text = re.sub(r"%[jAa]", lambda match: marks[match[0]], text)
+        marks["%%"] = "%"
+        unknown = next((mark for mark in re.findall("%.?", text, re.DOTALL) if mark not in marks), None)
+        if unknown is not None:
+            raise _wrong(text, key, f"{', '.join(marks)} for a percent sign", f"write %{unknown} if it means itself")
+        text = re.sub("%.", lambda match: marks[match[0]], text)
         return str(PurePath(launch.cwd) / text)
 
     stdout = path("stdout", f"{run_dir}/stdout")

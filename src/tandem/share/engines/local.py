@@ -253,6 +253,8 @@ class LocalEngine:
         fate = journal.read(folder)
         if fate.process is not None:
             self._events.append(ev.Started(*key, at=fate.started_at))
+        if fate.continued_at is not None:
+            self._events.append(ev.WentOn(*key, fate.continued_at, fate.ended_at))
         if attempt.keeper is not None:
             self._watch(attempt)
         else:

@@ -41,6 +41,7 @@ class Transitions:
             ev.Ended: self._ended,
             ev.SuspendDone: self._suspend_done,
             ev.ResumeDone: self._resume_done,
+            ev.WentOn: self._went_on,
             ev.Measured: self._measured,
             ev.Profiled: lambda event: self._m.profiled(event.profile),
             ev.DiskFull: self._disk_full,
@@ -206,7 +207,9 @@ class Transitions:
 
     # ------------------------------------------------------------------------------------ engine
 
-    def _attempt(self, event: ev.Started | ev.StartRefused | ev.Ended | ev.SuspendDone | ev.ResumeDone) -> Life | None:
+    def _attempt(
+        self, event: ev.Started | ev.StartRefused | ev.Ended | ev.SuspendDone | ev.ResumeDone | ev.WentOn
+    ) -> Life | None:
         """The life the event speaks of, if it speaks of the attempt that is on."""
         life = self._m.jobs.get(event.job)
         if life is None or life.attempt != event.attempt or life.state not in ON_NODE:
@@ -263,7 +266,8 @@ class Transitions:
     def _over(self, life: Life, *, lost: bool, well: bool, why: str, at: float | None = None) -> None:
         """The attempt is over, since ``at``: the job ends, or waits again."""
         m = self._m
-        since = life.run_since if life.run_since is not None else m.now  # no clock is turned back
+        stood = life.suspended_at if life.state is State.SUSPENDED else m.now
+        since = life.run_since if life.run_since is not None else stood  # no clock is turned back
         when = m.now if at is None else min(m.now, max(at, since))
         ran = life.ran(when)
         alone = ran * life.measured_alone_s / life.measured_s if life.measured_s else ran
@@ -318,6 +322,18 @@ class Transitions:
         if life.job.limit_s is not None:
             m.wake_at(m.now + life.job.limit_s - life.ran_s, life)
         m.set_alarms(life)
+
+    def _went_on(self, event: ev.WentOn) -> None:
+        life = self._attempt(event)
+        if life is None:
+            return
+        if life.run_since is not None or event.at <= life.suspended_at:
+            self._m.ignore(f"job {life.id} went on at {event.at:.0f}, which is counted already")
+            return
+        until = self._m.now if event.until is None else min(self._m.now, event.until)
+        life.run_since = life.suspended_at = event.at  # what it did from there is counted once
+        life.pause_clock(max(event.at, until))
+        self._m.wake_at(event.at + REST_S, life)
 
     def _measured(self, event: ev.Measured) -> None:
         m = self._m

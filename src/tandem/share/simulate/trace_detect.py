@@ -92,11 +92,17 @@ def _converted(name: str, reader: TraceReader, options: Mapping[str, object]) ->
 
 
 def _as_type_of(default: object, key: str, value: object) -> object:
-    """Turn text into the default's type; an option whose default is a number is a whole number of at least 0."""
+    """Turn text into the default's type; an option whose default is a number is a whole number of at least 0.
+
+    A machine without nodes or cores runs nothing; where the default is 0, that asks for what the history itself shows.
+    """
     if not isinstance(default, int) or not isinstance(value, str):
         return value
-    if not value.isascii() or not value.isdigit():
+    least = int(key in ("nodes", "cores"))
+    if not value.isascii() or not value.isdigit() or int(value) < least:
         raise TraceError(
-            given=f"trace option {key}={value!r}", allowed="a whole number of at least 0", todo=f"for example {default}"
+            given=f"trace option {key}={value!r}",
+            allowed=f"a whole number of at least {least}",
+            todo=f"for example {default}" if default >= least else "leave it out for what the history itself shows",
         )
     return int(value)

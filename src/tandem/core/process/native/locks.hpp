@@ -26,6 +26,14 @@ class LockFiles {
         if (fd >= 0) files_[path] = fd;
         return fd >= 0 && lock_range(fd, F_WRLCK, first, count) ? "" : path + " " + std::to_string(first);
     }
+    // Whether somebody else holds any byte of a file that was locked in before.
+    bool others_hold(const string& path) const {
+        auto found = files_.find(path);
+        struct flock range{};
+        range.l_type = F_WRLCK;
+        range.l_whence = SEEK_SET;
+        return found != files_.end() && (fcntl(found->second, F_OFD_GETLK, &range) != 0 || range.l_type != F_UNLCK);
+    }
     void release(const string& path, long long byte) {
         auto found = files_.find(path);
         if (found != files_.end()) lock_range(found->second, F_UNLCK, byte, 1);

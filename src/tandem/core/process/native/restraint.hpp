@@ -50,6 +50,16 @@ class Restraint {
         return "";
     }
 
+    bool held_back() const { return suspended_ || throttle_ < 1; }
+
+    // No scheduler is there to lift what holds the job back in favour of others: lifted once no other job of anybody
+    // holds a core. Returns whether a suspended job goes on.
+    bool lift() {
+        if (!core_lock_.empty() && locks_.others_hold(core_lock_)) return false;
+        if (throttle_ < 1) throttle("1");
+        return suspended_ && resume().empty();
+    }
+
     string throttle(const string& argument) {
         char* end = nullptr;
         double fraction = strtod(argument.c_str(), &end);

@@ -17,6 +17,7 @@ namespace keeper {
 constexpr int64_t JOURNAL_RETRY_MS = 1000;
 constexpr int64_t KILL_WAIT_MAX_MS = 50;
 constexpr int REFUSALS_MAX = 20;
+constexpr int64_t ALONE_MS = 1000;
 
 class Supervisor {
   public:
@@ -105,18 +106,31 @@ class Supervisor {
         if (errors_ >= 0) hear_of_exec();
         reap();
         if (now_ms() >= restraint_.due_ms()) restraint_.duty_turn(job_.pid);
+        if (now_ms() >= alone_due_ms()) go_on_alone();
         if (now_ms() >= kill_due_ms()) kill_pass();
         if (now_ms() >= end_due_ms()) write_end();
+    }
+
+    int64_t alone_due_ms() const {
+        bool waits = control_.client() < 0 && restraint_.held_back() && !killing_ && !ended_;
+        return waits ? alone_at_ : INT64_MAX;
+    }
+
+    // Told in the journal afterwards: a line before it would be wrong where the cores are taken in between.
+    void go_on_alone() {
+        if (restraint_.lift()) journal_.line("continued " + wall_clock());
+        alone_at_ = now_ms() + ALONE_MS;
     }
 
     int64_t kill_due_ms() const { return (killing_ || ended_) && !nobody_left_ ? kill_at_ : INT64_MAX; }
     int64_t end_due_ms() const { return ended_ && nobody_left_ ? journal_at_ : INT64_MAX; }
 
     void wait_for_events() {
-        int64_t next = std::min({restraint_.due_ms(), kill_due_ms(), end_due_ms()});
+        int64_t next = std::min({restraint_.due_ms(), alone_due_ms(), kill_due_ms(), end_due_ms()});
         int timeout = next == INT64_MAX ? -1 : static_cast<int>(std::max<int64_t>(0, next - now_ms()));
         pollfd fds[] = {{signals_, POLLIN, 0}, {errors_, POLLIN, 0}, {control_.listener(), POLLIN, 0}, {control_.client(), POLLIN, 0}};
         if (poll(fds, 4, timeout) <= 0) return;
+        if (control_.client() >= 0) alone_at_ = now_ms() + ALONE_MS;
         string message;
         if (fds[3].revents != 0 && control_.receive(message)) answer(message);
         if (fds[2].revents != 0) control_.accept_newest();
@@ -248,7 +262,7 @@ class Supervisor {
     Process job_;
     int signals_ = -1, errors_ = -1, status_ = 0, passes_ = 0, refusals_ = 0;
     bool ended_ = false, nobody_left_ = false, finished_ = false, told_volatile_ = false, killing_ = false;
-    int64_t kill_at_ = 0, kill_wait_ms_ = 0, journal_at_ = 0;
+    int64_t kill_at_ = 0, kill_wait_ms_ = 0, journal_at_ = 0, alone_at_ = 0;
     string named_, exec_error_, end_line_;
 };
 
