@@ -190,6 +190,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
             sensitivity={str(kind): _curve(curve) for kind, curve in one["sensitivity"].items()},
             pressure={str(kind): float(level) for kind, level in one["pressure"].items()},
             pressure_half={str(kind): float(half) for kind, half in one["pressure_half"].items()},
+            cpu_use_apart=float(one.get("cpu_use_apart", 0.0)),
         )
         for one in told["phases"]
     )
@@ -245,6 +246,7 @@ def senseless(profile: Profile) -> str:
             ("rate", phase.rate, 1e-30, 1e30),
             ("noise", phase.noise, 0.0, LARGEST),
             ("cpu_use", phase.cpu_use, 0.0, 1e6),
+            ("cpu_use_apart", phase.cpu_use_apart, 0.0, phase.cpu_use),
         ]
         for curve in phase.sensitivity.values():
             values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
