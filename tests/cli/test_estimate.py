@@ -68,6 +68,14 @@ def test_neighbours_by_their_profiles_and_time_after_one_has_ended(tandem_: Shel
 
 
 @pytest.mark.usefixtures("profiled")
+def test_short_times_have_two_digits_that_say_something(tandem_: Shell) -> None:
+    told = tandem_("estimate", "calm=1ms", "calm=0.1s", "calm=20s", "--cores", discover().cores[0].index)
+    assert "0.0030 s (0.00" in told
+    assert "0.10 s" in told
+    assert "20.1 s" in told
+
+
+@pytest.mark.usefixtures("profiled")
 def test_a_mistyped_application_is_said_with_the_nearest_known_one(tandem_: Shell) -> None:
     done = tandem_.run("estimate", "lood", "loud")
     assert done.returncode == 0

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli import profile as command
+from tandem.cli.main import tandem
 from tandem.core.errors import ConfigError, DaemonError, TandemError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, calibrating, keeping, load, save
@@ -146,6 +147,29 @@ def test_a_revision_that_contradicts_the_last_one_is_said_when_it_is_kept_and_sh
     (told,) = json.loads(tandem_("estimate", "cg", "--json"))["applications"]
     assert told["hint"].startswith("revision 2 contradicts revision 1: alone 10 -> 20 steps/s")
     assert "Cg: revision 2 contradicts revision 1" in (home / "cg.html").read_text()
+
+
+def test_a_measurement_that_is_stopped_says_what_holds(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "measure", stopped)
+    monkeypatch.setattr(keeping, "calibrate", stopped)
+    holding = {}
+    for made in (False, True):
+        if made:
+            kept(home, "cg", "true")
+            calibrate_three_kinds(home)
+        for arguments in (["--name", "cg", "--", "true"], ["calibrate"]):
+            done = CliRunner().invoke(tandem, ["profile", *arguments])
+            assert done.exit_code == 130
+            holding[arguments[0], made] = done.stderr.splitlines()[-1]
+    assert holding == {
+        ("--name", False): "stopped: nothing was kept",
+        ("calibrate", False): "stopped: nothing was kept",
+        ("--name", True): "stopped: nothing was kept, and revision 1 of cg holds",
+        ("calibrate", True): "stopped: nothing was kept, and the earlier calibration holds",
+    }
 
 
 def calibration_made(made: float = 1e9, waited: float = 0.0) -> Calibration:

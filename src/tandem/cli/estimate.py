@@ -240,8 +240,8 @@ def _show(told: Prediction) -> None:
     columns = [
         Column("APPLICATION"),
         Column("CORE", minor=True),
-        Column("ALONE", "s", "number", 1, minor=True),
-        Column("STARTS", "s", "number", 1, minor=True),
+        Column("ALONE", minor=True),
+        Column("STARTS", minor=True),
         Column("SLOWDOWN TOGETHER"),
         Column("TAKES"),
         Column("ENDS"),
@@ -250,8 +250,8 @@ def _show(told: Prediction) -> None:
         [
             Cell(one.work.app.key),
             Cell(",".join(map(str, one.work.app.cores)) or "own"),
-            Cell(one.work.alone_s),
-            Cell(one.work.start_s),
+            Cell(_time(one.work.alone_s)),
+            Cell(_time(one.work.start_s)),
             Cell(f"{one.together.mid:.2f}x ({one.together.low:.2f}-{one.together.high:.2f})"),
             Cell(_span(one.took_s)),
             Cell(_span(one.end_s)),
@@ -263,11 +263,21 @@ def _show(told: Prediction) -> None:
         if one.why:
             say(f"{one.work.app.key}: {one.why}")
     apart = sum(one.work.alone_s for one in told.courses)
-    say(f"all have ended after {_span(told.end_s)}; one after the other on one core {apart:.1f} s; 90 % intervals")
+    say(f"all have ended after {_span(told.end_s)}; one after the other on one core {_time(apart)}; 90 % intervals")
 
 
 def _span(span: Span) -> str:
-    return f"{span.mid:.1f} s ({span.low:.1f}-{span.high:.1f})"
+    digits = _digits(span.mid)
+    return f"{span.mid:.{digits}f} s ({span.low:.{digits}f}-{span.high:.{digits}f})"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.{_digits(seconds)}f} s"
+
+
+def _digits(seconds: float) -> int:
+    """Behind the point: one, or more where two significant digits of a short time need them."""
+    return max(1, 1 - int(f"{seconds:.1e}".partition("e")[2])) if seconds > 0.0 else 1
 
 
 def _plain(told: Prediction, model: str, machine: str, hints: Mapping[str, str]) -> Mapping[str, Any]:

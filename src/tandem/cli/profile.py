@@ -19,7 +19,7 @@ from tandem.core.errors import ConfigError
 from tandem.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from tandem.estimate.bubbles import Calibration
@@ -216,7 +216,8 @@ def _calibrate(gpu: int | None, as_json: bool) -> None:
     cores = tuple(core.index for core in here.cores)
     if gpu is not None:
         check("gpu_sm", gpu)
-    with locks.held(cores, () if gpu is None else (gpu,)):
+    stands = "the earlier calibration holds" if bubbles.kept(data / "bubbles") else ""
+    with _said_if_stopped(stands), locks.held(cores, () if gpu is None else (gpu,)):
         made = bubbles.anew(data / "bubbles", cores=cores, gpu=gpu, progress=_teller(quiet=as_json))
     profiles = store.load(data, here.fingerprint).profiles
     outdated = [key for key, one in profiles.items() if trust.older(one, made)]
@@ -298,13 +299,25 @@ def _measured(
     terms = Terms(key=key, cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most, gpu=gpu, env=env)
     if not terms.beside:
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
-    with locks.held(cores, () if gpu is None else (gpu,)):
+    before = store.load(data, machine.fingerprint).profiles.get(key)
+    stands = f"revision {before.revision} of {key} holds" if before else ""
+    with _said_if_stopped(stands), locks.held(cores, () if gpu is None else (gpu,)):
         calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
     _say_contradiction(store.revisions(data, kept.machine, kept.key))
     _warn(kept)
     return kept
+
+
+@contextlib.contextmanager
+def _said_if_stopped(stands: str) -> Iterator[None]:
+    """One line on stderr where Ctrl-C ends a measurement; ``stands``: what goes on to hold, if anything."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_err("stopped: nothing was kept" + (f", and {stands}" if stands else ""))
+        raise click.Abort from None  # click would print another line for KeyboardInterrupt
 
 
 def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Callable[[str], None]) -> Calibration:

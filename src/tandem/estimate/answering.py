@@ -193,7 +193,8 @@ def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     if sharing.half:
         spread = math.hypot(spread, sharing.half[i] * (1.0 + felt.excess))
     up = sharing.unmeasured[i] * (1.0 + felt.excess) if sharing.unmeasured else 0.0
-    above = math.hypot(stretch * felt.above, spread, up)
+    apart = (sharing.most[i] - stretch) * (1.0 + felt.excess) if sharing.most else 0.0
+    above = math.hypot(stretch * felt.above, spread, up, apart)
     down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
     below = math.hypot(stretch * felt.below, spread, down)
     why = Words("{}; {}".format, words, felt.why) if words else felt.why

@@ -109,6 +109,7 @@ class PhaseProfile:
         pressure: kind of bubble -> dial level that presses as hard; beyond 1 it presses harder than any bubble, and
             `HARDEST` says that it is at least so much. A kind of which nothing is known is absent.
         pressure_half: half-widths of their 90 % intervals.
+        cpu_use_apart: as `Curve.apart`, of ``cpu_use``; 0 where no profile contradicts it.
     """
 
     phase: str
@@ -119,6 +120,7 @@ class PhaseProfile:
     sensitivity: Mapping[str, Curve] = field(default_factory=dict)
     pressure: Mapping[str, float] = field(default_factory=dict)
     pressure_half: Mapping[str, float] = field(default_factory=dict)
+    cpu_use_apart: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,13 +50,14 @@ class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
-    is not known.
+    is not known. ``ends`` are what the two profiles that it is the middle of say, where those contradict each other.
     """
 
     use: float
     turns: float = 1.0
     turns_half: float = 0.0
     unmeasured: float = 0.0
+    ends: tuple[CpuNeed, CpuNeed] | None = None
 
 
 _UNKNOWN = CpuNeed(1.0, unmeasured=1.0)
@@ -73,7 +74,9 @@ class Sharing:
         why: in words, "" for a member that lacks nothing.
         half: half-widths of the 90 % intervals of ``stretch`` for what taking turns costs; () where nobody does.
         unmeasured: how far the intervals of ``stretch`` reach up besides, where what turns cost was not measured.
-        least: what ``stretch`` may be as well, where members without a profile mostly wait; () where all have one.
+        least: what ``stretch`` may be as well, where members without a profile mostly wait, or by the one or the other
+            of contradictory profiles; () where there are neither.
+        most: the same, upwards.
     """
 
     stretch: tuple[float, ...]
@@ -82,35 +85,44 @@ class Sharing:
     half: tuple[float, ...] = ()
     unmeasured: tuple[float, ...] = ()
     least: tuple[float, ...] = ()
+    most: tuple[float, ...] = ()
 
 
 def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
     """What profiles say, by application key; phases count by the run time they take."""
-    return {profile.key: _need(profile) for profile in profiles}
+    return {profile.key: _between_ends(profile) for profile in profiles}
 
 
 def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     """How the members share cores; None where each has what it asks for and cores of its own."""
-    found = _shared(members, capacity, known)
-    if found is None or all([app.key in known for app in members]):  # noqa: C419  (a list is faster)
-        return found
-    waiting = {
-        app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in members if app.key not in known
-    }
-    calm = _shared(members, capacity, {**known, **waiting})
-    least = calm.stretch if calm is not None else (1.0,) * len(members)
-    return replace(found, least=tuple(map(min, least, found.stretch)))
-
-
-def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     stated = 0
     for app in members:
         if app.cores:
-            return _pinned(members, known)
+            break
         stated += app.cpu_milli
-    if stated <= capacity.cpu_milli:
-        return None
-    return _crowded(members, capacity, known)
+    else:
+        if stated <= capacity.cpu_milli:
+            return None
+    found = _shared(members, capacity, known)
+    keys = {app.key for app in members}
+    others: list[dict[str, CpuNeed]] = []
+    if found is not None and (strangers := [app for app in members if app.key not in known]):
+        others.append({app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in strangers})
+    if two := {key: need.ends for key in keys if (need := known.get(key)) and need.ends}:
+        others += [{key: ends[k] for key, ends in two.items()} for k in range(2)]
+    if not others:
+        return found
+    calm = (1.0,) * len(members)
+    found = found or Sharing(
+        calm, tuple(tuple(float(one is not app) for one in members) for app in members), ("",) * len(members)
+    )
+    played = [_shared(members, capacity, {**known, **other}) for other in others]
+    stretches = [found.stretch, *(calm if one is None else one.stretch for one in played)]
+    return replace(found, least=tuple(map(min, *stretches)), most=tuple(map(max, *stretches)))
+
+
+def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
+    return _pinned(members, known) if any(app.cores for app in members) else _crowded(members, capacity, known)
 
 
 def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
@@ -128,12 +140,20 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     return shares
 
 
-def _need(profile: Profile) -> CpuNeed:
+def _between_ends(profile: Profile) -> CpuNeed:
+    need = _need(profile, 0.0)
+    if not any(phase.cpu_use_apart for phase in profile.phases):
+        return need
+    return replace(need, ends=(_need(profile, -1.0), _need(profile, 1.0)))
+
+
+def _need(profile: Profile, end: float) -> CpuNeed:
     use = turns = half = unmeasured = total = 0.0
     for phase in profile.phases:
-        use += phase.share * phase.cpu_use
+        cpu_use = phase.cpu_use + end * phase.cpu_use_apart
+        use += phase.share * cpu_use
         curve = phase.sensitivity.get("cpu")
-        on_a_core = min(1.0, max(phase.cpu_use, 1e-3))
+        on_a_core = min(1.0, max(cpu_use, 1e-3))
         ideal = on_a_core / fairly(1.0, [on_a_core, 1.0])[0]
         measured = curve.at(1.0) / ideal if curve else 1.0
         turns += phase.share * min(_TURNS_MOST, max(1.0, measured))

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.estimate import contention
+from tandem.estimate import contention, estimators
+from tandem.estimate.corun import App, Capacity
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.contradictions import contradiction, spanning
 from tandem.estimate.profiling.store import from_json, load, save
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tandem.estimate.corun import Slowdown
 
 CURVE = Curve((0.0, 0.5, 1.0), (1.0, 1.1, 1.4), (0.0, 0.02, 0.05))
 PHASE = PhaseProfile("", 1.0, 40.0, 0.04, 1.0, {"cache": CURVE}, {"cache": 0.6}, {"cache": 0.05})
@@ -52,6 +55,9 @@ def curve(at_full: float, *, half: float = 0.05) -> Curve:
         (with_phase(sensitivity={"net": curve(3.0)}), ""),
         (with_phase(pressure={"cache": 0.84}), ""),
         (with_phase(pressure={"cache": 0.86}), "0.60 -> 0.86"),
+        (with_phase(cpu_use=0.78), ""),  # 0.04 + 0.04 + 0.15 of a core are allowed
+        (with_phase(cpu_use=0.76), "busy 1.00 -> 0.76 cores"),
+        (with_phase(cpu_use=4.0), "busy 1.00 -> 4.00 cores"),
         (with_phase(phase="other", rate=400.0), ""),
         (replace(with_phase(rate=400.0), rate_pattern="step"), ""),
     ],
@@ -122,6 +128,24 @@ def test_what_is_believed_of_contradictory_revisions_spans_both(excess: dict[str
     assert load(tmp_path, "here").usable["cg"] == third, "it tells which of them to believe"
 
 
+@pytest.mark.parametrize("uses", [(0.9958, 0.2), (0.2, 0.9958)])
+@pytest.mark.parametrize("pinned", [(0,), ()])
+def test_busy_cores_that_contradict_are_spanned(uses: tuple[float, float], pinned: tuple[int, ...]) -> None:
+    curve = Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.02))
+    first, second = (
+        replace(OLD, revision=n, phases=(replace(PHASE, sensitivity={"cpu": curve}, cpu_use=use),))
+        for n, use in enumerate(uses, 1)
+    )
+    apps, one_core = (App("cg", cores=pinned), App("cg", cores=pinned)), Capacity(1000)
+
+    def told(profile: Profile) -> Slowdown:
+        return estimators.make("bubble", (), (profile,)).predict(apps, one_core)[0]
+
+    ends, middle = sorted([told(first), told(second)]), told(spanning([first, second]))
+    assert middle.low <= ends[0].mid < ends[1].mid <= middle.high
+    assert middle.low < middle.mid < middle.high
+
+
 def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is() -> None:
     new = with_phase(pressure={"cache": 0.1, "net": 0.5}, pressure_half={"cache": 0.02})
     (phase,) = spanning([OLD, new]).phases
@@ -134,6 +158,7 @@ def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is(
 
 
 def test_the_middle_of_two_profiles_is_stored_as_it_is() -> None:
-    found = spanning([OLD, with_phase(sensitivity={"cache": curve(2.4)})])
+    found = spanning([OLD, with_phase(sensitivity={"cache": curve(2.4)}, cpu_use=0.5)])
+    assert (found.phases[0].cpu_use, found.phases[0].cpu_use_apart) == (0.75, 0.25)
     assert found.phases[0].sensitivity["cache"].apart == (0.0, pytest.approx(0.5))
     assert from_json(json.loads(json.dumps(asdict(found)))) == found

@@ -14,6 +14,18 @@ from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 
 PATIENCE_S = 20.0
 SPIN = "while True: pass"
+HIDE = f"""
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        os.execve(sys.executable, ['x', '-c', '{SPIN}'], {{}})
+    os._exit(0)
+os.wait()
+{SPIN}
+"""
+"""What it starts has a session of its own, no parent and an empty environment."""
 
 
 @pytest.fixture
@@ -67,8 +79,15 @@ def test_it_is_pinned_has_a_run_folder_and_as_many_threads_as_cores(programmes: 
 
 
 @pytest.mark.slow
-def test_paused_it_uses_no_processor_with_all_its_children(programmes: Programmes) -> None:
-    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n{SPIN}"
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n{SPIN}",
+        HIDE,
+    ],
+    ids=["a session", "a daemon"],
+)
+def test_paused_it_uses_no_processor_with_all_its_children(programmes: Programmes, code: str) -> None:
     one = programmes.add("one", python(code), [core()])
     one.start()
     wait_until(lambda: len(one._members()) == 2)
@@ -106,35 +125,61 @@ def test_processor_time_is_counted_over_runs_and_children(programmes: Programmes
 
 
 @pytest.mark.slow
-def test_kill_ends_what_it_started_even_in_a_session_of_its_own(programmes: Programmes, tmp_path: Path) -> None:
-    told = tmp_path / "pid"
-    code = (
-        "import subprocess, sys, pathlib\n"
-        f"child = subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n"
-        f"pathlib.Path({str(told)!r}).write_text(str(child.pid))\n{SPIN}"
-    )
+def test_kill_ends_what_it_started_even_where_that_hid(programmes: Programmes) -> None:
+    one = programmes.add("one", python(HIDE), [core()])
+    for _ in range(2):
+        one.start()
+        out = one.run_dir / "stdout"
+        wait_until(lambda out=out: out.read_text().endswith("\n"))
+        child = int(out.read_text())
+        assert not is_gone(child)
+        one.kill()
+        assert is_gone(child)
+
+
+@pytest.mark.slow
+def test_what_lost_its_parent_and_ended_is_counted_and_buried(programmes: Programmes) -> None:
+    burn = "import time, itertools; any(time.process_time() > 0.3 for _ in itertools.count())"
+    code = HIDE.replace(SPIN, burn, 1).replace(SPIN, "import time; time.sleep(60)")
     one = programmes.add("one", python(code), [core()])
     one.start()
-    wait_until(lambda: told.exists() and told.read_text() != "")
-    child = int(told.read_text())
-    assert not is_gone(child)
-    one.kill()
+    out = one.run_dir / "stdout"
+    wait_until(lambda: out.read_text().endswith("\n"))
+    child = int(out.read_text())
     wait_until(lambda: is_gone(child))
-    assert is_gone(child)
+    assert one.cpu_s() >= 0.3
+    assert state(child) == "gone"
+    assert one.cpu_s() >= 0.3
+
+
+@pytest.mark.slow
+def test_that_its_own_processes_wait_for_one_another_is_not_laid_on_others(programmes: Programmes) -> None:
+    one = programmes.add("one", python(HIDE), [core()])
+    one.start()
+    wait_until(lambda: (one.run_dir / "stdout").read_text().endswith("\n"))
+    begun, waited, used = time.monotonic(), one.waited_s(), one.cpu_s()
+    wait_until(lambda: one.cpu_s() > used + 0.4)
+    used, waited = one.cpu_s() - used, one.waited_s() - waited
+    assert used + waited < 1.1 * (time.monotonic() - begun), "two take turns: each waits as long as the other runs"
+
+
+@pytest.mark.slow
+def test_a_killed_watcher_takes_the_programme_with_it(programmes: Programmes) -> None:
+    one = programmes.add("one", python(SPIN), [core()])
+    one.start()
+    one._watcher.kill()
+    wait_until(lambda: one.poll() is not None)
+    assert one.ended is not None
+    assert one.ended[1] == -signal.SIGKILL
 
 
 @pytest.mark.slow
 def test_nothing_outlives_us_even_killed_by_signal_9(tmp_path: Path) -> None:
-    grandchild = (
-        "import subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', '{SPIN}'], start_new_session=True)\n"
-        f"print(child.pid, flush=True)\n{SPIN}"
-    )
     code = (
         "import sys, time, pathlib\n"
         "from tandem.estimate.profiling.programme import Programmes\n"
         "made = Programmes()\n"
-        f"ones = [made.add(str(k), [sys.executable, '-c', {grandchild!r}], [{core()}]) for k in range(2)]\n"
+        f"ones = [made.add(str(k), [sys.executable, '-c', {HIDE!r}], [{core()}]) for k in range(2)]\n"
         "for one in ones: one.start()\n"
         "outs = [one.run_dir / 'stdout' for one in ones]\n"
         "while not all(out.read_text().endswith('\\n') for out in outs): time.sleep(0.005)\n"

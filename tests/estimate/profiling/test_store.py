@@ -119,6 +119,45 @@ def test_a_revision_that_makes_no_sense_costs_no_other_and_goes_with_the_next_pr
     assert not load(tmp_path, "machine-1").left_out()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"argv": []}, "argv is empty"),
+        ({"argv": "python cg.py"}, "argv is a list, and key a text"),
+        ({"phases": [{**as_json(PROFILE)["phases"][0], "pressure": {"bogus": 5}}]}, "'bogus' is no kind of bubble"),
+        ({"cpus": None}, "a revision in it is no profile of this format"),
+        ({"phases": [{}]}, "a revision in it lacks 'phase'"),
+    ],
+)
+def test_what_is_wrong_with_a_revision_is_said_in_words(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    file = tmp_path / "profiles" / "machine-1" / "cg.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"format": 1, "profiles": [{**as_json(PROFILE), **change}]}))
+    with pytest.raises(ProfileError) as caught:
+        revisions(tmp_path, "machine-1", "cg")
+    assert f"({words})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("null", "it holds no profiles of this format"),
+        ("[]", "it holds no profiles of this format"),
+        ('{"a": 1}', "it holds no profiles of this format"),
+        ('{"format": 1, "profiles": {"a": 1}}', "it holds no profiles of this format"),
+        ('{"format": 99}', "format 99, this version reads 1"),
+        ("{", "it is damaged: no JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_words(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "profiles" / "machine-1" / "cg.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    with pytest.raises(ProfileError) as caught:
+        revisions(tmp_path, "machine-1", "cg")
+    assert f"({words})" in str(caught.value)
+
+
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
     kept = save(tmp_path, PROFILE)
     pipe = tmp_path / "profiles" / "machine-1" / "pipe.json"

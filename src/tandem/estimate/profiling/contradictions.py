@@ -27,8 +27,9 @@ def contradiction(old: Profile, new: Profile) -> str:
     """One line that says in what ``new`` contradicts ``old``, and what to do; "" where they agree.
 
     Rates alone contradict each other where they differ by more than both noises and 15 % (as much as the speed of a
-    virtual machine's cores changes); slowdowns and pressures where they differ by more than both half-widths and 0.15.
-    Only what both measured, in phases of the same name, is compared; pressures in units of the newer calibration.
+    virtual machine's cores changes); so do the cores that are kept busy, in parts of at least one core; slowdowns and
+    pressures where they differ by more than both half-widths and 0.15. Only what both measured, in phases of the same
+    name, is compared; pressures in units of the newer calibration.
 
     Args:
         old, new: two profiles of one application on one machine.
@@ -55,8 +56,8 @@ def newest_contradiction(revisions: Sequence[Profile]) -> str:
 def spanning(revisions: Sequence[Profile]) -> Profile:
     """The newest of an application's profiles, oldest first, as it may be used where it contradicts the one before.
 
-    Each slowdown and pressure that is contradicted is the middle of both, with an interval that spans them; the very
-    same profile where nothing is.
+    Each slowdown, pressure and number of busy cores that is contradicted is the middle of both, with an interval that
+    spans them; the very same profile where nothing is.
     """
     new = revisions[-1]
     if not newest_contradiction(revisions):
@@ -78,7 +79,10 @@ def _spanning(old: PhaseProfile, new: PhaseProfile) -> PhaseProfile:
         if kind in old.pressure and abs(level - old.pressure[kind]) > sum(halves) + LEAST:
             pressure[kind] = (level + old.pressure[kind]) / 2
             half[kind] = abs(level - old.pressure[kind]) / 2 + max(halves)
-    return replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
+    found = replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
+    if not _busy_apart(old, new):
+        return found
+    return replace(found, cpu_use=(old.cpu_use + new.cpu_use) / 2, cpu_use_apart=abs(old.cpu_use - new.cpu_use) / 2)
 
 
 def _middle(old: Curve, new: Curve) -> Curve:
@@ -96,6 +100,8 @@ def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:
     where = f"in {new.phase} " if new.phase else ""
     if abs(new.rate - old.rate) > (old.noise + new.noise + LEAST) * max(old.rate, new.rate):
         yield f"{where}alone {old.rate:.4g} -> {new.rate:.4g} steps/s"
+    if _busy_apart(old, new):
+        yield f"{where}busy {old.cpu_use:.2f} -> {new.cpu_use:.2f} cores"
     for kind, curve in new.sensitivity.items():
         if kind in old.sensitivity and (apart := _apart(old.sensitivity[kind], curve)) is not None:
             yield f"{where}slowed by {IN_WORDS.get(kind, kind)} {apart[0]:.2f}x -> {apart[1]:.2f}x"
@@ -105,6 +111,11 @@ def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:
         allowed = old.pressure_half.get(kind, 0.0) + new.pressure_half.get(kind, 0.0) + LEAST
         if abs(level - old.pressure[kind]) > allowed:
             yield f"{where}presses on {IN_WORDS.get(kind, kind)} {old.pressure[kind]:.2f} -> {level:.2f}"
+
+
+def _busy_apart(old: PhaseProfile, new: PhaseProfile) -> bool:
+    allowed = (old.noise + new.noise + LEAST) * max(1.0, old.cpu_use, new.cpu_use)
+    return abs(new.cpu_use - old.cpu_use) > allowed
 
 
 def _apart(old: Curve, new: Curve) -> tuple[float, float] | None:

@@ -5,38 +5,37 @@
         cg.start()
         cg.pause()
 
-A paused programme is stopped (SIGSTOP): it keeps its memory and costs nothing else. Whatever ends this process,
-`kill -9` included, ends the programmes: their first process by the kernel (PR_SET_PDEATHSIG), what it started by a
-watcher that sees our end of a pipe close and kills whatever carries our mark in its environment.
+A paused programme is stopped (SIGSTOP): it keeps its memory and costs nothing else. Each hangs on a process of its own,
+the *watcher*, below which all is found that it started, whatever lost its parent included. Whatever ends this process,
+`kill -9` included, ends the programmes: their watchers see our end of a socket close.
 
-Limits: Linux. A descendant that begins a session of its own *and* loses its parent is not paused (it is killed).
-PR_SET_PDEATHSIG looks at the thread that started the programme: start programmes from a thread that lives long.
+Limits: Linux; those of `tandem.estimate.profiling.watcher`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import json
 import os
-import resource
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tandem.core.clock import SystemClock
 from tandem.core.errors import TandemError, one_line
-from tandem.core.process import strays
 from tandem.core.process.schedstat import waited_s
 from tandem.core.records import RUN_DIR_VARIABLE
+from tandem.estimate.profiling.watcher import descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 RECORD_EVERY_VARIABLE = "TANDEM_RECORD_EVERY_S"
 RECORD_EVERY_S = 0.01
@@ -49,11 +48,9 @@ THREAD_VARIABLES = (
     "TORCH_NUM_THREADS",
 )
 
-_PR_SET_PDEATHSIG = 1
 _SHOWN_LINES = 3
 _SHOWN = 200
 """Characters of what it last wrote that are told: the end, where the reason stands."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ProgrammeError(TandemError):
@@ -82,10 +79,20 @@ class Programme:
         """Descriptor that its standard output goes to instead of a file, where one is set."""
         self._folder = folder
         self._env = dict(env)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         self._pidfd = -1
         self._paused = False
-        self._spent_s = self._waited_s = 0.0
+        self._waited_s = self._kept_s = 0.0
+        self._looked = time.monotonic(), 0.0, 0.0
+        self._socket, theirs = socket.socketpair()
+        self._answers = self._socket.makefile("rb")
+        with theirs:
+            self._watcher = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tandem.estimate.profiling.watcher", str(folder.parent)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     @property
     def run_dir(self) -> Path:
@@ -95,7 +102,7 @@ class Programme:
     @property
     def pid(self) -> int | None:
         """The first process of its present run, None before the first."""
-        return self._process.pid if self._process else None
+        return self._pid
 
     def start(self) -> None:
         """Start a run; what is left of the last one is killed.
@@ -110,24 +117,17 @@ class Programme:
         self.ended, self._paused = None, False
         env = {**self._env, RUN_DIR_VARIABLE: str(self.run_dir)}
         with (self.run_dir / "stdout").open("wb") as out, (self.run_dir / "stderr").open("wb") as err:
-            try:
-                self._process = subprocess.Popen(
-                    self.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out if self.output is None else self.output,
-                    stderr=err,
-                    env=env,
-                    start_new_session=True,
-                    preexec_fn=_before_exec(self.cores, os.getpid()),
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                self.runs -= 1
-                raise ProgrammeError(
-                    given=f"{self.argv[0]!r} cannot be executed ({error})",
-                    allowed="a programme that is found here",
-                    todo="check the path, and that it may be executed",
-                ) from error
-        self._pidfd = os.pidfd_open(self._process.pid)
+            written = (out.fileno() if self.output is None else self.output, err.fileno())
+            told = self._ask("start", [self.argv, env, self.cores], written)
+        if "pid" not in told:
+            self.runs -= 1
+            raise ProgrammeError(
+                given=f"{self.argv[0]!r} cannot be executed ({told.get('error', 'its watcher was killed')})",
+                allowed="a programme that is found here",
+                todo="check the path, and that it may be executed",
+            )
+        self._pid = int(told["pid"])
+        self._pidfd = os.pidfd_open(self._pid)
 
     def pause(self) -> None:
         """Stop all its processes; they cost nothing but memory until `go`."""
@@ -153,14 +153,11 @@ class Programme:
 
     def poll(self) -> tuple[float, int] | None:
         """Notice an end; returns `ended`."""
-        if self.ended is None and self._process is not None and select.select([self._pidfd], [], [], 0)[0]:
+        if self.ended is None and self._pid is not None and select.select([self._pidfd], [], [], 0)[0]:
             now = SystemClock().now()
-            self._waited_s += waited_s(self._process.pid)  # of the zombie: gone once it is reaped
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            status = self._process.wait()
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            self._spent_s += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            self.ended = (now, status)
+            told = self._ask("end")
+            self._waited_s += told.get("waited_s", 0.0)
+            self.ended = (now, told.get("status", -signal.SIGKILL))
             self._close()
         return self.ended
 
@@ -170,16 +167,22 @@ class Programme:
 
     def cpu_s(self) -> float:
         """Seconds of processor time that all its runs together have used so far."""
-        if self.poll() is not None or self._process is None:
-            return self._spent_s
-        return self._spent_s + sum(map(_cpu_s, self._members()))
+        self.poll()
+        return float(self._ask("spent").get("spent_s", 0.0)) + sum(map(_cpu_s, self._members()))
 
     def waited_s(self) -> float:
-        """Seconds that its threads were ready to run while somebody else had their cores, all its runs together.
+        """Seconds that its threads were ready to run while others had its cores, all its runs together.
 
-        Of runs that have ended, their first process.
+        Those for which its own processes waited for one another are left out: between two calls others had at most what
+        it did not use itself. Of runs that have ended, their first process.
         """
-        return self._waited_s + sum(map(waited_s, self._members()))
+        now, used_s = time.monotonic(), self.cpu_s()
+        waited = self._waited_s + sum(map(waited_s, self._members()))
+        then, was_used_s, was_waited = self._looked
+        most = len(self.cores) * (now - then) - (used_s - was_used_s)
+        self._kept_s += max(0.0, min(waited - was_waited, most))
+        self._looked = now, used_s, waited
+        return self._kept_s
 
     def memory_bytes(self) -> int:
         """Resident memory of its processes."""
@@ -197,46 +200,49 @@ class Programme:
 
     def kill(self) -> None:
         """End it and all that it started."""
-        if self._process is None:
+        if self._pid is None:
             return
+        self._ask("kill")
         if self.ended is None:
-            members = self._members()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._process.wait()
             self.ended = (SystemClock().now(), -signal.SIGKILL)
             self._close()
-        else:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # what the first process left behind
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process = None
+        self._pid = None
+
+    def leave(self) -> None:
+        """Tell the watcher, for good, that nobody asks any more; it ends all that there is."""
+        self._answers.close()
+        self._socket.close()
+
+    def gone(self) -> None:
+        """Wait until the watcher has ended, and everything with it."""
+        self._watcher.wait()
 
     def _close(self) -> None:
         os.close(self._pidfd)
         self._pidfd = -1
 
     def _signal(self, number: int) -> None:
-        assert self._process is not None
+        assert self._pid is not None
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._pid, number)
         for pid in self._members():
             with contextlib.suppress(ProcessLookupError):
-                if os.getpgid(pid) != self._process.pid:
+                if os.getpgid(pid) != self._pid:
                     os.kill(pid, number)
 
     def _members(self) -> list[int]:
-        """Its first process and what descends from that."""
-        if self._process is None or self.ended is not None:
-            return []
-        found = [self._process.pid]
-        for pid in found:
-            for task in _entries(Path(f"/proc/{pid}/task")):
-                with contextlib.suppress(OSError):
-                    found += map(int, (task / "children").read_text().split())
-        return found
+        """Its first process and what descends from that, parents or no parents."""
+        return [] if self._pid is None or self.ended is not None else descendants(self._watcher.pid)
+
+    def _ask(self, what: str, told: object = None, descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        """The watcher's answer; {} where somebody has killed it."""
+        line = json.dumps({what: told}).encode() + b"\n"
+        with contextlib.suppress(ConnectionError):
+            sent = socket.send_fds(self._socket, [line], descriptors)
+            self._socket.sendall(line[sent:])
+            if answer := self._answers.readline():
+                return dict(json.loads(answer))
+        return {}
 
 
 class Programmes:
@@ -250,13 +256,7 @@ class Programmes:
         self.folder = Path(tempfile.mkdtemp(prefix="tandem-profiling-")).resolve()
         self._members: list[Programme] = []
         own = {RECORD_EVERY_VARIABLE: str(RECORD_EVERY_S), **(env or {})}
-        self._env = {**os.environ, **own, strays.MARK: str(self.folder)}
-        self._watcher = subprocess.Popen(
-            [sys.executable, "-m", "tandem.estimate.profiling.watcher", str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._env = {**os.environ, **own}
 
     def add(
         self, name: str, argv: Sequence[str], cores: Sequence[int], env: Mapping[str, str] | None = None
@@ -273,30 +273,18 @@ class Programmes:
         return iter(self._members)
 
     def close(self) -> None:
-        """End everything; the watcher removes the folder and whatever hid from us."""
+        """End everything, and remove the folder."""
         for one in self._members:
-            one.kill()
-        assert self._watcher.stdin is not None
-        self._watcher.stdin.close()
-        self._watcher.wait()
+            one.leave()
+        for one in self._members:
+            one.gone()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _before_exec(cores: Sequence[int], parent: int) -> Callable[[], None]:
-    """What the child does between fork and exec: pin itself, and ask to die with us."""
-
-    def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # we died before it could ask
-        os.sched_setaffinity(0, cores)
-
-    return prepare
 
 
 def _entries(folder: Path) -> list[Path]:

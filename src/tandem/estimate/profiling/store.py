@@ -12,12 +12,13 @@ import json
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
-from tandem.estimate.profile import FORMAT, Curve, PhaseProfile, Profile
+from tandem.estimate.profile import FORMAT, IN_WORDS, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.commands import profile_as
 from tandem.estimate.profiling.contradictions import spanning
 
@@ -190,6 +191,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
             sensitivity={str(kind): _curve(curve) for kind, curve in one["sensitivity"].items()},
             pressure={str(kind): float(level) for kind, level in one["pressure"].items()},
             pressure_half={str(kind): float(half) for kind, half in one["pressure_half"].items()},
+            cpu_use_apart=float(one.get("cpu_use_apart", 0.0)),
         )
         for one in told["phases"]
     )
@@ -198,7 +200,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         raise ValueError(message)
     if not isinstance(told["argv"], list | tuple) or not isinstance(told["key"], str):
         message = "argv is a list, and key a text"
-        raise TypeError(message)
+        raise ValueError(message)  # noqa: TRY004 - these words are told, Python's of a TypeError are not
     return Profile(
         key=told["key"],
         argv=tuple(map(str, told["argv"])),
@@ -245,6 +247,7 @@ def senseless(profile: Profile) -> str:
             ("rate", phase.rate, 1e-30, 1e30),
             ("noise", phase.noise, 0.0, LARGEST),
             ("cpu_use", phase.cpu_use, 0.0, 1e6),
+            ("cpu_use_apart", phase.cpu_use_apart, 0.0, phase.cpu_use),
         ]
         for curve in phase.sensitivity.values():
             values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
@@ -252,6 +255,13 @@ def senseless(profile: Profile) -> str:
             values += [("halves", one, 0.0, LARGEST) for one in (*curve.halves, *curve.apart)]
         values += [("pressure", one, 0.0, LARGEST) for one in phase.pressure.values()]
         values += [("pressure_half", one, 0.0, LARGEST) for one in phase.pressure_half.values()]
+    if not profile.argv:
+        return "argv is empty"
+    kinds = [*profile.reporter_excess, *chain.from_iterable(profile.left_out.values())]
+    for phase in profile.phases:
+        kinds += [*phase.sensitivity, *phase.pressure, *phase.pressure_half]
+    if unknown := next((kind for kind in kinds if kind not in IN_WORDS), None):
+        return f"{unknown!r} is no kind of bubble"
     wrong = [f"{name} is {value:g}" for name, value, least, most in values if not least <= value <= most]
     return wrong[0] if wrong else ""
 
@@ -286,8 +296,12 @@ def _read(file: Path) -> tuple[list[Profile], ProfileError | None]:
 def _checked(file: Path, told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
     try:
         one = from_json(told)
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise _unreadable(file, f"{type(error).__name__}: {error}") from error
+    except KeyError as error:
+        raise _unreadable(file, f"a revision in it lacks {error}") from error
+    except ValueError as error:
+        raise _unreadable(file, str(error)) from error
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise _unreadable(file, "a revision in it is no profile of this format") from error
     if why := senseless(one):
         raise _unreadable(file, why)
     if one.machine != file.parent.name:
@@ -307,12 +321,16 @@ def _parsed(file: Path) -> list[Any]:
         raise _unreadable(file, "it is no regular file")
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
-        form = told["format"]
-        profiles = list(told["profiles"]) if form == FORMAT else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _unreadable(file, f"{type(error).__name__}: {error}") from error
-    if not profiles:
-        raise _unreadable(file, f"format {form!r}, this version reads {FORMAT}" if form != FORMAT else "it holds none")
+    except OSError as error:
+        raise _unreadable(file, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(file, "it is damaged: no JSON") from error
+    form = told.get("format", FORMAT) if isinstance(told, dict) else FORMAT
+    if form != FORMAT:
+        raise _unreadable(file, f"format {form!r}, this version reads {FORMAT}")
+    profiles = told.get("profiles") if isinstance(told, dict) else None
+    if not isinstance(profiles, list) or not profiles or "format" not in told:
+        raise _unreadable(file, "it holds no profiles of this format")
     return profiles
 
 
