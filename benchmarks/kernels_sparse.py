@@ -15,8 +15,8 @@ measured".
 
 `--shared` takes one thread's CPU time in place of the clock's: where others use the machine too, the clock mostly
 tells who else ran. Matrices are read from memory: copies of each fill more than four of the largest caches and are
-taken in turn. Contenders are interleaved. The table of each shape goes to `benchmarks/results/kernels_sparse_MxK.csv`
-where `--save` is given.
+taken in turn. Contenders are interleaved. Where `--save` is given, the table of each shape goes to
+`benchmarks/results/kernels_sparse_MxK_PATH.csv`, PATH being the instructions that products use here (avx512, avx2).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import torch
 from rich.console import Console
 
 from tandem.kernels.sparse import pictures
+from tandem.kernels.sparse.backends import cpu
 from tandem.kernels.sparse.contenders import Dense, pruned
 from tandem.kernels.sparse.measuring import Comparison, Timed, measure
 from tandem.report.table import to_rich
@@ -118,7 +119,7 @@ def show(comparison: Comparison) -> None:
 def save(compared: Sequence[Comparison]) -> None:
     """Write one shape's table as CSV."""
     first = compared[0]
-    path = RESULTS / f"kernels_sparse_{first.rows}x{first.cols}.csv"
+    path = RESULTS / f"kernels_sparse_{first.rows}x{first.cols}_{cpu.best_path()}.csv"
     with path.open("w", newline="") as out:
         rows = csv.writer(out)
         rows.writerow([*COLUMNS])
