@@ -1,5 +1,6 @@
 #include "team.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -24,32 +25,68 @@ void pause() {
 #endif
 }
 
-// One job at a time. A worker looks for the next one for some microseconds before it goes to sleep: a model's layers
-// follow one another faster than a sleeper wakes.
+// The pieces of a job and what went wrong in them; any number of threads may take them.
+class Pieces {
+ public:
+  Pieces(int64_t count, const std::function<void(int64_t)>& work) : count_(count), work_(work) {}
+
+  void take() {
+    try {
+      for (;;) {
+        const int64_t piece = next_.fetch_add(1, std::memory_order_relaxed);
+        if (piece >= count_) return;
+        work_(piece);
+      }
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_.store(count_, std::memory_order_relaxed);
+    }
+  }
+
+  // Once all are done.
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const int64_t count_;
+  const std::function<void(int64_t)>& work_;
+  std::atomic<int64_t> next_{0};
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
+
+// How an OpenMP library runs a function on several threads; null where none is loaded for all to see, as torch's is.
+using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+
+Parallel openmp() {
+  static std::atomic<Parallel> found{nullptr};
+  if (found.load(std::memory_order_relaxed) == nullptr)
+    found.store(reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel")), std::memory_order_relaxed);
+  return found.load(std::memory_order_relaxed);
+}
+
+// Threads of our own. One job at a time. A worker looks for the next one for some microseconds before it goes to sleep: a
+// model's layers follow one another faster than a sleeper wakes.
 class Team {
  public:
-  void run(int threads, int64_t pieces, const std::function<void(int64_t)>& work) {
+  void run(int threads, Pieces& pieces) {
     const std::lock_guard<std::mutex> one_job(job_mutex_);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       while (workers_ < threads - 1 && start_worker()) continue;
-      work_ = &work;
-      pieces_ = pieces;
-      next_.store(0, std::memory_order_relaxed);
+      pieces_ = &pieces;
       seats_ = threads - 1;
-      error_ = nullptr;
       generation_.fetch_add(1, std::memory_order_release);
       if (sleepers_ > 0) wake_.notify_all();
     }
-    take_pieces();
+    pieces.take();
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       seats_ = 0;  // nobody begins any more
     }
     for (int turn = 0; busy_.load(std::memory_order_acquire) != 0; ++turn) turn < spins ? pause() : std::this_thread::yield();
-    const std::lock_guard<std::mutex> lock(mutex_);
-    work_ = nullptr;
-    if (error_) std::rethrow_exception(error_);
   }
 
  private:
@@ -80,47 +117,32 @@ class Team {
         --seats_;
         busy_.fetch_add(1, std::memory_order_relaxed);
       }
-      take_pieces();
+      pieces_->take();
       busy_.fetch_sub(1, std::memory_order_release);
     }
   }
 
-  void take_pieces() {
-    try {
-      for (;;) {
-        const int64_t piece = next_.fetch_add(1, std::memory_order_relaxed);
-        if (piece >= pieces_) return;
-        (*work_)(piece);
-      }
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(error_mutex_);
-      if (!error_) error_ = std::current_exception();
-      next_.store(pieces_, std::memory_order_relaxed);
-    }
-  }
-
-  std::mutex job_mutex_, mutex_, error_mutex_;
+  std::mutex job_mutex_, mutex_;
   std::condition_variable wake_;
-  const std::function<void(int64_t)>* work_ = nullptr;
-  int64_t pieces_ = 0;
-  std::atomic<int64_t> next_{0};
+  Pieces* pieces_ = nullptr;
   std::atomic<int> busy_{0};
   std::atomic<uint64_t> generation_{0};
   int workers_ = 0, sleepers_ = 0, seats_ = 0;
-  std::exception_ptr error_;
 };
 
-// Never destroyed: workers are detached and may outlive static objects. A child of fork has no workers: it forgets
-// the parent's team.
+// Never destroyed: workers are detached and may outlive static objects.
 Team* team = nullptr;
-std::once_flag fork_handler;
 std::mutex team_mutex;
 
+// A child of fork has neither our workers nor OpenMP's, and OpenMP would wait for them: it makes a team of its own.
+std::atomic<bool> is_forked{false};
+const int fork_is_heard = pthread_atfork([] { team_mutex.lock(); }, [] { team_mutex.unlock(); }, [] {
+  team = nullptr;
+  is_forked = true;
+  team_mutex.unlock();
+});
+
 Team& current_team() {
-  std::call_once(fork_handler, [] {
-    pthread_atfork([] { team_mutex.lock(); }, [] { team_mutex.unlock(); },
-                   [] { team = nullptr; team_mutex.unlock(); });
-  });
   const std::lock_guard<std::mutex> lock(team_mutex);
   if (team == nullptr) team = new Team;
   return *team;
@@ -130,11 +152,15 @@ Team& current_team() {
 
 void share_out(int threads, int64_t pieces, const std::function<void(int64_t)>& work) {
   if (threads > pieces) threads = static_cast<int>(pieces);
-  if (threads <= 1) {
-    for (int64_t piece = 0; piece < pieces; ++piece) work(piece);
-    return;
-  }
-  current_team().run(threads, pieces, work);
+  Pieces left(pieces, work);
+  const Parallel parallel = threads > 1 && fork_is_heard == 0 && !is_forked ? openmp() : nullptr;
+  if (threads <= 1)
+    left.take();
+  else if (parallel != nullptr)
+    parallel([](void* given) { static_cast<Pieces*>(given)->take(); }, &left, static_cast<unsigned>(threads), 0);
+  else
+    current_team().run(threads, left);
+  left.rethrow();
 }
 
 }  // namespace tandem::sparse
