@@ -4,7 +4,9 @@ Run: `python benchmarks/estimate_predict.py [--quick] [--json]`. Forty applicati
 with five levels), 200 pairs seen, sets of three, one core. No answer is remembered: `predict_us` is the time for a set
 that was never asked for, of a model that has run for a while; `sets_per_s` the rate of middles and intervals over
 200,000 sets. Sentences are made when they are read: what reading all of them adds is printed. Both for `learned`, the
-slower of the two models with profiles; figures of `bubble` are printed beside them.
+slower of the two models with profiles; figures of `bubble` are printed beside them. `course_us` is a whole answer of
+`tandem.estimate.predict` to three names whose profiles are kept in a folder: who ends when, which takes the slowdowns
+of the three, of the two that are left and of the last one, each at the middle and at both ends of its interval.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import gc
 import random
 import statistics
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -21,10 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks import measuring
-from tandem.estimate import estimators
+from tandem.core.machine import discover
+from tandem.estimate import estimators, predict
 from tandem.estimate.batch import Batch
 from tandem.estimate.corun import App, Capacity, CoRun
 from tandem.estimate.profile import KINDS, Curve, PhaseProfile, Profile
+from tandem.estimate.profiling import store
 
 APPS, PAIRS, MEMBERS = 40, 200, 3
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -49,7 +55,27 @@ def figures(*, quick: bool) -> dict[str, float | None]:
         one_by_one, with_words, at_once = _time(name, profiles, coruns, rounds, sets)
         found["predict_us"], found["sets_per_s"] = one_by_one, at_once
         print(f"{name:8s} {one_by_one:6.1f} us a set, with words {with_words:6.1f}; {at_once:10.0f} sets/s")
+    found["course_us"] = _course_us(profiles, rounds)
+    print(f"learned  {found['course_us']:6.1f} us a whole course of {MEMBERS} names")
     return found
+
+
+def _course_us(profiles: tuple[Profile, ...], rounds: int) -> float:
+    """Microseconds that `tandem.estimate.predict` takes, the least of the rounds, once what it reads was read."""
+    rng = random.Random(0)
+    times_us = []
+    with tempfile.TemporaryDirectory() as folder:
+        here = discover().fingerprint
+        for profile in profiles:
+            store.save(Path(folder), replace(profile, machine=here))
+        for _ in range(rounds):
+            asked = [rng.sample([profile.key for profile in profiles], MEMBERS) for _ in range(500)]
+            predict(asked[0], data=Path(folder))
+            begun = time.perf_counter()
+            for names in asked:
+                predict(names, data=Path(folder))
+            times_us.append(1e6 * (time.perf_counter() - begun) / len(asked))
+    return min(times_us)
 
 
 def _time(

@@ -25,7 +25,9 @@ from tandem.estimate.corun import App, Slowdown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tandem.estimate.corun import Capacity, Estimator
+    from tandem.estimate.corun import Capacity, Estimator, Words
+
+_MID, _LOW, _HIGH = attrgetter("mid"), attrgetter("low"), attrgetter("high")
 
 
 class WorkError(TandemError):
@@ -64,7 +66,7 @@ class Course(NamedTuple):
         end_s: when it ends.
         took_s: from its start to its end.
         slowdown: ``took_s`` over its time alone; with the same interval.
-        why: what contends for what, of the piece that costs it most; "" where nobody was beside it.
+        words: what contends for what, of the piece that costs it most; "" where nobody was beside it.
     """
 
     work: Work
@@ -72,7 +74,12 @@ class Course(NamedTuple):
     end_s: Span
     took_s: Span
     slowdown: Span
-    why: str
+    words: str | Words
+
+    @property
+    def why(self) -> str:
+        """What contends for what, in words."""
+        return str(self.words)
 
 
 class Piece(NamedTuple):
@@ -114,9 +121,11 @@ def predict(works: Sequence[Work], estimator: Estimator, capacity: Capacity) -> 
             answers[members] = estimator.predict(tuple([works[i].app for i in members]), capacity)
         return answers[members]
 
-    ends, pieces = _play(works, ask, attrgetter("mid"))
-    lower, _ = _play(works, ask, attrgetter("low"))
-    upper, _ = _play(works, ask, attrgetter("high"))
+    coming = sorted(range(len(works)), key=lambda i: (-works[i].start_s, -i))
+    pieces: list[Piece] = []
+    ends = _play(works, coming[:], ask, _MID, pieces)
+    lower = _play(works, coming[:], ask, _LOW)
+    upper = _play(works, coming, ask, _HIGH)
     together = ask(tuple(range(len(works))))
     spans = [_span(*one) for one in zip(ends, lower, upper, strict=True)]
     courses = tuple(
@@ -128,20 +137,23 @@ def predict(works: Sequence[Work], estimator: Estimator, capacity: Capacity) -> 
 
 
 def _play(
-    works: Sequence[Work], ask: Callable[[tuple[int, ...]], tuple[Slowdown, ...]], believed: Callable[[Slowdown], float]
-) -> tuple[list[float], list[Piece]]:
-    """Ends of all, and the pieces, if every slowdown is what ``believed`` takes it for."""
+    works: Sequence[Work],
+    coming: list[int],
+    ask: Callable[[tuple[int, ...]], tuple[Slowdown, ...]],
+    believed: Callable[[Slowdown], float],
+    pieces: list[Piece] | None = None,
+) -> list[float]:
+    """Ends of all, if every slowdown is what ``believed`` takes it for; empties ``coming`` and fills ``pieces``."""
     left = [work.alone_s for work in works]
     ends = [math.inf] * len(works)
-    coming = sorted(range(len(works)), key=lambda i: (-works[i].start_s, -i))
     running: list[int] = []
-    pieces: list[Piece] = []
     now = 0.0
     while running or coming:
-        if not running:
-            now = max(now, works[coming[-1]].start_s)
-        while coming and works[coming[-1]].start_s <= now:
-            insort(running, coming.pop())
+        if coming:
+            if not running:
+                now = max(now, works[coming[-1]].start_s)
+            while coming and works[coming[-1]].start_s <= now:
+                insort(running, coming.pop())
         members = tuple(running)
         slowdowns = ask(members)
         slow = [*map(believed, slowdowns)]
@@ -156,9 +168,10 @@ def _play(
             else:
                 left[i] = max(0.0, left[i] - (until - now) / by)
                 running.append(i)
-        pieces.append(Piece(now, until, members, slowdowns))
+        if pieces is not None:
+            pieces.append(Piece(now, until, members, slowdowns))
         now = until
-    return ends, pieces
+    return ends
 
 
 def _span(mid: float, low: float, high: float) -> Span:
@@ -169,14 +182,15 @@ def _span(mid: float, low: float, high: float) -> Span:
 def _course(i: int, work: Work, together: Slowdown, end: Span, pieces: Sequence[Piece]) -> Course:
     took = Span(end.mid - work.start_s, end.low - work.start_s, end.high - work.start_s)
     slowdown = Span(took.mid / work.alone_s, took.low / work.alone_s, took.high / work.alone_s)
-    worst, why = 0.0, ""
+    worst = -1.0
+    words: str | Words = ""
     for piece in pieces:
         if len(piece.members) > 1 and i in piece.members:
             one = piece.slowdowns[piece.members.index(i)]
             lost = (piece.end_s - piece.begin_s) * (1.0 - 1.0 / one.mid)
-            if lost > worst or not why:
-                worst, why = lost, one.why
-    return Course(work, together, end, took, slowdown, why)
+            if lost > worst:
+                worst, words = lost, one.words
+    return Course(work, together, end, took, slowdown, words)
 
 
 def _check(work: Work) -> None:
