@@ -11,7 +11,7 @@ from tandem.chat.rewards import gsm8k
 from tandem.core.errors import MissingPackageError, UnknownPluginError
 
 MODULE = """
-import math
+import math, sys
 def good(prompts, responses, answers): return [float(r == a) for r, a in zip(responses, answers)]
 def raises(prompts, responses, answers): return [1 / 0]
 def nan(prompts, responses, answers): return [math.nan] * len(responses)
@@ -19,6 +19,8 @@ def infinite(prompts, responses, answers): return [math.inf] * len(responses)
 def short(prompts, responses, answers): return [1.0]
 def words(prompts, responses, answers): return ["well"] * len(responses)
 def nothing(prompts, responses, answers): return None
+def exits(prompts, responses, answers): sys.exit(0)
+def huge(prompts, responses, answers): return [10**400] * len(responses)
 no_function = 3
 """
 
@@ -44,6 +46,8 @@ def test_a_function_beside_the_recipe_is_found_and_called(folder: Path) -> None:
         ("short", "returned 1 scores for 2 responses"),
         ("words", "returned list: could not convert"),
         ("nothing", "returned NoneType"),
+        ("exits", "raised SystemExit"),
+        ("huge", "returned list: int too large"),
     ],
 )
 def test_what_is_no_score_for_each_response_is_refused(name: str, told: str, folder: Path) -> None:

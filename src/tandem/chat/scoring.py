@@ -51,7 +51,7 @@ class Rewarded:
         """
         try:
             given = self.function(prompts, responses, answers)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             raise RewardError(
                 given=f"reward {self.name!r} raised {type(error).__name__}: {error} ({at.filename}:{at.lineno})",
@@ -60,7 +60,7 @@ class Rewarded:
             ) from error
         try:
             scores = [float(score) for score in given]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise RewardError(
                 given=f"reward {self.name!r} returned {type(given).__name__}: {error}",
                 allowed=SIGNATURE,

@@ -334,6 +334,36 @@ def test_a_space_that_lost_its_file_current_is_told_how_to_get_it_back(folder: P
         assert len(space) == len(CONTENTS)
 
 
+@pytest.mark.parametrize("instead", ["nothing", "a folder"])
+def test_a_space_that_lost_its_file_current_is_not_begun_anew(folder: Path, instead: str) -> None:
+    (folder / "current").unlink()
+    if instead == "a folder":
+        (folder / "current").mkdir()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SpaceError, match=f"it has had one: run: tandem data repair {folder}"):
+        SpaceWriter(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    if instead == "a folder":
+        (folder / "current").rmdir()
+    repair(str(folder))
+    assert everything_read(folder) == CONTENTS
+
+
+def test_a_first_pack_that_was_broken_off_before_its_file_current_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    with SpaceWriter(folder) as writer:
+        space_id = writer._target.space_id
+        writer.add("a", b"a")
+        writer.commit()
+    (folder / "current").unlink()
+    (folder / "pending").mkdir(exist_ok=True)
+    (folder / "pending" / "space-id").write_bytes(space_id)
+    with SpaceWriter(folder) as writer:
+        writer.add("b", b"b")
+        writer.commit()
+    assert everything_read(folder) == {"b": b"b"}
+
+
 def test_an_empty_space_can_be_read(tmp_path: Path) -> None:
     with SpaceWriter(tmp_path / "s") as writer:
         writer.commit()

@@ -139,10 +139,13 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_a_backend_that_cannot_run_here_is_named_with_the_reason() -> None:
-    layer = SparseLinear.from_dense(pruned(8, 16), backend="cuda")
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="cuda"):
-            layer(torch.randn(2, 16))
+            SparseLinear.from_dense(pruned(8, 16), backend="cuda")
+    layer = SparseLinear.from_dense(pruned(8, 16))
+    layer.backend = "cuda"
+    with pytest.raises(BackendError, match="cuda"):
+        layer(torch.randn(2, 16))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])

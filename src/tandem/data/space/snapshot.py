@@ -40,7 +40,7 @@ def read_current(folder: str | os.PathLike[str]) -> layout.Current:
     name = f"{os.fspath(folder)}/current"
     packed = _read_small(name)
     if packed is None:
-        raise _no_space(os.fspath(folder))
+        raise no_space(os.fspath(folder))
     try:
         return layout.Current.decode(packed, name)
     except NewerVersionError:
@@ -138,7 +138,8 @@ def _matching(index: Index, current: layout.Current, folder: str, generation: in
     )
 
 
-def _no_space(folder: str) -> SpaceError:
+def no_space(folder: str) -> SpaceError:
+    """The error for a folder without a file `current`: what it lacks, and how to get it."""
     try:
         os.listdir(folder)  # noqa: PTH208 - a Path would be one more import
     except (FileNotFoundError, NotADirectoryError):

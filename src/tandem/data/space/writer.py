@@ -154,6 +154,7 @@ class Target:
         snapshot.refuse_url(folder)
         self.folder = Path(folder)
         refuse_other(self.folder)
+        _refuse_lost(self.folder)
         self._made = not self.folder.exists()
         self.pending = self.folder / "pending" / (name or uuid.uuid4().hex)
         self._lock = self._alone() if lock else -1  # first, so that nobody removes what follows
@@ -287,6 +288,7 @@ class Target:
 
     def _present(self) -> tuple[Columns, int]:
         if not snapshot.is_space(self.folder):
+            _refuse_lost(self.folder)
             return Columns(), 0
         index = snapshot.open_snapshot(self.folder)
         try:
@@ -300,6 +302,36 @@ class Target:
             if (self.pending / entry.file_name).exists():
                 (self.pending / entry.file_name).rename(shards / entry.file_name)
         sync_folder(shards)
+
+
+def _refuse_lost(folder: Path) -> None:
+    """Refuse what is to be put right first: a space that has lost its `current` would be begun anew over its indexes.
+
+    An index without `current` is also what a first pack leaves that was broken off within its last moment.
+
+    Raises:
+        SpaceError: It has lost `current`, or is of a newer version.
+        DataError: `current` is damaged.
+    """
+    if snapshot.is_space(folder):
+        snapshot.read_current(folder)
+        return
+    begun = folder / "pending" / _NEW_ID
+    own = begun.read_bytes() if begun.exists() else None
+    for path in (folder / "generations").glob("*.index"):
+        if own is None or _space_id_in(path) != own:
+            raise snapshot.no_space(str(folder))
+
+
+def _space_id_in(path: Path) -> bytes | None:
+    try:
+        index = Index(str(path))
+    except TandemError:
+        return None
+    try:
+        return index.header.space_id
+    finally:
+        index.close()
 
 
 class SpaceWriter:

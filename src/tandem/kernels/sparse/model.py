@@ -10,14 +10,14 @@ config.json, generation_config.json and model.safetensors, in which sparse weigh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from tandem.core.errors import MissingPackageError
-from tandem.kernels.sparse import files
+from tandem.kernels.sparse import choosing, files
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
@@ -72,7 +72,9 @@ def sparsify(
         One entry a linear layer. Layers with too few zeros stay dense, and say so.
 
     Raises:
-        SparseShapeError: An unknown type of values, or a single linear layer in place of a model.
+        SparseShapeError: An unknown type of values, a single linear layer in place of a model, or NaN or infinities for
+            int8. The model is as it was.
+        BackendError: The backend cannot run here.
     """
     if dtype not in WORTH_IT:
         raise SparseShapeError(
@@ -86,18 +88,31 @@ def sparsify(
         )
     skip = {skip} if isinstance(skip, str) else skip
     shared = _shared(model)
-    report = []
+    if backend:
+        choosing.backend(backend)
+    report, chosen = [], []
     for name, linear in [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]:
         rows, cols = linear.weight.shape
         density = float((linear.weight != 0).float().mean()) if linear.weight.numel() else 0.0
         why = _why_dense(name, linear, density, dtype, skip, shared)
-        bits = None
+        report.append(Swapped(name, rows, cols, density, None, why))
         if not why:
-            layer = SparseLinear.from_dense(linear, dtype, backend=backend)
-            _put(model, name, layer)
-            bits = layer.weight.bits_per_weight
-        report.append(Swapped(name, rows, cols, density, bits, why))
+            _refuse_infinite(name, linear, dtype)
+            chosen.append((len(report) - 1, linear))
+    for place, linear in chosen:  # nothing is refused any more
+        layer = SparseLinear.from_dense(linear, dtype, backend=backend)
+        _put(model, report[place].name, layer)
+        report[place] = replace(report[place], bits_per_weight=layer.weight.bits_per_weight)
     return report
+
+
+def _refuse_infinite(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:
+    if dtype == torch.int8 and not bool(torch.isfinite(linear.weight).all()):
+        raise SparseShapeError(
+            given=f"{name}, which has NaN or infinite weights, to be rounded to int8",
+            allowed="finite weights; bf16 and fp16 keep the others",
+            todo="pack as torch.bfloat16, or look where the model went wrong",
+        )
 
 
 def resident_bytes(model: nn.Module) -> int:
