@@ -64,6 +64,10 @@ BAD = [
     ('{"prompt": 3, "response": "r"}', "row 1 has no text 'prompt'"),
     ('{"prompt": "p", "chosen": "same", "rejected": "same"}', "prefers a response to itself"),
     ('{"prompt": "p"}', "has no text under"),
+    ('{"prompt": "p", "response": "r", "rejected": 3}', "row 1 has 3 for text in 'rejected'"),
+    ('{"prompt": "p", "response": NaN, "answer": "a"}', "row 1 has nan for text in 'response'"),
+    (r'{"prompt": "(\ud800", "response": "r"}', "half of a surrogate pair in 'prompt'"),
+    (r'{"prompt": "p", "answer": "y\udfff"}', "half of a surrogate pair in 'answer'"),
 ]
 
 

@@ -83,6 +83,15 @@ def test_runs_of_other_recipes_and_folders_that_are_none_are_refused(recipe_file
         several.of_seeds([one, RunFolder(tmp_path)])
 
 
+def test_a_run_that_is_there_twice_and_damaged_figures_are_refused(recipe_file: Write, tmp_path: Path) -> None:
+    runs = runs_of(recipe_file("[rl]\nsteps = 30\n"), tmp_path, [0.5, 0.6])
+    with pytest.raises(StageError, match="leave out what is there twice"):
+        several.of_seeds([runs[0], RunFolder(tmp_path / "x" / ".." / "seed-0")])
+    (runs[0].path / "eval.json").write_text("}{")
+    with pytest.raises(StageError, match=r"seed-0/eval.json, which is damaged"):
+        several.of_seeds(runs)
+
+
 def test_runs_without_figures_have_a_page(recipe_file: Write, tmp_path: Path) -> None:
     runs = runs_of(recipe_file("[rl]\nsteps = 30\n"), tmp_path, [0.5, 0.6])
     (runs[1].path / "eval.json").unlink()

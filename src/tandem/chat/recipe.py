@@ -8,6 +8,7 @@ Relative paths are meant from the recipe's folder.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -300,6 +301,8 @@ def _check(recipe: Recipe, path: Path) -> None:
         "data.split of numbers of at least 0, one above 0": min(data.split) >= 0.0 < sum(data.split),
         "a stage: [sft], [reward] or [rl]": any((recipe.sft, recipe.reward, recipe.rl)),
         "counts of at least 1": _positive(recipe),
+        "learning rates that are finite numbers of at least 0": all(0.0 <= rate < math.inf for rate in _rates(recipe)),
+        "a seed from 0 to below 2**63": 0 <= recipe.seed < 1 << 63,
         "rl.temperature above 0": recipe.rl is None or recipe.rl.temperature > 0.0,
         "rl.overlong_tokens from 0 to rl.response_tokens": recipe.rl is None
         or 0 <= recipe.rl.overlong_tokens <= recipe.rl.response_tokens,
@@ -330,6 +333,11 @@ def _positive(recipe: Recipe) -> bool:
     if recipe.eval:
         counts.append(recipe.eval.rows)
     return min(counts) >= 1
+
+
+def _rates(recipe: Recipe) -> list[float]:
+    rates = [stage.learning_rate for stage in (recipe.sft, recipe.reward, recipe.rl) if stage]
+    return [*rates, recipe.rl.critic_learning_rate] if recipe.rl else rates
 
 
 def _flat(value: object, at: str) -> dict[str, object]:

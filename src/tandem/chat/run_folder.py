@@ -134,9 +134,22 @@ class RunFolder:
             file.write(json.dumps(value, indent=1).encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Return a small table, empty where there is none."""
+        """Return a small table, empty where there is none.
+
+        Raises:
+            StageError: It is damaged.
+        """
         file = self.path / name
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+        if not file.exists():
+            return {}
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise StageError(
+                given=f"{file}, which is damaged ({error})",
+                allowed="the file as it was written",
+                todo="remove it, and run the stage that writes it again",
+            ) from error
 
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """Return what was recorded of a stage, as (step, value) by name; of a step done twice the later."""

@@ -34,8 +34,14 @@ def write(runs: Sequence[RunFolder], out: Path) -> Path:
     """Write the page and return its path.
 
     Raises:
-        StageError: One is no run, or their recipes differ in more than their seeds.
+        StageError: One is no run or there twice, or their recipes differ in more than their seeds.
     """
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise StageError(
+            given=", ".join(str(run.path) for run in runs),
+            allowed="each run once: intervals are over runs",
+            todo="leave out what is there twice",
+        )
     return page.write(of_seeds(runs), out)
 
 
@@ -43,8 +49,14 @@ def of_seeds(runs: Sequence[RunFolder]) -> Page:
     """Return the page.
 
     Raises:
-        StageError: One is no run, or their recipes differ in more than their seeds.
+        StageError: One is no run or there twice, or their recipes differ in more than their seeds.
     """
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise StageError(
+            given=", ".join(str(run.path) for run in runs),
+            allowed="each run once: intervals are over runs",
+            todo="leave out what is there twice",
+        )
     first, *others = (run.recipe() for run in runs)
     for run, other in zip(runs[1:], others, strict=True):
         changed = [key for key in recipes.differences(first, other) if not key.startswith(MAY_DIFFER)]

@@ -136,7 +136,16 @@ def place(prompt: str, seed: int) -> float:
 
 
 def _rows_of(raw: Mapping[str, Any], source: Source, number: int) -> dict[str, Row] | str:
-    """Return what a row can serve, by phase, or why it is bad."""
+    """Return what a row can serve, by phase, or why it is bad, as a column is that holds no text.
+
+    An answer may be a number.
+    """
+    for column in (source.prompt, source.response, source.chosen, source.rejected, source.answer):
+        value = raw.get(column)
+        if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
+            return f"row {number} has half of a surrogate pair in {column!r}, which is no text"
+        if column not in (source.prompt, source.answer) and value is not None and not isinstance(value, str):
+            return f"row {number} has {value!r:.40} for text in {column!r}"
     prompt = _text(raw.get(source.prompt))
     if prompt is None:
         return f"row {number} has no text {source.prompt!r}"
@@ -173,6 +182,15 @@ def _share_out(made: dict[str, Row], data: Data, seed: int, parts: dict[str, lis
         if left < 0.0 or phase == list(shares)[-1]:
             parts[phase].append(made[phase])
             return
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no half of a surrogate pair stands alone in it, as JSON allows and no encoding does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(value: object) -> str | None:
