@@ -129,6 +129,8 @@ def test_what_cannot_be_packed_is_refused() -> None:
         (torch.zeros(2, 2), torch.bfloat16, torch.ones(2, 3, dtype=torch.bool), "mask"),
         (torch.zeros(2, 2), torch.bfloat16, torch.ones(2, 2), "mask"),
         (torch.tensor([[math.nan]]), torch.int8, None, "NaN"),
+        (torch.zeros(2, 2, device="meta"), torch.bfloat16, None, "no values"),
+        (torch.eye(2).to_sparse(), torch.bfloat16, None, "to_dense"),
     ]
     for dense, dtype, mask, told in bad:
         with pytest.raises(SparseShapeError, match=told):

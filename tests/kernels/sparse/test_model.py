@@ -94,6 +94,19 @@ def test_what_is_asked_for_wrongly_is_refused() -> None:
         sparsify(nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("wrong", ["nan", "meta"])
+def test_a_layer_that_cannot_be_packed_is_named_and_nothing_is_changed(wrong: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    for part in model:
+        part.weight.data.zero_()
+    model[1].weight.data[0, 0] = torch.nan
+    if wrong == "meta":
+        model[1].to("meta")
+    with pytest.raises(SparseShapeError, match="layer 1 with"):
+        sparsify(model, torch.int8)
+    assert [type(part) for part in model] == [nn.Linear, nn.Linear]
+
+
 def test_one_name_to_leave_out_is_no_collection_of_letters() -> None:
     model = nn.ModuleDict({"head": nn.Linear(8, 8), "ea": nn.Linear(8, 8)})
     for part in model.values():

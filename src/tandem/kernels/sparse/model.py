@@ -18,6 +18,7 @@ from torch import nn
 
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.sparse import files
+from tandem.kernels.sparse.format import check
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
@@ -72,7 +73,8 @@ def sparsify(
         One entry a linear layer. Layers with too few zeros stay dense, and say so.
 
     Raises:
-        SparseShapeError: An unknown type of values, or a single linear layer in place of a model.
+        SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
+            be packed (NaN where int8 is asked for); the model is as it was.
     """
     if dtype not in WORTH_IT:
         raise SparseShapeError(
@@ -86,17 +88,20 @@ def sparsify(
         )
     skip = {skip} if isinstance(skip, str) else skip
     shared = _shared(model)
+    layers = [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]
+    reasons = {name: _why_dense(name, linear, dtype, skip, shared) for name, linear in layers}
+    for name, linear in layers:
+        if not reasons[name]:
+            _check(name, linear, dtype)
     report = []
-    for name, linear in [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]:
-        rows, cols = linear.weight.shape
-        density = float((linear.weight != 0).float().mean()) if linear.weight.numel() else 0.0
-        why = _why_dense(name, linear, density, dtype, skip, shared)
+    for name, linear in layers:
+        (rows, cols), density = linear.weight.shape, _density(linear.weight)
         bits = None
-        if not why:
+        if not reasons[name]:
             layer = SparseLinear.from_dense(linear, dtype, backend=backend)
             _put(model, name, layer)
             bits = layer.weight.bits_per_weight
-        report.append(Swapped(name, rows, cols, density, bits, why))
+        report.append(Swapped(name, rows, cols, density, bits, reasons[name]))
     return report
 
 
@@ -190,13 +195,27 @@ def _recompute_buffers(model: Any) -> None:  # noqa: ANN401 - a model of transfo
             _put(model, name, type(part)(part.config))
 
 
-def _why_dense(
-    name: str, linear: nn.Linear, density: float, dtype: torch.dtype, skip: Collection[str], shared: set[int]
-) -> str:
+def _check(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:
+    """Refuse a layer that cannot be packed, by its name."""
+    try:
+        check(linear.weight, dtype)
+    except SparseShapeError as error:
+        raise SparseShapeError(
+            given=f"layer {name} with {error.given}", allowed=error.allowed, todo=f"{error.todo}; nothing was changed"
+        ) from error
+
+
+def _density(weight: torch.Tensor) -> float:
+    known = weight.numel() and not weight.is_meta and weight.layout == torch.strided
+    return float((weight != 0).float().mean()) if known else 0.0
+
+
+def _why_dense(name: str, linear: nn.Linear, dtype: torch.dtype, skip: Collection[str], shared: set[int]) -> str:
     if name.rpartition(".")[2] in skip:
         return "left out by name"
     if linear.weight.data_ptr() in shared:
         return "its weight is shared with another layer"
+    density = _density(linear.weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"
     return ""
@@ -206,8 +225,8 @@ def _shared(model: nn.Module) -> set[int]:
     """Addresses of parameters that more than one module holds."""
     seen, twice = set[int](), set[int]()
     for _, parameter in model.named_parameters(remove_duplicate=False):
-        address = parameter.data_ptr()
-        (twice if address in seen else seen).add(address)
+        if address := parameter.data_ptr():  # 0 where there are no values
+            (twice if address in seen else seen).add(address)
     return twice
 
 
