@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 from tandem.kernels.sparse.model import load_pretrained, resident_bytes, save_pretrained, sparsify
@@ -105,6 +106,16 @@ def test_a_layer_that_cannot_be_packed_is_named_and_nothing_is_changed(wrong: st
     with pytest.raises(SparseShapeError, match="layer 1 with"):
         sparsify(model, torch.int8)
     assert [type(part) for part in model] == [nn.Linear, nn.Linear]
+
+
+def test_a_backend_that_is_none_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    model[0].weight.data.zero_()
+    with pytest.raises(UnknownPluginError, match="nope"):
+        sparsify(model, backend="nope")
+    assert type(model[0]) is nn.Linear
+    with pytest.raises(UnknownPluginError, match="nope"):
+        load_pretrained(tmp_path, backend="nope")
 
 
 def test_one_name_to_leave_out_is_no_collection_of_letters() -> None:

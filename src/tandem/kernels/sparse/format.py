@@ -69,8 +69,9 @@ class SparseWeight:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits in memory per weight of the dense matrix."""
-        return 8 * self.size_bytes / max(1, self.rows * self.cols)
+        """Bits in memory per weight of the dense matrix; 0 for an empty one."""
+        weights = self.rows * self.cols
+        return 8 * self.size_bytes / weights if weights else 0.0
 
     @property
     def device(self) -> torch.device:

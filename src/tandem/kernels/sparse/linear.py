@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import nn
 
-from tandem.kernels.sparse import reference
+from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.format import SparseWeight, pack
 from tandem.kernels.sparse.mistakes import SparseShapeError
 from tandem.kernels.sparse.ops import sparse_linear
@@ -33,7 +33,9 @@ class SparseLinear(nn.Module):
         backend: The name of a backend; empty for the best that runs where x is.
 
     Raises:
-        SparseShapeError: An unknown activation.
+        SparseShapeError: An unknown activation, or a bias of another length than the weight has rows.
+        UnknownPluginError: There is no backend of that name.
+        BackendError: It cannot run on this machine.
     """
 
     masks: torch.Tensor
@@ -55,6 +57,14 @@ class SparseLinear(nn.Module):
                 allowed=", ".join(reference.ACTIVATIONS),
                 todo="apply others to the result",
             )
+        if bias_M is not None and bias_M.shape != (weight.rows,):
+            raise SparseShapeError(
+                given=f"a bias of shape {tuple(bias_M.shape)}",
+                allowed=f"one number for each of {weight.rows} rows",
+                todo="pass the bias of the layer that the weight is from",
+            )
+        if backend:
+            choosing.backend(backend)
         self.out_features, self.in_features = weight.rows, weight.cols
         self.activation, self.backend = activation, backend
         self.register_buffer("masks", weight.masks_ST)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tandem.core.errors import MissingPackageError
-from tandem.kernels.sparse import files
+from tandem.kernels.sparse import choosing, files
 from tandem.kernels.sparse.format import check
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
@@ -75,6 +75,8 @@ def sparsify(
     Raises:
         SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
             be packed (NaN where int8 is asked for); the model is as it was.
+        UnknownPluginError: There is no backend of that name.
+        BackendError: It cannot run on this machine.
     """
     if dtype not in WORTH_IT:
         raise SparseShapeError(
@@ -86,6 +88,8 @@ def sparsify(
             allowed="models that hold linear layers",
             todo="call SparseLinear.from_dense(layer)",
         )
+    if backend:
+        choosing.backend(backend)
     skip = {skip} if isinstance(skip, str) else skip
     shared = _shared(model)
     layers = [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]
@@ -139,6 +143,8 @@ def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 
 
     Raises:
         SparseFormatError: The folder is no such model, or damaged.
+        UnknownPluginError: There is no backend of that name.
+        BackendError: It cannot run on this machine.
         MissingPackageError: transformers is not installed.
     """
     try:
@@ -149,6 +155,8 @@ def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 
             allowed="language models where transformers is installed",
             todo="run: pip install 'tandemlab[kernels]'",
         ) from error
+    if backend:
+        choosing.backend(backend)
     weights, dense = files.load(folder / WEIGHTS)
     try:
         config = AutoConfig.from_pretrained(folder)
