@@ -125,6 +125,24 @@ def test_one_name_to_leave_out_is_no_collection_of_letters() -> None:
     assert {row.name: bool(row.why_dense) for row in sparsify(model, skip="head")} == {"head": True, "ea": False}
 
 
+def test_a_folder_may_be_a_text_and_is_no_file(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, str(tmp_path / "packed"))
+    assert any(isinstance(part, SparseLinear) for part in load_pretrained(str(tmp_path / "packed")).modules())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SparseFormatError, match="cannot be made"):
+        save_pretrained(model, tmp_path / "file")
+
+
+def test_a_model_saved_by_its_own_method_says_which_to_call(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(SparseFormatError, match=r"own save_pretrained; .*model\.save_pretrained\(model, folder\)"):
+        load_pretrained(tmp_path)
+
+
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SparseFormatError, match=r"model\.safetensors"):
         load_pretrained(tmp_path)

@@ -11,6 +11,7 @@ config.json, generation_config.json and model.safetensors, in which sparse weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +24,8 @@ from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from tandem.kernels.sparse.format import SparseWeight
 
@@ -115,14 +116,25 @@ def resident_bytes(model: nn.Module) -> int:
     return sum(storages.values())
 
 
-def save_pretrained(model: nn.Module, folder: Path) -> None:
+def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     """Write config.json and model.safetensors; tensors that are shared are stored once.
 
     Args:
         model: A model after `sparsify`.
         folder: Made if need be.
+
+    Raises:
+        SparseFormatError: The folder or its files cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SparseFormatError(
+            given=f"{folder}, which cannot be made: {error}",
+            allowed="a folder, or a place where one can be made",
+            todo="choose another place",
+        ) from error
     layers = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
     weights: dict[str, SparseWeight] = {f"{name}.weight": layer.weight for name, layer in layers.items()}
     inside = {f"{name}.{part}" for name in layers for part in ("masks", "values", "starts", "scales")}
@@ -138,7 +150,7 @@ def save_pretrained(model: nn.Module, folder: Path) -> None:
             getattr(model, part).save_pretrained(folder)
 
 
-def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
+def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
     """Load a causal language model that `save_pretrained` wrote; dense weights of its sparse layers are never made.
 
     Raises:
@@ -155,6 +167,7 @@ def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 
             allowed="language models where transformers is installed",
             todo="run: pip install 'tandemlab[kernels]'",
         ) from error
+    folder = Path(folder)
     if backend:
         choosing.backend(backend)
     weights, dense = files.load(folder / WEIGHTS)
