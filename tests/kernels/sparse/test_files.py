@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -45,7 +46,7 @@ def test_what_was_saved_is_loaded(
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "w.safetensors"
-    files.save(path, {"w": pack(matrix(20, 30, 0.5)), "v": pack(matrix(9, 9, 0.5), torch.int8)})
+    files.save(path, {"w": pack(matrix(20, 30, 0.5)), "v": pack(matrix(9, 9, 0.5), torch.int8)}, {"d": torch.arange(3)})
     return path
 
 
@@ -65,19 +66,19 @@ def metadata_of(path: Path) -> dict[str, Any]:
 
 def test_every_flipped_value_is_noticed(saved: Path) -> None:
     tensors = load_file(saved)
-    for name in ("w.sparse_values", "w.sparse_masks", "v.sparse_values", "v.sparse_scales"):
+    for name in ("w.sparse_values", "w.sparse_masks", "v.sparse_values", "v.sparse_scales", "d"):
         bad = tensors[name].clone()
         bad.view(-1).view(torch.uint8)[3] ^= 4
         changed(saved, {name: bad})
-        with pytest.raises(SparseFormatError, match=r"damaged: [wv]"):
+        with pytest.raises(SparseFormatError, match=r"damaged: [wvd]"):
             files.load(saved)
         changed(saved, {name: tensors[name]})
     files.load(saved)
 
 
 def test_another_version_is_refused(saved: Path) -> None:
-    changed(saved, {}, {**metadata_of(saved), "version": 2})
-    with pytest.raises(SparseFormatError, match="version 2; allowed: version 1"):
+    changed(saved, {}, {**metadata_of(saved), "version": 3})
+    with pytest.raises(SparseFormatError, match="version 3; allowed: versions 1 to 2"):
         files.load(saved)
 
 
@@ -88,9 +89,54 @@ def test_metadata_that_makes_no_sense_is_refused(saved: Path, told: str) -> None
         files.load(saved)
 
 
+def as_version_1(path: Path) -> dict[str, Any]:
+    """Write the file again as version 1 had it: checksums of weights' bytes alone."""
+    tensors, told = load_file(path), metadata_of(path)
+    for name, about in told["weights"].items():
+        parts = [tensors.get(f"{name}.sparse_{part}") for part in ("masks", "values", "scales")]
+        content = b"".join(t.view(torch.uint8).numpy().tobytes() for t in parts if t is not None)
+        about["xxh3"] = xxhash.xxh3_64_hexdigest(content)
+    old = {"version": 1, "weights": told["weights"]}
+    changed(path, {}, old)
+    return old
+
+
+def test_files_of_version_1_are_still_read(saved: Path) -> None:
+    as_version_1(saved)
+    weights, dense = files.load(saved)
+    assert torch.equal(unpack(weights["w"]), matrix(20, 30, 0.5).bfloat16())
+    assert torch.equal(dense["d"], torch.arange(3))
+
+
+@pytest.mark.parametrize("wrong", [{"version": True}, {"weights": []}, {"weights": {}}])
+def test_metadata_of_the_wrong_kind_is_refused(saved: Path, wrong: dict[str, Any]) -> None:
+    changed(saved, {}, {**as_version_1(saved), **wrong})
+    with pytest.raises(SparseFormatError):
+        files.load(saved)
+
+
+@pytest.mark.parametrize("shape", [[20, 31], [20.0, 30]])
+def test_another_shape_of_as_many_tiles_is_noticed(saved: Path, shape: list[float]) -> None:
+    told = metadata_of(saved)
+    told["weights"]["w"]["shape"] = shape
+    changed(saved, {}, told)
+    with pytest.raises(SparseFormatError, match=r"w has another checksum|no two whole numbers"):
+        files.load(saved)
+
+
+def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+    weight, tensor = pack(matrix(9, 9, 0.5)), torch.ones(3)
+    with pytest.raises(SparseFormatError, match="another name"):
+        files.save(tmp_path / "w", {"w": weight}, {"w.sparse_values": tensor})
+    with pytest.raises(SparseFormatError, match="share"):
+        files.save(tmp_path / "w", {"w": weight}, {"a": tensor, "b": tensor})
+    with pytest.raises(SparseFormatError, match="cannot be written"):
+        files.save(str(tmp_path / "absent" / "w"), {"w": weight})
+
+
 def test_a_shape_that_does_not_fit_is_refused(saved: Path) -> None:
     for shape in ([20, 40], [12, 30], [20, 25], [-20, 30]):
-        told = metadata_of(saved)
+        told = as_version_1(saved)
         told["weights"]["w"]["shape"] = shape
         changed(saved, {}, told)
         with pytest.raises(SparseFormatError, match="fit"):

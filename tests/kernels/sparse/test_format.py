@@ -121,6 +121,10 @@ def test_bits_a_weight_are_the_bitmap_the_values_and_little_more(
     assert weight.bits_per_weight == pytest.approx(1 + value_bits * weight.density, abs=0.06)
 
 
+def test_an_empty_matrix_takes_no_bits_a_weight() -> None:
+    assert pack(torch.zeros(0, 5)).bits_per_weight == 0
+
+
 def test_what_cannot_be_packed_is_refused() -> None:
     bad: list[tuple[torch.Tensor, torch.dtype, torch.Tensor | None, str]] = [
         (torch.zeros(3), torch.bfloat16, None, "matrices"),
@@ -129,6 +133,8 @@ def test_what_cannot_be_packed_is_refused() -> None:
         (torch.zeros(2, 2), torch.bfloat16, torch.ones(2, 3, dtype=torch.bool), "mask"),
         (torch.zeros(2, 2), torch.bfloat16, torch.ones(2, 2), "mask"),
         (torch.tensor([[math.nan]]), torch.int8, None, "NaN"),
+        (torch.zeros(2, 2, device="meta"), torch.bfloat16, None, "no values"),
+        (torch.eye(2).to_sparse(), torch.bfloat16, None, "to_dense"),
     ]
     for dense, dtype, mask, told in bad:
         with pytest.raises(SparseShapeError, match=told):

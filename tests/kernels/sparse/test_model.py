@@ -109,11 +109,52 @@ def test_what_is_asked_for_wrongly_is_refused() -> None:
         sparsify(nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("wrong", ["nan", "meta"])
+def test_a_layer_that_cannot_be_packed_is_named_and_nothing_is_changed(wrong: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    for part in model:
+        part.weight.data.zero_()
+    model[1].weight.data[0, 0] = torch.nan
+    if wrong == "meta":
+        model[1].to("meta")
+    with pytest.raises(SparseShapeError, match="layer 1 with"):
+        sparsify(model, torch.int8)
+    assert [type(part) for part in model] == [nn.Linear, nn.Linear]
+
+
+def test_a_backend_that_is_none_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    model[0].weight.data.zero_()
+    with pytest.raises(UnknownPluginError, match="nope"):
+        sparsify(model, backend="nope")
+    assert type(model[0]) is nn.Linear
+    with pytest.raises(UnknownPluginError, match="nope"):
+        load_pretrained(tmp_path, backend="nope")
+
+
 def test_one_name_to_leave_out_is_no_collection_of_letters() -> None:
     model = nn.ModuleDict({"head": nn.Linear(8, 8), "ea": nn.Linear(8, 8)})
     for part in model.values():
         part.weight.data.zero_()
     assert {row.name: bool(row.why_dense) for row in sparsify(model, skip="head")} == {"head": True, "ea": False}
+
+
+def test_a_folder_may_be_a_text_and_is_no_file(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, str(tmp_path / "packed"))
+    assert any(isinstance(part, SparseLinear) for part in load_pretrained(str(tmp_path / "packed")).modules())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SparseFormatError, match="cannot be made"):
+        save_pretrained(model, tmp_path / "file")
+
+
+def test_a_model_saved_by_its_own_method_says_which_to_call(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(SparseFormatError, match=r"own save_pretrained; .*model\.save_pretrained\(model, folder\)"):
+        load_pretrained(tmp_path)
 
 
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:

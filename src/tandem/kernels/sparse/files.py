@@ -1,13 +1,15 @@
 """Sparse weights in safetensors files, beside dense tensors: bitmaps, nonzeros and scales, checked when they are read.
 
 A weight NAME is stored as `NAME.sparse_masks` (bytes, [S, T, 8]), `NAME.sparse_values` ([Z]) and, for int8,
-`NAME.sparse_scales` ([M]); the file's metadata has the format's version and, for each weight, shape and checksum.
+`NAME.sparse_scales` ([M]); the file's metadata has the format's version, each weight's shape and
+checksum, and each dense tensor's checksum.
 What backends make of a weight is never stored. docs/reference/sparse-format.md is the full description.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,79 +21,128 @@ from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, 
 from tandem.kernels.sparse.mistakes import SparseFormatError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
-    from pathlib import Path
 
-VERSION = 1
+VERSION = 2
+_READ = (1, VERSION)
 _KEY = "tandem_sparse"
 _PARTS = ("masks", "values", "scales")
+_ENDS = tuple(f".sparse_{part}" for part in _PARTS)
 
 
-def save(path: Path, weights: Mapping[str, SparseWeight], dense: Mapping[str, torch.Tensor] | None = None) -> None:
+def save(
+    path: str | os.PathLike[str],
+    weights: Mapping[str, SparseWeight],
+    dense: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write a file: sparse weights by name, and dense tensors beside them.
 
     Args:
         path: The file; it is written aside and renamed.
         weights: Names end before `.sparse_masks` and the others.
-        dense: Tensors that are stored as they are.
+        dense: Tensors that are stored as they are; none named like a part of a sparse weight.
+
+    Raises:
+        SparseFormatError: A name of a dense tensor that a part of a sparse weight would have, dense tensors that share
+            memory, or a file that cannot be written.
     """
+    path = Path(path)
+    if clash := next((name for name in dense or {} if _is_part(name)), None):
+        raise SparseFormatError(
+            given=f"a dense tensor {clash!r}, named like a part of a sparse weight",
+            allowed=f"names that end in none of {', '.join(_ENDS)}",
+            todo="store it under another name",
+        )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (dense or {}).items()}
-    told: dict[str, Any] = {"version": VERSION, "weights": {}}
+    told: dict[str, Any] = {
+        "version": VERSION,
+        "weights": {},
+        "dense": {name: _checksum_of_dense(t) for name, t in tensors.items()},
+    }
     for name, weight in weights.items():
         parts = _parts(weight.to("cpu"))
         tensors.update({f"{name}.sparse_{part}": tensor for part, tensor in parts.items()})
-        told["weights"][name] = {"shape": [weight.rows, weight.cols], "xxh3": _checksum(parts)}
+        told["weights"][name] = {
+            "shape": [weight.rows, weight.cols],
+            "xxh3": _checksum(parts, _heading(weight.rows, weight.cols, parts)),
+        }
     aside = path.with_name(f".{path.name}.part")
-    save_file(tensors, aside, metadata={"format": "pt", _KEY: json.dumps(told)})
-    aside.replace(path)
+    try:
+        save_file(tensors, aside, metadata={"format": "pt", _KEY: json.dumps(told)})
+        aside.replace(path)
+    except (OSError, SafetensorError, RuntimeError) as error:  # the last for tensors that share memory
+        raise SparseFormatError(
+            given=f"{path}, which cannot be written: {error}",
+            allowed="a file in a folder that is there, and tensors that share no memory",
+            todo="make the folder, or give each tensor once",
+        ) from error
 
 
-def load(path: Path) -> tuple[dict[str, SparseWeight], dict[str, torch.Tensor]]:
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, SparseWeight], dict[str, torch.Tensor]]:
     """Read a file: (sparse weights, dense tensors), by name.
 
     Raises:
         SparseFormatError: No such file, another format or version, a wrong checksum, or parts that do not fit together.
     """
+    path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
-            told = _told(path, file.metadata() or {})
+            version, told, sums = _told(path, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError) as error:
         raise _bad(path, f"cannot be read: {error}") from error
     weights = {}
     for name, about in told.items():
         parts = {part: tensors.pop(f"{name}.sparse_{part}", None) for part in _PARTS}
-        weights[name] = _weight(path, name, about, {part: t for part, t in parts.items() if t is not None})
+        weights[name] = _weight(path, name, about, version, {part: t for part, t in parts.items() if t is not None})
+    if lost := next(filter(_is_part, tensors), None):
+        raise _bad(path, f"has {lost}, but its metadata names no such weight")
+    if version > 1 and sums.keys() != tensors.keys():
+        raise _bad(path, f"has other tensors than when it was written: {min(sums.keys() ^ tensors.keys())}")
+    for name in sums:
+        if _checksum_of_dense(tensors[name]) != sums[name]:
+            raise _bad(path, f"is damaged: {name} has another checksum than when it was written")
     return weights, tensors
 
 
-def _told(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _told(path: Path, metadata: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Return (version, what is told of each weight, checksums of dense tensors)."""
     if _KEY not in metadata:
-        raise _bad(path, f"has no sparse weights ({_KEY} is missing from its metadata)")
+        raise SparseFormatError(
+            given=f"{path} has no sparse weights ({_KEY} is missing from its metadata)",
+            allowed="files that tandem wrote, not those of a model's own save_pretrained",
+            todo="write it with tandem.kernels.sparse.model.save_pretrained(model, folder)",
+        )
     try:
         told = json.loads(metadata[_KEY])
-        version, weights = told["version"], dict(told["weights"])
-    except (ValueError, TypeError, KeyError) as error:
+        version, weights = told["version"], told["weights"]
+        sums = {} if version == 1 else told.get("dense")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _bad(path, f"has metadata that cannot be understood ({error!r})") from error
-    if version != VERSION:
+    if type(version) is not int or version not in _READ:
         raise SparseFormatError(
             given=f"{path} with sparse weights of version {version!r}",
-            allowed=f"version {VERSION}",
+            allowed=f"versions {_READ[0]} to {VERSION}",
             todo="write it again with this version of tandem, or update tandem",
         )
-    return weights
+    if not isinstance(weights, dict) or not isinstance(sums, dict):
+        raise _bad(path, "has metadata that cannot be understood (weights and dense are objects)")
+    return version, weights, sums
 
 
-def _weight(path: Path, name: str, about: object, parts: dict[str, torch.Tensor]) -> SparseWeight:
+def _weight(path: Path, name: str, about: object, version: int, parts: dict[str, torch.Tensor]) -> SparseWeight:
     """Put a weight together; everything is checked before a kernel sees it."""
     try:
-        rows, cols = (int(n) for n in about["shape"])  # type: ignore[index]  # what is no mapping is refused below
+        rows, cols = about["shape"]  # type: ignore[index]  # what is no mapping is refused below
         expected = str(about["xxh3"])  # type: ignore[index]
     except (TypeError, KeyError, ValueError) as error:
         raise _bad(path, f"does not say the shape and checksum of {name}") from error
+    if type(rows) is not int or type(cols) is not int:
+        raise _bad(path, f"has a shape of {name} that is no two whole numbers")
     if not {"masks", "values"} <= parts.keys() or (parts["values"].dtype == torch.int8) != ("scales" in parts):
         raise _bad(path, f"lacks a part of {name}: it has {', '.join(parts) or 'none'}")
-    if _checksum(parts) != expected:
+    if _checksum(parts, _heading(rows, cols, parts) if version > 1 else b"") != expected:
         raise _bad(path, f"is damaged: {name} has another checksum than when it was written")
     masks, values, scales = parts["masks"], parts["values"], parts.get("scales")
     strips, tiles = shape_of_masks(rows, cols)
@@ -120,17 +171,40 @@ def _parts(weight: SparseWeight) -> dict[str, torch.Tensor]:
     return parts
 
 
-def _checksum(parts: Mapping[str, torch.Tensor]) -> str:
-    digest = xxhash.xxh3_64()
+def _is_part(name: str) -> bool:
+    return name.endswith(_ENDS)
+
+
+def _heading(rows: int, cols: int, parts: Mapping[str, torch.Tensor]) -> bytes:
+    """What version 2 hashes before a weight's parts: type and shape, by which its bytes are read."""
+    return f"{_type_of(parts['values'])} {rows} {cols}\n".encode()
+
+
+def _checksum(parts: Mapping[str, torch.Tensor], heading: bytes) -> str:
+    digest = xxhash.xxh3_64(heading)
     for part in _PARTS:
         if part in parts:
-            digest.update(parts[part].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(_bytes(parts[part]))
     return digest.hexdigest()
+
+
+def _checksum_of_dense(tensor: torch.Tensor) -> str:
+    digest = xxhash.xxh3_64(" ".join(map(str, (_type_of(tensor), *tensor.shape))).encode() + b"\n")
+    digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _type_of(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _bad(path: Path, what: str) -> SparseFormatError:
     return SparseFormatError(
         given=f"{path} {what}",
-        allowed=f"a whole safetensors file with sparse weights of version {VERSION}",
+        allowed=f"a whole safetensors file with sparse weights of versions {_READ[0]} to {VERSION}",
         todo="copy or write the file again",
     )

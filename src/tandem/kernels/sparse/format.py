@@ -69,8 +69,9 @@ class SparseWeight:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits in memory per weight of the dense matrix."""
-        return 8 * self.size_bytes / max(1, self.rows * self.cols)
+        """Bits in memory per weight of the dense matrix; 0 for an empty one."""
+        weights = self.rows * self.cols
+        return 8 * self.size_bytes / weights if weights else 0.0
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +104,7 @@ def pack(
         SparseShapeError: Not a matrix, a type that cannot be packed, a mask of another shape or type, or NaN or
             infinities where int8 is asked for.
     """
-    _check(dense_MK, dtype, mask_MK)
+    check(dense_MK, dtype, mask_MK)
     rows, cols = dense_MK.shape
     scales_M = None
     values_MK = dense_MK.detach()
@@ -118,6 +119,48 @@ def pack(
     starts_S = torch.searchsorted(places_Z, ends_S)
     masks_ST = _bytes_of(keep_ST88).view(torch.int64).view(keep_ST88.shape[:2])
     return SparseWeight(rows, cols, masks_ST, values_P, starts_S, scales_M)
+
+
+def check(dense_MK: torch.Tensor, dtype: torch.dtype, mask_MK: torch.Tensor | None = None) -> None:
+    """Refuse what `pack` cannot pack; arguments and errors as there."""
+    if dense_MK.is_meta or dense_MK.layout != torch.strided:
+        raise SparseShapeError(
+            given="a tensor on device meta, which has no values,"
+            if dense_MK.is_meta
+            else f"a {dense_MK.layout} tensor",
+            allowed="dense matrices with values",
+            todo="load the weights first" if dense_MK.is_meta else "pass tensor.to_dense()",
+        )
+    if dense_MK.ndim != 2 or dense_MK.dtype not in _DENSE_TYPES:
+        raise SparseShapeError(
+            given=f"a tensor of shape {tuple(dense_MK.shape)} and type {dense_MK.dtype} to pack",
+            allowed="matrices of float32, float64, bfloat16 or float16",
+            todo="pass a linear layer's weight",
+        )
+    if dtype not in VALUE_TYPES:
+        raise SparseShapeError(
+            given=f"values of type {dtype}",
+            allowed=", ".join(map(str, VALUE_TYPES)),
+            todo="choose one of these types",
+        )
+    if mask_MK is not None and (mask_MK.shape != dense_MK.shape or mask_MK.dtype != torch.bool):
+        raise SparseShapeError(
+            given=f"a mask of shape {tuple(mask_MK.shape)} and type {mask_MK.dtype}",
+            allowed=f"shape {tuple(dense_MK.shape)} and type torch.bool",
+            todo="make the mask from the weight itself, such as weight != 0",
+        )
+    if mask_MK is not None and mask_MK.device != dense_MK.device:
+        raise SparseShapeError(
+            given=f"a mask on {mask_MK.device} for a matrix on {dense_MK.device}",
+            allowed="both on one device",
+            todo="move the mask",
+        )
+    if dtype == torch.int8 and not bool(torch.isfinite(dense_MK).all()):
+        raise SparseShapeError(
+            given="NaN or infinite weights to be rounded to int8",
+            allowed="finite weights; bf16 and fp16 keep the others",
+            todo="pack as torch.bfloat16, or look where the model went wrong",
+        )
 
 
 def unpack(weight: SparseWeight, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -195,36 +238,3 @@ def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 @functools.cache
 def _bit_numbers(device: torch.device) -> torch.Tensor:
     return torch.arange(TILE, dtype=torch.uint8, device=device)
-
-
-def _check(dense_MK: torch.Tensor, dtype: torch.dtype, mask_MK: torch.Tensor | None) -> None:
-    if dense_MK.ndim != 2 or dense_MK.dtype not in _DENSE_TYPES:
-        raise SparseShapeError(
-            given=f"a tensor of shape {tuple(dense_MK.shape)} and type {dense_MK.dtype} to pack",
-            allowed="matrices of float32, float64, bfloat16 or float16",
-            todo="pass a linear layer's weight",
-        )
-    if dtype not in VALUE_TYPES:
-        raise SparseShapeError(
-            given=f"values of type {dtype}",
-            allowed=", ".join(map(str, VALUE_TYPES)),
-            todo="choose one of these types",
-        )
-    if mask_MK is not None and (mask_MK.shape != dense_MK.shape or mask_MK.dtype != torch.bool):
-        raise SparseShapeError(
-            given=f"a mask of shape {tuple(mask_MK.shape)} and type {mask_MK.dtype}",
-            allowed=f"shape {tuple(dense_MK.shape)} and type torch.bool",
-            todo="make the mask from the weight itself, such as weight != 0",
-        )
-    if mask_MK is not None and mask_MK.device != dense_MK.device:
-        raise SparseShapeError(
-            given=f"a mask on {mask_MK.device} for a matrix on {dense_MK.device}",
-            allowed="both on one device",
-            todo="move the mask",
-        )
-    if dtype == torch.int8 and not bool(torch.isfinite(dense_MK).all()):
-        raise SparseShapeError(
-            given="NaN or infinite weights to be rounded to int8",
-            allowed="finite weights; bf16 and fp16 keep the others",
-            todo="pack as torch.bfloat16, or look where the model went wrong",
-        )

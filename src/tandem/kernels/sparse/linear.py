@@ -33,9 +33,9 @@ class SparseLinear(nn.Module):
         backend: The name of a backend; empty for the best that runs where x is.
 
     Raises:
-        SparseShapeError: An unknown activation, or a bias of another shape.
-        UnknownPluginError: There is no such backend.
-        BackendError: The backend cannot run here.
+        SparseShapeError: An unknown activation, or a bias of another length than the weight has rows.
+        UnknownPluginError: There is no backend of that name.
+        BackendError: It cannot run on this machine.
     """
 
     masks: torch.Tensor
@@ -59,9 +59,9 @@ class SparseLinear(nn.Module):
             )
         if bias_M is not None and bias_M.shape != (weight.rows,):
             raise SparseShapeError(
-                given=f"a bias of shape {tuple(bias_M.shape)} for {weight.rows} rows",
-                allowed=f"shape ({weight.rows},)",
-                todo="pass the bias of the same layer",
+                given=f"a bias of shape {tuple(bias_M.shape)}",
+                allowed=f"one number for each of {weight.rows} rows",
+                todo="pass the bias of the layer that the weight is from",
             )
         if backend:
             choosing.backend(backend)

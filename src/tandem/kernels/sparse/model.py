@@ -10,7 +10,8 @@ config.json, generation_config.json and model.safetensors, in which sparse weigh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +19,13 @@ from torch import nn
 
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.sparse import choosing, files
+from tandem.kernels.sparse.format import check
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from tandem.kernels.sparse.format import SparseWeight
 
@@ -72,9 +74,10 @@ def sparsify(
         One entry a linear layer. Layers with too few zeros stay dense, and say so.
 
     Raises:
-        SparseShapeError: An unknown type of values, a single linear layer in place of a model, or NaN or infinities for
-            int8. The model is as it was.
-        BackendError: The backend cannot run here.
+        SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
+            be packed (NaN where int8 is asked for); the model is as it was.
+        UnknownPluginError: There is no backend of that name.
+        BackendError: It cannot run on this machine.
     """
     if dtype not in WORTH_IT:
         raise SparseShapeError(
@@ -86,23 +89,24 @@ def sparsify(
             allowed="models that hold linear layers",
             todo="call SparseLinear.from_dense(layer)",
         )
-    skip = {skip} if isinstance(skip, str) else skip
-    shared = _shared(model)
     if backend:
         choosing.backend(backend)
-    report, chosen = [], []
-    for name, linear in [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]:
-        rows, cols = linear.weight.shape
-        density = float((linear.weight != 0).float().mean()) if linear.weight.numel() else 0.0
-        why = _why_dense(name, linear, density, dtype, skip, shared)
-        report.append(Swapped(name, rows, cols, density, None, why))
-        if not why:
-            _refuse_infinite(name, linear, dtype)
-            chosen.append((len(report) - 1, linear))
-    for place, linear in chosen:  # nothing is refused any more
-        layer = SparseLinear.from_dense(linear, dtype, backend=backend)
-        _put(model, report[place].name, layer)
-        report[place] = replace(report[place], bits_per_weight=layer.weight.bits_per_weight)
+    skip = {skip} if isinstance(skip, str) else skip
+    shared = _shared(model)
+    layers = [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]
+    reasons = {name: _why_dense(name, linear, dtype, skip, shared) for name, linear in layers}
+    for name, linear in layers:
+        if not reasons[name]:
+            _check(name, linear, dtype)
+    report = []
+    for name, linear in layers:
+        (rows, cols), density = linear.weight.shape, _density(linear.weight)
+        bits = None
+        if not reasons[name]:
+            layer = SparseLinear.from_dense(linear, dtype, backend=backend)
+            _put(model, name, layer)
+            bits = layer.weight.bits_per_weight
+        report.append(Swapped(name, rows, cols, density, bits, reasons[name]))
     return report
 
 
@@ -121,14 +125,25 @@ def resident_bytes(model: nn.Module) -> int:
     return sum(storages.values())
 
 
-def save_pretrained(model: nn.Module, folder: Path) -> None:
+def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     """Write config.json and model.safetensors; tensors that are shared are stored once.
 
     Args:
         model: A model after `sparsify`.
         folder: Made if need be.
+
+    Raises:
+        SparseFormatError: The folder or its files cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SparseFormatError(
+            given=f"{folder}, which cannot be made: {error}",
+            allowed="a folder, or a place where one can be made",
+            todo="choose another place",
+        ) from error
     layers = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
     weights: dict[str, SparseWeight] = {f"{name}.weight": layer.weight for name, layer in layers.items()}
     inside = {f"{name}.{part}" for name in layers for part in ("masks", "values", "starts", "scales")}
@@ -144,11 +159,13 @@ def save_pretrained(model: nn.Module, folder: Path) -> None:
             getattr(model, part).save_pretrained(folder)
 
 
-def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
+def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
     """Load a causal language model that `save_pretrained` wrote; dense weights of its sparse layers are never made.
 
     Raises:
         SparseFormatError: The folder is no such model, or damaged.
+        UnknownPluginError: There is no backend of that name.
+        BackendError: It cannot run on this machine.
         MissingPackageError: transformers is not installed.
     """
     try:
@@ -159,6 +176,9 @@ def load_pretrained(folder: Path, *, backend: str = "") -> Any:  # noqa: ANN401 
             allowed="language models where transformers is installed",
             todo="run: pip install 'tandemlab[kernels]'",
         ) from error
+    folder = Path(folder)
+    if backend:
+        choosing.backend(backend)
     weights, dense = files.load(folder / WEIGHTS)
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -205,13 +225,27 @@ def _recompute_buffers(model: Any) -> None:  # noqa: ANN401 - a model of transfo
             _put(model, name, type(part)(part.config))
 
 
-def _why_dense(
-    name: str, linear: nn.Linear, density: float, dtype: torch.dtype, skip: Collection[str], shared: set[int]
-) -> str:
+def _check(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:
+    """Refuse a layer that cannot be packed, by its name."""
+    try:
+        check(linear.weight, dtype)
+    except SparseShapeError as error:
+        raise SparseShapeError(
+            given=f"layer {name} with {error.given}", allowed=error.allowed, todo=f"{error.todo}; nothing was changed"
+        ) from error
+
+
+def _density(weight: torch.Tensor) -> float:
+    known = weight.numel() and not weight.is_meta and weight.layout == torch.strided
+    return float((weight != 0).float().mean()) if known else 0.0
+
+
+def _why_dense(name: str, linear: nn.Linear, dtype: torch.dtype, skip: Collection[str], shared: set[int]) -> str:
     if name.rpartition(".")[2] in skip:
         return "left out by name"
     if linear.weight.data_ptr() in shared:
         return "its weight is shared with another layer"
+    density = _density(linear.weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"
     return ""
@@ -221,8 +255,8 @@ def _shared(model: nn.Module) -> set[int]:
     """Addresses of parameters that more than one module holds."""
     seen, twice = set[int](), set[int]()
     for _, parameter in model.named_parameters(remove_duplicate=False):
-        address = parameter.data_ptr()
-        (twice if address in seen else seen).add(address)
+        if address := parameter.data_ptr():  # 0 where there are no values
+            (twice if address in seen else seen).add(address)
     return twice
 
 
