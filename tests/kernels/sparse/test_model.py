@@ -88,20 +88,6 @@ def test_layers_with_few_zeros_stay_dense_and_say_so() -> None:
     assert report[1].density == 0
 
 
-def test_what_cannot_be_swapped_leaves_the_model_as_it_was() -> None:
-    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(3)))
-    for layer in model:
-        layer.weight.data.mul_(torch.rand_like(layer.weight) < 0.2)
-    model[1].weight.data[0, 0] = torch.nan
-    with pytest.raises(SparseShapeError, match=r"^1, which has NaN"):
-        sparsify(model, torch.int8)
-    with pytest.raises(UnknownPluginError, match="'nope'"):
-        sparsify(model, backend="nope")
-    assert all(type(layer) is nn.Linear for layer in model)
-    with pytest.raises(SparseShapeError, match=r"a bias of shape \(15,\) for 64 rows"):
-        SparseLinear(SparseLinear.from_dense(model[0]).weight, torch.ones(15))
-
-
 def test_what_is_asked_for_wrongly_is_refused() -> None:
     with pytest.raises(SparseShapeError, match="float64"):
         sparsify(nn.Linear(2, 2), torch.float64)

@@ -110,15 +110,6 @@ def sparsify(
     return report
 
 
-def _refuse_infinite(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:
-    if dtype == torch.int8 and not bool(torch.isfinite(linear.weight).all()):
-        raise SparseShapeError(
-            given=f"{name}, which has NaN or infinite weights, to be rounded to int8",
-            allowed="finite weights; bf16 and fp16 keep the others",
-            todo="pack as torch.bfloat16, or look where the model went wrong",
-        )
-
-
 def resident_bytes(model: nn.Module) -> int:
     """Return the bytes of all parameters and buffers, each storage once."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors(model)}
