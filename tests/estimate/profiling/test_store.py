@@ -125,6 +125,7 @@ def test_a_revision_that_makes_no_sense_costs_no_other_and_goes_with_the_next_pr
         ({"argv": []}, "argv is empty"),
         ({"argv": "python cg.py"}, "argv is a list, and key a text"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "pressure": {"bogus": 5}}]}, "'bogus' is no kind of bubble"),
+        ({"phases": [{**as_json(PROFILE)["phases"][0], "share": 0}]}, "the sum of all phases' share is 0"),
         ({"cpus": None}, "a revision in it is no profile of this format"),
         ({"phases": [{}]}, "a revision in it lacks 'phase'"),
     ],

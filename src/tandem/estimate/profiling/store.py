@@ -241,6 +241,8 @@ def senseless(profile: Profile) -> str:
         ("calibrated", profile.calibrated, 0.0, 1e11),
     ]
     values += [("reporter_excess", one, 0.0, LARGEST) for one in profile.reporter_excess.values()]
+    if profile.phases:
+        values.append(("the sum of all phases' share", sum(phase.share for phase in profile.phases), 1e-3, LARGEST))
     for phase in profile.phases:
         values += [
             ("share", phase.share, 0.0, 1.001),
