@@ -136,10 +136,7 @@ def place(prompt: str, seed: int) -> float:
 
 
 def _rows_of(raw: Mapping[str, Any], source: Source, number: int) -> dict[str, Row] | str:
-    """Return what a row can serve, by phase, or why it is bad, as a column is that holds no text.
-
-    An answer may be a number.
-    """
+    """Return what a row can serve, by phase, or why it is bad: what is not empty must be text, but for an answer."""
     for column in (source.prompt, source.response, source.chosen, source.rejected, source.answer):
         value = raw.get(column)
         if isinstance(value, str) and not value.isascii() and not _is_unicode(value):

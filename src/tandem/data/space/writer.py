@@ -319,7 +319,8 @@ def _refuse_lost(folder: Path) -> None:
     begun = folder / "pending" / _NEW_ID
     own = begun.read_bytes() if begun.exists() else None
     for path in (folder / "generations").glob("*.index"):
-        if own is None or _space_id_in(path) != own:
+        lost = own is None or _space_id_in(path) != own
+        if lost and not snapshot.is_space(folder):  # another first writer may just have published
             raise snapshot.no_space(str(folder))
 
 
