@@ -17,7 +17,7 @@ def played(truth: Callable[[Setting], float], noise: float = 0.01, seed: int = 0
     def known(setting: Setting, phase: str) -> Interval | None:
         return interval(seen[setting], noise) if setting in seen else None
 
-    campaign = Campaign(known, ["cache", "cpu", "net"], [""])
+    campaign = Campaign(known, ["cache", "cpu", "net"], lambda: [""])
     order = []
     while (setting := campaign.next()) is not None:
         order.append(setting)
@@ -56,7 +56,7 @@ def test_what_stays_uncertain_is_given_up_at_some_point() -> None:
 
 
 def test_a_kind_of_which_nothing_is_known_has_no_curve() -> None:
-    assert Campaign(lambda setting, phase: None, ["cache"], [""]).curve("cache", "") is None
+    assert Campaign(lambda setting, phase: None, ["cache"], lambda: [""]).curve("cache", "") is None
 
 
 def test_a_setting_whose_windows_say_nothing_does_not_keep_the_others_from_theirs() -> None:
@@ -66,7 +66,7 @@ def test_a_setting_whose_windows_say_nothing_does_not_keep_the_others_from_their
     def known(setting: Setting, phase: str) -> Interval | None:
         return rates[setting[0]] if setting[0] in told else None
 
-    campaign = Campaign(known, list(rates), [""])
+    campaign = Campaign(known, list(rates), lambda: [""])
     order = []
     while (setting := campaign.next()) is not None:
         order.append(setting[0])
@@ -75,3 +75,23 @@ def test_a_setting_whose_windows_say_nothing_does_not_keep_the_others_from_their
     assert order[:3] == ["cache", "cpu", "net"]
     assert order.count("cache") == MOST, "then it is given up"
     assert campaign.curve("cache", "") is None
+
+
+def test_a_phase_that_is_first_seen_late_gets_its_windows_too() -> None:
+    told: list[Setting] = []
+    phases = ["work"]
+
+    def known(setting: Setting, phase: str) -> Interval | None:
+        since = 0 if phase == "work" else 4
+        count = told[since:].count(setting)
+        return Interval(1.0, 0.01, count) if count else None
+
+    campaign = Campaign(known, ["cache"], lambda: phases)
+    while (setting := campaign.next()) is not None:
+        told.append(setting)
+    assert len(told) == FEWEST
+    phases.append("wait")
+    while (setting := campaign.next()) is not None:
+        told.append(setting)
+        assert len(told) < 20
+    assert len(told) == 4 + FEWEST

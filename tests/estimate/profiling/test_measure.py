@@ -17,11 +17,13 @@ from tandem.estimate.bubbles.process import program
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import picture, store, trust
 from tandem.estimate.profiling.measure import (
+    MOST_NOISE,
     MOST_SLOWED,
     POINTS_PER_WINDOW,
     Terms,
     kept_waiting,
     measure,
+    own_noise,
     unsteady,
     widened,
 )
@@ -57,6 +59,25 @@ def test_it_is_refused_only_where_others_had_most_of_the_time() -> None:
     assert kept_waiting(windows(0.8, 0.8), "cg", 2) == pytest.approx(0.4), "of two cores, threads waited for 0.8"
     with pytest.raises(ProgrammeError, match="for 60% of the time that it was to be alone; allowed: up to 50%"):
         kept_waiting(windows(0.5, 0.7), "cg", 1)
+
+
+def test_what_a_programme_scatters_itself_is_neither_its_phases_nor_what_others_take() -> None:
+    def windows(*rates: tuple[float, str | None, float]) -> list[Window]:
+        return [
+            Window(
+                frozenset({"two"}), k, k + 1.0, {"two": rate}, {} if phase is None else {"two": phase}, {"two": wait}
+            )
+            for k, (rate, phase, wait) in enumerate(rates)
+        ]
+
+    phases = [(250.0, "work", 0.0), (150.0, None, 0.0), (100.0, "wait", 0.0), (170.0, None, 0.0)] * 5
+    assert own_noise(windows(*phases), "two", 1) == 0.0
+    bursts = [(250.0, "work", 0.0), (50.0, "work", 0.8), (125.0, "work", 0.5)] * 3
+    assert own_noise(windows(*bursts), "two", 1) == pytest.approx(0.0, abs=1e-9)
+    assert own_noise(windows(*[(rate, phase, 0.0) for rate, phase, _ in bursts]), "two", 1) > MOST_NOISE
+    erratic = [(100.0, "wait", 0.0), (200.0, "work", 0.0), (100.0, "wait", 0.0), (20.0, "work", 0.0)] * 3
+    assert own_noise(windows(*erratic), "two", 1) > MOST_NOISE, "the noisiest phase counts"
+    assert own_noise(windows(*phases[:8]), "two", 1) is None, "two windows of each tell nothing"
 
 
 def test_a_reporter_that_scatters_alone_or_stands_still_beside_tells_nothing() -> None:

@@ -104,3 +104,11 @@ def test_a_window_lies_in_a_phase_or_in_none() -> None:
 def test_the_typical_gap_is_a_median() -> None:
     assert Trace().typical_gap() is None
     assert made([(0, 0), (1, 1), (2, 2), (9, 3)]).typical_gap() == 1
+
+
+def test_how_long_phases_last_is_known_of_those_that_were_left() -> None:
+    trace = Trace()
+    assert trace.lasting() == {}
+    for t, phase in [(0.0, "load"), (9.0, "work"), (10.0, "wait"), (13.0, "work"), (15.0, "wait"), (16.0, "end")]:
+        trace.enter(t, phase)
+    assert trace.lasting() == {"load": 9.0, "work": 1.5, "wait": 2.0}

@@ -31,13 +31,13 @@ class Campaign:
     Attributes:
         known: (setting, phase) -> its slowdown so far, or None.
         kinds: kinds of bubble, in the order in which they begin.
-        phases: those that count.
+        phases: tells those that count, which may become more.
         tries: how often each setting was next.
     """
 
     known: Callable[[Setting, str], Interval | None]
     kinds: Sequence[str]
-    phases: Sequence[str]
+    phases: Callable[[], Sequence[str]]
     tries: Counter[Setting] = field(default_factory=Counter)
     _settings: list[Setting] = field(default_factory=list)
 
@@ -76,13 +76,13 @@ class Campaign:
         )
 
     def _count(self, setting: Setting) -> int:
-        return min((one.count if (one := self.known(setting, phase)) else 0) for phase in self.phases)
+        return min((one.count if (one := self.known(setting, phase)) else 0) for phase in self.phases())
 
     def _done(self, setting: Setting) -> bool:
         count = self._count(setting)
         if count < FEWEST:
-            return self.tries[setting] >= MOST and all(self.known(setting, phase) is None for phase in self.phases)
-        return count >= MOST or all(self._narrow(setting, phase) for phase in self.phases)
+            return self.tries[setting] >= MOST and all(self.known(setting, phase) is None for phase in self.phases())
+        return count >= MOST or all(self._narrow(setting, phase) for phase in self.phases())
 
     def _narrow(self, setting: Setting, phase: str) -> bool:
         one = self.known(setting, phase)
@@ -94,9 +94,9 @@ class Campaign:
         levels = [level for k, level in self._settings if k == kind]
         if not self._done((kind, max(levels))):
             return
-        if levels == [1.0] and any(self._felt(kind, phase) for phase in self.phases):
+        if levels == [1.0] and any(self._felt(kind, phase) for phase in self.phases()):
             self._settings.append((kind, 0.5))
-        elif levels == [1.0, 0.5] and self._done((kind, 0.5)) and any(self._bends(kind, p) for p in self.phases):
+        elif levels == [1.0, 0.5] and self._done((kind, 0.5)) and any(self._bends(kind, p) for p in self.phases()):
             self._settings += [(kind, 0.25), (kind, 0.75)]
 
     def _felt(self, kind: str, phase: str) -> bool:

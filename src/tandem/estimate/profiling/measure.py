@@ -49,10 +49,13 @@ MOST_SLOWED = 3.0
 
 SOLO_WINDOWS = 7
 FEWEST_SOLOS = 4
-"""Windows alone without which nothing is known of the noise."""
+"""Windows alone, in each phase that counts, without which nothing is known of the noise."""
 
 ALONE_PART = 0.25
 """Of the time, what windows alone take beyond the fewest, before those beside bubbles."""
+
+MOST_ALONE_PART = 0.5
+"""Of the time, what is spent at most on windows alone that are taken again since others or bursts disturbed them."""
 
 BETWEEN_SOLOS = 2
 REPORTER_S = 0.06
@@ -80,7 +83,7 @@ LEAST_HAD = 0.1
 """Part of the time that a programme is taken to have had its cores at least."""
 
 MOST_NOISE = 0.5
-"""Relative half-width of one window's rate alone beyond which nothing can be said."""
+"""Relative half-width of one window's own rate alone (`own_noise`) beyond which nothing can be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +168,7 @@ def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
     Raises:
         ProgrammeError: It was most of it.
     """
-    alone = [w.waits.get(name, 0.0) for w in windows if w.running == {name}]
-    waiting = statistics.mean(alone) / cores
+    waiting = _waiting(windows, name, cores)
     if waiting > MOST_WAITING:
         raise ProgrammeError(
             given=f"others used the cores of {name} for {waiting:.0%} of the time that it was to be alone",
@@ -174,6 +176,37 @@ def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
             todo="profile it when the machine is quiet, or on cores that nobody else uses",
         )
     return waiting
+
+
+def _waiting(windows: Sequence[Window], name: str, cores: int) -> float:
+    return statistics.mean(w.waits.get(name, 0.0) for w in windows if w.running == {name}) / cores
+
+
+def own_noise(windows: Sequence[Window], name: str, cores: int) -> float | None:
+    """Relative half-width of the 90 % interval of one window's rate alone, for what the programme itself does.
+
+    Windows are compared with those of the same phase only, and by the rate in the time in which it had its cores: what
+    others took is no scatter of its own, and `widened` counts it.
+
+    Args:
+        windows: all that were taken.
+        name: the programme's.
+        cores: how many it has.
+
+    Returns:
+        That of its noisiest phase; None where no phase has four windows.
+    """
+    rates: dict[str, list[tuple[float, float]]] = {}
+    for window in windows:
+        if window.running == {name} and name in window.rates and name in window.phases:
+            own = window.rates[name] / _had(window, name, cores)
+            rates.setdefault(window.phases[name], []).append((window.middle, own))
+    return max((noise for of_one in rates.values() if (noise := noise_of(of_one)) is not None), default=None)
+
+
+def _had(window: Window, name: str, cores: int) -> float:
+    """Part of a window in which a programme had its cores; others had the rest."""
+    return max(LEAST_HAD, 1.0 - window.waits.get(name, 0.0) / cores)
 
 
 def unsteady(windows: Sequence[Window], reporter: str) -> bool:
@@ -246,24 +279,31 @@ class _Session:
 
     def alone(self) -> None:
         """The rate alone, its noise, and the phases that count."""
-        for _ in range(2):
+        until = self._deadline.share(MOST_ALONE_PART)
+        while True:
             self._solos()
-            self.check_quiet()
-            self._noise = noise_of(self._alone_rates(None)) or self._noise
-            if self._noise <= MOST_NOISE:
+            about = self._stage.windows, self._name, len(self._terms.cores)
+            self._noise = own_noise(*about) or self._noise
+            if self._noise <= MOST_NOISE and _waiting(*about) <= MOST_WAITING:
                 return
-            longer_s = min(LONGEST_WINDOW_S, 4 * self._stage.window_s)  # bursts may even out
-            if not self._deadline.fits(FEWEST_SOLOS * longer_s):
-                break
-            tried_s, self._stage.window_s = self._stage.window_s, longer_s
+            longer_s = self._longer_s() if self._noise > MOST_NOISE else self._stage.window_s
+            if not until.fits(FEWEST_SOLOS * longer_s):
+                self.check_quiet()
+                raise _scatters(self._subject, self._noise, self._stage.window_s)
+            self._stage.window_s = longer_s
             self._stage.windows.clear()
             self._cpu.clear()
-        raise _scatters(self._subject, self._noise, tried_s)
+
+    def _longer_s(self) -> float:
+        """The length of windows in which bursts may even out, that still fit into every phase that counts."""
+        lasting = self._subject.trace.lasting()
+        within_s = min((lasting.get(phase, math.inf) / 2 for phase in self._steady_phases()), default=math.inf)
+        return max(self._stage.window_s, min(LONGEST_WINDOW_S, 4 * self._stage.window_s, within_s))
 
     def sensitivity(self) -> None:
         """Beside each bubble, at as many levels as matter."""
         antagonists: dict[Setting, Antagonist] = {}
-        self._campaign = campaign = Campaign(self._known, self._kinds, self._counting_phases())
+        self._campaign = campaign = Campaign(self._known, self._kinds, self._counting_phases)
         until = self._deadline.share(1.0 - PRESSURE_PART)
         beside_s, solo_s = max(self._beside_s, self._stage.window_s) + SETTLE_S, self._stage.window_s + SETTLE_S
         since_solo = 0
@@ -363,13 +403,14 @@ class _Session:
         return tuple(found)
 
     def _solos(self) -> None:
-        """Windows alone: all there should be, or as many as there is time for."""
-        spare = self._deadline.share(ALONE_PART)
-        for taken in range(SOLO_WINDOWS):
+        """Windows alone: all there should be, of every phase too, or as many as there is time for."""
+        spare, taken = self._deadline.share(ALONE_PART), 0
+        while taken < SOLO_WINDOWS or not self._phases_known():
             deadline = self._deadline if taken < FEWEST_SOLOS else spare
             if not deadline.fits(self._stage.window_s + SETTLE_S):
                 break
             self._solo()
+            taken += 1
         if len(self._alone_rates(None)) < FEWEST_SOLOS - 1 and not self._deadline.fits(self._stage.window_s + SETTLE_S):
             raise self._no_time(what=f"{FEWEST_SOLOS} windows of {self._stage.window_s:.2g} s alone did not fit")
 
@@ -380,9 +421,8 @@ class _Session:
         spent_s, passed_s = self._subject.programme.cpu_s() - before, time.monotonic() - begun
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
-            cores = float(len(self._terms.cores))
-            had = max(LEAST_HAD, 1.0 - window.waits.get(self._name, 0.0) / cores)  # of the time; the rest others had
-            self._cpu.append((phase, min(spent_s / passed_s / had, cores)))
+            cores = len(self._terms.cores)
+            self._cpu.append((phase, min(spent_s / passed_s / _had(window, self._name, cores), float(cores))))
 
     def _take(self, running: set[str], seconds: float | None = None) -> None:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
@@ -417,13 +457,21 @@ class _Session:
         ]
 
     def _counting_phases(self) -> list[str]:
-        """Phases that take at least a tenth of the windows alone, in the order of their first window."""
-        counted = Counter(phase for phase, _ in self._cpu)
-        least = LEAST_SHARE * sum(counted.values())
-        found = [phase for phase, count in counted.items() if count >= least]
+        """The same, at least one."""
+        found = self._steady_phases()
         if not found:
             raise _never_steady(self._subject, self._stage.window_s)
-        return found
+        return list(found)
+
+    def _steady_phases(self) -> dict[str, int]:
+        """Phases that take at least a tenth of the windows alone, in the order of their first, with how many."""
+        counted = Counter(phase for phase, _ in self._cpu)
+        least = LEAST_SHARE * counted.total()
+        return {phase: count for phase, count in counted.items() if count >= least}
+
+    def _phases_known(self) -> bool:
+        found = self._steady_phases()
+        return bool(found) and min(found.values()) >= FEWEST_SOLOS
 
     def _known(self, setting: Setting, phase: str) -> Interval | None:
         beside = frozenset({self._name, f"{setting[0]}@{setting[1]:g}"})

@@ -67,6 +67,13 @@ class Trace:
         """Say that a phase begins."""
         self._phases.append((t, phase))
 
+    def lasting(self) -> dict[str, float]:
+        """How long each phase lasted, by the median; those that have been left are known."""
+        found: dict[str, list[float]] = {}
+        for (begun, phase), (left, _) in pairwise(self._phases):
+            found.setdefault(phase, []).append(left - begun)
+        return {phase: statistics.median(lengths) for phase, lengths in found.items()}
+
     def phase(self, begin: float, end: float) -> str | None:
         """The phase that the whole window lies in: "" where none was announced, None where it changes within."""
         i = bisect_right(self._phases, begin, key=lambda entry: entry[0])
