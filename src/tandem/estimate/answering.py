@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown, Words
-from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, share
+from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, by_either, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -152,16 +152,27 @@ class Answering:
         unlike = len(set(keys)) == len(keys)
         order = sorted(range(len(apps)), key=(keys if unlike else [_ORDER(app) for app in apps]).__getitem__)
         ordered = [apps[position] for position in order]
-        sharing = share(ordered, capacity, self._known)
-        feel = self._rule(Members(ordered, capacity, sharing.weights if sharing else None))
+        found = self._played(ordered, capacity, self._known, unlike=unlike)
+        for known in by_either(ordered, self._known):
+            found = list(map(_reaching, found, self._played(ordered, capacity, known, unlike=unlike)))
         answers = [_ALONE] * len(apps)
-        for i, position in enumerate(order):
-            if i and not unlike and ordered[i] == ordered[i - 1]:  # twins fare alike
-                answers[position] = answers[order[i - 1]]
+        for position, one in zip(order, found, strict=True):
+            answers[position] = one
+        return tuple(answers)
+
+    def _played(
+        self, ordered: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], *, unlike: bool
+    ) -> list[Slowdown]:
+        sharing = share(ordered, capacity, known)
+        feel = self._rule(Members(ordered, capacity, sharing.weights if sharing else None))
+        found: list[Slowdown] = []
+        for i, app in enumerate(ordered):
+            if i and not unlike and app == ordered[i - 1]:  # twins fare alike
+                found.append(found[-1])
                 continue
             felt = feel(i)
-            answers[position] = _slowdown(felt) if sharing is None else _stretched(felt, sharing, i)
-        return tuple(answers)
+            found.append(_slowdown(felt) if sharing is None else _stretched(felt, sharing, i))
+        return found
 
 
 def named(keys: Iterable[str]) -> str:
@@ -180,6 +191,11 @@ def named(keys: Iterable[str]) -> str:
 _NEVER = (0, 0)
 
 
+def _reaching(one: Slowdown, other: Slowdown) -> Slowdown:
+    """The one, with an interval that reaches to both ends of the other's."""
+    return one._replace(low=min(one.low, other.low), high=max(one.high, other.high))
+
+
 def _slowdown(felt: Felt) -> Slowdown:
     mid = 1.0 + felt.excess
     low = mid - felt.below
@@ -193,8 +209,7 @@ def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     if sharing.half:
         spread = math.hypot(spread, sharing.half[i] * (1.0 + felt.excess))
     up = sharing.unmeasured[i] * (1.0 + felt.excess) if sharing.unmeasured else 0.0
-    apart = (sharing.most[i] - stretch) * (1.0 + felt.excess) if sharing.most else 0.0
-    above = math.hypot(stretch * felt.above, spread, up, apart)
+    above = math.hypot(stretch * felt.above, spread, up)
     down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
     below = math.hypot(stretch * felt.below, spread, down)
     why = Words("{}; {}".format, words, felt.why) if words else felt.why

@@ -351,7 +351,9 @@ def believe(curve: Curve, most: float | None) -> Curve:
 
 
 def _with_apart(curve: Curve, halves: Sequence[float]) -> tuple[float, ...]:
-    return tuple(map(math.hypot, halves, curve.apart)) if curve.apart else tuple(halves)
+    if not curve.apart:
+        return tuple(halves)
+    return tuple(half + abs(apart) for half, apart in zip(halves, curve.apart, strict=True))
 
 
 def _mean_hinges(believed: list[tuple[Curve, float]]) -> Hinges:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FORMAT = 1
 """Version of the stored form. A profile of another version is not read."""
@@ -62,8 +62,9 @@ class Curve:
         levels: ascending, the first is 0.
         slowdowns: run time beside the bubble over run time alone, one for each level; the first is 1.
         halves: half-widths of their 90 % intervals, in the same unit.
-        apart: how far from each slowdown those lie that two profiles measured which contradict each other, where this
-            curve is the middle of theirs (`tandem.estimate.profiling.contradictions.spanning`); () where none does.
+        apart: what to add to each slowdown for that of the newer one of two profiles which contradict each other, and
+            to take from it for the older one's, where this curve is the middle of theirs
+            (`tandem.estimate.profiling.contradictions.spanning`); () where none does.
     """
 
     levels: tuple[float, ...]
@@ -82,6 +83,13 @@ class Curve:
         if self.levels[0] != 0.0 or any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
             message = f"the levels of a curve begin with 0 and ascend, not {self.levels}"
             raise ValueError(message)
+
+    def toward(self, end: float) -> Curve:
+        """The curve of the older (-1) or the newer one (1) of two profiles that this one is the middle of."""
+        if not self.apart:
+            return self
+        slowdowns = tuple(one + end * apart for one, apart in zip(self.slowdowns, self.apart, strict=True))
+        return replace(self, slowdowns=slowdowns, apart=())
 
     def at(self, level: float) -> float:
         """Slowdown at ``level``; beyond the last one its segment goes on.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tandem.estimate.corun import App, Capacity
-    from tandem.estimate.profile import Profile
+    from tandem.estimate.profile import PhaseProfile, Profile
 
 _TURNS_MOST = 2.0
 """Taking turns is believed to cost at most this factor: beyond it the curve measured something else."""
@@ -50,7 +50,8 @@ class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
-    is not known. ``ends`` are what the two profiles that it is the middle of say, where those contradict each other.
+    is not known. ``ends`` are what the two profiles that it is the middle of say, the older one first, where those
+    contradict each other.
     """
 
     use: float
@@ -74,9 +75,7 @@ class Sharing:
         why: in words, "" for a member that lacks nothing.
         half: half-widths of the 90 % intervals of ``stretch`` for what taking turns costs; () where nobody does.
         unmeasured: how far the intervals of ``stretch`` reach up besides, where what turns cost was not measured.
-        least: what ``stretch`` may be as well, where members without a profile mostly wait, or by the one or the other
-            of contradictory profiles; () where there are neither.
-        most: the same, upwards.
+        least: what ``stretch`` may be as well, where members without a profile mostly wait; () where there are none.
     """
 
     stretch: tuple[float, ...]
@@ -85,7 +84,6 @@ class Sharing:
     half: tuple[float, ...] = ()
     unmeasured: tuple[float, ...] = ()
     least: tuple[float, ...] = ()
-    most: tuple[float, ...] = ()
 
 
 def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
@@ -104,21 +102,19 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
         if stated <= capacity.cpu_milli:
             return None
     found = _shared(members, capacity, known)
-    keys = {app.key for app in members}
-    others: list[dict[str, CpuNeed]] = []
-    if found is not None and (strangers := [app for app in members if app.key not in known]):
-        others.append({app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in strangers})
-    if two := {key: need.ends for key in keys if (need := known.get(key)) and need.ends}:
-        others += [{key: ends[k] for key, ends in two.items()} for k in range(2)]
-    if not others:
+    strangers = [app for app in members if app.key not in known]
+    if found is None or not strangers:
         return found
-    calm = (1.0,) * len(members)
-    found = found or Sharing(
-        calm, tuple(tuple(float(one is not app) for one in members) for app in members), ("",) * len(members)
-    )
-    played = [_shared(members, capacity, {**known, **other}) for other in others]
-    stretches = [found.stretch, *(calm if one is None else one.stretch for one in played)]
-    return replace(found, least=tuple(map(min, *stretches)), most=tuple(map(max, *stretches)))
+    calm = {app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in strangers}
+    played = _shared(members, capacity, {**known, **calm})
+    least = (1.0,) * len(members) if played is None else tuple(map(min, found.stretch, played.stretch))
+    return replace(found, least=least)
+
+
+def by_either(members: Sequence[App], known: Mapping[str, CpuNeed]) -> list[dict[str, CpuNeed]]:
+    """What is known by the older and by the newer one of profiles that contradict each other; [] where none do."""
+    two = {app.key: need.ends for app in members if (need := known.get(app.key)) and need.ends}
+    return [{**known, **{key: ends[k] for key, ends in two.items()}} for k in range(2)] if two else []
 
 
 def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
@@ -142,9 +138,13 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
 
 def _between_ends(profile: Profile) -> CpuNeed:
     need = _need(profile, 0.0)
-    if not any(phase.cpu_use_apart for phase in profile.phases):
+    if not any(phase.cpu_use_apart or _contradicted(phase) for phase in profile.phases):
         return need
     return replace(need, ends=(_need(profile, -1.0), _need(profile, 1.0)))
+
+
+def _contradicted(phase: PhaseProfile) -> bool:
+    return (curve := phase.sensitivity.get("cpu")) is not None and any(curve.apart)
 
 
 def _need(profile: Profile, end: float) -> CpuNeed:
@@ -155,7 +155,7 @@ def _need(profile: Profile, end: float) -> CpuNeed:
         curve = phase.sensitivity.get("cpu")
         on_a_core = min(1.0, max(cpu_use, 1e-3))
         ideal = on_a_core / fairly(1.0, [on_a_core, 1.0])[0]
-        measured = curve.at(1.0) / ideal if curve else 1.0
+        measured = curve.toward(end).at(1.0) / ideal if curve else 1.0
         turns += phase.share * min(_TURNS_MOST, max(1.0, measured))
         half += phase.share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
         unmeasured += 0.0 if curve else phase.share

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tandem.estimate import contention, estimators
@@ -146,6 +146,49 @@ def test_busy_cores_that_contradict_are_spanned(uses: tuple[float, float], pinne
     assert middle.low < middle.mid < middle.high
 
 
+use, at_full = st.floats(0.05, 1.0), st.floats(1.0, 4.0)
+
+
+@given(
+    uses=st.tuples(st.tuples(use, use), st.tuples(use, use)),
+    fulls=st.tuples(at_full, at_full),
+    share=st.floats(0.1, 0.9),
+    half=st.floats(0.0, 0.3),
+    pins=st.lists(st.sampled_from([(0,), (1,), (0, 1), ()]), min_size=2, max_size=5),
+    with_stranger=st.booleans(),
+)
+def test_the_interval_of_contradictory_busy_cores_reaches_to_those_of_either_revision(
+    uses: tuple[tuple[float, float], tuple[float, float]],
+    fulls: tuple[float, float],
+    share: float,
+    half: float,
+    pins: list[tuple[int, ...]],
+    with_stranger: bool,
+) -> None:
+    first, second = (
+        replace(
+            OLD,
+            revision=n,
+            phases=tuple(
+                replace(PHASE, phase=name, share=part, cpu_use=use, sensitivity={"cpu": curve(full, half=half)})
+                for name, part, use in (("work", share, work), ("wait", 1.0 - share, wait))
+            ),
+        )
+        for n, (work, wait), full in zip((1, 2), uses, fulls, strict=True)
+    )
+    span = spanning([first, second])
+    assume(all(one.cpu_use_apart and one.sensitivity["cpu"].apart for one in span.phases))
+    apps = tuple(App("new" if with_stranger and not k else "cg", cores=cores) for k, cores in enumerate(pins))
+
+    def told(profile: Profile) -> tuple[Slowdown, ...]:
+        return estimators.make("bubble", (), (profile,)).predict(apps, Capacity(2000))
+
+    for both, *either in zip(told(span), told(first), told(second), strict=True):
+        assert both.low <= both.mid <= both.high
+        assert both.low <= min(one.low for one in either) + 1e-9
+        assert both.high >= max(one.high for one in either) - 1e-9
+
+
 def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is() -> None:
     new = with_phase(pressure={"cache": 0.1, "net": 0.5}, pressure_half={"cache": 0.02})
     (phase,) = spanning([OLD, new]).phases
@@ -159,6 +202,6 @@ def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is(
 
 def test_the_middle_of_two_profiles_is_stored_as_it_is() -> None:
     found = spanning([OLD, with_phase(sensitivity={"cache": curve(2.4)}, cpu_use=0.5)])
-    assert (found.phases[0].cpu_use, found.phases[0].cpu_use_apart) == (0.75, 0.25)
+    assert (found.phases[0].cpu_use, found.phases[0].cpu_use_apart) == (0.75, -0.25)
     assert found.phases[0].sensitivity["cache"].apart == (0.0, pytest.approx(0.5))
     assert from_json(json.loads(json.dumps(asdict(found)))) == found

@@ -82,7 +82,7 @@ def _spanning(old: PhaseProfile, new: PhaseProfile) -> PhaseProfile:
     found = replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
     if not _busy_apart(old, new):
         return found
-    return replace(found, cpu_use=(old.cpu_use + new.cpu_use) / 2, cpu_use_apart=abs(old.cpu_use - new.cpu_use) / 2)
+    return replace(found, cpu_use=(old.cpu_use + new.cpu_use) / 2, cpu_use_apart=(new.cpu_use - old.cpu_use) / 2)
 
 
 def _middle(old: Curve, new: Curve) -> Curve:
@@ -92,7 +92,7 @@ def _middle(old: Curve, new: Curve) -> Curve:
         new,
         slowdowns=tuple((a + b) / 2 for a, b in zip(was, new.slowdowns, strict=True)),
         halves=tuple(max(half, _half(old, level)) for level, half in zip(new.levels, new.halves, strict=True)),
-        apart=tuple(abs(a - b) / 2 for a, b in zip(was, new.slowdowns, strict=True)),
+        apart=tuple((b - a) / 2 for a, b in zip(was, new.slowdowns, strict=True)),
     )
 
 

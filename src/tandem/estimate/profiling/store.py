@@ -249,12 +249,13 @@ def senseless(profile: Profile) -> str:
             ("rate", phase.rate, 1e-30, 1e30),
             ("noise", phase.noise, 0.0, LARGEST),
             ("cpu_use", phase.cpu_use, 0.0, 1e6),
-            ("cpu_use_apart", phase.cpu_use_apart, 0.0, phase.cpu_use),
+            ("cpu_use_apart", phase.cpu_use_apart, -phase.cpu_use, phase.cpu_use),
         ]
         for curve in phase.sensitivity.values():
             values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
             values += [("slowdowns", one, 1e-9, LARGEST) for one in curve.slowdowns]
-            values += [("halves", one, 0.0, LARGEST) for one in (*curve.halves, *curve.apart)]
+            values += [("halves", one, 0.0, LARGEST) for one in curve.halves]
+            values += [("apart", one, -LARGEST, LARGEST) for one in curve.apart]
         values += [("pressure", one, 0.0, LARGEST) for one in phase.pressure.values()]
         values += [("pressure_half", one, 0.0, LARGEST) for one in phase.pressure_half.values()]
     if not profile.argv:
