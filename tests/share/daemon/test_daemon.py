@@ -1,5 +1,6 @@
 """A real daemon with real keepers: lives of jobs, restarts, kills at every named point."""
 
+import json
 import os
 import random
 import signal
@@ -14,7 +15,10 @@ from typing import Any
 import pytest
 
 from tandem.core.errors import DaemonError, TandemError
+from tandem.core.machine import discover
 from tandem.core.process import journal
+from tandem.estimate.profile import PhaseProfile, Profile
+from tandem.estimate.profiling.store import as_json, save
 from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
@@ -40,6 +44,31 @@ def text(client: Client, job: int, which: str = "stdout") -> str:
 
 def running(client: Client, job: int) -> Callable[[], bool]:
     return lambda: bool(client.show(job)["state"] == "running")
+
+
+def test_profiles_that_cannot_be_read_are_named_once_and_the_others_are_used(home: Home) -> None:
+    phase = PhaseProfile("", 1.0, 10.0, 0.02, 1.0)
+    fine = save(home.paths.data, Profile("cg", ("cg",), discover().fingerprint, 1, 0.0, 1.0, 0, (phase,)))
+    folder = home.paths.data / "profiles" / fine.machine
+    told = as_json(fine)
+    bad = {
+        "half": "{",
+        "newer": json.dumps({"format": 99, "profiles": [told]}),
+        "huge": json.dumps({"format": 1, "profiles": [{**told, "key": "huge", "cpus": 10**400}]}),
+        "surrogate": json.dumps({"format": 1, "profiles": [{**told, "key": "\ud800"}]}),
+        "rate": json.dumps({"format": 1, "profiles": [{**told, "phases": [{**told["phases"][0], "rate": "fast"}]}]}),
+    }
+    for name, text in bad.items():
+        (folder / f"{name}.json").write_text(text)
+    with home.start().client() as client:
+        for _ in range(2):
+            client.profiled()
+        assert [one["app"] for one in client.profiles()] == ["cg"]
+    assert home.stop() == 0
+    said = (home.folder / "out").read_text()
+    for name in bad:
+        assert said.count(f"a profile is left aside: {folder / name}.json cannot be read (") == 1
+    assert "rate is 'fast', which is no number" in said
 
 
 def test_the_life_of_a_few_jobs(home: Home) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import urllib.parse
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -29,6 +31,8 @@ LARGEST = 1e6
 """Beyond this no slowdown, pressure or interval was measured."""
 
 _LONGEST_NAME = 200
+_SHOWN = 60
+"""Characters of a wrong value that are told."""
 
 
 class ProfileError(TandemError):
@@ -179,51 +183,89 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
     """The profile again.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: It is not one.
+        ValueError: A value is of another kind than it has to be; the words say which.
+        KeyError, TypeError, AttributeError: It is no profile at all.
     """
     phases = tuple(
         PhaseProfile(
-            phase=str(one["phase"]),
-            share=float(one["share"]),
-            rate=float(one["rate"]),
-            noise=float(one["noise"]),
-            cpu_use=float(one["cpu_use"]),
-            sensitivity={str(kind): _curve(curve) for kind, curve in one["sensitivity"].items()},
-            pressure={str(kind): float(level) for kind, level in one["pressure"].items()},
-            pressure_half={str(kind): float(half) for kind, half in one["pressure_half"].items()},
-            cpu_use_apart=float(one.get("cpu_use_apart", 0.0)),
+            phase=_text("phase", one["phase"]),
+            share=_number("share", one["share"]),
+            rate=_number("rate", one["rate"]),
+            noise=_number("noise", one["noise"]),
+            cpu_use=_number("cpu_use", one["cpu_use"]),
+            sensitivity={kind: _curve(curve) for kind, curve in one["sensitivity"].items()},
+            pressure=_numbers_by_kind("pressure", one["pressure"]),
+            pressure_half=_numbers_by_kind("pressure_half", one["pressure_half"]),
+            cpu_use_apart=_number("cpu_use_apart", one.get("cpu_use_apart", 0.0)),
         )
         for one in told["phases"]
     )
-    if not phases:
-        message = "a profile has at least one phase"
-        raise ValueError(message)
-    if not isinstance(told["argv"], list | tuple) or not isinstance(told["key"], str):
-        message = "argv is a list, and key a text"
-        raise ValueError(message)  # noqa: TRY004 - these words are told, Python's of a TypeError are not
     return Profile(
-        key=told["key"],
-        argv=tuple(map(str, told["argv"])),
-        machine=str(told["machine"]),
-        cpus=int(told["cpus"]),
-        made=float(told["made"]),
-        cost_s=float(told["cost_s"]),
-        revision=int(told["revision"]),
+        key=_text("key", told["key"]),
+        argv=_texts("argv", told["argv"]),
+        machine=_text("machine", told["machine"]),
+        cpus=_whole("cpus", told["cpus"]),
+        made=_number("made", told["made"]),
+        cost_s=_number("cost_s", told["cost_s"]),
+        revision=_whole("revision", told["revision"]),
         phases=phases,
-        rate_pattern=None if told.get("rate_pattern") is None else str(told["rate_pattern"]),
-        cwd=str(told.get("cwd", "")),
-        gpu=None if told.get("gpu") is None else int(told["gpu"]),
-        bubble_cores=int(told.get("bubble_cores", 1)),
-        reporter_excess={str(kind): float(excess) for kind, excess in told.get("reporter_excess", {}).items()},
-        calibrated=float(told.get("calibrated", 0.0)),
-        waited=float(told.get("waited", 0.0)),
-        left_out={str(what): tuple(map(str, kinds)) for what, kinds in told.get("left_out", {}).items()},
+        rate_pattern=None if told.get("rate_pattern") is None else _text("rate_pattern", told["rate_pattern"]),
+        cwd=_text("cwd", told.get("cwd", "")),
+        gpu=None if told.get("gpu") is None else _whole("gpu", told["gpu"]),
+        bubble_cores=_whole("bubble_cores", told.get("bubble_cores", 1)),
+        reporter_excess=_numbers_by_kind("reporter_excess", told.get("reporter_excess", {})),
+        calibrated=_number("calibrated", told.get("calibrated", 0.0)),
+        waited=_number("waited", told.get("waited", 0.0)),
+        left_out={what: _texts("left_out", kinds) for what, kinds in told.get("left_out", {}).items()},
     )
 
 
 def _curve(told: Any) -> Curve:  # noqa: ANN401 - whatever was in the file
-    levels, slowdowns, halves = (tuple(map(float, told[what])) for what in ("levels", "slowdowns", "halves"))
-    return Curve(levels, slowdowns, halves, tuple(map(float, told.get("apart", ()))))
+    levels, slowdowns, halves, apart = (
+        tuple(_number(what, one) for one in _list(what, told.get(what, []) if what == "apart" else told[what]))
+        for what in ("levels", "slowdowns", "halves", "apart")
+    )
+    return Curve(levels, slowdowns, halves, apart)
+
+
+def _number(name: str, told: object) -> float:
+    if isinstance(told, bool) or not isinstance(told, int | float):
+        raise _no(name, told, "number")
+    try:
+        return float(told)
+    except OverflowError as error:
+        raise _no(name, told, "number that fits") from error
+
+
+def _whole(name: str, told: object) -> int:
+    if not _number(name, told).is_integer():
+        raise _no(name, told, "whole number")
+    return int(_number(name, told))
+
+
+def _text(name: str, told: object) -> str:
+    if not isinstance(told, str) or told.encode(errors="ignore").decode() != told:
+        raise _no(name, told, "text")
+    return told
+
+
+def _list(name: str, told: object) -> Sequence[object]:
+    if not isinstance(told, list | tuple):
+        raise _no(name, told, "list")
+    return told
+
+
+def _texts(name: str, told: object) -> tuple[str, ...]:
+    return tuple(_text(f"a part of {name}", one) for one in _list(name, told))
+
+
+def _numbers_by_kind(name: str, told: Any) -> dict[str, float]:  # noqa: ANN401 - whatever was in the file
+    return {kind: _number(f"{name} of {kind}", one) for kind, one in told.items()}
+
+
+def _no(name: str, told: object, what: str) -> ValueError:
+    shown = repr(told)
+    return ValueError(f"{name} is {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}, which is no {what}")
 
 
 def senseless(profile: Profile) -> str:
@@ -260,6 +302,13 @@ def senseless(profile: Profile) -> str:
         values += [("pressure_half", one, 0.0, LARGEST) for one in phase.pressure_half.values()]
     if not profile.argv:
         return "argv is empty"
+    if not profile.phases:
+        return "it has no phase"
+    named = Counter(phase.phase for phase in profile.phases)
+    if twice := [phase for phase, count in named.items() if count > 1]:
+        return f"the phase {twice[0]!r} is there twice"
+    if profile.rate_pattern is not None and not _compiles(profile.rate_pattern):
+        return f"rate_pattern is {profile.rate_pattern!r}, which is no regular expression"
     kinds = [*profile.reporter_excess, *chain.from_iterable(profile.left_out.values())]
     for phase in profile.phases:
         kinds += [*phase.sensitivity, *phase.pressure, *phase.pressure_half]
@@ -267,6 +316,14 @@ def senseless(profile: Profile) -> str:
         return f"{unknown!r} is no kind of bubble"
     wrong = [f"{name} is {value:g}" for name, value, least, most in values if not least <= value <= most]
     return wrong[0] if wrong else ""
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
 
 
 def _read(file: Path) -> tuple[list[Profile], ProfileError | None]:
@@ -299,13 +356,14 @@ def _read(file: Path) -> tuple[list[Profile], ProfileError | None]:
 def _checked(file: Path, told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
     try:
         one = from_json(told)
+        why = senseless(one)
     except KeyError as error:
         raise _unreadable(file, f"a revision in it lacks {error}") from error
     except ValueError as error:
         raise _unreadable(file, str(error)) from error
     except (TypeError, AttributeError, ArithmeticError) as error:
         raise _unreadable(file, "a revision in it is no profile of this format") from error
-    if why := senseless(one):
+    if why:
         raise _unreadable(file, why)
     if one.machine != file.parent.name:
         raise ProfileError(

@@ -332,9 +332,10 @@ class Driver:
     def profiled(self) -> list[ev.Profiled]:
         """Profiles in the data folder, of this machine, that the scheduler does not know yet."""
         loaded = profiles.load(self.store.paths.data, hardware.discover().fingerprint)
-        self.unread_profiles = [str(error) for error in loaded.unread.values()]
+        said, self.unread_profiles = self.unread_profiles, [str(error) for error in loaded.unread.values()]
         for words in self.unread_profiles:  # it can do without them
-            _log.warning("a profile is left aside: %s", words)
+            if words not in said:
+                _log.warning("a profile is left aside: %s", words)
         known = self.machine.profiles
         return [ev.Profiled(one) for key, one in loaded.usable.items() if known.get(key) != one]
 
