@@ -99,5 +99,6 @@ def refuse_stubbornly(view: memoryview) -> int:
 
 
 def hang(view: memoryview) -> int:
+    print("hanging\n", end="", flush=True)  # in one piece, whoever else does
     time.sleep(3600)
     return 0

@@ -89,14 +89,6 @@ class DecodingProcess:
     """
 
     def __init__(self, decode: Decode) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        life, self._life = os.pipe()  # never written to: the process ends when our end is closed
-        self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
-        self._closing = threading.Lock()
-        self._ended = False
-        self._has_answered = False
-        fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
         try:
             recipe = pickle.dumps(decode)
         except Exception as error:
@@ -105,6 +97,14 @@ class DecodingProcess:
                 allowed="in processes, functions of a module and what is made of them",
                 todo="define it with def at the top of a module, or decode in threads",
             ) from error
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        life, self._life = os.pipe()  # never written to: the process ends when our end is closed
+        self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
+        self._closing = threading.Lock()
+        self._ended = False
+        self._has_answered = False
+        fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
         self._process = context.Process(
             target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
         )
