@@ -98,6 +98,35 @@ def refuse_stubbornly(view: memoryview) -> int:
     raise StubbornError(first, "travel")
 
 
+class OneWay:
+    """Pickled, but never made again."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made_again, ()
+
+
+def _made_again() -> None:
+    message = "it only goes there"
+    raise EOFError(message)  # pickle itself raises these for what is cut short
+
+
+def one_way_at_seven(view: memoryview) -> object:
+    return OneWay() if bytes(view).endswith(b"7") else len(view)
+
+
+class SpeechlessError(Exception):
+    """Cannot tell what it is."""
+
+    def __str__(self) -> str:
+        message = "no words"
+        raise RuntimeError(message)
+
+
+def refuse_speechlessly(view: memoryview) -> int:
+    raise SpeechlessError
+
+
 def hang(view: memoryview) -> int:
+    print("hanging\n", end="", flush=True)  # in one piece, whoever else does
     time.sleep(3600)
     return 0

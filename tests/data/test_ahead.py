@@ -3,9 +3,10 @@
 import _thread
 import gc
 import os
+import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -129,3 +130,40 @@ def test_a_ctrl_c_that_comes_just_before_a_wait_is_heard() -> None:
         late.cancel()
         late.join()
         noted.join()
+
+
+@pytest.fixture
+def _pythons_own_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_pythons_own_handler")
+def test_a_ctrl_c_while_workers_are_made_is_heard_once_all_can_be_closed() -> None:
+    made: list[Calling] = []
+
+    def making() -> Iterator[Calling]:
+        for _ in range(3):
+            made.append(Calling())
+            signal.raise_signal(signal.SIGINT)
+            yield made[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        Crew(making())
+    assert [worker.closed.is_set() for worker in made] == [True] * 3
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tandem-ahead")]
+    signal.raise_signal(signal.SIGINT)  # still the same one: whoever is told ends other things too
+
+
+def test_workers_made_before_one_that_cannot_be_are_closed() -> None:
+    made = [Calling()]
+
+    def making() -> Iterator[Calling]:
+        yield made[0]
+        raise OSError("no more processes")  # noqa: EM101, TRY003 - as the system says it
+
+    with pytest.raises(OSError, match="no more processes"):
+        Crew(making())
+    assert made[0].closed.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tandem-ahead")]

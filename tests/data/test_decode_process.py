@@ -93,6 +93,32 @@ def test_results_that_cannot_be_pickled_are_told_so(decode: Callable[[memoryview
         next(iter(loader))
 
 
+def test_results_that_cannot_be_unpickled_are_told_so_and_the_next_batch_is_decoded() -> None:
+    process = DecodingProcess(Decode(decoders.one_way_at_seven))
+    batches = [([memoryview(text)], [place]) for place, text in enumerate([b"1", b"7", b"22"])]
+    first, second, third = process.several(batches)
+    assert (first, third) == ([1], [2])
+    assert isinstance(second, DecoderFailure)
+    process.close()
+    with (
+        Loader(numbered(8), 8, decode=decoders.one_way_at_seven, workers=1, decode_in="processes") as loader,
+        pytest.raises(
+            DecodeError, match="could not be taken over: EOFError: it only goes there; allowed: in processes,"
+        ),
+    ):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("where", ["threads", "processes"])
+def test_an_error_without_words_is_told_by_its_name(where: str) -> None:
+    options = {"decode": decoders.refuse_speechlessly, "workers": 1, "decode_in": where}
+    with (
+        Loader(numbered(4), 2, **options) as loader,  # type: ignore[arg-type]
+        pytest.raises(DecodeError, match="could not be decoded: SpeechlessError, whose words cannot be had; allowed: "),
+    ):
+        next(iter(loader))
+
+
 @pytest.mark.parametrize(
     ("decode", "words"),
     [
@@ -243,8 +269,8 @@ def test_ctrl_c_gets_through_while_a_batch_is_waited_for(where: str, again: bool
     process = start(tmp_path, "hang", where, "pass")
     assert isinstance(process, subprocess.Popen)
     try:
-        if where == "processes":
-            wait_until(lambda: len(members(process.pid)) >= 3)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hanging\n"
         wait_until(lambda: waits(process.pid))
         errors = interrupt(process, again=again)
     finally:

@@ -41,7 +41,7 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
 @pytest.mark.parametrize("fault", ["500", "close", "short", "whole", "garbage"])
 def test_a_remote_that_fails_now_and_then_is_read_all_the_same(server: RangeServer, fault: str) -> None:
     rng = random.Random(fault)
-    server.fault = lambda path, nth: fault if rng.random() < 0.15 else None
+    server.fault = lambda path, nth: fault if nth > 2 and rng.random() < 0.15 else None
     with opened(server, tries=8) as space:
         for numbers in np.array_split(np.arange(len(space)), 12):
             for number, view in zip(numbers.tolist(), space.read_batch(numbers), strict=True):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from tandem.core.interrupts import counted_once, unbroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -101,24 +101,31 @@ class Crew(Generic[Task, Result]):
     """A thread for each worker.
 
     While there is one, Ctrl-C pressed twice in a row counts once (`tandem.core.interrupts`): the second would break off
-    what the first one made the program do, which is to end the threads.
+    what the first one made the program do, which is to end the threads. One that comes while the crew is being made is
+    heard when it can be closed.
 
     Args:
-        workers: What the threads call; closed with the crew.
+        workers: What the threads call; closed with the crew, and where a later one cannot be made.
     """
 
-    def __init__(self, workers: Sequence[Worker[Task, Result]]) -> None:
+    def __init__(self, workers: Iterable[Worker[Task, Result]]) -> None:
         self._pid = os.getpid()
-        self._workers = tuple(workers)
+        self._workers: list[Worker[Task, Result]] = []
         self._tasks: queue.SimpleQueue[Pending[Any, Any] | None] = queue.SimpleQueue()
-        threads = [
-            threading.Thread(target=_work, args=(self._tasks, worker), name=f"tandem-ahead-{i}", daemon=True)
-            for i, worker in enumerate(workers)
-        ]
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
         # Also when the crew is forgotten, and before the interpreter ends: it must not end under a thread that reads.
         self._closing = weakref.finalize(self, _close_unbroken, self._tasks, self._workers, threads, counted_once())
+        try:
+            with unbroken():
+                for number, worker in enumerate(workers):
+                    self._workers.append(worker)
+                    work, name = (self._tasks, worker), f"tandem-ahead-{number}"
+                    thread = threading.Thread(target=_work, args=work, name=name, daemon=True)
+                    thread.start()
+                    threads.append(thread)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def usable(self) -> bool:

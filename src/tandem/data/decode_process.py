@@ -24,7 +24,14 @@ from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.interrupts import deaf_children
-from tandem.data.decoding import DecodeError, DecoderEndedError, DecoderFailure, DecoderResultError, DecoderToldError
+from tandem.data.decoding import (
+    DecodeError,
+    DecoderEndedError,
+    DecoderFailure,
+    DecoderResultError,
+    DecoderToldError,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,14 +96,6 @@ class DecodingProcess:
     """
 
     def __init__(self, decode: Decode) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        life, self._life = os.pipe()  # never written to: the process ends when our end is closed
-        self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
-        self._closing = threading.Lock()
-        self._ended = False
-        self._has_answered = False
-        fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
         try:
             recipe = pickle.dumps(decode)
         except Exception as error:
@@ -105,6 +104,14 @@ class DecodingProcess:
                 allowed="in processes, functions of a module and what is made of them",
                 todo="define it with def at the top of a module, or decode in threads",
             ) from error
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        life, self._life = os.pipe()  # never written to: the process ends when our end is closed
+        self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
+        self._closing = threading.Lock()
+        self._ended = False
+        self._has_answered = False
+        fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
         self._process = context.Process(
             target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
         )
@@ -164,7 +171,12 @@ class DecodingProcess:
             content[:] = whole[begin : ends[-1]]
         parts = memoryview(content)
         first, *buffers = (parts[start - begin : end - begin] for start, end in itertools.pairwise(ends))
-        found: object = pickle.loads(first, buffers=buffers)
+        try:
+            found: object = pickle.loads(first, buffers=buffers)
+        except Exception as error:  # whatever the results' classes raise when they are made again
+            cause = DecoderResultError(words_of(error))
+            cause.__cause__ = error
+            return DecoderFailure(None, cause)
         return found
 
     def close(self) -> None:
@@ -285,7 +297,7 @@ def _decoded(
     try:
         parts: list[Any] = [pickle.dumps(found, protocol=5, buffer_callback=buffers.append)]
     except Exception as error:
-        raise DecoderFailure(None, DecoderResultError(f"{type(error).__name__}: {error}")) from error
+        raise DecoderFailure(None, DecoderResultError(words_of(error))) from error
     parts += [buffer.raw() for buffer in buffers]
     ends = list(itertools.accumulate(map(len, parts), initial=outgoing[1]))
     memory = outgoing[0].reach(ends[-1])
@@ -307,7 +319,7 @@ def _failed(place: int | None, error: BaseException) -> tuple[Any, ...]:
         cause: bytes | None = pickle.dumps(error)
     except Exception:  # an error that holds what cannot be pickled
         cause = None
-    return "failed", place, f"{type(error).__name__}: {error}", text, cause
+    return "failed", place, words_of(error), text, cause
 
 
 def _watch(life: int, parent_pid: int) -> None:

@@ -123,12 +123,20 @@ class Decode:
             raise DecoderFailure(None, error) from error
 
 
+def words_of(error: BaseException) -> str:
+    """What an error is, in words, even if its own cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its __str__ raises
+        return f"{type(error).__name__}, whose words cannot be had"
+
+
 def told(failure: DecoderFailure, samples: Samples | Mixture, numbers_N: Numbers) -> DecodeError:
     """The error for whoever takes the batch."""
     cause, place = failure.cause, failure.place
     ended, unbrought = isinstance(cause, DecoderEndedError), isinstance(cause, DecoderResultError)
     in_words = ended or unbrought or isinstance(cause, DecoderToldError)
-    words = " ".join((str(cause) if in_words else f"{type(cause).__name__}: {cause}").split())
+    words = " ".join((str(cause) if in_words else words_of(cause)).split())
     if place is None:
         named = ", ".join(str(number) for number in numbers_N[:8].tolist()) + (", ..." if len(numbers_N) > 8 else "")
         given = f"the batch of samples {named} could not be {'taken over' if unbrought else 'put together'}"

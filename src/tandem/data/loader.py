@@ -316,12 +316,12 @@ class Loader:
     def _epoch_size(self) -> int:
         return self.samples.epoch_size if isinstance(self.samples, Mixture) else len(self.samples)
 
-    def _new_workers(self) -> list[Worker[list[Task], Read]]:
+    def _new_workers(self) -> Iterator[Worker[list[Task], Read]]:
         if self.decode_in == "threads":
-            return [Reading(self.samples, self.decode, pin=self.decode.pin) for _ in range(self.workers)]
+            return (Reading(self.samples, self.decode, pin=self.decode.pin) for _ in range(self.workers))
         from tandem.data.decode_process import DecodingProcess
 
-        return [Reading(self.samples, DecodingProcess(self.decode), pin=self.decode.pin) for _ in range(self.workers)]
+        return (Reading(self.samples, DecodingProcess(self.decode), pin=self.decode.pin) for _ in range(self.workers))
 
 
 def _check(loader: Loader) -> None:

@@ -48,9 +48,11 @@ def test_ranges_and_whole_files(server: RangeServer) -> None:
 
 @pytest.mark.parametrize("fault", ["500", "close", "short", "whole"])
 def test_what_may_pass_is_tried_again(server: RangeServer, fault: str) -> None:
-    server.fault = lambda path, nth: fault if nth < 3 else None
-    assert remote(server, tries=4).read(Range("file", 5, 4000)) == DATA[5:4000]
-    assert server.asked == 4
+    reached = remote(server, tries=4)
+    reached.read(Range("file", 0, 5))
+    server.fault = lambda path, nth: fault if nth < 4 else None
+    assert reached.read(Range("file", 5, 4000)) == DATA[5:4000]
+    assert server.asked == 5
 
 
 @pytest.mark.parametrize(
@@ -63,13 +65,23 @@ def test_what_may_pass_is_tried_again(server: RangeServer, fault: str) -> None:
     ],
 )
 def test_what_does_not_pass_is_told(server: RangeServer, fault: str, words: str) -> None:
+    reached = remote(server, tries=3)
+    reached.read(Range("file", 0, 5))
     server.fault = lambda path, nth: fault
     with pytest.raises(
         RemoteError, match=rf"{server.url}/file, bytes 5 to 4,000: .*{words}.* \(tried 3 times\)"
     ) as told:
-        remote(server, tries=3).read(Range("file", 5, 4000))
+        reached.read(Range("file", 5, 4000))
     assert "TANDEM_DATA_TRIES" in told.value.todo
-    assert server.asked == 3
+    assert server.asked == 4
+
+
+def test_a_server_that_knows_no_ranges_is_refused_at_once(server: RangeServer) -> None:
+    server.fault = lambda path, nth: "whole"
+    with pytest.raises(RemoteError, match=r"the server ignores ranges: .* \(tried once\)") as told:
+        remote(server, tries=3).read(Range("file", 5, 4000))
+    assert "nginx" in told.value.todo
+    assert server.asked == 1
 
 
 def test_a_server_that_stalls_is_left_after_the_time_that_was_set(server: RangeServer) -> None:

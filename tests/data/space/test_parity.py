@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tandem.core.errors import DataError, TandemError
 from tandem.data.pack.fetching import fetch_from
 from tandem.data.pack.packing import pack
-from tandem.data.space import Space, parity
+from tandem.data.space import Space, layout, parity
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.exporting import export
 from tandem.data.space.guarding import set_level
@@ -355,3 +355,115 @@ def test_where_parity_is_of_no_use_samples_come_from_the_source(
     done = repair(str(folder), fetch_from(str(tmp_path / "source")))
     assert (done.samples, done.left) == (1, [])
     assert contents(folder) == CONTENTS
+
+
+def unnamed(path: Path) -> None:
+    """As parity was written before it named its file."""
+    data = path.read_bytes()
+    path.write_bytes(layout.sealed(data[:48] + bytes(8)) + data[64:])
+
+
+def two_shards(space: Path) -> list[Path]:
+    """Of one size, so small that parity alone makes them."""
+    for path in ("one", "two"):
+        with SpaceWriter(space) as writer:
+            set_level(space, 4)
+            writer.add(path, path.encode() * 20)
+            writer.commit()
+    with Space.open(space) as opened:
+        return [space / "shards" / entry.file_name for entry in opened.index.shards]
+
+
+def swap(one: Path, two: Path) -> None:
+    aside = one.rename(one.with_suffix(".swap"))
+    two.rename(one)
+    aside.rename(two)
+
+
+def test_parity_of_another_file_is_named_and_made_again(tmp_path: Path) -> None:
+    one, two = (tmp_path / "s" / "parity" / f"{shard.name}.parity" for shard in two_shards(tmp_path / "s"))
+    before = one.read_bytes(), two.read_bytes()
+    swap(one, two)
+    told = {found.file: found.message for found in scrub(str(tmp_path / "s"))}
+    assert told == {str(path): f"{path} is the parity of another file" for path in (one, two)}
+    assert repair(str(tmp_path / "s")) == ([str(one), str(two)], 0, [])
+    assert (one.read_bytes(), two.read_bytes()) == before
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_parity_of_another_file_would_make_is_not_written(tmp_path: Path, old: bool) -> None:
+    one, two = two_shards(tmp_path / "s")
+    parities = [tmp_path / "s" / "parity" / f"{shard.name}.parity" for shard in (one, two)]
+    if old:
+        for path in parities:
+            unnamed(path)
+    swap(*parities)
+    one.write_bytes(one.read_bytes()[:-1] + b"!")
+    damaged = one.read_bytes()
+    done = repair(str(tmp_path / "s"))
+    assert one.read_bytes() == damaged
+    assert str(one) in {found.file for found in done.left}
+    assert str(one) not in done.files
+
+
+def test_parity_that_does_not_name_its_file_restores_it(tmp_path: Path) -> None:
+    one, two = two_shards(tmp_path / "s")
+    index = max((tmp_path / "s" / "generations").iterdir())
+    before = {path: path.read_bytes() for path in (one, two, index)}
+    for path in before:
+        unnamed(tmp_path / "s" / "parity" / f"{path.name}.parity")
+    assert list(scrub(str(tmp_path / "s"))) == []
+    for path in before:
+        flip(path)
+    assert set(repair(str(tmp_path / "s")).files) == {str(path) for path in before}
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_index_of_another_space_is_not_made_of_its_parity(tmp_path: Path, lost: bool) -> None:
+    for name in ("s", "other"):
+        two_shards(tmp_path / name)
+    index = max((tmp_path / "s" / "generations").iterdir())
+    theirs = tmp_path / "other" / "parity" / f"{index.name}.parity"
+    (tmp_path / "s" / "parity" / theirs.name).write_bytes(theirs.read_bytes())
+    assert [one.message for one in scrub(str(tmp_path / "s"))] == [
+        f"{tmp_path / 's' / 'parity' / theirs.name} is the parity of another file"
+    ]
+    # so much like theirs that their parity makes theirs of it
+    index.write_bytes(b"damaged" + (tmp_path / "other" / "generations" / index.name).read_bytes()[7:])
+    damaged = index.read_bytes()
+    if lost:
+        (tmp_path / "s" / "current").unlink()
+        with pytest.raises(DataError, match="its header is damaged"):
+            repair(str(tmp_path / "s"))
+    else:
+        assert [one.what for one in repair(str(tmp_path / "s")).left] == ["index"]
+    assert index.read_bytes() == damaged
+
+
+FOLDERS = ("shards/*.shard", "parity/*.shard.parity", "parity/*.index.parity", "parity/level")
+
+
+@pytest.mark.parametrize("pattern", FOLDERS)
+def test_a_folder_in_the_place_of_a_file_is_named_and_the_rest_is_repaired(tmp_path: Path, pattern: str) -> None:
+    one = min(two_shards(tmp_path / "s"))
+    place = max((tmp_path / "s").glob(pattern))
+    place.unlink()
+    (place / "something").mkdir(parents=True)
+    before = one.read_bytes()
+    flip(one)
+    done = repair(str(tmp_path / "s"))
+    assert one.read_bytes() == before
+    assert str(one) in done.files
+    assert {found.file for found in done.left} == {str(place)}
+    assert (place / "something").is_dir()
+    assert str(place) in done.left[0].message
+
+
+def test_folders_among_files_that_nothing_needs_stay_when_it_is_compacted(folder: Path) -> None:
+    strangers = [folder / "shards" / "other.shard", folder / "parity" / "other.parity"]
+    for stranger in strangers:
+        stranger.mkdir()
+    delete(str(folder), prefix="d3/")
+    assert compact(str(folder)).freed_bytes > 0
+    assert all(stranger.is_dir() for stranger in strangers)

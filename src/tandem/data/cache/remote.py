@@ -1,8 +1,8 @@
 """Bytes of files at a URL, by fsspec: in ranges, several at once, tried again after a failure.
 
 What is tried again: no answer in time, a connection that breaks, an answer of another length than was asked for, a
-server that ignores ranges, every status of 500 and above. What is not: a file that is not there, a right that is
-lacking.
+server that ignores a range though it has answered one, every status of 500 and above. What is not: a file that is not
+there, a right that is lacking, a server that has answered no range yet and ignores one.
 
 Limits: file systems that are not asynchronous in fsspec (`file://`, `memory://`) know no timeout.
 """
@@ -53,6 +53,7 @@ class Remote:
         self._files: Any = None
         self._root = ""
         self._streams: asyncio.Semaphore | None = None
+        self._has_answered_ranges = False
 
     def read(self, wanted: Range) -> bytes:
         """Bytes of a file.
@@ -153,8 +154,10 @@ class Remote:
         """Have an answer with the whole file refused before it is read; and no compression of ranges."""
 
         async def checked(response: Any) -> None:  # noqa: ANN401 - aiohttp is not imported for its name
-            if response.status == 200 and response.content_length != size:
-                raise _IgnoresRanges
+            if response.status == 206:
+                self._has_answered_ranges = True
+            elif response.status == 200 and response.content_length != size:
+                raise _IgnoresRanges if self._has_answered_ranges else _KnowsNoRanges
             await asyncio.sleep(0)
 
         headers = {**self._files.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
@@ -169,10 +172,13 @@ class Remote:
             why = f"{type(error).__name__}: {error}" if not isinstance(error, _WrongAnswer) else str(error)
         times = "once" if tried == 1 else f"{tried} times"
         patience = "check the URL, the rights and the server; TANDEM_DATA_TIMEOUT and TANDEM_DATA_TRIES set patience"
+        todo = "check the URL, and the right to read it" if _is_final(error) else patience
+        if isinstance(error, _KnowsNoRanges):
+            todo = "have it served by one that does, such as nginx, or copy the space to a folder here"
         return RemoteError(
             given=f"{what}: {why} (tried {times})",
             allowed="a server that is reached, and answers requests for ranges of bytes with those bytes",
-            todo="check the URL, and the right to read it" if _is_final(error) else patience,
+            todo=todo,
         )
 
 
@@ -191,6 +197,10 @@ class _IgnoresRanges(_WrongAnswer):
         return "the server ignores ranges: it answers with the whole file"
 
 
+class _KnowsNoRanges(_IgnoresRanges):
+    """It has never answered one: it will not the next time."""
+
+
 def _had(outcome: bytes | Exception) -> bytes:
     if isinstance(outcome, Exception):
         raise outcome
@@ -202,4 +212,4 @@ def _is_final(error: Exception) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int) and 400 <= status < 500:
         return status not in _TRY_AGAIN
-    return isinstance(error, PermissionError | IsADirectoryError)
+    return isinstance(error, PermissionError | IsADirectoryError | _KnowsNoRanges)

@@ -104,13 +104,15 @@ def remove_unused(folder: Path) -> Removal:
     held_bytes = 0
     for file in (folder / "shards").iterdir():
         needed_by = named.get(file.name)
-        if needed_by is None:
+        if needed_by is None and not file.is_dir():
             freed += file.stat().st_size
             file.unlink()
-        elif needed_by != present:
+        elif needed_by not in (None, present):
             held_bytes += file.stat().st_size
     for file in (folder / "parity").glob("*.parity"):
-        if not ((folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()):
+        if not (
+            file.is_dir() or (folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()
+        ):
             freed += file.stat().st_size
             file.unlink()
     for place in (folder, folder / "generations", folder / "pending", folder / "parity"):

@@ -48,11 +48,13 @@ def level_damage(folder: Path) -> str | None:
 
 
 def _said(folder: Path) -> int:
-    """What the file says; 0 where it is not there, another number than a level where it is damaged."""
+    """What the file says; 0 where it is not there, another number than a level where it is damaged, or a folder."""
     try:
         text = (folder / "parity" / "level").read_bytes()
     except FileNotFoundError:
         return 0
+    except IsADirectoryError:
+        return parity.MOST + 1
     return next((count for count in LEVELS if text in (_written(count), b"%d" % count)), parity.MOST + 1)
 
 
@@ -74,19 +76,18 @@ def set_level(folder: Path, count: int) -> None:
         file.write(_written(count))
 
 
-def guard(folder: Path, file: Path, name: Path | None = None) -> None:
+def guard(folder: Path, file: Path) -> None:
     """Write the parity of a file, if the space has a level and it is not there.
 
     Args:
         folder: The space.
-        file: The file as it lies now.
-        name: What it will be called, if it has another name yet.
+        file: The file, by the name that it will have; where it lies now.
 
     Raises:
         MissingPackageError: The package pyeclib is not installed.
         OSError: Something cannot be read or written.
     """
     count = level(folder)
-    target = parity_path(folder, name or file)
+    target = parity_path(folder, file)
     if count and not target.exists():
         parity.protect(file, target, count)

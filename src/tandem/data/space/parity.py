@@ -5,7 +5,10 @@ with a Cauchy matrix over GF(256), by the package `pyeclib`). Every block has a 
 as many as N in each row can be restored. A column is one run of the file: damage of up to N/28 of the file in one place
 is N blocks a row. docs/reference/space-format.md has the layout.
 
-Limits: it restores a damaged or truncated file, not one that is gone. N is at most 4.
+It names the file that it guards, by its name and checksum: what would not become that one is not written.
+
+Limits: it restores a damaged or truncated file, not one that is gone. N is at most 4. Parity of earlier versions of
+this program does not name its file.
 """
 
 from __future__ import annotations
@@ -14,22 +17,23 @@ import errno
 import importlib
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.core.durable import make_folder, written_aside
 from tandem.core.errors import DataError, MissingPackageError, NewerVersionError, TandemError
-from tandem.data.hashing import xxh3
+from tandem.data.hashing import file_xxh3, xxh3
 from tandem.data.space import layout
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 MOST = 4
 """Parity blocks to a row."""
 COLUMNS = 28
 
 _MAGIC = b"TNDMPRTY"
-_HEADER = struct.Struct("<8sIIQIHHQQ")
+_HEADER = struct.Struct("<8sIIQIHHQQQ")
 _HEADER_BYTES = 64
 _LEAST_BLOCK, _MOST_BLOCK = 64, 16384
 _CHUNK_BYTES = 1 << 18
@@ -46,6 +50,8 @@ class _Shape(NamedTuple):
     parity: int
     rows: int
     checks_xxh3: int
+    whose: int
+    """`identity` of the file; 0 where it is not told."""
 
     @property
     def checks_at(self) -> int:
@@ -56,9 +62,14 @@ class _Shape(NamedTuple):
         return _HEADER_BYTES + 8 * self.rows * (COLUMNS + self.parity)
 
     def encode(self) -> bytes:
-        fields = (self.size, self.block, COLUMNS, self.parity, self.rows, self.checks_xxh3)
+        fields = (self.size, self.block, COLUMNS, self.parity, self.rows, self.checks_xxh3, self.whose)
         packed = _HEADER.pack(_MAGIC, layout.VERSION, _HEADER_BYTES, *fields)
         return layout.sealed(packed.ljust(_HEADER_BYTES - 8, b"\0"))
+
+
+def identity(name: str, checksum: int) -> int:
+    """What parity says of whose it is: of a file's name and its checksum as a whole."""
+    return xxh3(name.encode() + checksum.to_bytes(8, "little")) or 1
 
 
 def protect(path: Path, parity_path: Path, count: int) -> None:
@@ -91,13 +102,14 @@ def protect(path: Path, parity_path: Path, count: int) -> None:
     finally:
         os.close(file)
     table = b"".join(check for column in checks for check in column)
-    shape = _Shape(size, block, count, rows, xxh3(table))
+    whose = identity(path.name, file_xxh3(path)[1])
+    shape = _Shape(size, block, count, rows, xxh3(table), whose)
     make_folder(parity_path.parent)
     with written_aside(parity_path) as out:
         out.writelines([shape.encode(), table, *(piece for column in parities for piece in column)])
 
 
-def restore(path: Path, parity_path: Path) -> int:
+def restore(path: Path, parity_path: Path, right: Callable[[Path], bool] = lambda made: True) -> int:
     """Put a file right by its parity; returns how many blocks were bad.
 
     One that is missing is like one that was cut to nothing: it comes back where it was so small that it filled no more
@@ -105,8 +117,14 @@ def restore(path: Path, parity_path: Path) -> int:
 
     Readers that have the damaged file open keep that one.
 
+    Args:
+        path: The file.
+        parity_path: Its parity.
+        right: Asked of what was made, which lies aside, whether it is what the file was.
+
     Raises:
-        DataError: More is damaged than the parity can restore, or the parity is damaged; the file stays as it is.
+        DataError: More is damaged than the parity can restore, or the parity is damaged or that of another file; the
+            file stays as it is.
         MissingPackageError: The package pyeclib is not installed.
         OSError: Something cannot be read or written, the parity is not there.
     """
@@ -127,14 +145,26 @@ def restore(path: Path, parity_path: Path) -> int:
                     out.seek(start)
                     out.write(column[: max(0, min(len(column), shape.size - start))])
             out.truncate(shape.size)
+            out.flush()
+            made = Path(out.name)
+            if shape.whose not in (0, identity(path.name, file_xxh3(made)[1])) or not right(made):
+                raise DataError(
+                    given=_of_another(parity_path), allowed=f"that of {path}", todo="run: tandem data repair SPACE"
+                )
         return bad
     finally:
         os.close(file)
         os.close(parity_file)
 
 
-def damage(parity_path: Path) -> str | None:
+def damage(parity_path: Path, name: str, size: int, checksum: int) -> str | None:
     """What is wrong with the parity of a file, in words; None where nothing is.
+
+    Args:
+        parity_path: The parity.
+        name: The file's, that it is to guard.
+        size: The file's when it is whole, in bytes.
+        checksum: The file's when it is whole.
 
     Raises:
         NewerVersionError: It is of a newer version.
@@ -146,6 +176,8 @@ def damage(parity_path: Path) -> str | None:
         return f"the parity {parity_path} is missing"
     try:
         shape, table = _shape(parity_file, parity_path)
+        if shape.size != size or shape.whose not in (0, identity(name, checksum)):
+            return _of_another(parity_path)
         checks = memoryview(table).cast("Q")[COLUMNS * shape.rows :]
         for place, check in enumerate(checks):
             if xxh3(_read(parity_file, shape.parity_at + place * shape.block, shape.block)) != check:
@@ -162,10 +194,17 @@ def damage(parity_path: Path) -> str | None:
     return None
 
 
+def _of_another(parity_path: Path) -> str:
+    return f"{parity_path} is the parity of another file"
+
+
 def level_of(parity_path: Path) -> int:
     """How many blocks of each row a file's parity can restore; 0 where its header is damaged."""
-    with parity_path.open("rb") as file:
-        packed = file.read(_HEADER_BYTES)
+    try:
+        with parity_path.open("rb") as file:
+            packed = file.read(_HEADER_BYTES)
+    except IsADirectoryError:
+        return 0
     try:
         layout.opened(packed, _MAGIC, _HEADER_BYTES, str(parity_path), "the parity of a file")
     except TandemError:
@@ -236,8 +275,8 @@ class _Repairer:
 def _shape(parity_file: int, path: Path) -> tuple[_Shape, bytes]:
     packed = os.pread(parity_file, _HEADER_BYTES, 0)
     layout.opened(packed, _MAGIC, _HEADER_BYTES, str(path), "the parity of a file")
-    size, block, _columns, parity, rows, checks_xxh3 = _HEADER.unpack_from(packed)[3:]
-    shape = _Shape(size, block, parity, rows, checks_xxh3)
+    size, block, _columns, parity, rows, checks_xxh3, whose = _HEADER.unpack_from(packed)[3:]
+    shape = _Shape(size, block, parity, rows, checks_xxh3, whose)
     table = os.pread(parity_file, shape.parity_at - shape.checks_at, shape.checks_at)
     if xxh3(table) != checks_xxh3:
         raise DataError(given=f"{path}: its checksums are damaged", allowed="parity as it was written", todo="none")

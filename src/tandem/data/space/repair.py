@@ -65,13 +65,12 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     refuse_url(folder)
     root = Path(folder)
     files = _current(root)
-    files += _by_parity(root, Path(index_path(root, read_current(root).generation)))
+    files += _index_by_parity(root, read_current(root))
     found = list(scrub(folder))
     for one in found:
         if one.what == "newer":
             raise layout.newer_version(given=one.message)
-    for file in sorted({Path(one.file) for one in found if one.what in ("shard", "sample")}):
-        files += _by_parity(root, file)
+    files += _shards_by_parity(folder, {Path(one.file).name for one in found if one.what in ("shard", "sample")})
     left = list(scrub(folder))
     anew = _parity_anew(folder, [Path(one.file) for one in left if one.what == "parity"])
     if anew:
@@ -103,8 +102,8 @@ def guard_present(folder: str) -> int:
                     guarded += 1
             except NewerVersionError:
                 continue
-            except FileNotFoundError:
-                continue  # gone, or compacted away just now
+            except (FileNotFoundError, IsADirectoryError):
+                continue  # gone, or compacted away just now; or something else is in its place
         index = Path(space.index.name)
         if not parity_path(root, index).exists() and not list(space.index.verify()):
             guard(root, index)
@@ -133,9 +132,8 @@ def _current(root: Path) -> list[str]:
 
 def _of_latest(root: Path, generation: int) -> layout.Current:
     """What `current` would say of a generation, whose index is restored first where it must be."""
-    path = Path(index_path(root, generation))
-    _by_parity(root, path)
-    index = Index(str(path))
+    _index_by_parity(root, generation)
+    index = Index(index_path(root, generation))
     try:
         header = index.header
         return layout.Current(header.generation, header.space_id, index.size, index.header_xxh3)
@@ -143,32 +141,75 @@ def _of_latest(root: Path, generation: int) -> layout.Current:
         index.close()
 
 
-def _by_parity(root: Path, file: Path) -> list[str]:
-    """Restore a file that has parity; says which, where anything was wrong with it."""
+def _index_by_parity(root: Path, of: layout.Current | int) -> list[str]:
+    """Restore the index that `current` speaks of, or where that is lost the one of a generation."""
+
+    def right(made: Path) -> bool:
+        try:
+            index = Index(str(made))
+        except TandemError:
+            return False
+        try:
+            header = index.header
+            if isinstance(of, layout.Current):
+                same = layout.Current(header.generation, header.space_id, index.size, index.header_xxh3) == of
+            else:  # an index of another space names none of these shards
+                shards = [root / "shards" / entry.file_name for entry in index.shards]
+                same = header.generation == of and (not shards or any(shard.exists() for shard in shards))
+            return same and not list(index.verify())
+        finally:
+            index.close()
+
+    return _by_parity(root, Path(index_path(root, of if isinstance(of, int) else of.generation)), right)
+
+
+def _shards_by_parity(folder: str, names: set[str]) -> list[str]:
+    """Restore shards of these names."""
+    if not names:
+        return []
+    with Space.open(folder) as space:
+        entries = [entry for entry in space.index.shards if entry.file_name in names]
+    files = []
+    for entry in sorted(entries, key=lambda one: one.file_name):
+
+        def right(made: Path, entry: layout.ShardEntry = entry) -> bool:
+            return damage(str(made), entry) is None
+
+        files += _by_parity(Path(folder), Path(folder) / "shards" / entry.file_name, right)
+    return files
+
+
+def _by_parity(root: Path, file: Path, right: Callable[[Path], bool]) -> list[str]:
+    """Restore a file that has parity, if what is made is right; says which, where anything was wrong with it."""
     guarded = parity_path(root, file)
-    if not guarded.exists():
+    if not guarded.is_file() or file.is_dir():
         return []
     if file.exists():
         layout.refuse_newer(str(file))
     size = file.stat().st_size if file.exists() else -1
     try:
-        bad = parity.restore(file, guarded)
+        bad = parity.restore(file, guarded, right)
     except (DataError, SpaceError):
         return []  # the file's parity is of no use; what is left is told at the end
     return [str(file)] if bad or file.stat().st_size != size else []
 
 
 def _parity_anew(folder: str, damaged: list[Path]) -> list[str]:
-    """Write parity that is damaged or missing anew, of what is whole, and the level; says which files."""
+    """Write parity that is damaged or missing anew, of what is whole, and the level; says which files.
+
+    A folder in the place of one stays.
+    """
+    damaged = [path for path in damaged if not path.is_dir()]
     if not damaged:
         return []
     root = Path(folder)
-    set_level(root, level(root))
+    if not (root / "parity" / "level").is_dir():
+        set_level(root, level(root))
     with Space.open(folder) as space:
         whole = {Path(space.index.name).name}
         for entry in space.index.shards:
             path = root / "shards" / entry.file_name
-            if parity_path(root, path) in damaged and path.exists() and damage(str(path), entry) is None:
+            if parity_path(root, path) in damaged and path.is_file() and damage(str(path), entry) is None:
                 whole.add(path.name)
     for path in damaged:
         if path.stem in whole:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import xxhash
 
 from tandem.core.errors import DataError, NewerVersionError, TandemError
+from tandem.data.hashing import file_xxh3
 from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns
 from tandem.data.space.guarding import level, level_damage, parity_path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from tandem.data.space.layout import ShardEntry
 
-_PIECE_BYTES = 4 << 20
 _BATCH = 256
 
 
@@ -107,10 +106,11 @@ def _parity(root: Path, index: Index) -> Iterator[Finding]:
     said = level_damage(root)
     if said is not None:
         yield Finding("parity", str(root / "parity" / "level"), None, None, said)
-    for file in [*(root / "shards" / entry.file_name for entry in index.shards), Path(index.name)]:
-        path = parity_path(root, file)
+    shards = [(entry.file_name, entry.size, entry.checksum) for entry in index.shards]
+    for name, size, checksum in [*shards, (Path(index.name).name, *file_xxh3(index.name))]:
+        path = parity_path(root, Path(name))
         try:
-            wrong = parity.damage(path)
+            wrong = parity.damage(path, name, size, checksum)
         except NewerVersionError as error:
             yield Finding("newer", str(path), None, None, error.given)
             continue
@@ -173,20 +173,12 @@ def damage(path: str, entry: ShardEntry) -> str | None:
         OSError: It cannot be read.
     """
     layout.refuse_newer(path)
-    state = xxhash.xxh3_64()
-    size = 0
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        while piece := os.read(file, _PIECE_BYTES):
-            state.update(piece)
-            size += len(piece)
-    finally:
-        os.close(file)
+    size, checksum = file_xxh3(path)
     if size < entry.size:
         return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
     if size > entry.size:
         return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
-    return None if state.intdigest() == entry.checksum else f"the shard {path} {_CHANGED}"
+    return None if checksum == entry.checksum else f"the shard {path} {_CHANGED}"
 
 
 def _samples(space: Space, path: str, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
