@@ -126,9 +126,13 @@ def test_rows_that_are_no_pairs_are_refused(mask: list[list[bool]]) -> None:
         (ppo.Config, {"lam": 1.1}, "gamma and lam from 0 to 1"),
         (grpo.Config, {"group_size": 1}, "group_size of at least 2"),
         (grpo.Config, {"aggregation": "fixed"}, "length_tokens"),
+        (grpo.Config, {"kl_coefficient": math.inf}, "kl_coefficient of at least 0 and finite"),
         (rloo.Config, {"kl_coefficient": -0.1}, "kl_coefficient of at least 0"),
+        (rloo.Config, {"kl_coefficient": math.inf}, "kl_coefficient of at least 0 and finite"),
+        (ppo.Config, {"value_coefficient": math.inf}, "coefficients of at least 0 and finite"),
         (dpo.Config, {"label_smoothing": 0.5}, "below 0.5"),
         (dpo.Config, {"beta": math.nan}, "beta above 0"),
+        (dpo.Config, {"beta": math.inf}, "beta above 0 and finite"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(kind: type, setting: dict[str, object], told: str) -> None:

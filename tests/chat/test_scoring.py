@@ -29,6 +29,7 @@ no_function = 3
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "its_rewards.py").write_text(MODULE)
     (tmp_path / "broken_rewards.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "exiting_rewards.py").write_text("import sys\nsys.exit('usage: rewards FILE')\n")
     return tmp_path
 
 
@@ -65,6 +66,8 @@ def test_names_that_stand_for_nothing_are_refused(folder: Path) -> None:
         scoring.load("its_rewards:no_function", folder)
     with pytest.raises(MissingPackageError, match="nothing_of_that_name"):
         scoring.load("broken_rewards:score", folder)
+    with pytest.raises(RewardError, match="cannot be imported: SystemExit: usage: rewards FILE"):
+        scoring.load("exiting_rewards:score", folder)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.core import records
 from tandem.core.errors import ConfigError, UnknownPluginError
+from tandem.learn.errors import TrainingInputError
 from tests.chat.small import folder_of
 
 SFT = "[sft]\nsteps = 5\nbatch_tokens = 64\nlearning_rate = 1e-2\nvalidate_every = 2\n"
@@ -236,11 +237,6 @@ def test_stages_run_alone_in_their_order_and_one_that_is_done_is_not_done_again(
         run(file, tmp_path / "run", stages=["eval"])
 
 
-def test_ppo_from_a_reward_model_that_is_not_there_is_refused(recipe_file: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="--stage reward"):
-        run(recipe_file(PPO), tmp_path / "run")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "stages",
@@ -362,12 +358,13 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
     for overrides, told in (
         (["model.heads=3"], "model.width divided"),
         (["data.held_out=1.0"], "data.held_out from 0"),
+        (["data.split=[0, 0, 0]"], "data.split with one number above 0"),
         (["rl.temperature=0.0"], "rl.temperature above 0"),
-        (["sft.steps=0"], "counts of at least 1"),
-        (["sft.learning_rate=nan"], "learning rates that are finite numbers of at least 0"),
-        (["rl.learning_rate=-1"], "learning rates that are finite numbers of at least 0"),
-        (["seed=99999999999999999999"], "a seed from 0 to below 2"),
-        (["rl.overlong_tokens=7"], "rl.overlong_tokens from 0 to rl.response_tokens"),
+        (["sft.steps=0"], "sft.steps of at least 1"),
+        (["sft.learning_rate=nan"], "sft.learning_rate of at least 0 and finite"),
+        (["rl.learning_rate=-1"], "rl.learning_rate of at least 0 and finite"),
+        (["seed=99999999999999999999"], "seed from 0 to below 2"),
+        (["rl.overlong_tokens=7"], "rl.overlong_tokens up to rl.response_tokens"),
         (["rl.dynamic_sampling=-1"], "rl.dynamic_sampling of at least 0"),
         (["rl.sparse_rollouts.zeros=1.0"], "rl.sparse_rollouts.zeros from 0 to below 1"),
         (["rl.sparse_rollouts.zeros=-0.1"], "rl.sparse_rollouts.zeros from 0 to below 1"),
@@ -394,14 +391,37 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         ("rl.algorithm=dpo rl.settings={} rl.sparse_rollouts.zeros=0.5", StageError, "rl.sparse_rollouts with 'dpo'"),
         ("rl.algorithm=ppo rl.settings={} rl.dynamic_sampling=1", StageError, "compares responses to one prompt"),
         ("rl.variant=dr_grop", StageError, "dr_grpo and dapo"),
+        ("rl.variant=dapo rl.target_kl=1.0", StageError, "a kl_coefficient above 0"),
+        ("rl.settings.group_size=1", TrainingInputError, "group_size of at least 2"),
         ("rl.reward=capitals:none", UnknownPluginError, "has no 'none'"),
+        ("rl.reward=none", StageError, r"reward 'none' for \[rl\]"),
+        ("rl.reward=model", StageError, r"reward 'model' for \[rl\].*add \[reward\]"),
+        ("eval.reward=gsm8", UnknownPluginError, "did you mean 'gsm8k'"),
+        ("rl.algorithm=dpo rl.settings={} rl.reward=model", StageError, r"reward 'model' for \[eval\]"),
     ],
 )
-def test_a_stage_that_cannot_be_says_why(
+def test_what_rl_and_the_evaluation_cannot_be_is_said_before_any_stage(
     override: str, kind: type[Exception], told: str, recipe_file: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=told):
-        run(recipe_file(GRPO), tmp_path / "run", *override.split())
+        run(recipe_file(SFT + GRPO + EVAL), tmp_path / "run", *override.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reward_model_is_there_or_trained_before_it_is_asked_for(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD + PPO)
+    with pytest.raises(StageError, match=r"run it first: --stage reward"):
+        run(file, tmp_path / "run", stages=["sft", "rl"])
+    assert not (tmp_path / "run").exists()
+    assert run(file, tmp_path / "run", "rl.steps=1", stages=["reward", "sft", "rl"]).has("rl")
+
+
+def test_a_reward_that_nothing_asks_for_any_more_may_be_gone(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(GRPO)
+    run(file, tmp_path / "run", "rl.steps=1")
+    (tmp_path / "capitals.py").unlink()
+    sys.modules.pop("capitals")
+    train(recipes.load(file, ["rl.steps=1"]), tmp_path / "run", recipe_folder=tmp_path)
 
 
 @pytest.mark.slow

@@ -64,11 +64,11 @@ def settings(recipe: Recipe, how: Algorithm) -> Any:  # noqa: ANN401 - each algo
             )
         base = asdict(make(**variants[rl.variant]))
     config = configs.of_table(how.Config, base | rl.settings, "[rl.settings]")
-    if rl.target_kl is not None and not hasattr(config, "kl_coefficient"):
+    if rl.target_kl is not None and not getattr(config, "kl_coefficient", 0.0):  # what is 0 stays 0
         raise StageError(
-            given=f"rl.target_kl with {rl.algorithm!r}",
-            allowed="an algorithm with a kl_coefficient",
-            todo="leave target_kl out",
+            given=f"rl.target_kl with {rl.algorithm!r} and no kl_coefficient",
+            allowed="an algorithm with a kl_coefficient above 0, from which it starts",
+            todo="set rl.settings.kl_coefficient, or leave target_kl out",
         )
     if rl.dynamic_sampling and how.GROUP != "same prompt":
         raise StageError(

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 STAGES = ("sft", "reward", "rl", "eval")
@@ -229,7 +229,7 @@ class Eval:
     Attributes:
         rows: Held-out rows at most.
         temperature: Of the responses; 0 takes the likeliest token.
-        reward: A reward as in `rl`; None takes that of `rl`.
+        reward: A reward as in `rl`, or `none`; None takes that of `rl`.
         response_tokens: None takes that of `rl`.
     """
 
@@ -282,6 +282,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return replace(recipe, model=model, data=replace(recipe.data, sources=sources))
 
 
+def evaluation_reward(recipe: Recipe) -> str:
+    """Return the reward of the evaluation, `none` where no stage has any."""
+    return (recipe.eval and recipe.eval.reward) or (recipe.rl.reward if recipe.rl else "none")
+
+
 def differences(before: Recipe, now: Recipe) -> dict[str, tuple[object, object]]:
     """Return what differs, by dotted key, as (before, now)."""
     old, new = _flat(asdict(before), ""), _flat(asdict(now), "")
@@ -290,54 +295,58 @@ def differences(before: Recipe, now: Recipe) -> dict[str, tuple[object, object]]
     }
 
 
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "of at least 1": (
+        lambda x: x >= 1,
+        "save_every_steps model.width model.layers model.heads model.context_tokens model.vocabulary lora.rank "
+        "lora.alpha sft.steps sft.batch_tokens reward.steps reward.pairs rl.steps rl.prompts rl.response_tokens "
+        "rl.epochs rl.minibatches rl.mixture_tokens rl.kl_horizon rl.sparse_rollouts.cap eval.rows "
+        "eval.response_tokens",
+    ),
+    "of at least 0": (
+        lambda x: x >= 0,
+        "sft.warmup_steps sft.validate_every sft.patience reward.warmup_steps rl.warmup_steps rl.micro_rows "
+        "rl.overlong_tokens rl.dynamic_sampling",
+    ),
+    "of at least 0 and finite": (
+        lambda x: 0.0 <= x < math.inf,
+        "sft.learning_rate reward.learning_rate rl.learning_rate rl.critic_learning_rate rl.missing_eos_penalty "
+        "rl.mixture_coefficient eval.temperature data.split",
+    ),
+    "above 0 and finite": (lambda x: 0.0 < x < math.inf, "rl.temperature rl.target_kl data.sources.weight"),
+    "from 0 to below 1": (lambda x: 0.0 <= x < 1.0, "data.held_out rl.ema rl.sparse_rollouts.zeros"),
+    "from 0 to below 2**63": (lambda x: 0 <= x < 1 << 63, "seed"),
+}
+"""What a number may be, and which are: by dotted key, each of a list alike. No range has NaN; a cap may be infinite."""
+
+
 def _check(recipe: Recipe, path: Path) -> None:
-    model, data = recipe.model, recipe.data
-    sparse = recipe.rl.sparse_rollouts if recipe.rl else None
+    model, data, rl, sft = recipe.model, recipe.data, recipe.rl, recipe.sft
     allowed = {
+        f"{key} {text}": all(map(fits, _numbers(recipe, key)))
+        for text, (fits, keys) in RANGES.items()
+        for key in keys.split()
+    } | {
         "model.path or model.init, one of the two": (model.path is None) != (model.init is None),
-        "model.width divided by model.heads": model.heads > 0 and model.width % (2 * model.heads) == 0,
+        "model.width divided by 2 * model.heads": model.heads < 1 or model.width % (2 * model.heads) == 0,
         "data.sources, at least one": bool(data.sources),
-        "data.held_out from 0 to below 1": 0.0 <= data.held_out < 1.0,
-        "data.split of numbers of at least 0, one above 0": min(data.split) >= 0.0 < sum(data.split),
-        "a stage: [sft], [reward] or [rl]": any((recipe.sft, recipe.reward, recipe.rl)),
-        "counts of at least 1": _positive(recipe),
-        "learning rates that are finite numbers of at least 0": all(0.0 <= rate < math.inf for rate in _rates(recipe)),
-        "a seed from 0 to below 2**63": 0 <= recipe.seed < 1 << 63,
-        "rl.temperature above 0": recipe.rl is None or recipe.rl.temperature > 0.0,
-        "rl.overlong_tokens from 0 to rl.response_tokens": recipe.rl is None
-        or 0 <= recipe.rl.overlong_tokens <= recipe.rl.response_tokens,
-        "rl.dynamic_sampling of at least 0": recipe.rl is None or recipe.rl.dynamic_sampling >= 0,
-        "rl.ema from 0 to below 1": recipe.rl is None or 0.0 <= recipe.rl.ema < 1.0,
-        "rl.sparse_rollouts.zeros from 0 to below 1": sparse is None or 0.0 <= sparse.zeros < 1.0,
-        "rl.sparse_rollouts.cap of at least 1": sparse is None or sparse.cap >= 1.0,
-        "sft.validate_every where sft.patience is set": recipe.sft is None
-        or not recipe.sft.patience
-        or recipe.sft.validate_every > 0,
+        "data.split with one number above 0": max(data.split) > 0.0,
+        "a stage: [sft], [reward] or [rl]": any((sft, recipe.reward, rl)),
+        "rl.overlong_tokens up to rl.response_tokens": rl is None or rl.overlong_tokens <= rl.response_tokens,
+        "sft.validate_every where sft.patience is set": sft is None or not sft.patience or sft.validate_every > 0,
     }
     broken = [text for text, holds in allowed.items() if not holds]
     if broken:
         raise ConfigError(given=f"{path}: a recipe that does not fit", allowed="; ".join(broken), todo="correct it")
 
 
-def _positive(recipe: Recipe) -> bool:
-    counts = [recipe.save_every_steps, recipe.model.layers, recipe.model.context_tokens]
-    if recipe.lora:
-        counts += [recipe.lora.rank, recipe.lora.alpha]
-    if recipe.sft:
-        counts += [recipe.sft.steps, recipe.sft.batch_tokens]
-    if recipe.reward:
-        counts += [recipe.reward.steps, recipe.reward.pairs]
-    if recipe.rl:
-        rl = recipe.rl
-        counts += [rl.steps, rl.prompts, rl.response_tokens, rl.epochs, rl.minibatches, rl.kl_horizon]
-    if recipe.eval:
-        counts.append(recipe.eval.rows)
-    return min(counts) >= 1
-
-
-def _rates(recipe: Recipe) -> list[float]:
-    rates = [stage.learning_rate for stage in (recipe.sft, recipe.reward, recipe.rl) if stage]
-    return [*rates, recipe.rl.critic_learning_rate] if recipe.rl else rates
+def _numbers(of: object, key: str) -> list[float]:
+    """All numbers at a dotted key, none where a table or the number is left out."""
+    found = [of]
+    for name in key.split("."):
+        found = [getattr(one, name) for one in found if one is not None]
+        found = [item for one in found for item in (one if isinstance(one, tuple) else (one,))]
+    return [cast("float", one) for one in found if one is not None]
 
 
 def _flat(value: object, at: str) -> dict[str, object]:

@@ -99,7 +99,7 @@ def load(name: str, folder: Path) -> Rewarded:
         found = plug.load(FAMILY, name)
     except TandemError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RewardError(
             given=f"reward {name!r} cannot be imported: {type(error).__name__}: {error}",
             allowed=f"a module in {folder} or on Python's path, with {SIGNATURE}",

@@ -30,7 +30,7 @@ from tandem.chat.experience import from_pairs, from_policy, mixture_of, needed_r
 from tandem.chat.interval import of_mean
 from tandem.chat.learner import Learner
 from tandem.chat.plateau import Plateau
-from tandem.chat.recipe import STAGES
+from tandem.chat.recipe import STAGES, evaluation_reward
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import listening
 from tandem.chat.work import Work
@@ -78,6 +78,9 @@ def train(
 
     Raises:
         StageError: A stage that the recipe lacks, or one whose predecessor is not done.
+        UnknownPluginError: There is no such algorithm or reward; as all that the recipe names, before any stage.
+        RewardError: The reward is none, or its module cannot be imported.
+        ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
         ResumeError: The folder holds a run of another recipe.
         StoppedError: A signal asked to stop; the checkpoint is written.
         DivergedError: A loss is no number any more.
@@ -90,6 +93,7 @@ def train(
         run = RunFolder(folder, writes=ranks.first)
         work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
         work.strategy.check(ranks)
+        _find(work, chosen)
         with run.begun(recipe):
             _run(work, chosen)
     return run
@@ -101,6 +105,18 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
     work.ranks.wait()
     for stage in chosen:
         {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
+
+
+def _find(work: Work, chosen: Sequence[str]) -> None:
+    """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
+    recipe = work.recipe
+    if recipe.rl is not None and "rl" in chosen and not work.run.has("rl"):
+        how = algorithms.load(recipe.rl.algorithm)
+        settings(recipe, how)
+        if how.GROUP != "pair":
+            work.find_reward(recipe.rl.reward, "rl", chosen)
+    if recipe.eval is not None and "eval" in chosen:
+        work.find_reward(evaluation_reward(recipe), "eval", chosen)
 
 
 def begin(work: Work) -> None:
@@ -227,7 +243,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     memory.begin()
     names = [name for name in names if work.run.has(name)]
     held, pad_id = work.held, work.fitting.template.pad_id
-    rewarded = work.rewarded(recipe.reward or (work.recipe.rl.reward if work.recipe.rl else "none"))
+    rewarded = work.rewarded(evaluation_reward(work.recipe))
     scorer = heads.read(work.run.model("reward")) if work.run.has("reward") else None
     figures: dict[str, dict[str, Interval]] = {name: {} for name in names}
     replies: dict[str, evaluation.Replies] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xxhash
 
@@ -23,6 +23,8 @@ from tandem.learn import strategy as strategies
 from tandem.learn.ranks import Ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tandem.chat.data.rows import Rows
 
 
@@ -147,6 +149,30 @@ class Work:
             return scoring.load(name, self.recipe_folder)
         self.needs("reward")
         return heads.read(self.run.model("reward")).requires_grad_(False)
+
+    def find_reward(self, name: str, stage: Literal["rl", "eval"], chosen: Sequence[str]) -> None:
+        """Check that what `rewarded` will be asked for is there, or will be.
+
+        Args:
+            name: The reward.
+            stage: Who asks for it; only `eval` can do without.
+            chosen: The stages to come.
+
+        Raises:
+            StageError: The reward model neither is there nor will be, or `rl` has "none".
+            RewardError: There is no such function, or its module cannot be imported.
+        """
+        if name == "model" and self.recipe.reward is not None:
+            if "reward" not in chosen:
+                self.needs("reward")
+        elif name == "model" or (name == "none" and stage == "rl"):
+            raise StageError(
+                given=f"reward {name!r} for [{stage}]",
+                allowed="model, in a recipe with [reward]; a file of chat/rewards; module:function; for [eval] none",
+                todo=f"name another in {stage}.reward, or add [reward]",
+            )
+        else:
+            self.rewarded(name)
 
     def loop(self, stage: str, steps: int, parts: dict[str, Any], ended: Callable[[], bool] = lambda: False) -> Loop:
         """Return a stage's steps."""

@@ -85,7 +85,7 @@ def test_the_job_starts_clean(launch: Launch, tmp_path: Path) -> None:
     cwd.mkdir()
     script = "ls /proc/self/fd | wc -l; pwd; umask; ulimit -n; nice; cat; cut -d' ' -f6 /proc/$$/stat; echo $$"
     spec = Spec(
-        argv=sh(f"{script}; cat /proc/$$/status"),
+        argv=sh(f"{script}; exec cat /proc/self/status"),  # by exec: a shell blocks signals for a moment when it forks
         env=ENV,
         cwd=str(cwd),
         cores=(0,),

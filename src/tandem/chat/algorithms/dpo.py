@@ -10,6 +10,7 @@ DPO with noisy preferences, 2023.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         smoothing = "label_smoothing of at least 0 and below 0.5"
-        check_settings(self, {"beta above 0": self.beta > 0.0, smoothing: 0.0 <= self.label_smoothing < 0.5})
+        check_settings(
+            self, {"beta above 0 and finite": 0.0 < self.beta < math.inf, smoothing: 0.0 <= self.label_smoothing < 0.5}
+        )
 
 
 def prepare(experience: Experience, config: Config) -> Targets:

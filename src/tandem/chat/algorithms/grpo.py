@@ -12,6 +12,7 @@ before anything here: they are the recipe's `rl.dynamic_sampling` and `rl.overlo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class Config:
         allowed = {
             "group_size of at least 2": self.group_size >= 2,
             "clip_low above 0 and below 1, clip_high above 0": 0.0 < self.clip_low < 1.0 and self.clip_high > 0.0,
-            "kl_coefficient of at least 0": self.kl_coefficient >= 0.0,
+            "kl_coefficient of at least 0 and finite": 0.0 <= self.kl_coefficient < math.inf,
         }
         check_settings(self, allowed)
         check_length(self.aggregation, self.length_tokens)

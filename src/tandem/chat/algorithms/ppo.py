@@ -10,6 +10,7 @@ Schulman et al., PPO, 2017. Defaults are those of DeepSpeed-Chat (Yao et al., 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,8 @@ class Config:
             "clip above 0 and below 1": 0.0 < self.clip < 1.0,
             "value_clip and score_clip above 0": self.value_clip > 0.0 and self.score_clip > 0.0,
             "gamma and lam from 0 to 1": 0.0 <= self.gamma <= 1.0 and 0.0 <= self.lam <= 1.0,
-            "coefficients of at least 0": self.kl_coefficient >= 0.0 and self.value_coefficient >= 0.0,
+            "coefficients of at least 0 and finite": 0.0 <= self.kl_coefficient < math.inf
+            and 0.0 <= self.value_coefficient < math.inf,
         }
         check_settings(self, allowed)
 

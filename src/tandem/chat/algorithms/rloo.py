@@ -13,6 +13,7 @@ or small steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ class Config:
         allowed = {
             "group_size of at least 2": self.group_size >= 2,
             "clip above 0 and below 1": 0.0 < self.clip < 1.0,
-            "kl_coefficient of at least 0": self.kl_coefficient >= 0.0,
+            "kl_coefficient of at least 0 and finite": 0.0 <= self.kl_coefficient < math.inf,
         }
         check_settings(self, allowed)
 
