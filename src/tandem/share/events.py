@@ -83,6 +83,7 @@ class Ended:
     """The attempt is over. ``code`` is the exit status, ``signal`` the killing signal or 0; ``at`` is when it ended
     (Unix seconds; None: now), which may be long ago if nobody was there to see it.
 
+    ``timed_out`` is set where its keeper ended it at its time limit, while no scheduler was there to do it.
     ``lost`` is set where the true end is unknown (keeper killed, machine restarted)."""
 
     job: int
@@ -93,6 +94,7 @@ class Ended:
     lost: bool = False
     saved: bool = False  # a checkpoint was written before the end: a requeued job continues from it
     at: float | None = None
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tandem.core.process import cgroups, journal, locks
 from tandem.core.process import keeper as keepers
 from tandem.core.process.cgroups import Layout, Shares
-from tandem.core.process.spec import JobSpecError, Limits, Locks, Output, Spec
+from tandem.core.process.spec import JobSpecError, Limits, Locks, Output, Spec, TimeLimit
 from tests.conftest import requires
 from tests.core.process.attempts import (
     ENV,
@@ -334,6 +335,55 @@ def test_without_a_scheduler_what_is_held_back_goes_on_once_no_job_holds_a_core(
         assert not status(scheduler, held)
     assert locks.foreign_holders("cores", [0]) == {0}
     assert (attempt.fate.continued_at is not None) == (held == "suspend")  # a throttled one ran all the while
+
+
+def limited(script: str, run_s: float, grace_s: float, checkpoint: str = "") -> Spec:
+    return Spec(argv=sh(script), env=ENV, time_limit=TimeLimit(run_s=run_s, grace_s=grace_s, checkpoint=checkpoint))
+
+
+@pytest.mark.slow
+def test_a_time_limit_is_held_once_no_scheduler_is_there(launch: Launch, tmp_path: Path) -> None:
+    traps = f"trap 'echo save >> {tmp_path}/heard' USR1; trap 'echo term >> {tmp_path}/heard; exit 0' TERM"
+    attempt = launch(spec=limited(f"{traps}; echo $$ > {tmp_path}/pid; {BUSY}", 0.3, 1.0, "SIGUSR1"))
+    number_in(tmp_path / "pid")
+    observe(lambda: None, 1.3)
+    assert not (tmp_path / "heard").exists()  # that is the scheduler's to do
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper"):
+        attempt.message("replaced")
+    until(lambda: attempt.fate.ended, "the end")
+    assert (tmp_path / "heard").read_text() == "save\nterm\n"
+    assert attempt.fate.exit_code == 0
+    assert attempt.fate.timed_out_at is not None
+
+
+@pytest.mark.slow
+def test_an_end_at_the_limit_is_carried_through_whoever_comes(launch: Launch) -> None:
+    attempt = launch(spec=limited(f"trap '' TERM; {BUSY}", 0.3, 1.5))
+    attempt.message("started")
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper"):
+        attempt.message("replaced")
+    until(lambda: attempt.fate.timed_out_at, "the limit")
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper") as scheduler:
+        assert scheduler.send("suspend")
+        assert until(scheduler.recv, "an answer").text == "suspend its time limit is over"
+        until(lambda: attempt.fate.ended, "the end")
+    assert attempt.fate.signal == signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_suspended_job_does_not_come_nearer_to_its_limit(launch: Launch, layout: Layout) -> None:
+    steps = cgroups.steps(layout, f"test.{os.getpid()}.limited", Shares())
+    attempt = launch(spec=replace(limited(BUSY, 1.5, 0.0), cgroup=steps))
+    attempt.message("started")
+    assert attempt.command("suspend").kind == "ok"
+    observe(lambda: None, 0.8)
+    assert attempt.command("resume").kind == "ok"
+    with keepers.adopt(attempt.folder) or pytest.fail("no keeper"):
+        attempt.message("replaced")
+    until(lambda: attempt.fate.ended, "the end")
+    assert attempt.fate.started_at is not None
+    assert attempt.fate.timed_out_at is not None
+    assert attempt.fate.timed_out_at - attempt.fate.started_at >= 0.8 + 1.5 - 0.05  # clocks of two kinds
 
 
 def status(keeper: keepers.Keeper, held: str) -> bool:

@@ -1,13 +1,14 @@
 """Whatever text a job is described with reaches its keeper unharmed, or is refused clearly."""
 
 import os
+import signal
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.core.process.spec import ByteRange, CgroupStep, JobSpecError, Limits, Locks, Output, Spec, User
+from tandem.core.process.spec import ByteRange, CgroupStep, JobSpecError, Limits, Locks, Output, Spec, TimeLimit, User
 from tests.core.process.attempts import Launch
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
@@ -45,6 +46,7 @@ def test_every_key() -> None:
             CgroupStep(kind="try", path="/p/k/g", value="a=b"),
         ),
         limits=Limits(nice=5, umask=0o22, rlimits={7: (1, -1)}),
+        time_limit=TimeLimit(run_s=1.5, grace_s=0.25, checkpoint="SIGUSR1"),
     )
     assert fields(spec.to_bytes()) == [
         ("argv", "a"),
@@ -66,6 +68,7 @@ def test_every_key() -> None:
         ("nice", "5"),
         ("umask", "18"),
         ("rlimit", "7:1:-1"),
+        ("time_limit", f"1500:250:{signal.SIGUSR1:d}"),
     ]
 
 

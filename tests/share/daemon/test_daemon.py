@@ -175,6 +175,33 @@ def test_an_end_while_no_daemon_runs_is_not_missed(home: Home) -> None:
         assert client.show(job)["ended_at"] == pytest.approx(ended_at, abs=0.01)  # and not when it was noticed
 
 
+def test_a_time_limit_is_held_without_a_daemon_and_the_next_one_says_so(home: Home) -> None:
+    obeys, stubborn = "trap 'exit 0' TERM", "trap '' TERM"
+    loop = "echo ready; while :; do sleep 0.02; done"
+    with home.start().client() as client:
+        jobs = submit(
+            client,
+            shell(f"{obeys}; {loop}", time=3, grace=60),
+            shell(f"{stubborn}; {loop}", time=3, grace=8),
+        )
+        for job in jobs:
+            until(lambda job=job: running(client, job)() and text(client, job) == "ready\n", "the traps to be set")
+    home.kill()
+    fates = [home.folder / "attempts" / f"{job}.1" for job in jobs]
+    until(lambda: journal.read(fates[0]).ended and journal.read(fates[1]).timed_out_at, "the limits to be held")
+    ended_at = journal.read(fates[0]).ended_at
+    with home.start().client() as client:
+        ends = client.wait(jobs)
+        assert [(end["state"], end["exit_code"], end["signal"]) for end in ends] == [
+            ("timeout", 0, 0),
+            ("timeout", 0, signal.SIGKILL),
+        ]
+        assert {end["reason"] for end in ends} == {"its time limit of 3 s is over"}
+        assert ends[0]["ended_at"] == pytest.approx(ended_at, abs=0.01)
+        log = list(client.log())
+    assert not replay(log).differences
+
+
 def test_a_suspended_job_goes_on_without_a_daemon_and_the_next_one_counts_it(home: Home) -> None:
     count = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
     with home.start("--engine-set", "cores=0").client() as client:

@@ -199,6 +199,19 @@ def test_what_it_ran_without_a_scheduler_while_it_was_suspended_counts_once() ->
     assert told[1].ran_s == (11.0 - 1.0) + (40.0 - 20.0) + (65.0 - 60.0)
 
 
+@pytest.mark.parametrize(("asked", "end"), [(False, State.TIMEOUT), (True, State.CANCELLED)])
+def test_a_job_that_its_keeper_ended_at_its_limit_has_timed_out(asked: bool, end: State) -> None:
+    told = held_up()
+    told.submit(job(1, limit=100.0))
+    told.tell(ev.Started(1, 1), at=1.0)
+    if asked:
+        told.tell(ev.CancelAsked(1), at=2.0)
+    told.tell(ev.Ended(1, 1, code=0, at=101.5, timed_out=True), at=500.0)
+    assert told.ends[1][0] is end
+    assert told[1].ended_at == 101.5
+    assert told[1].reason == ("it was cancelled" if asked else "its time limit of 100 s is over")
+
+
 def test_a_job_that_went_on_without_a_scheduler_is_resumed_once_it_has_rested() -> None:
     told = suspended(done=True)
     told.tell(ev.WentOn(1, 1, 25.0), ev.Started(2, 1), ev.Ended(2, 1), at=26.0)

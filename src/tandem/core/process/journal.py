@@ -45,6 +45,7 @@ class Fate:
         process: The job's main process; None means that certainly nothing was executed.
         started_at: When it was released to execute, in seconds since 1970.
         continued_at: When its keeper last let it go on, suspended as it was, since no scheduler was there.
+        timed_out_at: When its keeper began to end it at its time limit, since no scheduler was there.
         exec_error: Why nothing could be executed, as (errno, reason).
         exit_code: The true exit code; -1 if a signal ended it; None while unknown.
         signal: The signal that ended it, or 0.
@@ -61,6 +62,7 @@ class Fate:
     process: ProcessId | None = None
     started_at: float | None = None
     continued_at: float | None = None
+    timed_out_at: float | None = None
     exec_error: tuple[int, str] | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -139,6 +141,10 @@ def _continued(fate: Fate, rest: str) -> Fate:
     return replace(fate, continued_at=float(rest))
 
 
+def _timed_out(fate: Fate, rest: str) -> Fate:
+    return replace(fate, timed_out_at=float(rest))
+
+
 def _exec_failed(fate: Fate, rest: str) -> Fate:
     number, _, reason = rest.partition(" ")
     return replace(fate, exec_error=(int(number), reason))
@@ -164,6 +170,7 @@ _READERS: dict[str, Callable[[Fate, str], Fate]] = {
     "claim": _claim,
     "pid": _pid,
     "continued": _continued,
+    "timed-out": _timed_out,
     "exec-failed": _exec_failed,
     "memory-kills": _memory_kills,
     "exit": _exit,

@@ -4,7 +4,9 @@ The file is a sequence of `key=value` fields, each ended by a NUL byte, so that 
 any encoding) passes through unharmed. docs/reference/keeper.md lists the keys.
 """
 
+import math
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -92,6 +94,21 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimeLimit:
+    """Where the keeper ends the job by itself, if no scheduler is there to do it.
+
+    Attributes:
+        run_s: How long the job may run; time during which it is suspended does not count.
+        grace_s: From the first signal to SIGKILL.
+        checkpoint: Name of the signal that makes it save its state, half the grace before SIGTERM; "" for none.
+    """
+
+    run_s: float
+    grace_s: float
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """One attempt of a job.
 
@@ -105,6 +122,7 @@ class Spec:
         locks: What is held while the keeper lives.
         cgroup: How its control groups are made (`tandem.core.process.cgroups`).
         limits: Niceness, umask, resource limits.
+        time_limit: How long it may run without a scheduler; None for ever.
     """
 
     argv: tuple[str, ...]
@@ -116,6 +134,7 @@ class Spec:
     locks: Locks = field(default_factory=Locks)
     cgroup: tuple[CgroupStep, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    time_limit: TimeLimit | None = None
 
     def to_bytes(self) -> bytes:
         """Return the contents of the spec file.
@@ -158,6 +177,10 @@ class Spec:
             yield "umask", str(self.limits.umask)
         for number, (soft, hard) in self.limits.rlimits.items():
             yield "rlimit", f"{number}:{soft}:{hard}"
+        if self.time_limit is not None:
+            limit = self.time_limit
+            number = signal.Signals[limit.checkpoint] if limit.checkpoint else 0
+            yield "time_limit", f"{math.ceil(limit.run_s * 1000)}:{math.ceil(limit.grace_s * 1000)}:{number:d}"
 
 
 _CGROUP_KEYS = {"parent": "cgroup_parent", "enter": "cgroup", "write": "write", "try": "try"}

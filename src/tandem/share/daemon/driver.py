@@ -17,11 +17,12 @@ from typing import Any
 from tandem.core import machine as hardware
 from tandem.core.clock import Clock
 from tandem.core.errors import TandemError
+from tandem.core.process.spec import TimeLimit
 from tandem.estimate.profiling import store as profiles
 from tandem.share import crash
 from tandem.share import events as ev
 from tandem.share.daemon.meter import Meter, Metered
-from tandem.share.model import ON_NODE, State
+from tandem.share.model import ON_NODE, Job, State
 from tandem.share.node.engine import Adoptee, Engine
 from tandem.share.node.launch import Launch
 from tandem.share.scheduler.cluster import Setup
@@ -240,6 +241,8 @@ class Driver:
         for instruction in step.instructions:
             starts = isinstance(instruction, ev.StartJob)
             launch = self.store.launch(instruction.job, last_use=True) if starts else None
+            if launch is not None:
+                launch = _limited(launch, self.machine.jobs[instruction.job].job)
             self.engine.execute(instruction, launch)
         for life in touched:
             self._meter_life(life)
@@ -317,7 +320,11 @@ class Driver:
         lives = [life for life in self.machine.jobs.values() if life.state in ON_NODE and life.placement]
         launches = self.store.launches([life.id for life in lives])
         self.engine.adopt(
-            [Adoptee(life.id, life.attempt, life.placement, launches[life.id]) for life in lives if life.placement]
+            [
+                Adoptee(life.id, life.attempt, life.placement, _limited(launches[life.id], life.job))
+                for life in lives
+                if life.placement
+            ]
         )
         for life in lives:
             self._meter_life(life)
@@ -342,6 +349,14 @@ class Driver:
 
 def _only_cancels(change: Change) -> bool:
     return all(isinstance(event, ev.CancelAsked) for event in change.events)
+
+
+def _limited(launch: Launch, job: Job) -> Launch:
+    """The launch with the time limit that the job's keeper holds while no daemon is there."""
+    if job.limit_s is None:
+        return launch
+    limit = TimeLimit(run_s=job.limit_s, grace_s=job.grace_s, checkpoint=job.checkpoint)
+    return replace(launch, time_limit=limit)
 
 
 def _unfinished(life: Life) -> ev.Instruction | None:

@@ -255,6 +255,7 @@ class LocalEngine:
             self._events.append(ev.Started(*key, at=fate.started_at))
         if fate.continued_at is not None:
             self._events.append(ev.WentOn(*key, fate.continued_at, fate.ended_at))
+        attempt.stop_asked = fate.timed_out_at is not None  # its keeper carries that through by itself
         if attempt.keeper is not None:
             self._watch(attempt)
         else:
@@ -326,8 +327,9 @@ class LocalEngine:
                 return
         self._attempts.pop(attempt.key, None)
         fate = attempt.fate or journal.read(folder)
-        if fate.exit_code or fate.signal:
-            fate = journal.read(folder)  # why it ended badly may be told before its last line
+        if code is None or fate.exit_code or fate.signal:
+            # Why it ended badly, and what happened while no daemon was there, is told before the last line.
+            fate = journal.read(folder)
         if fate.busy is not None:
             self._look_for_strangers()
             if not attempt.needs(*self._foreign):  # nobody is seen there: tried again at once, it would spin

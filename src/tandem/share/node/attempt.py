@@ -82,7 +82,16 @@ class Attempt:
         code, number = fate.exit_code or 0, fate.signal or 0
         saved = self.save_asked and not self.killed
         why = self._of_memory(fate) if code or number else ""
-        return Ended(self.job, self.number, code=max(0, code), signal=number, reason=why, saved=saved, at=fate.ended_at)
+        return Ended(
+            self.job,
+            self.number,
+            code=max(0, code),
+            signal=number,
+            reason=why,
+            saved=saved,
+            at=fate.ended_at,
+            timed_out=fate.timed_out_at is not None,
+        )
 
     def _of_memory(self, fate: Fate) -> str:
         """How it ended badly, in words, if that was for want of memory; else nothing."""

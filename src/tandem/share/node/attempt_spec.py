@@ -87,6 +87,7 @@ def keeper_spec(
         locks=held,
         cgroup=groups,
         limits=Limits(umask=launch.umask),
+        time_limit=launch.time_limit,
     )
 
 

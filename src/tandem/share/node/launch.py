@@ -7,6 +7,8 @@ paths. Every attempt of a job uses the same launch.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tandem.core.process.spec import TimeLimit
+
 THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -33,6 +35,7 @@ class Launch:
         stdout: Path of the file that standard output is appended to.
         stderr: Path of the file that standard error is appended to; may be ``stdout``.
         run_dir: ``TANDEM_RUN_DIR``: where the programme may append records.
+        time_limit: Where its keeper ends it if no daemon is there; the job's own, not stored here again.
     """
 
     argv: tuple[str, ...]
@@ -46,6 +49,7 @@ class Launch:
     stdout: str = ""
     stderr: str = ""
     run_dir: str = ""
+    time_limit: TimeLimit | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the environment as the submission asked for it, before what the placement adds."""

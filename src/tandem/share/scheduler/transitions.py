@@ -63,7 +63,7 @@ class Transitions:
             return
         left = limit - life.ran(now)
         if left <= 1e-6 * max(1.0, limit):
-            self.stop(life, State.TIMEOUT, f"its time limit of {limit:g} s is over")
+            self.stop(life, State.TIMEOUT, _limit_over(limit))
         elif life.run_since is not None:
             self._m.wake_at(now + left, life)
 
@@ -260,6 +260,8 @@ class Transitions:
         if event.saved:
             life.continues = True
             life.saved_done = life.done if life.done is not None else life.saved_done
+        if event.timed_out and life.stop_as is None and life.job.limit_s is not None:
+            life.stop_as, life.stop_why = State.TIMEOUT, _limit_over(life.job.limit_s)
         well = event.code == 0 and event.signal == 0 and not event.lost
         self._over(life, lost=event.lost, well=well, why=event.reason or how_it_ended(event), at=event.at)
 
@@ -373,6 +375,10 @@ class Transitions:
         if fresh > 0.1:
             ran = life.ran(m.now)
             m.plan_end(life, m.now + ran * (1 - life.done) / fresh)
+
+
+def _limit_over(limit_s: float) -> str:
+    return f"its time limit of {limit_s:g} s is over"
 
 
 def _doomed_by(dependency: str) -> str:

@@ -20,6 +20,7 @@ class Restraint {
 
     // A suspended job gives its cores to others: their locks go with it, and come back before it runs again.
     string suspend() {
+        ran_ms_ = ran_ms();
         suspended_ = true;
         if (cgroups_.can_freeze()) {
             if (!cgroups_.freeze(true)) return "not everything is frozen yet";
@@ -45,6 +46,8 @@ class Restraint {
     string thaw() {
         if (suspended_ && cgroups_.can_freeze() && !cgroups_.freeze(false)) return "the cgroup does not thaw";
         if (stopped_) continue_all();
+        ran_ms_ = ran_ms();
+        runs_since_ms_ = now_ms();
         suspended_ = stopped_ = false;
         duty_at_ = now_ms() + run_ms();
         return "";
@@ -126,6 +129,9 @@ class Restraint {
 
     bool suspended() const { return suspended_; }
 
+    // How long the job has run; a suspended one stands still.
+    int64_t ran_ms() const { return ran_ms_ + (suspended_ ? 0 : now_ms() - runs_since_ms_); }
+
   private:
     int64_t run_ms() const { return std::max<int64_t>(1, static_cast<int64_t>(throttle_ * DUTY_PERIOD_MS + 0.5)); }
 
@@ -158,7 +164,7 @@ class Restraint {
     bool suspended_ = false, stopped_ = false, duty_on_ = false;  // stopped_: by our own SIGSTOP
     bool holding_ = true;  // the locks of cores_
     double throttle_ = 1;
-    int64_t duty_at_ = 0, duty_look_at_ = 0;
+    int64_t duty_at_ = 0, duty_look_at_ = 0, ran_ms_ = 0, runs_since_ms_ = now_ms();
     vector<Process> duty_members_;
 };
 

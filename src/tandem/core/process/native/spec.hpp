@@ -18,6 +18,11 @@ struct Limit {
     rlimit value{};
 };
 
+// Where the job is ended if no scheduler is there: the signal to save its state (0: none), SIGTERM, after the grace SIGKILL.
+struct TimeLimit {
+    long long run_ms = -1, grace_ms = 0, signal = 0;  // run_ms below 0: none
+};
+
 struct CgroupStep {
     enum Kind { PARENT, ENTER, WRITE, TRY } kind;
     string path, value;
@@ -32,6 +37,7 @@ struct Spec {
     vector<int> cores;
     vector<Lock> locks;
     vector<Limit> limits;
+    TimeLimit time_limit;
     vector<CgroupStep> cgroup_steps;
 };
 
@@ -54,6 +60,13 @@ inline bool parse_limit(const string& value, Limit& limit) {  // NUMBER:SOFT:HAR
     limit.value.rlim_cur = soft < 0 ? RLIM_INFINITY : static_cast<rlim_t>(soft);
     limit.value.rlim_max = hard < 0 ? RLIM_INFINITY : static_cast<rlim_t>(hard);
     return true;
+}
+
+inline bool parse_time_limit(const string& value, TimeLimit& limit) {  // RUN_MS:GRACE_MS:SIGNAL
+    vector<string> parts = split(value, ':');
+    return parts.size() == 3 && parse_number(parts[0], limit.run_ms) && parse_number(parts[1], limit.grace_ms) &&
+           parse_number(parts[2], limit.signal) && limit.run_ms >= 0 && limit.grace_ms >= 0 && limit.signal >= 0 &&
+           limit.signal < NSIG;
 }
 
 inline bool parse_flag(const string& value, bool& flag) { return flag = value == "1", value == "0" || value == "1"; }
@@ -97,6 +110,7 @@ inline bool parse_field(const string& key, const string& value, Spec& spec) {
     if (key == "core_lock") return spec.core_lock = value, !value.empty();
     if (key == "lock") return spec.locks.emplace_back(), parse_lock(value, spec.locks.back());
     if (key == "rlimit") return spec.limits.emplace_back(), parse_limit(value, spec.limits.back());
+    if (key == "time_limit") return parse_time_limit(value, spec.time_limit);
     if (key == "cgroup_parent") return parse_step(CgroupStep::PARENT, value, spec.cgroup_steps);
     if (key == "cgroup") return parse_step(CgroupStep::ENTER, value, spec.cgroup_steps);
     if (key == "write") return parse_step(CgroupStep::WRITE, value, spec.cgroup_steps);

@@ -107,6 +107,7 @@ class Supervisor {
         reap();
         if (now_ms() >= restraint_.due_ms()) restraint_.duty_turn(job_.pid);
         if (now_ms() >= alone_due_ms()) go_on_alone();
+        if (now_ms() >= limit_due_ms()) hold_time_limit();
         if (now_ms() >= kill_due_ms()) kill_pass();
         if (now_ms() >= end_due_ms()) write_end();
     }
@@ -122,12 +123,38 @@ class Supervisor {
         alone_at_ = now_ms() + ALONE_MS;
     }
 
+    int64_t limit_due_ms() const {
+        const TimeLimit& limit = spec_.time_limit;
+        if (limit.run_ms < 0 || killing_ || ended_) return INT64_MAX;
+        if (ending_) return std::min(term_at_, give_up_at_);
+        if (control_.client() >= 0 || restraint_.suspended()) return INT64_MAX;
+        return std::max<int64_t>(alone_at_, now_ms() + limit.run_ms - restraint_.ran_ms());
+    }
+
+    // No scheduler is there to end the job at its limit. Told in the journal first, so that the next scheduler knows why
+    // it ended; once begun it is carried through, whoever comes meanwhile.
+    void hold_time_limit() {
+        const TimeLimit& limit = spec_.time_limit;
+        int64_t now = now_ms();
+        if (!ending_) {
+            alone_at_ = now + ALONE_MS;
+            if (!journal_.line("timed-out " + wall_clock())) return;  // a full disk: tried again
+            bool saves = limit.signal > 0 && limit.grace_ms > 0;
+            if (saves) kill(job_.pid, static_cast<int>(limit.signal));
+            ending_ = true;
+            give_up_at_ = now + limit.grace_ms;
+            term_at_ = limit.grace_ms == 0 ? INT64_MAX : saves ? now + limit.grace_ms / 2 : now;
+        }
+        if (now >= term_at_) terminate(), term_at_ = INT64_MAX;
+        if (now >= give_up_at_) killing_ = true, kill_at_ = 0;
+    }
+
     int64_t kill_due_ms() const { return (killing_ || ended_) && !nobody_left_ ? kill_at_ : INT64_MAX; }
     int64_t end_due_ms() const { return ended_ && nobody_left_ ? journal_at_ : INT64_MAX; }
 
     void wait_for_events() {
-        int64_t next = std::min({restraint_.due_ms(), alone_due_ms(), kill_due_ms(), end_due_ms()});
-        int timeout = next == INT64_MAX ? -1 : static_cast<int>(std::max<int64_t>(0, next - now_ms()));
+        int64_t next = std::min({restraint_.due_ms(), alone_due_ms(), limit_due_ms(), kill_due_ms(), end_due_ms()});
+        int timeout = next == INT64_MAX ? -1 : static_cast<int>(std::clamp<int64_t>(next - now_ms(), 0, INT_MAX));
         pollfd fds[] = {{signals_, POLLIN, 0}, {errors_, POLLIN, 0}, {control_.listener(), POLLIN, 0}, {control_.client(), POLLIN, 0}};
         if (poll(fds, 4, timeout) <= 0) return;
         if (control_.client() >= 0) alone_at_ = now_ms() + ALONE_MS;
@@ -234,7 +261,7 @@ class Supervisor {
         if (command == "signal") return send_signal(argument);
         if (command == "term") return terminate();
         if (command == "kill") return killing_ = true, kill_at_ = 0, "";
-        if (command == "suspend") return restraint_.suspend();
+        if (command == "suspend") return ending_ ? "its time limit is over" : restraint_.suspend();
         if (command == "resume") return restraint_.resume();
         if (command == "throttle") return restraint_.throttle(argument);
         if (command == "pin") return restraint_.pin(job_.pid, argument);
@@ -262,7 +289,8 @@ class Supervisor {
     Process job_;
     int signals_ = -1, errors_ = -1, status_ = 0, passes_ = 0, refusals_ = 0;
     bool ended_ = false, nobody_left_ = false, finished_ = false, told_volatile_ = false, killing_ = false;
-    int64_t kill_at_ = 0, kill_wait_ms_ = 0, journal_at_ = 0, alone_at_ = 0;
+    bool ending_ = false;  // at its time limit, by this keeper
+    int64_t kill_at_ = 0, kill_wait_ms_ = 0, journal_at_ = 0, alone_at_ = 0, term_at_ = 0, give_up_at_ = 0;
     string named_, exec_error_, end_line_;
 };
 
