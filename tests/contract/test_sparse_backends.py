@@ -44,7 +44,7 @@ def is_close(y: torch.Tensor, weight: SparseWeight, x: torch.Tensor, tolerance: 
     expected, allowed = reference.forward(weight, x), tolerance * reference.magnitude(weight, x) + 1e-30
     if path in ("avx512", "emulated") and weight.scales_M is not None and x.numel():
         largest_N, sums_M = x.float().abs().amax(1), unpack(weight).abs().sum(1)
-        allowed += 0.5001 / 32767 * largest_N[:, None] * sums_M
+        allowed += 0.5001 / 32639 * largest_N[:, None] * sums_M
     same = (y.shape, y.dtype) == (expected.shape, torch.float32)
     return same and bool(((y - expected).abs() <= allowed).all())
 
@@ -135,6 +135,7 @@ def test_long_rows_of_bytes_do_not_overflow() -> None:
     weight = pack(dense, torch.int8)
     for path, count in itertools.product([*cpu.paths(), "emulated"], [1, 2, 3]):
         x = torch.full((count, 70_000), 1.0)
+        x[1:] = -1
         assert is_close(cpu.forward(weight, x, path=path), weight, x, cpu.TOLERANCE, path)
 
 

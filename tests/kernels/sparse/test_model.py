@@ -1,12 +1,14 @@
 """Whole models: layers are swapped, nothing dense is kept of them, and a folder brings back the same model."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse.linear import SparseLinear
@@ -138,13 +140,59 @@ def test_a_folder_may_be_a_text_and_is_no_file(tmp_path: Path) -> None:
 def test_a_model_saved_by_its_own_method_says_which_to_call(tmp_path: Path) -> None:
     model = small_llama()
     sparsify(model)
-    model.save_pretrained(tmp_path)
+    save_pretrained(model, tmp_path / "packed")
+    again = pickle.loads(pickle.dumps(load_pretrained(tmp_path / "packed")))
+    for sparse in (model, model.model, copy.deepcopy(model), again):
+        with pytest.raises(SparseFormatError, match=r"model\.save_pretrained\(model, folder\)"):
+            sparse.save_pretrained(tmp_path / "own", safe_serialization=True)
+    assert not (tmp_path / "own").exists()
+    LlamaForCausalLM.save_pretrained(model, tmp_path)
     with pytest.raises(SparseFormatError, match=r"own save_pretrained; .*model\.save_pretrained\(model, folder\)"):
         load_pretrained(tmp_path)
 
 
+def test_a_model_that_stays_dense_keeps_its_own_saving(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model, skip=[name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is nn.Linear])
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_transformers_by_itself_refuses_a_folder_of_sparse_weights(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    for kind in (AutoModel, AutoModelForCausalLM):
+        with pytest.raises(OSError, match="no file named"):
+            kind.from_pretrained(tmp_path)
+
+
+def test_the_former_name_of_the_weights_is_read_and_goes_when_they_are_written_again(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    former = (tmp_path / "sparse.safetensors").rename(tmp_path / "model.safetensors")
+    again = load_pretrained(tmp_path)
+    assert torch.equal(again(TOKENS).logits, model(TOKENS).logits)
+    save_pretrained(again, tmp_path)
+    assert not former.exists()
+    assert torch.equal(load_pretrained(tmp_path)(TOKENS).logits, model(TOKENS).logits)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
+def test_a_dense_model_is_not_joined_in_its_folder(name: str, tmp_path: Path) -> None:
+    small_llama().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / name)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    model = small_llama()
+    sparsify(model)
+    with pytest.raises(SparseFormatError, match=f"{name} has weights .* choose another folder"):
+        save_pretrained(model, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SparseFormatError, match=r"model\.safetensors"):
+    with pytest.raises(SparseFormatError, match=r"sparse\.safetensors"):
         load_pretrained(tmp_path)
     model = small_llama()
     sparsify(model)

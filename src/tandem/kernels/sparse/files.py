@@ -106,6 +106,15 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, SparseWeight], dict[st
     return weights, tensors
 
 
+def is_sparse(path: Path) -> bool:
+    """Whether a file says of itself that sparse weights are in it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 def _told(path: Path, metadata: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """Return (version, what is told of each weight, checksums of dense tensors)."""
     if _KEY not in metadata:

@@ -4,15 +4,16 @@
     save_pretrained(model, Path("sparse"))
     model = load_pretrained(Path("sparse"))
 
-Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept:
-config.json, generation_config.json and model.safetensors, in which sparse weights stand beside dense tensors.
+Works on any torch model; loading is for causal language models of Hugging Face, whose folder layout is kept but for
+the weights: config.json, generation_config.json and sparse.safetensors, in which sparse weights stand beside dense
+tensors. `from_pretrained` of transformers finds no weights there and says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from tandem.kernels.sparse.format import SparseWeight
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = "sparse.safetensors"
+_FORMERLY = "model.safetensors"
+"""Read too. transformers finds this one, and begins the sparse layers at random with no more than a warning."""
 WORTH_IT = {torch.bfloat16: 0.85, torch.float16: 0.85, torch.int8: 1.0}
 """Up to which density a packed weight is smaller than a dense one of 16 bits by enough to be worth it."""
 
@@ -63,6 +66,8 @@ def sparsify(
     backend: str = "",
 ) -> list[Swapped]:
     """Swap a model's linear layers for sparse ones, in place; nothing dense is kept of those.
+
+    The `save_pretrained` of a model of Hugging Face refuses from then on: what it writes, nothing reads.
 
     Args:
         model: Pruned before: its zeros are what is left out.
@@ -107,6 +112,7 @@ def sparsify(
             _put(model, name, layer)
             bits = layer.weight.bits_per_weight
         report.append(Swapped(name, rows, cols, density, bits, reasons[name]))
+    _let_own_saving_refuse(model)
     return report
 
 
@@ -117,14 +123,14 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Write config.json and model.safetensors; tensors that are shared are stored once.
+    """Write config.json and sparse.safetensors; tensors that are shared are stored once.
 
     Args:
         model: A model after `sparsify`.
         folder: Made if need be.
 
     Raises:
-        SparseFormatError: The folder or its files cannot be written.
+        SparseFormatError: The folder or its files cannot be written, or it holds a dense model.
     """
     folder = Path(folder)
     try:
@@ -135,6 +141,13 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
             allowed="a folder, or a place where one can be made",
             todo="choose another place",
         ) from error
+    found = [file for kind in ("model*.safetensors", "pytorch_model*.bin") for file in sorted(folder.glob(kind))]
+    if dense_file := next((file for file in found if not files.is_sparse(file)), None):
+        raise SparseFormatError(
+            given=f"{folder}, in which {dense_file.name} has weights that transformers would read in place of these",
+            allowed="a folder without a dense model",
+            todo="choose another folder",
+        )
     layers = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
     weights: dict[str, SparseWeight] = {f"{name}.weight": layer.weight for name, layer in layers.items()}
     inside = {f"{name}.{part}" for name in layers for part in ("masks", "values", "starts", "scales")}
@@ -145,6 +158,7 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         seen.add(tensor.data_ptr())
         dense[name] = tensor
     files.save(folder / WEIGHTS, weights, dense)
+    (folder / _FORMERLY).unlink(missing_ok=True)
     for part in ("config", "generation_config"):
         if hasattr(getattr(model, part, None), "save_pretrained"):
             getattr(model, part).save_pretrained(folder)
@@ -170,7 +184,8 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
     folder = Path(folder)
     if backend:
         choosing.backend(backend)
-    weights, dense = files.load(folder / WEIGHTS)
+    formerly = (folder / _FORMERLY).exists() and not (folder / WEIGHTS).exists()
+    weights, dense = files.load(folder / (_FORMERLY if formerly else WEIGHTS))
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -179,6 +194,7 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     _fill(model, weights, dense, folder, backend)
+    _let_own_saving_refuse(model)
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model.eval()
@@ -205,7 +221,7 @@ def _fill(
     model.tie_weights()
     lacking = [name for name, part in model.state_dict().items() if part.is_meta]
     if lacking:
-        raise _no_model(folder, f"{lacking[0]} is missing from {WEIGHTS}")
+        raise _no_model(folder, f"{lacking[0]} is missing from its weights")
     _recompute_buffers(model)
 
 
@@ -214,6 +230,22 @@ def _recompute_buffers(model: Any) -> None:  # noqa: ANN401 - a model of transfo
     for name, part in list(model.named_modules()):
         if any(buffer.is_meta for buffer in part.buffers(recurse=False)):
             _put(model, name, type(part)(part.config))
+
+
+def _let_own_saving_refuse(model: nn.Module) -> None:
+    """Replace `save_pretrained` of what holds sparse layers, on these objects alone."""
+    for part in model.modules():
+        if hasattr(part, "save_pretrained") and any(isinstance(inner, SparseLinear) for inner in part.modules()):
+            owner: Any = part
+            owner.save_pretrained = _refuse_own_saving
+
+
+def _refuse_own_saving(*_: object, **__: object) -> NoReturn:
+    raise SparseFormatError(
+        given="a model with sparse layers, to be written by its own save_pretrained",
+        allowed="models whose layers are all dense",
+        todo="call tandem.kernels.sparse.model.save_pretrained(model, folder)",
+    )
 
 
 def _check(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:

@@ -43,8 +43,7 @@ Vector loaded(const void* at) {
 }
 
 template <class Lane, class Mask>
-__m512i expanded(Mask mask, const __m512i& from) {
-  __m512i to{};
+__m512i expanded(__m512i to, Mask mask, const __m512i& from) {
   for (int i = 0, next = 0; i < static_cast<int>(64 / sizeof(Lane)); ++i)
     if (mask >> i & 1) set_lane(to, i, lane_of<Lane>(from, next++));
   return to;
@@ -62,12 +61,28 @@ inline __m256i _mm512_castsi512_si256(const __m512i& from) { return copied<__m25
 inline __m256i _mm512_extracti64x4_epi64(const __m512i& from, int half) {
   return loaded<__m256i>(from.byte + 32 * half);
 }
-inline __m512i _mm512_maskz_expand_epi16(uint32_t mask, const __m512i& from) { return expanded<uint16_t>(mask, from); }
-inline __m512i _mm512_maskz_expand_epi8(uint64_t mask, const __m512i& from) { return expanded<uint8_t>(mask, from); }
+inline __m512i _mm512_mask_expand_epi16(const __m512i& else_, uint32_t mask, const __m512i& from) {
+  return expanded<uint16_t>(else_, mask, from);
+}
+inline __m512i _mm512_mask_expand_epi8(const __m512i& else_, uint64_t mask, const __m512i& from) {
+  return expanded<uint8_t>(else_, mask, from);
+}
+
+inline __m512i _mm512_xor_si512(const __m512i& a, const __m512i& b) {
+  __m512i to;
+  for (int i = 0; i < 64; ++i) to.byte[i] = a.byte[i] ^ b.byte[i];
+  return to;
+}
 
 inline __m512i _mm512_set1_epi8(char value) {
   __m512i to;
   std::memset(to.byte, value, sizeof to.byte);
+  return to;
+}
+
+inline __m512i _mm512_set1_epi16(int16_t value) {
+  __m512i to;
+  for (int i = 0; i < 32; ++i) set_lane(to, i, value);
   return to;
 }
 
