@@ -81,6 +81,7 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     parity: int = 0,
     tell: Tell,
+    broken_off_at: Callable[[int], None] = lambda generation: None,
 ) -> Packed:
     """Pack a source into a new space, or behind what a space has.
 
@@ -93,6 +94,7 @@ def pack(
         parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
             keeps what the space has.
         tell: Told how far it is.
+        broken_off_at: Told the generation that has it all, where it is broken off when it is there already.
 
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
@@ -129,6 +131,8 @@ def pack(
         target.discard()  # it would be refused again
         raise
     except BaseException:
+        if target.published:
+            broken_off_at(target.published)
         target.give_up()
         raise
     return Packed(

@@ -68,9 +68,11 @@ def set_level(folder: Path, count: int) -> None:
 
     Raises:
         SpaceError: There is no such level.
+        MissingPackageError: The package pyeclib is not installed; nothing is changed.
     """
     if count not in LEVELS:
         raise SpaceError(given=f"parity {count}", allowed=f"1 to {parity.MOST}", todo="choose one of these")
+    parity.coder(count)
     make_folder(folder / "parity")
     with written_aside(folder / "parity" / "level") as file:
         file.write(_written(count))
