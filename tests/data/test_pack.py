@@ -390,6 +390,17 @@ def test_what_cannot_be_packed_leaves_no_folder_behind(tmp_path: Path, why: str,
     assert list((tmp_path / "empty").iterdir()) == []
 
 
+@pytest.mark.parametrize("had", [0, 2])
+def test_an_append_that_is_refused_leaves_the_space_as_it_was(tmp_path: Path, had: int) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "f").write_bytes(b"1")
+    packed(tmp_path / "one", tmp_path / "s", parity=had)
+    before = {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")}
+    with pytest.raises(SpaceError, match="'f' comes twice"):
+        packed(tmp_path / "one", tmp_path / "s", append=True, parity=1)
+    assert {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")} == before
+
+
 def test_parity_without_its_package_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("one", "two"):
         (tmp_path / part).mkdir()

@@ -26,7 +26,7 @@ from tandem.core.interrupts import deaf_children, unbroken
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, as_path, open_source
 from tandem.data.space import snapshot
-from tandem.data.space.guarding import set_level
+from tandem.data.space.guarding import level, reset_level, set_level
 from tandem.data.space.repair import guard_present
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -113,6 +113,7 @@ def pack(
     _refuse_inside(text, folder)
     source = open_source(text)
     target = Target(folder, f"{PACKING}{xxh3(os.fsencode(os.path.abspath(text))):016x}")  # noqa: PTH100 - or a URL
+    level_before = level(target.folder)
     try:
         target.drop_half_done()
         if parity:
@@ -129,6 +130,8 @@ def pack(
             guard_present(folder)
     except SpaceError:
         target.discard()  # it would be refused again
+        if level_before != level(target.folder):
+            reset_level(target.folder, level_before)
         raise
     except BaseException:
         if target.published:
