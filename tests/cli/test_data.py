@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -183,6 +184,39 @@ def test_sigterm_and_sighup_end_packing_as_cleanly(workers: int, number: signal.
         os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
     assert (process.returncode, errors) == (128 + number, "interrupted; run it again, and it goes on where it was\n")
     wait_until(lambda: not members(process.pid))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("after", ["data.space.generations:publish", "cli.data:say"])
+def test_a_signal_when_all_is_packed_is_told_so(
+    after: str, number: signal.Signals, status: int, source: Path, tmp_path: Path
+) -> None:
+    module, _, name = after.partition(":")
+    script = tmp_path / "late.py"
+    script.write_text(
+        f"""
+import signal
+from tandem.cli.main import main
+import tandem.cli.data
+import tandem.{module} as module
+
+done = module.{name}
+
+def then(*given):
+    done(*given)
+    signal.raise_signal({int(number)})
+
+module.{name} = then
+main()
+"""
+    )
+    command = [sys.executable, str(script), "data", "pack", str(source), "s", "--workers", "1"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (status, "interrupted, but all is packed: s is at generation 1\n")
+    with Space.open(tmp_path / "s") as opened:
+        assert len(opened) == 3
+    assert list((tmp_path / "s" / "pending").iterdir()) == []
 
 
 @pytest.mark.slow

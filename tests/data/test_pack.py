@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.core.errors import DataError, SpaceError
+from tandem.core.errors import DataError, MissingPackageError, SpaceError
 from tandem.data.cache.settings import RemoteError
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
@@ -388,6 +388,30 @@ def test_what_cannot_be_packed_leaves_no_folder_behind(tmp_path: Path, why: str,
     with pytest.raises((SpaceError, RemoteError)):
         packed(source, tmp_path / "empty", parity=parity)
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize("had", [0, 2])
+def test_an_append_that_is_refused_leaves_the_space_as_it_was(tmp_path: Path, had: int) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "f").write_bytes(b"1")
+    packed(tmp_path / "one", tmp_path / "s", parity=had)
+    before = {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")}
+    with pytest.raises(SpaceError, match="'f' comes twice"):
+        packed(tmp_path / "one", tmp_path / "s", append=True, parity=1)
+    assert {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")} == before
+
+
+def test_parity_without_its_package_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("one", "two"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / part).write_bytes(part.encode())
+    packed(tmp_path / "one", tmp_path / "s")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setitem(sys.modules, "pyeclib.ec_iface", None)
+    with pytest.raises(MissingPackageError, match="parity needs the package 'pyeclib'"):
+        packed(tmp_path / "two", tmp_path / "s", append=True, parity=1)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert packed(tmp_path / "two", tmp_path / "s", append=True).generation == 2
 
 
 def test_a_failed_run_removes_nothing_where_another_packs(tmp_path: Path) -> None:

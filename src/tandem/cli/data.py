@@ -17,6 +17,7 @@ from tandem.core.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tandem.data.pack.packing import Packed
     from tandem.data.space import Space
     from tandem.data.space.exporting import LeftOut
     from tandem.data.space.index import Sample
@@ -69,26 +70,36 @@ def pack(
     tandem data pack 'shards/*.tar' web.space
     tandem data pack --append s3://bucket/more images.space
     """
-    from tandem.core.units import human_size
     from tandem.data.pack.packing import pack as run
 
     cores = len(os.sched_getaffinity(0))
+    there: list[int] = []
     try:
-        with heard_sigterm(), progress("bytes", quiet=as_json) as tell:
-            done = run(
-                source,
-                space,
-                append=append,
-                workers=workers or cores,
-                shard_bytes=_shard_bytes(shard_size),
-                parity=parity or 0,
-                tell=lambda now, of: tell("packing", now, of),
-            )
+        with heard_sigterm():
+            with progress("bytes", quiet=as_json) as tell:
+                done = run(
+                    source,
+                    space,
+                    append=append,
+                    workers=workers or cores,
+                    shard_bytes=_shard_bytes(shard_size),
+                    parity=parity or 0,
+                    tell=lambda now, of: tell("packing", now, of),
+                    broken_off_at=there.append,
+                )
+            there.append(done.generation)
+            _say_packed(done, source, space, as_json=as_json)
     except (KeyboardInterrupt, SystemExit) as end:
-        say_err("interrupted; run it again, and it goes on where it was")
+        again = "interrupted; run it again, and it goes on where it was"
+        say_err(f"interrupted, but all is packed: {space} is at generation {there[0]}" if there else again)
         if isinstance(end, SystemExit):
             raise
         raise click.Abort from None  # click would print another line for KeyboardInterrupt
+
+
+def _say_packed(done: Packed, source: str, space: str, *, as_json: bool) -> None:
+    from tandem.core.units import human_size
+
     if as_json:
         print_json({field: getattr(done, field) for field in done.__dataclass_fields__})
         return

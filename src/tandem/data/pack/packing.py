@@ -26,7 +26,7 @@ from tandem.core.interrupts import deaf_children, unbroken
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, as_path, open_source
 from tandem.data.space import snapshot
-from tandem.data.space.guarding import set_level
+from tandem.data.space.guarding import level, reset_level, set_level
 from tandem.data.space.repair import guard_present
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -81,6 +81,7 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     parity: int = 0,
     tell: Tell,
+    broken_off_at: Callable[[int], None] = lambda generation: None,
 ) -> Packed:
     """Pack a source into a new space, or behind what a space has.
 
@@ -93,6 +94,7 @@ def pack(
         parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
             keeps what the space has.
         tell: Told how far it is.
+        broken_off_at: Told the generation that has it all, where it is broken off when it is there already.
 
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
@@ -111,6 +113,7 @@ def pack(
     _refuse_inside(text, folder)
     source = open_source(text)
     target = Target(folder, f"{PACKING}{xxh3(os.fsencode(os.path.abspath(text))):016x}")  # noqa: PTH100 - or a URL
+    level_before = level(target.folder)
     try:
         target.drop_half_done()
         if parity:
@@ -127,8 +130,12 @@ def pack(
             guard_present(folder)
     except SpaceError:
         target.discard()  # it would be refused again
+        if level_before != level(target.folder):
+            reset_level(target.folder, level_before)
         raise
     except BaseException:
+        if target.published:
+            broken_off_at(target.published)
         target.give_up()
         raise
     return Packed(

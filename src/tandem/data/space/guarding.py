@@ -9,6 +9,7 @@ A space with a level keeps it: whoever commits to it writes the parity of what i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tandem.core.durable import make_folder, written_aside
@@ -68,12 +69,30 @@ def set_level(folder: Path, count: int) -> None:
 
     Raises:
         SpaceError: There is no such level.
+        MissingPackageError: The package pyeclib is not installed; nothing is changed.
     """
     if count not in LEVELS:
         raise SpaceError(given=f"parity {count}", allowed=f"1 to {parity.MOST}", todo="choose one of these")
+    parity.coder(count)
     make_folder(folder / "parity")
     with written_aside(folder / "parity" / "level") as file:
         file.write(_written(count))
+
+
+def reset_level(folder: Path, count: int) -> None:
+    """Have the level that was there before `set_level`, 0 for none; where anything has parity by now, some level stays.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if not (folder / "parity").is_dir():
+        return
+    if count:
+        set_level(folder, count)
+    elif not any((folder / "parity").glob("*.parity")):
+        (folder / "parity" / "level").unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            (folder / "parity").rmdir()
 
 
 def guard(folder: Path, file: Path) -> None:

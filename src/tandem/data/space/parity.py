@@ -87,14 +87,14 @@ def protect(path: Path, parity_path: Path, count: int) -> None:
     size = path.stat().st_size
     block = min(_MOST_BLOCK, max(_LEAST_BLOCK, -(-size // COLUMNS // 64) * 64))
     rows = max(1, -(-size // (COLUMNS * block)))
-    coder = _coder(count)
+    encoder = coder(count)
     checks: list[list[bytes]] = [[] for _ in range(COLUMNS + count)]
     parities: list[list[bytes]] = [[] for _ in range(count)]
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for first, some in _chunks(rows, block):
             columns = [_read(file, (column * rows + first) * block, some * block) for column in range(COLUMNS)]
-            fragments = coder.encode(b"".join(columns))[COLUMNS:]
+            fragments = encoder.encode(b"".join(columns))[COLUMNS:]
             for place, fragment in enumerate(fragments):
                 parities[place].append(fragment[_LIBRARY_HEADER:])
             for place, column in enumerate([*columns, *(one[-1] for one in parities)]):
@@ -218,7 +218,7 @@ class _Repairer:
     def __init__(self, path: Path, file: int, parity_file: int, shape: _Shape, table: bytes) -> None:
         self._path, self._file, self._parity_file, self._shape = path, file, parity_file, shape
         self._checks = memoryview(table).cast("Q")
-        self._coder = _coder(shape.parity)
+        self._coder = coder(shape.parity)
         zeros = self._coder.encode(bytes(COLUMNS * shape.block))
         self._headers = [fragment[:_LIBRARY_HEADER] for fragment in zeros]
 
@@ -311,7 +311,12 @@ def _checks_of(column: bytes, block: int) -> list[bytes]:
     return [xxh3(view[start : start + block]).to_bytes(8, "little") for start in range(0, len(view), block)]
 
 
-def _coder(parity: int) -> Any:  # noqa: ANN401 - of the package
+def coder(parity: int) -> Any:  # noqa: ANN401 - of the package
+    """What computes so many parity blocks of a row.
+
+    Raises:
+        MissingPackageError: The package pyeclib is not installed.
+    """
     try:
         interface = importlib.import_module("pyeclib.ec_iface")
     except ModuleNotFoundError as error:

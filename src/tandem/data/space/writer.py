@@ -17,6 +17,7 @@ import numpy as np
 
 from tandem.core.durable import make_folder, sync_folder, written_aside
 from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.core.interrupts import unbroken
 from tandem.data.space import generations, layout, snapshot
 from tandem.data.space.columns import Columns, joined, refuse_files_above_files
 from tandem.data.space.guarding import guard, parity_path
@@ -156,6 +157,7 @@ class Target:
         refuse_other(self.folder)
         _refuse_lost(self.folder)
         self._made = not self.folder.exists()
+        self.published = 0  # which generation was, 0 for none
         self.pending = self.folder / "pending" / (name or uuid.uuid4().hex)
         self._lock = self._alone() if lock else -1  # first, so that nobody removes what follows
         try:
@@ -186,8 +188,10 @@ class Target:
             after = (change or _behind)(present, added).with_counts()
             packed = after.encoded(generation=number + 1, space_id=self.space_id)
             self._take_in(added)
-            generations.publish(self.folder, packed, self.space_id, number + 1)
-            (self.folder / "pending" / _NEW_ID).unlink(missing_ok=True)
+            with unbroken():  # whoever breaks it off is to know whether it is there
+                generations.publish(self.folder, packed, self.space_id, number + 1)
+                self.published = number + 1
+                (self.folder / "pending" / _NEW_ID).unlink(missing_ok=True)
         self.discard()
         return number + 1
 
@@ -207,8 +211,8 @@ class Target:
                 _remove_unbegun(self.folder, whole=self._made)
 
     def give_up(self) -> None:
-        """Keep what was completed, for the next run; remove everything if that is nothing."""
-        if any(self.kept_part(path.stem) for path in self.pending.glob("*.index")):
+        """Keep what was completed, for the next run; remove everything if that is nothing, or published."""
+        if not self.published and any(self.kept_part(path.stem) for path in self.pending.glob("*.index")):
             self.close()
         else:
             self.discard()
