@@ -146,6 +146,10 @@ def test_bodies_that_are_no_request_are_refused(server: dict[str, Any]) -> None:
         status, told = post(server, body)
         assert status == 400
         assert told["error"]["type"] == "invalid_request_error"
+    for text in ('{"model": "sft", "messages": [{"role": "user", "content": "a\\ud800"}]}', '{"model": "\\udc80"}'):
+        status, told = post(server, text.encode())
+        assert status == 400
+        assert "not valid Unicode: it has half of a surrogate pair" in told["error"]["message"]
     assert post(server, b" " * (5 << 20))[0] == 413
     assert post(server, b'{"model": "sft"}')[1]["error"]["param"] == "messages"
 
