@@ -33,9 +33,9 @@ class Interval:
 def of_mean(values: Sequence[float]) -> Interval:
     """Return a mean with the bootstrap interval of its rows (percentiles, drawn by a fixed seed).
 
-    Source: Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. Of shares alone (all values 0, 1 or, for
-    a tie, 1/2) the interval is Wilson's (1927), a tie as half a win: it stays honest where all values are alike, and
-    resampling has none. The more ties there are the wider it is than need be, since ties vary less.
+    Source: Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. Of shares alone (all values 0, 1 or,
+    for a tie, 1/2) the interval is Wilson's (1927), a tie as half a win: it stays honest where all values are alike,
+    and resampling has none. The more ties there are the wider it is than need be, since ties vary less.
     """
     x_N = np.asarray(values, dtype=float)
     if len(x_N) == 0:

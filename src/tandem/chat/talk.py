@@ -53,7 +53,7 @@ class Talk:
             on_text: Is told each piece of the reply as soon as it is whole text.
 
         Raises:
-            RowsError: The message is no Unicode, or alone longer than the context; earlier ones are left out by themselves.
+            RowsError: The message is no Unicode, or alone longer than the context; earlier ones go by themselves.
         """
         _check_unicode(text, "a message")
         self.messages.append({"role": "user", "content": text})
