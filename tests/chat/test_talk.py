@@ -59,6 +59,15 @@ def test_a_message_longer_than_the_context_is_refused_and_forgotten() -> None:
     assert one.messages == []
 
 
+def test_what_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    one = talk()
+    with pytest.raises(RowsError, match=r"a message that is not UTF-8: 'na\\udcefve'; allowed: text in UTF-8"):
+        one.say(b"na\xefve".decode(errors="surrogateescape"))
+    assert one.messages == []
+    with pytest.raises(RowsError, match="a system prompt that is not UTF-8"):
+        begun(tmp_path, model="", system="\udcef", temperature=0.0, tokens=8, seed=0)
+
+
 def test_a_run_is_talked_to_by_its_last_model(recipe_file: Callable[[str], Path], tmp_path: Path) -> None:
     file = recipe_file("[sft]\nsteps = 1\nbatch_tokens = 64\n")
     train(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path)

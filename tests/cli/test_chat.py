@@ -1,6 +1,8 @@
 """`tandem chat` as a user runs it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,15 @@ def test_it_trains_measures_and_talks(recipe: Path, tmp_path: Path) -> None:
     replies = [part.partition("you> ")[0] for part in talked.stdout.split("model> ")[1:]]
     assert len(replies) == 2
     assert replies[0] == replies[1]
+    for more in ([], ["--json"], ["--system", b"\xef"]):
+        talk = [sys.executable, "-m", "tandem", "chat", "talk", run, *more]
+        refused = subprocess.run(talk, input=b"na\xefve\n", capture_output=True, check=False)
+        assert refused.returncode == 2
+        assert b"that is not UTF-8: " in refused.stderr
+        assert b"Traceback" not in refused.stderr
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "tandem", "chat", "talk", run, "--json"]
+    silent = subprocess.run(closed, capture_output=True, check=True)
+    assert json.loads(silent.stdout) == {"run": run, "messages": []}
     told = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0", "--json"], input="hi\n")
     assert told.exit_code == 0, told.stderr
     reply = json.loads(told.stdout)["messages"][1]

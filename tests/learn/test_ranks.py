@@ -80,8 +80,8 @@ def test_a_watch_names_a_rank_that_said_how_it_failed() -> None:
     store = Shared()
     other = Beats(store, 1, 2)
     other.look()
+    other.end("no such reward")  # before the watch looks: five looks later it could be taken for one that was killed
     watch = Watch(Beats(store, 0, 2), lambda lost: None, beat_s=0.001, patience=10**9)
-    other.end("no such reward")
     assert "rank 1 ended by an error: no such reward" in str(watch.why())
     watch.end()
 

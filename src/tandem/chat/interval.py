@@ -33,14 +33,15 @@ class Interval:
 def of_mean(values: Sequence[float]) -> Interval:
     """Return a mean with the bootstrap interval of its rows (percentiles, drawn by a fixed seed).
 
-    Source: Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. Of shares alone (all values 0 or 1)
-    the interval is Wilson's (1927), which stays honest at 0 and 1, where resampling has none.
+    Source: Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. Of shares alone (all values 0, 1 or,
+    for a tie, 1/2) the interval is Wilson's (1927), a tie as half a win: it stays honest where all values are alike,
+    and resampling has none. The more ties there are the wider it is than need be, since ties vary less.
     """
     x_N = np.asarray(values, dtype=float)
     if len(x_N) == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     mean = float(x_N.mean())
-    if np.isin(x_N, (0.0, 1.0)).all():
+    if np.isin(x_N, (0.0, 0.5, 1.0)).all():
         low, high = _wilson(mean, len(x_N))
         low, high = min(low, mean), max(high, mean)  # rounding
     else:

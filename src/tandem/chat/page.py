@@ -89,7 +89,9 @@ def figures_table(run: RunFolder) -> Table:
         for model, by_name in run.read_json("eval.json").get("figures", {}).items()
         for name, one in by_name.items()
     ]
-    return Table(columns, rows, note="on held-out prompts; intervals from resampled rows, of shares Wilson's")
+    return Table(
+        columns, rows, note="on held-out prompts; intervals from resampled rows, of shares Wilson's, a tie as half"
+    )
 
 
 def curve(points: Sequence[tuple[int, float]], title: str, unit: str) -> Figure:

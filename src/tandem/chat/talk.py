@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tandem.chat import models
+from tandem.chat.data.rows import is_unicode
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.errors import RowsError, StageError
 from tandem.chat.run_folder import RunFolder
@@ -52,8 +53,9 @@ class Talk:
             on_text: Is told each piece of the reply as soon as it is whole text.
 
         Raises:
-            RowsError: The message alone is longer than the context; earlier ones are left out by themselves.
+            RowsError: The message is no Unicode, or alone longer than the context; earlier ones go by themselves.
         """
+        _check_unicode(text, "a message")
         self.messages.append({"role": "user", "content": text})
         prompt = self._fitting()
         template = self.loaded.template
@@ -111,10 +113,20 @@ def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int
 
     Raises:
         StageError: It is no run, or has no such model.
+        RowsError: The system prompt is no Unicode.
     """
+    _check_unicode(system, "a system prompt")
     _, loaded = model_of(run, model)
     tokens = min(tokens, loaded.context_tokens // 2)
     return Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)
+
+
+def _check_unicode(text: str, what: str) -> None:
+    """Refuse bytes that were no UTF-8, which Python reads as lone surrogates."""
+    if not is_unicode(text):
+        raise RowsError(
+            given=f"{what} that is not UTF-8: {text[:60]!r}", allowed="text in UTF-8", todo="convert it: iconv -t UTF-8"
+        )
 
 
 def model_of(run: Path, name: str) -> tuple[str, models.Loaded]:

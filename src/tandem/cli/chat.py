@@ -153,6 +153,7 @@ def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the 
     """
     from tandem.chat.talk import begun
 
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # what is no UTF-8 is refused in words
     talking = begun(run, **asked)
     for said in sys.stdin if as_json else _prompted():
         line = said.rstrip("\n")

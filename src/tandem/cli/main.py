@@ -132,10 +132,10 @@ class Tandem(click.Group):
 
 
 def _open_streams() -> None:
-    """Somebody closed stdout or stderr (`>&-`): what is written there goes nowhere."""
-    for name in ("stdout", "stderr"):
+    """Somebody closed a stream (`>&-`, `<&-`): what is written there goes nowhere, and there is nothing to read."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
 
 
 def _guarded(run: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - click's main answers with anything

@@ -73,8 +73,8 @@ def served(run: Path) -> Served:
 @pytest.fixture(scope="module")
 def server(served: Served) -> Iterator[dict[str, Any]]:
     """One server for a module's tests."""
-    with served() as (told, _):
-        yield told
+    with served() as (told, process):
+        yield {**told, "pid": process.pid}
 
 
 @pytest.fixture

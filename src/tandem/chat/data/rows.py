@@ -139,7 +139,7 @@ def _rows_of(raw: Mapping[str, Any], source: Source, number: int) -> dict[str, R
     """Return what a row can serve, by phase, or why it is bad: what is not empty must be text, but for an answer."""
     for column in (source.prompt, source.response, source.chosen, source.rejected, source.answer):
         value = raw.get(column)
-        if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
+        if isinstance(value, str) and not value.isascii() and not is_unicode(value):
             return f"row {number} has half of a surrogate pair in {column!r}, which is no text"
         if column not in (source.prompt, source.answer) and value is not None and not isinstance(value, str):
             return f"row {number} has {value!r:.40} for text in {column!r}"
@@ -181,7 +181,7 @@ def _share_out(made: dict[str, Row], data: Data, seed: int, parts: dict[str, lis
             return
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether no half of a surrogate pair stands alone in it, as JSON allows and no encoding does."""
     try:
         text.encode()

@@ -96,6 +96,11 @@ def parse(body: bytes) -> Request:
     """
     try:
         value = json.loads(body, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start]).strip("'")
+        message = f"A text in your request is not valid Unicode: it has half of a surrogate pair, {half}."
+        raise ApiError(400, message, code="invalid_value") from error
     except (ValueError, RecursionError) as error:
         message = "We could not parse the JSON body of your request: it is not valid JSON."
         raise ApiError(400, message) from error
