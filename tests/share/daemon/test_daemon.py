@@ -189,13 +189,15 @@ def test_a_suspended_job_goes_on_without_a_daemon_and_the_next_one_counts_it(hom
     assert journal.read(attempt).continued_at is None
     assert output.read_text() == stood
     (home.folder / "go").touch()
-    until(lambda: journal.read(attempt).continued_at, "the job to go on")
+    went_on = until(lambda: journal.read(attempt).continued_at, "the job to go on")
     until(lambda: output.read_text() != stood, "the job to go on")
     with home.start("--engine-set", "cores=0").client() as client:
         until(running(client, harvest), "the job to be resumed")  # it was suspended anew, for a moment
         assert client.wait([primary])[0]["state"] == "done"
         assert client.show(harvest)["attempt"] == 1
         log = list(client.log())
+        [alone] = [one for one in client.show(harvest)["coruns"] if one["began_at"] == went_on]
+        assert alone["beside"] == []
         client.down(kill=True)
     assert "WentOn" in str(log)
     assert not replay(log).differences

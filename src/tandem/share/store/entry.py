@@ -104,6 +104,7 @@ def _state(life: Life) -> Row:
         "state": life.state.value,
         "started_at": life.started_at,
         "ended_at": life.ended_at,
+        "ran_s": life.ran_s,
         "attempt": life.attempt,
         "reason": life.reason,
         "node": ",".join(share.node for share in shares),

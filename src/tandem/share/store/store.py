@@ -28,7 +28,10 @@ from tandem.share.store.reserve import Reserve
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
 
-_STATE = ("state", "started_at", "ended_at", "attempt", "reason", "node", "cores", "gpus", "exit_code", "signal")
+_STATE = (
+    *("state", "started_at", "ended_at", "ran_s", "attempt", "reason"),
+    *("node", "cores", "gpus", "exit_code", "signal"),
+)
 _CHANGE_JOB = (
     sa.update(schema.JOBS)
     .where(schema.JOBS.c.id == sa.bindparam("key"))
