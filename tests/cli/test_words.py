@@ -161,6 +161,15 @@ def job(number: int, state: str, **more: object) -> dict[str, Any]:
     )
 
 
+def test_an_array_is_found_in_the_queue_that_is_there_without_asking_again() -> None:
+    class Client:
+        def show(self, job: int) -> dict[str, Any]:
+            return {"id": job, "array": [1, 0]}
+
+    queue = [job(1, "running", array=[1, 0]), job(2, "queued", array=[1, 1]), job(3, "queued")]
+    assert selection.resolve(cast("Any", Client()), ["1"], live=True, queue=queue) == [1, 2]
+
+
 def drawn(found: list[dict[str, Any]], columns: int) -> list[str]:
     page = Console(width=columns, no_color=True, force_terminal=False)
     with page.capture() as captured:

@@ -146,16 +146,17 @@ class Store:
     def _write(self, entry: Entry) -> None:
         self._fresh = set()
         new = {life.id for life in entry.submitted}
+        submitted = [rows.job_row(life) for life in entry.submitted]
         step = {
             "seq": self._seq + 1,
             "epoch": self._epoch,
             "now": entry.now,
-            "events": rows.encode_list(entry.events),
+            "events": rows.encode_list(entry.events, {row["id"]: row["job"] for row in submitted}),
             "decisions": rows.encode_list(entry.decisions),
         }
         changed = (life for life in entry.touched if life.id not in new)
         self._add(schema.STEPS, [step])
-        self._add(schema.JOBS, [rows.job_row(life) for life in entry.submitted])
+        self._add(schema.JOBS, submitted)
         if entry.submitted:
             self._add(schema.LAUNCHES, self._launch_rows(entry.launches))
         self._change_job.run(self._writer, [rows.job_change(life, entry.exits.get(life.id)) for life in changed])
