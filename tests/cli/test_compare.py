@@ -143,6 +143,7 @@ def test_exact_limits_make_a_day_that_can_be_worked_out(philly: Path) -> None:
         (["--policies", "share,share"], "name each once"),
         (["--policies", ","], "name each once"),
         (["--set", "jobs.0.cuont=3"], "did you mean 'jobs.0.count'?"),
+        (["--set", "jobs.0.count=2", "--set", "jobs.0.cpus=-1"], "tandem: --set jobs.0.cpus=-1: "),
         (["--set", "nonsense"], "KEY=VALUE"),
         (["--nodes", "3"], "a case names its nodes"),
         (["--option", "hybrid_window=much"], "allowed: a number"),

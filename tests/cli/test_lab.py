@@ -240,6 +240,14 @@ def test_a_job_that_could_never_run_here_is_refused_before_anything_is_made(
     assert sorted(tmp_path.iterdir()) == [tmp_path / "lab.toml"]
 
 
+def test_a_value_that_no_job_may_have_is_told_with_its_option(tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text(LAB)
+    words = ["lab", str(tmp_path / "lab.toml"), "--set", "jobs.1.cpus=1", "--set", "jobs.0.cpus=0"]
+    done = CliRunner().invoke(main.tandem, words)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("tandem: --set jobs.0.cpus=0: job ")
+
+
 @pytest.mark.parametrize(
     ("line", "said"), [("", "used by another scheduler"), ('estimator = "lerned"', "did you mean 'learned'?")]
 )

@@ -41,7 +41,7 @@ def test_an_instant_is_as_short_as_the_day_allows(seconds: float, text: str) -> 
     [(0.0, "less than 1ms"), (-0.2, "less than 1ms"), (0.0004, "less than 1ms"), (0.005, "5ms"), (2.0, "2s")],
 )
 def test_however_short_a_job_was_it_took_some_time(seconds: float, text: str) -> None:
-    view = {"state": "done", "started_at": NOON, "ended_at": NOON + seconds}
+    view = {"state": "done", "started_at": NOON, "ended_at": NOON + seconds, "ran_s": seconds}
     assert words.ran(view, NOON) == text
     assert wait.sentence(view) == f"done after {text}"
 
@@ -102,12 +102,48 @@ def test_what_is_no_id_is_refused(text: str) -> None:
         selection.parse(text)
 
 
+def test_the_time_in_which_a_job_stood_still_is_not_told_as_run() -> None:
+    view = {"state": "suspended", "started_at": NOON, "ran_s": 60.0, "run_since": None}
+    assert words.ran(view, NOON + 3600) == "1m"
+    assert words.ran(view | {"state": "running", "run_since": NOON + 3000}, NOON + 3600) == "11m"
+    assert words.ran(view | {"state": "done", "ended_at": NOON + 3000}, NOON + 3600) == "1m"
+
+
+class Log:
+    """Of a daemon, as its client tells it."""
+
+    def log(self) -> list[dict[str, Any]]:
+        suspend = {"is": "Suspend", "job": 1, "reason": "for job 2"}
+        went_on = [{"is": "WentOn", "job": job, "attempt": 1, "at": 20.0 + job} for job in (1, 2)]
+        return [
+            {"setup": {}},
+            {"now": 10.0, "events": [{"is": "Tick"}], "decisions": [suspend]},
+            {"now": 30.0, "events": went_on, "decisions": []},
+            {"now": 31.0, "events": went_on, "decisions": [{"is": "Resume", "job": 1}]},
+        ]
+
+
+def test_the_decisions_tell_that_a_job_went_on_without_a_daemon_once() -> None:
+    view = {"decisions": list(show._decisions(Log(), 1, 5.0))}  # type: ignore[arg-type]
+    assert [(one["at"], one["is"]) for one in view["decisions"]] == [
+        (10.0, "Suspend"),
+        (21.0, "WentOn"),
+        (31.0, "Resume"),
+    ]
+    assert [text.split(" ", 1)[1] for _, text in show._decided(view, 40.0)] == [
+        "suspend: for job 2",
+        "went on: no daemon ran, and no other job held a core",
+        "resume",
+    ]
+
+
 def test_how_a_job_ended() -> None:
     view: dict[str, Any] = {
         "state": "failed",
         "exit_code": 3,
         "started_at": 1.0,
         "ended_at": 3.0,
+        "ran_s": 2.0,
         "reason": "exit status 3",
     }
     assert wait.sentence(view) == "failed (exit status 3) after 2s"
@@ -123,6 +159,15 @@ def job(number: int, state: str, **more: object) -> dict[str, Any]:
         | {"throttle": 1.0, "own": True, "name": f"job-{number}", "why": "not enough free cores on any node"}
         | more
     )
+
+
+def test_an_array_is_found_in_the_queue_that_is_there_without_asking_again() -> None:
+    class Client:
+        def show(self, job: int) -> dict[str, Any]:
+            return {"id": job, "array": [1, 0]}
+
+    queue = [job(1, "running", array=[1, 0]), job(2, "queued", array=[1, 1]), job(3, "queued")]
+    assert selection.resolve(cast("Any", Client()), ["1"], live=True, queue=queue) == [1, 2]
 
 
 def drawn(found: list[dict[str, Any]], columns: int) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tandem.core.config import dump, load, of_table
+from tandem.core.config import dump, load, of_table, with_overrides
 from tandem.core.errors import ConfigError
 
 
@@ -111,6 +111,25 @@ def test_not_a_number_is_dumped_and_loaded(tmp_path: Path) -> None:
 def test_a_file(file: Path) -> None:
     parts = [Part(name="a"), Part(name="b", cpus=2)]
     assert load(Study, file) == Study(seed=3, loop=Loop(steps=10), parts=parts)
+
+
+def test_a_check_after_loading_names_the_override_that_it_refuses(file: Path) -> None:
+    def read(overrides: tuple[str, ...]) -> Study:
+        study = load(Study, file, overrides)
+        if study.loop.steps < 1 or study.seed < 0:
+            raise ConfigError(given=f"FILE: seed = {study.seed}", allowed="0 or more", todo="correct it")
+        return study
+
+    def given(*overrides: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            with_overrides(read, overrides)
+        return caught.value.given
+
+    assert with_overrides(read, ["seed=1"]).seed == 1
+    assert given("label=x", "seed=-1", "loop.steps=3") == "--set seed=-1: FILE: seed = -1"
+    assert given("sed=1") == "--set sed=1: unknown key 'sed'"
+    file.write_text("seed = -1\n[loop]\nsteps = 1\n")
+    assert given("label=x") == "FILE: seed = -1"
 
 
 def test_without_a_file_the_overrides_are_all() -> None:

@@ -62,9 +62,10 @@ def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tu
     from tandem.chat import page
     from tandem.chat import recipe as recipes
     from tandem.chat.train import train as run_stages
+    from tandem.core import config
     from tandem.learn.joining import is_first
 
-    asked = recipes.load(recipe, overrides)
+    asked = config.with_overrides(lambda settings: recipes.load(recipe, settings), overrides)
     folder = out or Path(os.environ.get("TANDEM_RUN_DIR") or Path("runs") / recipe.stem)
     first = is_first()
     with progress("steps", quiet=as_json or not first) as tell, _quiet_unless(first):

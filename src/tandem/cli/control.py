@@ -59,8 +59,9 @@ def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) 
             todo=f"as in `tandem {what} 12`; see `tandem queue` for the ids",
         )
     with Client.connect() as client:
-        ids = [] if all_mine else resolve(client, jobs, live=True)
-        views = {view["id"]: view for view in client.queue()}
+        queue = [] if all_mine and as_json else client.queue()  # of a long one, most of the time goes into this
+        views = {view["id"]: view for view in queue}
+        ids = [] if all_mine else resolve(client, jobs, live=True, queue=queue)
         ended = [job for job in ids if job not in views] if what == "cancel" else []
         asked = [job for job in ids if job not in ended] or ids
         changed = getattr(client, what)(asked, every=all_mine) if asked or all_mine else []

@@ -44,6 +44,7 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     tandem lab examples/lab.toml
     tandem lab examples/lab.toml --policies exclusive,hybrid
     """
+    from tandem.core import config
     from tandem.share.lab import judge as lab_judge
     from tandem.share.lab import plan as labs
     from tandem.share.lab import run as lab_run
@@ -54,9 +55,14 @@ def lab(file: Path, policies: str | None, out: str | None, overrides: tuple[str,
     if policies is not None:
         names = ",".join(f'"{name.strip()}"' for name in policies.split(","))
         overrides = (*overrides, f"policies=[{names}]")
-    asked = labs.load(file, overrides)
+
+    def read(settings: tuple[str, ...]) -> Lab:
+        day = labs.load(file, settings)
+        check_here(day)
+        return day
+
+    asked = config.with_overrides(read, overrides)
     _check_plugins(asked)
-    check_here(asked)
     check_idle(asked)
     folder = Path(out) if out else Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
     _check_new(folder)

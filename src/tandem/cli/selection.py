@@ -22,11 +22,14 @@ _FORM = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,18}))?")
 _HISTORY = 100_000
 
 
-def resolve(client: Client, texts: Sequence[str], *, live: bool = False) -> list[int]:
+def resolve(
+    client: Client, texts: Sequence[str], *, live: bool = False, queue: Sequence[View] | None = None
+) -> list[int]:
     """Return the ids that are meant, each once, in the order given.
 
     Args:
         live: of a whole array only the elements that have not ended.
+        queue: all live jobs, if they were asked for already.
 
     Raises:
         ConfigError: a text is no id.
@@ -46,7 +49,7 @@ def resolve(client: Client, texts: Sequence[str], *, live: bool = False) -> list
             found[first] = None
             continue
         if first not in arrays:
-            found_there = elements(client, first, live=live and index is None)
+            found_there = elements(client, first, live=live and index is None, queue=queue)
             arrays[first] = {place: view["id"] for place, view in found_there.items()}
         if index is None:
             found.update(dict.fromkeys(arrays[first].values()))
@@ -94,13 +97,14 @@ def checked(ctx: click.Context, param: click.Parameter, value: Texts) -> Texts:
     return value
 
 
-def elements(client: Client, first: int, *, live: bool = False) -> dict[int, View]:
+def elements(client: Client, first: int, *, live: bool = False, queue: Sequence[View] | None = None) -> dict[int, View]:
     """Index -> element of an array, in the order of ids.
 
     Args:
         live: only those that have not ended.
+        queue: all live jobs, if they were asked for already.
     """
-    views = [*client.queue(), *([] if live else client.history(limit=_HISTORY))]
+    views = [*(client.queue() if queue is None else queue), *([] if live else client.history(limit=_HISTORY))]
     ours = [view for view in views if view.get("array") and view["array"][0] == first]
     return {view["array"][1]: view for view in sorted(ours, key=lambda view: int(view["id"]))}
 

@@ -200,13 +200,19 @@ def _beside(view: View, now: float) -> Iterator[Line]:
 def _decided(view: View, now: float) -> Iterator[Line]:
     for place, decision in enumerate((view.get("decisions") or [])[-_DECISIONS:]):
         reason = f": {decision['reason']}" if decision.get("reason") else ""
-        yield "" if place else "decided", f"{clock_time(decision['at'], now)} {decision['is'].lower()}{reason}"
+        what = "went on" if decision["is"] == "WentOn" else decision["is"].lower()
+        yield "" if place else "decided", f"{clock_time(decision['at'], now)} {what}{reason}"
 
 
 def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
-    """What was decided about the job, from the event log."""
+    """What was decided about the job, and that its keeper let it go on alone, from the event log."""
+    told = 0.0  # each new daemon tells it, until the job is suspended anew
     for entry in client.log():
         if entry.get("now", 0.0) >= since:
+            for event in entry["events"]:
+                if event["is"] == "WentOn" and event["job"] == job and event["at"] > told:
+                    told = event["at"]
+                    yield {"at": told, "is": "WentOn", "reason": "no daemon ran, and no other job held a core"}
             for decision in entry["decisions"]:
                 if decision["job"] == job:
                     yield {"at": entry["now"], "is": decision["is"], "reason": decision.get("reason", "")}

@@ -130,11 +130,11 @@ def places(view: View) -> str:
 
 
 def ran(view: View, now: float) -> str:
-    """How long a job has run, or ran."""
+    """How long a job has run, or ran; time during which it was suspended does not count."""
     if view.get("started_at") is None:
         return NONE
-    seconds = (view.get("ended_at") or now) - view["started_at"]
-    return lasted(seconds)
+    since = view.get("run_since")
+    return lasted(view["ran_s"] + (now - since if since is not None else 0.0))
 
 
 def lasted(seconds: float) -> str:

@@ -220,6 +220,7 @@ def say_notes(workload: Workload) -> None:
 
 
 def _case(path: Path, asked: Asked) -> Play:
+    from tandem.core import config
     from tandem.share.simulate import case as cases
 
     for name in ("format", "nodes", "limit_error"):
@@ -230,7 +231,7 @@ def _case(path: Path, asked: Asked) -> Play:
                 allowed=f"{option} with traces; a case names its nodes, jobs and limits itself",
                 todo="change the file, or --set jobs.0.count=10",
             )
-    case = cases.load(path, asked.set)
+    case = config.with_overrides(lambda settings: cases.load(path, settings), asked.set)
     workload = cases.workload(case)
     return Play(workload if workload.name else replace(workload, name=path.name), cases.truth(case), case.policies)
 

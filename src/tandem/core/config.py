@@ -19,7 +19,7 @@ else.
 import re
 import tomllib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -27,12 +27,12 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from tandem.core.errors import ConfigError, QuantityError
+from tandem.core.errors import ConfigError, QuantityError, TandemError
 from tandem.core.nearest import nearest
 from tandem.core.toml import dump
 from tandem.core.units import parse_duration, parse_size
 
-__all__ = ["dump", "load", "of_table"]
+__all__ = ["dump", "load", "of_table", "with_overrides"]
 
 _NAMED = 5
 """How many further mistakes an error names."""
@@ -102,6 +102,34 @@ def of_table(cls: type[T], values: Mapping[str, Any], name: str) -> T:
         return TypeAdapter(cls).validate_python(_prepared(cls, dict(values), (), source, cls))
     except ValidationError as error:
         raise _refused(error, source) from error
+
+
+def with_overrides(read: Callable[[tuple[str, ...]], T], overrides: Sequence[str]) -> T:
+    """Return what ``read`` makes of the overrides; what it refuses because of one of them is told with that one.
+
+    For checks that come after `load`, which do not know where a value is from.
+
+    Raises:
+        TandemError: What ``read`` raises, with ``--set KEY=VALUE`` in front.
+    """
+    try:
+        return read(tuple(overrides))
+    except TandemError as error:
+        if not error.given.startswith("--set "):
+            for place, text in enumerate(overrides):
+                if _refusal(read, (*overrides[:place], *overrides[place + 1 :])) != error.given:
+                    given = f"--set {text}: {error.given}"
+                    raise type(error)(given=given, allowed=error.allowed, todo=error.todo) from error
+        raise
+
+
+def _refusal(read: Callable[[tuple[str, ...]], object], overrides: tuple[str, ...]) -> str | None:
+    """What is refused with these overrides, None where nothing is."""
+    try:
+        read(overrides)
+    except TandemError as error:
+        return error.given
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,13 +176,13 @@ def test_an_end_while_no_daemon_runs_is_not_missed(home: Home) -> None:
 
 
 def test_a_time_limit_is_held_without_a_daemon_and_the_next_one_says_so(home: Home) -> None:
-    obeys, stubborn = "trap 'exit 0' TERM", "trap '' TERM"
+    obeys, lingers = "trap 'exit 0' TERM", "trap 'while [ ! -e go ]; do sleep 0.02; done; exit 0' TERM"
     loop = "echo ready; while :; do sleep 0.02; done"
     with home.start().client() as client:
         jobs = submit(
             client,
             shell(f"{obeys}; {loop}", time=3, grace=60),
-            shell(f"{stubborn}; {loop}", time=3, grace=8),
+            shell(f"{lingers}; {loop}", time=3, grace=120, cwd=str(home.folder)),
         )
         for job in jobs:
             until(lambda job=job: running(client, job)() and text(client, job) == "ready\n", "the traps to be set")
@@ -191,11 +191,10 @@ def test_a_time_limit_is_held_without_a_daemon_and_the_next_one_says_so(home: Ho
     until(lambda: journal.read(fates[0]).ended and journal.read(fates[1]).timed_out_at, "the limits to be held")
     ended_at = journal.read(fates[0]).ended_at
     with home.start().client() as client:
+        assert client.wait(jobs[:1])
+        (home.folder / "go").touch()
         ends = client.wait(jobs)
-        assert [(end["state"], end["exit_code"], end["signal"]) for end in ends] == [
-            ("timeout", 0, 0),
-            ("timeout", 0, signal.SIGKILL),
-        ]
+        assert [(end["state"], end["exit_code"], end["signal"]) for end in ends] == [("timeout", 0, 0)] * 2
         assert {end["reason"] for end in ends} == {"its time limit of 3 s is over"}
         assert ends[0]["ended_at"] == pytest.approx(ended_at, abs=0.01)
         log = list(client.log())
@@ -218,13 +217,15 @@ def test_a_suspended_job_goes_on_without_a_daemon_and_the_next_one_counts_it(hom
     assert journal.read(attempt).continued_at is None
     assert output.read_text() == stood
     (home.folder / "go").touch()
-    until(lambda: journal.read(attempt).continued_at, "the job to go on")
+    went_on = until(lambda: journal.read(attempt).continued_at, "the job to go on")
     until(lambda: output.read_text() != stood, "the job to go on")
     with home.start("--engine-set", "cores=0").client() as client:
         until(running(client, harvest), "the job to be resumed")  # it was suspended anew, for a moment
         assert client.wait([primary])[0]["state"] == "done"
         assert client.show(harvest)["attempt"] == 1
         log = list(client.log())
+        [alone] = [one for one in client.show(harvest)["coruns"] if one["began_at"] == went_on]
+        assert alone["beside"] == []
         client.down(kill=True)
     assert "WentOn" in str(log)
     assert not replay(log).differences

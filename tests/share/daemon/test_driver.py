@@ -281,6 +281,22 @@ def test_who_ran_beside_whom_is_kept(day: Day) -> None:
     }
 
 
+def test_what_a_job_ran_without_a_daemon_is_kept_once(day: Day) -> None:
+    day.submit(Job(1, (Part(Need()),), app="a"))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1))
+    day.clock.advance_to(START + 10)
+    day.driver.machine.jobs[1].state = State.SUSPENDING
+    day.hear(ev.SuspendDone(1, 1))
+    day.clock.advance_to(START + 30)
+    for _ in range(2):  # each daemon tells it
+        day.hear(ev.WentOn(1, 1, START + 20))
+    day.hear(ev.Ended(1, 1, at=START + 30))
+    rows = queries.coruns(day.driver.store.engine)
+    assert [(r["began_at"] - START, r["ended_at"] - START, r["beside"]) for r in rows] == [(20, 30, []), (0, 10, [])]
+    assert (queries.job(day.driver.store.engine, 1) or {})["ran_s"] == 20.0
+
+
 def test_a_damaged_profile_is_left_aside_and_the_others_are_taken_in(day: Day) -> None:
     fine = Profile("cg", ("cg",), discover().fingerprint, 1, 0.0, 1.0, 0, (PhaseProfile("", 1.0, 10.0, 0.02, 1.0),))
     profiles.save(day.paths.data, fine)

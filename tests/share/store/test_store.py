@@ -14,7 +14,7 @@ from tandem.core.errors import DaemonError, StoreError
 from tandem.share import events as ev
 from tandem.share import paths
 from tandem.share.codec import from_json
-from tandem.share.model import Interval, Job, Need, Node, Part, Quote
+from tandem.share.model import Interval, Job, Need, Node, Part, Quote, State
 from tandem.share.node.launch import Launch
 from tandem.share.paths import Paths
 from tandem.share.scheduler.cluster import Setup
@@ -185,7 +185,13 @@ def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
 
 
 @pytest.mark.parametrize(
-    "undone", ["ALTER TABLE epochs DROP COLUMN policy", "UPDATE epochs SET policy = ''", "DROP TABLE attempts"]
+    "undone",
+    [
+        "ALTER TABLE epochs DROP COLUMN policy",
+        "UPDATE epochs SET policy = ''",
+        "DROP TABLE attempts",
+        "ALTER TABLE jobs DROP COLUMN ran_s",
+    ],
 )
 def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> None:
     """Also one whose update was cut short between its steps."""
@@ -200,6 +206,28 @@ def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> N
         with Store.open(place) as store:
             assert queries.policies(store.engine) == [(1.0, SETUP.policy), (2.0, "las")]
             assert queries.attempts(store.engine, 1) == []
+
+
+def test_a_submission_is_the_same_text_with_its_job_already_written() -> None:
+    events = [ev.Tick(), ev.Submitted(job(1, name='é"')), ev.Submitted(job(2))]
+    text = rows.job_row(Machine(SETUP).admit(job(1, name='é"'), State.HELD))["job"]
+    assert rows.encode_list(events, {1: text}) == rows.encode_list(events)
+    assert rows.decode_list(rows.encode_list(events, {1: text})) == events
+
+
+def test_of_an_older_database_a_job_ran_from_its_start_to_its_end(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        step(store, machine, 1.0, [ev.NodeJoined(NODE), ev.Submitted(job(1))], {1: launch()})
+        step(store, machine, 2.0, [ev.Started(1, 1)], {})
+        step(store, machine, 9.0, [ev.Ended(1, 1)], {})
+    with sqlite3.connect(place.database) as connection:
+        connection.execute("ALTER TABLE jobs DROP COLUMN ran_s")
+        connection.execute("UPDATE meta SET value = '3' WHERE key = 'version'")
+    connection.close()
+    with Store.open(place) as store:
+        assert (queries.job(store.engine, 1) or {})["ran_s"] == 7.0
 
 
 def test_somebody_elses_database_is_refused(place: Paths) -> None:

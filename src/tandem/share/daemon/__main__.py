@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,9 @@ from tandem.share.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_GARBAGE_AFTER = 50_000
+"""Python looks for cycles after so many new objects: a long queue is millions that stay, and makes none."""
 
 _log = logging.getLogger("tandem.daemon")
 
@@ -50,6 +54,7 @@ def _serve(given: argparse.Namespace) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, UNHEARD)  # a client that starts one has them blocked meanwhile
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     os.umask(0o077)
+    gc.set_threshold(_GARBAGE_AFTER, 20, 20)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -346,7 +346,7 @@ class Api:
 
     def _answer_waiter(self, waiter: _Waiter) -> None:
         rows = queries.jobs(self._driver.store.engine, waiter.jobs)
-        names = ("id", "state", "exit_code", "signal", "reason", "attempt", "started_at", "ended_at")
+        names = ("id", "state", "exit_code", "signal", "reason", "attempt", "started_at", "ended_at", "ran_s")
         waiter.request.answer([{name: rows[job][name] for name in names} for job in waiter.jobs if job in rows])
 
     def _watch(self, request: _Request) -> None:

@@ -163,6 +163,7 @@ class Driver:
     def _collect(self) -> None:
         """Take in what the engine and the meter have to say."""
         news = self.engine.poll()
+        alone = [beside for event in news if isinstance(event, ev.WentOn) for beside in self._alone(event)]
         for event in news:
             if isinstance(event, ev.Ended):  # what it did until its end is told before its end
                 self._meter.ended(self.now(), event.job, event.attempt, event.at)
@@ -172,7 +173,16 @@ class Driver:
             self._meter_at = monotonic + METER_S
         measured, besides = self._meter.take()
         self._events += [*measured, *news]
-        self._besides += besides
+        self._besides += [*besides, *alone]
+
+    def _alone(self, event: ev.WentOn) -> list[Beside]:
+        """What a job ran without a daemon: beside nobody, or its keeper would not have let it go on."""
+        life = self.machine.jobs.get(event.job)
+        if life is None or life.attempt != event.attempt or not life.stood_still(event.at):
+            return []
+        nodes = ",".join(share.node for share in life.placement.shares) if life.placement is not None else ""
+        until = self.now() if event.until is None else event.until
+        return [Beside(life.id, life.attempt, life.job.app, nodes, event.at, max(event.at, until), (), None, False)]
 
     def _advance(self, now: float, due: bool) -> None:
         changes, self._changes = self._changes, []

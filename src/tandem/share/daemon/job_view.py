@@ -28,6 +28,8 @@ def of_life(life: Life, *, own: bool, why: str = "", promise: View | None = None
         "submitted_at": life.submitted_at,
         "started_at": life.started_at,
         "ended_at": life.ended_at,
+        "ran_s": life.ran_s,
+        "run_since": life.run_since,
         "attempt": life.attempt,
         "node": ",".join(share.node for share in shares),
         "cores": [list(share.cores) for share in shares],
@@ -45,9 +47,9 @@ def of_life(life: Life, *, own: bool, why: str = "", promise: View | None = None
 def of_row(row: Mapping[str, Any], *, own: bool) -> View:
     """Describe a job that the store knows (see `store.queries`)."""
     job: Job = from_json(row["job"])
-    names = ("state", "submitted_at", "started_at", "ended_at", "attempt", "node", "cores")
+    names = ("state", "submitted_at", "started_at", "ended_at", "ran_s", "attempt", "node", "cores")
     view: View = {**_demand(job), **{name: row[name] for name in names}}
-    view |= {"gpus_given": row["gpus"], "throttle": 1.0, "own": own}
+    view |= {"run_since": None, "gpus_given": row["gpus"], "throttle": 1.0, "own": own}
     if own:
         view |= _private(job) | {"exit_code": row["exit_code"], "signal": row["signal"], "reason": row["reason"]}
     return view

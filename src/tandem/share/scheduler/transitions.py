@@ -329,7 +329,7 @@ class Transitions:
         life = self._attempt(event)
         if life is None:
             return
-        if life.run_since is not None or event.at <= life.suspended_at:
+        if not life.stood_still(event.at):
             self._m.ignore(f"job {life.id} went on at {event.at:.0f}, which is counted already")
             return
         until = self._m.now if event.until is None else min(self._m.now, event.until)

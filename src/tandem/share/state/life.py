@@ -103,6 +103,10 @@ class Life:
             self.attained_gpu_s += seconds * self.shape.gpu_milli / 1000
             self.run_since = None
 
+    def stood_still(self, at: float) -> bool:
+        """Whether it counts as suspended at this instant (of the present attempt), which is not before that began."""
+        return self.run_since is None and at > self.suspended_at
+
     def attained(self, now: float) -> float:
         """Attained service: GPU-seconds for a GPU job, core-seconds otherwise (Tiresias' two-dimensional LAS)."""
         running = now - self.run_since if self.run_since is not None else 0.0

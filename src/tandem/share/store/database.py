@@ -177,14 +177,22 @@ def _upgrade(engine: sa.Engine) -> None:
         if int(connection.execute(version).scalar_one()) == schema.VERSION:
             return
         schema.ATTEMPTS.create(connection, checkfirst=True)
-        epochs = schema.EPOCHS
-        if "policy" not in {column["name"] for column in sa.inspect(connection).get_columns(epochs.name)}:
+        epochs, jobs = schema.EPOCHS, schema.JOBS.c
+        if not _has(connection, schema.JOBS, "ran_s"):
+            connection.execute(sa.text("ALTER TABLE jobs ADD COLUMN ran_s FLOAT"))
+        lasted = jobs.ended_at - jobs.started_at  # how long of it a job stood still was not kept
+        connection.execute(sa.update(schema.JOBS).where(jobs.ran_s.is_(None)).values(ran_s=sa.func.coalesce(lasted, 0)))
+        if not _has(connection, epochs, "policy"):
             connection.execute(sa.text("ALTER TABLE epochs ADD COLUMN policy TEXT NOT NULL DEFAULT ''"))
         for epoch, setup in connection.execute(sa.select(epochs.c.id, epochs.c.setup)).all():
             policy = json.loads(setup)["policy"]
             connection.execute(sa.update(epochs).where(epochs.c.id == epoch).values(policy=policy))
         done = sa.update(schema.META).where(schema.META.c.key == "version").values(value=str(schema.VERSION))
         connection.execute(done)
+
+
+def _has(connection: sa.Connection, table: sa.Table, column: str) -> bool:
+    return column in {found["name"] for found in sa.inspect(connection).get_columns(table.name)}
 
 
 def _check_whole(engine: sa.Engine, path: Path) -> None:

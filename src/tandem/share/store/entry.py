@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tandem.share.codec import from_json, to_json
-from tandem.share.events import Decision, Event
+from tandem.share.events import Decision, Event, Submitted
 from tandem.share.model import Interval, Quote
 from tandem.share.node.launch import Launch
 from tandem.share.state.life import Life
@@ -65,9 +65,15 @@ class Entry:
     attempts: Sequence[AttemptOver] = ()
 
 
-def encode_list(values: Sequence[Event] | Sequence[Decision]) -> str:
-    """Return events or decisions as one JSON text."""
-    return _encode([to_json(value) for value in values])
+def encode_list(values: Sequence[Event] | Sequence[Decision], jobs: Mapping[int, str] | None = None) -> str:
+    """Return events or decisions as one JSON text; ``jobs`` are the texts of jobs that were submitted."""
+    known = jobs or {}
+    return f"[{','.join(_event_text(value, known) for value in values)}]"
+
+
+def _event_text(value: Event | Decision, jobs: Mapping[int, str]) -> str:
+    text = jobs.get(value.job.id) if isinstance(value, Submitted) else None
+    return _encode(to_json(value)) if text is None else f'{{"is":"Submitted","job":{text}}}'
 
 
 def decode_list(text: str) -> list[Any]:
@@ -104,6 +110,7 @@ def _state(life: Life) -> Row:
         "state": life.state.value,
         "started_at": life.started_at,
         "ended_at": life.ended_at,
+        "ran_s": life.ran_s,
         "attempt": life.attempt,
         "reason": life.reason,
         "node": ",".join(share.node for share in shares),

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 3
+VERSION = 4
 """Version of this layout; one with a lower version is brought up to it, one with a higher is left alone."""
 
 METADATA = MetaData()
@@ -47,6 +47,7 @@ JOBS = Table(
     Column("submitted_at", Float, nullable=False),
     Column("started_at", Float),
     Column("ended_at", Float),
+    Column("ran_s", Float),
     Column("attempt", Integer, nullable=False),
     Column("exit_code", Integer),
     Column("signal", Integer),

@@ -28,7 +28,10 @@ from tandem.share.store.reserve import Reserve
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
 
-_STATE = ("state", "started_at", "ended_at", "attempt", "reason", "node", "cores", "gpus", "exit_code", "signal")
+_STATE = (
+    *("state", "started_at", "ended_at", "ran_s", "attempt", "reason"),
+    *("node", "cores", "gpus", "exit_code", "signal"),
+)
 _CHANGE_JOB = (
     sa.update(schema.JOBS)
     .where(schema.JOBS.c.id == sa.bindparam("key"))
@@ -143,16 +146,17 @@ class Store:
     def _write(self, entry: Entry) -> None:
         self._fresh = set()
         new = {life.id for life in entry.submitted}
+        submitted = [rows.job_row(life) for life in entry.submitted]
         step = {
             "seq": self._seq + 1,
             "epoch": self._epoch,
             "now": entry.now,
-            "events": rows.encode_list(entry.events),
+            "events": rows.encode_list(entry.events, {row["id"]: row["job"] for row in submitted}),
             "decisions": rows.encode_list(entry.decisions),
         }
         changed = (life for life in entry.touched if life.id not in new)
         self._add(schema.STEPS, [step])
-        self._add(schema.JOBS, [rows.job_row(life) for life in entry.submitted])
+        self._add(schema.JOBS, submitted)
         if entry.submitted:
             self._add(schema.LAUNCHES, self._launch_rows(entry.launches))
         self._change_job.run(self._writer, [rows.job_change(life, entry.exits.get(life.id)) for life in changed])
