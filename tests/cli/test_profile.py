@@ -172,6 +172,31 @@ def test_a_measurement_that_is_stopped_says_what_holds(home: Path, monkeypatch: 
     }
 
 
+def test_a_first_calibration_that_was_kept_before_the_measurement_is_stopped_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "measure", stopped)
+    monkeypatch.setattr(keeping, "calibrate", lambda **_: calibration_made())
+    done = CliRunner().invoke(tandem, ["profile", "--name", "cg", "--", "true"])
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "stopped: the calibration of this machine's bubbles was kept, and no more"
+    assert load(home / "bubbles") == calibration_made()
+
+
+@pytest.mark.parametrize("left", ["gone", "a file"])
+def test_again_where_the_folder_is_gone_names_it_and_says_what_to_do(home: Path, tmp_path: Path, left: str) -> None:
+    if left == "a file":
+        (tmp_path / left).touch()
+    store.save(home, replace(kept(home, "cg", "true"), cwd=str(tmp_path / left)))
+    error = CliRunner().invoke(command.profile, ["again", "cg"]).exception
+    assert isinstance(error, ConfigError)
+    assert error.given == f"cg, which was profiled in {tmp_path / left}: no folder that can be entered"
+    assert "tandem profile --name cg -- COMMAND..." in error.todo
+
+
 def calibration_made(made: float = 1e9, waited: float = 0.0) -> Calibration:
     response = Response((0.0, 1.0), (1.0, 2.0), 0.02, waited=waited)
     return Calibration(discover().fingerprint, (0, 1), {"cpu": response, "net": response}, {}, made, 1.0)
@@ -184,11 +209,13 @@ def test_a_calibration_of_a_busy_machine_is_said_with_every_profile_until_it_is_
     words = "calibrated while others had the cores for up to 34% of the time (cpu, net)"
     kept(home, "cg", "true")
     save(calibration_made(waited=0.34), home / "bubbles")
-    for arguments in ((), ("cg", "--out", home / "cg.html"), ("--json",)):
+    for arguments in ((), ("--json",)):
         done = tandem_.run("profile", "show", *arguments)
         assert done.returncode == 0
         assert words in done.stderr
         assert "tandem profile calibrate when the machine is quiet" in done.stderr
+    short = "bubbles (2 kinds) were calibrated on a busy machine: tandem profile show tells more\n"
+    assert tandem_.run("profile", "show", "cg", "--out", home / "cg.html").stderr == short
     monkeypatch.setattr(keeping, "calibrate", lambda **_: calibration_made(2e9))
     assert CliRunner().invoke(command.profile, ["calibrate"]).exit_code == 0
     assert tandem_.run("profile", "show").stderr == ""

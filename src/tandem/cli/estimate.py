@@ -170,7 +170,7 @@ def _doubtful(profiles: Sequence[Profile], key: str) -> str:
             found.append(trust.warning(one))
             for calibration in [bubbles.kept(folder / "bubbles") for folder in kept]:
                 older = trust.older(one, calibration)
-                found.append(older or (calibration.warning if calibration is not None else ""))
+                found.append(older or (calibration.doubt if calibration is not None else ""))
             said = [words.removeprefix(f"{key}: ") for words in found if words]  # whose hint it is, is said anyway
             return "; ".join(dict.fromkeys(said))
     return ""

@@ -132,7 +132,8 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
     data, machine = _data(), discover().fingerprint
     calibration = bubbles.kept(data / "bubbles")
     if name is None:
-        _say_calibration(calibration)
+        if calibration is not None and calibration.warning:
+            say_err(calibration.warning)
         loaded = store.load(data, machine)
         found, drifted = {key: trust.believed(one) for key, one in loaded.profiles.items()}, _stale()
         if loaded.unread:
@@ -181,6 +182,8 @@ def _again(names: tuple[str, ...], most: float, as_json: bool) -> None:
     data, machine = _data(), discover().fingerprint
     wanted = list(dict.fromkeys(names)) or _drifted()
     known = [store.revisions(data, machine, name)[-1] for name in wanted]  # all of them, before any takes its time
+    for old in known:
+        _refuse_lost_folder(old)
     kept = []
     for old in known:
         with contextlib.chdir(old.cwd or "."):
@@ -194,6 +197,18 @@ def _again(names: tuple[str, ...], most: float, as_json: bool) -> None:
         print_json([_plain(one) for one in kept])
     elif not wanted:
         say("every application goes as its profile says, as far as the daemon has seen")
+
+
+def _refuse_lost_folder(old: Profile) -> None:
+    """What is profiled again runs where it ran."""
+    from tandem.estimate.profiling.commands import profile_as
+
+    if old.cwd and not (Path(old.cwd).is_dir() and os.access(old.cwd, os.X_OK)):
+        raise ConfigError(
+            given=f"{old.key}, which was profiled in {old.cwd}: no folder that can be entered",
+            allowed="applications whose folder is still there",
+            todo=f"make that folder, or profile it where it is now: {profile_as(old.key)}",
+        )
 
 
 @click.command()
@@ -217,11 +232,12 @@ def _calibrate(gpu: int | None, as_json: bool) -> None:
     if gpu is not None:
         check("gpu_sm", gpu)
     stands = "the earlier calibration holds" if bubbles.kept(data / "bubbles") else ""
-    with _said_if_stopped(stands), locks.held(cores, () if gpu is None else (gpu,)):
+    with _said_if_stopped(stands, data / "bubbles"), locks.held(cores, () if gpu is None else (gpu,)):
         made = bubbles.anew(data / "bubbles", cores=cores, gpu=gpu, progress=_teller(quiet=as_json))
     profiles = store.load(data, here.fingerprint).profiles
     outdated = [key for key, one in profiles.items() if trust.older(one, made)]
-    _say_calibration(made)
+    if made.warning:
+        say_err(made.warning)
     if as_json:
         print_json({**asdict(made), "warning": made.warning, "outdated": outdated})
         return
@@ -301,7 +317,7 @@ def _measured(
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
     before = store.load(data, machine.fingerprint).profiles.get(key)
     stands = f"revision {before.revision} of {key} holds" if before else ""
-    with _said_if_stopped(stands), locks.held(cores, () if gpu is None else (gpu,)):
+    with _said_if_stopped(stands, data / "bubbles"), locks.held(cores, () if gpu is None else (gpu,)):
         calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
@@ -311,12 +327,22 @@ def _measured(
 
 
 @contextlib.contextmanager
-def _said_if_stopped(stands: str) -> Iterator[None]:
-    """One line on stderr where Ctrl-C ends a measurement; ``stands``: what goes on to hold, if anything."""
+def _said_if_stopped(stands: str, folder: Path) -> Iterator[None]:
+    """One line on stderr where Ctrl-C ends a measurement.
+
+    Args:
+        stands: what goes on to hold, if anything.
+        folder: where the calibration lies, which may have been kept before.
+    """
+    from tandem.estimate import bubbles
+
+    before = bubbles.kept(folder)
     try:
         yield
     except KeyboardInterrupt:
-        say_err("stopped: nothing was kept" + (f", and {stands}" if stands else ""))
+        new = bubbles.kept(folder) != before
+        what = "the calibration of this machine's bubbles was kept, and no more" if new else "nothing was kept"
+        say_err(f"stopped: {what}" + (f", and {stands}" if stands else ""))
         raise click.Abort from None  # click would print another line for KeyboardInterrupt
 
 
@@ -340,9 +366,9 @@ def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Ca
 
 
 def _say_calibration(kept: Calibration | None) -> None:
-    """One line on stderr where the machine was busy when its bubbles were calibrated."""
-    if kept is not None and kept.warning:
-        say_err(kept.warning)
+    """One short line on stderr where the machine was busy when its bubbles were calibrated."""
+    if kept is not None and kept.doubt:
+        say_err(kept.doubt)
 
 
 def _warn(found: Profile) -> None:

@@ -108,6 +108,7 @@ class Answering:
     ) -> None:
         self._rule = rule
         self._known = known
+        self._contradicted = any(need.ends for need in known.values())
         self._profiled = frozenset(profiled)
         self._by_demand = by_demand
         self._seen = seen
@@ -153,7 +154,7 @@ class Answering:
         order = sorted(range(len(apps)), key=(keys if unlike else [_ORDER(app) for app in apps]).__getitem__)
         ordered = [apps[position] for position in order]
         found = self._played(ordered, capacity, self._known, unlike=unlike)
-        for known in by_either(ordered, self._known):
+        for known in by_either(ordered, self._known) if self._contradicted else ():
             found = list(map(_reaching, found, self._played(ordered, capacity, known, unlike=unlike)))
         answers = [_ALONE] * len(apps)
         for position, one in zip(order, found, strict=True):

@@ -38,7 +38,7 @@ def test_a_bubble_works_when_told_to_and_leaves_with_its_context(kind: str, tmp_
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reporter_counts_only_while_it_goes(kind: str, tmp_path: Path) -> None:
     with Reporter(kind, cores=tuple(LAST), folder=tmp_path) as reporter:
-        assert reporter.rate(0.05) > 0
+        until(lambda: reporter.rate(0.05) > 0, "an operation while it goes")
         count, at = reporter.count()
         assert count > 0
         reporter.go()

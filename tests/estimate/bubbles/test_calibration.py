@@ -74,7 +74,7 @@ def test_what_presses_harder_than_four_bubbles_presses_with_at_least_four() -> N
 
 def test_a_calibration_of_a_busy_machine_names_its_kinds_and_what_to_do() -> None:
     quiet = Response((0.0, 1.0), (1.0, 2.0), 0.01, scatter=MOST_SCATTER, waited=DISTURBED)
-    assert calibration(quiet).warning == ""
+    assert calibration(quiet).warning == calibration(quiet).doubt == ""
     busy = replace(
         calibration(quiet), responses={"cache": replace(quiet, waited=0.34), "net": replace(quiet, waited=0.2)}
     )
@@ -83,9 +83,11 @@ def test_a_calibration_of_a_busy_machine_names_its_kinds_and_what_to_do() -> Non
         "(cache, net): "
     )
     assert busy.warning.endswith("tandem profile calibrate when the machine is quiet")
+    assert busy.doubt == "bubbles (2 kinds) were calibrated on a busy machine: tandem profile show tells more"
     hangs = replace(busy, responses={"cache": quiet, "fs_write": replace(quiet, scatter=1000.0)})
     assert "its reporters alone scattered (fs_write by 100000%)" in hangs.warning
     assert "others" not in hangs.warning
+    assert hangs.doubt.startswith("bubbles (fs_write) were calibrated on a busy machine")
     assert " 34.0%" in describe(busy)[2]
 
 

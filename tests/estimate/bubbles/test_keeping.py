@@ -88,7 +88,15 @@ def test_a_torn_file_is_made_anew(part: int, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     "change",
-    [{"responses": 3}, {"responses": {"cache": {}}}, {"cores": None}, {"lacking": []}, {"made": "yesterday"}],
+    [
+        {"responses": 3},
+        {"responses": {"cache": {}}},
+        {"cores": None},
+        {"cores": [float("inf")]},
+        {"lacking": []},
+        {"made": "yesterday"},
+        {"made": 10**400},
+    ],
 )
 def test_what_is_no_calibration_is_damaged(change: dict[str, object], tmp_path: Path) -> None:
     file = save(calibration(), tmp_path)

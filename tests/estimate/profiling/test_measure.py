@@ -133,7 +133,7 @@ exec {program()} "$@"
         1.0,
     )
     terms = Terms(
-        key="spin", cores=known.cores[:1], beside=known.cores[1:2], rate=r"step (\d+)", most_s=20.0, folder=tmp_path
+        key="spin", cores=known.cores[:1], beside=known.cores[1:2], rate=r"step (\d+)", most_s=50.0, folder=tmp_path
     )
     found = measure((sys.executable, *SPIN), terms, known)
     (phase,) = found.phases

@@ -135,6 +135,8 @@ def test_a_revision_that_makes_no_sense_costs_no_other_and_goes_with_the_next_pr
         ({"phases": as_json(PROFILE)["phases"] * 2}, "the phase 'solve' is there twice"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "rate": "fast"}]}, "rate is 'fast', which is no number"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "rate": True}]}, "rate is True, which is no number"),
+        ({"reporter_excess": {"cpu": 1e-200}}, "reporter_excess is 1e-200"),
+        ({"phases": [{**as_json(PROFILE)["phases"][0], "pressure": {"cpu": 1e-200}}]}, "pressure is 1e-200"),
         ({"waited": {"a": 1}}, "waited is {'a': 1}, which is no number"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "pressure": {"bogus": 5}}]}, "'bogus' is no kind of bubble"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "share": 0}]}, "the sum of all phases' share is 0"),

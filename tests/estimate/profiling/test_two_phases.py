@@ -1,7 +1,7 @@
 """A programme of two phases that differ, profiled for real: one works without pause, the other waits most of the time.
 
 Everything is compared between the phases of one run, so that a machine which others use as well changes nothing: they
-take from both alike. Where they take most of the time, profiling says so, and is tried again.
+take from both alike. Where they take much of the time, profiling says so, and is tried again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tandem.estimate import estimators
 from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.corun import App, Capacity
 from tandem.estimate.profiling.measure import Terms, measure
-from tandem.estimate.profiling.programme import ProgrammeError
+from tests.estimate.disturbance import holds
 
 if TYPE_CHECKING:
     from tandem.estimate.profile import PhaseProfile, Profile
@@ -39,19 +39,6 @@ while True:
 """
 
 
-TRIES = 4
-
-
-def profiled(terms: Terms, calibration: Calibration, tries: int = TRIES) -> Profile:
-    """Its profile, of the first try of which profiling does not say itself that others disturbed it."""
-    try:
-        return measure([sys.executable, "-c", PROGRAMME], terms, calibration)
-    except ProgrammeError as error:
-        if tries == 1 or not error.given.startswith("others used the cores of two"):
-            raise
-    return profiled(terms, calibration, tries - 1)
-
-
 def only(profile: Profile, phase: PhaseProfile) -> Profile:
     """As if the programme were nothing but this phase."""
     return replace(profile, phases=(replace(phase, share=1.0),))
@@ -64,12 +51,17 @@ def test_each_phase_has_its_own_profile_and_predictions_use_both() -> None:
     straight = Response((0.0, 1.0), (1.0, 2.0), 0.02)
     calibration = Calibration(here.fingerprint, cores, {"cpu": straight}, {}, 1e9, 1.0)
     terms = Terms(key="two", cores=cores[:1], beside=cores[1:], most_s=25.0)
-    found = profiled(terms, calibration)
+    argv = [sys.executable, "-c", PROGRAMME]
+    holds(lambda: measure(argv, terms, calibration), lambda found: found.waited, differs_by_phase)
+
+
+def differs_by_phase(found: Profile) -> None:
     phases = {phase.phase: phase for phase in found.phases}
     assert set(phases) == {"work", "wait"}
     work, wait = phases["work"], phases["wait"]
     assert work.share + wait.share == pytest.approx(1.0, abs=0.001)
     assert work.cpu_use > 3 * wait.cpu_use
+    assert set(work.sensitivity) == set(wait.sensitivity) == {"cpu"}
     assert work.sensitivity["cpu"].slowdowns[-1] - 1 > 2 * (wait.sensitivity["cpu"].slowdowns[-1] - 1)
 
     crowd = (App("two", cores=(0,)),) * 8  # more than fit one core, even if others had half of it meanwhile

@@ -146,8 +146,17 @@ class Calibration:
         return {kind: round(max(LEAST_EXCESS, one.noise, one.excess), 4) for kind, one in self.responses.items()}
 
     @property
+    def doubt(self) -> str:
+        """That something is wrong with it, and what tells more, in a short line; "" where nothing is."""
+        doubtful = [kind for kind, one in self.responses.items() if one.doubtful]
+        if not doubtful:
+            return ""
+        kinds = doubtful[0] if len(doubtful) == 1 else f"{len(doubtful)} kinds"
+        return f"bubbles ({kinds}) were calibrated on a busy machine: tandem profile show tells more"
+
+    @property
     def warning(self) -> str:
-        """What is wrong with it, and what to do, in one line; "" where nothing is."""
+        """What is wrong with it, and what to do, in full; "" where nothing is."""
         kept = {kind: one.waited for kind, one in self.responses.items() if one.waited > DISTURBED}
         unsteady = {kind: one.scatter for kind, one in self.responses.items() if one.scatter > MOST_SCATTER}
         found = []

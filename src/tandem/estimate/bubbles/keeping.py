@@ -66,7 +66,7 @@ def load(folder: Path, *, machine: str | None = None) -> Calibration:
     try:
         told: Any = json.loads(file.read_text())
         form = told["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(file, error) from error
     if form != FORMAT:
         raise CalibrationError(
@@ -76,7 +76,7 @@ def load(folder: Path, *, machine: str | None = None) -> Calibration:
         )
     try:
         calibration = _read(told)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise _damaged(file, error) from error
     if calibration.machine != machine:
         raise CalibrationError(

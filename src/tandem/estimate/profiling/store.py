@@ -30,6 +30,10 @@ KEPT = 20
 LARGEST = 1e6
 """Beyond this no slowdown, pressure or interval was measured."""
 
+SMALLEST = 1e-9
+"""Below this no level, pressure or excess was measured, unless it is 0."""
+
+_MEASURED = ("levels", "pressure", "reporter_excess")
 _LONGEST_NAME = 200
 _SHOWN = 60
 """Characters of a wrong value that are told."""
@@ -315,6 +319,7 @@ def senseless(profile: Profile) -> str:
     if unknown := next((kind for kind in kinds if kind not in IN_WORDS), None):
         return f"{unknown!r} is no kind of bubble"
     wrong = [f"{name} is {value:g}" for name, value, least, most in values if not least <= value <= most]
+    wrong += [f"{name} is {value:g}" for name, value, *_ in values if name in _MEASURED and 0.0 < value < SMALLEST]
     return wrong[0] if wrong else ""
 
 
