@@ -194,7 +194,7 @@ def test_imitation_ends_when_its_held_out_loss_does_not_fall_any_more(recipe_fil
         (SFT + GRPO, "rl.steps=2", 2),
         (SFT + GRPO, "rl.settings.kl_coefficient=0.0", 1),
         (SFT + REWARD + PPO.replace("target_kl = 1.0\n", ""), "rl.settings.kl_coefficient=0.0", 1),
-        (SFT + REWARD + PPO, "rl.settings.kl_coefficient=0.0", 2),  # it adapts: the KL has to be known
+        (SFT + REWARD + PPO, "rl.settings.kl_coefficient=0.001", 2),
     ],
 )
 def test_without_a_coefficient_no_reference_is_loaded(
