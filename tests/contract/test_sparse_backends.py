@@ -140,6 +140,21 @@ def test_long_rows_of_bytes_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("path", [*cpu.paths(), "emulated"])
+@pytest.mark.parametrize("way", cpu.WAYS)
+@pytest.mark.parametrize("count", [1, 5, 17])
+def test_bytes_times_a_large_x_overflow_only_where_the_result_does(path: str, way: str, count: int) -> None:
+    weight, x = case(19, 67, 0.5, torch.int8, count)
+    assert weight.scales_M is not None
+    for size in (1e30, 1e37):
+        y = cpu.forward(weight, size * x, way=way, path=path)
+        assert y.isfinite().all()
+        assert is_close(y, weight, size * x, cpu.TOLERANCE, path)
+    assert (
+        cpu.forward(pack(torch.ones(1, 8), torch.int8), torch.full((count, 8), 3e38), way=way, path=path).isinf().all()
+    )
+
+
+@pytest.mark.parametrize("path", [*cpu.paths(), "emulated"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_rows_of_x_that_are_not_finite_spoil_no_others(path: str, count: int) -> None:
     weight, x = pack(torch.ones(9, 16), torch.int8), torch.ones(count, 16)

@@ -83,7 +83,7 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
 
     where, trouble = reports.target(report), None
     shares, counts = _numbers(zeros, float, 0.0, 1.0, "--zeros"), _numbers(count, int, 1, 4096, "--count")
-    asked = [_shape(text) for text in shapes or ("4096x4096",)]
+    asked = dict.fromkeys(_shape(text) for text in shapes or ("4096x4096",))
     compared = [one for shape in asked for one in _compare(shape, counts, shares, values)]
     if as_json:
         print_json([_as_dict(one) for one in compared])
@@ -106,7 +106,7 @@ def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], valu
     from tandem.kernels.sparse.measuring import measure
 
     types = {name: dtype for dtype, name in VALUE_TYPES.items()}
-    wanted = values.split(",")
+    wanted = list(dict.fromkeys(values.split(",")))
     if unknown := set(wanted) - types.keys():
         _refuse("--values", min(unknown), ", ".join(types))
     dense_MK = torch.randn(*shape)
@@ -127,7 +127,7 @@ def _shape(text: str) -> tuple[int, int]:
 
 def _numbers(text: str, kind: type[float], least: float, most: float, option: str) -> list[Any]:
     try:
-        numbers = [kind(part) for part in text.split(",")]
+        numbers = list(dict.fromkeys(kind(part) for part in text.split(",")))
     except ValueError:
         numbers = []
     if not numbers or not all(least <= number <= most for number in numbers):

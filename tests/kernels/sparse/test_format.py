@@ -62,6 +62,23 @@ def test_int8_is_the_nearest_multiple_of_the_rows_scale() -> None:
     assert torch.equal(unpack(pack(unpack(weight), torch.int8)), unpack(weight))
 
 
+@pytest.mark.parametrize("size", [1.4e-45, 2.7e-43, 1e-42, 1e-37, 1e-36, float(torch.finfo(torch.float32).max)])
+def test_int8_rows_at_the_ends_of_float32_come_back(size: float) -> None:
+    dense = torch.tensor([1.0, -0.5, 0.0, 0.3], dtype=torch.float64).mul(size).float()[None]
+    weight = pack(dense, torch.int8)
+    assert weight.scales_M is not None
+    allowed = 0.5001 * weight.scales_M.double()[:, None] + 1e-6 * dense.abs()
+    assert ((unpack(weight, torch.float64) - dense.double()).abs() <= allowed).all()
+    assert weight.scales_M.double() <= max(2 * size / 127, 1.5e-45)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
+def test_a_finite_weight_that_would_become_infinite_is_refused(dtype: torch.dtype) -> None:
+    size = 1e5 if dtype == torch.float16 else 1e39
+    with pytest.raises(SparseShapeError, match=r"finite weight of size 1e\+"):
+        pack(torch.tensor([[size, 1.0]], dtype=torch.float64), dtype)
+
+
 def test_what_is_not_finite_is_kept() -> None:
     dense = torch.tensor([[0.0, math.nan, -math.inf], [-0.0, math.inf, 1e-30]])
     back = unpack(pack(dense))

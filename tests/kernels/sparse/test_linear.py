@@ -133,6 +133,9 @@ def test_what_does_not_fit_is_refused() -> None:
             layer(x)
     with pytest.raises(SparseShapeError, match="meta"):
         layer(torch.randn(2, 16, device="meta"))
+    for x in (torch.ones(2, 16).to_sparse(), torch.ones(2, 16).to_mkldnn()):
+        with pytest.raises(SparseShapeError, match="to_dense"):
+            layer(x)
     with pytest.raises(SparseShapeError, match="bias"):
         SparseLinear(layer.weight, torch.zeros(7))
     with pytest.raises(SparseShapeError, match="relu, silu"):

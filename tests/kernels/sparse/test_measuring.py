@@ -58,6 +58,12 @@ def test_the_table_tells_it() -> None:
     ]
 
 
+def test_the_table_says_which_statistic_each_column_is() -> None:
+    note = pictures.table(comparison()).note
+    assert "time: median of the rounds" in note
+    assert "over best dense: median of each round's ratio to F.linear fp32" in note
+
+
 def test_the_memory_is_read_at_some_speed() -> None:
     assert 1e8 < measuring.read_bandwidth() < 1e13
 

@@ -40,7 +40,7 @@ class Lost:
         columns: Inputs.
         zeros: Share of its weights that are zero now.
         error: ||(W - W') X|| / ||W X|| on the inputs it got from the pruned blocks before it; NaN without a text.
-        bits: Bits per weight in a bitmap with packed values: 1 + what the nonzeros take.
+        bits: Bits per weight in a bitmap with values packed as bf16, whatever type the model has.
         note: What is out of the ordinary, "" where nothing is.
     """
 
@@ -132,15 +132,15 @@ def _prune_layer(layer: Layer, number: int, kind: str, seen: Inputs, how: Method
         columns=columns,
         zeros=zeros,
         error=seen.relative_error(dense_RK, pruned_RK) if seen.tokens else math.nan,
-        bits=bitmap_bits(zeros, 8 * dense_RK.element_size()),
+        bits=bitmap_bits(zeros),
         note=note,
     )
 
 
-def bitmap_bits(zeros: float, value_bits: int) -> float:
-    """Bits per weight of a bitmap (1) and the packed nonzeros, without the few for where tiles begin.
+def bitmap_bits(zeros: float) -> float:
+    """Bits per weight of a bitmap (1) and the nonzeros in bf16 (16 each), without the few for where strips begin.
 
-    >>> bitmap_bits(0.5, 16)
+    >>> bitmap_bits(0.5)
     9.0
     """
-    return 1.0 + value_bits * (1.0 - zeros)
+    return 1.0 + 16 * (1.0 - zeros)

@@ -85,7 +85,7 @@ class Outcome:
 
     @property
     def bits(self) -> float:
-        """Mean bits a weight."""
+        """Mean bits a weight, packed as bf16."""
         return sum(one.bits * one.rows * one.columns for one in self.lost) / self.weights
 
     def note(self) -> dict[str, object]:

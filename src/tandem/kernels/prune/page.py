@@ -39,7 +39,7 @@ def layers_table(outcome: Outcome) -> Table:
     return Table(
         columns + ([Column("note")] if noted else []),
         rows,
-        note="output error: ||(W - W') X|| / ||W X|| on the calibration text; bits: a bitmap and the packed values",
+        note="output error: ||(W - W') X|| / ||W X|| on the calibration text; bits: a bitmap and nonzeros as bf16",
     )
 
 
@@ -75,7 +75,10 @@ def sentences(outcome: Outcome) -> list[str]:
 
 def page(outcome: Outcome) -> Page:
     """The report."""
-    facts = [Fact("zeros", outcome.zeros, "percent", 2), Fact("bits a weight", outcome.bits, "number", 2)]
+    facts = [
+        Fact("zeros", outcome.zeros, "percent", 2),
+        Fact("bits a weight", outcome.bits, "number", 2, "packed as bf16"),
+    ]
     if outcome.before and outcome.after:
         note = f"{outcome.before.tokens:,} tokens predicted"
         facts.append(Fact("perplexity, dense", outcome.before.value, "number", 3, note))

@@ -97,12 +97,12 @@ def pack(
     Args:
         dense_MK: The matrix, of any strides and any size, empty ones included.
         dtype: What values are rounded to: `torch.bfloat16`, `torch.float16` or `torch.int8`, the last by rows:
-            the largest absolute value of a row becomes 127.
+            the largest absolute value of a row becomes 127 (fewer below 1.5e-36, where scales have no more digits).
         mask_MK: Which weights to keep, zero or not, instead of those that are not zero (bool).
 
     Raises:
-        SparseShapeError: Not a matrix, a type that cannot be packed, a mask of another shape or type, or NaN or
-            infinities where int8 is asked for.
+        SparseShapeError: Not a matrix, a type that cannot be packed, a mask of another shape or type, finite weights
+            that would become infinite in that type (int8: in float32), or NaN or infinities where int8 is asked for.
     """
     check(dense_MK, dtype, mask_MK)
     rows, cols = dense_MK.shape
@@ -160,6 +160,13 @@ def check(dense_MK: torch.Tensor, dtype: torch.dtype, mask_MK: torch.Tensor | No
             given="NaN or infinite weights to be rounded to int8",
             allowed="finite weights; bf16 and fp16 keep the others",
             todo="pack as torch.bfloat16, or look where the model went wrong",
+        )
+    held = torch.float32 if dtype == torch.int8 else dtype
+    if dense_MK.dtype != held and bool((dense_MK.to(held).isinf() & dense_MK.isfinite()).any()):
+        raise SparseShapeError(
+            given=f"a finite weight of size {_largest_finite(dense_MK):.3g} to be packed as {VALUE_TYPES[dtype]}",
+            allowed=f"finite weights up to {torch.finfo(held).max:.5g}",
+            todo="scale the matrix down" + ("" if held != torch.float16 else ", or pack as torch.bfloat16"),
         )
 
 
@@ -228,10 +235,18 @@ def _bytes_of(keep_ST88: torch.Tensor) -> torch.Tensor:
     return (keep_ST88.view(-1).view(torch.int64) * _GATHERS_BITS >> 56).to(torch.uint8)
 
 
+def _largest_finite(dense_MK: torch.Tensor) -> float:
+    return float(dense_MK[dense_MK.isfinite()].abs().max())
+
+
 def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round every row to -127..127; returns values and the rows' scales."""
+    """Round every row to -127..127; returns values and the scales, 127 times which holds the row and is finite."""
     largest_M = dense_MK.abs().amax(1) if dense_MK.numel() else dense_MK.new_zeros(len(dense_MK))
     scales_M = torch.where(largest_M > 0, largest_M / 127, 1.0)
+    has_few_digits = scales_M < torch.finfo(torch.float32).tiny
+    above_M, below_M = scales_M.nextafter(scales_M + 1), scales_M.nextafter(torch.zeros_like(scales_M))
+    scales_M = torch.where(has_few_digits & (127 * scales_M < largest_M), above_M, scales_M)
+    scales_M = torch.where((127 * scales_M).isinf(), below_M, scales_M)
     return (dense_MK / scales_M[:, None]).round().clamp(-127, 127), scales_M
 
 

@@ -125,6 +125,8 @@ def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> N
         SparseShapeError: Says what was given.
     """
     _check_weight(weight)
+    if x.layout != torch.strided:
+        raise SparseShapeError(given=f"x as a {x.layout} tensor", allowed="dense x", todo="pass x.to_dense()")
     if x.ndim == 0 or x.shape[-1] != weight.cols or not x.is_floating_point():
         raise SparseShapeError(
             given=f"x of shape {tuple(x.shape)} and type {x.dtype} for a weight of {weight.rows} x {weight.cols}",

@@ -43,7 +43,8 @@ def table(comparison: Comparison) -> Table:
         rows,
         title=_title(comparison),
         note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; each matrix comes from memory; "
-        f"32 weights are those of one thread{_clock(comparison)}",
+        f"32 weights are those of one thread{_clock(comparison)}; time: "
+        f"median of the rounds; over best dense: median of each round's ratio to {comparison.best_dense.name}",
     )
 
 

@@ -55,12 +55,31 @@ float activated(Activation activation, float value) {
   return value;
 }
 
-void finish(const Weight& weight, const Epilogue& epilogue, int64_t strip, int64_t count, const float* sums, float* y) {
+// A row times a column, int8 with its scale, where the sum without the scale is beyond float32.
+float product_in_double(const Weight& weight, const Columns& columns, int64_t row, int64_t n) {
+  const int64_t strip = row / 8, shift = 8 * (row % 8);
+  const float* x = columns.x + n * columns.stride;
+  int64_t begins = weight.starts[strip];
+  double sum = 0;
+  for (int64_t tile = 0; tile < weight.tiles(); ++tile, x += 8) {
+    const uint64_t mask = weight.masks[strip * weight.tiles() + tile];
+    int64_t at = begins + __builtin_popcountll(mask & ((uint64_t{1} << shift) - 1));
+    for (uint64_t own = mask >> shift & 255; own != 0; own &= own - 1)
+      sum += double{widened(weight, at++)} * x[__builtin_ctzll(own)];
+    begins += __builtin_popcountll(mask);
+  }
+  return static_cast<float>(sum * weight.scales[row]);
+}
+
+void finish(const Weight& weight, const Columns& columns, const Epilogue& epilogue, int64_t strip, const float* sums,
+            float* y) {
   const int64_t first = 8 * strip, rows = std::min<int64_t>(8, weight.rows - first);
-  for (int64_t n = 0; n < count; ++n) {
+  for (int64_t n = 0; n < columns.count; ++n) {
     for (int64_t row = 0; row < rows; ++row) {
       float value = sums[8 * n + row];
-      if (weight.scales != nullptr) value *= weight.scales[first + row];
+      if (weight.scales != nullptr)
+        value = std::isfinite(value) ? value * weight.scales[first + row]
+                                     : product_in_double(weight, columns, first + row, n);
       if (epilogue.bias != nullptr) value += epilogue.bias[first + row];
       y[n * weight.rows + first + row] = activated(epilogue.activation, value);
     }
@@ -80,7 +99,7 @@ void product(Path path, const Weight& weight, const void* x, int64_t count, bool
     const int64_t first = piece * strips_a_piece, last = std::min(strips, first + strips_a_piece);
     job->strips(first, last, sums.data());
     for (int64_t strip = first; strip < last; ++strip)
-      finish(weight, epilogue, strip, count, &sums[static_cast<size_t>((strip - first) * 8 * count)], y);
+      finish(weight, columns.get(), epilogue, strip, &sums[static_cast<size_t>((strip - first) * 8 * count)], y);
   });
 }
 
