@@ -343,7 +343,7 @@ def save(rows: Sequence[Row], bytes_per_s: float, bench: Bench, folder: Path) ->
             if row.over_dense:
                 over, share = row.over_dense, row.size_bytes / row.median_s / bytes_per_s
                 numbers = (over.mid, over.low, over.high, share)
-                told = [f"{1e6 * row.median_s:.2f}", *(f"{number:.3f}" for number in numbers)]
+                told = [f"{1e6 * row.median_s:.2f}", *(f"{number:.4g}" for number in numbers)]
             known = [bench.name, commit(), *row.shape, row.count, row.product, row.layout, row.zeros, row.size_bytes]
             table.writerow([*known, *told, row.trouble])
     return path
