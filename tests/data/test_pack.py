@@ -143,6 +143,54 @@ def test_tar_archives(tmp_path: Path, name: str, mode: str) -> None:
         assert (told.mtime_ns, told.mode) == (1_600_000_000 * 10**9, 0o100604)
 
 
+@pytest.mark.parametrize(("name", "mode"), [("t.tar", "w:gz"), ("t.tar", "w:bz2"), ("t.tar", "w:xz"), ("t.tgz", "w")])
+def test_what_a_tar_archive_is_called_does_not_tell_whether_it_is_compressed(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    archive = tarred(tmp_path / name, SOME, mode=mode)
+    packed(archive, tmp_path / "s")
+    packed(tmp_path / f"*{archive.suffix}", tmp_path / "by pattern")
+    assert contents(tmp_path / "s") == contents(tmp_path / "by pattern") == SOME
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "words"),
+    [
+        ("t.tar", b"PK\x03\x04", "t.tar, which is a zip archive; .* rename it to end in .zip"),
+        ("t.tar", b"\x28\xb5\x2f\xfd", "t.tar, which is compressed by zstd; .* decompress it first"),
+        ("t.tgz", b"\x28\xb5\x2f\xfd", "t.tgz, which is compressed by zstd; .* decompress it first"),
+        ("t.zip", b"\x1f\x8b\x08", "t.zip, which is compressed by gzip; .* rename it to end in .tar"),
+    ],
+)
+def test_an_archive_of_another_kind_than_it_is_called_is_refused_in_words(
+    tmp_path: Path, name: str, begin: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(begin + bytes(2000))
+    with pytest.raises(SpaceError, match=words):
+        packed(tmp_path / name, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_tar_that_is_called_zip_is_not_taken_for_the_zip_in_it(tmp_path: Path) -> None:
+    inner = BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("inner", b"inner")
+    tarred(tmp_path / "t.zip", {"a": b"1", "in.zip": inner.getvalue()})
+    with pytest.raises(SpaceError, match=r"t\.zip, which is a tar archive; .* rename it to end in \.tar"):
+        packed(tmp_path / "t.zip", tmp_path / "s")
+
+
+@TARS
+def test_bytes_behind_the_end_of_a_tar_are_told(tmp_path: Path, name: str, mode: str) -> None:
+    one, two = (tarred(tmp_path / "part.tar", {path: path.encode() * 300}).read_bytes() for path in "ab")
+    joined = one + two
+    (tmp_path / name).write_bytes(gzip.compress(joined) if mode == "w:gz" else joined)
+    done = packed(tmp_path / name, tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"a" * 300}
+    words = "byte behind the end marker of a tar archive (of joined archives only the first is read)"
+    assert done.left_out == {words: len(two)}
+
+
 def test_a_pattern_of_tar_archives(tmp_path: Path) -> None:
     for number in range(3):
         tarred(tmp_path / f"shard-{number}.tar", {f"{number}-{name}": data for name, data in SOME.items()})
@@ -231,6 +279,17 @@ def test_a_zip_archive(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == SOME
     with Space.open(tmp_path / "s") as space:
         assert (space.stat(0).mtime_ns, space.stat(0).mode) == (1_600_000_000 * 10**9, 0o100600)
+
+
+def test_links_in_a_zip_are_left_out_and_counted(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("a", b"1")
+        archive.writestr(link, b"a")
+    done = packed(tmp_path / "z.zip", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"1"}
+    assert done.left_out == {"link, device or sparse file in an archive": 1}
 
 
 def test_a_zip_may_name_a_month_that_is_none(tmp_path: Path) -> None:
