@@ -1,5 +1,6 @@
 """Packing: from every kind of source, in several processes, again after a kill."""
 
+import errno
 import gzip
 import os
 import shutil
@@ -12,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import partial
 from io import BytesIO
 from multiprocessing import forkserver
@@ -23,7 +25,8 @@ from tandem.core.errors import DataError, MissingPackageError, SpaceError
 from tandem.data.cache.settings import RemoteError
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
-from tandem.data.space import Space
+from tandem.data.space import Space, generations, parity, repair
+from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.data.test_decode_process import wait_until
 
@@ -143,6 +146,54 @@ def test_tar_archives(tmp_path: Path, name: str, mode: str) -> None:
         assert (told.mtime_ns, told.mode) == (1_600_000_000 * 10**9, 0o100604)
 
 
+@pytest.mark.parametrize(("name", "mode"), [("t.tar", "w:gz"), ("t.tar", "w:bz2"), ("t.tar", "w:xz"), ("t.tgz", "w")])
+def test_what_a_tar_archive_is_called_does_not_tell_whether_it_is_compressed(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    archive = tarred(tmp_path / name, SOME, mode=mode)
+    packed(archive, tmp_path / "s")
+    packed(tmp_path / f"*{archive.suffix}", tmp_path / "by pattern")
+    assert contents(tmp_path / "s") == contents(tmp_path / "by pattern") == SOME
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "words"),
+    [
+        ("t.tar", b"PK\x03\x04", "t.tar, which is a zip archive; .* rename it to end in .zip"),
+        ("t.tar", b"\x28\xb5\x2f\xfd", "t.tar, which is compressed by zstd; .* decompress it first"),
+        ("t.tgz", b"\x28\xb5\x2f\xfd", "t.tgz, which is compressed by zstd; .* decompress it first"),
+        ("t.zip", b"\x1f\x8b\x08", "t.zip, which is compressed by gzip; .* rename it to end in .tar"),
+    ],
+)
+def test_an_archive_of_another_kind_than_it_is_called_is_refused_in_words(
+    tmp_path: Path, name: str, begin: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(begin + bytes(2000))
+    with pytest.raises(SpaceError, match=words):
+        packed(tmp_path / name, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_tar_that_is_called_zip_is_not_taken_for_the_zip_in_it(tmp_path: Path) -> None:
+    inner = BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("inner", b"inner")
+    tarred(tmp_path / "t.zip", {"a": b"1", "in.zip": inner.getvalue()})
+    with pytest.raises(SpaceError, match=r"t\.zip, which is a tar archive; .* rename it to end in \.tar"):
+        packed(tmp_path / "t.zip", tmp_path / "s")
+
+
+@TARS
+def test_bytes_behind_the_end_of_a_tar_are_told(tmp_path: Path, name: str, mode: str) -> None:
+    one, two = (tarred(tmp_path / "part.tar", {path: path.encode() * 300}).read_bytes() for path in "ab")
+    joined = one + two
+    (tmp_path / name).write_bytes(gzip.compress(joined) if mode == "w:gz" else joined)
+    done = packed(tmp_path / name, tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"a" * 300}
+    words = "byte behind the end marker of a tar archive (of joined archives only the first is read)"
+    assert done.left_out == {words: len(two)}
+
+
 def test_a_pattern_of_tar_archives(tmp_path: Path) -> None:
     for number in range(3):
         tarred(tmp_path / f"shard-{number}.tar", {f"{number}-{name}": data for name, data in SOME.items()})
@@ -231,6 +282,17 @@ def test_a_zip_archive(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == SOME
     with Space.open(tmp_path / "s") as space:
         assert (space.stat(0).mtime_ns, space.stat(0).mode) == (1_600_000_000 * 10**9, 0o100600)
+
+
+def test_links_in_a_zip_are_left_out_and_counted(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("a", b"1")
+        archive.writestr(link, b"a")
+    done = packed(tmp_path / "z.zip", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"1"}
+    assert done.left_out == {"link, device or sparse file in an archive": 1}
 
 
 def test_a_zip_may_name_a_month_that_is_none(tmp_path: Path) -> None:
@@ -399,6 +461,86 @@ def test_an_append_that_is_refused_leaves_the_space_as_it_was(tmp_path: Path, ha
     with pytest.raises(SpaceError, match="'f' comes twice"):
         packed(tmp_path / "one", tmp_path / "s", append=True, parity=1)
     assert {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")} == before
+
+
+def names(root: Path) -> list[str]:
+    """Of three folders with a file each."""
+    for name in ("one", "two", "three"):
+        (root / name).mkdir()
+        (root / name / name).write_bytes(name.encode() * 1000)
+    return ["one", "two", "three"]
+
+
+def test_an_append_that_is_refused_leaves_another_writers_parity(tmp_path: Path) -> None:
+    one, two, _ = names(tmp_path)
+    packed(tmp_path / one, tmp_path / "s")
+    other_packs, refused = threading.Event(), threading.Event()
+
+    def other_tell(done: int, of: int) -> None:
+        other_packs.set()
+        assert refused.wait(60)
+
+    terms = {"append": True, "parity": 2}
+    with ThreadPoolExecutor(1) as threads:
+        other = []
+
+        def tell(done: int, of: int) -> None:
+            if not other:
+                other.append(threads.submit(packed, tmp_path / two, tmp_path / "s", tell=other_tell, **terms))
+                assert other_packs.wait(60)
+
+        try:
+            with pytest.raises(SpaceError, match="'one' comes twice"):
+                packed(tmp_path / one, tmp_path / "s", tell=tell, **terms)
+        finally:
+            refused.set()
+        assert other[0].result().generation == 2
+    assert (tmp_path / "s" / "parity" / "level").read_bytes() == b"222"
+    assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 2
+    assert list(scrub(str(tmp_path / "s"))) == []
+
+
+@pytest.mark.parametrize("had", [0, 1])
+def test_a_level_that_is_raised_just_before_a_commit_holds_for_it(
+    tmp_path: Path, had: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = names(tmp_path)
+    packed(tmp_path / one, tmp_path / "s", parity=had)
+
+    def raise_it_before_the_lock(done: int, of: int) -> None:
+        publishing = generations.publishing
+
+        def late(folder: Path) -> AbstractContextManager[None]:
+            monkeypatch.undo()
+            packed(tmp_path / three, tmp_path / "s", append=True, parity=2)
+            return publishing(folder)
+
+        monkeypatch.setattr(generations, "publishing", late)
+
+    packed(tmp_path / two, tmp_path / "s", append=True, tell=raise_it_before_the_lock)
+    with Space.open(tmp_path / "s") as space:
+        shard = space.index.shards[space.stat(space.number("two")).shard].file_name
+    assert parity.level_of(tmp_path / "s" / "parity" / f"{shard}.parity") == 2
+    assert list(scrub(str(tmp_path / "s"))) == []
+
+
+def test_a_disk_that_is_full_for_the_parity_of_what_was_there_is_told_with_what_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, _ = names(tmp_path)
+    packed(tmp_path / one, tmp_path / "s")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "s/parity/x")
+
+    monkeypatch.setattr(repair, "guard", full)
+    words = r"all is packed, and .*s is at generation 2, but parity .* No space left .*; run: tandem data repair .*s$"
+    with pytest.raises(DataError, match=words):
+        packed(tmp_path / two, tmp_path / "s", append=True, parity=1)
+    monkeypatch.undo()
+    assert len(list(scrub(str(tmp_path / "s")))) == 1
+    assert repair.repair(str(tmp_path / "s")).left == []
+    assert list((tmp_path / "s" / "pending").iterdir()) == []
 
 
 def test_parity_without_its_package_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

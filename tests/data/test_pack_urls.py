@@ -46,6 +46,13 @@ def test_an_archive_at_a_url_is_read_as_one(tmp_path: Path, name: str, workers: 
         assert contents(tmp_path / f"s{terms}") == many
 
 
+def test_a_compressed_archive_at_a_url_may_be_called_as_if_it_were_not(tmp_path: Path) -> None:
+    tarred(tmp_path / "t.tar", SOME, mode="w:gz")
+    fsspec.filesystem("memory").put(str(tmp_path / "t.tar"), "/misnamed/t.tar")
+    packed("memory://misnamed/t.tar", tmp_path / "s")
+    assert contents(tmp_path / "s") == SOME
+
+
 def test_a_pattern_of_archives_at_a_url(tmp_path: Path) -> None:
     files = fsspec.filesystem("memory")
     for number in range(3):

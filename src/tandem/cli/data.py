@@ -73,7 +73,12 @@ def pack(
     from tandem.data.pack.packing import pack as run
 
     cores = len(os.sched_getaffinity(0))
-    there: list[int] = []
+    there: list[str] = []
+
+    def is_there(generation: int, guarded: bool = True) -> None:
+        rest = "" if guarded else f"; parity of what was there before is not complete: tandem data repair {space}"
+        there.append(f"interrupted, but all is packed: {space} is at generation {generation}{rest}")
+
     try:
         with heard_sigterm():
             with progress("bytes", quiet=as_json) as tell:
@@ -85,13 +90,13 @@ def pack(
                     shard_bytes=_shard_bytes(shard_size),
                     parity=parity or 0,
                     tell=lambda now, of: tell("packing", now, of),
-                    broken_off_at=there.append,
+                    broken_off_at=is_there,
                 )
-            there.append(done.generation)
+            is_there(done.generation)
             _say_packed(done, source, space, as_json=as_json)
     except (KeyboardInterrupt, SystemExit) as end:
         again = "interrupted; run it again, and it goes on where it was"
-        say_err(f"interrupted, but all is packed: {space} is at generation {there[0]}" if there else again)
+        say_err(there[0] if there else again)
         if isinstance(end, SystemExit):
             raise
         raise click.Abort from None  # click would print another line for KeyboardInterrupt

@@ -214,6 +214,13 @@ def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[
         assert len(space.read_batch([])) == 0
 
 
+@pytest.mark.parametrize("number", [2**70, -(2**70), 2**63])
+def test_a_number_beyond_what_fits_is_named(tmp_path: Path, number: int) -> None:
+    made(tmp_path / "s", {"a": b"1"})
+    with Space.open(tmp_path / "s") as space, pytest.raises(IndexError, match=f"sample {number}: no space has so many"):
+        space.read_batch([number])
+
+
 def every_question(space: Space) -> list[Callable[[], object]]:
     return [
         lambda: space.read(0),

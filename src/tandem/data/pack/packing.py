@@ -21,12 +21,12 @@ from functools import partial
 from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
-from tandem.core.errors import DataError, SpaceError
+from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.core.interrupts import deaf_children, unbroken
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, as_path, open_source
 from tandem.data.space import snapshot
-from tandem.data.space.guarding import level, reset_level, set_level
+from tandem.data.space.guarding import check_level
 from tandem.data.space.repair import guard_present
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -81,7 +81,7 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     parity: int = 0,
     tell: Tell,
-    broken_off_at: Callable[[int], None] = lambda generation: None,
+    broken_off_at: Callable[[int, bool], None] = lambda generation, guarded: None,
 ) -> Packed:
     """Pack a source into a new space, or behind what a space has.
 
@@ -94,11 +94,13 @@ def pack(
         parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
             keeps what the space has.
         tell: Told how far it is.
-        broken_off_at: Told the generation that has it all, where it is broken off when it is there already.
+        broken_off_at: Told the generation that has it all, where it is broken off when it is there already, and whether
+            what was there before has the parity that was asked for.
 
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
-        DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run.
+        DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run. Or all is
+            packed, but the parity of what was there before cannot be written.
         RemoteError: A URL cannot be read; what was done stays for the next run.
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
@@ -111,31 +113,28 @@ def pack(
             todo=f"to add to it, run: tandem data pack --append {text} {folder}",
         )
     _refuse_inside(text, folder)
+    if parity:
+        check_level(parity)
     source = open_source(text)
     target = Target(folder, f"{PACKING}{xxh3(os.fsencode(os.path.abspath(text))):016x}")  # noqa: PTH100 - or a URL
-    level_before = level(target.folder)
     try:
         target.drop_half_done()
-        if parity:
-            set_level(target.folder, parity)
         parts = _cut(source.entries(), shard_bytes)
         left_out = Counter(source.left_out())
         resumed, left_out_too = _pack_parts(source, target, parts, workers, shard_bytes, tell)
         columns = [target.kept_part(part.name) for part in parts]
         whole = [one for one in columns if one is not None]
         assert len(whole) == len(parts)
-        generation = target.commit(whole)
+        generation = target.commit(whole, parity_level=parity)
         clear_abandoned(target.folder, time.time())
         if parity:
-            guard_present(folder)
+            _guard_what_was_there(folder, generation)
     except SpaceError:
         target.discard()  # it would be refused again
-        if level_before != level(target.folder):
-            reset_level(target.folder, level_before)
         raise
     except BaseException:
         if target.published:
-            broken_off_at(target.published)
+            broken_off_at(target.published, not parity or target.published == 1)
         target.give_up()
         raise
     return Packed(
@@ -145,6 +144,18 @@ def pack(
         resumed_files=resumed,
         left_out=left_out + left_out_too,
     )
+
+
+def _guard_what_was_there(folder: str, generation: int) -> None:
+    try:
+        guard_present(folder)
+    except (OSError, TandemError) as error:
+        raise DataError(
+            given=f"all is packed, and {folder} is at generation {generation}, "
+            f"but parity of what was there before is not complete: {error}",
+            allowed="files that can be read, and room for their parity",
+            todo=f"run: tandem data repair {folder}",
+        ) from error
 
 
 def _refuse_inside(text: str, folder: str) -> None:

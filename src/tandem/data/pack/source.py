@@ -21,6 +21,7 @@ FAMILY = "data.pack.sources"
 EMPTY_FOLDER = "empty folder"
 EARLIER_MEMBER = "earlier one of two members with one name"
 """What archives and folders leave out alike."""
+NO_FILE = "link, device or sparse file in an archive"
 
 
 class Entry(NamedTuple):

@@ -4,12 +4,12 @@
     SPACE/parity/0f3a...9c.shard.parity     of a shard
     SPACE/parity/00000003.index.parity      of an index
 
-A space with a level keeps it: whoever commits to it writes the parity of what is new before it counts.
+A space with a level keeps it: whoever commits to it writes the parity of what is new before it counts. Packing changes
+the level when it publishes a generation, under the lock.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tandem.core.durable import make_folder, written_aside
@@ -64,6 +64,18 @@ def _written(count: int) -> bytes:
     return b"%d" % count * 3
 
 
+def check_level(count: int) -> None:
+    """Refuse a level that cannot be kept.
+
+    Raises:
+        SpaceError: There is no such level.
+        MissingPackageError: The package pyeclib is not installed.
+    """
+    if count not in LEVELS:
+        raise SpaceError(given=f"parity {count}", allowed=f"1 to {parity.MOST}", todo="choose one of these")
+    parity.coder(count)
+
+
 def set_level(folder: Path, count: int) -> None:
     """Have all that is written from now on guarded.
 
@@ -71,42 +83,25 @@ def set_level(folder: Path, count: int) -> None:
         SpaceError: There is no such level.
         MissingPackageError: The package pyeclib is not installed; nothing is changed.
     """
-    if count not in LEVELS:
-        raise SpaceError(given=f"parity {count}", allowed=f"1 to {parity.MOST}", todo="choose one of these")
-    parity.coder(count)
+    check_level(count)
     make_folder(folder / "parity")
     with written_aside(folder / "parity" / "level") as file:
         file.write(_written(count))
 
 
-def reset_level(folder: Path, count: int) -> None:
-    """Have the level that was there before `set_level`, 0 for none; where anything has parity by now, some level stays.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    if not (folder / "parity").is_dir():
-        return
-    if count:
-        set_level(folder, count)
-    elif not any((folder / "parity").glob("*.parity")):
-        (folder / "parity" / "level").unlink(missing_ok=True)
-        with suppress(OSError):  # something else is in it
-            (folder / "parity").rmdir()
-
-
-def guard(folder: Path, file: Path) -> None:
+def guard(folder: Path, file: Path, count: int = 0) -> None:
     """Write the parity of a file, if the space has a level and it is not there.
 
     Args:
         folder: The space.
-        file: The file, by the name that it will have; where it lies now.
+        file: The file.
+        count: The level; 0 for that of the space.
 
     Raises:
         MissingPackageError: The package pyeclib is not installed.
         OSError: Something cannot be read or written.
     """
-    count = level(folder)
+    count = count or level(folder)
     target = parity_path(folder, file)
     if count and not target.exists():
         parity.protect(file, target, count)

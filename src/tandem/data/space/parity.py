@@ -199,11 +199,11 @@ def _of_another(parity_path: Path) -> str:
 
 
 def level_of(parity_path: Path) -> int:
-    """How many blocks of each row a file's parity can restore; 0 where its header is damaged."""
+    """How many blocks of each row a file's parity can restore; 0 where its header is damaged or it is not there."""
     try:
         with parity_path.open("rb") as file:
             packed = file.read(_HEADER_BYTES)
-    except IsADirectoryError:
+    except (FileNotFoundError, IsADirectoryError):
         return 0
     try:
         layout.opened(packed, _MAGIC, _HEADER_BYTES, str(parity_path), "the parity of a file")

@@ -221,6 +221,11 @@ def _whole(numbers_N: NDArray[Any]) -> NDArray[np.int64]:
     """Numbers of samples; a mask, or parts of numbers, would name other samples than were meant."""
     import numpy as np
 
+    if numbers_N.dtype.kind == "O":
+        beyond = next((one for one in numbers_N.flat if isinstance(one, int) and not -(2**63) <= one < 2**63), None)
+        if beyond is not None:
+            message = f"sample {beyond}: no space has so many"
+            raise IndexError(message)
     if numbers_N.size and numbers_N.dtype.kind not in "iu":
         message = f"numbers of samples are integers, not {numbers_N.dtype}; of a mask, take np.flatnonzero(mask)"
         raise TypeError(message)

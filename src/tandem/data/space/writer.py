@@ -18,9 +18,9 @@ import numpy as np
 from tandem.core.durable import make_folder, sync_folder, written_aside
 from tandem.core.errors import DataError, SpaceError, TandemError
 from tandem.core.interrupts import unbroken
-from tandem.data.space import generations, layout, snapshot
+from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns, joined, refuse_files_above_files
-from tandem.data.space.guarding import guard, parity_path
+from tandem.data.space.guarding import level, parity_path
 from tandem.data.space.index import Index
 from tandem.data.space.shard import ShardWriter
 from tandem.data.space.snapshot import try_lock_alone
@@ -169,27 +169,33 @@ class Target:
             self.close()
             raise
 
-    def commit(self, parts: Sequence[Columns], change: Callable[[Columns, Columns], Columns] | None = None) -> int:
+    def commit(
+        self,
+        parts: Sequence[Columns],
+        change: Callable[[Columns, Columns], Columns] | None = None,
+        parity_level: int = 0,
+    ) -> int:
         """Publish what lies in shards in the writer's folder, all or nothing; returns the new generation.
 
         Args:
             parts: What was written.
             change: Makes the new tables from the present ones and what was written; if None, it is added behind.
+            parity_level: The level of parity that the space has from this generation on; 0 keeps the one it has.
 
         Raises:
             SpaceError: Two samples have one path, or one lies below another.
             OSError: It cannot be written; the generation before stays.
         """
         added = joined(parts)
-        for entry in added.shards:
-            guard(self.folder, self.shard_path(entry))
+        self._guard(added, parity_level or level(self.folder))  # it takes long, and nobody is to wait for it
         with generations.publishing(self.folder):
             present, number = self._present()
             after = (change or _behind)(present, added).with_counts()
             packed = after.encoded(generation=number + 1, space_id=self.space_id)
+            self._guard(added, parity_level or level(self.folder))  # others may have raised it meanwhile
             self._take_in(added)
             with unbroken():  # whoever breaks it off is to know whether it is there
-                generations.publish(self.folder, packed, self.space_id, number + 1)
+                generations.publish(self.folder, packed, self.space_id, number + 1, parity_level)
                 self.published = number + 1
                 (self.folder / "pending" / _NEW_ID).unlink(missing_ok=True)
         self.discard()
@@ -202,8 +208,6 @@ class Target:
 
     def discard(self) -> None:
         """Remove the writer's own folder with all that was not published, and a space in which nothing ever was."""
-        for shard in self.pending.glob("*.shard"):
-            parity_path(self.folder, shard).unlink(missing_ok=True)
         shutil.rmtree(self.pending, ignore_errors=True)
         self.close()
         if self.folder.exists() and not snapshot.is_space(self.folder):
@@ -300,9 +304,24 @@ class Target:
         finally:
             index.close()
 
+    def _guard(self, columns: Columns, count: int) -> None:
+        """Write parity of the writer's shards beside them, where they have none or a lower one."""
+        for entry in columns.shards:
+            shard = self.shard_path(entry)
+            aside = self._parity_aside(entry)
+            if max(map(parity.level_of, (aside, parity_path(self.folder, shard)))) < count:
+                parity.protect(shard, aside, count)
+
+    def _parity_aside(self, entry: layout.ShardEntry) -> Path:
+        return self.pending / f"{entry.file_name}.parity"
+
     def _take_in(self, columns: Columns) -> None:
         shards = self.folder / "shards"
         for entry in columns.shards:
+            if (aside := self._parity_aside(entry)).exists():
+                make_folder(self.folder / "parity")
+                aside.rename(self.folder / "parity" / aside.name)
+                sync_folder(self.folder / "parity")
             if (self.pending / entry.file_name).exists():
                 (self.pending / entry.file_name).rename(shards / entry.file_name)
         sync_folder(shards)
@@ -439,13 +458,11 @@ def _remove_unbegun(folder: Path, *, whole: bool) -> None:
     Raises:
         OSError: Something else is in the way; what is there stays.
     """
-    pending, level = folder / "pending", folder / "parity" / "level"
-    own = {pending / _NEW_ID, level}
-    if snapshot.is_space(folder) or any(path not in own for path in folder.glob("*/*")):
+    new_id = folder / "pending" / _NEW_ID
+    if snapshot.is_space(folder) or any(path != new_id for path in folder.glob("*/*")):
         return
-    (pending / _NEW_ID).unlink(missing_ok=True)
-    level.unlink(missing_ok=True)
-    for part in ("pending", "parity", "generations", "shards"):
+    new_id.unlink(missing_ok=True)
+    for part in ("pending", "generations", "shards"):
         with suppress(FileNotFoundError):
             (folder / part).rmdir()
     (folder / "lock").unlink()

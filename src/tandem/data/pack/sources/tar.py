@@ -1,8 +1,9 @@
 """Tar archives, WebDataset shards among them: one, or several by a pattern (`'shards/*.tar'`), in files or at URLs.
 
-Archives that are not compressed are read at any place by any process; compressed ones from their beginning. Hard links
-to files of the same archive are read as files. Symbolic links, devices and folders without files are left out. As when
-the archive is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
+Its bytes tell whether an archive is compressed, not its name. One that is not is read at any place by any process, a
+compressed one from its beginning; of several joined into one file only the first is, as by tar. Hard links to files of
+the same archive are read as files. Symbolic links, devices and folders without files are left out. As when the archive
+is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import tarfile
 import zlib
 from collections import Counter
 from decimal import Decimal, InvalidOperation
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from tandem.core.errors import SpaceError
-from tandem.data.pack.archives import COMPRESSED_TAR, PLAIN_TAR, Archive, Fetched, is_called
-from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
+from tandem.data.pack.archives import COMPRESSED_TAR, PLAIN_TAR, Archive, Fetched, content, is_called
+from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, NO_FILE, Entry, Item, empty_folders, member_path
 from tandem.data.pack.urls import is_url, matching
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _WHOLE_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
+_BEHIND_END = "byte behind the end marker of a tar archive (of joined archives only the first is read)"
 _MOST_S = Decimal(10**10)
 """Times beyond it are beyond what a space can hold too."""
 
@@ -51,7 +53,7 @@ class Source:
         self._archives = [self._fetched.here(archive.name) for archive in self._archives]
         found: list[Entry] = []
         for number, archive in enumerate(self._archives):
-            if is_called(archive.name, COMPRESSED_TAR):
+            if _is_compressed(archive):
                 status = os.stat(archive.place)  # noqa: PTH116 - names are texts here
                 mtime_ns = 0 if is_url(archive.name) else status.st_mtime_ns  # not that of the fetching
                 found.append(Entry(os.fsencode(archive.name), status.st_size, mtime_ns, number, True))
@@ -110,7 +112,7 @@ def _surveyed(archive: Archive) -> tuple[list[_Member], Counter[str]]:
     found: dict[bytes, _Member] = {}
     folders: list[bytes] = []
     kinds: Counter[str] = Counter()
-    for member in _opened(archive):
+    for member in _opened(archive, kinds):
         path = member_path(member.name)
         if member.isdir():
             folders.append(path)
@@ -122,7 +124,7 @@ def _surveyed(archive: Archive) -> tuple[list[_Member], Counter[str]]:
         elif member.isreg() and not member.issparse():
             data_at, size = member.offset_data, member.size
         else:
-            kinds["link, device or sparse file in an archive"] += 1
+            kinds[NO_FILE] += 1
             continue
         found[path] = _Member(path, member.offset, data_at, size, _mtime_ns(member), _mode(member))
     kinds[EMPTY_FOLDER] += empty_folders(folders, found)
@@ -159,18 +161,34 @@ def _names(text: str) -> list[str]:
     return [text] if alone else sorted(filter(os.path.isfile, glob.glob(text)))  # noqa: PTH207
 
 
-def _opened(packed: Archive) -> Iterator[tarfile.TarInfo]:
-    """The members of an archive.
+def _is_compressed(archive: Archive) -> bool:
+    """Whether it is, by what tarfile knows.
+
+    Raises:
+        SpaceError: By something else, or it is a zip archive.
+    """
+    kind = content(archive.place)
+    if kind in ("zip", "zstd"):
+        raise SpaceError(
+            given=f"{archive.name}, which is {'a zip archive' if kind == 'zip' else 'compressed by zstd'}",
+            allowed="tar archives, plain or compressed by gzip, bzip2 or xz",
+            todo="rename it to end in .zip" if kind == "zip" else "decompress it first: zstd -d",
+        )
+    return kind in ("gzip", "bzip2", "xz")
+
+
+def _opened(packed: Archive, kinds: Counter[str]) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive; counts what is behind them.
 
     Raises:
         SpaceError: It is damaged, or no archive.
     """
     try:
-        with tarfile.open(packed.place) as archive:
+        compressed = _is_compressed(packed)
+        with tarfile.open(packed.place, "r:*" if compressed else "r:") as archive:
             yield from archive
             _refuse_cut_short(archive, packed.name)
-            if is_called(packed.name, COMPRESSED_TAR):
-                _read_out(archive)
+            kinds[_BEHIND_END] += _behind_end(archive, to_the_end=compressed)
     except _DAMAGED as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system; what bz2 and gzip say of damage has no number
@@ -197,11 +215,20 @@ def _refuse_cut_short(archive: tarfile.TarFile, name: str) -> None:
         )
 
 
-def _read_out(archive: tarfile.TarFile) -> None:
-    """Read what is left: only at the end of all is a checksum of the compression checked."""
-    assert archive.fileobj is not None
-    while archive.fileobj.read(_PIECE_BYTES):
-        pass
+def _behind_end(archive: tarfile.TarFile, *, to_the_end: bool) -> int:
+    """How many bytes follow an archive, all read, and the zeros behind it.
+
+    Args:
+        archive: The archive.
+        to_the_end: Whether to read them all: only at the end of all is a checksum of the compression checked.
+    """
+    file = cast("IO[bytes]", archive.fileobj)
+    behind = 0
+    while piece := file.read(_PIECE_BYTES):
+        behind += len(piece if behind else piece.lstrip(b"\0"))
+        if behind and not to_the_end:
+            return behind - file.tell() + file.seek(0, os.SEEK_END)
+    return behind
 
 
 def _mode(member: tarfile.TarInfo) -> int:

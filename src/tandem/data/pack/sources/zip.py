@@ -1,6 +1,7 @@
 """Zip archives: files or URLs. Times are taken as UTC, two seconds apart, unless the archive has them as unix times.
 
-As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts.
+As when it is unpacked, `a//b` and `./a/b` are `a/b`, and of two members with one name the later counts. Links and
+devices are left out.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import calendar
 import lzma
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -16,8 +18,8 @@ from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from tandem.core.errors import SpaceError
-from tandem.data.pack.archives import ZIP, Archive, Fetched, is_called
-from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, Entry, Item, empty_folders, member_path
+from tandem.data.pack.archives import ZIP, Archive, Fetched, content, is_called
+from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, NO_FILE, Entry, Item, empty_folders, member_path
 from tandem.data.pack.urls import is_url
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         """All files in it, in the order of their paths; fetches it where it is at a URL."""
         self._archive = self._fetched.here(self._archive.name)
+        if (kind := content(self._archive.place)) not in ("zip", ""):
+            raise SpaceError(
+                given=f"{self._archive.name}, which is {'a tar archive' if kind == 'tar' else f'compressed by {kind}'}",
+                allowed="zip archives by this name",
+                todo="if it is a tar archive, rename it to end in .tar",
+            )
         try:
             with zipfile.ZipFile(self._archive.place) as archive:
                 listed = archive.infolist()
@@ -54,7 +62,10 @@ class Source:
         members = [member for member in listed if not member.is_dir()]
         found = {member_path(member.filename): member for member in members}
         folders = [member_path(member.filename) for member in listed if member.is_dir()]
-        kinds = {EARLIER_MEMBER: len(members) - len(found), EMPTY_FOLDER: empty_folders(folders, found)}
+        earlier = len(members) - len(found)
+        found = {path: member for path, member in found.items() if _is_file(member)}
+        no_files = len(members) - earlier - len(found)
+        kinds = {EARLIER_MEMBER: earlier, NO_FILE: no_files, EMPTY_FOLDER: empty_folders(folders, found)}
         self._left_out = +Counter(kinds)
         return sorted(
             Entry(path, member.file_size, _mtime_ns(member), member.filename) for path, member in found.items()
@@ -70,7 +81,7 @@ class Source:
             raise self._unread(error) from error
 
     def left_out(self) -> Mapping[str, int]:
-        """Folders without files, and members that others follow."""
+        """Folders without files, links, and members that others follow."""
         return self._left_out
 
     def _read(self, file: IO[bytes], name: str, size: int) -> bytes:
@@ -105,6 +116,11 @@ class Source:
             allowed="whole zip archives",
             todo="check that it was copied completely",
         )
+
+
+def _is_file(member: zipfile.ZipInfo) -> bool:
+    """Whether it is no link or device; an archive that was not made on Unix does not tell."""
+    return stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
 
 
 def _mtime_ns(member: zipfile.ZipInfo) -> int:
