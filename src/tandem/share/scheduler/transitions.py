@@ -176,6 +176,17 @@ class Transitions:
             self._m.ignore(f"job {event.job} is not held")
             return
         self._let_go(life)
+        self._quote_behind(life)
+
+    def _quote_behind(self, life: Life) -> None:
+        """Quote those that waited for the job while it was held, at any remove."""
+        chain = [life.id]
+        for job in chain:
+            for behind in sorted(self._m.dependents.get(job, ())):
+                waiter = self._m.jobs.get(behind)
+                if waiter is not None and waiter.state is State.BLOCKED and not waiter.counted:
+                    self._m.quote_submission(waiter)
+                    chain.append(behind)
 
     def _doom(self, life: Life, dependency: int) -> None:
         self._drop(life, State.CANCELLED, _doomed_by(name_of(self._m, dependency)))
@@ -204,6 +215,9 @@ class Transitions:
                     over.append(waiter)
                 elif waiter.state is State.BLOCKED and not waiter.waits_for:
                     m.enqueue(waiter)
+                    if not waiter.counted:  # what it waited for was held
+                        m.quote_submission(waiter)
+                        self._quote_behind(waiter)
 
     # ------------------------------------------------------------------------------------ engine
 
