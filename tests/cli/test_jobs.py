@@ -162,6 +162,23 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert "job 5: cancelled" in tandem("wait", "5", status=1)
 
 
+def test_of_an_array_those_that_wait_are_held_and_those_that_are_held_released(tandem: Shell, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", "--array", "0-3", *blocked_by(gate))
+    until(lambda: state(tandem, 1) == "running")
+    assert tandem("hold", "1_2") == "job 1_2: held\n"
+    assert tandem("hold", "1") == "2 jobs held; left as they are: 1 running, 1 held\n"
+    refused = tandem.run("hold", "1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "job 1_0 (id 1) is running, it cannot be held" in refused.stderr
+    mixed = tandem.run("release", "1_0", "1_1", "1_2")
+    assert (mixed.returncode, mixed.stdout) == (2, "2 jobs released\n")
+    assert "job 1_0 (id 1) is running, it cannot be released" in mixed.stderr
+    assert tandem("release", "1") == "job 1_3: released; left as they are: 1 running, 2 queued\n"
+    gate.touch()
+    assert tandem("wait", "1").count(": done") == 4
+
+
 def test_an_array_is_shown_chosen_and_cancelled_by_element_or_whole(tandem: Shell) -> None:
     told = tandem("submit", "--array", "0-2,7", "--hold", "--", "sh", "-c", "echo $TANDEM_ARRAY_INDEX")
     assert told.startswith("array 1, 4 jobs: ")

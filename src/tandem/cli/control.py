@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
-from tandem.cli.selection import View, checked, label, resolve
+from tandem.cli.selection import View, checked, label, parse, resolve
 from tandem.cli.terminal import json_option, print_json, say
-from tandem.cli.words import WAITING, count
+from tandem.cli.words import LIVE, WAITING, count
 from tandem.core.errors import ConfigError
 from tandem.core.units import human_duration
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DONE = {"cancel": "cancelled", "hold": "held", "release": "released"}
+_FROM = {"cancel": LIVE, "hold": WAITING - {"held"}, "release": {"held"}}
+"""The states in which a job can be changed so."""
 
 
 @click.command()
@@ -36,7 +39,11 @@ def cancel(jobs: tuple[str, ...], all_mine: bool, as_json: bool) -> None:
 @click.option("--all-mine", is_flag=True, help="All your jobs that wait.")
 @json_option
 def hold(jobs: tuple[str, ...], all_mine: bool, as_json: bool) -> None:
-    """Keep waiting jobs from starting."""
+    """Keep waiting jobs from starting.
+
+    `12` is also a whole array: its elements that run stay as they are. Of several, those that do not wait keep none of
+    the others.
+    """
     _change("hold", jobs, all_mine=all_mine, as_json=as_json)
 
 
@@ -45,7 +52,10 @@ def hold(jobs: tuple[str, ...], all_mine: bool, as_json: bool) -> None:
 @click.option("--all-mine", is_flag=True, help="All your jobs that are held.")
 @json_option
 def release(jobs: tuple[str, ...], all_mine: bool, as_json: bool) -> None:
-    """Let held jobs go."""
+    """Let held jobs go.
+
+    `12` is also a whole array: its elements that are not held stay as they are.
+    """
     _change("release", jobs, all_mine=all_mine, as_json=as_json)
 
 
@@ -62,17 +72,21 @@ def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) 
         queue = [] if all_mine and as_json else client.queue()  # of a long one, most of the time goes into this
         views = {view["id"]: view for view in queue}
         ids = [] if all_mine else resolve(client, jobs, live=True, queue=queue)
-        ended = [job for job in ids if job not in views] if what == "cancel" else []
-        asked = [job for job in ids if job not in ended] or ids
+        left = [job for job in ids if job not in views or views[job]["state"] not in _FROM[what]]
+        asked = [job for job in ids if job not in left] or ids
+        whole = {first for first, index in map(parse, jobs) if index is None}
+        wrong = [job for job in left if job not in views or (views[job]["array"] or [None])[0] not in whole]
         changed = getattr(client, what)(asked, every=all_mine) if asked or all_mine else []
         if as_json:
             print_json({"jobs": changed})
         elif not changed:
             say(f"nothing to {what}")
         else:
-            say(_told(what, changed, views))
-        if ended and ended != asked:
-            getattr(client, what)(ended)  # it says what is wrong with them, now that the others are cancelled
+            states = Counter(views[job]["state"] for job in left if job not in wrong)
+            stay = ", ".join(f"{number} {state}" for state, number in states.items())
+            say(_told(what, changed, views) + (f"; left as they are: {stay}" if stay else ""))
+        if wrong and left != asked:
+            getattr(client, what)(wrong)  # it says what is wrong with them, now that the others are changed
 
 
 def _told(what: str, changed: Sequence[int], views: Mapping[int, View]) -> str:

@@ -34,7 +34,7 @@ _LATE_SHOWN = 10
 _SHORTEST_S = 10.0
 """Predictions shorter than this count as this long in relative widths."""
 
-_ON_NOTHING = "On nothing: no history, no expected duration, no limit; such quotes are in no other figure."
+_ON_NOTHING = "On nothing: no history, no expected duration, no limit; they come on top of QUOTES, in no other figure."
 
 _ROUNDING_S = 1e-6
 _BESIDE_MOST = 3

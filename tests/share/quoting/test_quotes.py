@@ -258,6 +258,26 @@ def test_a_held_job_is_quoted_when_it_is_let_go_and_only_then() -> None:
     assert told.tell(ev.ReleaseAsked(2), at=33.0).quotes == (), "a promise is made once"
 
 
+def test_what_waits_for_a_held_job_is_quoted_when_that_is_let_go() -> None:
+    told = experienced(CORE)
+    told.submit(job(1, held=True, app="known"))
+    assert told.submit(job(2, app="known", after=(After(1),))).quotes == ()
+    assert told.submit(job(3, app="known", after=(After(2),))).quotes == ()
+    step = told.tell(ev.ReleaseAsked(1), at=30.0)
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [1, 2, 3]
+    assert quoted(step, 3).start.mid >= quoted(step, 2).finish.mid >= quoted(step, 1).finish.mid > 30.0
+
+
+def test_what_waits_for_two_held_jobs_is_quoted_when_neither_is_in_its_way() -> None:
+    told = experienced(CORE)
+    told.tell(ev.Submitted(job(1, held=True)), ev.Submitted(job(2, held=True)))
+    both = (After(1, ok=False), After(2, ok=False))
+    told.tell(ev.Submitted(job(3, app="known", after=both)), ev.Submitted(job(4, app="known", after=(After(3),))))
+    assert told.tell(ev.CancelAsked(1), at=1.0).quotes == ()
+    step = told.tell(ev.CancelAsked(2), at=2.0)
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [3, 4]
+
+
 def test_who_is_gone_within_the_step_is_not_quoted() -> None:
     told = experienced(CORE)
     step = told.tell(ev.Submitted(job(1)), ev.CancelAsked(1), ev.Submitted(job(2)), ev.HoldAsked(2))

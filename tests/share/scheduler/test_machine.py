@@ -4,7 +4,6 @@ import pytest
 
 from tandem.core.errors import DependencyError, ImpossibleDemandError
 from tandem.share import events as ev
-from tandem.share.deciding.guard import REST_S
 from tandem.share.model import After, Gpu, Need, Node, Part, State
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
@@ -212,12 +211,20 @@ def test_a_job_that_its_keeper_ended_at_its_limit_has_timed_out(asked: bool, end
     assert told[1].reason == ("it was cancelled" if asked else "its time limit of 100 s is over")
 
 
-def test_a_job_that_went_on_without_a_scheduler_is_resumed_once_it_has_rested() -> None:
+def test_a_job_that_went_on_without_a_scheduler_runs_on_where_its_cores_are_free() -> None:
     told = suspended(done=True)
-    told.tell(ev.WentOn(1, 1, 25.0), ev.Started(2, 1), ev.Ended(2, 1), at=26.0)
+    told.tell(ev.WentOn(1, 1, 12.0), ev.Started(2, 1), ev.Ended(2, 1), at=13.0)
+    assert told.state(1) is State.RESUMING, "it needs no rest: it ran already"
+    told.tell(ev.SuspendDone(1, 1), ev.ResumeDone(1, 1), at=13.0)  # the node had stopped it before it asked
+    assert told.state(1) is State.RUNNING
+    assert told[1].ran(14.0) == (11.0 - 1.0) + (13.0 - 12.0) + (14.0 - 13.0)
+
+
+def test_a_job_that_went_on_without_a_scheduler_rests_while_another_has_its_cores() -> None:
+    told = suspended(done=True)
+    told.tell(ev.Started(2, 1), ev.WentOn(1, 1, 12.0), at=13.0)
     assert told.state(1) is State.SUSPENDED
-    assert told.machine.next_wake() == 25.0 + REST_S
-    told.tick(at=25.0 + REST_S)
+    told.tell(ev.Ended(2, 1), at=14.0)
     assert told.state(1) is State.RESUMING
 
 

@@ -55,6 +55,22 @@ def test_a_throttled_element_may_wait_for_others_too() -> None:
     assert made.why(11) == "its array runs at most 1 at a time; it waits for job 1 to end"
 
 
+def test_that_what_it_waits_for_is_held_is_said() -> None:
+    made = machine(
+        job(1, held=True),
+        job(2, after=(After(1),)),
+        job(3, after=(After(2),)),
+        job(4, after=(After(1), After(2))),
+        *(throttled(n, 1) for n in (10, 11)),
+    )
+    made.step(7.0, [ev.HoldAsked(11)])
+    assert made.why(2) == "it waits for job 1, which is held"
+    assert made.why(3) == "it waits for job 2 to end; job 1 is held"
+    assert made.why(4) == "it waits for jobs 1, 2 to end; job 1 is held"
+    made.step(8.0, [ev.Submitted(throttled(12, 1))])
+    assert made.why(12) == "its array runs at most 1 at a time; job 10_1 is held"
+
+
 def test_who_runs_before_a_job_that_came_earlier_is_said() -> None:
     made = machine(job(1, 2), job(2, 4), job(3, array=3), job(4, array=3))
     assert waiting.overtaken(made, made.jobs[2]) == (

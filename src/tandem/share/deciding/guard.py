@@ -51,7 +51,7 @@ def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
     for _, life in sorted(view.curbed.items()):
         if life.state is not State.SUSPENDED:
             continue
-        able = now - life.suspended_at >= REST_S and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
+        able = now >= life.rests_until and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
         if able and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
             placement = view.place_resumed(life)
             if placement is not None:

@@ -21,7 +21,7 @@ from tandem.share.scheduler.admission import check
 from tandem.share.scheduler.cluster import Cluster, Knowledge, Setup
 from tandem.share.scheduler.rehearsal import rehearse
 from tandem.share.scheduler.transitions import Transitions
-from tandem.share.scheduler.waiting import why_it_waits
+from tandem.share.scheduler.waiting import held_ahead, why_it_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -131,7 +131,10 @@ class Machine(Cluster):
     def _quote_submissions(self) -> None:
         waiting = [life for life in self._unquoted if life.state in (State.QUEUED, State.BLOCKED)]
         self._unquoted = []
-        self._quotes += self.quoter.submitted(self.view, waiting)
+        known: dict[int, int | None] = {}
+        for life in waiting:
+            life.counted = held_ahead(self, life, known) is None  # else it is quoted once that is let go
+        self._quotes += self.quoter.submitted(self.view, [life for life in waiting if life.counted])
 
     def _decide(self) -> list[ev.Decision]:
         self._dirty = False

@@ -50,7 +50,7 @@ _PLAIN = (
     "measured_s",
     "measured_alone_s",
 )
-_INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "guarded_at")
+_INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "guarded_at", "rests_until")
 
 
 def save(cluster: Cluster) -> dict[str, Any]:
@@ -176,8 +176,9 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
         **{name: row[name] for name in _PLAIN if name in row},
     )
     cluster.jobs[job.id] = life
-    for name, missing in zip(_INSTANTS, (math.inf, *[-math.inf] * 4), strict=True):
-        setattr(life, name, missing if row[name] is None else row[name])
+    for name, missing in zip(_INSTANTS, (math.inf, *[-math.inf] * 5), strict=True):
+        value = row.get(name)
+        setattr(life, name, missing if value is None else value)
     life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None
     life.beside = tuple(row["beside"])
     life.waits_for = set(row["waits_for"])

@@ -176,6 +176,17 @@ class Transitions:
             self._m.ignore(f"job {event.job} is not held")
             return
         self._let_go(life)
+        self._quote_behind(life)
+
+    def _quote_behind(self, life: Life) -> None:
+        """Quote those that waited for the job while it was held, at any remove."""
+        chain = [life.id]
+        for job in chain:
+            for behind in sorted(self._m.dependents.get(job, ())):
+                waiter = self._m.jobs.get(behind)
+                if waiter is not None and waiter.state is State.BLOCKED and not waiter.counted:
+                    self._m.quote_submission(waiter)
+                    chain.append(behind)
 
     def _doom(self, life: Life, dependency: int) -> None:
         self._drop(life, State.CANCELLED, _doomed_by(name_of(self._m, dependency)))
@@ -204,6 +215,9 @@ class Transitions:
                     over.append(waiter)
                 elif waiter.state is State.BLOCKED and not waiter.waits_for:
                     m.enqueue(waiter)
+                    if not waiter.counted:  # what it waited for was held
+                        m.quote_submission(waiter)
+                        self._quote_behind(waiter)
 
     # ------------------------------------------------------------------------------------ engine
 
@@ -304,10 +318,11 @@ class Transitions:
         m = self._m
         life.pause_clock(m.now)
         life.state, life.suspended_at = State.SUSPENDED, m.now
+        life.rests_until = m.now + REST_S
         for n in life.numbers:
             m.ledger.pause(life.id, n)
         m.plan_end(life, math.inf)
-        m.wake_at(m.now + REST_S, life)
+        m.wake_at(life.rests_until, life)
         m.dirty()
 
     def _resume_done(self, event: ev.ResumeDone) -> None:
@@ -329,13 +344,15 @@ class Transitions:
         life = self._attempt(event)
         if life is None:
             return
+        m = self._m
         if not life.stood_still(event.at):
-            self._m.ignore(f"job {life.id} went on at {event.at:.0f}, which is counted already")
+            m.ignore(f"job {life.id} went on at {event.at:.0f}, which is counted already")
             return
-        until = self._m.now if event.until is None else min(self._m.now, event.until)
+        until = m.now if event.until is None else min(m.now, event.until)
         life.run_since = life.suspended_at = event.at  # what it did from there is counted once
         life.pause_clock(max(event.at, until))
-        self._m.wake_at(event.at + REST_S, life)
+        life.rests_until = -math.inf  # nobody needed its cores: it runs on where that is still so
+        m.dirty()
 
     def _measured(self, event: ev.Measured) -> None:
         m = self._m

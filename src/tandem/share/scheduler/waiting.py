@@ -47,6 +47,28 @@ def why_it_waits(cluster: Cluster, life: Life) -> str:
     return named(cluster, "; ".join(words))
 
 
+def held_ahead(cluster: Cluster, life: Life, known: dict[int, int | None] | None = None) -> int | None:
+    """A held job that the job waits for, itself or through others that wait for it; None where there is none.
+
+    Args:
+        known: what was found for other jobs in the same state of the cluster; this one's is added.
+    """
+    known = {} if known is None else known
+    chain, found = [life.id], {life.id}
+    held = None
+    for job in chain:
+        one = cluster.jobs[job]
+        held = job if one.state is State.HELD and one is not life else known.get(job)
+        if held is not None:
+            break
+        if job not in known:
+            more = sorted(one.waits_for - found)
+            chain += more
+            found.update(more)
+    known[life.id] = held
+    return held
+
+
 def together(lives: Iterable[Life]) -> list[list[Life]]:
     """Jobs in groups: elements of one array that follow each other and wait alike are one group, any other job one."""
     groups: list[list[Life]] = []
@@ -133,10 +155,15 @@ def _blocked(cluster: Cluster, life: Life) -> str:
     most = array_throttle(life.job)
     jobs = [job for job in sorted(life.waits_for) if not _same_array(life.job, job)]
     words = [f"its array runs at most {most} at a time"] if most and len(jobs) < len(life.waits_for) else []
+    held = held_ahead(cluster, life)
+    if held is not None and jobs == [held]:
+        return "; ".join([*words, f"it waits for job {name_of(cluster, held)}, which is held"])
     if jobs:
         names = ", ".join(name_of(cluster, job) for job in jobs[:_NAMED])
         more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
         words.append(f"it waits for job{'s' if len(jobs) > 1 else ''} {names}{more} to end")
+    if held is not None:
+        words.append(f"job {name_of(cluster, held)} is held")
     return "; ".join(words)
 
 

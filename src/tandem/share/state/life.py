@@ -24,6 +24,7 @@ class Life:
             before it (suspension does not count).
         attained: core-seconds and GPU-seconds over all attempts (least attained service).
         throttle: fraction of its cores that the job may use now.
+        rests_until: before then the suspended job is not resumed.
         done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
         counted: whether the job's submission was shown to the quoter.
         continues: an earlier attempt left a checkpoint, so an attempt's duration is not the job's.
@@ -62,6 +63,7 @@ class Life:
     throttle: float = 1.0
     throttled_at: float = -math.inf
     suspended_at: float = -math.inf
+    rests_until: float = -math.inf
     done: float | None = None
     saved_done: float = 0.0
     continues: bool = False
