@@ -62,6 +62,8 @@ def test_names_that_stand_for_nothing_are_refused(folder: Path) -> None:
         scoring.load("gsm8", folder)
     with pytest.raises(UnknownPluginError, match="has no 'goood'"):
         scoring.load("its_rewards:goood", folder)
+    with pytest.raises(UnknownPluginError, match=r"there is no module 'its_reward'.*did you mean 'its_rewards'"):
+        scoring.load("its_reward:good", folder)
     with pytest.raises(RewardError, match="is no function"):
         scoring.load("its_rewards:no_function", folder)
     with pytest.raises(MissingPackageError, match="nothing_of_that_name"):

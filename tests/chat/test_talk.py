@@ -59,6 +59,20 @@ def test_a_message_longer_than_the_context_is_refused_and_forgotten() -> None:
     assert one.messages == []
 
 
+def test_what_is_too_long_is_told_with_what_would_help() -> None:
+    def told(said: int, system: int) -> str:
+        with pytest.raises(RowsError) as caught:
+            talk(system="s" * system).say("x" * said)
+        return str(caught.value)
+
+    assert told(100, 0).endswith("; say less")
+    assert told(55, 0).endswith("; say less, or ask for a shorter reply: --tokens")
+    assert told(40, 57).endswith("; say less, or give a shorter --system")
+    with pytest.raises(RowsError, match=r"a system prompt \(--system\) of \d+ tokens .*; give a shorter one$"):
+        talk(system="s" * 60)._check_system()
+    talk(system="s" * 50)._check_system()
+
+
 def test_what_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     one = talk()
     with pytest.raises(RowsError, match=r"a message that is not UTF-8: 'na\\udcefve'; allowed: text in UTF-8"):

@@ -1,15 +1,20 @@
 """`tandem chat` as a user runs it."""
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from tandem.chat.errors import RowsError
 from tandem.cli.main import tandem
 from tests.chat.small import write_rows
+
+chat_commands = importlib.import_module("tandem.cli.chat")
 
 RECIPE = """
 [model]
@@ -75,6 +80,41 @@ def test_it_trains_measures_and_talks(recipe: Path, tmp_path: Path) -> None:
     reply = json.loads(told.stdout)["messages"][1]
     assert (reply["role"], reply["content"] + "\n") == ("assistant", replies[0])
     assert reply["content"]
+    lines = f"hi\n{'x' * 100}\nhi\n"
+    broken = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0", "--json"], input=lines)
+    assert broken.exit_code == 2
+    assert json.loads(broken.stdout) == json.loads(told.stdout)
+    assert json.loads(broken.stderr)["error"]["error"] == "RowsError"
+
+
+def test_at_a_terminal_a_line_that_is_refused_does_not_end_the_talk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(said: str, on_text: Callable[[str], None]) -> str:
+        raise RowsError(given=said, allowed="short ones", todo="say less")
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    chat_commands._reply(refuse, "a long message")
+    assert capsys.readouterr() == ("", "tandem: a long message; allowed: short ones; say less\n")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    with pytest.raises(RowsError):
+        chat_commands._reply(refuse, "a long message")
+
+
+@pytest.mark.parametrize("command", ["talk", "eval"])
+def test_a_temperature_that_is_no_number_is_refused_at_once(command: str) -> None:
+    done = CliRunner().invoke(tandem, ["chat", command, "nowhere", "--temperature", "nan"])
+    assert done.exit_code == 2
+    assert "is not a finite number" in done.stderr
+
+
+@pytest.mark.parametrize("override", ["rl.algorithm=ppoo", "rl.settings.group=5", "rl.reward=nope:score"])
+def test_what_is_looked_up_is_refused_with_its_override(override: str, recipe: Path, tmp_path: Path) -> None:
+    asked = ["--out", str(tmp_path / "run"), "--set", "sft.steps=3", "--set", override]
+    done = CliRunner().invoke(tandem, ["chat", "train", str(recipe), *asked])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"tandem: --set {override}: ")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,31 @@ def test_a_check_after_loading_names_the_override_that_it_refuses(file: Path) ->
     assert given("label=x") == "FILE: seed = -1"
 
 
+def test_of_several_overrides_those_to_blame_are_named(tmp_path: Path) -> None:
+    """Not one that mends the file: without it something else is refused, before this."""
+    path = tmp_path / "bad.toml"
+
+    def read(overrides: tuple[str, ...]) -> Study:
+        study = load(Study, path, overrides)
+        broken = [f"{key} from 0" for key, number in (("seed", study.seed), ("steps", study.loop.steps)) if number < 0]
+        if broken:
+            raise ConfigError(given="FILE: does not fit", allowed="; ".join(broken), todo="correct it")
+        return study
+
+    def blamed(*overrides: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            with_overrides(read, overrides)
+        return caught.value.given.partition(": ")[0]
+
+    path.write_text("label = 3\n[loop]\nsteps = 1\n")
+    assert blamed("label=x", "loop.steps=-1") == "--set loop.steps=-1"
+    assert blamed("label=x", "seed=-1", "loop.steps=-1") == "--set seed=-1 --set loop.steps=-1"
+    path.write_text("label = 3\n[loop]\nsteps = -1\n")
+    assert blamed("label=x", "seed=-1") == "--set seed=-1"
+    path.write_text("[loop]\nsteps = 1\n")
+    assert blamed("seed=-1", "seed=-1") == "--set seed=-1 --set seed=-1"
+
+
 def test_without_a_file_the_overrides_are_all() -> None:
     assert load(Study, None, ["loop.steps=2"]) == Study(loop=Loop(steps=2))
 

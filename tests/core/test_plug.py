@@ -98,6 +98,23 @@ def test_a_missing_package_without_an_extra_names_the_package(flavours: Path) ->
         plug.load("flavours", "cherry")
 
 
+def test_a_module_that_is_not_there_is_no_package_to_install(flavours: Path) -> None:
+    site = flavours.parents[1] / "site"
+    with pytest.raises(UnknownPluginError, match=r"there is no module 'nope'; allowed: .*, nope\.py in .*site, a mod"):
+        plug.load("flavours", "nope:mint", site)
+    with pytest.raises(UnknownPluginError, match=r"did you mean 'flavours_of_a_friend'\?"):
+        plug.load("flavours", "flavors_of_a_friend:mint", site)
+
+
+def test_what_a_module_of_the_user_needs_is_named_with_pip_only_where_an_extra_brings_it(flavours: Path) -> None:
+    with pytest.raises(MissingPackageError, match="needs the package 'a_package_nobody_has'") as caught:
+        plug.load("flavours", "cherry:taste", flavours)
+    assert "pip" not in str(caught.value)
+    with pytest.raises(MissingPackageError, match=r"pip install 'tandemlab\[learn\]'"):
+        plug.load("flavours", "tandem.flavours.deep:taste")
+    assert str(flavours) not in sys.path
+
+
 def test_a_missing_package_of_an_extra_names_the_extra(flavours: Path) -> None:
     with pytest.raises(MissingPackageError, match=r"run: pip install 'tandemlab\[learn\]'"):
         plug.load("flavours", "deep")

@@ -9,7 +9,6 @@ A reward function takes three lists of texts, as long as each other, and returns
 from __future__ import annotations
 
 import math
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,12 +90,11 @@ def load(name: str, folder: Path) -> Rewarded:
 
     Raises:
         RewardError: There is none, or its module cannot be imported.
-        UnknownPluginError: There is no such name.
-        MissingPackageError: Its module, or one that it needs, is not installed.
+        UnknownPluginError: There is no such name, or no such module.
+        MissingPackageError: What its module needs is not installed.
     """
-    sys.path.insert(0, str(folder))
     try:
-        found = plug.load(FAMILY, name)
+        found = plug.load(FAMILY, name, folder)
     except TandemError:
         raise
     except (Exception, SystemExit) as error:
@@ -105,8 +103,6 @@ def load(name: str, folder: Path) -> Rewarded:
             allowed=f"a module in {folder} or on Python's path, with {SIGNATURE}",
             todo="correct the module, or the name",
         ) from error
-    finally:
-        sys.path.remove(str(folder))
     function = getattr(found, "score", found)
     if not callable(function):
         raise RewardError(given=f"reward {name!r} is no function", allowed=SIGNATURE, todo="name a function")

@@ -53,10 +53,20 @@ class Talk:
             on_text: Is told each piece of the reply as soon as it is whole text.
 
         Raises:
-            RowsError: The message is no Unicode, or alone longer than the context; earlier ones go by themselves.
+            RowsError: The message is no Unicode, or alone longer than the context; earlier ones go by themselves. What
+                is not answered is forgotten.
         """
         _check_unicode(text, "a message")
         self.messages.append({"role": "user", "content": text})
+        try:
+            reply = self._answer(on_text)
+        except BaseException:
+            self.messages.pop()
+            raise
+        self.messages.append({"role": "assistant", "content": reply})
+        return reply
+
+    def _answer(self, on_text: Callable[[str], None]) -> str:
         prompt = self._fitting()
         template = self.loaded.template
         stream = Stream(template)
@@ -80,23 +90,40 @@ class Talk:
             on_tokens=on_tokens,
         )
         show(stream.rest())
-        reply = "".join(pieces)
-        self.messages.append({"role": "assistant", "content": reply})
-        return reply
+        return "".join(pieces)
 
     def _fitting(self) -> list[int]:
         """The tokens of the talk, without its oldest turns where the context is too short for all."""
         first = [{"role": "system", "content": self.system}] if self.system else []
-        room = self.loaded.context_tokens - self.tokens
         for start in range(0, len(self.messages), 2):
             tokens = self.loaded.template.chat([*first, *self.messages[start:]])
-            if len(tokens) <= room:
+            if len(tokens) <= self._room:
                 return tokens
-        self.messages.pop()
-        raise RowsError(
-            given=f"a message of {len(tokens)} tokens and a reply of up to {self.tokens}",
+        alone = len(self.loaded.template.chat(self.messages[-1:]))
+        told = f", {len(tokens)} with the system prompt," if first else ""
+        shorter = ", or give a shorter --system" if first and alone <= self._room else ""
+        message = f"a message of {alone} tokens{told}"
+        raise self._too_long(message, len(tokens), "say less" + shorter)
+
+    @property
+    def _room(self) -> int:
+        """The tokens that a prompt may have."""
+        return self.loaded.context_tokens - self.tokens
+
+    def _check_system(self) -> None:
+        """Refuse a system prompt beside which no message has room."""
+        said = [{"role": "system", "content": self.system}, {"role": "user", "content": ""}]
+        tokens = len(self.loaded.template.chat(said)) if self.system else 0
+        if tokens > self._room:
+            prompt = f"a system prompt (--system) of {tokens} tokens"
+            raise self._too_long(prompt, tokens, "give a shorter one")
+
+    def _too_long(self, what: str, tokens: int, todo: str) -> RowsError:
+        helps = tokens < self.loaded.context_tokens
+        return RowsError(
+            given=f"{what} and a reply of up to {self.tokens}",
             allowed=f"{self.loaded.context_tokens} tokens together, which is the model's context",
-            todo="say less, or ask for a shorter reply: --tokens",
+            todo=todo + (", or ask for a shorter reply: --tokens" if helps else ""),
         )
 
 
@@ -113,12 +140,14 @@ def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int
 
     Raises:
         StageError: It is no run, or has no such model.
-        RowsError: The system prompt is no Unicode.
+        RowsError: The system prompt is no Unicode, or too long.
     """
     _check_unicode(system, "a system prompt")
     _, loaded = model_of(run, model)
     tokens = min(tokens, loaded.context_tokens // 2)
-    return Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)
+    talk = Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)
+    talk._check_system()
+    return talk
 
 
 def _check_unicode(text: str, what: str) -> None:

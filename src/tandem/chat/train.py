@@ -32,7 +32,7 @@ from tandem.chat.learner import Learner
 from tandem.chat.plateau import Plateau
 from tandem.chat.recipe import STAGES, evaluation_reward
 from tandem.chat.run_folder import RunFolder
-from tandem.chat.signals import listening
+from tandem.chat.signals import Asked, listening
 from tandem.chat.work import Work
 from tandem.core.clock import SystemClock
 from tandem.kernels.model_folder import quiet
@@ -97,6 +97,23 @@ def train(
         with run.begun(recipe):
             _run(work, chosen)
     return run
+
+
+def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence[str] | None = None) -> None:
+    """Look up what stages that are not done yet name, as `train` does before any of them.
+
+    Args:
+        recipe: What is to be done.
+        folder: The run's folder.
+        recipe_folder: Where a reward's module is looked for.
+        stages: Which; None for all that the recipe has.
+
+    Raises:
+        StageError, UnknownPluginError, RewardError, ConfigError, TrainingInputError: As `train` does.
+    """
+    run = RunFolder(folder, writes=False)
+    silent = Work(recipe, run, recipe_folder, lambda text: None, lambda what, done, of: None, SystemClock(), Asked())
+    _find(silent, _chosen(recipe, stages))
 
 
 def _run(work: Work, chosen: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.finite import finite
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, show_table
 from tandem.core.clean_stdout import hush_deepspeed
@@ -18,9 +19,11 @@ from tandem.core.clean_stdout import hush_deepspeed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tandem.chat.recipe import Recipe
     from tandem.chat.run_folder import RunFolder
 
 RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+TEMPERATURE: dict[str, Any] = {"type": click.FloatRange(0), "callback": finite, "metavar": "T"}
 
 
 @click.group(cls=Nouns, subcommand_metavar="COMMAND ...", no_args_is_help=False, invoke_without_command=True)
@@ -61,18 +64,26 @@ def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tu
     """
     from tandem.chat import page
     from tandem.chat import recipe as recipes
+    from tandem.chat.train import check
     from tandem.chat.train import train as run_stages
     from tandem.core import config
     from tandem.learn.joining import is_first
 
-    asked = config.with_overrides(lambda settings: recipes.load(recipe, settings), overrides)
     folder = out or Path(os.environ.get("TANDEM_RUN_DIR") or Path("runs") / recipe.stem)
+    beside = recipe.resolve().parent
+
+    def read(settings: tuple[str, ...]) -> Recipe:
+        found = recipes.load(recipe, settings)
+        check(found, folder, recipe_folder=beside, stages=stages or None)
+        return found
+
+    asked = config.with_overrides(read, overrides)
     first = is_first()
     with progress("steps", quiet=as_json or not first) as tell, _quiet_unless(first):
         run = run_stages(
             asked,
             folder,
-            recipe_folder=recipe.resolve().parent,
+            recipe_folder=beside,
             stages=stages or None,
             say=(say_err if as_json else say) if first else lambda text: None,
             progress=tell,
@@ -115,7 +126,7 @@ def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
 @chat.command(name="eval")
 @RUN
 @click.option("--rows", type=click.IntRange(1), metavar="N", help="Held-out rows. [as in the recipe]")
-@click.option("--temperature", type=click.FloatRange(0), metavar="T", help="Of the responses. [as in the recipe]")
+@click.option("--temperature", **TEMPERATURE, help="Of the responses. [as in the recipe]")
 @click.option("--rewards", type=click.Path(path_type=Path), metavar="DIR", help="Where a reward's module is. [.]")
 @json_option
 def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Path | None, as_json: bool) -> None:
@@ -140,14 +151,15 @@ def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Pa
 @RUN
 @click.option("--model", default="", metavar="NAME", help="start, sft or rl. [the last that is there]")
 @click.option("--system", default="", metavar="TEXT", help="What the model is told first.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.7, show_default=True, metavar="T", help="0: none.")
+@click.option("--temperature", **TEMPERATURE, default=0.7, show_default=True, help="0: none.")
 @click.option("--tokens", type=click.IntRange(1), default=256, show_default=True, metavar="N", help="Of a reply.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of chance.")
 @json_option
 def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
     """Talk with a run's model; Ctrl-D ends it, /new forgets what was said.
 
-    With --json it answers every line of its input, and prints what was said at the end.
+    With --json it answers every line of its input, and prints what was said at the end. A line that is refused ends it,
+    unless it is typed at a terminal.
 
     \b
     tandem chat talk runs/first --system "Answer briefly." --temperature 0
@@ -156,16 +168,18 @@ def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the 
 
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # what is no UTF-8 is refused in words
     talking = begun(run, **asked)
-    for said in sys.stdin if as_json else _prompted():
-        line = said.rstrip("\n")
-        if line == "/new":
-            talking.forget()
-        elif line and as_json:
-            talking.say(line)
-        elif line:
-            _reply(talking.say, line)
-    if as_json:
-        print_json({"run": str(run), "messages": talking.messages})
+    try:
+        for said in sys.stdin if as_json else _prompted():
+            line = said.rstrip("\n")
+            if line == "/new":
+                talking.forget()
+            elif line and as_json:
+                talking.say(line)
+            elif line:
+                _reply(talking.say, line)
+    finally:
+        if as_json:
+            print_json({"run": str(run), "messages": talking.messages})
 
 
 @chat.command()
@@ -227,14 +241,26 @@ def _prompted() -> Iterator[str]:
 
 
 def _reply(say_to: Callable[..., str], said: str) -> None:
+    """Show a reply as it is drawn; at a terminal a line that is refused is told, and does not end the talk."""
+    from tandem.chat.errors import RowsError
     from tandem.core.errors import one_line
 
-    def show(piece: str) -> None:
-        click.echo("\n".join(one_line(line) for line in piece.split("\n")), nl=False)
+    pieces: list[str] = []
 
-    click.echo("model> ", nl=False)
-    say_to(said, on_text=show)
-    click.echo()
+    def show(piece: str) -> None:
+        told = "\n".join(one_line(line) for line in piece.split("\n"))
+        click.echo(told if pieces else f"model> {told}", nl=False)
+        pieces.append(piece)
+
+    try:
+        say_to(said, on_text=show)
+    except RowsError as error:
+        if not sys.stdin.isatty():
+            raise
+        say_err(f"tandem: {error}")
+    finally:
+        if pieces:
+            click.echo()
 
 
 def _tell(run: RunFolder) -> None:

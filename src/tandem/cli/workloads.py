@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tandem.cli.finite import finite
 from tandem.cli.terminal import json_option, say
 from tandem.core.errors import ConfigError, ImpossibleDemandError, TraceError
 from tandem.core.pairs import parse_numbers, parse_pair
@@ -113,13 +113,6 @@ def workload_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """Refuse `nan` and `inf`, which ranges let through (a callback of an option)."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number", ctx, param)  # noqa: TRY003, EM102 - click's way
-    return value
 
 
 def read(path: Path, asked: Asked) -> Play:

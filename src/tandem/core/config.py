@@ -16,6 +16,7 @@ written by leaving the key out, so `dump` (in core/toml.py) refuses it where the
 else.
 """
 
+import itertools
 import re
 import tomllib
 import types
@@ -36,6 +37,9 @@ __all__ = ["dump", "load", "of_table", "with_overrides"]
 
 _NAMED = 5
 """How many further mistakes an error names."""
+
+_TOGETHER = 3
+"""How many overrides are looked for that are wrong at a time."""
 
 _TAKEN = {
     "int": "a whole number",
@@ -105,7 +109,7 @@ def of_table(cls: type[T], values: Mapping[str, Any], name: str) -> T:
 
 
 def with_overrides(read: Callable[[tuple[str, ...]], T], overrides: Sequence[str]) -> T:
-    """Return what ``read`` makes of the overrides; what it refuses because of one of them is told with that one.
+    """Return what ``read`` makes of the overrides; what it refuses because of some of them is told with those.
 
     For checks that come after `load`, which do not know where a value is from.
 
@@ -116,19 +120,45 @@ def with_overrides(read: Callable[[tuple[str, ...]], T], overrides: Sequence[str
         return read(tuple(overrides))
     except TandemError as error:
         if not error.given.startswith("--set "):
-            for place, text in enumerate(overrides):
-                if _refusal(read, (*overrides[:place], *overrides[place + 1 :])) != error.given:
-                    given = f"--set {text}: {error.given}"
-                    raise type(error)(given=given, allowed=error.allowed, todo=error.todo) from error
+            blamed = [f"--set {text}" for text in _to_blame(read, overrides, error)]
+            if blamed:
+                given = f"{' '.join(blamed)}: {error.given}"
+                raise type(error)(given=given, allowed=error.allowed, todo=error.todo) from error
         raise
 
 
-def _refusal(read: Callable[[tuple[str, ...]], object], overrides: tuple[str, ...]) -> str | None:
-    """What is refused with these overrides, None where nothing is."""
+def _to_blame(
+    read: Callable[[tuple[str, ...]], object], overrides: Sequence[str], refused: TandemError
+) -> Iterator[str]:
+    """The overrides that are refused.
+
+    They are those of the fewest without which nothing is refused, but for one whose own mistake comes to light after
+    this. Where the file is refused in the same way they are those without which less of it is. An override that mends
+    the file is not among them: without it, something else is refused.
+    """
+    places = range(len(overrides))
+
+    def without(*out: int) -> tuple[str, str] | None:
+        return _refusal(read, tuple(overrides[place] for place in places if place not in out))
+
+    this = refused.given, refused.allowed
+    alone = {place: without(place) for place in places}
+    found = [place for place, other in alone.items() if other is None]
+    for count in range(2, _TOGETHER + 1):
+        sets = itertools.combinations(places, count) if not found else ()
+        fewest = next((out for out in sets if without(*out) is None), ())
+        found = found or [place for place in fewest if alone[place] != this] or list(fewest)
+    for place, other in alone.items():
+        if place in found or (not found and other is not None and other[0] == this[0] and other != this):
+            yield overrides[place]
+
+
+def _refusal(read: Callable[[tuple[str, ...]], object], overrides: tuple[str, ...]) -> tuple[str, str] | None:
+    """What is refused with these overrides and what would be allowed, None where nothing is."""
     try:
         read(overrides)
     except TandemError as error:
-        return error.given
+        return error.given, error.allowed
     return None
 
 

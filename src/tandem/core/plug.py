@@ -9,6 +9,8 @@ import importlib
 import importlib.metadata
 import pkgutil
 import re
+import sys
+import types
 from pathlib import Path
 
 import tandem
@@ -42,15 +44,17 @@ def names(family: str) -> list[str]:
     return sorted(set(_file_names(family)) | set(_entry_points(family).names))
 
 
-def load(family: str, name: str) -> object:
+def load(family: str, name: str, beside: Path | None = None) -> object:
     """Return the plug-in called `name`: the module of a file, or whatever an entry point or attribute holds.
 
     Args:
         family: A folder under `tandem`, with dots, such as `share.policies`.
         name: A file's stem, an entry point's name, or `package.module:attribute`.
+        beside: A folder where `package.module` is looked for first.
 
     Raises:
-        UnknownPluginError: There is no such plug-in; the message lists what exists and the nearest name.
+        UnknownPluginError: There is no such plug-in, or no such module; the message lists what exists and the nearest
+            name.
         MissingPackageError: The plug-in needs an optional package; the message names the extra to install.
     """
     try:
@@ -59,7 +63,7 @@ def load(family: str, name: str) -> object:
         for entry_point in _entry_points(family).select(name=name):
             return entry_point.load()
         if ":" in name:
-            return _attribute(family, name)
+            return _attribute(family, name, beside)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == tandem.__name__ and not name.startswith(f"{tandem.__name__}."):
             raise  # a mistake in a plug-in of ours, not a package to install
@@ -94,11 +98,11 @@ def _entry_points(family: str) -> importlib.metadata.EntryPoints:
     return importlib.metadata.entry_points(group=f"tandem.{family}")
 
 
-def _attribute(family: str, name: str) -> object:
+def _attribute(family: str, name: str, beside: Path | None) -> object:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise _unknown(family, name)
-    found: object = importlib.import_module(module_name)
+    found: object = _module(family, name, module_name, beside)
     try:
         for part in attribute.split("."):
             found = getattr(found, part)
@@ -110,6 +114,30 @@ def _attribute(family: str, name: str) -> object:
             todo=did_you_mean(attribute, public),
         ) from error
     return found
+
+
+def _module(family: str, name: str, module_name: str, beside: Path | None) -> types.ModuleType:
+    """Import a module; what is missing may be itself, or a package that it needs."""
+    folders = [] if beside is None else [str(beside)]
+    sys.path[:0] = folders
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        file = f"{module_name.replace('.', '/')}.py"
+        raise UnknownPluginError(
+            given=f"{_KINDS.get(family, family)} {name!r}: there is no module {module_name!r}",
+            allowed=", ".join(
+                [*names(family), *(f"{file} in {folder}" for folder in folders), "a module on Python's path"]
+            ),
+            todo=did_you_mean(
+                module_name, [one.stem for one in beside.glob("*.py")] if beside else [], "check its name"
+            ),
+        ) from error
+    finally:
+        for folder in folders:
+            sys.path.remove(folder)
 
 
 def _unknown(family: str, name: str) -> UnknownPluginError:
@@ -126,10 +154,11 @@ def _missing(family: str, name: str, error: ModuleNotFoundError) -> MissingPacka
     package = missing.partition(".")[0]
     extra = extra_for(package)
     remedy = f"{_DISTRIBUTION}[{extra}]" if extra else _DISTRIBUTION_OF.get(package, package)
+    of_a_user = ":" in name and not extra  # a package by a name that may be a slip of theirs
     return MissingPackageError(
         given=f"{_KINDS.get(family, family)} {name!r} needs the package {missing!r}, which is not installed",
         allowed="plug-ins whose packages are installed",
-        todo=f"run: pip install '{remedy}'",
+        todo="install what brings it, or correct that import" if of_a_user else f"run: pip install '{remedy}'",
     )
 
 

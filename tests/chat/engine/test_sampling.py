@@ -82,6 +82,19 @@ def test_no_number_draws_a_token_that_cannot_be(dtype: torch.dtype, number: floa
     assert math.isclose(float(logps_1), math.log(torch.softmax(logits_1V.double(), 1)[0, tokens_1]), abs_tol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40, 1e-320])
+@pytest.mark.parametrize("changed", [{}, {"top_k": 2}, {"top_p": 0.9}])
+def test_a_temperature_near_0_draws_among_the_likeliest(temperature: float, changed: dict[str, Any]) -> None:
+    logits_BV = torch.tensor([[1.0, 40.0, 39.0, -math.inf], [-2.0, -3.0, -2.0, -300.0]])
+    sampling = settings_of(temperature=temperature, **changed)
+    for number, tokens in ((0.0, [1, 0]), (0.999, [1, 2])):
+        numbers_B = torch.full((2,), number, dtype=torch.float64)
+        tokens_B, logps_B = draw(logits_BV, numbers_B, sampling)
+        assert tokens_B.tolist() == tokens
+        assert logps_B.tolist() == pytest.approx([0.0, math.log(0.5)])
+    assert not torch.isfinite(draw(logits_BV * math.nan, numbers_B, sampling)[1]).any()
+
+
 def test_tokens_that_tie_at_the_edge_of_top_k_all_stay() -> None:
     logits_BV = torch.tensor([[1.0, 0.0, 0.0, -1.0]]).expand(300, 4)
     tokens_B, _ = draw(logits_BV, torch.arange(300, dtype=torch.float64) / 300, settings_of(top_k=2))

@@ -18,6 +18,9 @@ from torch import Tensor
 
 from tandem.chat.engine.errors import GenerationError
 
+_SMALL = 1e-6
+"""Below this temperature a quotient might overflow, and its rounding be as large as what tells logits apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -77,7 +80,7 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tu
     if sampling.temperature == 0.0 or uniforms_B is None:
         tops_B, tokens_B = logits_BV.max(dim=1)
         return tokens_B, tops_B - logits_BV.logsumexp(dim=1)
-    scaled_BV = logits_BV if sampling.temperature == 1.0 else logits_BV / sampling.temperature
+    scaled_BV = _scaled(logits_BV, sampling.temperature)
     tops_B1 = scaled_BV.amax(dim=1, keepdim=True)
     weights_BV = (scaled_BV - tops_B1).exp_()
     if 0 < sampling.top_k < weights_BV.shape[1]:
@@ -92,6 +95,14 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tu
     tokens_B1 = torch.searchsorted(sums_BV, marks_B1, right=True).clamp_(max=sums_BV.shape[1] - 1)
     logps_B1 = scaled_BV.gather(1, tokens_B1) - tops_B1 - totals_B1.log()
     return tokens_B1[:, 0], logps_B1[:, 0]
+
+
+def _scaled(logits_BV: Tensor, temperature: float) -> Tensor:
+    """Logits over the temperature; where that might overflow, less the row's largest."""
+    if temperature < _SMALL:
+        logits_BV = logits_BV - logits_BV.amax(dim=1, keepdim=True)
+        temperature = max(temperature, torch.finfo(logits_BV.dtype).tiny)
+    return logits_BV if temperature == 1.0 else logits_BV / temperature
 
 
 def _most_likely(weights_BV: Tensor, k: int) -> Tensor:
