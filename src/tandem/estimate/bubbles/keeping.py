@@ -155,6 +155,16 @@ def kept(data: Path) -> Calibration | None:
         return None
 
 
+def why_not(data: Path) -> str:
+    """One line that names a kept calibration that cannot be used, and what to do; "" where it can or none is there."""
+    try:
+        load(data)
+    except CalibrationError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        return "" if absent else f"left out: {error.given}: {error.todo}"
+    return ""
+
+
 def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does not fit
     responses = {
         str(kind): Response(
@@ -185,9 +195,11 @@ def _unwritable(folder: Path, error: OSError) -> CalibrationError:
 
 
 def _damaged(file: Path, error: Exception) -> DamagedCalibrationError:
-    why = "it does not exist" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, FileNotFoundError):
+        given, todo = f"no calibration in {file} (it does not exist)", "make it: tandem profile calibrate"
+    else:
+        given = f"the calibration in {file} is damaged ({type(error).__name__}: {error})"
+        todo = "tandem profile calibrate makes it anew"
     return DamagedCalibrationError(
-        given=f"no calibration in {file} ({why})",
-        allowed="a file that calibrating this machine's bubbles wrote",
-        todo="make it: tandem profile calibrate",
+        given=given, allowed="a file that calibrating this machine's bubbles wrote", todo=todo
     )
