@@ -319,7 +319,11 @@ def _measured(
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
     before = store.load(data, machine.fingerprint).profiles.get(key)
     stands = f"revision {before.revision} of {key} holds" if before else ""
-    with _said_if_stopped(stands, data / "bubbles"), locks.held(cores, () if gpu is None else (gpu,)):
+    with (
+        store.room(data, machine.fingerprint, key),
+        _said_if_stopped(stands, data / "bubbles"),
+        locks.held(cores, () if gpu is None else (gpu,)),
+    ):
         calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))

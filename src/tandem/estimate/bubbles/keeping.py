@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tandem.core import machine as machines
-from tandem.core.durable import written_aside
+from tandem.core.durable import FULL, room, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import FORMAT, Calibration, Response
@@ -17,6 +17,9 @@ from tandem.estimate.profile import GPU_KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+_ROOM_BYTES = 1 << 16
+"""A calibration takes less."""
 
 _log = logging.getLogger(__name__)
 
@@ -138,11 +141,13 @@ def anew(
     """
     try:
         data.mkdir(parents=True, exist_ok=True)  # what cannot be kept is not worth half a minute
+        held = room(data, _ROOM_BYTES)
     except OSError as error:
         raise _unwritable(data, error) from error
-    made = calibrate(cores=cores, folder=folder, progress=progress)
-    if gpu is not None:
-        made = with_gpu(made, gpu, progress=progress)
+    with held:
+        made = calibrate(cores=cores, folder=folder, progress=progress)
+        if gpu is not None:
+            made = with_gpu(made, gpu, progress=progress)
     save(made, data)
     return made
 
@@ -187,10 +192,11 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
 
 
 def _unwritable(folder: Path, error: OSError) -> CalibrationError:
+    full = error.errno in FULL
     return CalibrationError(
         given=f"the calibration cannot be kept in {folder} ({error.strerror or error})",
-        allowed="a data folder that you may write to",
-        todo="let TANDEM_HOME name one",
+        allowed="a data folder with room for it" if full else "a data folder that you may write to",
+        todo="make room, or let TANDEM_HOME name another" if full else "let TANDEM_HOME name one",
     )
 
 
