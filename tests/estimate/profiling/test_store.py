@@ -214,6 +214,7 @@ def test_a_damaged_file_is_said_and_left_alone_and_the_others_are_read(tmp_path:
     assert file.read_text() == text
 
 
+@pytest.mark.slow  # it mounts a disk
 def test_room_is_held_until_the_profile_is_kept_and_a_full_disk_is_said_before(tmp_path: Path) -> None:
     with small(tmp_path / "disk", 1) as disk:
         with room(disk, "here", "cg"):
