@@ -121,6 +121,7 @@ def test_of_none_and_of_a_hundred(tandem_: Shell) -> None:
         (["=3s"], "NAME or NAME=TIME"),
         (["cg="], "'cg='; allowed: NAME or NAME=TIME"),
         (["a=soon"], "the time 'soon' of the application 'a=soon'"),
+        (["a=soon"], "an application of this very name, with a time: a=soon=10m"),
         (["a", "--stagger", "-1s"], "the time '-1s' of --stagger"),
         (["a=1e308"], "'1e308' of the application 'a=1e308'"),
         (["a=99999999"], "ten years"),
@@ -136,6 +137,37 @@ def test_what_cannot_be_meant_is_one_line(tandem_: Shell, args: list[str], word:
     assert done.returncode == 2
     assert word in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_name_that_holds_the_sign_of_a_time_is_that_application(tandem_: Shell, home: Path) -> None:
+    store.save(home, profile("lr=1m", 0.5, 1.0))
+    told = json.loads(tandem_("estimate", "lr=1m", "lr=1m=5m", "lr=2m", "--json"))["applications"]
+    assert [(one["app"], one["alone_s"]) for one in told] == [("lr=1m", 60.0), ("lr=1m", 300.0), ("lr", 120.0)]
+    assert "did you mean 'lr=1m' (with a time: lr=1m=10m)?" in tandem_.run("estimate", "lr=1=2m").stderr
+    (home / "profiles" / discover().fingerprint / "lr=1m.json").write_text("{")
+    assert "lr=1m.json cannot be read" in tandem_.run("estimate", "lr=1m").stderr
+
+
+def test_a_name_that_was_only_seen_may_hold_the_sign_too() -> None:
+    names = command._names(["lr=1m", "lr=2m", "cg=3m"], [], [CoRun("cg", ("lr=1m",), 1.0, 9.0)])
+    assert names == {"lr=1m"}
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_damaged_calibration_is_one_line_wherever_it_would_count(tandem_: Shell, home: Path) -> None:
+    file = keeping.file_of(home / "bubbles", discover().fingerprint)
+    file.parent.mkdir()
+    file.write_text("{")
+    words = f"left out: the calibration in {file} is damaged"
+    page = home / "loud.html"
+    for arguments in (("estimate", "loud"), ("profile", "show"), ("profile", "show", "loud", "--out", page)):
+        done = tandem_.run(*arguments)
+        assert done.returncode == 0
+        assert done.stderr.count(words) == done.stderr.count("\n") == 1
+        assert "tandem profile calibrate makes it anew" in done.stderr
+    file.unlink()
+    assert tandem_.run("profile", "show").stderr == ""
 
 
 def test_profiles_of_another_machine_do_not_count(tandem_: Shell, home: Path) -> None:

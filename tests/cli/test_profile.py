@@ -1,5 +1,6 @@
 """`tandem profile`: a real small programme, measured, kept, shown; and what is said where it cannot be."""
 
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from tandem.cli import profile as command
 from tandem.cli.main import tandem
+from tandem.core import durable
 from tandem.core.errors import ConfigError, DaemonError, TandemError
 from tandem.core.machine import discover
 from tandem.estimate.bubbles import Calibration, Response, calibrating, keeping, load, save
@@ -184,6 +186,24 @@ def test_a_first_calibration_that_was_kept_before_the_measurement_is_stopped_is_
     assert done.exit_code == 130
     assert done.stderr.splitlines()[-1] == "stopped: the calibration of this machine's bubbles was kept, and no more"
     assert load(home / "bubbles") == calibration_made()
+
+
+@pytest.mark.parametrize("arguments", [["--name", "cg", "--", "true"], ["calibrate"]])
+def test_where_nothing_can_be_kept_nothing_is_measured(
+    home: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    calibrate_three_kinds(home)
+    for what, name in ((measure, "measure"), (keeping, "calibrate")):
+        monkeypatch.setattr(what, name, lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(durable, "room", full)
+    monkeypatch.setattr(keeping, "room", full)
+    error = CliRunner().invoke(command.profile, arguments).exception
+    assert isinstance(error, TandemError)
+    assert "(No space left on device)" in error.given
+    assert error.todo.startswith("make room")
 
 
 @pytest.mark.parametrize("left", ["gone", "a file"])

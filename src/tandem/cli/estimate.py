@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tandem.estimate.corun import CoRun, Slowdown
     from tandem.estimate.prediction import Prediction, Span
     from tandem.estimate.profile import Profile
+    from tandem.estimate.profiling.store import Loaded
 
 
 @click.command()
@@ -32,23 +34,29 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
     """How long applications would take together on this machine.
 
     Each APP is the name of an application that was profiled (`tandem profile`) or seen beside others. TIME is what it
-    takes alone, such as 90s or 10m; a bare number counts minutes (one minute where nothing is said). With more
-    applications than cores the k-th shares core k modulo their number.
+    takes alone, such as 90s or 10m; a bare number counts minutes (one minute where nothing is said). A known name that
+    holds = is that application, such as lr=1m; with a time it is lr=1m=5m. With more applications than cores the k-th
+    shares core k modulo their number.
 
     \b
     tandem estimate cg stream
     tandem estimate cg=10m lu=5m sort=5m --stagger 30s
     """
     from tandem.core import machine
-    from tandem.estimate import estimators
+    from tandem.estimate import bubbles, estimators
     from tandem.estimate.corun import Capacity
     from tandem.estimate.prediction import Work, predict
+    from tandem.estimate.profiling import store
 
     hardware = machine.discover()
     usable = _cores(cores, hardware)
-    members = _members(apps, usable)
     coruns, drifted = _seen()
-    profiles, stale = _believed(_profiles(hardware, {app.key for app, _ in members}), drifted)
+    kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
+    members = _members(apps, usable, _names(apps, kept, coruns))
+    profiles, stale = _believed(_profiles(kept, {app.key for app, _ in members}), drifted)
+    for folder in _folders():
+        if damage := bubbles.why_not(folder / "bubbles"):
+            say_err(damage)
     estimator = estimators.make(model, coruns, profiles)
     gap_s = _seconds(stagger, "--stagger")
     works = [Work(app, alone_s, k * gap_s) for k, (app, alone_s) in enumerate(members)]
@@ -83,26 +91,42 @@ def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: S
             lacks = _profiled_away(machine, key) or "nothing is known of it"
             near = nearest(key, profiled | company)
         todo = profile_as(key)
-        hints[key] = f"{lacks} (profiled here: {known}); {f'did you mean {near!r}? Else: ' if near else ''}{todo}"
+        meant = f"did you mean {near!r}{f' (with a time: {near}=10m)' if '=' in near else ''}? Else: " if near else ""
+        hints[key] = f"{lacks} (profiled here: {known}); {meant}{todo}"
     return hints
 
 
-def _members(apps: Sequence[str], usable: Sequence[int]) -> list[tuple[Any, float]]:
+def _names(apps: Sequence[str], kept: Sequence[Loaded], coruns: Sequence[CoRun]) -> set[str]:
+    """Those arguments that are, as a whole, names of applications that were profiled or seen."""
+    seen = set(chain.from_iterable((one.app, *one.beside) for one in coruns))
+    return {
+        text
+        for text in apps
+        if text in seen or any(text in loaded.profiles or loaded.why_not(text) is not None for loaded in kept)
+    }
+
+
+def _members(apps: Sequence[str], usable: Sequence[int], names: AbstractSet[str]) -> list[tuple[Any, float]]:
     from tandem.estimate.asking import ALONE_S, pins
     from tandem.estimate.corun import App
 
     found = []
     for text, pinned in zip(apps, pins(len(apps), usable), strict=True):
-        key, sign, time = text.rpartition("=") if "=" in text else (text, "", "")  # a name may hold the sign too
+        key, sign, time = (text, "", "") if text in names or "=" not in text else text.rpartition("=")
         if not key or (sign and not time):
             raise ConfigError(
-                given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo="write it like cg=10m"
+                given=f"the application {text!r}",
+                allowed="NAME or NAME=TIME",
+                todo=f"write it like cg=10m; an application of this very name, with a time: {text}=10m",
             )
-        found.append((App(key, cores=pinned), _seconds(time, f"the application {text!r}") if time else ALONE_S))
+        otherwise = f"; an application of this very name, with a time: {text}=10m"
+        found.append(
+            (App(key, cores=pinned), _seconds(time, f"the application {text!r}", otherwise) if time else ALONE_S)
+        )
     return found
 
 
-def _seconds(text: str, where: str) -> float:
+def _seconds(text: str, where: str, otherwise: str = "") -> float:
     from tandem.core.errors import QuantityError
     from tandem.core.units import parse_duration
     from tandem.share.model import LONGEST_S
@@ -110,7 +134,9 @@ def _seconds(text: str, where: str) -> float:
     try:
         seconds = parse_duration(text)
     except QuantityError as error:
-        raise ConfigError(given=f"the time {text!r} of {where}", allowed=error.allowed, todo=error.todo) from None
+        raise ConfigError(
+            given=f"the time {text!r} of {where}", allowed=error.allowed, todo=f"{error.todo}{otherwise}"
+        ) from None
     if seconds > LONGEST_S:
         raise ConfigError(
             given=f"the time {text!r} of {where}", allowed="at most ten years", todo="give a shorter time, such as 10m"
@@ -135,12 +161,9 @@ def _cores(text: str | None, hardware: Hardware) -> list[int]:
     return asked
 
 
-def _profiles(hardware: Hardware, wanted: AbstractSet[str]) -> tuple[Profile, ...]:
+def _profiles(kept: Sequence[Loaded], wanted: AbstractSet[str]) -> tuple[Profile, ...]:
     """All that are kept for this machine; those that cannot be read are said, unless they are ``wanted``."""
-    from tandem.estimate.profiling import store
-
     found: dict[str, Profile] = {}
-    kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
     for loaded in kept:
         found.update(loaded.usable)
     for key in sorted(wanted - set(found)):

@@ -138,6 +138,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
         found, drifted = {key: trust.believed(one) for key, one in loaded.profiles.items()}, _stale()
         if loaded.unread:
             say_err(loaded.left_out())
+        _say_damage(data / "bubbles")
         if as_json:
             print_json([_plain(one, drifted, calibration) for one in found.values()])
         elif found:
@@ -151,6 +152,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
             given=f"--out {out!r}", allowed="a file in a folder that is there", todo="make the folder, or name another"
         )
     _say_calibration(calibration)
+    _say_damage(data / "bubbles")
     if damage := store.load(data, machine).why_not(name):  # some revisions; with none, there is nothing to show
         say_err(str(damage))
     _say_contradiction(revisions)
@@ -317,7 +319,11 @@ def _measured(
         tell("no core is left for bubbles: only what sharing its own cores costs is measured")
     before = store.load(data, machine.fingerprint).profiles.get(key)
     stands = f"revision {before.revision} of {key} holds" if before else ""
-    with _said_if_stopped(stands, data / "bubbles"), locks.held(cores, () if gpu is None else (gpu,)):
+    with (
+        store.room(data, machine.fingerprint, key),
+        _said_if_stopped(stands, data / "bubbles"),
+        locks.held(cores, () if gpu is None else (gpu,)),
+    ):
         calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
     kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
@@ -351,6 +357,7 @@ def _calibration(folder: Path, cores: tuple[int, ...], gpu: int | None, tell: Ca
     from tandem.estimate.bubbles import cached
 
     begun: list[float] = []
+    _say_damage(folder)
 
     def progress(line: str) -> None:
         if not begun:
@@ -369,6 +376,14 @@ def _say_calibration(kept: Calibration | None) -> None:
     """One short line on stderr where the machine was busy when its bubbles were calibrated."""
     if kept is not None and kept.doubt:
         say_err(kept.doubt)
+
+
+def _say_damage(folder: Path) -> None:
+    """One line on stderr where the kept calibration cannot be used."""
+    from tandem.estimate import bubbles
+
+    if words := bubbles.why_not(folder):
+        say_err(words)
 
 
 def _warn(found: Profile) -> None:

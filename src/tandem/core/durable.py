@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk, or of what a user may have of it, that is full."""
+
+_OF_WRITING = (*FULL, errno.EFBIG)
 
 
 def sync_folder(folder: Path | str) -> None:
@@ -55,6 +59,20 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def room(folder: Path, size_bytes: int) -> IO[bytes]:
+    """A file without a name that holds room on a folder's disk until it is closed, or its process has ended."""
+    held = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
+    try:
+        held.write(bytes(size_bytes))
+        held.flush()
+        os.fsync(held.fileno())
+    except BaseException:
+        with suppress(OSError):  # closing flushes once more
+            held.close()
+        raise
+    return held
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown, Words
-from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, by_either, share
+from tandem.estimate.sharing import SHARE_SPREAD, CpuNeed, Sharing, by_ends, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -154,7 +154,7 @@ class Answering:
         order = sorted(range(len(apps)), key=(keys if unlike else [_ORDER(app) for app in apps]).__getitem__)
         ordered = [apps[position] for position in order]
         found = self._played(ordered, capacity, self._known, unlike=unlike)
-        for known in by_either(ordered, self._known) if self._contradicted else ():
+        for known in by_ends(ordered, capacity, self._known) if self._contradicted else ():
             found = list(map(_reaching, found, self._played(ordered, capacity, known, unlike=unlike)))
         answers = [_ALONE] * len(apps)
         for position, one in zip(order, found, strict=True):

@@ -86,7 +86,7 @@ def _combined(
             excesses.append(weight * (guess - 1.0))
             half = weight * (INFERRED * (guess - 1.0) + NOISE)
             below, above = below + half * half, above + half * half
-            said.append(f"{other.key} {guess:.2f}x (not seen together, judged by what both did beside others)")
+            said.append(f"{other.key} {guess:.2f}x (judged by what both did beside others)")
     excess = combine(excesses)
     spread = (COMBINING * excess) ** 2
     why = (
@@ -95,6 +95,6 @@ def _combined(
         else ("" if unknown else "nobody runs on another core meanwhile")
     )
     if unknown:
-        missing = f"never seen beside {named(unknown)}: assumed {1.0:.1f}x"
+        missing = f"its slowdown beside {named(unknown)} is not known: assumed {1.0:.1f}x"
         why = f"{why}; {missing}" if why else missing
     return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, why)

@@ -23,12 +23,13 @@ cores does not move its work to the emptier one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tandem.estimate.corun import App, Capacity
     from tandem.estimate.profile import PhaseProfile, Profile
@@ -40,6 +41,9 @@ SHARE_SPREAD = 0.08
 """Relative half-width of the 90 % interval of a fair share of a contended core."""
 
 _UNMEASURED = "what taking turns costs it was not measured"
+
+_ALL_COMBINED = 3
+"""Of so many contradicted applications in a set all combinations are played."""
 
 LEAST_USE = 0.25
 """Part of what it states that an application without a profile keeps busy at the least."""
@@ -111,10 +115,26 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     return replace(found, least=least)
 
 
-def by_either(members: Sequence[App], known: Mapping[str, CpuNeed]) -> list[dict[str, CpuNeed]]:
-    """What is known by the older and by the newer one of profiles that contradict each other; [] where none do."""
-    two = {app.key: need.ends for app in members if (need := known.get(app.key)) and need.ends}
-    return [{**known, **{key: ends[k] for key, ends in two.items()}} for k in range(2)] if two else []
+def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Iterator[dict[str, CpuNeed]]:
+    """What is known by one or the other of profiles that contradict each other; none where those change nothing.
+
+    Each contradicted application may be as either says, whatever holds for the others: all combinations of a few; of
+    more, each one both ways beside others that all need little or all need much, which hold the ends of its stretch.
+    """
+    two = {app.key: sorted(need.ends, key=_little) for app in members if (need := known.get(app.key)) and need.ends}
+    if not two or not (sum(app.cpu_milli for app in members) > capacity.cpu_milli or any(app.cores for app in members)):
+        return
+    numbers = range(len(two))
+    if len(two) <= _ALL_COMBINED:
+        chosen = [*product((0, 1), repeat=len(two))]
+    else:
+        chosen = [tuple(one if k == own else 1 - one for k in numbers) for own in (*numbers, -1) for one in (0, 1)]
+    for which in chosen:
+        yield {**known, **{key: ends[k] for (key, ends), k in zip(two.items(), which, strict=True)}}
+
+
+def _little(need: CpuNeed) -> tuple[float, float]:
+    return need.use, need.turns
 
 
 def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:

@@ -43,7 +43,7 @@ def test_taking_turns_on_a_core_is_no_contention() -> None:
 
 def test_nothing_known_is_said_and_wide() -> None:
     answer = additive.make([]).predict((A, B), NODE)[0]
-    assert answer.why == "never seen beside b: assumed 1.0x"
+    assert answer.why == "its slowdown beside b is not known: assumed 1.0x"
     assert answer.high == pytest.approx(1.6)
     assert not answer.known
 

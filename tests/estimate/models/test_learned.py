@@ -85,11 +85,13 @@ def test_without_profiles_pairs_add_up_and_strangers_are_judged_or_said_to_be_un
     assert answer.known
     assert answer.why == "from pairs seen: sort 1.24x, stream 1.72x"
     new = model.predict((App("new"), App("newer")), NODE)[0]
-    assert new.why == "never seen beside newer: assumed 1.0x"
+    assert new.why == "its slowdown beside newer is not known: assumed 1.0x"
+    without_alone = learned.make([CoRun("new", ("newer",), 5.0, 9.0)])  # seen together, but nothing to compare with
+    assert "never seen" not in without_alone.predict((App("new"), App("newer")), NODE)[0].why
     known = PROFILES[0].key
     beside, stranger = learned.make((), PROFILES).predict((App(known), App("new")), NODE)
-    assert beside.why == "never seen beside new, and no profile of new: assumed 1.0x"
-    assert stranger.why == f"never seen beside {known}, and no profile of new: assumed 1.0x"
+    assert beside.why == "its slowdown beside new is not known, and no profile of new: assumed 1.0x"
+    assert stranger.why == f"its slowdown beside {known} is not known, and no profile of new: assumed 1.0x"
     stated = model.predict((App("x", 1000, 9_000), App("y", 1000, 12_000)), Capacity(4000, 16_000))[0]
     assert stated.mid == pytest.approx(21 / 16)
 

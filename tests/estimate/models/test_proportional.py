@@ -40,7 +40,7 @@ def test_the_very_same_neighbours_beat_the_formula() -> None:
 
 def test_nothing_known_is_said_and_wide() -> None:
     answer = first([], App("new"), App("cg"))
-    assert answer.why == "never seen beside cg: assumed 1.0x"
+    assert answer.why == "its slowdown beside cg is not known: assumed 1.0x"
     assert (answer.mid, answer.low, answer.high) == (1.0, 1.0, pytest.approx(1.0 + UNKNOWN_EXCESS))
     assert not answer.known
 
@@ -85,7 +85,7 @@ def test_unnamed_programmes_are_never_mistaken_for_each_other() -> None:
     coruns = [*seen("", (), 10.0), *seen("", ("cg",), 5.0), *seen("cg", (), 10.0), *seen("cg", ("",), 5.0)]
     answer = first(coruns, App("cg"), App(""))
     assert answer.mid == 1.0
-    assert answer.why == "never seen beside an unnamed programme: assumed 1.0x"
+    assert answer.why == "its slowdown beside an unnamed programme is not known: assumed 1.0x"
 
 
 def test_knows_what_states_a_bandwidth_or_was_seen_in_company() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tandem.estimate.profiling.contradictions import contradiction, spanning
 from tandem.estimate.profiling.store import from_json, load, save
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from tandem.estimate.corun import Slowdown
@@ -149,44 +151,72 @@ def test_busy_cores_that_contradict_are_spanned(uses: tuple[float, float], pinne
 use, at_full = st.floats(0.05, 1.0), st.floats(1.0, 4.0)
 
 
+def told_of(held: Iterable[Profile], apps: tuple[App, ...]) -> tuple[Slowdown, ...]:
+    return estimators.make("bubble", (), tuple(held)).predict(apps, Capacity(2000))
+
+
+def assert_reaches_to_all(revisions: Sequence[tuple[Profile, Profile]], apps: tuple[App, ...]) -> None:
+    """Whichever revision holds of each application, the interval of both holds its interval."""
+    spanned = told_of(map(spanning, revisions), apps)
+    for played in product(*revisions):
+        for both, one in zip(spanned, told_of(played, apps), strict=True):
+            assert both.low <= both.mid <= both.high
+            assert both.low <= one.low + 1e-9
+            assert both.high >= one.high - 1e-9
+
+
 @given(
     uses=st.tuples(st.tuples(use, use), st.tuples(use, use)),
     fulls=st.tuples(at_full, at_full),
     share=st.floats(0.1, 0.9),
     half=st.floats(0.0, 0.3),
-    pins=st.lists(st.sampled_from([(0,), (1,), (0, 1), ()]), min_size=2, max_size=5),
-    with_stranger=st.booleans(),
+    members=st.lists(
+        st.tuples(st.sampled_from(["cg", "lu", "new"]), st.sampled_from([(0,), (1,), (0, 1), ()])),
+        min_size=2,
+        max_size=5,
+    ),
+    turned=st.booleans(),
 )
-def test_the_interval_of_contradictory_busy_cores_reaches_to_those_of_either_revision(
+def test_the_interval_of_contradictory_busy_cores_reaches_to_those_of_either_revision_of_each(
     uses: tuple[tuple[float, float], tuple[float, float]],
     fulls: tuple[float, float],
     share: float,
     half: float,
-    pins: list[tuple[int, ...]],
-    with_stranger: bool,
+    members: list[tuple[str, tuple[int, ...]]],
+    turned: bool,
 ) -> None:
-    first, second = (
-        replace(
-            OLD,
-            revision=n,
-            phases=tuple(
-                replace(PHASE, phase=name, share=part, cpu_use=use, sensitivity={"cpu": curve(full, half=half)})
-                for name, part, use in (("work", share, work), ("wait", 1.0 - share, wait))
-            ),
+    def revision(key: str, n: int) -> Profile:
+        work, wait = uses[n] if key == "cg" else (1.05 - one for one in uses[n])  # as far apart
+        shares = (("work", share, work), ("wait", 1.0 - share, wait))
+        sensitivity = {"cpu": curve(fulls[n], half=half)}
+        phases = (
+            replace(PHASE, phase=name, share=part, cpu_use=use, sensitivity=sensitivity) for name, part, use in shares
         )
-        for n, (work, wait), full in zip((1, 2), uses, fulls, strict=True)
-    )
-    span = spanning([first, second])
-    assume(all(one.cpu_use_apart and one.sensitivity["cpu"].apart for one in span.phases))
-    apps = tuple(App("new" if with_stranger and not k else "cg", cores=cores) for k, cores in enumerate(pins))
+        return replace(OLD, key=key, phases=tuple(phases))
 
-    def told(profile: Profile) -> tuple[Slowdown, ...]:
-        return estimators.make("bubble", (), (profile,)).predict(apps, Capacity(2000))
+    revisions = [(revision("cg", 0), revision("cg", 1)), (revision("lu", int(turned)), revision("lu", 1 - int(turned)))]
+    for one in map(spanning, revisions):
+        assume(all(phase.cpu_use_apart and phase.sensitivity["cpu"].apart for phase in one.phases))
+    assert_reaches_to_all(revisions, tuple(App(key, cores=cores) for key, cores in members))
 
-    for both, *either in zip(told(span), told(first), told(second), strict=True):
-        assert both.low <= both.mid <= both.high
-        assert both.low <= min(one.low for one in either) + 1e-9
-        assert both.high >= max(one.high for one in either) - 1e-9
+
+@pytest.mark.parametrize("turned", range(6))
+def test_so_does_that_of_more_than_all_combinations_are_played_of(turned: int) -> None:
+    uses = [(0.2, 0.9), (0.1, 1.0), (0.05, 0.5), (0.3, 0.8), (0.15, 0.95)]
+    revisions = [
+        tuple(
+            replace(OLD, key=f"a{k}", phases=(replace(PHASE, cpu_use=use, sensitivity={"cpu": curve(2.0)}),))
+            for use in (pair[::-1] if k < turned else pair)
+        )
+        for k, pair in enumerate(uses)
+    ]
+    assert_reaches_to_all(revisions, tuple(App(f"a{k}", cores=(0,)) for k in range(len(uses))))
+
+
+def test_what_contradicts_about_cores_is_nothing_to_those_with_cores_of_their_own() -> None:
+    first, second = OLD, with_phase(cpu_use=0.2)
+    found, last = (told_of([held], (App("cg"), App("lu"))) for held in (spanning([first, second]), second))
+    assert found == last
 
 
 def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is() -> None:

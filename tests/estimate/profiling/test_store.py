@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.drift import drifted
-from tandem.estimate.profiling.store import ProfileError, as_json, from_json, load, revisions, save
+from tandem.estimate.profiling.store import ProfileError, as_json, from_json, load, revisions, room, save
+from tests.disks import small
 
 PHASE = PhaseProfile(
     phase="solve",
@@ -211,6 +212,20 @@ def test_a_damaged_file_is_said_and_left_alone_and_the_others_are_read(tmp_path:
     assert loaded.why_not("cg") is loaded.unread[file]
     assert loaded.why_not("lu") is None
     assert file.read_text() == text
+
+
+@pytest.mark.slow  # it mounts a disk
+def test_room_is_held_until_the_profile_is_kept_and_a_full_disk_is_said_before(tmp_path: Path) -> None:
+    with small(tmp_path / "disk", 1) as disk:
+        with room(disk, "here", "cg"):
+            with pytest.raises(OSError, match="No space"):
+                (disk / "output").write_bytes(bytes(1 << 20))
+            assert [one.name for one in (disk / "profiles" / "here").iterdir()] == []
+        assert save(disk, PROFILE).revision == 1
+        with pytest.raises(OSError, match="No space"):
+            (disk / "more").write_bytes(bytes(1 << 20))
+        with pytest.raises(ProfileError, match=r"cannot be kept .*No space left.*make room"):
+            room(disk, "here", "cg")
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tandem.estimate.bubbles.bubble import Bubble
 from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import Calibration, Response, describe
 from tandem.estimate.bubbles.gpu import GpuBubble, GpuReporter
-from tandem.estimate.bubbles.keeping import anew, cached, kept, load, save
+from tandem.estimate.bubbles.keeping import anew, cached, kept, load, save, why_not
 from tandem.estimate.bubbles.process import BubbleError, BubbleMissingError
 from tandem.estimate.bubbles.reporter import Reporter
 
@@ -34,5 +34,6 @@ __all__ = [
     "kept",
     "load",
     "save",
+    "why_not",
     "with_gpu",
 ]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tandem.core import machine as machines
-from tandem.core.durable import written_aside
+from tandem.core.durable import FULL, room, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import FORMAT, Calibration, Response
@@ -17,6 +17,9 @@ from tandem.estimate.profile import GPU_KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+_ROOM_BYTES = 1 << 16
+"""A calibration takes less."""
 
 _log = logging.getLogger(__name__)
 
@@ -138,11 +141,13 @@ def anew(
     """
     try:
         data.mkdir(parents=True, exist_ok=True)  # what cannot be kept is not worth half a minute
+        held = room(data, _ROOM_BYTES)
     except OSError as error:
         raise _unwritable(data, error) from error
-    made = calibrate(cores=cores, folder=folder, progress=progress)
-    if gpu is not None:
-        made = with_gpu(made, gpu, progress=progress)
+    with held:
+        made = calibrate(cores=cores, folder=folder, progress=progress)
+        if gpu is not None:
+            made = with_gpu(made, gpu, progress=progress)
     save(made, data)
     return made
 
@@ -153,6 +158,16 @@ def kept(data: Path) -> Calibration | None:
         return load(data)
     except CalibrationError:
         return None
+
+
+def why_not(data: Path) -> str:
+    """One line that names a kept calibration that cannot be used, and what to do; "" where it can or none is there."""
+    try:
+        load(data)
+    except CalibrationError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        return "" if absent else f"left out: {error.given}: {error.todo}"
+    return ""
 
 
 def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does not fit
@@ -177,17 +192,20 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
 
 
 def _unwritable(folder: Path, error: OSError) -> CalibrationError:
+    full = error.errno in FULL
     return CalibrationError(
         given=f"the calibration cannot be kept in {folder} ({error.strerror or error})",
-        allowed="a data folder that you may write to",
-        todo="let TANDEM_HOME name one",
+        allowed="a data folder with room for it" if full else "a data folder that you may write to",
+        todo="make room, or let TANDEM_HOME name another" if full else "let TANDEM_HOME name one",
     )
 
 
 def _damaged(file: Path, error: Exception) -> DamagedCalibrationError:
-    why = "it does not exist" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, FileNotFoundError):
+        given, todo = f"no calibration in {file} (it does not exist)", "make it: tandem profile calibrate"
+    else:
+        given = f"the calibration in {file} is damaged ({type(error).__name__}: {error})"
+        todo = "tandem profile calibrate makes it anew"
     return DamagedCalibrationError(
-        given=f"no calibration in {file} ({why})",
-        allowed="a file that calibrating this machine's bubbles wrote",
-        todo="make it: tandem profile calibrate",
+        given=given, allowed="a file that calibrating this machine's bubbles wrote", todo=todo
     )

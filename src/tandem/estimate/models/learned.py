@@ -156,7 +156,7 @@ def _unprofiled(members: Members, pressed: Pressed) -> frozenset[str]:
 def _strange(
     refined: Refined, members: Members, app: App, others: list[tuple[App, float]], unprofiled: frozenset[str]
 ) -> Felt:
-    """What is felt of neighbours that were never seen beside ``app``, where it or they have no profile."""
+    """What is felt of neighbours whose cost to ``app`` was never seen, where it or they have no profile."""
     excess = below = above = 0.0
     stating, judged, unknown = [], [], set()
     for other, weight in others:
@@ -178,11 +178,11 @@ def _strange(
         below, above = below + half, above + half
         words.append(f"{whole.factor:.2f}x {whole.why}" if whole.why else "within the node's bandwidth")
     if judged:
-        words.append(f"not seen together, judged by what both did beside others: {', '.join(judged)}")
+        words.append(f"judged by what both did beside others: {', '.join(judged)}")
     if unknown:
         lack = unprofiled & {app.key, *unknown}
         reason = f", and no profile of {named(lack)}" if lack else ""
-        words.append(f"never seen beside {named(unknown)}{reason}: assumed {1.0:.1f}x")
+        words.append(f"its slowdown beside {named(unknown)} is not known{reason}: assumed {1.0:.1f}x")
     return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words))
 
 

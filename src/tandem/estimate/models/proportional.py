@@ -150,9 +150,9 @@ def _combined_words(
         words.append("from pairs seen: " + ", ".join(f"{key} {seen.mid:.2f}x" for key, seen in sorted(pairs.items())))
     if inferred:
         guesses = ", ".join(f"{key} {guess:.2f}x" for key, guess in sorted(inferred.items()))
-        words.append(f"not seen together, judged by what both did beside others: {guesses}")
+        words.append(f"judged by what both did beside others: {guesses}")
     if unknown:
-        words.append(f"never seen beside {named(unknown)}: assumed {1.0:.1f}x")
+        words.append(f"its slowdown beside {named(unknown)} is not known: assumed {1.0:.1f}x")
     if not words:
         words.append(_WITHIN)
     only_unknown = bool(unknown) and len(words) == 1

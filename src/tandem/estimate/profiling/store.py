@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tandem.core import durable
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.profile import FORMAT, IN_WORDS, Curve, PhaseProfile, Profile
@@ -26,6 +27,9 @@ from tandem.estimate.profiling.contradictions import spanning
 
 KEPT = 20
 """Older revisions than these are dropped."""
+
+ROOM_BYTES = 1 << 18
+"""A profile takes less, and so does a calibration that is kept before it."""
 
 LARGEST = 1e6
 """Beyond this no slowdown, pressure or interval was measured."""
@@ -95,12 +99,22 @@ def save(data: Path, profile: Profile) -> Profile:
             with written_aside(file) as out:
                 out.write(text.encode())
     except OSError as error:
-        raise ProfileError(
-            given=f"the profile cannot be kept in {file} ({error.strerror or error})",
-            allowed="a data folder that you may write to",
-            todo="let TANDEM_HOME name one",
-        ) from error
+        raise _unwritable(file, error) from error
     return newest
+
+
+def room(data: Path, machine: str, key: str) -> IO[bytes]:
+    """Hold room for another profile of an application, until it is closed: nothing is measured that cannot be kept.
+
+    Raises:
+        ProfileError: There is none, or the folder cannot be written.
+    """
+    file = _file(data, machine, key)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return durable.room(file.parent, ROOM_BYTES + (file.stat().st_size if file.exists() else 0))
+    except OSError as error:
+        raise _unwritable(file, error) from error
 
 
 def revisions(data: Path, machine: str, key: str) -> list[Profile]:
@@ -398,6 +412,15 @@ def _parsed(file: Path) -> list[Any]:
     if not isinstance(profiles, list) or not profiles or "format" not in told:
         raise _unreadable(file, "it holds no profiles of this format")
     return profiles
+
+
+def _unwritable(file: Path, error: OSError) -> ProfileError:
+    full = error.errno in durable.FULL
+    return ProfileError(
+        given=f"the profile cannot be kept in {file} ({error.strerror or error})",
+        allowed="a data folder with room for it" if full else "a data folder that you may write to",
+        todo="make room, or let TANDEM_HOME name another" if full else "let TANDEM_HOME name one",
+    )
 
 
 def _unreadable(file: Path, why: str) -> ProfileError:
