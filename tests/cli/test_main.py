@@ -66,6 +66,20 @@ def test_standard_output_that_cannot_be_written_is_called_so(
     assert (done.returncode, message) == (2, "standard output: No space left on device")
 
 
+@pytest.mark.parametrize("words", [["submit", "--", "true"], ["profile", "--", "true"]])
+def test_a_folder_that_is_gone_is_named_as_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    (tmp_path / "gone").mkdir()
+    script = 'rmdir "$PWD"; exec "$@"'
+    asked = ["sh", "-c", script, "sh", *TANDEM, *words]
+    done = subprocess.run(asked, cwd=tmp_path / "gone", capture_output=True, text=True, check=False)
+    subprocess.run([*TANDEM, "down", "--kill"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "tandem: a folder to work in that is gone; allowed: one that is there; cd into another\n"
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from tandem.cli.main import tandem\n"

@@ -6,11 +6,12 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tandem.core.errors import TandemError, one_line
+from tandem.core.errors import ConfigError, TandemError, one_line
 from tandem.core.nearest import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _ELSEWHERE = {
     "sacct": "history",
 }
 """What other programmes call a command of ours, where letters would lead astray."""
+
+_GONE = ConfigError(given="a folder to work in that is gone", allowed="one that is there", todo="cd into another")
 
 
 def report(error: BaseException, *, as_json: bool) -> int:
@@ -70,9 +73,20 @@ def _values(error: BaseException) -> dict[str, str | int]:
     if isinstance(error, click.ClickException):
         return {"error": "UsageError", "message": _usage(error), "exit_code": 2}
     assert isinstance(error, OSError)
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _has_folder():
+        return _GONE.as_dict()
     name = error.filename or ("standard output" if _is_of_stdout(error) else "")
     where = f"{os.fsdecode(name) if isinstance(name, bytes) else name}: " if name else ""
     return {"error": "OSError", "message": f"{where}{error.strerror or error}", "exit_code": 2}
+
+
+def _has_folder() -> bool:
+    """Whether the folder that the command was called in is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_of_stdout(error: OSError) -> bool:

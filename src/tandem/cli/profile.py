@@ -312,7 +312,7 @@ def _measured(
             allowed=f"a programme on the PATH or a path to one, or {', '.join(_SUBS)}",
             todo=did_you_mean(argv[0], _SUBS, "look at how it is written, and whether it may be executed"),
         )
-    data = _data()
+    data, folder = _data(), str(Path.cwd())
     key = name or programme(argv)
     terms = Terms(key=key, cores=cores[:cpus], beside=cores[cpus:], rate=rate, most_s=most, gpu=gpu, env=env)
     if not terms.beside:
@@ -326,7 +326,7 @@ def _measured(
     ):
         calibration = _calibration(data / "bubbles", cores, gpu, tell)
         found = measure(argv, terms, calibration, progress=lambda stage: tell(f"{terms.key}: {stage} ..."))
-    kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=str(Path.cwd())))
+    kept = store.save(data, replace(found, argv=tuple(argv), rate_pattern=rate, cwd=folder))
     _say_contradiction(store.revisions(data, kept.machine, kept.key))
     _warn(kept)
     return kept
