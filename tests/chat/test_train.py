@@ -359,7 +359,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         (["model.heads=3"], "model.width divided"),
         (["data.held_out=1.0"], "data.held_out from 0"),
         (["data.split=[0, 0, 0]"], "data.split with one number above 0"),
-        (["rl.temperature=0.0"], "rl.temperature above 0"),
+        (["rl.temperature=0.0"], "rl.temperature of at least 1e-6 and finite"),
         (["sft.steps=0"], "sft.steps of at least 1"),
         (["sft.learning_rate=nan"], "sft.learning_rate of at least 0 and finite"),
         (["rl.learning_rate=-1"], "rl.learning_rate of at least 0 and finite"),
@@ -421,7 +421,9 @@ def test_a_reward_that_nothing_asks_for_any_more_may_be_gone(recipe_file: Recipe
     run(file, tmp_path / "run", "rl.steps=1")
     (tmp_path / "capitals.py").unlink()
     sys.modules.pop("capitals")
-    train(recipes.load(file, ["rl.steps=1"]), tmp_path / "run", recipe_folder=tmp_path)
+    before = (tmp_path / "run" / "events.jsonl").read_bytes()
+    assert train(recipes.load(file, ["rl.steps=1"]), tmp_path / "run", recipe_folder=tmp_path).has("rl")
+    assert (tmp_path / "run" / "events.jsonl").read_bytes() == before
 
 
 @pytest.mark.slow

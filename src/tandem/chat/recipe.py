@@ -313,7 +313,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         "sft.learning_rate reward.learning_rate rl.learning_rate rl.critic_learning_rate rl.missing_eos_penalty "
         "rl.mixture_coefficient eval.temperature data.split",
     ),
-    "above 0 and finite": (lambda x: 0.0 < x < math.inf, "rl.temperature rl.target_kl data.sources.weight"),
+    "above 0 and finite": (lambda x: 0.0 < x < math.inf, "rl.target_kl data.sources.weight"),
+    "of at least 1e-6 and finite": (lambda x: 1e-6 <= x < math.inf, "rl.temperature"),  # logits over it are finite
     "from 0 to below 1": (lambda x: 0.0 <= x < 1.0, "data.held_out rl.ema rl.sparse_rollouts.zeros"),
     "from 0 to below 2**63": (lambda x: 0 <= x < 1 << 63, "seed"),
 }

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tandem.core.durable import FULL
 from tandem.data.cache.locks import BLOCK_BITS, runs
 from tandem.data.cache.settings import RemoteError
 from tandem.data.hashing import xxh3
@@ -124,7 +125,7 @@ class CachedFile:
                 done = os.pwrite(file, view, at)
                 view, at = view[done:], at + done
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             raise RemoteError(
                 given=f"no room is left on the disk of {self.data_path}",

@@ -5,7 +5,6 @@ another program, or newer than this one is said so and never written to.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -17,6 +16,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from tandem.core.durable import FULL
 from tandem.core.errors import DaemonError, StoreError
 from tandem.share.store import schema
 
@@ -99,7 +99,7 @@ def storing(path: Path) -> Iterator[None]:
     except exc.DBAPIError as error:
         raise _explained(path, str(error.orig)) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise full(path) from error
         raise
 

@@ -13,6 +13,8 @@ import logging
 import os
 from pathlib import Path
 
+from tandem.core.durable import FULL
+
 RESERVE_BYTES = 4 << 20
 """Blocks held ready: for a few hundred steps, each of some pages."""
 
@@ -20,7 +22,6 @@ LEAST_FREE_BYTES = 1 << 20
 """With less than this free on the disk it counts as full."""
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -61,7 +62,7 @@ class Reserve:
             self._held_to = wanted
             return True
         number = ctypes.get_errno()
-        if number in _FULL:
+        if number in FULL:
             return False
         if number != errno.EINTR:
             self._can = False
