@@ -18,8 +18,9 @@ from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 from tests import disks
 from tests.cli.conftest import COMMAND, Shell
-from tests.data.test_decode_process import interrupt, members, wait_until
+from tests.data.test_decode_process import interrupt, members
 from tests.data.test_loader_faults import ended
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -140,9 +141,9 @@ def packing_of_minutes(folder: Path, workers: int, members_at_least: int = 0) ->
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, start_new_session=True,
     )  # fmt: skip
     if members_at_least:
-        wait_until(lambda: len(members(process.pid)) >= members_at_least or ended(process))
+        until(lambda: len(members(process.pid)) >= members_at_least or ended(process))
     else:
-        wait_until(lambda: len(list((folder / "s").glob("pending/*/*.shard"))) == workers or ended(process))
+        until(lambda: len(list((folder / "s").glob("pending/*/*.shard"))) == workers or ended(process))
     return process
 
 
@@ -159,7 +160,7 @@ def test_what_a_terminal_sends_to_all_while_packing_starts_ends_it_with_one_line
     finally:
         os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
     assert (process.returncode, errors) == (status, "interrupted; run it again, and it goes on where it was\n")
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
 
 
 @pytest.mark.slow
@@ -171,7 +172,7 @@ def test_ctrl_c_again_and_again_ends_packing_at_once_with_one_line(workers: int,
     finally:
         os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
     assert (process.returncode, errors) == (130, "interrupted; run it again, and it goes on where it was\n")
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
 
 
 @pytest.mark.slow
@@ -184,7 +185,7 @@ def test_sigterm_and_sighup_end_packing_as_cleanly(workers: int, number: signal.
     finally:
         os.killpg(process.pid, signal.SIGKILL) if members(process.pid) else None
     assert (process.returncode, errors) == (128 + number, "interrupted; run it again, and it goes on where it was\n")
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
 
 
 @pytest.mark.slow

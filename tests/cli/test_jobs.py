@@ -8,26 +8,19 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests import disks
 from tests.cli.conftest import Shell
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
 CORE = str(min(os.sched_getaffinity(0)))
 HERE = ["--cores", CORE, "--machine", "membw=off"]  # measuring the bandwidth takes a second
-
-
-def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Poll until it is true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -9,18 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 from tandem.cli import main
 from tandem.core.process import locks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
 LAB = """
 title = "A <b>small</b> day"
@@ -69,13 +65,6 @@ def test_a_day_is_run_under_each_policy(tmp_path: Path, monkeypatch: pytest.Monk
     assert "run, which holds a lab day; allowed: a new or empty folder; give another --out" in again.stderr
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30.0
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def processes_of(path: Path) -> dict[int, str]:
     """Processes with the path in their command lines."""
     found = {}
@@ -101,10 +90,10 @@ def test_ctrl_c_while_the_daemon_comes_up_leaves_none_behind(tmp_path: Path, mon
     run = tmp_path / "run"
     lab = subprocess.Popen([sys.executable, "-m", "tandem", "lab", "lab.toml", "--out", "run"], cwd=tmp_path)
     try:
-        wait_until(lambda: processes_that_name(run))
+        until(lambda: processes_that_name(run))
         lab.send_signal(signal.SIGINT)
         assert lab.wait(30.0) == 130
-        wait_until(lambda: not processes_that_name(run))
+        until(lambda: not processes_that_name(run))
     finally:
         lab.kill()
 
@@ -132,7 +121,7 @@ def lasting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.P
 def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab, run = lasting(tmp_path, monkeypatch)
     try:
-        wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
+        until(lambda: (run / "work" / "hybrid" / "begun").exists())
         while lab.poll() is None:
             lab.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -143,7 +132,7 @@ def test_ctrl_c_again_and_again_leaves_no_job_behind(tmp_path: Path, monkeypatch
     assert lab.returncode == 130
     assert "Traceback" not in said
     assert "its jobs are being stopped" in said
-    wait_until(lambda: not processes_that_name(run))
+    until(lambda: not processes_that_name(run))
 
 
 @pytest.mark.slow
@@ -153,10 +142,10 @@ def test_a_day_that_is_ended_from_outside_leaves_neither_job_nor_daemon_behind(
 ) -> None:
     lab, run = lasting(tmp_path, monkeypatch)
     try:
-        wait_until(lambda: (run / "work" / "hybrid" / "begun").exists())
+        until(lambda: (run / "work" / "hybrid" / "begun").exists())
         lab.send_signal(number)
         said = lab.communicate(timeout=60.0)[1]
-        wait_until(lambda: not processes_that_name(run))
+        until(lambda: not processes_that_name(run))
     finally:
         lab.kill()
         for left in processes_of(run):

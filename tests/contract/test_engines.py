@@ -16,7 +16,7 @@ from tandem.share import paths
 from tandem.share.model import Need, Placement, Share
 from tandem.share.node.engine import Adoptee, Engine, EngineContext
 from tandem.share.node.launch import Launch
-from tests.share.conftest import until
+from tests.waiting import until
 
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
 

@@ -18,6 +18,7 @@ from tandem.data.decode_process import DecoderTraceback, DecodingProcess
 from tandem.data.decoding import DecodeError, DecoderFailure
 from tests.data import samples as decoders
 from tests.data.samples import InMemory, numbered
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60
@@ -224,13 +225,6 @@ def shared_memory(session: int) -> list[str]:
     return [line for line in lines if "/dev/shm" in line or "memfd:" in line]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-
-
 def interrupt(process: subprocess.Popen[str], *, again: bool) -> str:
     """Press Ctrl-C in all processes of the group, once or for as long as it counts once; what it told to stderr."""
     until_s = time.monotonic() + AGAIN_S  # whoever presses later is heard again, be it at the exit
@@ -258,7 +252,7 @@ def test_ctrl_c_ends_everything_with_the_one_traceback_of_the_script(where: str,
     assert errors.count("Traceback") == 1
     assert errors.startswith("Traceback")
     assert errors.endswith("\nKeyboardInterrupt\n")
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
     assert not [line for line in shared if "/dev/shm" in line], "with a name, it could be left behind"
     assert where == "threads" or any("memfd:tandem-requests" in line for line in shared)
 
@@ -271,14 +265,14 @@ def test_ctrl_c_gets_through_while_a_batch_is_waited_for(where: str, again: bool
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "hanging\n"
-        wait_until(lambda: waits(process.pid))
+        until(lambda: waits(process.pid))
         errors = interrupt(process, again=again)
     finally:
         process.kill()
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
     assert errors.endswith("\nKeyboardInterrupt\n")
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
 
 
 def waits(pid: int) -> bool:
@@ -294,14 +288,14 @@ def test_nothing_is_left_of_a_run_that_was_killed_even_in_the_middle_of_a_decode
     process = start(tmp_path, "hang", "processes", "pass")
     assert isinstance(process, subprocess.Popen)
     try:
-        wait_until(lambda: len(members(process.pid)) >= 4)  # itself, two that decode, and Python's resource tracker
-        wait_until(lambda: len(shared_memory(process.pid)) >= 4)  # both of them have a batch
+        until(lambda: len(members(process.pid)) >= 4)  # itself, two that decode, and Python's resource tracker
+        until(lambda: len(shared_memory(process.pid)) >= 4)  # both of them have a batch
         shared = shared_memory(process.pid)
         process.kill()
         process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
     assert not [line for line in shared if "/dev/shm" in line], "with a name, it could be left behind"
     assert any("memfd:tandem-requests" in line for line in shared)
 
@@ -315,7 +309,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 1
     assert "does the script guard its main part by __name__?" in errors
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))
 
 
 def test_a_script_that_just_ends_leaves_nothing(tmp_path: Path) -> None:
@@ -326,4 +320,4 @@ def test_a_script_that_just_ends_leaves_nothing(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert (process.returncode, output, errors) == (0, "going\n", "")
-    wait_until(lambda: not members(process.pid))
+    until(lambda: not members(process.pid))

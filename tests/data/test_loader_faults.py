@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 from tests.data.samples import crc, with_number
 from tests.data.test_decode_process import interrupt, members, shared_memory
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60
@@ -78,13 +78,6 @@ def start(mode: str, folder: Path, scratch: Path, then: str = "pass") -> subproc
     )
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
-
-
 def ended(process: subprocess.Popen[str]) -> bool:
     return process.poll() is not None
 
@@ -107,13 +100,13 @@ def test_a_run_killed_twice_leaves_nothing_and_goes_on_at_the_next_sample(
         process = start(mode, folder, tmp_path, then="import time; time.sleep(0.005)")
         try:
             enough = done + rng.randrange(3, 20)
-            wait_until(lambda run=process, least=enough: len(lines(tmp_path / "log")) >= least or ended(run))
+            until(lambda run=process, least=enough: len(lines(tmp_path / "log")) >= least or ended(run))
             shared = shared_memory(process.pid)
         finally:
             process.kill()
             process.communicate(timeout=DEADLINE_S)
         assert process.returncode == -signal.SIGKILL
-        wait_until(lambda pid=process.pid: not members(pid))
+        until(lambda pid=process.pid: not members(pid))
         assert not [line for line in shared if "/dev/shm" in line], "with a name, it could be left behind"
         assert mode != "processes" or any("memfd:tandem-requests" in line for line in shared)
         done = len(lines(tmp_path / "log"))
@@ -139,7 +132,7 @@ def test_ctrl_c_and_an_error_in_the_training_end_everything_with_one_traceback(
 ) -> None:
     interrupted = start(mode, folder, tmp_path, then="import time; time.sleep(3600)")
     try:
-        wait_until(lambda: len(lines(tmp_path / "log")) > 0 or ended(interrupted))
+        until(lambda: len(lines(tmp_path / "log")) > 0 or ended(interrupted))
         errors = interrupt(interrupted, again=again)
     finally:
         interrupted.kill()
@@ -151,7 +144,7 @@ def test_ctrl_c_and_an_error_in_the_training_end_everything_with_one_traceback(
     assert failing.returncode == 1
     assert errors.rstrip().endswith("ValueError: in the training")
     assert errors.count("Traceback") == 1
-    wait_until(lambda: not members(interrupted.pid) and not members(failing.pid))
+    until(lambda: not members(interrupted.pid) and not members(failing.pid))
 
 
 @pytest.mark.parametrize(

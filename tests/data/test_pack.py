@@ -28,7 +28,7 @@ from tandem.data.pack.source import open_source
 from tandem.data.space import Space, generations, parity, repair
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
-from tests.data.test_decode_process import wait_until
+from tests.waiting import until
 
 FILES = {f"d{i % 5}/f{i:04d}": bytes([i % 256]) * (i * 37 % 3000) for i in range(2500)}
 MTIME_NS = 1_600_000_000_123_456_789
@@ -643,7 +643,7 @@ def test_a_fork_server_that_is_killed_is_said_and_packing_goes_on_after_it(sourc
         return frame is not None
 
     def kill() -> None:
-        wait_until(asks)
+        until(asks)
         os.kill(server, signal.SIGKILL)
 
     with ThreadPoolExecutor(1) as threads:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,22 +15,11 @@ from tandem.core.process import journal, keeper
 from tandem.share import paths
 from tandem.share.daemon.client import Client
 from tests import disks
+from tests.waiting import until
 
 DEADLINE_S = 60.0
 
 Answer = TypeVar("Answer")
-
-
-def until(ask: Callable[[], Answer], what: str) -> Answer:
-    """Ask again and again until there is an answer; a deadline, no fixed sleep."""
-    end = time.monotonic() + DEADLINE_S
-    while time.monotonic() < end:
-        answer = ask()
-        if answer:
-            return answer
-        time.sleep(0.01)
-    message = f"waited {DEADLINE_S} s in vain for {what}"
-    raise AssertionError(message)
 
 
 class Home:

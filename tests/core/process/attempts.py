@@ -12,21 +12,11 @@ import pytest
 
 from tandem.core.process import journal
 from tandem.core.process.keeper import Keeper, Message, adopt
+from tests.waiting import until
 
 DEADLINE_S = 30.0
 ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 T = TypeVar("T")
-
-
-def until(look: Callable[[], T], what: str) -> T:
-    """Poll until `look()` is true and return it; a test that waits in vain fails saying for what."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        select.select([], [], [], 0.002)
-    pytest.fail(f"waited {DEADLINE_S:.0f} s in vain for {what}")
 
 
 class Attempt:

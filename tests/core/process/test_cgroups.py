@@ -8,7 +8,8 @@ import pytest
 
 from tandem.core.process import cgroups
 from tandem.core.process.cgroups import Layout, Shares
-from tests.core.process.attempts import Launch, is_running, number_in, until
+from tests.core.process.attempts import Launch, is_running, number_in
+from tests.waiting import until
 
 
 def tree(folder: Path, *, controllers: str, enabled: str, kind: str | None) -> Path:

@@ -21,8 +21,8 @@ from tests.core.process.attempts import (
     number_in,
     observe,
     state_of,
-    until,
 )
+from tests.waiting import until
 
 BUSY = "while :; do :; done"
 

@@ -14,7 +14,8 @@ from tandem.core.process import cgroups, journal, strays
 from tandem.core.process import keeper as keepers
 from tandem.core.process.cgroups import Layout
 from tandem.core.process.spec import Spec
-from tests.core.process.attempts import ENV, Attempt, Launch, is_running, number_in, until
+from tests.core.process.attempts import ENV, Attempt, Launch, is_running, number_in
+from tests.waiting import until
 
 JOB = "sleep 1000 & echo $! > {0}/child; (setsid sleep 1001 &); wait"
 

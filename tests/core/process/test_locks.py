@@ -11,7 +11,8 @@ import pytest
 from tandem.core.errors import MachineBusyError
 from tandem.core.process import locks
 from tandem.core.process.spec import ByteRange, Locks, Spec
-from tests.core.process.attempts import ENV, Launch, until
+from tests.core.process.attempts import ENV, Launch
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

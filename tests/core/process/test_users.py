@@ -12,7 +12,8 @@ import pytest
 from tandem.core.process import journal
 from tandem.core.process import keeper as keepers
 from tandem.core.process.spec import Output, Spec, User
-from tests.core.process.attempts import ENV, Attempt, cpu_s, is_running, number_in, observe, until
+from tests.core.process.attempts import ENV, Attempt, cpu_s, is_running, number_in, observe
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="requires root: to become another user")
 UID = 12345

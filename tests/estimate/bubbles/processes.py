@@ -1,20 +1,9 @@
 """What /proc says of a bubble's process, and waiting for it with a deadline."""
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-DEADLINE_S = 30.0
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
-
-
-def until(ask: Callable[[], bool], what: str, *, deadline_s: float = DEADLINE_S) -> None:
-    """Ask again and again until it is so; a deadline, no fixed sleep."""
-    end = time.monotonic() + deadline_s
-    while not ask():
-        assert time.monotonic() < end, f"waited {deadline_s} s in vain for {what}"
-        time.sleep(0.005)
 
 
 def alive(pid: int) -> bool:

@@ -10,7 +10,8 @@ import pytest
 
 from tandem.estimate.bubbles import Bubble, BubbleError, BubbleMissingError, Calibration, Reporter, Response
 from tandem.estimate.profile import KINDS
-from tests.estimate.bubbles.processes import alive, bytes_passed, cpu_s, sockets, tcp_connections, until
+from tests.estimate.bubbles.processes import alive, bytes_passed, cpu_s, sockets, tcp_connections
+from tests.waiting import until
 
 CORES = sorted(os.sched_getaffinity(0))
 FIRST, LAST = CORES[:1], CORES[-1:]

@@ -16,7 +16,8 @@ from tandem.estimate.bubbles.gpu import GpuProcess, check, launch_for
 from tandem.estimate.bubbles.gpu_worker import SOURCE, follow
 from tandem.estimate.profile import GPU_KINDS, LEAST_EXCESS
 from tests.conftest import nvcc, requires
-from tests.estimate.bubbles.processes import alive, until
+from tests.estimate.bubbles.processes import alive
+from tests.waiting import until
 
 SMS, L2_BYTES = 132, 50 << 20  # of an H100
 

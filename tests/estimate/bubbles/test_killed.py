@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.estimate.bubbles.processes import alive, sockets, tcp_connections, until
+from tests.estimate.bubbles.processes import alive, sockets, tcp_connections
+from tests.waiting import until
 
 PROGRAM = """
 import json, os, signal, sys, threading

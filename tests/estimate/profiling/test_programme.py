@@ -5,14 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
+from tests.waiting import until
 
-PATIENCE_S = 20.0
 SPIN = "while True: pass"
 HIDE = f"""
 import os, sys
@@ -36,13 +36,6 @@ def programmes() -> Iterator[Programmes]:
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def state(pid: int) -> str:
@@ -69,7 +62,7 @@ def test_it_is_pinned_has_a_run_folder_and_as_many_threads_as_cores(programmes: 
     one = programmes.add("one", python(code), [core()])
     for _ in range(2):
         one.start()
-        wait_until(lambda: one.poll() is not None)
+        until(lambda: one.poll() is not None)
         assert one.ended is not None
         assert one.ended[1] == 0
         out = (one.run_dir / "stdout").read_text()
@@ -90,16 +83,16 @@ def test_it_is_pinned_has_a_run_folder_and_as_many_threads_as_cores(programmes: 
 def test_paused_it_uses_no_processor_with_all_its_children(programmes: Programmes, code: str) -> None:
     one = programmes.add("one", python(code), [core()])
     one.start()
-    wait_until(lambda: len(one._members()) == 2)
+    until(lambda: len(one._members()) == 2)
     before = one.cpu_s()
-    wait_until(lambda: one.cpu_s() > before + 0.1)
+    until(lambda: one.cpu_s() > before + 0.1)
     one.pause()
-    wait_until(lambda: all(state(pid) == "T" for pid in one._members()))
+    until(lambda: all(state(pid) == "T" for pid in one._members()))
     stopped = one.cpu_s()
     time.sleep(0.2)  # nothing can be waited for: it is to be seen that nothing happens
     assert one.cpu_s() == stopped
     one.go()
-    wait_until(lambda: one.cpu_s() > stopped + 0.05)
+    until(lambda: one.cpu_s() > stopped + 0.05)
 
 
 @pytest.mark.slow
@@ -108,7 +101,7 @@ def test_all_its_threads_are_moved(programmes: Programmes) -> None:
     cores = sorted(os.sched_getaffinity(0))
     one = programmes.add("one", python(code), cores)
     one.start()
-    wait_until(lambda: len(list(Path(f"/proc/{one.pid}/task").iterdir())) == 2)
+    until(lambda: len(list(Path(f"/proc/{one.pid}/task").iterdir())) == 2)
     one.place(cores[-1:])
     tasks = [int(task.name) for task in Path(f"/proc/{one.pid}/task").iterdir()]
     assert [os.sched_getaffinity(task) for task in tasks] == [set(cores[-1:])] * 2
@@ -120,7 +113,7 @@ def test_processor_time_is_counted_over_runs_and_children(programmes: Programmes
     one = programmes.add("one", python(burn), [core()])
     for _ in range(2):
         one.start()
-        wait_until(lambda: one.poll() is not None)
+        until(lambda: one.poll() is not None)
     assert 0.4 <= one.cpu_s() < 0.9
 
 
@@ -130,7 +123,7 @@ def test_kill_ends_what_it_started_even_where_that_hid(programmes: Programmes) -
     for _ in range(2):
         one.start()
         out = one.run_dir / "stdout"
-        wait_until(lambda out=out: out.read_text().endswith("\n"))
+        until(lambda out=out: out.read_text().endswith("\n"))
         child = int(out.read_text())
         assert not is_gone(child)
         one.kill()
@@ -144,9 +137,9 @@ def test_what_lost_its_parent_and_ended_is_counted_and_buried(programmes: Progra
     one = programmes.add("one", python(code), [core()])
     one.start()
     out = one.run_dir / "stdout"
-    wait_until(lambda: out.read_text().endswith("\n"))
+    until(lambda: out.read_text().endswith("\n"))
     child = int(out.read_text())
-    wait_until(lambda: is_gone(child))
+    until(lambda: is_gone(child))
     assert one.cpu_s() >= 0.3
     assert state(child) == "gone"
     assert one.cpu_s() >= 0.3
@@ -156,9 +149,9 @@ def test_what_lost_its_parent_and_ended_is_counted_and_buried(programmes: Progra
 def test_that_its_own_processes_wait_for_one_another_is_not_laid_on_others(programmes: Programmes) -> None:
     one = programmes.add("one", python(HIDE), [core()])
     one.start()
-    wait_until(lambda: (one.run_dir / "stdout").read_text().endswith("\n"))
+    until(lambda: (one.run_dir / "stdout").read_text().endswith("\n"))
     begun, waited, used = time.monotonic(), one.waited_s(), one.cpu_s()
-    wait_until(lambda: one.cpu_s() > used + 0.4)
+    until(lambda: one.cpu_s() > used + 0.4)
     used, waited = one.cpu_s() - used, one.waited_s() - waited
     assert used + waited < 1.1 * (time.monotonic() - begun), "two take turns: each waits as long as the other runs"
 
@@ -168,7 +161,7 @@ def test_a_killed_watcher_takes_the_programme_with_it(programmes: Programmes) ->
     one = programmes.add("one", python(SPIN), [core()])
     one.start()
     one._watcher.kill()
-    wait_until(lambda: one.poll() is not None)
+    until(lambda: one.poll() is not None)
     assert one.ended is not None
     assert one.ended[1] == -signal.SIGKILL
 
@@ -197,8 +190,8 @@ def test_nothing_outlives_us_even_killed_by_signal_9(tmp_path: Path) -> None:
         ours.send_signal(signal.SIGKILL)
         ours.wait()
         ours.stdout.close()
-    wait_until(lambda: all(is_gone(int(pid)) for pid in pids))
-    wait_until(lambda: not Path(folder).exists())
+    until(lambda: all(is_gone(int(pid)) for pid in pids))
+    until(lambda: not Path(folder).exists())
 
 
 def test_what_cannot_be_executed_is_said(programmes: Programmes) -> None:
@@ -211,12 +204,12 @@ def test_what_cannot_be_executed_is_said(programmes: Programmes) -> None:
 def test_the_last_words_are_shown_on_one_line(programmes: Programmes) -> None:
     one = programmes.add("one", python("raise ValueError('no\\x1binput')"), [core()])
     one.start()
-    wait_until(lambda: one.poll() is not None)
+    until(lambda: one.poll() is not None)
     assert one.tail().endswith("ValueError: no\\x1binput")
     assert "\n" not in one.tail()
     long = programmes.add("long", python("raise SystemExit('x' * 100_000 + ': no input')"), [core()])
     long.start()
-    wait_until(lambda: long.poll() is not None)
+    until(lambda: long.poll() is not None)
     assert long.tail().startswith("... xxx")
     assert long.tail().endswith("xxx: no input")
     assert len(long.tail()) < 250

@@ -27,7 +27,8 @@ from tandem.share import paths
 from tandem.share.daemon import api, wire
 from tandem.share.daemon.client import Client
 from tandem.share.daemon.daemon import CONNECTIONS_OF_USER_MOST, Daemon, DaemonConfig
-from tests.share.conftest import Home, until
+from tests.share.conftest import Home
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # a daemon's start alone takes more than half a second
 

@@ -22,7 +22,8 @@ from tandem.estimate.profiling.store import as_json, save
 from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
-from tests.share.conftest import Home, fill, until
+from tests.share.conftest import Home, fill
+from tests.waiting import until
 
 SLOW = pytest.mark.slow
 pytestmark = SLOW  # a daemon's start alone takes more than half a second

@@ -11,7 +11,8 @@ import pytest
 
 from tandem.core.errors import DaemonError
 from tandem.share.daemon import patience
-from tests.share.conftest import Home, until
+from tests.share.conftest import Home
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,8 @@ from tandem.share.node.attempt import Attempt
 from tandem.share.node.launch import Launch
 from tests.conftest import requires
 from tests.contract.test_engines import Stage
-from tests.share.conftest import Home, until
+from tests.share.conftest import Home
+from tests.waiting import until
 
 
 @pytest.fixture
