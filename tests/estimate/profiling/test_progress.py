@@ -106,6 +106,18 @@ def test_the_typical_gap_is_a_median() -> None:
     assert made([(0, 0), (1, 1), (2, 2), (9, 3)]).typical_gap() == 1
 
 
+def test_a_step_that_is_told_many_times_is_reached_once() -> None:
+    trace = Trace()
+    for told in range(100):
+        trace.reach(0.1 * told, told // 10)
+    assert trace.typical_gap() == pytest.approx(1.0)
+    assert trace.rate(5.15, 5.25, 5.1) is None, "the next step is under way: its rate is not 0"
+    assert trace.rate(2.5, 6.5) == pytest.approx(1.0)
+    trace.cut(10.0)
+    trace.reach(10.5, 9)
+    assert trace.last == (10.5, 9), "the next run begins where this one ended"
+
+
 def test_how_long_phases_last_is_known_of_those_that_were_left() -> None:
     trace = Trace()
     assert trace.lasting() == {}

@@ -97,6 +97,22 @@ def test_output_is_followed_by_a_regular_expression(
     assert (subject.programme.run_dir / "stdout").stat().st_size > 0
 
 
+@pytest.mark.slow
+def test_steps_are_as_long_as_they_last_however_often_they_are_told(programmes: Programmes) -> None:
+    printed = "import time\nfor k in range(10**6):\n    print('epoch', k // 40, flush=True)\n    time.sleep(0.005)"
+    step_s = followed(programmes, printed, r"epoch (\d+)").step_s()
+    assert step_s is not None
+    assert step_s > 0.15
+
+
+@pytest.mark.slow
+def test_records_are_followed_once_a_second_step_was_reached(programmes: Programmes) -> None:
+    seldom = RECORDS.format(steps=10**6).replace("step=step", "step=step // 130")
+    step_s = followed(programmes, seldom).step_s()
+    assert step_s is not None
+    assert step_s > 1.0
+
+
 @pytest.mark.parametrize(
     ("pattern", "strange"),
     [
@@ -160,6 +176,7 @@ def test_a_wrong_pattern_is_refused() -> None:
         ("raise ValueError('bad input')", "x", "it last wrote: .*ValueError: bad input"),
         ("import time; time.sleep(60)", None, "one made no progress in 0.3 s, by its run records"),
         ("while True: print('hello')", "step", "one made no progress in 0.3 s, by its output"),
+        ("while True: print('step 5')", r"step (\d+)", "one made no progress in 0.3 s, by its output"),
         ("import time; time.sleep(2.1)", None, "one wrote no record with a step: it ran for 2"),
         (
             "import time; time.sleep(2.1); exec(" + repr(RECORDS.format(steps=20)) + ")",

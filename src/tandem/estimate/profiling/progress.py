@@ -54,6 +54,15 @@ class Trace:
         self._times.append(t)
         self._steps.append(step)
 
+    def reach(self, t: float, step: float) -> None:
+        """Add a point where a step is reached; what only says once more which one that was is passed over.
+
+        Points are then as far apart as steps are, however often they are told.
+        """
+        fresh = not self._times or bool(self._cuts and self._cuts[-1] > self._times[-1])
+        if fresh or step != self._steps[-1]:
+            self.add(t, step)
+
     def cut(self, t: float) -> None:
         """Say that what follows ``t`` has nothing to do with what was before: no window reaches across."""
         self._cuts.append(t)

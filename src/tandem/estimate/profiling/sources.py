@@ -53,7 +53,7 @@ def follow(
     steps = _first_steps(programme, begun, patience_s, deadline)
     took_s = time.monotonic() - begun
     if programme.ended is None:
-        return _joined(programme, patience_s)
+        return _joined(programme, patience_s, deadline)
     if programme.ended[1] != 0:
         raise died(programme, programme.ended[1])
     if took_s > LONGEST_RUN_S:
@@ -91,12 +91,12 @@ def _first_steps(programme: Programme, begun: float, patience_s: float, deadline
     return first is not None
 
 
-def _joined(programme: Programme, patience_s: float) -> Subject:
-    """A subject that follows the run which is under way."""
+def _joined(programme: Programme, patience_s: float, deadline: Deadline | None) -> Subject:
+    """A subject that follows the run which is under way, once it is known how long its steps take."""
     subject = Subject(programme, Records(), patience_s)
     subject.source.begin(programme)
     subject.read()
-    return subject
+    return subject if subject.step_s() is not None else _at_work(subject, deadline)
 
 
 def _too_late(programme: Programme, way: str) -> ProgrammeError:

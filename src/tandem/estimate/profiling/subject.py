@@ -65,7 +65,7 @@ class Records:
                 if record.phase is not None:
                     trace.enter(record.t, record.phase)
                 if record.step is not None:
-                    trace.add(record.t, record.step)
+                    trace.reach(record.t, record.step)
 
     def finish(self, programme: Programme, trace: Trace, t: float) -> None:
         """Nothing reaches from one run into the next."""
@@ -146,7 +146,7 @@ class Output:
             for text in found:
                 self._take(text, now)
             if lines and self._seen_at == now:
-                trace.add(now, self._count)
+                trace.reach(now, self._count)
 
     def finish(self, programme: Programme, trace: Trace, t: float) -> None:
         """Nothing reaches from one run into the next."""
