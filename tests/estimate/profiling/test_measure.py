@@ -24,6 +24,7 @@ from tandem.estimate.profiling.measure import (
     kept_waiting,
     measure,
     own_noise,
+    unheard_s,
     unsteady,
     widened,
 )
@@ -149,6 +150,27 @@ exec {program()} "$@"
     assert dict(zip(contention.FELT, vector.silent, strict=True)) == {
         "cache": 1, "membw_read": 1, "membw_write": 1, "fs_read": 1, "fs_write": 1, "net": 0
     }  # fmt: skip
+
+
+def test_seconds_in_which_it_ran_unheard_are_those_of_its_windows() -> None:
+    windows = [
+        Window(frozenset(running), begin, begin + 1.0, {}, {})
+        for begin, running in ((0.0, {"cg"}), (2.0, {"cg", "cpu@1"}), (4.0, {"reporter net"}), (6.0, {"cg"}))
+    ]
+    assert unheard_s(windows, "cg", 0.25) == pytest.approx(2.75)
+    assert unheard_s(windows, "cg", 2.5) == pytest.approx(1.5)
+    assert unheard_s(windows, "cg", 7.0) == 0.0
+
+
+@pytest.mark.slow
+def test_one_that_hangs_until_the_end_of_the_time_is_refused(tmp_path: Path) -> None:
+    here = discover()
+    cores = tuple(core.index for core in here.cores)
+    known = Calibration(here.fingerprint, cores, {"cpu": Response((0.0, 1.0), (1.0, 2.0), 0.02)}, {}, 5e8, 1.0)
+    terms = Terms(key="spin", cores=cores[:1], beside=(), rate=r"step (\d+)", most_s=6.0, folder=tmp_path)
+    code = SPIN[-1].replace("10**9", "200") + "\ntime.sleep(1000)"
+    with pytest.raises(ProgrammeError, match=r"spin has made no progress since \d\.\d s, by its output; .* step 199;"):
+        measure((sys.executable, *SPIN[:-1], code), terms, known)
 
 
 def test_how_long_it_waited_is_kept_and_older_profiles_waited_for_nothing_that_is_known(tmp_path: Path) -> None:

@@ -82,6 +82,10 @@ what was measured is kept with wider intervals, and `Profile.waited` says how lo
 LEAST_HAD = 0.1
 """Part of the time that a programme is taken to have had its cores at least."""
 
+LEAST_SILENCE_S, SILENT_STEPS, SILENT_WAITS = 1.0, 10.0, 2.0
+"""A programme that says nothing until the end of the time hangs where that is longer than each of these: seconds,
+steps alone, and times the longest that it was waited for before, its start included."""
+
 MOST_NOISE = 0.5
 """Relative half-width of one window's own rate alone (`own_noise`) beyond which nothing can be said."""
 
@@ -221,6 +225,13 @@ def unsteady(windows: Sequence[Window], reporter: str) -> bool:
     return bool(beside) and (scatter_of(alone) > MOST_SCATTER or not any(beside))
 
 
+def unheard_s(windows: Sequence[Window], name: str, last: float) -> float:
+    """Seconds of windows in which a programme ran after ``last``, in unix seconds, when it was heard of last."""
+    return sum(
+        window.end - max(window.begin, last) for window in windows if name in window.running and window.end > last
+    )
+
+
 def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
     """What was measured while others had the programme's cores for a part of the time, with intervals to match.
 
@@ -259,7 +270,8 @@ class _Session:
         # Beside a bubble steps take longer. A window in which not even two ends of steps lie says nothing, so that
         # windows made for steps alone would pick the fast ones.
         self._beside_s = max(WINDOW_S, min(LONGEST_WINDOW_S, MOST_SLOWED * POINTS_PER_WINDOW * step_s))
-        self._started_s = terms.most_s - deadline.left_s()
+        self._longest_wait_s = self._started_s = terms.most_s - deadline.left_s()
+        self._silence_s = max(LEAST_SILENCE_S, SILENT_STEPS * step_s)
         # A reporter feels the programme at any moment: a whole step is enough.
         self._press_s = max(WINDOW_S, min(LONGEST_WINDOW_S, step_s))
         self._name = subject.name
@@ -325,7 +337,11 @@ class _Session:
             self._solo()
 
     def pressure(self) -> None:
-        """Each reporter with the programme beside it, and without."""
+        """Each reporter with the programme beside it, and without.
+
+        Raises:
+            ProgrammeError: It was not at work.
+        """
         fewest, most = PRESSURE_ROUNDS
         round_s = 2 * REPORTER_S + self._press_s + 3 * SETTLE_S
         affordable = int(max(0.0, self._deadline.left_s()) / (HURRIED_ROUNDS * round_s + START_S))
@@ -341,6 +357,7 @@ class _Session:
                     self._stage.take({feeler.name}, REPORTER_S)
                     self._press(feeler)
                     self._stage.take({feeler.name}, REPORTER_S)
+        self._refuse_silence()
         for kind, feeler in feelers.items():
             if unsteady(self._stage.windows, feeler.name):
                 self._unsteady.append(kind)
@@ -439,7 +456,21 @@ class _Session:
 
     def _await_work(self) -> None:
         self._stage.switch({self._name})
-        self._subject.until_it_works(self._deadline)
+        begun = time.monotonic()
+        works = self._subject.until_it_works(self._deadline)
+        waited_s = time.monotonic() - begun
+        if works:
+            self._longest_wait_s = max(self._longest_wait_s, waited_s)
+        else:
+            self._refuse_silence(waited_s)
+
+    def _refuse_silence(self, waited_s: float = 0.0) -> None:
+        """Raise a ProgrammeError where, after its windows and a wait, nothing was heard of it for too long."""
+        assert self._subject.trace.last is not None
+        last, now = self._subject.trace.last[0], SystemClock().now()
+        silent_s = min(waited_s, now - last) + unheard_s(self._stage.windows, self._name, last)
+        if silent_s > max(self._silence_s, SILENT_WAITS * self._longest_wait_s):
+            raise _hangs(self._subject, self._terms.most_s - self._deadline.left_s() - (now - last))
 
     def _no_time(self, *, what: str) -> ProgrammeError:
         most_s = self._terms.most_s
@@ -506,6 +537,15 @@ def _too_seldom(subject: Subject, step_s: float) -> ProgrammeError:
         given=f"{subject.name} makes a step every {step_s:.2g} s, by {subject.source.WAY}",
         allowed=f"a step every {LONGEST_WINDOW_S / POINTS_PER_WINDOW:.1g} s or more often",
         todo="let it write records more often (a step may be a fraction), give --rate REGEX, or take a smaller input",
+    )
+
+
+def _hangs(subject: Subject, since_s: float) -> ProgrammeError:
+    since, wrote = f"{since_s:.1f} s, by {subject.source.WAY}", subject.programme.tail()
+    return ProgrammeError(
+        given=f"{subject.name} has made no progress since {since}; it last wrote: {wrote}",
+        allowed="a programme that works until the end, with pauses as short as those before",
+        todo="see whether it hangs; if one part of its work takes so long, give it more time (--most)",
     )
 
 
