@@ -27,6 +27,9 @@ DISTURBED = 0.1
 LEAST_EXCESS = 0.03
 """An excess of a reporter's slowdown below this, or below its noise, is no pressure that a dial could be made of."""
 
+LARGEST = 1e6
+"""Beyond this no slowdown, pressure or interval was measured."""
+
 HARDEST = 4.0
 """The highest level that a pressure is told as; what presses harder presses with *at least* so much.
 

@@ -1,6 +1,7 @@
 """A calibration in its file: written whole, read only where it holds."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ def test_a_torn_file_is_made_anew(part: int, tmp_path: Path, monkeypatch: pytest
         {"lacking": []},
         {"made": "yesterday"},
         {"made": 10**400},
+        {"made": float("nan")},
+        {"cost_s": -1.0},
+        {"responses": {}},
+        {"responses": {"foo": asdict(RESPONSE)}},
+        {"responses": {"cache": asdict(RESPONSE) | {"slowdowns": [1.0, 1.1, float("inf")]}}},
+        {"responses": {"cache": asdict(RESPONSE) | {"noise": float("nan")}}},
+        {"responses": {"cache": asdict(RESPONSE) | {"scatter": float("nan")}}},
+        {"responses": {"cache": asdict(RESPONSE) | {"waited": -0.5}}},
     ],
 )
 def test_what_is_no_calibration_is_damaged(change: dict[str, object], tmp_path: Path) -> None:

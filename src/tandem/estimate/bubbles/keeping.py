@@ -12,7 +12,7 @@ from tandem.core.durable import FULL, room, written_aside
 from tandem.core.errors import TandemError
 from tandem.estimate.bubbles.calibrating import calibrate, with_gpu
 from tandem.estimate.bubbles.calibration import FORMAT, Calibration, Response
-from tandem.estimate.profile import GPU_KINDS
+from tandem.estimate.profile import GPU_KINDS, IN_WORDS, LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +181,7 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
         )
         for kind, one in told["responses"].items()
     }
-    return Calibration(
+    found = Calibration(
         machine=str(told["machine"]),
         cores=tuple(int(core) for core in told["cores"]),
         responses=responses,
@@ -189,6 +189,22 @@ def _read(told: dict[str, Any]) -> Calibration:  # the caller catches what does 
         made=float(told["made"]),
         cost_s=float(told["cost_s"]),
     )
+    if why := _senseless(found):
+        raise ValueError(why)
+    return found
+
+
+def _senseless(calibration: Calibration) -> str:
+    """Which value of it no calibrating can have given, in words; "" where all make sense."""
+    if not calibration.responses:
+        return "it is of no kind of bubble"
+    if unknown := next((kind for kind in calibration.responses if kind not in IN_WORDS), None):
+        return f"{unknown!r} is no kind of bubble"
+    values = [("made", calibration.made, 1e11), ("cost_s", calibration.cost_s, 1e9)]
+    for one in calibration.responses.values():
+        values += [("slowdowns", one.slowdowns[-1], LARGEST), ("noise", one.noise, LARGEST)]
+        values += [("scatter", one.scatter, LARGEST), ("waited", one.waited, LARGEST)]
+    return next((f"{name} is {value:g}" for name, value, most in values if not 0.0 <= value <= most), "")
 
 
 def _unwritable(folder: Path, error: OSError) -> CalibrationError:

@@ -21,7 +21,7 @@ from typing import IO, Any
 from tandem.core import durable
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
-from tandem.estimate.profile import FORMAT, IN_WORDS, Curve, PhaseProfile, Profile
+from tandem.estimate.profile import FORMAT, IN_WORDS, LARGEST, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling.commands import profile_as
 from tandem.estimate.profiling.contradictions import spanning
 
@@ -30,9 +30,6 @@ KEPT = 20
 
 ROOM_BYTES = 1 << 18
 """A profile takes less, and so does a calibration that is kept before it."""
-
-LARGEST = 1e6
-"""Beyond this no slowdown, pressure or interval was measured."""
 
 SMALLEST = 1e-9
 """Below this no level, pressure or excess was measured, unless it is 0."""
