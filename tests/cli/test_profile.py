@@ -62,6 +62,15 @@ def test_a_short_programme_is_profiled_kept_and_shown(tandem_: Shell, tmp_path: 
     assert [one["revision"] for one in json.loads(tandem_("profile", "show", "spin", "--json"))] == [1]
 
 
+def test_doctor_names_a_calibration_that_cannot_be_used(tandem_: Shell, home: Path) -> None:
+    calibrate_three_kinds(home)
+    assert json.loads(tandem_("doctor", "--json"))["calibration"] == ""
+    keeping.file_of(home / "bubbles", discover().fingerprint).write_text("torn")
+    (problem,) = json.loads(tandem_("doctor", "--json", status=1))["problems"]
+    assert "is damaged" in problem
+    assert "tandem profile calibrate makes it anew" in problem
+
+
 @pytest.mark.slow
 def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     for arguments, words in (

@@ -90,7 +90,11 @@ def test_faster_beside_others_than_alone_is_taken_as_alone() -> None:
     [
         CoRun("cg", ("fft",), 0.0, 5.0),
         CoRun("cg", ("fft",), float("nan"), 5.0),
+        CoRun("cg", ("fft",), float("inf"), 5.0),
+        CoRun("cg", ("fft",), -5.0, 5.0),
         CoRun("cg", ("fft",), 5.0, 0.0),
+        CoRun("cg", ("fft",), 5.0, float("nan")),
+        CoRun("cg", ("fft",), 5.0, 1e308),
         CoRun("", ("fft",), 5.0, 5.0),
         CoRun("cg", ("", "fft"), 5.0, 5.0),
     ],

@@ -76,6 +76,7 @@ def examine() -> dict[str, Any]:
         "daemon": _daemon(),
         "profiles": _profiles(),
         "unread_profiles": _unread(places.data, hardware.fingerprint),
+        "calibration": _calibration(places.data),
     }
     return told | {"problems": _problems(told)}
 
@@ -155,6 +156,13 @@ def _unread(data: Path, machine: str) -> list[str]:
     return [str(error) for error in store.load(data, machine).unread.values()]
 
 
+def _calibration(data: Path) -> str:
+    """Why the kept calibration of this machine's bubbles cannot be used; "" where it can, or there is none."""
+    from tandem.estimate import bubbles
+
+    return bubbles.why_not(data / "bubbles")
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_nearest(folder)).free
 
@@ -197,7 +205,7 @@ def _problems(told: dict[str, Any]) -> list[str]:
         found.append(f"the daemon cannot store: {daemon['store']}")
     left = (daemon or {}).get("unread_profiles", [])
     found += [f"a profile is left aside: {words}" for words in dict.fromkeys([*told["unread_profiles"], *left])]
-    return found
+    return [*found, told["calibration"]] if told["calibration"] else found
 
 
 def _say(told: dict[str, Any]) -> None:

@@ -23,6 +23,9 @@ LARGEST = 8
 FASTEST = 1e30
 """No rate is higher, or lower than one over it."""
 
+LONGEST_S = 1e10
+"""No stretch is longer."""
+
 SLOWEST = 1e6
 """No slowdown is larger: one that seems so is of rates that are not of the same steps."""
 
@@ -60,7 +63,7 @@ class Observations:
 
     def add(self, corun: CoRun) -> bool:
         """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
-        usable = 1.0 / FASTEST <= corun.rate <= FASTEST and 0.0 < corun.seconds < math.inf
+        usable = 1.0 / FASTEST <= corun.rate <= FASTEST and 0.0 < corun.seconds <= LONGEST_S
         if not usable or not corun.app or "" in corun.beside or len(corun.beside) > LARGEST:
             return False
         beside = tuple(sorted(corun.beside))

@@ -168,6 +168,21 @@ def test_told_rates_count_where_no_steps_are_counted() -> None:
     assert day.meter.take()[0] == [Measured(1, 5.0, 1.0)]
 
 
+@pytest.mark.parametrize("strange", [float("inf"), float("nan"), 1e300, -5.0])
+def test_numbers_that_are_no_rate_make_none(strange: float) -> None:
+    for records in (
+        [Record(0.1, rate=1.0), Record(0.2, rate=strange)],
+        [Record(0.1, step=0.0), Record(0.2, step=strange)],
+        [Record(0.1, step=-strange), Record(0.2, step=5.0)],
+    ):
+        day = Day()
+        day.meter.runs(0.0, metered(1, "a"))
+        day.lines[1].waiting = records
+        day.meter.rests(1.0, 1)
+        measured, (beside,) = day.meter.take()
+        assert (measured, beside.rate) == ([], None)
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e6)), max_size=20))
 def test_no_record_makes_a_rate_that_is_not_above_zero(pairs: list[tuple[float, float]]) -> None:
     day = Day()

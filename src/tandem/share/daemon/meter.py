@@ -6,11 +6,13 @@ between the two. Long stretches are reported every few seconds, so that a broken
 clock: the time is passed in. What each stretch was is also kept as `Beside` rows, with or without a rate.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tandem.core.records import FILE_NAME, Record, Tail, open_owned_by
+from tandem.estimate.observed import FASTEST
 from tandem.share.events import Measured
 from tandem.share.store.entry import Beside
 
@@ -217,10 +219,15 @@ class Meter:
 
 
 def _rate(first: Record | None, last: Record | None, told: list[float]) -> float | None:
-    """Steps per second between two records; the mean of what was told where no steps were counted."""
+    """Steps per second between two records; the mean of what was told where no steps were counted.
+
+    None where that is not above 0, or more than any rate is.
+    """
+    rate = math.nan
     if first is not None and last is not None and last is not first and first.step is not None:
         steps, seconds = (last.step or 0.0) - first.step, last.t - first.t
-        if seconds > 0 and steps > 0:
-            return steps / seconds
-        return None
-    return sum(told) / len(told) if told and sum(told) > 0 else None
+        if seconds > 0:
+            rate = steps / seconds
+    elif told:
+        rate = sum(told) / len(told)
+    return rate if 1.0 / FASTEST <= rate <= FASTEST else None
