@@ -140,6 +140,15 @@ def test_what_cannot_be_meant_is_one_line(tandem_: Shell, args: list[str], word:
 
 
 @pytest.mark.usefixtures("profiled")
+def test_no_other_name_is_proposed_where_none_can_be_meant(tandem_: Shell) -> None:
+    for text in ("", "calm=", "calm=nan", "calm=-5m"):
+        done = tandem_.run("estimate", text)
+        assert (done.returncode, repr(text) in done.stderr) == (2, True)
+        assert "of this very name" not in done.stderr
+    assert "of this very name, with a time: clam=nan=10m" in tandem_.run("estimate", "clam=nan").stderr
+
+
+@pytest.mark.usefixtures("profiled")
 def test_a_name_that_holds_the_sign_of_a_time_is_that_application(tandem_: Shell, home: Path) -> None:
     store.save(home, profile("lr=1m", 0.5, 1.0))
     told = json.loads(tandem_("estimate", "lr=1m", "lr=1m=5m", "lr=2m", "--json"))["applications"]
@@ -151,7 +160,7 @@ def test_a_name_that_holds_the_sign_of_a_time_is_that_application(tandem_: Shell
 
 def test_a_name_that_was_only_seen_may_hold_the_sign_too() -> None:
     names = command._names(["lr=1m", "lr=2m", "cg=3m"], [], [CoRun("cg", ("lr=1m",), 1.0, 9.0)])
-    assert names == {"lr=1m"}
+    assert names == {"lr=1m", "cg"}
 
 
 @pytest.mark.usefixtures("profiled")

@@ -97,11 +97,11 @@ def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: S
 
 
 def _names(apps: Sequence[str], kept: Sequence[Loaded], coruns: Sequence[CoRun]) -> set[str]:
-    """Those arguments that are, as a whole, names of applications that were profiled or seen."""
+    """Those arguments that are, as a whole or without their time, names of applications that were profiled or seen."""
     seen = set(chain.from_iterable((one.app, *one.beside) for one in coruns))
     return {
         text
-        for text in apps
+        for text in chain(apps, (app.rpartition("=")[0] for app in apps))
         if text in seen or any(text in loaded.profiles or loaded.why_not(text) is not None for loaded in kept)
     }
 
@@ -113,13 +113,12 @@ def _members(apps: Sequence[str], usable: Sequence[int], names: AbstractSet[str]
     found = []
     for text, pinned in zip(apps, pins(len(apps), usable), strict=True):
         key, sign, time = (text, "", "") if text in names or "=" not in text else text.rpartition("=")
+        meant = text and key not in names  # else only the time is wrong
+        otherwise = f"; an application of this very name, with a time: {text}=10m" if meant else ""
         if not key or (sign and not time):
             raise ConfigError(
-                given=f"the application {text!r}",
-                allowed="NAME or NAME=TIME",
-                todo=f"write it like cg=10m; an application of this very name, with a time: {text}=10m",
+                given=f"the application {text!r}", allowed="NAME or NAME=TIME", todo=f"write it like cg=10m{otherwise}"
             )
-        otherwise = f"; an application of this very name, with a time: {text}=10m"
         found.append(
             (App(key, cores=pinned), _seconds(time, f"the application {text!r}", otherwise) if time else ALONE_S)
         )
