@@ -23,6 +23,13 @@ RECORDS = (
     "    recorder.record(step=step)\n"
 )
 
+MISTOLD = (
+    "import os, time\n"
+    "with open(os.environ['TANDEM_RUN_DIR'] + '/events.jsonl', 'w') as records:\n"
+    '    for step in range(3): print(\'{"step": 1, "time": 2}\', file=records)\n'
+)
+NAN = RECORDS.format(steps=10**6).replace("step=step", "step=float('nan')")
+
 
 @pytest.fixture
 def programmes() -> Iterator[Programmes]:
@@ -177,6 +184,9 @@ def test_a_wrong_pattern_is_refused() -> None:
         ("import time; time.sleep(60)", None, "one made no progress in 0.3 s, by its run records"),
         ("while True: print('hello')", "step", "one made no progress in 0.3 s, by its output"),
         ("while True: print('step 5')", r"step (\d+)", "one made no progress in 0.3 s, by its output"),
+        (MISTOLD + "time.sleep(60)", None, r"in 0.3 s, by its run records \(passed over: 3 lines .* a number t, in"),
+        (MISTOLD + "time.sleep(2.1)", None, r"one wrote no record with a step \(passed over: 3 lines .*: it ran for 2"),
+        (NAN, None, r"one made no progress in 0.3 s, by its run records \(passed over: nan, which is no step\)"),
         ("import time; time.sleep(2.1)", None, "one wrote no record with a step: it ran for 2"),
         (
             "import time; time.sleep(2.1); exec(" + repr(RECORDS.format(steps=20)) + ")",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tandem.core.records import FILE_NAME, Tail
 from tandem.estimate.profiling.programme import ProgrammeError
-from tandem.estimate.profiling.subject import PATIENCE_S, Output, Records, Runs, Subject, died, silent
+from tandem.estimate.profiling.subject import PATIENCE_S, Output, Records, Runs, Subject, died, passed_over, silent
 
 if TYPE_CHECKING:
     from tandem.estimate.profiling.deadline import Deadline
@@ -50,14 +50,15 @@ def follow(
         return _at_work(subject, deadline)
     programme.start()
     begun = time.monotonic()
-    steps = _first_steps(programme, begun, patience_s, deadline)
+    tail = Tail(programme.run_dir / FILE_NAME)
+    steps = _first_steps(programme, tail, begun, patience_s, deadline)
     took_s = time.monotonic() - begun
     if programme.ended is None:
         return _joined(programme, patience_s, deadline)
     if programme.ended[1] != 0:
         raise died(programme, programme.ended[1])
     if took_s > LONGEST_RUN_S:
-        raise _too_short(programme, took_s, steps=steps)
+        raise _too_short(programme, took_s, None if steps else passed_over(tail))
     subject = Subject(programme, Runs(), patience_s)
     subject.start()
     _at_work(subject, deadline)
@@ -73,9 +74,8 @@ def _at_work(subject: Subject, deadline: Deadline | None) -> Subject:
     return subject
 
 
-def _first_steps(programme: Programme, begun: float, patience_s: float, deadline: Deadline | None) -> bool:
+def _first_steps(programme: Programme, tail: Tail, begun: float, patience_s: float, deadline: Deadline | None) -> bool:
     """Wait until the steps of a run have gone on for a while or the run has ended; whether there were any."""
-    tail = Tail(programme.run_dir / FILE_NAME)
     first: float | None = None
     while programme.poll() is None:
         now = time.monotonic()
@@ -84,9 +84,9 @@ def _first_steps(programme: Programme, begun: float, patience_s: float, deadline
         if first is not None and now - first >= LEAST_WORK_S:
             return True
         if first is None and now - begun > patience_s:
-            raise silent(programme, Records.WAY, patience_s)
+            raise silent(programme, f"{Records.WAY}{passed_over(tail)}", patience_s)
         if deadline is not None and not deadline.fits(_LOOK_S):
-            raise _too_late(programme, Records.WAY)
+            raise _too_late(programme, f"{Records.WAY}{passed_over(tail)}")
         select.select([programme.fileno()], [], [], _LOOK_S)
     return first is not None
 
@@ -107,8 +107,10 @@ def _too_late(programme: Programme, way: str) -> ProgrammeError:
     )
 
 
-def _too_short(programme: Programme, took_s: float, *, steps: bool) -> ProgrammeError:
-    what = "finished before its steps could be measured" if steps else "wrote no record with a step"
+def _too_short(programme: Programme, took_s: float, stepless: str | None) -> ProgrammeError:
+    """The error for a run that is too long for a step; ``stepless``: what was passed over, where it told of none."""
+    early = "finished before its steps could be measured"
+    what = early if stepless is None else f"wrote no record with a step{stepless}"
     return ProgrammeError(
         given=f"{programme.name} {what}: it ran for {took_s:.1f} s",
         allowed=f"steps that go on for at least {LEAST_WORK_S:g} s, or whole runs of at most {LONGEST_RUN_S:g} s",

@@ -48,7 +48,7 @@ class Source(Protocol):
 
 
 class Records:
-    """Progress by run records (`tandem.core.records`)."""
+    """Progress by run records (`tandem.core.records`); what is no record or no step is passed over."""
 
     WAY = "its run records"
 
@@ -64,8 +64,14 @@ class Records:
             for record in records:
                 if record.phase is not None:
                     trace.enter(record.t, record.phase)
-                if record.step is not None:
+                if record.step is None:
+                    continue
+                if -LARGEST <= record.step <= LARGEST:
                     trace.reach(record.t, record.step)
+                else:
+                    self.WAY = f"{Records.WAY} (passed over: {record.step:g}, which is no step)"
+        if self._tail.corrupt:
+            self.WAY = f"{Records.WAY}{passed_over(self._tail)}"
 
     def finish(self, programme: Programme, trace: Trace, t: float) -> None:
         """Nothing reaches from one run into the next."""
@@ -75,6 +81,12 @@ class Records:
     def filenos(self) -> list[int]:
         """None: records carry their time."""
         return []
+
+
+def passed_over(tail: Tail) -> str:
+    """How many lines were no records, in words; "" where all were."""
+    needs = "each is a JSON object with a number t, in unix seconds, and a number step"
+    return f" (passed over: {tail.corrupt} lines of {FILE_NAME} that are none: {needs})" if tail.corrupt else ""
 
 
 class Runs:
