@@ -141,7 +141,7 @@ def test_a_number_that_is_no_step_or_rate_is_passed_over_and_named(
         output.read(one, trace)
     assert trace.last is not None
     assert 0.0 <= trace.last[1] <= 7.5 * max(1.0, time.monotonic() - begun)
-    assert f"passed over: {float(strange):g}" in output.WAY
+    assert f"passed over: {float(strange):g}" in output.way
     output.close()
 
 

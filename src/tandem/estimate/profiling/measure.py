@@ -534,14 +534,14 @@ class _Session:
 
 def _too_seldom(subject: Subject, step_s: float) -> ProgrammeError:
     return ProgrammeError(
-        given=f"{subject.name} makes a step every {step_s:.2g} s, by {subject.source.WAY}",
+        given=f"{subject.name} makes a step every {step_s:.2g} s, by {subject.source.way}",
         allowed=f"a step every {LONGEST_WINDOW_S / POINTS_PER_WINDOW:.1g} s or more often",
         todo="let it write records more often (a step may be a fraction), give --rate REGEX, or take a smaller input",
     )
 
 
 def _hangs(subject: Subject, since_s: float) -> ProgrammeError:
-    since, wrote = f"{since_s:.1f} s, by {subject.source.WAY}", subject.programme.tail()
+    since, wrote = f"{since_s:.1f} s, by {subject.source.way}", subject.programme.tail()
     return ProgrammeError(
         given=f"{subject.name} has made no progress since {since}; it last wrote: {wrote}",
         allowed="a programme that works until the end, with pauses as short as those before",
@@ -559,7 +559,7 @@ def _scatters(subject: Subject, noise: float, window_s: float) -> ProgrammeError
 
 def _never_steady(subject: Subject, window_s: float) -> ProgrammeError:
     return ProgrammeError(
-        given=f"{subject.name} was in no phase for a whole window of {window_s:.2g} s, by {subject.source.WAY}",
+        given=f"{subject.name} was in no phase for a whole window of {window_s:.2g} s, by {subject.source.way}",
         allowed="phases that last, and steps within them",
         todo="announce fewer phases, or none",
     )

@@ -70,7 +70,7 @@ def follow(
 
 def _at_work(subject: Subject, deadline: Deadline | None) -> Subject:
     if not subject.until_it_works(deadline):
-        raise _too_late(subject.programme, subject.source.WAY)
+        raise _too_late(subject.programme, subject.source.way)
     return subject
 
 
@@ -84,9 +84,9 @@ def _first_steps(programme: Programme, tail: Tail, begun: float, patience_s: flo
         if first is not None and now - first >= LEAST_WORK_S:
             return True
         if first is None and now - begun > patience_s:
-            raise silent(programme, f"{Records.WAY}{passed_over(tail)}", patience_s)
+            raise silent(programme, f"{Records.way}{passed_over(tail)}", patience_s)
         if deadline is not None and not deadline.fits(_LOOK_S):
-            raise _too_late(programme, f"{Records.WAY}{passed_over(tail)}")
+            raise _too_late(programme, f"{Records.way}{passed_over(tail)}")
         select.select([programme.fileno()], [], [], _LOOK_S)
     return first is not None
 

@@ -31,7 +31,7 @@ _POLL_S = 0.01
 class Source(Protocol):
     """Where progress comes from; one for each subject."""
 
-    WAY: str
+    way: str
     """How it is known, for people."""
 
     def begin(self, programme: Programme) -> None:
@@ -50,7 +50,7 @@ class Source(Protocol):
 class Records:
     """Progress by run records (`tandem.core.records`); what is no record or no step is passed over."""
 
-    WAY = "its run records"
+    way = "its run records"
 
     def begin(self, programme: Programme) -> None:
         """Forget the last run."""
@@ -69,9 +69,9 @@ class Records:
                 if -LARGEST <= record.step <= LARGEST:
                     trace.reach(record.t, record.step)
                 else:
-                    self.WAY = f"{Records.WAY} (passed over: {record.step:g}, which is no step)"
+                    self.way = f"{Records.way} (passed over: {record.step:g}, which is no step)"
         if self._tail.corrupt:
-            self.WAY = f"{Records.WAY}{passed_over(self._tail)}"
+            self.way = f"{Records.way}{passed_over(self._tail)}"
 
     def finish(self, programme: Programme, trace: Trace, t: float) -> None:
         """Nothing reaches from one run into the next."""
@@ -92,7 +92,7 @@ def passed_over(tail: Tail) -> str:
 class Runs:
     """Progress by runs that were completed: for short programmes, from start to end."""
 
-    WAY = "how often it ran to its end"
+    way = "how often it ran to its end"
 
     def begin(self, programme: Programme) -> None:
         """Nothing to do: the next run is the next step."""
@@ -118,7 +118,7 @@ class Output:
     come when they are printed.
     """
 
-    WAY = "its output"
+    way = "its output"
 
     def __init__(self, pattern: str) -> None:
         self._pattern = compiled(pattern)
@@ -185,7 +185,7 @@ class Output:
                 return
             is_rate = self._group == "rate"
             if not (0.0 if is_rate else -LARGEST) <= value <= LARGEST:
-                self.WAY = f"its output (passed over: {value:g}, which is no {'rate' if is_rate else 'step'})"
+                self.way = f"its output (passed over: {value:g}, which is no {'rate' if is_rate else 'step'})"
                 return
             if not is_rate:
                 self._count = value
@@ -292,7 +292,7 @@ class Subject:
             if deadline is not None and not deadline.fits(_POLL_S):
                 return False
             if not patience.fits(0.0):
-                raise silent(self.programme, self.source.WAY, self._patience_s)
+                raise silent(self.programme, self.source.way, self._patience_s)
             time.sleep(_POLL_S)
             self.read()
         return True
