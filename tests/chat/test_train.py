@@ -16,11 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem.chat import evaluating, loop, models, page
 from tandem.chat import recipe as recipes
-from tandem.chat.errors import DivergedError, ResumeError, StageError, StoppedError
+from tandem.chat.errors import DivergedError, ResumeError, RowsError, StageError, StoppedError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.core import records
 from tandem.core.errors import ConfigError, UnknownPluginError
+from tandem.kernels.model_folder import ModelFolderError
 from tandem.learn.errors import TrainingInputError
 from tests.chat.small import folder_of
 
@@ -325,6 +326,13 @@ def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun
     assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
 
 
+def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    with pytest.raises(RowsError):
+        run(file, tmp_path / "run", "data.held_out=0.9999")
+    assert run(file, tmp_path / "run", "sft.steps=1").has("sft")
+
+
 def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:
     file = recipe_file(SFT)
     run(file, tmp_path / "run")
@@ -396,6 +404,10 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         ("rl.reward=capitals:none", UnknownPluginError, "has no 'none'"),
         ("rl.reward=none", StageError, r"reward 'none' for \[rl\]"),
         ("rl.reward=model", StageError, r"reward 'model' for \[rl\].*add \[reward\]"),
+        ("model.template={{bad", ModelFolderError, "model.template fails .* TemplateSyntaxError"),
+        ("model.template={{messages[0].content.nope.deeper}}", ModelFolderError, "model.template .* UndefinedError"),
+        ("model.template={{raise_exception(1)}}", ModelFolderError, "model.template .* TemplateError: 1"),
+        ("model={path='nowhere'}", ModelFolderError, "there is no such folder"),
         ("eval.reward=gsm8", UnknownPluginError, "did you mean 'gsm8k'"),
         ("rl.algorithm=dpo rl.settings={} rl.reward=model", StageError, r"reward 'model' for \[eval\]"),
     ],

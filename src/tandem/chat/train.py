@@ -80,6 +80,7 @@ def train(
         StageError: A stage that the recipe lacks, or one whose predecessor is not done.
         UnknownPluginError: There is no such algorithm or reward; as all that the recipe names, before any stage.
         RewardError: The reward is none, or its module cannot be imported.
+        ModelFolderError: There is no such model, or its tokenizer or chat template cannot be used.
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
         ResumeError: The folder holds a run of another recipe.
         StoppedError: A signal asked to stop; the checkpoint is written.
@@ -109,7 +110,7 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
         stages: Which; None for all that the recipe has.
 
     Raises:
-        StageError, UnknownPluginError, RewardError, ConfigError, TrainingInputError: As `train` does.
+        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError: As `train` does.
     """
     run = RunFolder(folder, writes=False)
     silent = Work(recipe, run, recipe_folder, lambda text: None, lambda what, done, of: None, SystemClock(), Asked())
@@ -127,6 +128,8 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe = work.recipe
+    if not work.run.has("start"):
+        models.check(recipe.model)
     if recipe.rl is not None and "rl" in chosen and not work.run.has("rl"):
         how = algorithms.load(recipe.rl.algorithm)
         settings(recipe, how)
