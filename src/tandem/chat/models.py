@@ -134,8 +134,20 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
             todo="take another model",
         )
     model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    context = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048)
-    return Loaded(model, Template(tokenizer), context)
+    return Loaded(model, Template(tokenizer), _context_tokens(model.config))
+
+
+def context_of(path: Path) -> int:
+    """Return how many tokens a folder's model can look at; its weights are not read.
+
+    Raises:
+        ModelFolderError: Its configuration cannot be read.
+    """
+    return _context_tokens(model_folder.config_of(path))
+
+
+def _context_tokens(config: Any) -> int:  # noqa: ANN401 - transformers has no types
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
 
 
 def loaded_whole(kind: Any, path: Path, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types

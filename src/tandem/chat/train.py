@@ -24,7 +24,7 @@ from tandem.chat import evaluation, forward, heads, lora, memory, models, sharin
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
-from tandem.chat.data.blend import Blend
+from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend, nothing_of
 from tandem.chat.errors import StageError
 from tandem.chat.experience import from_pairs, from_policy, mixture_of, needed_rl, settings
 from tandem.chat.interval import of_mean
@@ -118,9 +118,13 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
 
 
 def _run(work: Work, chosen: Sequence[str]) -> None:
+    _find_rows(work, chosen)
     if work.ranks.first and not work.run.has("start"):
         begin(work)
     work.ranks.wait()
+    if _draws(work, chosen):
+        for rows in filter(None, work.rows.rl):
+            work.fitting.check_prompts(rows, needed_rl(work).response_tokens)
     for stage in chosen:
         {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
 
@@ -135,8 +139,28 @@ def _find(work: Work, chosen: Sequence[str]) -> None:
         settings(recipe, how)
         if how.GROUP != "pair":
             work.find_reward(recipe.rl.reward, "rl", chosen)
+            work.check_length("rl.response_tokens", recipe.rl.response_tokens)
     if recipe.eval is not None and "eval" in chosen:
         work.find_reward(evaluation_reward(recipe), "eval", chosen)
+        work.check_length("eval.response_tokens", recipe.eval.response_tokens or 0)
+
+
+def _find_rows(work: Work, chosen: Sequence[str]) -> None:
+    """Look whether there are rows for every stage that is not done."""
+    phases = [stage for stage in chosen if stage != "eval" and not work.run.has(stage)]
+    if "rl" in phases:
+        phases[phases.index("rl")] = "rl" if _draws(work, chosen) else "reward"
+        phases += ["sft"] if needed_rl(work).mixture_coefficient else []
+    for phase in phases:
+        if not any(getattr(work.rows, phase)):
+            raise nothing_of({"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase])
+
+
+def _draws(work: Work, chosen: Sequence[str]) -> bool:
+    """Whether responses are yet to be drawn and learnt from."""
+    if "rl" not in chosen or work.run.has("rl"):
+        return False
+    return algorithms.load(needed_rl(work).algorithm).GROUP != "pair"
 
 
 def begin(work: Work) -> None:
@@ -153,7 +177,7 @@ def sft(work: Work) -> None:
     loaded = work.load("start")
     lora.put_in(loaded.model, work.recipe.lora, work.seed("sft adapters"))
     turns = [work.fitting.responses(rows) for rows in work.rows.sft]
-    blend = Blend(turns, work.weights, seed=work.seed("sft"), what="response to imitate")
+    blend = Blend(turns, work.weights, seed=work.seed("sft"), what=IMITATED)
     budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing)
     held = work.held.turns if recipe.validate_every else []
     decay_steps = recipe.steps if recipe.decay else 0
@@ -188,7 +212,7 @@ def reward(work: Work) -> None:
         return
     scorer = heads.from_language_model(work.load(work.policy_before()).model, seed=work.seed("head"))
     pairs = [work.fitting.pairs(rows) for rows in work.rows.reward]
-    blend = Blend(pairs, work.weights, seed=work.seed("reward"), what="preference pair")
+    blend = Blend(pairs, work.weights, seed=work.seed("reward"), what=COMPARED)
     schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
     learning, ranks = work.strategy.learning(scorer, work.ranks, schedule), work.ranks
     parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser}
