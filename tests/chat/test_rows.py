@@ -84,11 +84,25 @@ def test_a_bad_row_is_counted_and_shown_or_stops_as_the_recipe_says(line: str, t
         gather(data(file, held_out=0.0, bad_rows="stop"), seed=0, say=quiet)
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "{}\n"])
-def test_a_file_without_a_good_row_is_refused(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is empty"),
+        ("\n\n", "it is empty"),
+        ("{}\n", "no good row, 1 bad ones, such as: row 0 has no text 'prompt'"),
+    ],
+)
+def test_a_file_without_a_good_row_is_refused(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(text)
-    with pytest.raises(RowsError, match="no good row"):
+    with pytest.raises(RowsError, match=told):
         gather(data(tmp_path / "rows.jsonl"), seed=0, say=quiet)
+
+
+@pytest.mark.parametrize("settings", [{"held_out": 0.9999}, {"split": (0.0, 1.0, 1.0)}])
+def test_good_rows_of_which_none_is_left_are_not_called_bad(settings: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "p", "response": "r"}\n')
+    with pytest.raises(RowsError, match=r"none of 1 good rows is left to train on; .*data\.held_out is"):
+        gather(data(tmp_path / "rows.jsonl", **settings), seed=0, say=quiet)
 
 
 def test_a_source_that_is_not_there_and_one_that_is_no_space_are_refused(tmp_path: Path) -> None:

@@ -21,6 +21,13 @@ def words(prompts, responses, answers): return ["well"] * len(responses)
 def nothing(prompts, responses, answers): return None
 def exits(prompts, responses, answers): sys.exit(0)
 def huge(prompts, responses, answers): return [10**400] * len(responses)
+def interrupted(prompts, responses, answers): raise KeyboardInterrupt
+def gives_up(prompts, responses, answers): raise type("Enough", (BaseException,), {})("of it")
+def yields(prompts, responses, answers): yield 1 / 0
+def large(prompts, responses, answers): return [-1e39] * len(responses)
+def takes(prompts, responses, answers): return [len(responses.pop(0)), len(responses.pop(0))]
+def two(prompts, responses): return [1.0] * len(responses)
+async def waits(prompts, responses, answers): return [1.0] * len(responses)
 no_function = 3
 """
 
@@ -49,6 +56,9 @@ def test_a_function_beside_the_recipe_is_found_and_called(folder: Path) -> None:
         ("nothing", "returned NoneType"),
         ("exits", "raised SystemExit"),
         ("huge", "returned list: int too large"),
+        ("gives_up", r"raised Enough: of it .*its_rewards.py:13"),
+        ("yields", "returned generator: division by zero"),
+        ("large", r"returned -1e\+39 for 'r1' to 'p1'; allowed: .* from -1e18 to 1e18;"),
     ],
 )
 def test_what_is_no_score_for_each_response_is_refused(name: str, told: str, folder: Path) -> None:
@@ -57,15 +67,29 @@ def test_what_is_no_score_for_each_response_is_refused(name: str, told: str, fol
         rewarded(["p1", "p2"], ["r1", "r2"], ["a", "a"])
 
 
+def test_an_interrupt_stays_one_and_a_function_may_change_what_it_is_given(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        scoring.load("its_rewards:interrupted", folder)(["p"], ["r"], ["a"])
+    responses = ["r", "rr"]
+    assert scoring.load("its_rewards:takes", folder)(["p", "p"], responses, ["a", "a"]).tolist() == [1.0, 2.0]
+    assert responses == ["r", "rr"]
+
+
 def test_names_that_stand_for_nothing_are_refused(folder: Path) -> None:
     with pytest.raises(UnknownPluginError, match="did you mean 'gsm8k'"):
         scoring.load("gsm8", folder)
-    with pytest.raises(UnknownPluginError, match="has no 'goood'"):
+    with pytest.raises(UnknownPluginError, match=r"reward 'its_rewards:goood': .* has no 'goood'") as caught:
         scoring.load("its_rewards:goood", folder)
+    assert "good" in caught.value.allowed.split(", ")
+    assert "math" not in caught.value.allowed.split(", ")  # an import
     with pytest.raises(UnknownPluginError, match=r"there is no module 'its_reward'.*did you mean 'its_rewards'"):
         scoring.load("its_reward:good", folder)
     with pytest.raises(RewardError, match="is no function"):
         scoring.load("its_rewards:no_function", folder)
+    with pytest.raises(RewardError, match=r"'its_rewards:two' takes \(prompts, responses\), not three lists: too many"):
+        scoring.load("its_rewards:two", folder)
+    with pytest.raises(RewardError, match="'its_rewards:waits' is an async function"):
+        scoring.load("its_rewards:waits", folder)
     with pytest.raises(MissingPackageError, match="nothing_of_that_name"):
         scoring.load("broken_rewards:score", folder)
     with pytest.raises(RewardError, match="cannot be imported: SystemExit: usage: rewards FILE"):

@@ -73,6 +73,19 @@ def test_what_is_too_long_is_told_with_what_would_help() -> None:
     talk(system="s" * 50)._check_system()
 
 
+def test_what_the_models_template_does_not_take_is_refused_and_forgotten() -> None:
+    refuses = "{% if 'system' in messages|map(attribute='role') %}{{ raise_exception('no system') }}{% endif %}"
+    refuses += "{% if messages[0].content == 'no' %}{{ raise_exception('not that') }}{% endif %}" + TEMPLATE
+    one = Talk(models.Loaded(model_of("llama"), template(refuses), 64), 1.0, 8, torch.Generator(), "Be brief.")
+    with pytest.raises(RowsError, match=r"system, user, which .* not take: no system; .*; leave the system"):
+        one._check_system()
+    one.system = ""
+    one._check_system()
+    with pytest.raises(RowsError, match=r"does not take: not that; .*; change the text"):
+        one.say("no")
+    assert one.messages == []
+
+
 def test_what_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     one = talk()
     with pytest.raises(RowsError, match=r"a message that is not UTF-8: 'na\\udcefve'; allowed: text in UTF-8"):

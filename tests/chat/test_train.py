@@ -16,11 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem.chat import evaluating, loop, models, page
 from tandem.chat import recipe as recipes
-from tandem.chat.errors import DivergedError, ResumeError, StageError, StoppedError
+from tandem.chat.errors import DivergedError, ResumeError, RowsError, StageError, StoppedError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.core import records
 from tandem.core.errors import ConfigError, UnknownPluginError
+from tandem.kernels.model_folder import ModelFolderError
 from tandem.learn.errors import TrainingInputError
 from tests.chat.small import folder_of
 
@@ -325,6 +326,13 @@ def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun
     assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
 
 
+def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    with pytest.raises(RowsError):
+        run(file, tmp_path / "run", "data.held_out=0.9999")
+    assert run(file, tmp_path / "run", "sft.steps=1").has("sft")
+
+
 def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:
     file = recipe_file(SFT)
     run(file, tmp_path / "run")
@@ -396,6 +404,12 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         ("rl.reward=capitals:none", UnknownPluginError, "has no 'none'"),
         ("rl.reward=none", StageError, r"reward 'none' for \[rl\]"),
         ("rl.reward=model", StageError, r"reward 'model' for \[rl\].*add \[reward\]"),
+        ("rl.response_tokens=32", ConfigError, "rl.response_tokens = 32 and .* of 32 tokens; allowed: 1 to 31"),
+        ("eval.response_tokens=400", ConfigError, "eval.response_tokens = 400 and .* of 32 tokens"),
+        ("model.template={{bad", ModelFolderError, "model.template fails .* TemplateSyntaxError"),
+        ("model.template={{messages[0].content.nope.deeper}}", ModelFolderError, "model.template .* UndefinedError"),
+        ("model.template={{raise_exception(1)}}", ModelFolderError, "model.template .* TemplateError: 1"),
+        ("model={path='nowhere'}", ModelFolderError, "there is no such folder"),
         ("eval.reward=gsm8", UnknownPluginError, "did you mean 'gsm8k'"),
         ("rl.algorithm=dpo rl.settings={} rl.reward=model", StageError, r"reward 'model' for \[eval\]"),
     ],
@@ -406,6 +420,38 @@ def test_what_rl_and_the_evaluation_cannot_be_is_said_before_any_stage(
     with pytest.raises(kind, match=told):
         run(recipe_file(SFT + GRPO + EVAL), tmp_path / "run", *override.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_response_as_long_as_a_models_own_context_is_refused_before_any_stage(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    model = folder_of(tmp_path / "small", max_position_embeddings=48)
+    file.write_text(file.read_text().replace('init = "tiny-llama"', f'path = "{model}"'))
+    with pytest.raises(ConfigError, match="with a context of 48 tokens; allowed: 1 to 47"):
+        run(file, tmp_path / "run", "rl.response_tokens=48")
+    assert not (tmp_path / "run").exists()
+    run(file, tmp_path / "run", stages=["sft"])
+    with pytest.raises(ConfigError, match="with a context of 48 tokens; allowed: 1 to 47"):
+        run(file, tmp_path / "run", "rl.response_tokens=48")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.split=[1,0,0]", "no prompt to respond to in any source"),
+        ("data.split=[0,0,1]", "no response to imitate in any source"),
+        ("data.split=[1,0,0] rl.algorithm=dpo rl.settings={}", "no preference pair in any source"),
+        ("rl.response_tokens=31", "rows need more than the model's context"),
+    ],
+)
+def test_rows_that_a_later_stage_lacks_are_missed_before_the_first(
+    override: str, told: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(RowsError, match=told):
+        run(recipe_file(SFT + GRPO), tmp_path / "run", *override.split())
+    assert not (tmp_path / "run" / "events.jsonl").exists()
+    assert not RunFolder(tmp_path / "run").has("sft")
 
 
 def test_a_reward_model_is_there_or_trained_before_it_is_asked_for(recipe_file: Recipe, tmp_path: Path) -> None:

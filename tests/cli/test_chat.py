@@ -108,6 +108,13 @@ def test_a_temperature_that_is_no_number_is_refused_at_once(command: str) -> Non
     assert "is not a finite number" in done.stderr
 
 
+@pytest.mark.parametrize("seed", ["-1", "9223372036854775808"])
+def test_a_seed_outside_of_a_recipes_range_is_refused_at_once(seed: str) -> None:
+    done = CliRunner().invoke(tandem, ["chat", "talk", "nowhere", "--seed", seed])
+    assert done.exit_code == 2
+    assert "is not in the range 0<=x<=9223372036854775807" in done.stderr
+
+
 @pytest.mark.parametrize("override", ["rl.algorithm=ppoo", "rl.settings.group=5", "rl.reward=nope:score"])
 def test_what_is_looked_up_is_refused_with_its_override(override: str, recipe: Path, tmp_path: Path) -> None:
     asked = ["--out", str(tmp_path / "run"), "--set", "sft.steps=3", "--set", override]

@@ -1,5 +1,7 @@
 """Who has which rows, and who is still there: without processes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from tandem.learn import sharding, strategy
 from tandem.learn.errors import RankError
 from tandem.learn.ranks import Ranks
-from tandem.learn.watch import Beats, Watch
+from tandem.learn.watch import NAMED, Beats, Watch
+from tests.waiting import until
 
 
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(1, 4))
@@ -80,10 +83,33 @@ def test_a_watch_names_a_rank_that_said_how_it_failed() -> None:
     store = Shared()
     other = Beats(store, 1, 2)
     other.look()
-    other.end("no such reward")  # before the watch looks: five looks later it could be taken for one that was killed
+    other.end("no such reward")
     watch = Watch(Beats(store, 0, 2), lambda lost: None, beat_s=0.001, patience=10**9)
     assert "rank 1 ended by an error: no such reward" in str(watch.why())
     watch.end()
+
+
+def test_a_rank_that_was_slow_before_a_connection_broke_is_not_blamed_for_it() -> None:
+    store = Shared()
+    slow, failing = Beats(store, 1, 3), Beats(store, 2, 3)
+    watch = Watch(Beats(store, 0, 3), lambda lost: None, beat_s=3600.0, patience=10**9)
+
+    def look() -> None:
+        with watch._looked:
+            watch._beats.look()
+            watch._looked.notify_all()
+
+    for _ in range(NAMED + 2):
+        failing.look()
+        look()
+    assert watch._beats.gone(NAMED) == [1]
+    with ThreadPoolExecutor() as pool:
+        why = pool.submit(watch.why)
+        until(lambda: why.done() or watch._looked._waiters)  # type: ignore[attr-defined]
+        slow.look()
+        failing.end("no such reward")
+        look()
+        assert "rank 2 ended by an error: no such reward" in str(why.result(timeout=60.0))
 
 
 def test_a_store_that_does_not_answer_is_told() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tandem.chat import lora
 from tandem.chat.data.batches import Budgeted, packed, padded
-from tandem.chat.data.blend import Blend
+from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend
 from tandem.chat.drawing import Drawn, draw, joined, score
 from tandem.chat.engine.pruned import pruned
 from tandem.chat.errors import StageError
@@ -110,7 +110,7 @@ def from_policy(
         rewarded = work.strategy.frozen(rewarded, work.ranks)
     group = getattr(config, "group_size", 1)
     prompts = [fitting.prompts(rows, recipe.response_tokens) if rows else [] for rows in work.rows.rl]
-    blend = Blend(prompts, work.weights, seed=work.seed("rl"), what="prompt to respond to")
+    blend = Blend(prompts, work.weights, seed=work.seed("rl"), what=ANSWERED)
     rounds = 1 + recipe.dynamic_sampling
 
     def draw_round(loop: Loop, model: Any, number: int) -> Scored:  # noqa: ANN401 - transformers has no types
@@ -207,7 +207,7 @@ def told_apart(found: Sequence[Scored], group: int, most: int | None = None) -> 
 def from_pairs(work: Work, recipe: Rl) -> Batches:
     """Batches of pairs, the preferred response first; nothing is drawn."""
     pairs = [work.fitting.pairs(rows) if rows else [] for rows in work.rows.reward]
-    blend = Blend(pairs, work.weights, seed=work.seed("rl"), what="preference pair")
+    blend = Blend(pairs, work.weights, seed=work.seed("rl"), what=COMPARED)
 
     def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
         del loop
@@ -222,7 +222,7 @@ def mixture_of(work: Work, recipe: Rl) -> Callable[[int], Mixed | None]:
     if not recipe.mixture_coefficient:
         return lambda step: None
     turns = [work.fitting.responses(rows) if rows else [] for rows in work.rows.sft]
-    blend = Blend(turns, work.weights, seed=work.seed("mixture"), what="response to imitate")
+    blend = Blend(turns, work.weights, seed=work.seed("mixture"), what=IMITATED)
     budgeted = Budgeted(blend, recipe.mixture_tokens, packing=True)
     pad_id = work.fitting.template.pad_id
     return lambda step: Mixed(batch=packed(budgeted.at(step), pad_id), coefficient=recipe.mixture_coefficient)

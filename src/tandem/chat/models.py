@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,6 @@ from tandem.kernels.model_folder import ModelFolderError, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from tandem.chat.recipe import Model
 
@@ -41,6 +41,28 @@ class Loaded:
     context_tokens: int
 
 
+def check(recipe: Model) -> None:
+    """Look, without weights, whether a recipe can begin with its model.
+
+    Raises:
+        ModelFolderError: There is no such folder, or its tokenizer or template cannot be used.
+        MissingPackageError: transformers is not installed.
+    """
+    need_packages()
+    if recipe.path is None:
+        tokenizers.completed(tokenizers.trained("bytes", (), 0), recipe.template, "the recipe")
+    else:
+        _tokenizer(Path(recipe.path), recipe.template)
+
+
+def _tokenizer(path: Path, template: str | None) -> Any:  # noqa: ANN401 - transformers has no types
+    model_folder.check(path)
+    with quiet():
+        tokenizer = model_folder.tokenizer_of(path, todo="put its files there")
+    tokenizers.completed(tokenizer, template, str(path))
+    return tokenizer
+
+
 def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int) -> Loaded:
     """Return the model that a recipe begins with.
 
@@ -53,8 +75,6 @@ def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int) -> Loade
         ModelFolderError: There is no such model, or it lacks something.
         MissingPackageError: transformers is not installed.
     """
-    from pathlib import Path
-
     if recipe.path is not None:
         return read(Path(recipe.path), template=recipe.template)
     need_packages()
@@ -94,11 +114,9 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
     need_packages()
     import transformers
 
-    model_folder.check(path)
+    tokenizer = _tokenizer(path, template)
     with quiet():
         model = loaded_whole(transformers.AutoModelForCausalLM, path)
-        tokenizer = model_folder.tokenizer_of(path, todo="put its files there")
-    tokenizers.completed(tokenizer, template, str(path))
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         if len(tokenizer) > rows + 1:
@@ -116,8 +134,20 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
             todo="take another model",
         )
     model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    context = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048)
-    return Loaded(model, Template(tokenizer), context)
+    return Loaded(model, Template(tokenizer), _context_tokens(model.config))
+
+
+def context_of(path: Path) -> int:
+    """Return how many tokens a folder's model can look at; its weights are not read.
+
+    Raises:
+        ModelFolderError: Its configuration cannot be read.
+    """
+    return _context_tokens(model_folder.config_of(path))
+
+
+def _context_tokens(config: Any) -> int:  # noqa: ANN401 - transformers has no types
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
 
 
 def loaded_whole(kind: Any, path: Path, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types

@@ -171,6 +171,8 @@ class RunFolder:
             before = self.recipe()
         except ConfigError as error:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
+        if not (self.path / "checkpoints").exists() and not any(map(self.has, ("start", *TRAINED))):
+            return  # nothing is made yet
         open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
         open_stages |= {"eval", "save_every_steps", "strategy"}
         changed = {

@@ -8,7 +8,7 @@ A reward function takes three lists of texts, as long as each other, and returns
 
 from __future__ import annotations
 
-import math
+import inspect
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 FAMILY = "chat.rewards"
 
-SIGNATURE = "score(prompts, responses, answers) -> a finite number for each response"
+MOST = 1e18
+"""The largest score: what is learnt from works with squares, in 32 bits."""
+
+SIGNATURE = "score(prompts, responses, answers) -> a number for each response, from -1e18 to 1e18"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,23 @@ class Rewarded:
         """Return scores_B.
 
         Raises:
-            RewardError: It raises, or what it returns is not one finite number for each response.
+            RewardError: It raises, or what it returns is not one number for each response.
         """
         try:
-            given = self.function(prompts, responses, answers)
-        except (Exception, SystemExit) as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
+            given = self.function(list(prompts), list(responses), list(answers))  # its own, to change as it likes
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            frames = [at for at in traceback.extract_tb(error.__traceback__) if at.filename != __file__]
+            where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
             raise RewardError(
-                given=f"reward {self.name!r} raised {type(error).__name__}: {error} ({at.filename}:{at.lineno})",
+                given=f"reward {self.name!r} raised {type(error).__name__}: {error}{where}",
                 allowed=SIGNATURE,
                 todo="correct it there",
             ) from error
         try:
             scores = [float(score) for score in given]
-        except (TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # a generator runs here, and a tensor of several numbers fails in its own way
             raise RewardError(
                 given=f"reward {self.name!r} returned {type(given).__name__}: {error}",
                 allowed=SIGNATURE,
@@ -72,7 +78,7 @@ class Rewarded:
                 todo="return one for each",
             )
         for score, prompt, response in zip(scores, prompts, responses, strict=True):
-            if not math.isfinite(score):
+            if not abs(score) <= MOST:  # as NaN is not
                 raise RewardError(
                     given=f"reward {self.name!r} returned {score} for {response[:60]!r} to {prompt[:60]!r}",
                     allowed=SIGNATURE,
@@ -89,15 +95,15 @@ def load(name: str, folder: Path) -> Rewarded:
         folder: Where `module` is looked for first: the recipe's folder.
 
     Raises:
-        RewardError: There is none, or its module cannot be imported.
+        RewardError: It is no function of three lists, or its module cannot be imported.
         UnknownPluginError: There is no such name, or no such module.
         MissingPackageError: What its module needs is not installed.
     """
     try:
         found = plug.load(FAMILY, name, folder)
-    except TandemError:
+    except (TandemError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise RewardError(
             given=f"reward {name!r} cannot be imported: {type(error).__name__}: {error}",
             allowed=f"a module in {folder} or on Python's path, with {SIGNATURE}",
@@ -106,4 +112,20 @@ def load(name: str, folder: Path) -> Rewarded:
     function = getattr(found, "score", found)
     if not callable(function):
         raise RewardError(given=f"reward {name!r} is no function", allowed=SIGNATURE, todo="name a function")
+    if inspect.iscoroutinefunction(function):
+        raise RewardError(given=f"reward {name!r} is an async function", allowed=SIGNATURE, todo="make it a plain one")
+    _check_takes_three(name, function)
     return Rewarded(name, cast("Callable[..., Sequence[float]]", function))
+
+
+def _check_takes_three(name: str, function: Callable[..., object]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # one of C may have none
+    try:
+        signature.bind([], [], [])
+    except TypeError as error:
+        raise RewardError(
+            given=f"reward {name!r} takes {signature}, not three lists: {error}", allowed=SIGNATURE, todo="correct it"
+        ) from error

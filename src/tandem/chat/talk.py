@@ -53,8 +53,8 @@ class Talk:
             on_text: Is told each piece of the reply as soon as it is whole text.
 
         Raises:
-            RowsError: The message is no Unicode, or alone longer than the context; earlier ones go by themselves. What
-                is not answered is forgotten.
+            RowsError: The message is no Unicode, alone longer than the context (earlier ones go by themselves), or one
+                that the chat template does not take. What is not answered is forgotten.
         """
         _check_unicode(text, "a message")
         self.messages.append({"role": "user", "content": text})
@@ -140,7 +140,7 @@ def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int
 
     Raises:
         StageError: It is no run, or has no such model.
-        RowsError: The system prompt is no Unicode, or too long.
+        RowsError: The system prompt is no Unicode, too long, or one that the chat template does not take.
     """
     _check_unicode(system, "a system prompt")
     _, loaded = model_of(run, model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tandem.chat.errors import RowsError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,12 +32,24 @@ class Template:
         return int(self.tokenizer.pad_token_id)
 
     def prompt(self, text: str) -> list[int]:
-        """Return the tokens of a user's one message, up to where the model's turn begins."""
+        """Return the tokens of a user's one message, up to where the model's turn begins; may raise as `chat` does."""
         return self.chat([{"role": "user", "content": text}])
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Return the tokens of a whole talk, up to where the model's turn begins."""
-        rendered = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        """Return the tokens of a whole talk, up to where the model's turn begins.
+
+        Raises:
+            RowsError: The model's chat template does not take these messages.
+        """
+        try:
+            rendered = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template refuses in ways of its own, such as two turns of one side
+            roles = [message["role"] for message in messages]
+            raise RowsError(
+                given=f"messages of {', '.join(roles)}, which the model's chat template does not take: {error}",
+                allowed="those that it was written for",
+                todo="leave the system prompt out" if "system" in roles else "change the text, or the template",
+            ) from error
         return self._encode(rendered)
 
     def response(self, text: str) -> list[int]:

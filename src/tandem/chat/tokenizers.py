@@ -63,7 +63,7 @@ def completed(tokenizer: Any, template: str | None, where: str) -> bool:  # noqa
     """Give a tokenizer what it lacks: a padding token of its own, a template. Return whether a token was added.
 
     Raises:
-        ModelFolderError: It has no EOS: nothing could end a response.
+        ModelFolderError: It has no EOS: nothing could end a response; or its template takes no message.
     """
     if tokenizer.eos_token_id is None:
         raise ModelFolderError(
@@ -75,6 +75,15 @@ def completed(tokenizer: Any, template: str | None, where: str) -> bool:  # noqa
         tokenizer.chat_template = template
     elif not getattr(tokenizer, "chat_template", None):
         tokenizer.chat_template = TEMPLATE
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template fails in ways of its own
+        what = "model.template" if template is not None else f"the chat template in {where}"
+        raise ModelFolderError(
+            given=f"{what} fails with one message of a user: {type(error).__name__}: {error}",
+            allowed="Jinja that renders it, as all prompts of the training are one such message",
+            todo="correct it" if template is not None else "give another in model.template",
+        ) from error
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return False
     tokenizer.add_special_tokens({"pad_token": PAD})

@@ -24,7 +24,7 @@ from tandem.chat import evaluation, forward, heads, lora, memory, models, sharin
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
-from tandem.chat.data.blend import Blend
+from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend, nothing_of
 from tandem.chat.errors import StageError
 from tandem.chat.experience import from_pairs, from_policy, mixture_of, needed_rl, settings
 from tandem.chat.interval import of_mean
@@ -80,6 +80,7 @@ def train(
         StageError: A stage that the recipe lacks, or one whose predecessor is not done.
         UnknownPluginError: There is no such algorithm or reward; as all that the recipe names, before any stage.
         RewardError: The reward is none, or its module cannot be imported.
+        ModelFolderError: There is no such model, or its tokenizer or chat template cannot be used.
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
         ResumeError: The folder holds a run of another recipe.
         StoppedError: A signal asked to stop; the checkpoint is written.
@@ -109,7 +110,7 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
         stages: Which; None for all that the recipe has.
 
     Raises:
-        StageError, UnknownPluginError, RewardError, ConfigError, TrainingInputError: As `train` does.
+        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError: As `train` does.
     """
     run = RunFolder(folder, writes=False)
     silent = Work(recipe, run, recipe_folder, lambda text: None, lambda what, done, of: None, SystemClock(), Asked())
@@ -117,9 +118,13 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
 
 
 def _run(work: Work, chosen: Sequence[str]) -> None:
+    _find_rows(work, chosen)
     if work.ranks.first and not work.run.has("start"):
         begin(work)
     work.ranks.wait()
+    if _draws(work, chosen):
+        for rows in filter(None, work.rows.rl):
+            work.fitting.check_prompts(rows, needed_rl(work).response_tokens)
     for stage in chosen:
         {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
 
@@ -127,13 +132,35 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe = work.recipe
+    if not work.run.has("start"):
+        models.check(recipe.model)
     if recipe.rl is not None and "rl" in chosen and not work.run.has("rl"):
         how = algorithms.load(recipe.rl.algorithm)
         settings(recipe, how)
         if how.GROUP != "pair":
             work.find_reward(recipe.rl.reward, "rl", chosen)
+            work.check_length("rl.response_tokens", recipe.rl.response_tokens)
     if recipe.eval is not None and "eval" in chosen:
         work.find_reward(evaluation_reward(recipe), "eval", chosen)
+        work.check_length("eval.response_tokens", recipe.eval.response_tokens or 0)
+
+
+def _find_rows(work: Work, chosen: Sequence[str]) -> None:
+    """Look whether there are rows for every stage that is not done."""
+    phases = [stage for stage in chosen if stage != "eval" and not work.run.has(stage)]
+    if "rl" in phases:
+        phases[phases.index("rl")] = "rl" if _draws(work, chosen) else "reward"
+        phases += ["sft"] if needed_rl(work).mixture_coefficient else []
+    for phase in phases:
+        if not any(getattr(work.rows, phase)):
+            raise nothing_of({"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase])
+
+
+def _draws(work: Work, chosen: Sequence[str]) -> bool:
+    """Whether responses are yet to be drawn and learnt from."""
+    if "rl" not in chosen or work.run.has("rl"):
+        return False
+    return algorithms.load(needed_rl(work).algorithm).GROUP != "pair"
 
 
 def begin(work: Work) -> None:
@@ -150,7 +177,7 @@ def sft(work: Work) -> None:
     loaded = work.load("start")
     lora.put_in(loaded.model, work.recipe.lora, work.seed("sft adapters"))
     turns = [work.fitting.responses(rows) for rows in work.rows.sft]
-    blend = Blend(turns, work.weights, seed=work.seed("sft"), what="response to imitate")
+    blend = Blend(turns, work.weights, seed=work.seed("sft"), what=IMITATED)
     budgeted = Budgeted(blend, recipe.batch_tokens, packing=recipe.packing)
     held = work.held.turns if recipe.validate_every else []
     decay_steps = recipe.steps if recipe.decay else 0
@@ -185,7 +212,7 @@ def reward(work: Work) -> None:
         return
     scorer = heads.from_language_model(work.load(work.policy_before()).model, seed=work.seed("head"))
     pairs = [work.fitting.pairs(rows) for rows in work.rows.reward]
-    blend = Blend(pairs, work.weights, seed=work.seed("reward"), what="preference pair")
+    blend = Blend(pairs, work.weights, seed=work.seed("reward"), what=COMPARED)
     schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
     learning, ranks = work.strategy.learning(scorer, work.ranks, schedule), work.ranks
     parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser}

@@ -19,6 +19,7 @@ from tandem.chat.recipe import STAGES, Recipe
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
 from tandem.core.clock import Clock
+from tandem.core.errors import ConfigError
 from tandem.learn import strategy as strategies
 from tandem.learn.ranks import Ranks
 
@@ -173,6 +174,28 @@ class Work:
             )
         else:
             self.rewarded(name)
+
+    def check_length(self, key: str, response_tokens: int) -> None:
+        """Check that responses leave room for a prompt in the model's context, before the model is read.
+
+        Args:
+            key: What of the recipe says how long they may get.
+            response_tokens: How long.
+
+        Raises:
+            ConfigError: They do not.
+            ModelFolderError: The model's configuration cannot be read.
+        """
+        model = self.recipe.model
+        begun = self.run.model("start") if self.run.has("start") else None
+        there = begun or (Path(model.path) if model.path is not None else None)
+        context_tokens = model.context_tokens if there is None else models.context_of(there)
+        if response_tokens >= context_tokens:
+            raise ConfigError(
+                given=f"{key} = {response_tokens} and a model with a context of {context_tokens} tokens",
+                allowed=f"1 to {context_tokens - 1}: a prompt needs room beside the response",
+                todo="lower it, or take a model with more context",
+            )
 
     def loop(self, stage: str, steps: int, parts: dict[str, Any], ended: Callable[[], bool] = lambda: False) -> Loop:
         """Return a stage's steps."""

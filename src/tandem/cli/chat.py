@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tandem.chat.run_folder import RunFolder
 
 RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+SEED = click.IntRange(0, 2**63 - 1)
+"""As in a recipe."""
 TEMPERATURE: dict[str, Any] = {"type": click.FloatRange(0), "callback": finite, "metavar": "T"}
 
 
@@ -153,7 +155,7 @@ def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Pa
 @click.option("--system", default="", metavar="TEXT", help="What the model is told first.")
 @click.option("--temperature", **TEMPERATURE, default=0.7, show_default=True, help="0: none.")
 @click.option("--tokens", type=click.IntRange(1), default=256, show_default=True, metavar="N", help="Of a reply.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of chance.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of chance.")
 @json_option
 def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
     """Talk with a run's model; Ctrl-D ends it, /new forgets what was said.

@@ -107,9 +107,10 @@ def _attribute(family: str, name: str, beside: Path | None) -> object:
         for part in attribute.split("."):
             found = getattr(found, part)
     except AttributeError as error:
-        public = [key for key in vars(importlib.import_module(module_name)) if not key.startswith("_")]
+        there = vars(importlib.import_module(module_name)).items()
+        public = [key for key, value in there if not key.startswith("_") and not isinstance(value, types.ModuleType)]
         raise UnknownPluginError(
-            given=f"{family} {name!r}: module {module_name!r} has no {attribute!r}",
+            given=f"{_KINDS.get(family, family)} {name!r}: module {module_name!r} has no {attribute!r}",
             allowed=", ".join(sorted(public)) or "nothing (the module is empty)",
             todo=did_you_mean(attribute, public),
         ) from error

@@ -86,6 +86,20 @@ def check(path: Path) -> None:
         )
 
 
+def config_of(path: Path, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a folder's configuration, with settings over it.
+
+    Raises:
+        ModelFolderError: It cannot be read.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(path, local_files_only=True, **settings)
+    except Exception as error:  # an unknown architecture, a torn config, ...
+        raise _not_loaded(path, error) from error
+
+
 def whole_model(
     kind: Any,  # noqa: ANN401 - transformers has no types
     path: Path,
@@ -106,20 +120,14 @@ def whole_model(
     Raises:
         ModelFolderError: It cannot be loaded, or tensors are missing.
     """
-    import transformers
-
+    config = config_of(path, **settings)
+    prepare(config)
     try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, **settings)
-        prepare(config)
         model, loading = kind.from_pretrained(
             path, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
         )
-    except Exception as error:  # a cut file, an unknown architecture, a torn config, ...
-        raise ModelFolderError(
-            given=f"{path} cannot be loaded: {_first_line(error)}",
-            allowed="a causal language model that this version of transformers knows, with whole weights",
-            todo="load it with AutoModelForCausalLM to see more",
-        ) from error
+    except Exception as error:  # a cut file, ...
+        raise _not_loaded(path, error) from error
     missing = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
     if missing:
         raise ModelFolderError(
@@ -150,6 +158,14 @@ def tokenizer_of(path: Path, todo: str) -> Any:  # noqa: ANN401 - transformers h
             allowed="a tokenizer beside the model, as save_pretrained leaves it",
             todo=todo,
         ) from error
+
+
+def _not_loaded(path: Path, error: Exception) -> ModelFolderError:
+    return ModelFolderError(
+        given=f"{path} cannot be loaded: {_first_line(error)}",
+        allowed="a causal language model that this version of transformers knows, with whole weights",
+        todo="load it with AutoModelForCausalLM to see more",
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -116,11 +116,20 @@ class Watch:
         self._thread.start()
 
     def why(self) -> RankError | None:
-        """Return which rank's end broke a connection; None where all others live after a few looks more."""
+        """Return which rank's end broke a connection; None where all others live after a few looks more.
+
+        Those looks alone count: a rank may have been slow before, and live.
+        """
         with self._looked:
             last = self._beats.count + NAMED + 1
-            self._looked.wait_for(lambda: bool(self._found(NAMED)) or bool(self._broken) or self._beats.count >= last)
-            return self._found(NAMED) or (_store_gone(self._broken) if self._broken else None)
+            self._looked.wait_for(
+                lambda: bool(self._beats.failed() or self._broken or self._lost_for_good() or self._beats.count >= last)
+            )
+            if failed := self._beats.failed():
+                return _failed(failed)
+            if self._broken:
+                return _store_gone(self._broken)
+            return self._lost(NAMED) if self._beats.count >= last else self._lost_for_good()
 
     def end(self, failure: str = "") -> None:
         """Stop looking, and tell the others; the first call counts."""
@@ -133,13 +142,6 @@ class Watch:
         except RuntimeError:
             return  # the store ended first: nobody is left to be told
 
-    def _found(self, patience: int) -> RankError | None:
-        lost = self._beats.gone(patience)
-        if lost:
-            return _lost(lost, self._beats.size)
-        failed = self._beats.failed()
-        return _failed(failed) if failed else None
-
     def _run(self) -> None:
         while not self._ended.wait(self._beat_s):
             with self._looked:
@@ -148,14 +150,17 @@ class Watch:
                 except RuntimeError as error:
                     self._broken = str(error)
                 self._looked.notify_all()
-                lost = _store_gone(self._broken) if self._broken else self._found_for_good()
+                lost = _store_gone(self._broken) if self._broken else self._lost_for_good()
             if lost is not None:
                 self._on_lost(lost)
                 return
 
-    def _found_for_good(self) -> RankError | None:
-        lost = self._beats.gone(self._patience)
+    def _lost(self, patience: int) -> RankError | None:
+        lost = self._beats.gone(patience)
         return _lost(lost, self._beats.size) if lost else None
+
+    def _lost_for_good(self) -> RankError | None:
+        return self._lost(self._patience)
 
 
 def _key(rank: int) -> str:

@@ -9,7 +9,9 @@ import torch
 
 from tandem.chat.engine.generate import Sampling
 from tandem.chat.models import Loaded
+from tandem.chat.serve.app import job_of
 from tandem.chat.serve.errors import ApiError
+from tandem.chat.serve.request import Message, Request
 from tandem.chat.serve.worker import Ended, Event, Failed, Job, Piece, Worker
 from tests.chat.small import model_of, template
 
@@ -95,6 +97,14 @@ def test_a_model_that_says_no_number_fails_one_answer_and_not_the_next(worker: W
         weight.copy_(before)
     worker.put(after.job())
     assert isinstance(after.whole()[1], Ended)
+
+
+def test_messages_that_the_template_does_not_take_are_refused(worker: Worker) -> None:
+    worker.loaded.template.tokenizer.chat_template = "{{ raise_exception('not two of one side') }}"
+    asked = Request(model="sft", messages=[Message(role="user", content="a")])
+    with pytest.raises(ApiError, match=r"does not take these messages: not two of one side$") as caught:
+        job_of(asked, worker, lambda event: None)
+    assert caught.value.status == 400
 
 
 def test_closing_ends_what_runs() -> None:

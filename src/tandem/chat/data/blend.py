@@ -17,6 +17,9 @@ from tandem.data.mixture import Mixture
 
 T = TypeVar("T")
 
+IMITATED, COMPARED, ANSWERED = "response to imitate", "preference pair", "prompt to respond to"
+"""What rows of sft, reward and rl are, for the error."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Listed(Generic[T]):
@@ -47,11 +50,7 @@ class Blend(Generic[T]):
     def __init__(self, lists: Sequence[Sequence[T]], weights: Sequence[float], *, seed: int, what: str) -> None:
         kept = [(rows, weight) for rows, weight in zip(lists, weights, strict=True) if rows]
         if not kept:
-            raise RowsError(
-                given=f"no {what} in any source",
-                allowed="at least one, after those that are held out and those of other phases",
-                todo="check data.sources, their columns, data.held_out and data.split",
-            )
+            raise nothing_of(what)
         self._flat = [row for rows, _ in kept for row in rows]
         self._mixture = Mixture([_Listed(rows) for rows, _ in kept], weights=[weight for _, weight in kept])  # type: ignore[misc]  # only their lengths are asked for
         self._seed = seed
@@ -70,3 +69,12 @@ class Blend(Generic[T]):
             numbers = order.at(np.arange(low, high) - epoch * epoch_size)
             rows += [self._flat[number] for number in numbers.tolist()]
         return rows
+
+
+def nothing_of(what: str) -> RowsError:
+    """Return what is said where all lists are empty."""
+    return RowsError(
+        given=f"no {what} in any source",
+        allowed="at least one, after those that are held out and those of other phases",
+        todo="check data.sources, their columns, data.held_out and data.split",
+    )

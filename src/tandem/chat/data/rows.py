@@ -103,6 +103,7 @@ def gather(data: Data, *, seed: int, say: Callable[[str], None]) -> Rows:
     for source in data.sources:
         parts: dict[str, list[Any]] = {"sft": [], "reward": [], "rl": []}
         bad: list[str] = []
+        good = 0
         for number, raw in enumerate(sources.read(Path(source.path))):
             made = raw if isinstance(raw, str) else _rows_of(raw, source, number)
             if isinstance(made, str):
@@ -114,13 +115,10 @@ def gather(data: Data, *, seed: int, say: Callable[[str], None]) -> Rows:
                         todo="correct the row, or let bad ones be skipped",
                     )
                 continue
+            good += 1
             _share_out(made, data, seed, parts, rows.held_out)
         if not any(parts.values()):
-            raise RowsError(
-                given=f"data {source.path}: no good row to train on, {len(bad)} bad ones{_first(bad)}",
-                allowed="rows with the columns that the recipe names",
-                todo="look at the file, or at data.sources",
-            )
+            raise _nothing_left(source, data, good, bad)
         if bad:
             rows.bad[source.path] = len(bad)
             say(f"{source.path}: {len(bad)} bad rows skipped: " + "; ".join(bad[:SHOWN]))
@@ -128,6 +126,21 @@ def gather(data: Data, *, seed: int, say: Callable[[str], None]) -> Rows:
         rows.reward.append(parts["reward"])
         rows.rl.append(parts["rl"])
     return rows
+
+
+def _nothing_left(source: Source, data: Data, good: int, bad: list[str]) -> RowsError:
+    if good:
+        return RowsError(
+            given=f"data {source.path}: none of {good:,} good rows is left to train on",
+            allowed=f"a share of them: data.held_out is {data.held_out:g}, data.split {list(data.split)}",
+            todo="lower data.held_out, or give a stage that they serve a share in data.split",
+        )
+    what = f"no good row, {len(bad):,} bad ones, such as: {bad[0]}" if bad else "it is empty"
+    return RowsError(
+        given=f"data {source.path}: {what}",
+        allowed="rows with the columns that the recipe names",
+        todo="look at the file, or at data.sources",
+    )
 
 
 def place(prompt: str, seed: int) -> float:
@@ -192,7 +205,3 @@ def is_unicode(text: str) -> bool:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _first(bad: list[str]) -> str:
-    return f", such as: {bad[0]}" if bad else ""

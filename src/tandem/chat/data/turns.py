@@ -82,6 +82,15 @@ class Fitting:
             lambda prompt: len(prompt.tokens) + response_tokens,
         )
 
+    def check_prompts(self, rows: Sequence[Question], response_tokens: int) -> None:
+        """Look whether any leaves room for a response, no further than the first that does.
+
+        Raises:
+            RowsError: None does.
+        """
+        if not any(len(self.template.prompt(row.prompt)) + response_tokens <= self.context_tokens for row in rows):
+            self.prompts(rows, response_tokens)
+
     def _kept(self, rows: Iterable[Row], make: Callable[[Row], Made], tokens_of: Callable[[Made], int]) -> list[Made]:
         made = [make(row) for row in rows]
         kept = [one for one in made if tokens_of(one) <= self.context_tokens]

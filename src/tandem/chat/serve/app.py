@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tandem.chat.engine.generate import Sampling
+from tandem.chat.errors import RowsError
 from tandem.chat.serve.errors import ApiError
 from tandem.chat.serve.request import Request, parse
 from tandem.chat.serve.worker import Ended, Event, Failed, Job, Piece, Worker
@@ -185,8 +186,8 @@ def job_of(asked: Request, worker: Worker, tell: Any) -> Job:  # noqa: ANN401 - 
     loaded = worker.loaded
     try:
         prompt = loaded.template.chat([message.plain() for message in asked.messages])
-    except Exception as error:  # a template refuses in ways of its own, such as two turns of one side
-        message = f"The model's chat template does not take these messages: {error}"
+    except RowsError as error:
+        message = f"The model's chat template does not take these messages: {error.__cause__}"
         raise ApiError(400, message, param="messages", code="invalid_value") from error
     room = loaded.context_tokens - len(prompt)
     wanted = asked.max_completion_tokens or asked.max_tokens
