@@ -25,7 +25,7 @@ from tandem.core.errors import DataError, MissingPackageError, SpaceError
 from tandem.data.cache.settings import RemoteError
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
-from tandem.data.space import Space, generations, parity, repair
+from tandem.data.space import Space, generations, parity
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.waiting import until
@@ -495,7 +495,8 @@ def test_an_append_that_is_refused_leaves_another_writers_parity(tmp_path: Path)
         finally:
             refused.set()
         assert other[0].result().generation == 2
-    assert (tmp_path / "s" / "parity" / "level").read_bytes() == b"222"
+    with Space.open(tmp_path / "s") as space:
+        assert space.index.header.parity == 2
     assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 2
     assert list(scrub(str(tmp_path / "s"))) == []
 
@@ -524,22 +525,30 @@ def test_a_level_that_is_raised_just_before_a_commit_holds_for_it(
     assert list(scrub(str(tmp_path / "s"))) == []
 
 
-def test_a_disk_that_is_full_for_the_parity_of_what_was_there_is_told_with_what_is_packed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("file", ["shard.parity", "index", "index.parity", "current"])
+def test_a_disk_that_fills_before_an_append_with_parity_is_there_leaves_the_space_as_it_was_and_it_goes_on(
+    tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two, _ = names(tmp_path)
+    one, two, three = names(tmp_path)
     packed(tmp_path / one, tmp_path / "s")
+    replace = Path.replace
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "s/parity/x")
+    def full(self: Path, target: Path) -> Path:
+        if target.name.endswith(file):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return replace(self, target)
 
-    monkeypatch.setattr(repair, "guard", full)
-    words = r"all is packed, and .*s is at generation 2, but parity .* No space left .*; run: tandem data repair .*s$"
-    with pytest.raises(DataError, match=words):
-        packed(tmp_path / two, tmp_path / "s", append=True, parity=1)
-    monkeypatch.undo()
-    assert len(list(scrub(str(tmp_path / "s")))) == 1
-    assert repair.repair(str(tmp_path / "s")).left == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match=f"No space left on device: '.*{file}'"):
+            packed(tmp_path / two, tmp_path / "s", append=True, parity=4)
+    assert list(scrub(str(tmp_path / "s"))) == []
+    for part, level in ((three, 0), (two, 4)):
+        assert packed(tmp_path / part, tmp_path / "s", append=True, parity=level).files == 1
+        assert list(scrub(str(tmp_path / "s"))) == []
+        with Space.open(tmp_path / "s") as space:
+            assert space.index.header.parity == level
+    assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 3
     assert list((tmp_path / "s" / "pending").iterdir()) == []
 
 

@@ -75,9 +75,8 @@ def pack(
     cores = len(os.sched_getaffinity(0))
     there: list[str] = []
 
-    def is_there(generation: int, guarded: bool = True) -> None:
-        rest = "" if guarded else f"; parity of what was there before is not complete: tandem data repair {space}"
-        there.append(f"interrupted, but all is packed: {space} is at generation {generation}{rest}")
+    def is_there(generation: int) -> None:
+        there.append(f"interrupted, but all is packed: {space} is at generation {generation}")
 
     try:
         with heard_sigterm():

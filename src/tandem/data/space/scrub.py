@@ -1,7 +1,6 @@
 """Checking everything in a space: the index, every shard from end to end, every sample, and the parity of all these.
 
-Limits: at a URL parity is not checked, nor what stands behind the end of the file `current`. Where the whole folder
-`parity` is gone, the space is one without parity.
+Limits: at a URL parity is not checked, nor what stands behind the end of the file `current`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from tandem.core.errors import DataError, NewerVersionError, TandemError
 from tandem.data.hashing import file_xxh3
 from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns
-from tandem.data.space.guarding import level, level_damage, parity_path
+from tandem.data.space.guarding import level, parity_path
 from tandem.data.space.homes import missing
 from tandem.data.space.index import Index
+from tandem.data.space.shard import CHANGED, damage
 from tandem.data.space.shard_copy import fetched_shard
 from tandem.data.space.space import Space
 
@@ -100,12 +100,9 @@ def current_damage(folder: str) -> str | None:
 
 
 def _parity(root: Path, index: Index) -> Iterator[Finding]:
-    """Check the level, and the parity of all that is present."""
-    if not level(root):
+    """Check the parity of all that is present."""
+    if not level(index):
         return
-    said = level_damage(root)
-    if said is not None:
-        yield Finding("parity", str(root / "parity" / "level"), None, None, said)
     shards = [(entry.file_name, entry.size, entry.checksum) for entry in index.shards]
     for name, size, checksum in [*shards, (Path(index.name).name, *file_xxh3(index.name))]:
         path = parity_path(root, Path(name))
@@ -157,28 +154,9 @@ def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int
     except OSError as error:
         wrong = f"the shard {path} cannot be read: {error.strerror}"
     damaged = list(_samples(space, path, numbers_N))
-    if wrong is not None and not (damaged and wrong.endswith(_CHANGED)):
+    if wrong is not None and not (damaged and wrong.endswith(CHANGED)):
         yield Finding("shard", path, None, None, wrong)
     yield from damaged
-
-
-_CHANGED = "holds other bytes than were written, outside of any sample"
-
-
-def damage(path: str, entry: ShardEntry) -> str | None:
-    """What is wrong with a shard as a file, in words; None where nothing is.
-
-    Raises:
-        NewerVersionError: It is of a newer version.
-        OSError: It cannot be read.
-    """
-    layout.refuse_newer(path)
-    size, checksum = file_xxh3(path)
-    if size < entry.size:
-        return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
-    if size > entry.size:
-        return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
-    return None if checksum == entry.checksum else f"the shard {path} {_CHANGED}"
 
 
 def _samples(space: Space, path: str, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
