@@ -221,6 +221,20 @@ main()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_where_samples_cannot_be_written_to_standard_output_is_called_so(
+    name: str, source: Path, tandem_: Shell, tmp_path: Path
+) -> None:
+    for path, size in (("small", 10), ("large", 1 << 20)):
+        (source / path).write_bytes(bytes(size))
+    tandem_("data", "pack", source, "s")
+    with Path("/dev/full").open("w") as full:
+        command = [*tandem_.prefix, "data", "cat", "s", name]
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "tandem: standard output: No space left on device\n")
+
+
+@pytest.mark.slow
 def test_a_full_disk_is_said_with_the_file(source: Path, tandem_: Shell, tmp_path: Path) -> None:
     (source / "large").write_bytes(os.urandom(3 << 20))
     tandem_("data", "pack", source, "s")
@@ -327,7 +341,7 @@ def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the
     shard.unlink()
     gone = f"the shard s/shards/{shard.name} is missing; samples in it: 25"
     named = [gone, *(f"sample {number}, '{number:02d}': {gone}" for number in range(10))]
-    more = f"and 15 more samples in s/shards/{shard.name}; --json names all"
+    more = f"15 more samples in s/shards/{shard.name}; --json names all"
     assert tandem_("data", "scrub", "s", status=1).splitlines() == [*named, more, "26 problems"]
     found = json.loads(tandem_("data", "scrub", "--json", "s", status=1))
     assert [one["path"] for one in found] == [None, *(f"{number:02d}" for number in range(25))]
@@ -351,6 +365,11 @@ def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the
         (["data", "ls", "nothing"], "tandem: nothing is not a space: it is no folder; "),
         (["data", "cat", "s", "dog.pgn"], "did you mean 'dog.png'?\n"),
         (["data", "delete", "s"], "tandem: name paths, or a --prefix; see `tandem data delete --help`\n"),
+        (
+            ["data", "delete", "--prefix", "", "s"],
+            "tandem: an empty --prefix is all of s: to remove it as a whole, remove its folder; "
+            "see `tandem data delete --help`\n",
+        ),
         (["data", "mount", "--log", "no/log", "s", "."], "tandem: --log no/log cannot be written: No such file"),
         (["data", "pack", "images", "images"], "which holds something else than a space; "),
     ],

@@ -11,6 +11,7 @@ import click
 
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs, shell_name
+from tandem.core.durable import FULL, naming
 from tandem.core.interrupts import counted_once, heard_sigterm
 from tandem.core.units import counted
 
@@ -157,8 +158,10 @@ def cat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
             print_json([{"path": path, "base64": b64encode(opened.read(number)).decode()} for path, number in told])
             return
         for number in numbers:
-            sys.stdout.buffer.write(opened.read(number))
-        sys.stdout.buffer.flush()
+            content = opened.read(number)
+            with naming("standard output", only=FULL):
+                sys.stdout.buffer.write(content)
+                sys.stdout.buffer.flush()
 
 
 @data.command()
@@ -234,6 +237,9 @@ def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]
     """
     from tandem.data.space.changing import delete as run
 
+    if prefix == "":
+        message = f"an empty --prefix is all of {space}: to remove it as a whole, remove its folder"
+        raise click.UsageError(message)
     if not paths and not prefix:
         message = "name paths, or a --prefix"
         raise click.UsageError(message)
@@ -471,7 +477,7 @@ def _named(found: list[Finding]) -> Iterator[str]:
             yield one.message
     for file, count in samples.items():
         if count > _SHOWN_OF_A_FILE:
-            yield f"and {counted(count - _SHOWN_OF_A_FILE, 'more sample')} in {file}; --json names all"
+            yield f"{counted(count - _SHOWN_OF_A_FILE, 'more sample')} in {file}; --json names all"
 
 
 def _described(sample: Sample) -> dict[str, Any]:
