@@ -23,6 +23,7 @@ import pytest
 
 from tandem.core.errors import DataError, MissingPackageError, SpaceError
 from tandem.data.cache.settings import RemoteError
+from tandem.data.pack import packing
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
 from tandem.data.space import Space, generations, parity
@@ -550,6 +551,29 @@ def test_a_disk_that_fills_before_an_append_with_parity_is_there_leaves_the_spac
             assert space.index.header.parity == level
     assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 3
     assert list((tmp_path / "s" / "pending").iterdir()) == []
+
+
+@pytest.mark.parametrize("level", [0, 4])
+def test_appending_from_an_empty_folder_changes_nothing(tmp_path: Path, level: int) -> None:
+    one, *_ = names(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert packed(tmp_path / "empty", tmp_path / "new").generation == 1
+    packed(tmp_path / one, tmp_path / "s", parity=2)
+    before = {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")}
+    done = packed(tmp_path / "empty", tmp_path / "s", append=True, parity=level)
+    assert (done.generation, done.files) == (1, 0)
+    assert {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")} == before
+
+
+def test_what_others_left_and_cannot_be_removed_makes_no_failure_of_what_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path, now_s: float) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "s/pending/x/lock")
+
+    one, *_ = names(tmp_path)
+    monkeypatch.setattr(packing, "clear_abandoned", refused)
+    assert packed(tmp_path / one, tmp_path / "s").generation == 1
 
 
 def test_parity_without_its_package_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

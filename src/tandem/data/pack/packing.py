@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver
@@ -91,7 +92,7 @@ def pack(
         workers: How many processes read and write.
         shard_bytes: About how large shards become.
         parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
-            keeps what the space has.
+            keeps what the space has, and so does a source without a file.
         tell: Told how far it is.
         broken_off_at: Told the generation that has it all, where it is broken off when it is there already.
 
@@ -122,8 +123,13 @@ def pack(
         columns = [target.kept_part(part.name) for part in parts]
         whole = [one for one in columns if one is not None]
         assert len(whole) == len(parts)
-        generation = target.commit(whole, parity_level=parity)
-        clear_abandoned(target.folder, time.time())
+        if any(map(len, whole)) or not snapshot.is_space(target.folder):
+            generation = target.commit(whole, parity_level=parity)
+        else:  # nothing is added: nothing changes
+            generation = snapshot.read_current(target.folder).generation
+            target.discard()
+        with suppress(OSError):  # it is there, and whoever packs or compacts next tries again
+            clear_abandoned(target.folder, time.time())
     except SpaceError:
         target.discard()  # it would be refused again
         raise
