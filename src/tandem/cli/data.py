@@ -332,6 +332,8 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
         elif any(one.what == "index" for one in done.left):
             anew = f"rm -r {space} and pack the space again"
             say_err(f"no source brings an index back: put it back from a copy, or {anew} from its source")
+        elif all(one.what == "older" for one in done.left):
+            say_err(f"only readers of older generations need that; to remove those, run: tandem data compact {space}")
         elif source is None:
             say_err(f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}")
         else:

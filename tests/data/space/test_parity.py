@@ -124,6 +124,21 @@ def test_one_flipped_bit_in_any_region_of_any_file_is_repaired(folder: Path) -> 
     assert contents(folder) == CONTENTS
 
 
+def test_bits_flipped_in_an_older_index_or_its_parity_are_named_and_repaired(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")
+    rng = random.Random(6)
+    index = folder / "generations" / "00000001.index"
+    for path in (index, folder / "parity" / f"{index.name}.parity"):
+        whole = path.read_bytes()
+        for place in (0, 8, 20, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(6))):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            assert {one.file for one in scrub(str(folder))} == {str(path)}
+            assert repair(str(folder)) == ([str(path)], 0, [])
+            assert path.read_bytes() == whole
+
+
 def test_every_change_keeps_the_parity_of_what_is_there(folder: Path) -> None:
     delete(str(folder), prefix="d3/")
     compact(str(folder))

@@ -65,12 +65,15 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     """
     refuse_url(folder)
     root = Path(folder)
+    _refuse_folder(root / "current")
     files = _current(root)
     files += _index_by_parity(root, read_current(root))
     found = list(scrub(folder))
     for one in found:
         if one.what == "newer":
             raise layout.newer_version(given=one.message)
+        if one.what == "older" and Path(one.file).is_file():
+            files += _index_by_parity(root, int(Path(one.file).stem))
     files += _shards_by_parity(folder, {Path(one.file).name for one in found if one.what in ("shard", "sample")})
     left = list(scrub(folder))
     anew = _parity_anew(folder, [Path(one.file) for one in left if one.what == "parity"])
@@ -131,7 +134,18 @@ def _index_by_parity(root: Path, of: layout.Current | int) -> list[str]:
         finally:
             index.close()
 
-    return _by_parity(root, Path(index_path(root, of if isinstance(of, int) else of.generation)), right)
+    path = Path(index_path(root, of if isinstance(of, int) else of.generation))
+    _refuse_folder(path)
+    return _by_parity(root, path, right)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(
+            given=f"{path} is a folder, where a file of the space was",
+            allowed="a file, or nothing",
+            todo="move it elsewhere, and run this again",
+        )
 
 
 def _shards_by_parity(folder: str, names: set[str]) -> list[str]:
@@ -174,10 +188,10 @@ def _parity_anew(folder: str, damaged: list[Path]) -> list[str]:
         return []  # the index itself may be damaged
     root, made = Path(folder), []
     with Space.open(folder) as space:
-        index, shards = Path(space.index.name), {entry.file_name: entry for entry in space.index.shards}
+        shards = {entry.file_name: entry for entry in space.index.shards}
         for path in damaged:
             entry = shards.get(path.stem)
-            file = index if entry is None else root / "shards" / entry.file_name
+            file = root / ("shards" if entry else "generations") / path.stem
             whole = entry is None or (file.is_file() and damage(str(file), entry) is None)
             if whole and not path.is_dir():
                 parity.protect(file, path, level(space.index))
