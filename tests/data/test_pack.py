@@ -502,27 +502,28 @@ def test_an_append_that_is_refused_leaves_another_writers_parity(tmp_path: Path)
     assert list(scrub(str(tmp_path / "s"))) == []
 
 
-@pytest.mark.parametrize("had", [0, 1])
-def test_a_level_that_is_raised_just_before_a_commit_holds_for_it(
-    tmp_path: Path, had: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("had", "asked", "by_another"), [(0, 0, 2), (1, 0, 2), (0, 2, 0), (0, 1, 2)])
+def test_what_another_commits_just_before_has_parity_and_its_level_holds_where_none_is_asked_for(
+    tmp_path: Path, had: int, asked: int, by_another: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = names(tmp_path)
     packed(tmp_path / one, tmp_path / "s", parity=had)
 
-    def raise_it_before_the_lock(done: int, of: int) -> None:
+    def commit_before_the_lock(done: int, of: int) -> None:
         publishing = generations.publishing
 
         def late(folder: Path) -> AbstractContextManager[None]:
             monkeypatch.undo()
-            packed(tmp_path / three, tmp_path / "s", append=True, parity=2)
+            packed(tmp_path / three, tmp_path / "s", append=True, parity=by_another)
             return publishing(folder)
 
         monkeypatch.setattr(generations, "publishing", late)
 
-    packed(tmp_path / two, tmp_path / "s", append=True, tell=raise_it_before_the_lock)
+    packed(tmp_path / two, tmp_path / "s", append=True, parity=asked, tell=commit_before_the_lock)
     with Space.open(tmp_path / "s") as space:
         shard = space.index.shards[space.stat(space.number("two")).shard].file_name
-    assert parity.level_of(tmp_path / "s" / "parity" / f"{shard}.parity") == 2
+    assert parity.level_of(tmp_path / "s" / "parity" / f"{shard}.parity") == (asked or by_another)
+    assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 3
     assert list(scrub(str(tmp_path / "s"))) == []
 
 
