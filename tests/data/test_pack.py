@@ -23,9 +23,10 @@ import pytest
 
 from tandem.core.errors import DataError, MissingPackageError, SpaceError
 from tandem.data.cache.settings import RemoteError
+from tandem.data.pack import packing
 from tandem.data.pack.packing import Packed, _ended_well, pack
 from tandem.data.pack.source import open_source
-from tandem.data.space import Space, generations, parity, repair
+from tandem.data.space import Space, generations, parity
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.waiting import until
@@ -495,52 +496,85 @@ def test_an_append_that_is_refused_leaves_another_writers_parity(tmp_path: Path)
         finally:
             refused.set()
         assert other[0].result().generation == 2
-    assert (tmp_path / "s" / "parity" / "level").read_bytes() == b"222"
+    with Space.open(tmp_path / "s") as space:
+        assert space.index.header.parity == 2
     assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 2
     assert list(scrub(str(tmp_path / "s"))) == []
 
 
-@pytest.mark.parametrize("had", [0, 1])
-def test_a_level_that_is_raised_just_before_a_commit_holds_for_it(
-    tmp_path: Path, had: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("had", "asked", "by_another"), [(0, 0, 2), (1, 0, 2), (0, 2, 0), (0, 1, 2)])
+def test_what_another_commits_just_before_has_parity_and_its_level_holds_where_none_is_asked_for(
+    tmp_path: Path, had: int, asked: int, by_another: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = names(tmp_path)
     packed(tmp_path / one, tmp_path / "s", parity=had)
 
-    def raise_it_before_the_lock(done: int, of: int) -> None:
+    def commit_before_the_lock(done: int, of: int) -> None:
         publishing = generations.publishing
 
         def late(folder: Path) -> AbstractContextManager[None]:
             monkeypatch.undo()
-            packed(tmp_path / three, tmp_path / "s", append=True, parity=2)
+            packed(tmp_path / three, tmp_path / "s", append=True, parity=by_another)
             return publishing(folder)
 
         monkeypatch.setattr(generations, "publishing", late)
 
-    packed(tmp_path / two, tmp_path / "s", append=True, tell=raise_it_before_the_lock)
+    packed(tmp_path / two, tmp_path / "s", append=True, parity=asked, tell=commit_before_the_lock)
     with Space.open(tmp_path / "s") as space:
         shard = space.index.shards[space.stat(space.number("two")).shard].file_name
-    assert parity.level_of(tmp_path / "s" / "parity" / f"{shard}.parity") == 2
+    assert parity.level_of(tmp_path / "s" / "parity" / f"{shard}.parity") == (asked or by_another)
+    assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 3
     assert list(scrub(str(tmp_path / "s"))) == []
 
 
-def test_a_disk_that_is_full_for_the_parity_of_what_was_there_is_told_with_what_is_packed(
+@pytest.mark.parametrize("file", ["shard.parity", "index", "index.parity", "current"])
+def test_a_disk_that_fills_before_an_append_with_parity_is_there_leaves_the_space_as_it_was_and_it_goes_on(
+    tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = names(tmp_path)
+    packed(tmp_path / one, tmp_path / "s")
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name.endswith(file):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match=f"No space left on device: '.*{file}'"):
+            packed(tmp_path / two, tmp_path / "s", append=True, parity=4)
+    assert list(scrub(str(tmp_path / "s"))) == []
+    for part, level in ((three, 0), (two, 4)):
+        assert packed(tmp_path / part, tmp_path / "s", append=True, parity=level).files == 1
+        assert list(scrub(str(tmp_path / "s"))) == []
+        with Space.open(tmp_path / "s") as space:
+            assert space.index.header.parity == level
+    assert len(list((tmp_path / "s" / "parity").glob("*.shard.parity"))) == 3
+    assert list((tmp_path / "s" / "pending").iterdir()) == []
+
+
+@pytest.mark.parametrize("level", [0, 4])
+def test_appending_from_an_empty_folder_changes_nothing(tmp_path: Path, level: int) -> None:
+    one, *_ = names(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert packed(tmp_path / "empty", tmp_path / "new").generation == 1
+    packed(tmp_path / one, tmp_path / "s", parity=2)
+    before = {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")}
+    done = packed(tmp_path / "empty", tmp_path / "s", append=True, parity=level)
+    assert (done.generation, done.files) == (1, 0)
+    assert {path: path.is_file() and path.read_bytes() for path in (tmp_path / "s").rglob("*")} == before
+
+
+def test_what_others_left_and_cannot_be_removed_makes_no_failure_of_what_is_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two, _ = names(tmp_path)
-    packed(tmp_path / one, tmp_path / "s")
+    def refused(folder: Path, now_s: float) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "s/pending/x/lock")
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "s/parity/x")
-
-    monkeypatch.setattr(repair, "guard", full)
-    words = r"all is packed, and .*s is at generation 2, but parity .* No space left .*; run: tandem data repair .*s$"
-    with pytest.raises(DataError, match=words):
-        packed(tmp_path / two, tmp_path / "s", append=True, parity=1)
-    monkeypatch.undo()
-    assert len(list(scrub(str(tmp_path / "s")))) == 1
-    assert repair.repair(str(tmp_path / "s")).left == []
-    assert list((tmp_path / "s" / "pending").iterdir()) == []
+    one, *_ = names(tmp_path)
+    monkeypatch.setattr(packing, "clear_abandoned", refused)
+    assert packed(tmp_path / one, tmp_path / "s").generation == 1
 
 
 def test_parity_without_its_package_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

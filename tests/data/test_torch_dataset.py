@@ -31,6 +31,16 @@ def test_it_is_read_like_a_list_and_a_batch_at_once() -> None:
             dataset[outside]
 
 
+def test_a_part_of_a_number_or_a_mask_is_refused() -> None:
+    dataset = TorchDataset(numbered(20))
+    assert dataset[np.int64(3)] == dataset[3]
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        dataset[1.5]  # type: ignore[index]
+    for numbers in ([1.5], [True, False], np.array([2.0])):
+        with pytest.raises(TypeError, match="numbers of samples are integers"):
+            dataset.__getitems__(numbers)  # type: ignore[arg-type]
+
+
 def test_it_can_be_iterated_like_a_sequence() -> None:
     samples = numbered(5)
     assert list(TorchDataset(samples)) == samples.contents

@@ -11,6 +11,7 @@ import click
 
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs, shell_name
+from tandem.core.durable import FULL, naming
 from tandem.core.interrupts import counted_once, heard_sigterm
 from tandem.core.units import counted
 
@@ -75,9 +76,8 @@ def pack(
     cores = len(os.sched_getaffinity(0))
     there: list[str] = []
 
-    def is_there(generation: int, guarded: bool = True) -> None:
-        rest = "" if guarded else f"; parity of what was there before is not complete: tandem data repair {space}"
-        there.append(f"interrupted, but all is packed: {space} is at generation {generation}{rest}")
+    def is_there(generation: int) -> None:
+        there.append(f"interrupted, but all is packed: {space} is at generation {generation}")
 
     try:
         with heard_sigterm():
@@ -158,8 +158,10 @@ def cat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
             print_json([{"path": path, "base64": b64encode(opened.read(number)).decode()} for path, number in told])
             return
         for number in numbers:
-            sys.stdout.buffer.write(opened.read(number))
-        sys.stdout.buffer.flush()
+            content = opened.read(number)
+            with naming("standard output", only=FULL):
+                sys.stdout.buffer.write(content)
+                sys.stdout.buffer.flush()
 
 
 @data.command()
@@ -235,6 +237,9 @@ def delete(as_json: bool, prefix: str | None, space: str, paths: tuple[str, ...]
     """
     from tandem.data.space.changing import delete as run
 
+    if prefix == "":
+        message = f"an empty --prefix is all of {space}: to remove it as a whole, remove its folder"
+        raise click.UsageError(message)
     if not paths and not prefix:
         message = "name paths, or a --prefix"
         raise click.UsageError(message)
@@ -327,6 +332,8 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
         elif any(one.what == "index" for one in done.left):
             anew = f"rm -r {space} and pack the space again"
             say_err(f"no source brings an index back: put it back from a copy, or {anew} from its source")
+        elif all(one.what == "older" for one in done.left):
+            say_err(f"only readers of older generations need that; to remove those, run: tandem data compact {space}")
         elif source is None:
             say_err(f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}")
         else:
@@ -472,7 +479,7 @@ def _named(found: list[Finding]) -> Iterator[str]:
             yield one.message
     for file, count in samples.items():
         if count > _SHOWN_OF_A_FILE:
-            yield f"and {counted(count - _SHOWN_OF_A_FILE, 'more sample')} in {file}; --json names all"
+            yield f"{counted(count - _SHOWN_OF_A_FILE, 'more sample')} in {file}; --json names all"
 
 
 def _described(sample: Sample) -> dict[str, Any]:

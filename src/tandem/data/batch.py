@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,3 +88,30 @@ class Samples(Protocol):
             IndexError: A number is out of range.
             DataError: A sample's bytes are not what was packed; names it.
         """
+
+
+def whole_numbers(numbers: ArrayLike) -> NDArray[np.int64]:
+    """Numbers of samples as they are given; a mask, or parts of numbers, would name other samples than were meant.
+
+    Raises:
+        IndexError: One is larger than any space.
+        TypeError: They are no integers.
+        ValueError: They are not one row.
+    """
+    numbers_N = np.asarray(numbers)
+    if numbers_N.dtype.kind in "fO":  # what large integers become
+        every = np.asarray(numbers, dtype=object).flat
+        beyond = next((one for one in every if isinstance(one, int) and not -(2**63) <= one < 2**63), None)
+        if beyond is not None:
+            message = f"sample {beyond}: no space has so many"
+            raise IndexError(message)
+    if numbers_N.size and numbers_N.dtype.kind not in "iu":
+        message = f"numbers of samples are integers, not {numbers_N.dtype}; of a mask, take np.flatnonzero(mask)"
+        raise TypeError(message)
+    if numbers_N.ndim > 1:
+        message = f"numbers of samples are one row, not of the shape {numbers_N.shape}; take its ravel()"
+        raise ValueError(message)
+    if numbers_N.dtype == np.uint64 and numbers_N.size and numbers_N.max() > np.iinfo(np.int64).max:
+        message = f"sample {numbers_N.max()}: no space has so many"
+        raise IndexError(message)
+    return np.ascontiguousarray(numbers_N, np.int64)

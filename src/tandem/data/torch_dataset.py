@@ -10,11 +10,12 @@ Limits: DataLoader's processes cost more than the reading; `Loader` is several t
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch.utils.data import Dataset
 
+from tandem.data.batch import whole_numbers
 from tandem.data.decoding import Decode, DecoderFailure, told
 
 if TYPE_CHECKING:
@@ -45,18 +46,20 @@ class TorchDataset(Dataset[Any]):
 
         Raises:
             IndexError: There is no such sample.
+            TypeError: It is no integer.
             DataError: Its bytes are not what was packed.
             DecodeError: The decoder raised.
         """
         if isinstance(number, slice):
             return self.__getitems__(range(*number.indices(len(self))))
+        number = index(number)
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         return self.__getitems__([number % len(self)])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
         """Several samples, read at once; raises what `__getitem__` raises."""
-        numbers_N = np.asarray(numbers, dtype=np.int64)
+        numbers_N = whole_numbers(numbers)
         views = self._samples.read_batch(numbers_N).views()
         try:
             found = self._decode(views, [])

@@ -13,8 +13,8 @@ import pytest
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.data.space import Space, layout
-from tandem.data.space.guarding import set_level
-from tandem.data.space.repair import guard_present, repair
+from tandem.data.space.changing import compact, delete
+from tandem.data.space.repair import repair
 from tandem.data.space.scrub import Finding, scrub
 from tandem.data.space.writer import SpaceWriter
 from tests.data.space.test_space import CONTENTS, HOWS, made
@@ -232,11 +232,12 @@ def test_a_newer_version_is_refused_in_words(folder: Path, which: str) -> None:
 
 
 @pytest.mark.parametrize("with_parity", [False, True])
-@pytest.mark.parametrize("which", ["current", "generations/00000001.index", "shards/*", "parity/*.parity"])
+@pytest.mark.parametrize("which", ["current", "generations/*", "shards/*", "parity/*.parity"])
 def test_a_newer_version_is_not_repaired(folder: Path, which: str, with_parity: bool) -> None:
     if with_parity:
-        set_level(folder, 1)
-        guard_present(str(folder))
+        with SpaceWriter(folder) as writer:
+            writer.commit(parity=1)
+        (folder / "generations" / "00000001.index").unlink()
     for path in folder.glob(which):
         path.write_bytes(newer(path.read_bytes()))
         before = path.read_bytes()
@@ -285,9 +286,25 @@ def test_a_lost_file_current_is_damage_and_says_how_to_get_it_back(folder: Path,
 def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> None:
     (folder / which).unlink()
     (folder / which).mkdir()
-    for use in (Space.open, lambda place: repair(str(place))):
-        with pytest.raises(IsADirectoryError, match=f"{folder}/{which}"):
-            use(folder)
+    with pytest.raises(IsADirectoryError, match=f"{folder}/{which}"):
+        Space.open(folder)
+    words = f"{folder}/{which} is a folder, where a file of the space was"
+    assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
+    with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it elsewhere, "):
+        repair(str(folder))
+
+
+def test_a_damaged_index_of_an_older_generation_is_named_and_goes_when_it_is_compacted(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")
+    older = folder / "generations" / "00000001.index"
+    (folder / "generations" / "00000003.index").write_bytes(b"written, but never published")
+    assert list(scrub(str(folder))) == []
+    flip(older, 8 * 5000)
+    (found,) = scrub(str(folder))
+    assert (found.what, found.file) == ("older", str(older))
+    assert repair(str(folder)) == ([], 0, [found])
+    compact(str(folder))
+    assert list(scrub(str(folder))) == []
 
 
 @pytest.mark.parametrize("with_source", [False, True])

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from tandem.data.pack.packing import pack
 from tandem.data.space import Space, layout, parity
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.exporting import export
-from tandem.data.space.guarding import set_level
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
@@ -97,10 +97,9 @@ def test_a_truncated_file_comes_back_while_little_is_missing(tmp_path: Path) -> 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     with SpaceWriter(tmp_path / "s", shard_bytes=100_000) as writer:
-        set_level(tmp_path / "s", 2)
         for path, data in CONTENTS.items():
             writer.add(path, data)
-        writer.commit()
+        writer.commit(parity=2)
     return tmp_path / "s"
 
 
@@ -125,14 +124,26 @@ def test_one_flipped_bit_in_any_region_of_any_file_is_repaired(folder: Path) -> 
     assert contents(folder) == CONTENTS
 
 
+def test_bits_flipped_in_an_older_index_or_its_parity_are_named_and_repaired(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")
+    rng = random.Random(6)
+    index = folder / "generations" / "00000001.index"
+    for path in (index, folder / "parity" / f"{index.name}.parity"):
+        whole = path.read_bytes()
+        for place in (0, 8, 20, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(6))):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            assert {one.file for one in scrub(str(folder))} == {str(path)}
+            assert repair(str(folder)) == ([str(path)], 0, [])
+            assert path.read_bytes() == whole
+
+
 def test_every_change_keeps_the_parity_of_what_is_there(folder: Path) -> None:
     delete(str(folder), prefix="d3/")
     compact(str(folder))
     files = [*(folder / "shards").iterdir(), *(folder / "generations").iterdir()]
-    assert {path.name for path in (folder / "parity").iterdir()} == {
-        "level",
-        *(f"{path.name}.parity" for path in files),
-    }
+    assert {path.name for path in (folder / "parity").iterdir()} == {f"{path.name}.parity" for path in files}
     left = {path: data for path, data in CONTENTS.items() if not path.startswith("d3/")}
     for path in files:
         data = bytearray(path.read_bytes())
@@ -222,9 +233,8 @@ def test_repair_restores_a_missing_shard_where_parity_covers_it_and_names_it_whe
     space = tmp_path / "s"
     for path, data in (("small", b"s" * 100), ("large", os.urandom(9000))):
         with SpaceWriter(space) as writer:
-            set_level(space, 4)
             writer.add(path, data)
-            writer.commit()
+            writer.commit(parity=4)
     with Space.open(space) as opened:
         small, large = (space / "shards" / entry.file_name for entry in opened.index.shards)
     whole = small.read_bytes()
@@ -280,19 +290,12 @@ def version_flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
-def to_one_byte(path: Path) -> None:
-    os.truncate(path, 1)
-
-
 HARMS = (flip, cut, zero, version_flipped, Path.unlink)
 
 
 @pytest.mark.parametrize(
     ("pattern", "harm"),
-    [
-        *((pattern, harm) for pattern in ("*.shard.parity", "*.index.parity") for harm in HARMS),
-        *(("level", harm) for harm in (cut, zero, to_one_byte, Path.unlink)),
-    ],
+    [(pattern, harm) for pattern in ("*.shard.parity", "*.index.parity") for harm in HARMS],
 )
 def test_damaged_parity_is_named_and_made_again(folder: Path, pattern: str, harm: Callable[[Path], None]) -> None:
     path = sorted((folder / "parity").glob(pattern))[0]
@@ -304,7 +307,7 @@ def test_damaged_parity_is_named_and_made_again(folder: Path, pattern: str, harm
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("pattern", ["current", "generations/*", "shards/*", "parity/level", "parity/*.parity"])
+@pytest.mark.parametrize("pattern", ["current", "generations/*", "shards/*", "parity/*.parity"])
 def test_a_byte_behind_the_end_of_any_file_is_named_and_taken_away(folder: Path, pattern: str) -> None:
     path = sorted(folder.glob(pattern))[0]
     whole = path.read_bytes()
@@ -315,31 +318,114 @@ def test_a_byte_behind_the_end_of_any_file_is_named_and_taken_away(folder: Path,
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("text", [None, b"", b"9", b"two"])
-def test_what_is_appended_is_guarded_though_the_level_is_gone_or_nonsense(folder: Path, text: bytes | None) -> None:
-    if text is None:
+def as_before(folder: Path, level: bytes) -> Path:
+    """A space as earlier versions wrote it, whose index does not tell its level; returns the parity of its index."""
+    index = max((folder / "generations").iterdir())
+    packed = index.read_bytes()
+    head = layout.IndexHeader.decode(packed, str(index))._replace(parity=-1).encode()
+    index.write_bytes(head + packed[layout.HEADER_BYTES :])
+    current = layout.Current.decode((folder / "current").read_bytes(), "current")
+    (folder / "current").write_bytes(current._replace(index_xxh3=int.from_bytes(head[-8:], "little")).encode())
+    guard = folder / "parity" / f"{index.name}.parity"
+    parity.protect(index, guard, 2)
+    (folder / "parity" / "level").write_bytes(level)
+    return guard
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the parity of the index", "the level"])
+def test_a_space_of_an_earlier_version_keeps_its_level(folder: Path, lost: str) -> None:
+    guard = as_before(folder, b"222")
+    if lost == "the level":
         (folder / "parity" / "level").unlink()
-    else:
-        (folder / "parity" / "level").write_bytes(text)
-    (folder.parent / "more").mkdir()
-    (folder.parent / "more" / "f").write_bytes(b"more" * 1000)
-    pack(str(folder.parent / "more"), str(folder), append=True, workers=1, tell=lambda done, of: None)
-    assert [Path(one.file).name for one in scrub(str(folder))] == ["level"]
-    repair(str(folder))
-    assert (folder / "parity" / "level").read_bytes() == b"222"
+    elif lost != "nothing":
+        guard.unlink()
+    assert [Path(one.file) for one in scrub(str(folder))] == ([guard] if lost == "the parity of the index" else [])
+    with SpaceWriter(folder) as writer:
+        writer.add("more", b"more" * 1000)
+        writer.commit()
+    assert {parity.level_of(path) for path in (folder / "parity").glob("*.parity")} == {2}
+    assert list(scrub(str(folder))) == []
+    assert told_level(folder) == 2
+
+
+def told_level(folder: Path) -> int:
+    with Space.open(folder) as space:
+        return space.index.header.parity
+
+
+def test_a_lower_level_holds_for_what_is_new(folder: Path) -> None:
+    with SpaceWriter(folder) as writer:
+        writer.add("more", b"more" * 1000)
+        writer.commit(parity=1)
+    before = {path.name for path in (folder / "parity").glob("*.shard.parity") if parity.level_of(path) == 2}
+    assert len(before) == len(list((folder / "shards").iterdir())) - 1
+    assert told_level(folder) == 1
     assert list(scrub(str(folder))) == []
 
 
-def test_no_flipped_bit_makes_another_level(folder: Path) -> None:
-    path = folder / "parity" / "level"
-    whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        harmed = bytearray(whole)
-        harmed[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(harmed)
-        assert [Path(one.file).name for one in scrub(str(folder))] == ["level"]
+@pytest.mark.parametrize("had", [0, 1, 4])
+def test_killed_at_any_step_of_a_commit_a_space_has_its_level_or_the_new_one_and_all_its_parity(
+    tmp_path: Path, had: int
+) -> None:
+    before = tmp_path / "before"
+    with SpaceWriter(before) as writer:
+        writer.add("old", b"old" * 1000)
+        writer.commit(parity=had)
+    level, kills = had, 0
+    while level != 2:
+        space = tmp_path / str(kills)
+        shutil.copytree(before, space)
+        child = os.fork()
+        if not child:
+            commit_and_be_killed(space, kills)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, 9)
+        with Space.open(space) as opened:
+            found = {opened.path(n): opened.read(n) for n in range(len(opened))}
+            level = opened.index.header.parity
+        old = {"old": b"old" * 1000}
+        assert (level, found) in [(had, old), (2, {**old, "new": b"new" * 1000})]
+        assert list(scrub(str(space))) == []
+        assert repair(str(space)) == ([], 0, [])
+        with SpaceWriter(space) as writer:
+            writer.add("later", b"later")
+            writer.commit()
+        compact(str(space))
+        assert list(scrub(str(space))) == []
+        assert told_level(space) == level
+        kills += 1
+    assert kills > 5
+
+
+def commit_and_be_killed(space: Path, moves: int) -> None:
+    """Append with parity; ends the process before the move of a file that follows so many."""
+    left = moves
+
+    def counted(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(self: Path, target: Path) -> Path:
+            nonlocal left
+            if not left:
+                os._exit(9)
+            left -= 1
+            return move(self, target)
+
+        return moved
+
+    try:
+        Path.replace, Path.rename = counted(Path.replace), counted(Path.rename)  # type: ignore[method-assign]
+        with SpaceWriter(space) as writer:
+            writer.add("new", b"new" * 1000)
+            writer.commit(parity=2)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def test_parity_that_is_gone_as_a_whole_is_named_and_made_again(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in (folder / "parity").iterdir()}
+    shutil.rmtree(folder / "parity")
+    assert {one.file for one in scrub(str(folder))} == {str(path) for path in before}
     assert repair(str(folder)).left == []
-    assert path.read_bytes() == whole
+    assert {path: path.read_bytes() for path in (folder / "parity").iterdir()} == before
 
 
 @pytest.mark.parametrize("harm", [zero, version_flipped])
@@ -367,9 +453,8 @@ def two_shards(space: Path) -> list[Path]:
     """Of one size, so small that parity alone makes them."""
     for path in ("one", "two"):
         with SpaceWriter(space) as writer:
-            set_level(space, 4)
             writer.add(path, path.encode() * 20)
-            writer.commit()
+            writer.commit(parity=4)
     with Space.open(space) as opened:
         return [space / "shards" / entry.file_name for entry in opened.index.shards]
 
@@ -441,7 +526,7 @@ def test_the_index_of_another_space_is_not_made_of_its_parity(tmp_path: Path, lo
     assert index.read_bytes() == damaged
 
 
-FOLDERS = ("shards/*.shard", "parity/*.shard.parity", "parity/*.index.parity", "parity/level")
+FOLDERS = ("shards/*.shard", "parity/*.shard.parity", "parity/*.index.parity")
 
 
 @pytest.mark.parametrize("pattern", FOLDERS)

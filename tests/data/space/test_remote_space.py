@@ -29,6 +29,8 @@ from tandem.data.space.changing import compact, delete
 from tandem.data.space.exporting import export
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub, unused_bytes
+from tandem.data.space.shard import damage
+from tandem.data.space.shard_copy import fetched_shard
 from tandem.data.space.writer import SpaceWriter
 from tests.data import remotes
 from tests.data.cache.test_policy import fewest_misses, misses_of_lru
@@ -216,6 +218,20 @@ def test_scrub_looks_at_the_remote_and_not_at_the_cache(server: RangeServer) -> 
     assert ("shard", shards[1].name) in kinds
     assert any(f"{server.url}/shards/{shards[1].name} is missing" in one.message for one in found)
     assert any(shards[2].name in one.file for one in found)
+
+
+@pytest.mark.parametrize("times", [0, 2, 3])
+def test_a_shard_that_scrub_gets_damaged_is_fetched_as_often_as_requests_are_made(
+    server: RangeServer, times: int
+) -> None:
+    with opened(server, tries=3) as space:
+        entry = space.index.shards[1]
+        garbage = iter(["garbage"] * times)
+        server.fault = lambda path, nth: next(garbage, None)
+        before = server.asked
+        with fetched_shard(space.home, entry) as (path, _):
+            assert (damage(path, entry) is None) == (times < 3)
+        assert server.asked - before == min(3, times + 1)
 
 
 def test_export_and_unused_bytes(server: RangeServer, tmp_path: Path) -> None:

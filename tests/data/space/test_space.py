@@ -217,8 +217,10 @@ def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[
 @pytest.mark.parametrize("number", [2**70, -(2**70), 2**63])
 def test_a_number_beyond_what_fits_is_named(tmp_path: Path, number: int) -> None:
     made(tmp_path / "s", {"a": b"1"})
-    with Space.open(tmp_path / "s") as space, pytest.raises(IndexError, match=f"sample {number}: no space has so many"):
-        space.read_batch([number])
+    with Space.open(tmp_path / "s") as space:
+        for numbers in ([number], [number, -1], [-1, number]):
+            with pytest.raises(IndexError, match=f"sample {number}: no space has so many"):
+                space.read_batch(numbers)
 
 
 def every_question(space: Space) -> list[Callable[[], object]]:

@@ -16,18 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
-from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.core.errors import DataError, SpaceError
 from tandem.core.interrupts import deaf_children, unbroken
 from tandem.data.hashing import xxh3
 from tandem.data.pack.source import Entry, Source, as_path, open_source
 from tandem.data.space import snapshot
 from tandem.data.space.guarding import check_level
-from tandem.data.space.repair import guard_present
 from tandem.data.space.writer import PACKING, SHARD_BYTES, PartWriter, Target, clear_abandoned
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     parity: int = 0,
     tell: Tell,
-    broken_off_at: Callable[[int, bool], None] = lambda generation, guarded: None,
+    broken_off_at: Callable[[int], None] = lambda generation: None,
 ) -> Packed:
     """Pack a source into a new space, or behind what a space has.
 
@@ -92,15 +92,13 @@ def pack(
         workers: How many processes read and write.
         shard_bytes: About how large shards become.
         parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
-            keeps what the space has.
+            keeps what the space has, and so does a source without a file.
         tell: Told how far it is.
-        broken_off_at: Told the generation that has it all, where it is broken off when it is there already, and whether
-            what was there before has the parity that was asked for.
+        broken_off_at: Told the generation that has it all, where it is broken off when it is there already.
 
     Raises:
         SpaceError: There is nothing to read, a path cannot be stored or comes twice, or the space is there already.
-        DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run. Or all is
-            packed, but the parity of what was there before cannot be written.
+        DataError: A file vanished meanwhile, or a process was killed; what was done stays for the next run.
         RemoteError: A URL cannot be read; what was done stays for the next run.
         OSError: Something cannot be read or written; what was done stays for the next run.
     """
@@ -125,16 +123,19 @@ def pack(
         columns = [target.kept_part(part.name) for part in parts]
         whole = [one for one in columns if one is not None]
         assert len(whole) == len(parts)
-        generation = target.commit(whole, parity_level=parity)
-        clear_abandoned(target.folder, time.time())
-        if parity:
-            _guard_what_was_there(folder, generation)
+        if any(map(len, whole)) or not snapshot.is_space(target.folder):
+            generation = target.commit(whole, parity_level=parity)
+        else:  # nothing is added: nothing changes
+            generation = snapshot.read_current(target.folder).generation
+            target.discard()
+        with suppress(OSError):  # it is there, and whoever packs or compacts next tries again
+            clear_abandoned(target.folder, time.time())
     except SpaceError:
         target.discard()  # it would be refused again
         raise
     except BaseException:
         if target.published:
-            broken_off_at(target.published, not parity or target.published == 1)
+            broken_off_at(target.published)
         target.give_up()
         raise
     return Packed(
@@ -144,18 +145,6 @@ def pack(
         resumed_files=resumed,
         left_out=left_out + left_out_too,
     )
-
-
-def _guard_what_was_there(folder: str, generation: int) -> None:
-    try:
-        guard_present(folder)
-    except (OSError, TandemError) as error:
-        raise DataError(
-            given=f"all is packed, and {folder} is at generation {generation}, "
-            f"but parity of what was there before is not complete: {error}",
-            allowed="files that can be read, and room for their parity",
-            todo=f"run: tandem data repair {folder}",
-        ) from error
 
 
 def _refuse_inside(text: str, folder: str) -> None:

@@ -108,7 +108,7 @@ class Columns:
         ]
         return Columns(records, self.mtimes_N, self.paths, entries)
 
-    def encoded(self, *, generation: int, space_id: bytes) -> list[bytes]:
+    def encoded(self, *, generation: int, space_id: bytes, parity: int = 0) -> list[bytes]:
         """The bytes of an index, in pieces: header, tables, checksums.
 
         Raises:
@@ -138,7 +138,7 @@ class Columns:
         sections.append(layout.Section(at + len(body), len(checks)))
         width, data_bytes = 8 if wide else 4, int(self.sizes_N.sum())
         counts = (generation, len(self), len(self.shards), data_bytes)
-        header = layout.IndexHeader._make((*counts, space_id, time.time_ns(), width, *sections, xxh3(checks)))
+        header = layout.IndexHeader._make((*counts, space_id, time.time_ns(), width, parity, *sections, xxh3(checks)))
         return [header.encode(), bytes(body), checks]
 
     def _order(self) -> NDArray[np.int64]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tandem.core.durable import locked, make_folder, sync_folder, written_aside
-from tandem.data.space import layout
-from tandem.data.space.guarding import guard, parity_path, set_level
+from tandem.data.space import layout, parity
+from tandem.data.space.guarding import parity_path
 from tandem.data.space.index import Index
 from tandem.data.space.snapshot import index_path, read_current, try_lock_alone
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _INDEX_NAME = re.compile(r"(\d{8,})\.index")
 
 
-def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: int, parity: int = 0) -> None:
+def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: int, level: int) -> None:
     """Make an index the present generation; the caller holds the lock, and all shards are durable and in their place.
 
     Args:
@@ -38,7 +38,7 @@ def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: 
         packed: The index, as `Columns.encoded` returns it.
         space_id: Whose it is.
         generation: Its number, one more than the present one's.
-        parity: The level of parity that the space has from now on; 0 keeps the one it has.
+        level: The level of parity that it tells.
 
     Raises:
         OSError: It cannot be written; the generation before stays.
@@ -47,10 +47,10 @@ def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: 
     path = Path(index_path(folder, generation))
     with written_aside(path) as file:
         file.writelines(packed)
-    parity_path(folder, path).unlink(missing_ok=True)  # of one that was written but never published
-    guard(folder, path, parity)
-    if parity:
-        set_level(folder, parity)
+    if level:
+        parity.protect(path, parity_path(folder, path), level)
+    else:
+        parity_path(folder, path).unlink(missing_ok=True)  # of one that was written but never published
     current = layout.Current(generation, space_id, sum(map(len, packed)), int.from_bytes(packed[0][-8:], "little"))
     with written_aside(folder / "current") as file:
         file.write(current.encode())

@@ -66,6 +66,8 @@ class IndexHeader(NamedTuple):
         space_id: 16 bytes that all files of a space carry.
         created_ns: When it was written, in unix nanoseconds.
         path_end_bytes: Width of the numbers that say where paths end, 4 or 8.
+        parity: How many parity blocks to a row the space has, its level; -1 where it is not told, as indexes of
+            earlier versions of this program do not.
         records, mtimes, path_ends, paths, order, shard_table, checks: The tables; `order` is empty where the samples
             are in the order of their paths.
     """
@@ -77,6 +79,7 @@ class IndexHeader(NamedTuple):
     space_id: bytes
     created_ns: int
     path_end_bytes: int
+    parity: int
     records: Section
     mtimes: Section
     path_ends: Section
@@ -88,7 +91,7 @@ class IndexHeader(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the header as it stands in the file."""
-        places = [number for section in self[7:14] for number in section]
+        places = [number for section in self[8:15] for number in section]
         packed = _INDEX.pack(
             INDEX_MAGIC,
             VERSION,
@@ -97,7 +100,7 @@ class IndexHeader(NamedTuple):
             self.space_id,
             self.created_ns,
             self.path_end_bytes,
-            0,
+            self.parity + 1,
             *places,
         )
         packed += _CHECK.pack(self.checks_xxh3)
@@ -115,7 +118,7 @@ class IndexHeader(NamedTuple):
         fields = _INDEX.unpack_from(packed)
         (checks_xxh3,) = _CHECK.unpack_from(packed, _INDEX.size)
         sections = (Section(*fields[i : i + 2]) for i in range(11, 25, 2))
-        return cls._make([*fields[3:10], *sections, checks_xxh3])
+        return cls._make([*fields[3:10], fields[10] - 1, *sections, checks_xxh3])
 
 
 class ShardHeader(NamedTuple):

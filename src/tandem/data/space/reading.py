@@ -95,11 +95,9 @@ class Readers:
 
     def read_batch(self, numbers: ArrayLike) -> Batch:
         """Many samples."""
-        import numpy as np
+        from tandem.data.batch import Batch, whole_numbers
 
-        from tandem.data.batch import Batch
-
-        numbers_N = _whole(np.asarray(numbers))
+        numbers_N = whole_numbers(numbers)
         reader = self._opened()
         done = self._settled(lambda: reader.read(numbers_N), numbers_N)
         data_S, offsets_N1 = cast("tuple[NDArray[np.uint8], NDArray[np.int64]]", done)
@@ -107,14 +105,14 @@ class Readers:
 
     def begin(self, numbers: ArrayLike, threads: int) -> Coming | None:
         """Many samples, by native threads; None where there are none, or a shard has to be opened or fetched first."""
-        import numpy as np
+        from tandem.data.batch import whole_numbers
 
         if not self._home.is_here:
             return None
         reader = self._opened()
         if not isinstance(reader, NativeReader):
             return None
-        numbers_N = _whole(np.asarray(numbers))
+        numbers_N = whole_numbers(numbers)
         begun = reader.begin(numbers_N, threads)
         if not isinstance(begun, tuple):
             return begun
@@ -215,27 +213,6 @@ class Readers:
             allowed=f"{sample.size:,} bytes with the checksum {sample.checksum:016x}",
             todo=f"see how much is damaged: tandem data scrub {self._name}",
         )
-
-
-def _whole(numbers_N: NDArray[Any]) -> NDArray[np.int64]:
-    """Numbers of samples; a mask, or parts of numbers, would name other samples than were meant."""
-    import numpy as np
-
-    if numbers_N.dtype.kind == "O":
-        beyond = next((one for one in numbers_N.flat if isinstance(one, int) and not -(2**63) <= one < 2**63), None)
-        if beyond is not None:
-            message = f"sample {beyond}: no space has so many"
-            raise IndexError(message)
-    if numbers_N.size and numbers_N.dtype.kind not in "iu":
-        message = f"numbers of samples are integers, not {numbers_N.dtype}; of a mask, take np.flatnonzero(mask)"
-        raise TypeError(message)
-    if numbers_N.ndim > 1:
-        message = f"numbers of samples are one row, not of the shape {numbers_N.shape}; take its ravel()"
-        raise ValueError(message)
-    if numbers_N.dtype == np.uint64 and numbers_N.size and numbers_N.max() > np.iinfo(np.int64).max:
-        message = f"sample {numbers_N.max()}: no space has so many"
-        raise IndexError(message)
-    return np.ascontiguousarray(numbers_N, np.int64)
 
 
 def _is_fault(done: object) -> TypeGuard[Fault]:

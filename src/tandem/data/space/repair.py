@@ -21,9 +21,10 @@ from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
-from tandem.data.space.guarding import guard, level, parity_path, set_level
+from tandem.data.space.guarding import level, parity_path
 from tandem.data.space.index import Index
-from tandem.data.space.scrub import Finding, current_damage, damage, scrub
+from tandem.data.space.scrub import Finding, current_damage, scrub
+from tandem.data.space.shard import damage
 from tandem.data.space.snapshot import index_path, read_current, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target
@@ -64,12 +65,15 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     """
     refuse_url(folder)
     root = Path(folder)
+    _refuse_folder(root / "current")
     files = _current(root)
     files += _index_by_parity(root, read_current(root))
     found = list(scrub(folder))
     for one in found:
         if one.what == "newer":
             raise layout.newer_version(given=one.message)
+        if one.what == "older" and Path(one.file).is_file():
+            files += _index_by_parity(root, int(Path(one.file).stem))
     files += _shards_by_parity(folder, {Path(one.file).name for one in found if one.what in ("shard", "sample")})
     left = list(scrub(folder))
     anew = _parity_anew(folder, [Path(one.file) for one in left if one.what == "parity"])
@@ -79,36 +83,6 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     whole, samples = _written_anew(folder, left, fetch)
     files += whole
     return Repaired(files, samples, list(scrub(folder)) if whole or samples else left)
-
-
-def guard_present(folder: str) -> int:
-    """Write the parity of all that is present and has none, in a space with a level; returns of how many files.
-
-    What is damaged is left alone: its parity would guard the damage. `scrub` names it.
-
-    Raises:
-        SpaceError: There is no space.
-        DataError: The index is damaged.
-        MissingPackageError: The package pyeclib is not installed.
-        OSError: Something cannot be read or written.
-    """
-    root, guarded = Path(folder), 0
-    with Space.open(folder) as space:
-        for entry in space.index.shards:
-            path = root / "shards" / entry.file_name
-            try:
-                if not parity_path(root, path).exists() and damage(str(path), entry) is None:
-                    guard(root, path)
-                    guarded += 1
-            except NewerVersionError:
-                continue
-            except (FileNotFoundError, IsADirectoryError):
-                continue  # gone, or compacted away just now; or something else is in its place
-        index = Path(space.index.name)
-        if not parity_path(root, index).exists() and not list(space.index.verify()):
-            guard(root, index)
-            guarded += 1
-    return guarded
 
 
 def _current(root: Path) -> list[str]:
@@ -160,7 +134,18 @@ def _index_by_parity(root: Path, of: layout.Current | int) -> list[str]:
         finally:
             index.close()
 
-    return _by_parity(root, Path(index_path(root, of if isinstance(of, int) else of.generation)), right)
+    path = Path(index_path(root, of if isinstance(of, int) else of.generation))
+    _refuse_folder(path)
+    return _by_parity(root, path, right)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(
+            given=f"{path} is a folder, where a file of the space was",
+            allowed="a file, or nothing",
+            todo="move it elsewhere, and run this again",
+        )
 
 
 def _shards_by_parity(folder: str, names: set[str]) -> list[str]:
@@ -195,27 +180,23 @@ def _by_parity(root: Path, file: Path, right: Callable[[Path], bool]) -> list[st
 
 
 def _parity_anew(folder: str, damaged: list[Path]) -> list[str]:
-    """Write parity that is damaged or missing anew, of what is whole, and the level; says which files.
+    """Write parity that is damaged or missing anew, of what is whole; says which files.
 
     A folder in the place of one stays.
     """
-    damaged = [path for path in damaged if not path.is_dir()]
     if not damaged:
-        return []
-    root = Path(folder)
-    if not (root / "parity" / "level").is_dir():
-        set_level(root, level(root))
+        return []  # the index itself may be damaged
+    root, made = Path(folder), []
     with Space.open(folder) as space:
-        whole = {Path(space.index.name).name}
-        for entry in space.index.shards:
-            path = root / "shards" / entry.file_name
-            if parity_path(root, path) in damaged and path.is_file() and damage(str(path), entry) is None:
-                whole.add(path.name)
-    for path in damaged:
-        if path.stem in whole:
-            path.unlink(missing_ok=True)
-    guard_present(folder)
-    return [str(path) for path in damaged if path.name == "level" or path.stem in whole]
+        shards = {entry.file_name: entry for entry in space.index.shards}
+        for path in damaged:
+            entry = shards.get(path.stem)
+            file = root / ("shards" if entry else "generations") / path.stem
+            whole = entry is None or (file.is_file() and damage(str(file), entry) is None)
+            if whole and not path.is_dir():
+                parity.protect(file, path, level(space.index))
+                made.append(str(path))
+    return made
 
 
 def _written_anew(folder: str, left: list[Finding], fetch: Fetch | None) -> tuple[list[str], int]:

@@ -1,7 +1,9 @@
 """Checking everything in a space: the index, every shard from end to end, every sample, and the parity of all these.
 
-Limits: at a URL parity is not checked, nor what stands behind the end of the file `current`. Where the whole folder
-`parity` is gone, the space is one without parity.
+Of older generations, which readers may still have open, the indexes and their parity are checked.
+
+Limits: at a URL parity is not checked, nor older generations, nor what stands behind the end of the file `current`.
+Shards that only older generations name are not checked.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from tandem.core.errors import DataError, NewerVersionError, TandemError
 from tandem.data.hashing import file_xxh3
 from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns
-from tandem.data.space.guarding import level, level_damage, parity_path
+from tandem.data.space.guarding import level, parity_path
 from tandem.data.space.homes import missing
 from tandem.data.space.index import Index
+from tandem.data.space.shard import CHANGED, damage
 from tandem.data.space.shard_copy import fetched_shard
 from tandem.data.space.space import Space
 
@@ -36,7 +39,8 @@ class Finding(NamedTuple):
     """Something that is damaged or missing.
 
     Attributes:
-        what: "current", "index", "shard", "sample", "parity", or "newer": a shard, or parity, of a newer version.
+        what: "current", "index", "shard", "sample", "parity"; "older": the index of an older generation; or "newer": a
+            shard, an older index, or parity, of a newer version.
         file: The file it lies in.
         number: The sample, or None.
         path: The sample's path, or None.
@@ -67,6 +71,9 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
     except DataError as error:
         yield Finding("index", folder, None, None, error.given)
         return
+    except IsADirectoryError as error:
+        yield Finding("index", folder, None, None, f"{error.filename} is a folder, where a file of the space was")
+        return
     with space:
         said = current_damage(folder) if space.home.is_here else None
         if said is not None:
@@ -88,6 +95,7 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
             tell(done, total)
         if space.home.is_here:
             yield from _parity(Path(folder), space.index)
+            yield from _older(Path(folder), space.generation)
 
 
 def current_damage(folder: str) -> str | None:
@@ -100,24 +108,51 @@ def current_damage(folder: str) -> str | None:
 
 
 def _parity(root: Path, index: Index) -> Iterator[Finding]:
-    """Check the level, and the parity of all that is present."""
-    if not level(root):
+    """Check the parity of all that is present."""
+    if not level(index):
         return
-    said = level_damage(root)
-    if said is not None:
-        yield Finding("parity", str(root / "parity" / "level"), None, None, said)
     shards = [(entry.file_name, entry.size, entry.checksum) for entry in index.shards]
     for name, size, checksum in [*shards, (Path(index.name).name, *file_xxh3(index.name))]:
-        path = parity_path(root, Path(name))
+        yield from _parity_of(root, name, size, checksum)
+
+
+def _parity_of(root: Path, name: str, size: int, checksum: int) -> Iterator[Finding]:
+    path = parity_path(root, Path(name))
+    try:
+        wrong = parity.damage(path, name, size, checksum)
+    except NewerVersionError as error:
+        yield Finding("newer", str(path), None, None, error.given)
+        return
+    except OSError as error:
+        wrong = f"the parity {path} cannot be read: {error.strerror}"
+    if wrong is not None:
+        yield Finding("parity", str(path), None, None, wrong)
+
+
+def _older(root: Path, present: int) -> Iterator[Finding]:
+    """Check the indexes of older generations, and their parity where they have it."""
+    for generation in generations.generations(root):
+        if generation >= present:  # a later one was written, but never published
+            return
+        name = snapshot.index_path(root, generation)
         try:
-            wrong = parity.damage(path, name, size, checksum)
+            index = Index(name)
+        except FileNotFoundError:
+            continue  # compacted away just now
         except NewerVersionError as error:
-            yield Finding("newer", str(path), None, None, error.given)
+            yield Finding("newer", name, None, None, error.given)
             continue
-        except OSError as error:
-            wrong = f"the parity {path} cannot be read: {error.strerror}"
-        if wrong is not None:
-            yield Finding("parity", str(path), None, None, wrong)
+        except (TandemError, OSError) as error:
+            said = error.given if isinstance(error, TandemError) else f"{name} cannot be read: {error.strerror}"
+            yield Finding("older", name, None, None, said)
+            continue
+        try:
+            broken = [Finding("older", name, None, None, error.given) for error in index.verify()]
+            yield from broken
+            if not broken and (index.header.parity > 0 or parity_path(root, Path(name)).exists()):
+                yield from _parity_of(root, Path(name).name, *file_xxh3(name))
+        finally:
+            index.close()
 
 
 def unused_bytes(folder: str) -> int:
@@ -157,28 +192,9 @@ def _shard(space: Space, path: str, entry: ShardEntry, numbers_N: NDArray[np.int
     except OSError as error:
         wrong = f"the shard {path} cannot be read: {error.strerror}"
     damaged = list(_samples(space, path, numbers_N))
-    if wrong is not None and not (damaged and wrong.endswith(_CHANGED)):
+    if wrong is not None and not (damaged and wrong.endswith(CHANGED)):
         yield Finding("shard", path, None, None, wrong)
     yield from damaged
-
-
-_CHANGED = "holds other bytes than were written, outside of any sample"
-
-
-def damage(path: str, entry: ShardEntry) -> str | None:
-    """What is wrong with a shard as a file, in words; None where nothing is.
-
-    Raises:
-        NewerVersionError: It is of a newer version.
-        OSError: It cannot be read.
-    """
-    layout.refuse_newer(path)
-    size, checksum = file_xxh3(path)
-    if size < entry.size:
-        return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
-    if size > entry.size:
-        return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
-    return None if checksum == entry.checksum else f"the shard {path} {_CHANGED}"
 
 
 def _samples(space: Space, path: str, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:

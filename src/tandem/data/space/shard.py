@@ -10,15 +10,19 @@ import xxhash
 
 from tandem.core.durable import naming
 from tandem.core.errors import SpaceError
-from tandem.data.hashing import xxh3
+from tandem.data.hashing import file_xxh3, xxh3
 from tandem.data.space import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from tandem.data.space.layout import ShardEntry
+
 _WRITE_BYTES = 4 << 20
 _ZEROS = bytes(_WRITE_BYTES)
+
+CHANGED = "holds other bytes than were written, outside of any sample"
 
 Written = tuple[int, int, int]
 """Checksum, offset and size of a sample."""
@@ -136,3 +140,19 @@ class GrowingSample:
         """All was added."""
         self._shard.samples += 1
         return self._hash.intdigest(), self._offset, self._shard.size - self._offset
+
+
+def damage(path: str, entry: ShardEntry) -> str | None:
+    """What is wrong with a shard as a file, in words; None where nothing is.
+
+    Raises:
+        NewerVersionError: It is of a newer version.
+        OSError: It cannot be read.
+    """
+    layout.refuse_newer(path)
+    size, checksum = file_xxh3(path)
+    if size < entry.size:
+        return f"the shard {path} is cut short: {size:,} bytes instead of {entry.size:,}"
+    if size > entry.size:
+        return f"the shard {path} is longer than it was written: {size:,} bytes instead of {entry.size:,}"
+    return None if checksum == entry.checksum else f"the shard {path} {CHANGED}"

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tandem.core.durable import make_folder, sync_folder, written_aside
-from tandem.core.errors import DataError, SpaceError, TandemError
+from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.core.interrupts import unbroken
 from tandem.data.space import generations, layout, parity, snapshot
 from tandem.data.space.columns import Columns, joined, refuse_files_above_files
-from tandem.data.space.guarding import level, parity_path
+from tandem.data.space.guarding import check_level, level, parity_path
 from tandem.data.space.index import Index
-from tandem.data.space.shard import ShardWriter
+from tandem.data.space.shard import ShardWriter, damage
 from tandem.data.space.snapshot import try_lock_alone
 
 if TYPE_CHECKING:
@@ -180,22 +180,26 @@ class Target:
         Args:
             parts: What was written.
             change: Makes the new tables from the present ones and what was written; if None, it is added behind.
-            parity_level: The level of parity that the space has from this generation on; 0 keeps the one it has.
+            parity_level: The level of parity that the space has from this generation on; what is there and has no
+                parity gets it before. 0 keeps the one it has.
 
         Raises:
-            SpaceError: Two samples have one path, or one lies below another.
+            SpaceError: Two samples have one path, or one lies below another; or there is no such level.
+            MissingPackageError: The space has a level, and the package pyeclib is not installed.
             OSError: It cannot be written; the generation before stays.
         """
+        if parity_level:
+            check_level(parity_level)
         added = joined(parts)
-        self._guard(added, parity_level or level(self.folder))  # it takes long, and nobody is to wait for it
+        self._guard(added, parity_level)  # it takes long, and nobody is to wait for it
         with generations.publishing(self.folder):
+            count = self._guard(added, parity_level)  # others may have raised it, or published shards, meanwhile
             present, number = self._present()
             after = (change or _behind)(present, added).with_counts()
-            packed = after.encoded(generation=number + 1, space_id=self.space_id)
-            self._guard(added, parity_level or level(self.folder))  # others may have raised it meanwhile
+            packed = after.encoded(generation=number + 1, space_id=self.space_id, parity=count)
             self._take_in(added)
             with unbroken():  # whoever breaks it off is to know whether it is there
-                generations.publish(self.folder, packed, self.space_id, number + 1, parity_level)
+                generations.publish(self.folder, packed, self.space_id, number + 1, count)
                 self.published = number + 1
                 (self.folder / "pending" / _NEW_ID).unlink(missing_ok=True)
         self.discard()
@@ -304,24 +308,53 @@ class Target:
         finally:
             index.close()
 
-    def _guard(self, columns: Columns, count: int) -> None:
-        """Write parity of the writer's shards beside them, where they have none or a lower one."""
-        for entry in columns.shards:
+    def _guard(self, added: Columns, asked: int) -> int:
+        """Write parity beside the writer's shards, where they have none or a lower one; returns the level.
+
+        Where a level is asked for, also that of published shards which have none.
+        """
+        had, published = self._level_and_shards()
+        count = asked or had
+        for entry in added.shards:
             shard = self.shard_path(entry)
             aside = self._parity_aside(entry)
             if max(map(parity.level_of, (aside, parity_path(self.folder, shard)))) < count:
                 parity.protect(shard, aside, count)
+        for entry in published if asked else ():
+            self._guard_published(entry, count)
+        return count
+
+    def _guard_published(self, entry: layout.ShardEntry, count: int) -> None:
+        """The same for a shard that others published; what is damaged is left: its parity would guard the damage."""
+        shard, aside = self.folder / "shards" / entry.file_name, self._parity_aside(entry)
+        if parity_path(self.folder, shard).exists():
+            aside.unlink(missing_ok=True)  # others have just written it, too
+        elif not aside.exists():
+            # it may be gone, or compacted away just now; or something else in its place: `scrub` names it
+            with suppress(NewerVersionError, FileNotFoundError, IsADirectoryError):
+                if damage(str(shard), entry) is None:
+                    parity.protect(shard, aside, count)
+
+    def _level_and_shards(self) -> tuple[int, list[layout.ShardEntry]]:
+        if not snapshot.is_space(self.folder):
+            return 0, []
+        index = snapshot.open_snapshot(self.folder)
+        try:
+            return level(index), index.shards
+        finally:
+            index.close()
 
     def _parity_aside(self, entry: layout.ShardEntry) -> Path:
         return self.pending / f"{entry.file_name}.parity"
 
     def _take_in(self, columns: Columns) -> None:
+        """Move shards, and all parity that was written, where readers look; until an index is published, none does."""
+        for aside in sorted(self.pending.glob("*.parity")):
+            make_folder(self.folder / "parity")
+            aside.rename(self.folder / "parity" / aside.name)
+            sync_folder(self.folder / "parity")
         shards = self.folder / "shards"
         for entry in columns.shards:
-            if (aside := self._parity_aside(entry)).exists():
-                make_folder(self.folder / "parity")
-                aside.rename(self.folder / "parity" / aside.name)
-                sync_folder(self.folder / "parity")
             if (self.pending / entry.file_name).exists():
                 (self.pending / entry.file_name).rename(shards / entry.file_name)
         sync_folder(shards)
@@ -385,14 +418,19 @@ class SpaceWriter:
         """
         self._part.add(path, bytes(data), time.time_ns() if mtime_ns is None else mtime_ns, mode)
 
-    def commit(self) -> int:
+    def commit(self, *, parity: int = 0) -> int:
         """Publish all that was added as a new generation; returns its number.
 
+        Args:
+            parity: The level of parity that the space has from now on, 1 to 4; 0 keeps the one it has.
+
         Raises:
-            SpaceError: A path was added twice, is in the space already, or lies below another.
+            SpaceError: A path was added twice, is in the space already, or lies below another; or there is no such
+                level.
+            MissingPackageError: The space has a level, and the package pyeclib is not installed.
             OSError: It cannot be written; the generation before stays.
         """
-        return self._target.commit([self._part.finish()])
+        return self._target.commit([self._part.finish()], parity_level=parity)
 
     def __enter__(self) -> Self:
         """Nothing more."""
