@@ -65,6 +65,6 @@ def test_they_are_not_told_that_they_wait_for_each_other() -> None:
     machine = queued()
     machine.step(2.0, [ev.ReleaseAsked(4)])
     _, array, other = waiting.together(machine.jobs.values())
-    assert waiting.why_together(machine, array) == "not enough free cores on any node"
+    assert waiting.why_together(machine, array, {}) == "not enough free cores on any node"
     assert "job 2_0 is first in the queue" in waiting.why_it_waits(machine, array[1])
-    assert "job 2_0 is first in the queue" in waiting.why_together(machine, other)
+    assert "job 2_0 is first in the queue" in waiting.why_together(machine, other, {})

@@ -101,10 +101,11 @@ def queue(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[Vie
     own = {life.id for *_, life in groups if caller.owns(life.job.uid)}
     last = queries.last_quotes(driver.store.engine, list(own)) if explained else {}
     promises = {row["job"]: row for row in _with_policies(driver, list(last.values()))}
+    known: dict[int, int | None] = {}
     views = []
     for group in groups:
         life = group[-1]
-        why = waiting.why_together(machine, group) if life.id in own and explained else ""
+        why = waiting.why_together(machine, group, known) if life.id in own and explained else ""
         beside = neighbours(machine, caller, life)
         view = job_view.of_life(life, own=life.id in own, why=why, promise=promises.get(life.id), beside=beside)
         if len(group) > 1:
