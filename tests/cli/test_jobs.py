@@ -132,8 +132,12 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert [line.split()[1] for line in table[3:]] == ["first", "second", "third"]
     assert "has printed nothing yet" in tandem.run("logs", "2").stderr
 
+    assert all(job["promise"] for job in json.loads(tandem("queue", "--json")))
     assert tandem("hold", "2") == "job 2: held\n"
     assert "`tandem release` lets it go" in tandem("show", "2")
+    assert [job["promise"] for job in json.loads(tandem("queue", "--json"))][1:] == [None, None]
+    assert ": taken back by a hold" in tandem("show", "2")
+    assert json.loads(tandem("show", "3", "--json"))["promise"] is None
     refused = tandem.run("hold", "1")
     assert (refused.returncode, refused.stderr.split(";")[0]) == (2, "tandem: job 1 is running, it cannot be held")
     gate.touch()
@@ -141,6 +145,12 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert state(tandem, 2) == "held"
     assert tandem("release", "2") == "job 2: released\n"
     assert tandem("wait", "2", "3").count(": done") == 2
+    promises = json.loads(tandem("show", "3", "--json"))["promises"]
+    assert [(one["moment"], one["taken_back"]) for one in promises] == [
+        ("submit", True),
+        ("submit", False),
+        ("start", False),
+    ]
 
     tandem("submit", "-q", "--grace", "5s", *blocked_by(tmp_path / "never"))
     until(lambda: state(tandem, 4) == "running")

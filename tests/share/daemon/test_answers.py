@@ -61,6 +61,12 @@ def test_elements_of_an_array_that_wait_alike_are_together() -> None:
     assert [[life.id for life in group] for group in groups] == [[1], [2, 3, 4, 5], [6]]
 
 
+def test_which_promises_a_hold_took_back_is_told() -> None:
+    promises = [{"moment": moment} for moment in ("submit", "submit", "start")]
+    for count, held, gone in ((3, False, [True, False, False]), (2, True, [True, True]), (1, False, [False])):
+        assert [one["taken_back"] for one in answers.taken_back(promises[:count], held=held)] == gone
+
+
 def test_they_are_not_told_that_they_wait_for_each_other() -> None:
     machine = queued()
     machine.step(2.0, [ev.ReleaseAsked(4)])
