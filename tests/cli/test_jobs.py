@@ -177,9 +177,25 @@ def test_of_an_array_those_that_wait_are_held_and_those_that_are_held_released(t
     mixed = tandem.run("release", "1_0", "1_1", "1_2")
     assert (mixed.returncode, mixed.stdout) == (2, "2 jobs released\n")
     assert "job 1_0 (id 1) is running, it cannot be released" in mixed.stderr
+    released = json.loads(tandem("release", "1", "--json"))
+    assert released == {"jobs": [4], "left": {"running": 1, "queued": 2}}
+    tandem("hold", "1_3")
     assert tandem("release", "1") == "job 1_3: released; left as they are: 1 running, 2 queued\n"
     gate.touch()
     assert tandem("wait", "1").count(": done") == 4
+
+
+def test_an_array_that_has_ended_is_refused_as_a_job_is(tandem: Shell) -> None:
+    tandem("submit", "-q", "--array", "0-1", "--", "true")
+    tandem("wait", "1")
+    tandem("submit", "-q", "--hold", "--", "true")
+    for change in ("hold", "release", "cancel"):
+        refused = tandem.run(change, "1")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "job 1_0 (id 1) has ended" in refused.stderr
+    mixed = tandem.run("cancel", "1", "3")
+    assert (mixed.returncode, mixed.stdout) == (2, "job 3: cancelled\n")
+    assert "job 1_0 (id 1) has ended" in mixed.stderr
 
 
 def test_an_array_is_shown_chosen_and_cancelled_by_element_or_whole(tandem: Shell) -> None:
