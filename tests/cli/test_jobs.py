@@ -132,8 +132,12 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert [line.split()[1] for line in table[3:]] == ["first", "second", "third"]
     assert "has printed nothing yet" in tandem.run("logs", "2").stderr
 
+    assert all(job["promise"] for job in json.loads(tandem("queue", "--json")))
     assert tandem("hold", "2") == "job 2: held\n"
     assert "`tandem release` lets it go" in tandem("show", "2")
+    assert [job["promise"] for job in json.loads(tandem("queue", "--json"))][1:] == [None, None]
+    assert ": taken back by a hold" in tandem("show", "2")
+    assert json.loads(tandem("show", "3", "--json"))["promise"] is None
     refused = tandem.run("hold", "1")
     assert (refused.returncode, refused.stderr.split(";")[0]) == (2, "tandem: job 1 is running, it cannot be held")
     gate.touch()
@@ -141,6 +145,12 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert state(tandem, 2) == "held"
     assert tandem("release", "2") == "job 2: released\n"
     assert tandem("wait", "2", "3").count(": done") == 2
+    promises = json.loads(tandem("show", "3", "--json"))["promises"]
+    assert [(one["moment"], one["taken_back"]) for one in promises] == [
+        ("submit", True),
+        ("submit", False),
+        ("start", False),
+    ]
 
     tandem("submit", "-q", "--grace", "5s", *blocked_by(tmp_path / "never"))
     until(lambda: state(tandem, 4) == "running")
@@ -167,9 +177,25 @@ def test_of_an_array_those_that_wait_are_held_and_those_that_are_held_released(t
     mixed = tandem.run("release", "1_0", "1_1", "1_2")
     assert (mixed.returncode, mixed.stdout) == (2, "2 jobs released\n")
     assert "job 1_0 (id 1) is running, it cannot be released" in mixed.stderr
+    released = json.loads(tandem("release", "1", "--json"))
+    assert released == {"jobs": [4], "left": {"running": 1, "queued": 2}}
+    tandem("hold", "1_3")
     assert tandem("release", "1") == "job 1_3: released; left as they are: 1 running, 2 queued\n"
     gate.touch()
     assert tandem("wait", "1").count(": done") == 4
+
+
+def test_an_array_that_has_ended_is_refused_as_a_job_is(tandem: Shell) -> None:
+    tandem("submit", "-q", "--array", "0-1", "--", "true")
+    tandem("wait", "1")
+    tandem("submit", "-q", "--hold", "--", "true")
+    for change in ("hold", "release", "cancel"):
+        refused = tandem.run(change, "1")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "job 1_0 (id 1) has ended" in refused.stderr
+    mixed = tandem.run("cancel", "1", "3")
+    assert (mixed.returncode, mixed.stdout) == (2, "job 3: cancelled\n")
+    assert "job 1_0 (id 1) has ended" in mixed.stderr
 
 
 def test_an_array_is_shown_chosen_and_cancelled_by_element_or_whole(tandem: Shell) -> None:

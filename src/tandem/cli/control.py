@@ -77,12 +77,12 @@ def _change(what: str, jobs: tuple[str, ...], *, all_mine: bool, as_json: bool) 
         whole = {first for first, index in map(parse, jobs) if index is None}
         wrong = [job for job in left if job not in views or (views[job]["array"] or [None])[0] not in whole]
         changed = getattr(client, what)(asked, every=all_mine) if asked or all_mine else []
+        states = Counter(views[job]["state"] for job in left if job not in wrong)
         if as_json:
-            print_json({"jobs": changed})
+            print_json({"jobs": changed, "left": states})
         elif not changed:
             say(f"nothing to {what}")
         else:
-            states = Counter(views[job]["state"] for job in left if job not in wrong)
             stay = ", ".join(f"{number} {state}" for state, number in states.items())
             say(_told(what, changed, views) + (f"; left as they are: {stay}" if stay else ""))
         if wrong and left != asked:

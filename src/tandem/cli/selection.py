@@ -28,7 +28,7 @@ def resolve(
     """Return the ids that are meant, each once, in the order given.
 
     Args:
-        live: of a whole array only the elements that have not ended.
+        live: of a whole array only the elements that have not ended; its first where all have.
         queue: all live jobs, if they were asked for already.
 
     Raises:
@@ -52,7 +52,7 @@ def resolve(
             found_there = elements(client, first, live=live and index is None, queue=queue)
             arrays[first] = {place: view["id"] for place, view in found_there.items()}
         if index is None:
-            found.update(dict.fromkeys(arrays[first].values()))
+            found.update(dict.fromkeys([*arrays[first].values()] or [first]))
         elif index in arrays[first]:
             found[arrays[first][index]] = None
         else:

@@ -170,7 +170,9 @@ def _promised(view: View, now: float) -> Iterator[Line]:
         text = f"finish {promised(low, mid, high, now)}"
         if quote["moment"] == "submit":
             text = f"start {promised(*words.interval(quote, 'start'), now)}, {text}"
-        if view.get("ended_at") is not None and view["state"] == "done":
+        if quote.get("taken_back"):
+            text += ": taken back by a hold"
+        elif view.get("ended_at") is not None and view["state"] == "done":
             end = view["ended_at"]
             text += (
                 f": {human_duration(end - high)} late" if end > high

@@ -61,10 +61,16 @@ def test_elements_of_an_array_that_wait_alike_are_together() -> None:
     assert [[life.id for life in group] for group in groups] == [[1], [2, 3, 4, 5], [6]]
 
 
+def test_which_promises_a_hold_took_back_is_told() -> None:
+    promises = [{"moment": moment} for moment in ("submit", "submit", "start")]
+    for count, held, gone in ((3, False, [True, False, False]), (2, True, [True, True]), (1, False, [False])):
+        assert [one["taken_back"] for one in answers.taken_back(promises[:count], held=held)] == gone
+
+
 def test_they_are_not_told_that_they_wait_for_each_other() -> None:
     machine = queued()
     machine.step(2.0, [ev.ReleaseAsked(4)])
     _, array, other = waiting.together(machine.jobs.values())
-    assert waiting.why_together(machine, array) == "not enough free cores on any node"
+    assert waiting.why_together(machine, array, {}) == "not enough free cores on any node"
     assert "job 2_0 is first in the queue" in waiting.why_it_waits(machine, array[1])
-    assert "job 2_0 is first in the queue" in waiting.why_together(machine, other)
+    assert "job 2_0 is first in the queue" in waiting.why_together(machine, other, {})

@@ -253,9 +253,60 @@ def test_a_held_job_is_quoted_when_it_is_let_go_and_only_then() -> None:
     assert told.submit(job(1, held=True, app="known")).quotes == ()
     step = told.tell(ev.ReleaseAsked(1), at=30.0)
     assert quoted(step, 1).start.mid == 30.0
-    told.submit(job(2, app="known"), at=31.0)
-    told.tell(ev.HoldAsked(2), at=32.0)
-    assert told.tell(ev.ReleaseAsked(2), at=33.0).quotes == (), "a promise is made once"
+
+
+def test_a_hold_takes_quotes_back_and_a_release_makes_them_anew() -> None:
+    """Of the job, and of what waits for it; the errors of the first ones are the user's and teach nothing."""
+    told = experienced(CORE)
+    told.submit(job(1, app="known"))
+    told.submit(job(2, app="known"), at=1.0)
+    told.submit(job(3, app="known", after=(After(2),)), at=1.0)
+    told.tell(ev.HoldAsked(2), at=2.0)
+    assert [told.machine.jobs[k].counted for k in (1, 2, 3)] == [True, False, False]
+    assert told.submit(job(4, app="known", after=(After(3),)), at=3.0).quotes == ()
+    told.end(1, at=100.0)
+    step = told.tell(ev.ReleaseAsked(2), at=1000.0)
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [2, 3, 4]
+    assert quoted(step, 2).start.mid == 1000.0
+    assert quoted(step, 4).start.mid == pytest.approx(1200.0, rel=0.02)
+    told.end(2, at=1100.0)
+    assert quoted(told.submit(job(5, app="known"), at=1100.0), 5).start.high < 1350.0, "nothing was learned from 1000 s"
+
+
+def test_a_hold_and_a_release_in_the_step_of_the_submission_make_one_quote() -> None:
+    told = experienced(CORE)
+    step = told.tell(ev.Submitted(job(1)), ev.Submitted(job(2, after=(After(1),))), ev.HoldAsked(1), ev.ReleaseAsked(1))
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [1, 2]
+    told.tell(ev.Submitted(job(3)), ev.HoldAsked(3), at=1.0)
+    assert quoted(told.tell(ev.ReleaseAsked(3), at=2.0), 3).at == 2.0
+
+
+def test_what_was_quoted_of_every_tenth_is_quoted_again_after_a_hold() -> None:
+    told = Told("share", CORE, options={"quotes": 10})
+    told.tell(*(ev.Submitted(job(k)) for k in range(1, 12)))
+    told.tell(ev.HoldAsked(10), ev.HoldAsked(11), at=1.0)
+    step = told.tell(ev.ReleaseAsked(10), ev.ReleaseAsked(11), at=2.0)
+    assert [quote.job for quote in step.quotes] == [10]
+
+
+def test_the_chain_behind_a_quoted_job_that_was_held_for_a_while_is_quoted_at_its_end() -> None:
+    told = experienced(CORE)
+    told.submit(job(1, app="known"))
+    told.submit(job(2, app="known"))
+    told.submit(job(3, app="known", after=(After(2),)))
+    told.tell(ev.HoldAsked(2), at=1.0)
+    assert told.submit(job(4, app="known", after=(After(3),)), at=2.0).quotes == ()
+    assert quoted(told.tell(ev.ReleaseAsked(2), at=3.0), 4).start.mid == pytest.approx(300.0, rel=0.02)
+
+
+def test_what_waits_for_others_too_is_quoted_when_the_held_one_is_gone() -> None:
+    told = experienced(CORE)
+    told.submit(job(1, app="known"))
+    told.submit(job(2, held=True))
+    assert told.submit(job(3, app="known", after=(After(1), After(2, ok=False)))).quotes == ()
+    step = told.tell(ev.CancelAsked(2), at=1.0)
+    assert told.state(3) is State.BLOCKED
+    assert quoted(step, 3).start.mid == pytest.approx(100.0, rel=0.02)
 
 
 def test_what_waits_for_a_held_job_is_quoted_when_that_is_let_go() -> None:

@@ -76,6 +76,28 @@ def test_every_state_goes_through() -> None:
     both(told, ev.NodeJoined(NODES[1]), ev.ReleaseAsked(6), at=23.0)
 
 
+def test_what_a_hold_took_back_goes_through() -> None:
+    told = Told("share", *NODES, options={"quotes": 2})
+    told.tell(*(ev.Submitted(job(k, 4)) for k in range(1, 6)), at=1.0)
+    both(told, ev.HoldAsked(4), at=2.0)
+    step = both(told, ev.ReleaseAsked(4), at=3.0)
+    assert [quote.job for quote in step.quotes] == [4]
+
+
+def test_a_quote_that_an_older_version_left_to_a_held_job_is_taken_back() -> None:
+    told = Told("share", *NODES)
+    told.tell(*(ev.Submitted(job(k, 8, nodes=2, after=(After(k - 1),) if k == 3 else ())) for k in (1, 2, 3)), at=1.0)
+    told.tell(ev.HoldAsked(2), at=2.0)
+    state = told.machine.snapshot()
+    for row in state["jobs"]:
+        row["counted"] = True
+    del state["quoters"]["share"]["taken_back"]
+    older = Machine(replace(told.machine.setup, snapshot=state))
+    assert [older.jobs[k].counted for k in (1, 2, 3)] == [True, False, False]
+    step = older.step(3.0, [ev.ReleaseAsked(2)])
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [2, 3]
+
+
 def test_timers_go_through() -> None:
     told = Told("hybrid", *NODES)
     told.submit(job(1, 4, harvest=True))

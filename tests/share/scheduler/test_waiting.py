@@ -71,6 +71,17 @@ def test_that_what_it_waits_for_is_held_is_said() -> None:
     assert made.why(12) == "its array runs at most 1 at a time; job 10_1 is held"
 
 
+def test_what_is_held_ahead_is_found_once_for_all_jobs_of_a_chain() -> None:
+    chain = [job(n, after=(After(n - 1),) if n > 1 else (), held=n == 1) for n in range(1, 2001)]
+    made = Machine(Setup("share", "none"))
+    made.step(0.0, [ev.NodeJoined(NODE), *map(ev.Submitted, chain)])
+    known: dict[int, int | None] = {}
+    assert waiting.held_ahead(made, made.jobs[2000], known) == 1
+    assert known == dict.fromkeys(range(2, 2001), 1)
+    made.step(1.0, [ev.HoldAsked(1000)])
+    assert waiting.held_ahead(made, made.jobs[2000]) == 1000
+
+
 def test_who_runs_before_a_job_that_came_earlier_is_said() -> None:
     made = machine(job(1, 2), job(2, 4), job(3, array=3), job(4, array=3))
     assert waiting.overtaken(made, made.jobs[2]) == (

@@ -117,6 +117,22 @@ def test_what_people_ask_for(place: Paths) -> None:
         assert queries.coruns(store.engine, uid=6) == []
 
 
+def test_of_the_quotes_of_a_job_that_was_held_the_last_counts(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        events: list[ev.Event] = [ev.NodeJoined(NODE), *(ev.Submitted(job(k)) for k in (1, 2, 3))]
+        step(store, machine, 1.0, events, {k: launch() for k in (1, 2, 3)})
+        step(store, machine, 2.0, [ev.Started(1, 1), ev.Started(2, 1), ev.HoldAsked(3)], {})
+        step(store, machine, 3.0, [ev.Ended(1, 1), ev.Ended(2, 1)], {})
+        step(store, machine, 9.0, [ev.ReleaseAsked(3)], {})
+        step(store, machine, 10.0, [ev.Started(3, 1), ev.Ended(3, 1)], {})
+        promises = queries.promises(store.engine, uid=None, limit=9)
+        assert [(r["moment"], r["at"]) for r in promises if r["job"] == 3] == [("start", 9.0), ("submit", 9.0)]
+        assert [(r["moment"], r["at"]) for r in promises if r["job"] == 2] == [("start", 1.0), ("submit", 1.0)]
+        assert [r["at"] for r in queries.quotes(store.engine, 3)] == [1.0, 9.0, 9.0]
+
+
 def test_a_second_daemon_is_told_who_has_the_folder(place: Paths) -> None:
     with Store.open(place), pytest.raises(DaemonError, match=f"process {os.getpid()}"):
         Store.open(place)

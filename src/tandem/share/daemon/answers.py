@@ -99,12 +99,14 @@ def queue(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[Vie
     lives.sort(key=lambda life: (life.id not in machine.on_nodes, life.id))
     groups = waiting.together(lives) if params.get("together", False) else [[life] for life in lives]
     own = {life.id for *_, life in groups if caller.owns(life.job.uid)}
-    last = queries.last_quotes(driver.store.engine, list(own)) if explained else {}
+    quoted = [life.id for *_, life in groups if life.id in own and not _is_taken_back(life)] if explained else []
+    last = queries.last_quotes(driver.store.engine, quoted)
     promises = {row["job"]: row for row in _with_policies(driver, list(last.values()))}
+    known: dict[int, int | None] = {}
     views = []
     for group in groups:
         life = group[-1]
-        why = waiting.why_together(machine, group) if life.id in own and explained else ""
+        why = waiting.why_together(machine, group, known) if life.id in own and explained else ""
         beside = neighbours(machine, caller, life)
         view = job_view.of_life(life, own=life.id in own, why=why, promise=promises.get(life.id), beside=beside)
         if len(group) > 1:
@@ -129,9 +131,11 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     job = one_job(params)
     demand_own(driver, caller, job)
     engine, machine = driver.store.engine, driver.machine
-    promises = _with_policies(driver, queries.quotes(engine, job))
-    last = promises[-1] if promises else None
     life = machine.jobs.get(job)
+    promises = _with_policies(driver, queries.quotes(engine, job))
+    held = life is not None and _is_taken_back(life)
+    promises = taken_back(promises, held=held)
+    last = promises[-1] if promises and not held else None
     row = queries.job(engine, job)
     if life is not None:
         why = waiting.named(machine, life.reason) if life.ended else machine.why(job)
@@ -149,6 +153,22 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     view["attempts"] = _attempts(driver, view)
     view["after"] = [after | {"name": name_of(driver, after["job"])} for after in view["after"]]
     return view | {"promises": promises, "coruns": queries.coruns(engine, job_id=job, limit=100)}
+
+
+def _is_taken_back(life: Life) -> bool:
+    """Whether what was promised of the job, if anything was, holds no more: it is held, or waits for one that is."""
+    return life.state in (State.HELD, State.BLOCKED) and not life.counted
+
+
+def taken_back(promises: Sequence[View], *, held: bool) -> list[View]:
+    """Each of a job's promises, in order, with whether a hold took it back.
+
+    Args:
+        held: whether the job still is held, or waits for one that is.
+    """
+    submitted = [place for place, one in enumerate(promises) if one["moment"] == "submit"]
+    gone = submitted if held else submitted[:-1]
+    return [one | {"taken_back": place in gone} for place, one in enumerate(promises)]
 
 
 def _attempts(driver: Driver, view: View) -> list[View]:

@@ -1,4 +1,5 @@
-"""Promises: when a job will start and finish, with a 90 % interval. Made once, stored, never rewritten.
+"""Promises: when a job will start and finish, with a 90 % interval. Made once, stored, never rewritten; a hold takes
+them back, and the job is quoted anew when it is let go.
 
 At submission the queue is played forward: the durations of running and waiting jobs are drawn from what is known of
 them (a two-sided lognormal through each job's 5 %, median and 95 % points), and each job in order takes the units
@@ -142,6 +143,7 @@ class Quoter:
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
+        self._taken_back: set[int] = set()
         self._learned: dict[str, Calibration] = {}
         """What is known of errors, by the moment of the promise, the class of the job (harvest jobs give way to
         others), and whether runs with the same arguments are known: they say little of how their users err."""
@@ -159,8 +161,10 @@ class Quoter:
             return []
         quoted = set()
         for life in lives:
-            self._count += 1
-            if self._count % self._every == 0:
+            again = life.id in self._taken_back
+            self._taken_back.discard(life.id)
+            self._count += not again
+            if again or self._count % self._every == 0:
                 quoted.add(life.id)
         if not quoted:
             return []
@@ -227,8 +231,14 @@ class Quoter:
     def _learn(self, raw: Predicted, true: float) -> None:
         self._learned.setdefault(raw.kind, Calibration()).learn(raw, true)
 
+    def take_back(self, job: int) -> None:
+        """What was promised of a job holds no more; if it was, it is quoted anew when it is let go."""
+        if self._open.pop(job, None) is not None:
+            self._taken_back.add(job)
+
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
+        self._taken_back.discard(life.id)
         was_guessed = "start" not in self._open.get(life.id, {"start": None})
         quoted = self._open.pop(life.id, {})
         if life.state is not State.DONE:
@@ -248,6 +258,7 @@ class Quoter:
         return {
             "count": self._count,
             "open": [[job, {m: list(astuple(raw)) for m, raw in quoted.items()}] for job, quoted in self._open.items()],
+            "taken_back": sorted(self._taken_back),
             "learned": {what: learned.snapshot() for what, learned in self._learned.items()},
             "stretch": list(self._stretch.recent),
             "rehearsed_at": self._rehearsed_at if math.isfinite(self._rehearsed_at) else None,
@@ -257,6 +268,7 @@ class Quoter:
         """The inverse of `snapshot`."""
         self._count = state["count"]
         self._open = {job: {m: Predicted(*raw) for m, raw in quoted.items()} for job, quoted in state["open"]}
+        self._taken_back = set(state.get("taken_back", ()))
         self._learned = {what: Calibration.restore(learned) for what, learned in state["learned"].items()}
         self._stretch = Quantiles(MEMORY, state["stretch"])
         at = state.get("rehearsed_at")

@@ -232,10 +232,24 @@ class Cluster:
         self._ignored.append(words)
 
     def quote_submission(self, life: Life) -> None:
-        """Promise when the job starts and finishes, once the step's events are all known; once for each job."""
+        """Promise when the job starts and finishes, once the step's events are all known, unless it was."""
         if not life.counted:
             life.counted = True
             self._unquoted.append(life)
+
+    def take_back(self, life: Life) -> None:
+        """The job is held: what was promised of it holds no more, nor of those that wait for it, at any remove."""
+        chain = [life]
+        for one in chain:
+            if one.counted:  # else nothing behind it is, either
+                one.counted = False
+                self.quoter.take_back(one.id)
+                chain += self.blocked_by(one.id)
+
+    def blocked_by(self, job: int) -> list[Life]:
+        """Who waits for a job's end, and is not held."""
+        lives = (self.jobs.get(waiter) for waiter in sorted(self.dependents.get(job, ())))
+        return [life for life in lives if life is not None and life.state is State.BLOCKED]
 
     def wake_at(self, when: float, life: Life) -> None:
         """Have a `Tick` at ``when`` as long as the job is in this attempt."""

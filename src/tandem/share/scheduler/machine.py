@@ -129,7 +129,8 @@ class Machine(Cluster):
                 self.plan_end(life, self.now + max(1.0, 0.5 * life.ran(self.now)))
 
     def _quote_submissions(self) -> None:
-        waiting = [life for life in self._unquoted if life.state in (State.QUEUED, State.BLOCKED)]
+        lives = dict.fromkeys(self._unquoted)  # one that was held in between is there twice
+        waiting = [life for life in lives if life.state in (State.QUEUED, State.BLOCKED)]
         self._unquoted = []
         known: dict[int, int | None] = {}
         for life in waiting:

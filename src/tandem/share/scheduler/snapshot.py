@@ -125,6 +125,9 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
     rows = {job.id: (job, row) for job, row in ((decode(row["job"]), row) for row in state["jobs"])}
     for job, row in rows.values():
         _load_life(cluster, job, row, replan=not same_policy)
+    for life in cluster.jobs.values():
+        if life.state is State.HELD:  # an older Tandem left it its quote
+            cluster.take_back(life)
     for number in state["on_nodes"]:  # in the order in which they took their nodes
         cluster.on_nodes[number] = cluster.jobs[number]
         _load_holdings(cluster, cluster.jobs[number], rows[number][1], decode)

@@ -169,6 +169,7 @@ class Transitions:
             m.pending.remove(life.id)
             m.dirty()
         life.state, life.reserved = State.HELD, None
+        m.take_back(life)
 
     def _release_asked(self, event: ev.ReleaseAsked) -> None:
         life = self._m.jobs.get(event.job)
@@ -182,11 +183,10 @@ class Transitions:
         """Quote those that waited for the job while it was held, at any remove."""
         chain = [life.id]
         for job in chain:
-            for behind in sorted(self._m.dependents.get(job, ())):
-                waiter = self._m.jobs.get(behind)
-                if waiter is not None and waiter.state is State.BLOCKED and not waiter.counted:
+            for waiter in self._m.blocked_by(job):
+                if not waiter.counted:
                     self._m.quote_submission(waiter)
-                    chain.append(behind)
+                    chain.append(waiter.id)
 
     def _doom(self, life: Life, dependency: int) -> None:
         self._drop(life, State.CANCELLED, _doomed_by(name_of(self._m, dependency)))
@@ -213,9 +213,10 @@ class Transitions:
                 if gone.state is not State.DONE and After(gone.id) in waiter.job.after:
                     m.finish(waiter, State.CANCELLED, _doomed_by(label(gone.job)))
                     over.append(waiter)
-                elif waiter.state is State.BLOCKED and not waiter.waits_for:
-                    m.enqueue(waiter)
-                    if not waiter.counted:  # what it waited for was held
+                elif waiter.state is State.BLOCKED:
+                    if not waiter.waits_for:
+                        m.enqueue(waiter)
+                    if not (gone.counted or waiter.counted):  # it was held, or behind one that is: no longer in the way
                         m.quote_submission(waiter)
                         self._quote_behind(waiter)
 

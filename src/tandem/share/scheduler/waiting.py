@@ -22,12 +22,16 @@ _OVERTAKERS = 3
 _ASKED = 3  # of a group, of which there may be a hundred thousand: reasons differ between the first and the others
 
 
-def why_it_waits(cluster: Cluster, life: Life) -> str:
-    """One sentence; for a job that does not wait, the reason of its last decision."""
+def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | None = None) -> str:
+    """One sentence; for a job that does not wait, the reason of its last decision.
+
+    Args:
+        known: as in `held_ahead`.
+    """
     if life.state is State.HELD:
         return "it is held: `tandem release` lets it go"
     if life.state is State.BLOCKED:
-        return _blocked(cluster, life)
+        return _blocked(cluster, life, known)
     if life.state is not State.QUEUED:
         return named(cluster, life.reason)
     words = ["the disk that the queue is kept on is full, and nothing starts until there is room"] * cluster.disk_full
@@ -51,22 +55,22 @@ def held_ahead(cluster: Cluster, life: Life, known: dict[int, int | None] | None
     """A held job that the job waits for, itself or through others that wait for it; None where there is none.
 
     Args:
-        known: what was found for other jobs in the same state of the cluster; this one's is added.
+        known: what was found for other jobs in the same state of the cluster; all that is found is added.
     """
     known = {} if known is None else known
-    chain, found = [life.id], {life.id}
-    held = None
-    for job in chain:
-        one = cluster.jobs[job]
-        held = job if one.state is State.HELD and one is not life else known.get(job)
-        if held is not None:
-            break
-        if job not in known:
-            more = sorted(one.waits_for - found)
-            chain += more
-            found.update(more)
-    known[life.id] = held
-    return held
+    jobs, stack = cluster.jobs, [life.id]
+    while stack:
+        job = stack[-1]
+        if job in known:
+            stack.pop()
+            continue
+        waits = sorted(jobs[job].waits_for)
+        held = next((one for one in waits if jobs[one].state is State.HELD), None)
+        unknown = [] if held is not None else [one for one in waits if one not in known]
+        stack += unknown
+        if not unknown:
+            known[job] = next((known[one] for one in waits if known[one] is not None), None) if held is None else held
+    return known[life.id]
 
 
 def together(lives: Iterable[Life]) -> list[list[Life]]:
@@ -81,9 +85,13 @@ def together(lives: Iterable[Life]) -> list[list[Life]]:
     return groups
 
 
-def why_together(cluster: Cluster, group: Sequence[Life]) -> str:
-    """Why a group waits: what the first of its first few is told that does not wait for another of them."""
-    told = [why_it_waits(cluster, life) for life in group[:_ASKED]]
+def why_together(cluster: Cluster, group: Sequence[Life], known: dict[int, int | None]) -> str:
+    """Why a group waits: what the first of its first few is told that does not wait for another of them.
+
+    Args:
+        known: as in `held_ahead`.
+    """
+    told = [why_it_waits(cluster, life, known) for life in group[:_ASKED]]
     array = group[0].job.array
     if len(group) == 1 or array is None:
         return told[0]
@@ -151,11 +159,11 @@ def _same_array(job: Job, other: int) -> bool:
     return job.array is not None and job.array[0] <= other < job.id
 
 
-def _blocked(cluster: Cluster, life: Life) -> str:
+def _blocked(cluster: Cluster, life: Life, known: dict[int, int | None] | None) -> str:
     most = array_throttle(life.job)
     jobs = [job for job in sorted(life.waits_for) if not _same_array(life.job, job)]
     words = [f"its array runs at most {most} at a time"] if most and len(jobs) < len(life.waits_for) else []
-    held = held_ahead(cluster, life)
+    held = held_ahead(cluster, life, known)
     if held is not None and jobs == [held]:
         return "; ".join([*words, f"it waits for job {name_of(cluster, held)}, which is held"])
     if jobs:

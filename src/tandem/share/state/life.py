@@ -26,7 +26,7 @@ class Life:
         throttle: fraction of its cores that the job may use now.
         rests_until: before then the suspended job is not resumed.
         done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
-        counted: whether the job's submission was shown to the quoter.
+        counted: whether the job's submission was shown to the quoter; not while it is held or waits for one that is.
         continues: an earlier attempt left a checkpoint, so an attempt's duration is not the job's.
         measured_from: when the stretch of that measurement began.
         guarded_at: when a neighbour was last throttled or suspended.

@@ -90,20 +90,21 @@ def last_quotes(engine: sa.Engine, ids: Sequence[int]) -> dict[int, Row]:
 
 
 def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0.0) -> list[Row]:
-    """Return quotes of jobs that ended beside what happened, the latest end first.
+    """Return quotes of jobs that ended, but those that a hold took back, beside what happened, the latest end first.
 
     Args:
         uid: Only this user's; None for everybody's.
         limit: At most so many quotes.
         since: Only of jobs that ended at or after this instant (unix seconds).
     """
-    table, quote = schema.JOBS.c, schema.QUOTES.c
+    table, quote, later = schema.JOBS.c, schema.QUOTES.c, schema.QUOTES.alias().c
     columns = (table.name, table.app, table.uid, table["class"], table.state, table.reason)
     times = (table.submitted_at, table.started_at, table.ended_at)
+    again = sa.exists().where(later.job == quote.job, later.moment == "submit", later.id > quote.id)
     wanted = (
         sa.select(schema.QUOTES, *columns, *times)
         .join(schema.JOBS, table.id == quote.job)
-        .where(table.state.in_(_ENDS), table.ended_at >= since)
+        .where(table.state.in_(_ENDS), table.ended_at >= since, sa.or_(quote.moment != "submit", ~again))
     )
     if uid is not None:
         wanted = wanted.where(table.uid == uid)
