@@ -204,6 +204,9 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(SparseFormatError, match="missing"):
         load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 60}))
+    with pytest.raises(SparseFormatError, match="size mismatch"):
+        load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SparseFormatError, match="no sparse model"):
         load_pretrained(tmp_path)

@@ -11,12 +11,15 @@ tensors. `from_pretrained` of transformers finds no weights there and says so.
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.sparse import choosing, files
@@ -26,7 +29,7 @@ from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from tandem.kernels.sparse.format import SparseWeight
 
@@ -191,7 +194,7 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
     except (OSError, ValueError) as error:
         raise _no_model(folder, str(error)) from error
     dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
-    with torch.device("meta"):
+    with _parameters_without_values():
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     _fill(model, weights, dense, folder, backend)
     _let_own_saving_refuse(model)
@@ -214,22 +217,40 @@ def _fill(
             _put(model, place, SparseLinear(weight, dense.pop(f"{place}.bias", None), backend=backend))
         except AttributeError as error:
             raise _no_model(folder, f"the model of its config.json has no layer {place}") from error
-    own = {name for name, part in model.state_dict().items() if part.is_meta}
-    if dense.keys() - own:
-        raise _no_model(folder, f"the model of its config.json has no {min(dense.keys() - own)}")
-    model.load_state_dict(dense, strict=False, assign=True)
+    try:
+        absent, unknown = model.load_state_dict(dense, strict=False, assign=True)
+    except RuntimeError as error:  # another shape
+        raise _no_model(folder, str(error)) from error
+    if unknown:
+        raise _no_model(folder, f"the model of its config.json has no {min(unknown)}")
     model.tie_weights()
-    lacking = [name for name, part in model.state_dict().items() if part.is_meta]
-    if lacking:
-        raise _no_model(folder, f"{lacking[0]} is missing from its weights")
-    _recompute_buffers(model)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    packed = tuple(name.removesuffix("weight") for name in weights)
+    for name in absent:
+        if not name.startswith(packed) and (name not in parameters or parameters[name].is_meta):
+            raise _no_model(folder, f"{name} is missing from its weights")
 
 
-def _recompute_buffers(model: Any) -> None:  # noqa: ANN401 - a model of transformers
-    """Make what is not stored but follows from the configuration (rotary frequencies) anew."""
-    for name, part in list(model.named_modules()):
-        if any(buffer.is_meta for buffer in part.buffers(recurse=False)):
-            _put(model, name, type(part)(part.config))
+@contextmanager
+def _parameters_without_values() -> Iterator[None]:
+    """Let modules that this thread makes have no memory for parameters, but their buffers, computed as ever.
+
+    Buffers that are not stored (rotary frequencies, causal masks) are so what the model's own code makes of its
+    configuration, whatever kind it is.
+    """
+    thread = threading.get_ident()
+
+    def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        del module, name
+        if parameter.is_meta or threading.get_ident() != thread:
+            return None  # as it is
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(without_values)  # type: ignore[arg-type]  # torch says None alone
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _let_own_saving_refuse(model: nn.Module) -> None:
