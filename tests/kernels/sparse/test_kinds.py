@@ -15,16 +15,21 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_pos
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
 KINDS = [
     ("bloom", {}),
+    ("camembert", {}),
     ("codegen", {}),
+    ("falcon", {}),
     ("gemma", {}),
     ("gemma2", {}),
     ("gemma3_text", {}),
+    ("gpt2", {}),
     ("gpt_neo", {"attention_types": [[["global", "local"], 1]]}),
     ("gpt_neox", {}),
     ("gptj", {}),
     ("llama", {"rope_parameters": YARN}),
     ("llama", {"rope_parameters": DYNAMIC}),
+    ("mamba", {}),
     ("opt", {}),
+    ("rwkv", {}),
 ]
 
 

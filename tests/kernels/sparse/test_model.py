@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse.linear import SparseLinear
@@ -95,6 +96,64 @@ def test_what_is_asked_for_wrongly_is_refused() -> None:
         sparsify(nn.Linear(2, 2), torch.float64)
     with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
         sparsify(nn.Linear(2, 2))
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+class Spelt(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.T + self.bias
+
+
+class ReadsOne(nn.Module):
+    """Uses a layer's weight as a tensor, in what its forward calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.called = nn.Linear(8, 8), nn.Linear(8, 8)
+        nn.init.zeros_(self.called.weight)
+        nn.init.zeros_(self.read.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.called(x))
+
+    def inner(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.read.weight
+
+
+def test_a_layer_with_a_forward_of_its_own_is_swapped_where_it_does_what_linear_does() -> None:
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Sequential(Doubled(16, 8), Spelt(16, 8), nn.MultiheadAttention(8, 2), Conv1D(8, 16))
+    for part in model.modules():
+        if isinstance(part, nn.Linear | Conv1D):
+            weight = torch.randn(part.weight.shape, generator=rng).bfloat16().float()
+            part.weight.data = weight * (torch.rand(weight.shape, generator=rng) < 0.5)
+            part.bias.data = torch.randn(part.bias.shape, generator=rng)
+    x = torch.randn(5, 16, generator=rng)
+    before = [part(x) for part in (model[1], model[3])]
+    why = {row.name: row.why_dense for row in sparsify(model)}
+    assert why["0"] == "Doubled is not known to give x @ weight.T + bias"
+    assert why["2.out_proj"] == "MultiheadAttention reads its weight by itself"
+    assert why["1"] == why["3"] == ""
+    for part, expected in zip((model[1], model[3]), before, strict=True):
+        assert isinstance(part, SparseLinear)
+        torch.testing.assert_close(part(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
+    model = ReadsOne()
+    assert {row.name: row.why_dense for row in sparsify(model)} == {
+        "read": "ReadsOne reads its weight by itself",
+        "called": "",
+    }
+    assert model(torch.ones(2, 8)).shape == (2, 8)
+    with pytest.raises(SparseShapeError, match=r"operand of matmul.*; leave dense .* skip="):
+        torch.ones(2, 8) @ model.called.weight
+    with pytest.raises(SparseShapeError, match=r"operand of linear"):
+        nn.functional.linear(torch.ones(2, 8), model.called.weight)
 
 
 @pytest.mark.parametrize("wrong", ["nan", "meta"])

@@ -16,10 +16,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
 from tandem.kernels.sparse.mistakes import SparseShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TILE = 8
 TAIL = 64
@@ -77,6 +81,20 @@ class SparseWeight:
     def device(self) -> torch.device:
         """Where it lies."""
         return self.values_P.device
+
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., object], *_: object, **__: object) -> NoReturn:
+        """Refuse what reads it as a tensor.
+
+        Raises:
+            SparseShapeError: Always.
+        """
+        raise SparseShapeError(
+            given=f"a packed weight as an operand of {getattr(func, '__name__', func)}, which takes tensors",
+            allowed="products by its layer, layer(x)",
+            todo="leave dense the layer whose weight is used so: sparsify(model, skip=('lm_head', 'ITS_NAME')); "
+            "or pass unpack(weight)",
+        )
 
     def to(self, device: torch.device | str) -> SparseWeight:
         """Return it on another device."""

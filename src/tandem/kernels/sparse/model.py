@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from tandem.core.errors import MissingPackageError
-from tandem.kernels.sparse import choosing, files
-from tandem.kernels.sparse.format import check
+from tandem.kernels.sparse import choosing, files, layers
+from tandem.kernels.sparse.format import check, pack
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
@@ -79,7 +79,8 @@ def sparsify(
         backend: A backend's name; empty for the best.
 
     Returns:
-        One entry a linear layer. Layers with too few zeros stay dense, and say so.
+        One entry a linear layer. Those stay dense, and say why, that have too few zeros or a forward of their own,
+        or whose weight the module that they are in reads by itself (Mamba's `dt_proj`).
 
     Raises:
         SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
@@ -101,17 +102,18 @@ def sparsify(
         choosing.backend(backend)
     skip = {skip} if isinstance(skip, str) else skip
     shared = _shared(model)
-    layers = [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]
-    reasons = {name: _why_dense(name, linear, dtype, skip, shared) for name, linear in layers}
-    for name, linear in layers:
+    weights = layers.linear_weights(model)
+    reasons = {name: _why_dense(model, name, weight, dtype, skip, shared) for name, weight in weights.items()}
+    for name, weight in weights.items():
         if not reasons[name]:
-            _check(name, linear, dtype)
+            _check(name, weight, dtype)
     report = []
-    for name, linear in layers:
-        (rows, cols), density = linear.weight.shape, _density(linear.weight)
+    for name, weight in weights.items():
+        (rows, cols), density = weight.shape, _density(weight)
         bits = None
         if not reasons[name]:
-            layer = SparseLinear.from_dense(linear, dtype, backend=backend)
+            dense: Any = model.get_submodule(name)
+            layer = SparseLinear(pack(weight, dtype), dense.bias, backend=backend)
             _put(model, name, layer)
             bits = layer.weight.bits_per_weight
         report.append(Swapped(name, rows, cols, density, bits, reasons[name]))
@@ -217,8 +219,11 @@ def _fill(
             _put(model, place, SparseLinear(weight, dense.pop(f"{place}.bias", None), backend=backend))
         except AttributeError as error:
             raise _no_model(folder, f"the model of its config.json has no layer {place}") from error
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    stored = {id(parameter): dense[name] for name, parameter in parameters.items() if name in dense}
+    tied = {name: stored[id(parameter)] for name, parameter in parameters.items() if id(parameter) in stored}
     try:
-        absent, unknown = model.load_state_dict(dense, strict=False, assign=True)
+        absent, unknown = model.load_state_dict({**tied, **dense}, strict=False, assign=True)
     except RuntimeError as error:  # another shape
         raise _no_model(folder, str(error)) from error
     if unknown:
@@ -269,10 +274,10 @@ def _refuse_own_saving(*_: object, **__: object) -> NoReturn:
     )
 
 
-def _check(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:
+def _check(name: str, weight: torch.Tensor, dtype: torch.dtype) -> None:
     """Refuse a layer that cannot be packed, by its name."""
     try:
-        check(linear.weight, dtype)
+        check(weight, dtype)
     except SparseShapeError as error:
         raise SparseShapeError(
             given=f"layer {name} with {error.given}", allowed=error.allowed, todo=f"{error.todo}; nothing was changed"
@@ -284,15 +289,17 @@ def _density(weight: torch.Tensor) -> float:
     return float((weight != 0).float().mean()) if known else 0.0
 
 
-def _why_dense(name: str, linear: nn.Linear, dtype: torch.dtype, skip: Collection[str], shared: set[int]) -> str:
+def _why_dense(
+    model: nn.Module, name: str, weight: torch.Tensor, dtype: torch.dtype, skip: Collection[str], shared: set[int]
+) -> str:
     if name.rpartition(".")[2] in skip:
         return "left out by name"
-    if linear.weight.data_ptr() in shared:
+    if weight.data_ptr() in shared:
         return "its weight is shared with another layer"
-    density = _density(linear.weight)
+    density = _density(weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"
-    return ""
+    return layers.why_not(model, name)
 
 
 def _shared(model: nn.Module) -> set[int]:
