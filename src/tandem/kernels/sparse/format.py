@@ -141,6 +141,12 @@ def pack(
 
 def check(dense_MK: torch.Tensor, dtype: torch.dtype, mask_MK: torch.Tensor | None = None) -> None:
     """Refuse what `pack` cannot pack; arguments and errors as there."""
+    if not isinstance(dense_MK, torch.Tensor):
+        raise SparseShapeError(
+            given=f"a {type(dense_MK).__name__} to pack",
+            allowed="tensors",
+            todo="pass torch.as_tensor(it)",
+        )
     if dense_MK.is_meta or dense_MK.layout != torch.strided:
         raise SparseShapeError(
             given="a tensor on device meta, which has no values,"
@@ -254,7 +260,7 @@ def _bytes_of(keep_ST88: torch.Tensor) -> torch.Tensor:
 
 
 def _largest_finite(dense_MK: torch.Tensor) -> float:
-    return float(dense_MK[dense_MK.isfinite()].abs().max())
+    return float(dense_MK.detach()[dense_MK.isfinite()].abs().max())
 
 
 def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
