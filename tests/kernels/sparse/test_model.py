@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 from tandem.kernels.sparse.model import load_pretrained, resident_bytes, save_pretrained, sparsify
+from tests import disks
 
 TOKENS = torch.tensor([[1, 5, 2, 7, 7, 3]])
 
@@ -250,12 +252,43 @@ def test_a_dense_model_is_not_joined_in_its_folder(name: str, tmp_path: Path) ->
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("free_bytes", [0, 20_000])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_disk_that_is_full_leaves_what_was_there(free_bytes: int, is_there: bool, tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    with disks.small(tmp_path / "small", 1) as disk:
+        if is_there:
+            save_pretrained(model, disk / "packed")
+        before = {file: file.read_bytes() for file in disk.rglob("*.*")}
+        fill = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - free_bytes
+        (disk / "filling").write_bytes(bytes(fill))
+        with pytest.raises(SparseFormatError, match=r"packed.* cannot be written: .*No space left.*; make room"):
+            save_pretrained(model, disk / "packed")
+        assert {file: file.read_bytes() for file in disk.rglob("*.*")} == before
+        assert (disk / "packed").exists() == is_there
+
+
+def test_a_configuration_that_transformers_does_not_write_is_told_of(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    model.generation_config.temperature = 0.5  # of no effect without sampling
+    with pytest.raises(SparseFormatError, match="set right what is named"):
+        save_pretrained(model, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SparseFormatError, match=r"sparse\.safetensors"):
         load_pretrained(tmp_path)
     model = small_llama()
     sparsify(model)
     save_pretrained(model, tmp_path)
+    generation, whole = tmp_path / "generation_config.json", (tmp_path / "generation_config.json").read_bytes()
+    generation.write_bytes(b"")
+    with pytest.raises(SparseFormatError, match="generation_config"):
+        load_pretrained(tmp_path)
+    generation.write_bytes(whole)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
     with pytest.raises(SparseFormatError, match=r"no layer model\.layers\.1"):

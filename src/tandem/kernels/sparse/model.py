@@ -11,8 +11,9 @@ tensors. `from_pretrained` of transformers finds no weights there and says so.
 
 from __future__ import annotations
 
+import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -128,7 +129,7 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Write config.json and sparse.safetensors; tensors that are shared are stored once.
+    """Write config.json and sparse.safetensors; tensors that are shared are stored once. On an error nothing is left.
 
     Args:
         model: A model after `sparsify`.
@@ -138,6 +139,7 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         SparseFormatError: The folder or its files cannot be written, or it holds a dense model.
     """
     folder = Path(folder)
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -153,20 +155,49 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
             allowed="a folder without a dense model",
             todo="choose another folder",
         )
-    layers = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
-    weights: dict[str, SparseWeight] = {f"{name}.weight": layer.weight for name, layer in layers.items()}
-    inside = {f"{name}.{part}" for name in layers for part in ("masks", "values", "starts", "scales")}
+    try:
+        _write(model, folder)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _write(model: Any, folder: Path) -> None:  # noqa: ANN401 - a model of transformers
+    """Write the small files aside and move them to their places once the weights are there: none is ever seen torn."""
+    weights, dense = _contents(model)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".aside", dir=folder) as aside:
+            for part in ("config", "generation_config"):
+                if hasattr(getattr(model, part, None), "save_pretrained"):
+                    getattr(model, part).save_pretrained(aside)
+            files.save(folder / WEIGHTS, weights, dense)
+            for file in Path(aside).iterdir():
+                file.replace(folder / file.name)
+        (folder / _FORMERLY).unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    except ValueError as error:  # transformers looks whether options of generation make sense
+        raise SparseFormatError(
+            given=f"a model with a configuration that cannot be written: {error}",
+            allowed="what config.save_pretrained and generation_config.save_pretrained write",
+            todo="set right what is named, such as in model.generation_config",
+        ) from error
+
+
+def _contents(model: nn.Module) -> tuple[dict[str, SparseWeight], dict[str, torch.Tensor]]:
+    """Return what a model's file holds: (sparse weights, dense tensors), by name."""
+    packed = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
+    weights = {f"{name}.weight": layer.weight for name, layer in packed.items()}
+    inside = {f"{name}.{part}" for name in packed for part in ("masks", "values", "starts", "scales")}
     dense, seen = {}, set[int]()
     for name, tensor in model.state_dict().items():
         if name in inside or (tensor.numel() and tensor.data_ptr() in seen):
             continue
         seen.add(tensor.data_ptr())
         dense[name] = tensor
-    files.save(folder / WEIGHTS, weights, dense)
-    (folder / _FORMERLY).unlink(missing_ok=True)
-    for part in ("config", "generation_config"):
-        if hasattr(getattr(model, part, None), "save_pretrained"):
-            getattr(model, part).save_pretrained(folder)
+    return weights, dense
 
 
 def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
@@ -193,6 +224,7 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
     weights, dense = files.load(folder / (_FORMERLY if formerly else WEIGHTS))
     try:
         config = AutoConfig.from_pretrained(folder)
+        generation = (folder / "generation_config.json").exists() and GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise _no_model(folder, str(error)) from error
     dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
@@ -200,8 +232,8 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     _fill(model, weights, dense, folder, backend)
     _let_own_saving_refuse(model)
-    if (folder / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+    if generation:
+        model.generation_config = generation
     return model.eval()
 
 
