@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tandem.kernels.sparse import files
 from tandem.kernels.sparse.format import pack, unpack
 from tandem.kernels.sparse.mistakes import SparseFormatError
+from tests import disks
 
 
 def matrix(rows: int, cols: int, density: float, seed: int = 0) -> torch.Tensor:
@@ -130,8 +131,50 @@ def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
         files.save(tmp_path / "w", {"w": weight}, {"w.sparse_values": tensor})
     with pytest.raises(SparseFormatError, match="share"):
         files.save(tmp_path / "w", {"w": weight}, {"a": tensor, "b": tensor})
-    with pytest.raises(SparseFormatError, match="cannot be written"):
+    with pytest.raises(SparseFormatError, match=r"cannot be written: .*; make the folder"):
         files.save(str(tmp_path / "absent" / "w"), {"w": weight})
+    with pytest.raises(SparseFormatError, match=r"complex128; .*convert"):
+        files.save(tmp_path / "w", {"w": weight}, {"a": tensor.to(torch.complex128)})
+    for folder in (tmp_path, ""):
+        with pytest.raises(SparseFormatError, match=r"a folder; .*add the file's name"):
+            files.save(folder, {"w": weight})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.empty(3, device="meta")])
+def test_a_dense_tensor_that_has_no_bytes_to_store_is_named(tensor: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(SparseFormatError, match="dense tensor 'a' of type"):
+        files.save(tmp_path / "w", {}, {"a": tensor})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_not_written_over_by_one_that_cannot_be_read(saved: Path) -> None:
+    with pytest.raises(SparseFormatError, match="another name"):
+        files.save(saved, {}, {"__metadata__": torch.ones(3)})
+    files.load(saved)
+
+
+def test_views_that_are_conjugated_or_negated_are_stored_as_they_read(tmp_path: Path) -> None:
+    numbers = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64)
+    files.save(tmp_path / "w", {}, {"conjugated": numbers.conj(), "negated": numbers.conj().imag})
+    dense = files.load(tmp_path / "w")[1]
+    assert torch.equal(dense["conjugated"], torch.tensor([1 - 2j, 3 + 4j], dtype=torch.complex64))
+    assert torch.equal(dense["negated"], torch.tensor([-2.0, 4.0]))
+
+
+def test_a_disk_that_is_full_asks_for_room_and_keeps_the_file(tmp_path: Path) -> None:
+    with disks.small(tmp_path / "small", 1) as disk:
+        files.save(disk / "w", {"w": pack(matrix(9, 9, 0.5))})
+        with pytest.raises(SparseFormatError, match=r"No space left.*; make room"):
+            files.save(disk / "w", {"w": pack(matrix(1024, 1024, 0.9))})
+        assert [file.name for file in disk.iterdir()] == ["w"]
+        files.load(disk / "w")
+
+
+def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    files.save(tmp_path / "w", {})
+    assert (tmp_path / "w").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_a_shape_that_does_not_fit_is_refused(saved: Path) -> None:

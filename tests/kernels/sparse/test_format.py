@@ -1,6 +1,7 @@
 """Packing and unpacking: exact for every shape, type and density, and what is refused."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_int8_rows_at_the_ends_of_float32_come_back(size: float) -> None:
 def test_a_finite_weight_that_would_become_infinite_is_refused(dtype: torch.dtype) -> None:
     size = 1e5 if dtype == torch.float16 else 1e39
     with pytest.raises(SparseShapeError, match=r"finite weight of size 1e\+"):
-        pack(torch.tensor([[size, 1.0]], dtype=torch.float64), dtype)
+        pack(torch.tensor([[size, 1.0]], dtype=torch.float64, requires_grad=True), dtype)
 
 
 def test_what_is_not_finite_is_kept() -> None:
@@ -143,7 +144,7 @@ def test_an_empty_matrix_takes_no_bits_a_weight() -> None:
 
 
 def test_what_cannot_be_packed_is_refused() -> None:
-    bad: list[tuple[torch.Tensor, torch.dtype, torch.Tensor | None, str]] = [
+    bad: list[tuple[Any, torch.dtype, torch.Tensor | None, str]] = [
         (torch.zeros(3), torch.bfloat16, None, "matrices"),
         (torch.zeros(2, 2, dtype=torch.int32), torch.bfloat16, None, "int32"),
         (torch.zeros(2, 2), torch.float32, None, "bfloat16"),
@@ -152,6 +153,7 @@ def test_what_cannot_be_packed_is_refused() -> None:
         (torch.tensor([[math.nan]]), torch.int8, None, "NaN"),
         (torch.zeros(2, 2, device="meta"), torch.bfloat16, None, "no values"),
         (torch.eye(2).to_sparse(), torch.bfloat16, None, "to_dense"),
+        (torch.eye(2).numpy(), torch.bfloat16, None, "ndarray to pack.*as_tensor"),
     ]
     for dense, dtype, mask, told in bad:
         with pytest.raises(SparseShapeError, match=told):

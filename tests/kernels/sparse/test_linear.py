@@ -142,6 +142,13 @@ def test_what_does_not_fit_is_refused() -> None:
         SparseLinear(layer.weight, activation="softmax")
 
 
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # of torch's own, in making its first tangent
+def test_a_tangent_is_refused_where_torch_would_give_zeros() -> None:
+    layer, x = SparseLinear.from_dense(nn.Linear(16, 8)), torch.ones(3, 16)
+    with pytest.raises(SparseShapeError, match="reverse mode"):
+        torch.func.jvp(layer, (x,), (x,))
+
+
 def test_a_backend_that_cannot_run_here_is_named_with_the_reason() -> None:
     layer = SparseLinear.from_dense(pruned(8, 16))
     with pytest.raises(UnknownPluginError, match="nope"):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 from tandem.kernels.sparse.model import load_pretrained, resident_bytes, save_pretrained, sparsify
+from tests import disks
 
 TOKENS = torch.tensor([[1, 5, 2, 7, 7, 3]])
 
@@ -95,6 +98,64 @@ def test_what_is_asked_for_wrongly_is_refused() -> None:
         sparsify(nn.Linear(2, 2), torch.float64)
     with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
         sparsify(nn.Linear(2, 2))
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+class Spelt(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.T + self.bias
+
+
+class ReadsOne(nn.Module):
+    """Uses a layer's weight as a tensor, in what its forward calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.called = nn.Linear(8, 8), nn.Linear(8, 8)
+        nn.init.zeros_(self.called.weight)
+        nn.init.zeros_(self.read.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.called(x))
+
+    def inner(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.read.weight
+
+
+def test_a_layer_with_a_forward_of_its_own_is_swapped_where_it_does_what_linear_does() -> None:
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Sequential(Doubled(16, 8), Spelt(16, 8), nn.MultiheadAttention(8, 2), Conv1D(8, 16))
+    for part in model.modules():
+        if isinstance(part, nn.Linear | Conv1D):
+            weight = torch.randn(part.weight.shape, generator=rng).bfloat16().float()
+            part.weight.data = weight * (torch.rand(weight.shape, generator=rng) < 0.5)
+            part.bias.data = torch.randn(part.bias.shape, generator=rng)
+    x = torch.randn(5, 16, generator=rng)
+    before = [part(x) for part in (model[1], model[3])]
+    why = {row.name: row.why_dense for row in sparsify(model)}
+    assert why["0"] == "Doubled is not known to give x @ weight.T + bias"
+    assert why["2.out_proj"] == "MultiheadAttention reads its weight by itself"
+    assert why["1"] == why["3"] == ""
+    for part, expected in zip((model[1], model[3]), before, strict=True):
+        assert isinstance(part, SparseLinear)
+        torch.testing.assert_close(part(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
+    model = ReadsOne()
+    assert {row.name: row.why_dense for row in sparsify(model)} == {
+        "read": "ReadsOne reads its weight by itself",
+        "called": "",
+    }
+    assert model(torch.ones(2, 8)).shape == (2, 8)
+    with pytest.raises(SparseShapeError, match=r"operand of matmul.*; leave dense .* skip="):
+        torch.ones(2, 8) @ model.called.weight
+    with pytest.raises(SparseShapeError, match=r"operand of linear"):
+        nn.functional.linear(torch.ones(2, 8), model.called.weight)
 
 
 @pytest.mark.parametrize("wrong", ["nan", "meta"])
@@ -191,18 +252,52 @@ def test_a_dense_model_is_not_joined_in_its_folder(name: str, tmp_path: Path) ->
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("free_bytes", [0, 20_000])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_disk_that_is_full_leaves_what_was_there(free_bytes: int, is_there: bool, tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    with disks.small(tmp_path / "small", 1) as disk:
+        if is_there:
+            save_pretrained(model, disk / "packed")
+        before = {file: file.read_bytes() for file in disk.rglob("*.*")}
+        fill = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - free_bytes
+        (disk / "filling").write_bytes(bytes(fill))
+        with pytest.raises(SparseFormatError, match=r"packed.* cannot be written: .*No space left.*; make room"):
+            save_pretrained(model, disk / "packed")
+        assert {file: file.read_bytes() for file in disk.rglob("*.*")} == before
+        assert (disk / "packed").exists() == is_there
+
+
+def test_a_configuration_that_transformers_does_not_write_is_told_of(tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    model.generation_config.temperature = 0.5  # of no effect without sampling
+    with pytest.raises(SparseFormatError, match="set right what is named"):
+        save_pretrained(model, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SparseFormatError, match=r"sparse\.safetensors"):
         load_pretrained(tmp_path)
     model = small_llama()
     sparsify(model)
     save_pretrained(model, tmp_path)
+    generation, whole = tmp_path / "generation_config.json", (tmp_path / "generation_config.json").read_bytes()
+    generation.write_bytes(b"")
+    with pytest.raises(SparseFormatError, match="generation_config"):
+        load_pretrained(tmp_path)
+    generation.write_bytes(whole)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
     with pytest.raises(SparseFormatError, match=r"no layer model\.layers\.1"):
         load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(SparseFormatError, match="missing"):
+        load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 60}))
+    with pytest.raises(SparseFormatError, match="size mismatch"):
         load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SparseFormatError, match="no sparse model"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from tandem.kernels.prune.errors import PruneError
+from tandem.kernels.sparse.layers import is_conv1d
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +116,7 @@ def _block(name: str, module: nn.Module) -> Block:
 def _layers(module: nn.Module, path: str) -> list[Layer]:
     found = []
     for name, inner in module.named_modules():
-        transposed = type(inner).__name__ == "Conv1D" and hasattr(inner, "nf")
+        transposed = is_conv1d(inner)
         if (transposed or isinstance(inner, nn.Linear)) and isinstance(inner.weight, nn.Parameter):
             found.append(Layer(f"{path}.{name}" if name else path, inner, transposed))
     return found

@@ -9,24 +9,28 @@ What backends make of a weight is never stored. docs/reference/sparse-format.md 
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tandem.core.durable import FULL, written_aside
 from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, kept_tiles, shape_of_masks
 from tandem.kernels.sparse.mistakes import SparseFormatError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
 VERSION = 2
 _READ = (1, VERSION)
 _KEY = "tandem_sparse"
+_HEADER = "__metadata__"
+"""What safetensors calls the metadata, beside tensors' names."""
 _PARTS = ("masks", "values", "scales")
 _ENDS = tuple(f".sparse_{part}" for part in _PARTS)
 
@@ -44,17 +48,19 @@ def save(
         dense: Tensors that are stored as they are; none named like a part of a sparse weight.
 
     Raises:
-        SparseFormatError: A name of a dense tensor that a part of a sparse weight would have, dense tensors that share
-            memory, or a file that cannot be written.
+        SparseFormatError: A name of a dense tensor that a part of a sparse weight or of the file would have, dense
+            tensors that share memory or that safetensors cannot store, or a file that cannot be written.
     """
     path = Path(path)
-    if clash := next((name for name in dense or {} if _is_part(name)), None):
+    if path.is_dir():
+        raise SparseFormatError(given=f"{path}, a folder", allowed="a file's path", todo="add the file's name")
+    if clash := next((name for name in dense or {} if _is_part(name) or name == _HEADER), None):
         raise SparseFormatError(
-            given=f"a dense tensor {clash!r}, named like a part of a sparse weight",
-            allowed=f"names that end in none of {', '.join(_ENDS)}",
+            given=f"a dense tensor {clash!r}, named like a part of a sparse weight or of the file",
+            allowed=f"names that end in none of {', '.join(_ENDS)}, other than {_HEADER}",
             todo="store it under another name",
         )
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (dense or {}).items()}
+    tensors = {name: _stored(name, tensor) for name, tensor in (dense or {}).items()}
     told: dict[str, Any] = {
         "version": VERSION,
         "weights": {},
@@ -67,16 +73,29 @@ def save(
             "shape": [weight.rows, weight.cols],
             "xxh3": _checksum(parts, _heading(weight.rows, weight.cols, parts)),
         }
-    aside = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, aside, metadata={"format": "pt", _KEY: json.dumps(told)})
-        aside.replace(path)
-    except (OSError, SafetensorError, RuntimeError) as error:  # the last for tensors that share memory
+        with written_aside(path) as file:
+            save_file(tensors, file.name, metadata={"format": "pt", _KEY: json.dumps(told)})
+            _as_opened(file)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(path, error) from error
+    except (RuntimeError, KeyError) as error:  # memory that is shared, a type that safetensors does not have
         raise SparseFormatError(
-            given=f"{path}, which cannot be written: {error}",
-            allowed="a file in a folder that is there, and tensors that share no memory",
-            todo="make the folder, or give each tensor once",
+            given=f"tensors that cannot be stored: {error}",
+            allowed="tensors that share no memory, of types that safetensors has",
+            todo="give each tensor once, and convert those of other types",
         ) from error
+
+
+def unwritable(path: Path, error: Exception) -> SparseFormatError:
+    """What to say of a file or folder that the system does not let be written."""
+    told = re.search(r"os error (\d+)", str(error))  # safetensors tells the number in words alone
+    number = error.errno if isinstance(error, OSError) else told and int(told[1])
+    return SparseFormatError(
+        given=f"{path}, which cannot be written: {error}",
+        allowed="a file in a folder that is there and may be written to, on a disk with room for it",
+        todo="make room, or choose another place" if number in FULL else "make the folder, or choose another place",
+    )
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, SparseWeight], dict[str, torch.Tensor]]:
@@ -178,6 +197,24 @@ def _parts(weight: SparseWeight) -> dict[str, torch.Tensor]:
     if weight.scales_M is not None:
         parts["scales"] = weight.scales_M.float()
     return parts
+
+
+def _stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a dense tensor as its bytes will lie in the file."""
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        raise SparseFormatError(
+            given=f"a dense tensor {name!r} of type {tensor.dtype} and layout {tensor.layout} on {tensor.device}",
+            allowed="tensors that are dense, with values",
+            todo="load its values first" if tensor.is_meta else "store a dense one, such as tensor.to_dense()",
+        )
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+
+
+def _as_opened(file: IO[bytes]) -> None:
+    """Give the file of an open one's name, which safetensors may have put there anew, its rights; make it durable."""
+    with Path(file.name).open("rb") as whole:
+        os.fchmod(whole.fileno(), os.fstat(file.fileno()).st_mode)
+        os.fsync(whole.fileno())
 
 
 def _is_part(name: str) -> bool:

@@ -16,10 +16,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
 from tandem.kernels.sparse.mistakes import SparseShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TILE = 8
 TAIL = 64
@@ -78,6 +82,20 @@ class SparseWeight:
         """Where it lies."""
         return self.values_P.device
 
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., object], *_: object, **__: object) -> NoReturn:
+        """Refuse what reads it as a tensor.
+
+        Raises:
+            SparseShapeError: Always.
+        """
+        raise SparseShapeError(
+            given=f"a packed weight as an operand of {getattr(func, '__name__', func)}, which takes tensors",
+            allowed="products by its layer, layer(x)",
+            todo="leave dense the layer whose weight is used so: sparsify(model, skip=('lm_head', 'ITS_NAME')); "
+            "or pass unpack(weight)",
+        )
+
     def to(self, device: torch.device | str) -> SparseWeight:
         """Return it on another device."""
         return replace(
@@ -123,6 +141,12 @@ def pack(
 
 def check(dense_MK: torch.Tensor, dtype: torch.dtype, mask_MK: torch.Tensor | None = None) -> None:
     """Refuse what `pack` cannot pack; arguments and errors as there."""
+    if not isinstance(dense_MK, torch.Tensor):
+        raise SparseShapeError(
+            given=f"a {type(dense_MK).__name__} to pack",
+            allowed="tensors",
+            todo="pass torch.as_tensor(it)",
+        )
     if dense_MK.is_meta or dense_MK.layout != torch.strided:
         raise SparseShapeError(
             given="a tensor on device meta, which has no values,"
@@ -236,7 +260,7 @@ def _bytes_of(keep_ST88: torch.Tensor) -> torch.Tensor:
 
 
 def _largest_finite(dense_MK: torch.Tensor) -> float:
-    return float(dense_MK[dense_MK.isfinite()].abs().max())
+    return float(dense_MK.detach()[dense_MK.isfinite()].abs().max())
 
 
 def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.format import SparseWeight, pack
@@ -110,7 +111,17 @@ class SparseLinear(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return `activation(x @ weight.T + bias)` in x's type, `[..., M]`."""
+        """Return `activation(x @ weight.T + bias)` in x's type, `[..., M]`.
+
+        Raises:
+            SparseShapeError: x does not fit the weight, or has a tangent (`torch.func.jvp`).
+        """
+        if forward_ad.unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]  # torch would make zeros of it
+            raise SparseShapeError(
+                given="a tangent of forward-mode differentiation, such as torch.func.jvp",
+                allowed="gradients in reverse mode: backward, torch.autograd.grad",
+                todo="differentiate in reverse mode",
+            )
         inputs = (x, self.values, self.bias)
         training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
         y = sparse_linear(

@@ -11,22 +11,26 @@ tensors. `from_pretrained` of transformers finds no weights there and says so.
 
 from __future__ import annotations
 
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from tandem.core.errors import MissingPackageError
-from tandem.kernels.sparse import choosing, files
-from tandem.kernels.sparse.format import check
+from tandem.kernels.sparse import choosing, files, layers
+from tandem.kernels.sparse.format import check, pack
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from tandem.kernels.sparse.format import SparseWeight
 
@@ -76,7 +80,8 @@ def sparsify(
         backend: A backend's name; empty for the best.
 
     Returns:
-        One entry a linear layer. Layers with too few zeros stay dense, and say so.
+        One entry a linear layer. Those stay dense, and say why, that have too few zeros or a forward of their own,
+        or whose weight the module that they are in reads by itself (Mamba's `dt_proj`).
 
     Raises:
         SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
@@ -98,17 +103,18 @@ def sparsify(
         choosing.backend(backend)
     skip = {skip} if isinstance(skip, str) else skip
     shared = _shared(model)
-    layers = [(name, part) for name, part in model.named_modules() if type(part) is nn.Linear]
-    reasons = {name: _why_dense(name, linear, dtype, skip, shared) for name, linear in layers}
-    for name, linear in layers:
+    weights = layers.linear_weights(model)
+    reasons = {name: _why_dense(model, name, weight, dtype, skip, shared) for name, weight in weights.items()}
+    for name, weight in weights.items():
         if not reasons[name]:
-            _check(name, linear, dtype)
+            _check(name, weight, dtype)
     report = []
-    for name, linear in layers:
-        (rows, cols), density = linear.weight.shape, _density(linear.weight)
+    for name, weight in weights.items():
+        (rows, cols), density = weight.shape, _density(weight)
         bits = None
         if not reasons[name]:
-            layer = SparseLinear.from_dense(linear, dtype, backend=backend)
+            dense: Any = model.get_submodule(name)
+            layer = SparseLinear(pack(weight, dtype), dense.bias, backend=backend)
             _put(model, name, layer)
             bits = layer.weight.bits_per_weight
         report.append(Swapped(name, rows, cols, density, bits, reasons[name]))
@@ -123,7 +129,7 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Write config.json and sparse.safetensors; tensors that are shared are stored once.
+    """Write config.json and sparse.safetensors; tensors that are shared are stored once. On an error nothing is left.
 
     Args:
         model: A model after `sparsify`.
@@ -133,6 +139,7 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         SparseFormatError: The folder or its files cannot be written, or it holds a dense model.
     """
     folder = Path(folder)
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,20 +155,49 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
             allowed="a folder without a dense model",
             todo="choose another folder",
         )
-    layers = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
-    weights: dict[str, SparseWeight] = {f"{name}.weight": layer.weight for name, layer in layers.items()}
-    inside = {f"{name}.{part}" for name in layers for part in ("masks", "values", "starts", "scales")}
+    try:
+        _write(model, folder)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _write(model: Any, folder: Path) -> None:  # noqa: ANN401 - a model of transformers
+    """Write the small files aside and move them to their places once the weights are there: none is ever seen torn."""
+    weights, dense = _contents(model)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".aside", dir=folder) as aside:
+            for part in ("config", "generation_config"):
+                if hasattr(getattr(model, part, None), "save_pretrained"):
+                    getattr(model, part).save_pretrained(aside)
+            files.save(folder / WEIGHTS, weights, dense)
+            for file in Path(aside).iterdir():
+                file.replace(folder / file.name)
+        (folder / _FORMERLY).unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    except ValueError as error:  # transformers looks whether options of generation make sense
+        raise SparseFormatError(
+            given=f"a model with a configuration that cannot be written: {error}",
+            allowed="what config.save_pretrained and generation_config.save_pretrained write",
+            todo="set right what is named, such as in model.generation_config",
+        ) from error
+
+
+def _contents(model: nn.Module) -> tuple[dict[str, SparseWeight], dict[str, torch.Tensor]]:
+    """Return what a model's file holds: (sparse weights, dense tensors), by name."""
+    packed = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
+    weights = {f"{name}.weight": layer.weight for name, layer in packed.items()}
+    inside = {f"{name}.{part}" for name in packed for part in ("masks", "values", "starts", "scales")}
     dense, seen = {}, set[int]()
     for name, tensor in model.state_dict().items():
         if name in inside or (tensor.numel() and tensor.data_ptr() in seen):
             continue
         seen.add(tensor.data_ptr())
         dense[name] = tensor
-    files.save(folder / WEIGHTS, weights, dense)
-    (folder / _FORMERLY).unlink(missing_ok=True)
-    for part in ("config", "generation_config"):
-        if hasattr(getattr(model, part, None), "save_pretrained"):
-            getattr(model, part).save_pretrained(folder)
+    return weights, dense
 
 
 def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any:  # noqa: ANN401 - a model of transformers
@@ -188,15 +224,16 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
     weights, dense = files.load(folder / (_FORMERLY if formerly else WEIGHTS))
     try:
         config = AutoConfig.from_pretrained(folder)
+        generation = (folder / "generation_config.json").exists() and GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise _no_model(folder, str(error)) from error
     dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
-    with torch.device("meta"):
+    with _parameters_without_values():
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     _fill(model, weights, dense, folder, backend)
     _let_own_saving_refuse(model)
-    if (folder / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+    if generation:
+        model.generation_config = generation
     return model.eval()
 
 
@@ -214,22 +251,43 @@ def _fill(
             _put(model, place, SparseLinear(weight, dense.pop(f"{place}.bias", None), backend=backend))
         except AttributeError as error:
             raise _no_model(folder, f"the model of its config.json has no layer {place}") from error
-    own = {name for name, part in model.state_dict().items() if part.is_meta}
-    if dense.keys() - own:
-        raise _no_model(folder, f"the model of its config.json has no {min(dense.keys() - own)}")
-    model.load_state_dict(dense, strict=False, assign=True)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    stored = {id(parameter): dense[name] for name, parameter in parameters.items() if name in dense}
+    tied = {name: stored[id(parameter)] for name, parameter in parameters.items() if id(parameter) in stored}
+    try:
+        absent, unknown = model.load_state_dict({**tied, **dense}, strict=False, assign=True)
+    except RuntimeError as error:  # another shape
+        raise _no_model(folder, str(error)) from error
+    if unknown:
+        raise _no_model(folder, f"the model of its config.json has no {min(unknown)}")
     model.tie_weights()
-    lacking = [name for name, part in model.state_dict().items() if part.is_meta]
-    if lacking:
-        raise _no_model(folder, f"{lacking[0]} is missing from its weights")
-    _recompute_buffers(model)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    packed = tuple(name.removesuffix("weight") for name in weights)
+    for name in absent:
+        if not name.startswith(packed) and (name not in parameters or parameters[name].is_meta):
+            raise _no_model(folder, f"{name} is missing from its weights")
 
 
-def _recompute_buffers(model: Any) -> None:  # noqa: ANN401 - a model of transformers
-    """Make what is not stored but follows from the configuration (rotary frequencies) anew."""
-    for name, part in list(model.named_modules()):
-        if any(buffer.is_meta for buffer in part.buffers(recurse=False)):
-            _put(model, name, type(part)(part.config))
+@contextmanager
+def _parameters_without_values() -> Iterator[None]:
+    """Let modules that this thread makes have no memory for parameters, but their buffers, computed as ever.
+
+    Buffers that are not stored (rotary frequencies, causal masks) are so what the model's own code makes of its
+    configuration, whatever kind it is.
+    """
+    thread = threading.get_ident()
+
+    def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        del module, name
+        if parameter.is_meta or threading.get_ident() != thread:
+            return None  # as it is
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(without_values)  # type: ignore[arg-type]  # torch says None alone
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _let_own_saving_refuse(model: nn.Module) -> None:
@@ -248,10 +306,10 @@ def _refuse_own_saving(*_: object, **__: object) -> NoReturn:
     )
 
 
-def _check(name: str, linear: nn.Linear, dtype: torch.dtype) -> None:
+def _check(name: str, weight: torch.Tensor, dtype: torch.dtype) -> None:
     """Refuse a layer that cannot be packed, by its name."""
     try:
-        check(linear.weight, dtype)
+        check(weight, dtype)
     except SparseShapeError as error:
         raise SparseShapeError(
             given=f"layer {name} with {error.given}", allowed=error.allowed, todo=f"{error.todo}; nothing was changed"
@@ -263,15 +321,17 @@ def _density(weight: torch.Tensor) -> float:
     return float((weight != 0).float().mean()) if known else 0.0
 
 
-def _why_dense(name: str, linear: nn.Linear, dtype: torch.dtype, skip: Collection[str], shared: set[int]) -> str:
+def _why_dense(
+    model: nn.Module, name: str, weight: torch.Tensor, dtype: torch.dtype, skip: Collection[str], shared: set[int]
+) -> str:
     if name.rpartition(".")[2] in skip:
         return "left out by name"
-    if linear.weight.data_ptr() in shared:
+    if weight.data_ptr() in shared:
         return "its weight is shared with another layer"
-    density = _density(linear.weight)
+    density = _density(weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"
-    return ""
+    return layers.why_not(model, name)
 
 
 def _shared(model: nn.Module) -> set[int]:
