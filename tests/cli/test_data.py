@@ -147,9 +147,9 @@ def packing_of_minutes(folder: Path, workers: int, members_at_least: int = 0) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("begun", [2, 3, 4, 5])
-def test_what_a_terminal_sends_to_all_while_packing_starts_ends_it_with_one_line(
+def test_what_is_sent_to_all_while_packing_starts_ends_it_with_one_line(
     begun: int, number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
     process = packing_of_minutes(tmp_path, 2, begun)  # the resource tracker, the fork server, and two that pack

@@ -90,6 +90,20 @@ def test_closing_is_not_broken_off_however_long_it_takes_and_one_that_came_meanw
         signal.raise_signal(signal.SIGINT)
 
 
+def test_what_fails_while_it_is_closed_does_not_make_an_interrupt_forgotten() -> None:
+    end = counted_once(Hands())
+
+    def close() -> None:
+        with unbroken():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        close()
+    assert isinstance(caught.value.__context__, OSError)
+    end()
+
+
 @pytest.mark.parametrize("own", [signal.SIG_IGN, lambda number, frame: None])
 def test_a_handler_of_the_programs_own_stays(own: object) -> None:
     signal.signal(signal.SIGINT, own)  # type: ignore[arg-type]

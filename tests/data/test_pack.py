@@ -544,6 +544,7 @@ def test_a_disk_that_fills_before_an_append_with_parity_is_there_leaves_the_spac
         patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match=f"No space left on device: '.*{file}'"):
             packed(tmp_path / two, tmp_path / "s", append=True, parity=4)
+    assert list((tmp_path / "s" / "pending").rglob("*.parity")) == [], "on a full disk its room is wanted"
     assert list(scrub(str(tmp_path / "s"))) == []
     for part, level in ((three, 0), (two, 4)):
         assert packed(tmp_path / part, tmp_path / "s", append=True, parity=level).files == 1

@@ -62,9 +62,9 @@ class CountedOnce:
             yield
         finally:
             self._held -= 1
-        if self._missed is not None and not self._held:
-            missed, self._missed = self._missed, None
-            missed()
+            if self._missed is not None and not self._held:  # it also ends what failed: by the same signal, perhaps
+                missed, self._missed = self._missed, None
+                missed()
 
     def put_off(self, ending: Callable[[], None]) -> bool:
         """Whether something is held now; `ending` is then called at its end."""

@@ -98,7 +98,11 @@ def whole_numbers(numbers: ArrayLike) -> NDArray[np.int64]:
         TypeError: They are no integers.
         ValueError: They are not one row.
     """
-    numbers_N = np.asarray(numbers)
+    try:
+        numbers_N = np.asarray(numbers)
+    except ValueError as error:  # rows of several lengths
+        message = f"numbers of samples are one row, not {numbers!r:.80}"
+        raise ValueError(message) from error
     if numbers_N.dtype.kind in "fO":  # what large integers become
         every = np.asarray(numbers, dtype=object).flat
         beyond = next((one for one in every if isinstance(one, int) and not -(2**63) <= one < 2**63), None)

@@ -396,6 +396,35 @@ def test_killed_at_any_step_of_a_commit_a_space_has_its_level_or_the_new_one_and
     assert kills > 5
 
 
+@pytest.mark.parametrize(("asked", "harmed"), [(4, False), (2, True)])
+def test_what_a_killed_run_left_is_no_parity_of_what_was_there(tmp_path: Path, asked: int, *, harmed: bool) -> None:
+    before = tmp_path / "before"
+    with SpaceWriter(before) as writer:
+        writer.add("old", b"old" * 1000)
+        writer.commit()
+    kills, level = 0, 0
+    while level != 2:
+        space = tmp_path / str(kills)
+        shutil.copytree(before, space)
+        child = os.fork()
+        if not child:
+            commit_and_be_killed(space, kills)
+        os.waitpid(child, 0)
+        level = told_level(space)
+        if not level:
+            for left in (space / "parity").glob("*.parity") if harmed else ():
+                left.write_bytes(left.read_bytes()[:-1] + b"?")
+            with SpaceWriter(space) as writer:
+                writer.add("later", b"later" * 1000)
+                writer.commit(parity=asked)
+            with Space.open(space) as opened:
+                names = [entry.file_name for entry in opened.index.shards]
+            assert {parity.level_of(space / "parity" / f"{name}.parity") for name in names} == {asked}
+            assert list(scrub(str(space))) == []
+        kills += 1
+    assert kills > 5
+
+
 def commit_and_be_killed(space: Path, moves: int) -> None:
     """Append with parity; ends the process before the move of a file that follows so many."""
     left = moves

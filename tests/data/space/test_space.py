@@ -259,6 +259,8 @@ def test_what_is_no_number_is_said_alike_by_every_reader(folder: Path, how: str)
         assert space.read(np.int64(5)) == space.read(5)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"one row, not of the shape \(2, 2\)"):
             space.read_batch([[1, 2], [3, 4]])
+        with pytest.raises(ValueError, match=r"one row, not \[\[1\], \[2, 3\]\]"):
+            space.read_batch([[1], [2, 3]])
         with pytest.raises(IndexError, match=str(2**63)):
             space.read_batch([2**63])
 

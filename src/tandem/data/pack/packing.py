@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tandem.core.errors import DataError, SpaceError
 from tandem.core.interrupts import deaf_children, unbroken
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerContext
     from multiprocessing.sharedctypes import Synchronized
+    from types import FrameType
 
 _PARTS = 32
 _LEAST_BYTES, _LEAST_FILES = 16 << 20, 1000
 _TELL_S = 0.2
 _TELL_FILES = 64
+_PACKER_FIRST_S = 2.0  # so long the packer has to hear of a signal before one of its processes is gone by it
 
 Tell = Callable[[int, int], None]
 """Told how many of how many bytes of the source are packed."""
@@ -271,8 +273,15 @@ def _begin_process(done: Synchronized[int], life: Connection) -> None:
     The fork server does not end before: whom it forked keeps it alive.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it hears it where somebody else had started the fork server
+    signal.signal(signal.SIGTERM, partial(_end_after_the_packer, life))  # which a job's processes may all be sent
     threading.Thread(target=_end_with_the_packer, args=(life,), name="tandem-packer-watch", daemon=True).start()
     _begin(done)
+
+
+def _end_after_the_packer(life: Connection, number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    life.poll(_PACKER_FIRST_S)
+    os._exit(128 + number)
 
 
 def _end_with_the_packer(life: Connection) -> None:

@@ -219,8 +219,13 @@ class Target:
                 _remove_unbegun(self.folder, whole=self._made)
 
     def give_up(self) -> None:
-        """Keep what was completed, for the next run; remove everything if that is nothing, or published."""
+        """Keep what was completed, for the next run; remove everything if that is nothing, or published.
+
+        Parity is made anew: where the disk is full, its room is given back.
+        """
         if not self.published and any(self.kept_part(path.stem) for path in self.pending.glob("*.index")):
+            for aside in self.pending.glob("*.parity"):
+                aside.unlink(missing_ok=True)
             self.close()
         else:
             self.discard()
@@ -321,15 +326,20 @@ class Target:
             if max(map(parity.level_of, (aside, parity_path(self.folder, shard)))) < count:
                 parity.protect(shard, aside, count)
         for entry in published if asked else ():
-            self._guard_published(entry, count)
+            self._guard_published(entry, had, count)
         return count
 
-    def _guard_published(self, entry: layout.ShardEntry, count: int) -> None:
-        """The same for a shard that others published; what is damaged is left: its parity would guard the damage."""
+    def _guard_published(self, entry: layout.ShardEntry, had: int, count: int) -> None:
+        """The same for a shard that others published; what is damaged is left: its parity would guard the damage.
+
+        In a space that has a level, such a shard keeps its parity. In one that has none, parity is what a run that was
+        broken off has left, and has to be what is asked for.
+        """
         shard, aside = self.folder / "shards" / entry.file_name, self._parity_aside(entry)
-        if parity_path(self.folder, shard).exists():
+        there = parity_path(self.folder, shard)
+        if parity.level_of(there) >= (had or count) and (had or _is_parity_of(there, entry)):
             aside.unlink(missing_ok=True)  # others have just written it, too
-        elif not aside.exists():
+        elif parity.level_of(aside) < count:
             # it may be gone, or compacted away just now; or something else in its place: `scrub` names it
             with suppress(NewerVersionError, FileNotFoundError, IsADirectoryError):
                 if damage(str(shard), entry) is None:
@@ -358,6 +368,13 @@ class Target:
             if (self.pending / entry.file_name).exists():
                 (self.pending / entry.file_name).rename(shards / entry.file_name)
         sync_folder(shards)
+
+
+def _is_parity_of(path: Path, entry: layout.ShardEntry) -> bool:
+    try:
+        return parity.damage(path, entry.file_name, entry.size, entry.checksum) is None
+    except (NewerVersionError, OSError):
+        return False
 
 
 def _refuse_lost(folder: Path) -> None:
