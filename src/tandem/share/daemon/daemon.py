@@ -77,7 +77,7 @@ class Daemon:
         clock = clock or SystemClock()
         self._paths = config.paths
         places.prepare(config.paths)
-        engine_file = cast("_EngineFile", plug.load("share.engines", config.engine))
+        engine_file = cast("_EngineFile", plug.load("share.engines", config.engine, _EngineFile))
         store = Store.open(config.paths)
         try:
             engine = engine_file.make(EngineContext(config.paths, clock, options=config.engine_options))
