@@ -81,12 +81,12 @@ class Day:
         self.answers: list[object] = []
         self.open()
 
-    def open(self, **setup: str) -> None:
+    def open(self, **setup: object) -> None:
         self.engine = FakeEngine()
         self.driver = Driver(Store.open(self.paths), self.engine, self.clock, setup)
         self.driver.turn()
 
-    def again(self, **setup: str) -> None:
+    def again(self, **setup: object) -> None:
         """Another daemon, after a clean stop of this one."""
         self.driver.close()
         self.open(**setup)
@@ -307,6 +307,23 @@ def test_where_a_stored_policy_can_no_longer_be_had_another_goes_on(
     assert [adopted.job for adopted in day.engine.adopted] == [2, 3]
     day.hear(ev.Ended(2, 1, code=0))
     assert lives[4].state is State.STARTING
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_quote_that_a_hold_took_back_is_made_anew_under_another_policy(day: Day, when: str) -> None:
+    day.again(policy="hybrid", options={"quotes": 2.0})
+    day.submit(*(job(k) for k in (1, 2, 3, 4)))
+    day.driver.turn()
+    assert sorted(queries.last_quotes(day.driver.store.engine, [1, 2, 3, 4])) == [2, 4]
+    if when == "after":
+        day.again(policy="backfill")
+    day.driver.ask(Change((ev.HoldAsked(4),), {}, day.answers.append))
+    day.driver.turn()
+    if when == "before":
+        day.again(policy="backfill")
+    day.driver.ask(Change((ev.ReleaseAsked(4),), {}, day.answers.append))
+    day.driver.turn()
+    assert [quote["moment"] for quote in queries.quotes(day.driver.store.engine, 4)] == ["submit", "submit"]
 
 
 def test_the_stored_day_replays_to_the_same_decisions(day: Day) -> None:
