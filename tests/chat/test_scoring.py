@@ -92,7 +92,7 @@ def test_names_that_stand_for_nothing_are_refused(folder: Path) -> None:
         scoring.load("its_rewards:waits", folder)
     with pytest.raises(MissingPackageError, match="nothing_of_that_name"):
         scoring.load("broken_rewards:score", folder)
-    with pytest.raises(RewardError, match="cannot be imported: SystemExit: usage: rewards FILE"):
+    with pytest.raises(UnknownPluginError, match="cannot be imported: SystemExit: usage: rewards FILE"):
         scoring.load("exiting_rewards:score", folder)
 
 

@@ -3,6 +3,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -93,6 +94,40 @@ def test_an_attribute_that_is_missing_says_what_the_module_has(flavours: Path) -
         plug.load("flavours", "flavours_of_a_friend:mnt")
 
 
+class _Flavour(Protocol):
+    strength: float
+
+    @staticmethod
+    def taste() -> str: ...
+
+
+def test_what_is_no_plug_in_of_the_family_is_refused_and_never_offered(flavours: Path) -> None:
+    (flavours.parents[1] / "site" / "kitchen.py").write_text(
+        "import json\nclass Mild:\n    strength = 0.5\n    taste = staticmethod(lambda: 'mild')\n"
+        "class Loud:\n    strength, taste = 1.0, 'loud'\ndef dumps(): ...\n"
+    )
+    assert plug.load("flavours", "kitchen:Mild", _Flavour).taste() == "mild"  # type: ignore[attr-defined]
+    with pytest.raises(
+        UnknownPluginError, match=r"'json:dumps' has no strength, taste; .* or what has strength, taste"
+    ):
+        plug.load("flavours", "json:dumps", _Flavour)
+    with pytest.raises(UnknownPluginError, match=r"'kitchen:Loud' has no taste;"):
+        plug.load("flavours", "kitchen:Loud", _Flavour)
+    with pytest.raises(UnknownPluginError, match=r"'vanilla' has no strength, taste;"):
+        plug.load("flavours", "vanilla", _Flavour)
+    with pytest.raises(UnknownPluginError, match=r"has no 'nope'; allowed: Mild; "):
+        plug.load("flavours", "kitchen:nope", _Flavour)
+    with pytest.raises(UnknownPluginError, match=r"has no 'nope'; allowed: what has strength, taste; check its name"):
+        plug.load("flavours", "json:nope", _Flavour)
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "def (", "raise SystemExit('usage')"])
+def test_a_module_from_elsewhere_that_cannot_be_imported_is_named(flavours: Path, text: str) -> None:
+    (flavours / "sour.py").write_text(text)
+    with pytest.raises(UnknownPluginError, match="flavours 'sour:mint' cannot be imported: "):
+        plug.load("flavours", "sour:mint", beside=flavours)
+
+
 def test_a_missing_package_without_an_extra_names_the_package(flavours: Path) -> None:
     with pytest.raises(MissingPackageError, match=r"'cherry' needs the package 'a_package_nobody_has'.*pip install"):
         plug.load("flavours", "cherry")
@@ -101,14 +136,14 @@ def test_a_missing_package_without_an_extra_names_the_package(flavours: Path) ->
 def test_a_module_that_is_not_there_is_no_package_to_install(flavours: Path) -> None:
     site = flavours.parents[1] / "site"
     with pytest.raises(UnknownPluginError, match=r"there is no module 'nope'; allowed: .*, nope\.py in .*site, a mod"):
-        plug.load("flavours", "nope:mint", site)
+        plug.load("flavours", "nope:mint", beside=site)
     with pytest.raises(UnknownPluginError, match=r"did you mean 'flavours_of_a_friend'\?"):
-        plug.load("flavours", "flavors_of_a_friend:mint", site)
+        plug.load("flavours", "flavors_of_a_friend:mint", beside=site)
 
 
 def test_what_a_module_of_the_user_needs_is_named_with_pip_only_where_an_extra_brings_it(flavours: Path) -> None:
     with pytest.raises(MissingPackageError, match="needs the package 'a_package_nobody_has'") as caught:
-        plug.load("flavours", "cherry:taste", flavours)
+        plug.load("flavours", "cherry:taste", beside=flavours)
     assert "pip" not in str(caught.value)
     with pytest.raises(MissingPackageError, match=r"pip install 'tandemlab\[learn\]'"):
         plug.load("flavours", "tandem.flavours.deep:taste")

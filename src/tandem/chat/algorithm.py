@@ -136,7 +136,7 @@ def load(name: str) -> Algorithm:
         UnknownPluginError: There is none; the message lists those there are.
         MissingPackageError: torch is not installed; the message names the extra.
     """
-    return cast("Algorithm", plug.load(FAMILY, name))
+    return cast("Algorithm", plug.load(FAMILY, name, Algorithm))
 
 
 def needed(value: Tensor | None, what: str, mask_BT: Tensor | None = None) -> Tensor:

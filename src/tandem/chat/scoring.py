@@ -18,7 +18,6 @@ import torch
 
 from tandem.chat.errors import RewardError
 from tandem.core import plug
-from tandem.core.errors import TandemError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,20 +94,11 @@ def load(name: str, folder: Path) -> Rewarded:
         folder: Where `module` is looked for first: the recipe's folder.
 
     Raises:
-        RewardError: It is no function of three lists, or its module cannot be imported.
-        UnknownPluginError: There is no such name, or no such module.
+        RewardError: It is no function of three lists.
+        UnknownPluginError: There is no such name or module, or the module cannot be imported.
         MissingPackageError: What its module needs is not installed.
     """
-    try:
-        found = plug.load(FAMILY, name, folder)
-    except (TandemError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise RewardError(
-            given=f"reward {name!r} cannot be imported: {type(error).__name__}: {error}",
-            allowed=f"a module in {folder} or on Python's path, with {SIGNATURE}",
-            todo="correct the module, or the name",
-        ) from error
+    found = plug.load(FAMILY, name, beside=folder)
     function = getattr(found, "score", found)
     if not callable(function):
         raise RewardError(given=f"reward {name!r} is no function", allowed=SIGNATURE, todo="name a function")

@@ -110,12 +110,12 @@ def _check_new(folder: Path) -> None:
 
 
 def _check_plugins(day: Lab) -> None:
-    from tandem.core import plug
+    from tandem.estimate import estimators
     from tandem.share.deciding import policy
 
     for name in day.policies:
         policy.load(name)
-    plug.load("estimate.models", day.estimator)
+    estimators.load(day.estimator)
     if not day.policies or len(set(day.policies)) < len(day.policies):
         raise ConfigError(given=f"policies {list(day.policies)}", allowed="different policies", todo="name each once")
 

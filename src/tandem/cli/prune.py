@@ -62,9 +62,9 @@ def prune(
     if asked["distil"] and not finetune:
         message = "--distil teaches in a training: give --finetune STEPS"
         raise click.UsageError(message)
-    from tandem.core import plug
+    from tandem.kernels.prune import method
 
-    plug.load("kernels.prune.methods", asked["method"])  # an unknown one, or torch missing, is said before all else
+    method.load(asked["method"])  # an unknown one, or torch missing, is said before all else
     from tandem.kernels.prune.outcome import Plan
     from tandem.kernels.prune.pattern import Pattern
     from tandem.kernels.prune.running import run

@@ -145,7 +145,7 @@ def _settings(
 
 def _check(policy: str | None, estimator: str | None, option: Sequence[str], machine: Sequence[str]) -> None:
     """Refuse here what is known to be wrong before a daemon is started."""
-    from tandem.core import plug
+    from tandem.estimate import estimators
     from tandem.share.scheduler.admission import check_options
 
     for text in machine:
@@ -154,4 +154,4 @@ def _check(policy: str | None, estimator: str | None, option: Sequence[str], mac
     if policy is not None:
         check_options([policy], options)
     if estimator is not None:
-        plug.load("estimate.models", estimator)
+        estimators.load(estimator)

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 
 import tandem
-from tandem.core.errors import MissingPackageError, UnknownPluginError
+from tandem.core.errors import MissingPackageError, TandemError, UnknownPluginError
 from tandem.core.nearest import did_you_mean
 
 _DISTRIBUTION = "tandemlab"
@@ -44,31 +44,46 @@ def names(family: str) -> list[str]:
     return sorted(set(_file_names(family)) | set(_entry_points(family).names))
 
 
-def load(family: str, name: str, beside: Path | None = None) -> object:
+def load(family: str, name: str, protocol: type | None = None, beside: Path | None = None) -> object:
     """Return the plug-in called `name`: the module of a file, or whatever an entry point or attribute holds.
 
     Args:
         family: A folder under `tandem`, with dots, such as `share.policies`.
         name: A file's stem, an entry point's name, or `package.module:attribute`.
+        protocol: The `Protocol` that says what a plug-in of the family exposes; None to take anything.
         beside: A folder where `package.module` is looked for first.
 
     Raises:
         UnknownPluginError: There is no such plug-in, or no such module; the message lists what exists and the nearest
-            name.
+            name. Or what was found lacks something of `protocol`, or a module from elsewhere cannot be imported.
         MissingPackageError: The plug-in needs an optional package; the message names the extra to install.
     """
+    ours = name in _file_names(family)
     try:
-        if name in _file_names(family):
-            return importlib.import_module(f"tandem.{family}.{name}")
-        for entry_point in _entry_points(family).select(name=name):
-            return entry_point.load()
-        if ":" in name:
-            return _attribute(family, name, beside)
+        found = (
+            importlib.import_module(f"tandem.{family}.{name}") if ours else _elsewhere(family, name, protocol, beside)
+        )
+    except (TandemError, KeyboardInterrupt):
+        raise
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == tandem.__name__ and not name.startswith(f"{tandem.__name__}."):
             raise  # a mistake in a plug-in of ours, not a package to install
         raise _missing(family, name, error) from error
-    raise _unknown(family, name)
+    except BaseException as error:
+        if ours:
+            raise
+        raise UnknownPluginError(
+            given=f"{_KINDS.get(family, family)} {name!r} cannot be imported: {type(error).__name__}: {error}",
+            allowed="a module that can",
+            todo="correct the module, or the name",
+        ) from error
+    if protocol is not None and (lacking := _lacking(found, protocol)):
+        raise UnknownPluginError(
+            given=f"{_KINDS.get(family, family)} {name!r} has no {', '.join(lacking)}",
+            allowed=f"{', '.join(names(family))}, or what has {', '.join(_members(protocol))}",
+            todo="correct the name, or write what it lacks",
+        )
+    return found
 
 
 def extra_for(package: str) -> str | None:
@@ -98,7 +113,30 @@ def _entry_points(family: str) -> importlib.metadata.EntryPoints:
     return importlib.metadata.entry_points(group=f"tandem.{family}")
 
 
-def _attribute(family: str, name: str, beside: Path | None) -> object:
+def _members(protocol: type) -> dict[str, bool]:
+    """What a plug-in exposes, sorted, and whether each is a function."""
+    public = {key for key in vars(protocol) if not key.startswith("_")}
+    return {key: key in public for key in sorted(public | protocol.__annotations__.keys())}
+
+
+def _lacking(found: object, protocol: type) -> list[str]:
+    return [
+        key
+        for key, is_function in _members(protocol).items()
+        if not hasattr(found, key) or (is_function and not callable(getattr(found, key)))
+    ]
+
+
+def _elsewhere(family: str, name: str, protocol: type | None, beside: Path | None) -> object:
+    """What an entry point or an attribute holds."""
+    for entry_point in _entry_points(family).select(name=name):
+        return entry_point.load()
+    if ":" in name:
+        return _attribute(family, name, protocol, beside)
+    raise _unknown(family, name)
+
+
+def _attribute(family: str, name: str, protocol: type | None, beside: Path | None) -> object:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise _unknown(family, name)
@@ -108,11 +146,17 @@ def _attribute(family: str, name: str, beside: Path | None) -> object:
             found = getattr(found, part)
     except AttributeError as error:
         there = vars(importlib.import_module(module_name)).items()
-        public = [key for key, value in there if not key.startswith("_") and not isinstance(value, types.ModuleType)]
+        public = [
+            key
+            for key, value in there
+            if not key.startswith("_")
+            and not (isinstance(value, types.ModuleType) if protocol is None else _lacking(value, protocol))
+        ]
+        nothing = "nothing (the module is empty)" if protocol is None else f"what has {', '.join(_members(protocol))}"
         raise UnknownPluginError(
             given=f"{_KINDS.get(family, family)} {name!r}: module {module_name!r} has no {attribute!r}",
-            allowed=", ".join(sorted(public)) or "nothing (the module is empty)",
-            todo=did_you_mean(attribute, public),
+            allowed=", ".join(sorted(public)) or nothing,
+            todo=did_you_mean(attribute, public) if public else "check its name",
         ) from error
     return found
 

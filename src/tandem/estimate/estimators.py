@@ -31,7 +31,7 @@ def load(name: str) -> Model:
     Raises:
         UnknownPluginError: there is none; says which there are.
     """
-    return cast("Model", plug.load("estimate.models", name))
+    return cast("Model", plug.load("estimate.models", name, Model))
 
 
 def make(name: str, coruns: tuple[CoRun, ...] = (), profiles: tuple[Profile, ...] = ()) -> Estimator:

@@ -94,7 +94,7 @@ def load(name: str) -> Strategy:
         UnknownPluginError: There is none; the message lists those there are.
         MissingPackageError: Its package is not installed; the message names the extra.
     """
-    return cast("Strategy", plug.load(FAMILY, name))
+    return cast("Strategy", plug.load(FAMILY, name, Strategy))
 
 
 def need_launcher(ranks: Ranks, name: str) -> None:

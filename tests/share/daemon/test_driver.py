@@ -1,12 +1,14 @@
 """The order of deciding, storing, answering and acting, with a fake engine and a virtual clock."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tandem.core.clock import VirtualClock
+from tandem.core.errors import UnknownPluginError
 from tandem.core.machine import discover
 from tandem.estimate.profile import PhaseProfile, Profile
 from tandem.estimate.profiling import store as profiles
@@ -20,7 +22,7 @@ from tandem.share.scheduler.machine import Step
 from tandem.share.simulate.replay import replay
 from tandem.share.store import queries
 from tandem.share.store.database import StoreFullError
-from tandem.share.store.store import Store, steps_of
+from tandem.share.store.store import Store, examine, steps_of
 from tests.share.conftest import fill
 
 NODE = Node("n", 2000, 4096, cores=(0, 1))
@@ -79,12 +81,12 @@ class Day:
         self.answers: list[object] = []
         self.open()
 
-    def open(self, **setup: str) -> None:
+    def open(self, **setup: object) -> None:
         self.engine = FakeEngine()
         self.driver = Driver(Store.open(self.paths), self.engine, self.clock, setup)
         self.driver.turn()
 
-    def again(self, **setup: str) -> None:
+    def again(self, **setup: object) -> None:
         """Another daemon, after a clean stop of this one."""
         self.driver.close()
         self.open(**setup)
@@ -242,6 +244,86 @@ def test_a_new_policy_takes_over_and_stays(day: Day) -> None:
     day.again()
     assert day.driver.machine.setup.policy == "exclusive"
     assert day.state(1) is State.STARTING
+
+
+@pytest.fixture
+def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """A policy and an estimator of a user, `theirs_once:policy` and `theirs_once:estimator`."""
+    file = tmp_path / "theirs_once.py"
+    names = "from tandem.share.policies import {} as policy\nfrom tandem.estimate.models import none as estimator\n"
+    file.write_text(names.format("share"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def change(text: str) -> None:
+        file.write_text(text)
+        sys.modules.pop("theirs_once", None)
+
+    yield change
+    sys.modules.pop("theirs_once", None)
+
+
+def test_a_policy_that_cannot_begin_leaves_no_epoch(day: Day, gone: Callable[[str], None]) -> None:
+    day.submit(job(1))
+    day.driver.turn()
+    gone("class policy:\n    PLANS_BY_LIMIT = True\n    rank = plan_s = decide = staticmethod(lambda *_: 1 / 0)\n")
+    day.driver.close()
+    store = Store.open(day.paths)
+    before = queries.policies(store.engine)
+    with pytest.raises(ZeroDivisionError):
+        Driver(store, FakeEngine(), day.clock, {"policy": "theirs_once:policy"})
+    assert queries.policies(store.engine) == before
+    store.close()
+    day.open()
+    assert day.driver.machine.jobs[1].state is State.STARTING
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1 / 0", "class policy:\n    PLANS_BY_LIMIT = True\n    rank = plan_s = decide = 1"]
+)
+def test_where_a_stored_policy_can_no_longer_be_had_another_goes_on(
+    day: Day, gone: Callable[[str], None], text: str
+) -> None:
+    day.again(policy="theirs_once:policy", estimator="theirs_once:estimator")
+    day.submit(*(job(k) for k in (1, 2, 3, 4)))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1), ev.Started(2, 1))
+    day.clock.advance_to(day.clock.now() + 10.0)
+    day.hear(ev.Ended(1, 1, code=0))
+    expected = {
+        n: (life.state, life.placement, life.attempt) for n, life in day.driver.machine.jobs.items() if not life.ended
+    }
+    assert [state for state, _, _ in expected.values()] == [State.RUNNING, State.STARTING, State.QUEUED]
+    day.driver.close()
+    gone(text)
+    with Store.open(day.paths) as store:
+        with pytest.raises(UnknownPluginError, match=r"'theirs_once:policy'.* go on with another: tandem up --policy"):
+            Driver(store, FakeEngine(), day.clock)
+        with pytest.raises(UnknownPluginError, match="'theirs_once:policy'"):
+            examine(day.paths)
+    day.open(policy="backfill", estimator="none")
+    lives = day.driver.machine.jobs
+    assert {n: (life.state, life.placement, life.attempt) for n, life in lives.items()} == expected
+    assert [adopted.job for adopted in day.engine.adopted] == [2, 3]
+    day.hear(ev.Ended(2, 1, code=0))
+    assert lives[4].state is State.STARTING
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_quote_that_a_hold_took_back_is_made_anew_under_another_policy(day: Day, when: str) -> None:
+    day.again(policy="hybrid", options={"quotes": 2.0})
+    day.submit(*(job(k) for k in (1, 2, 3, 4)))
+    day.driver.turn()
+    assert sorted(queries.last_quotes(day.driver.store.engine, [1, 2, 3, 4])) == [2, 4]
+    if when == "after":
+        day.again(policy="backfill")
+    day.driver.ask(Change((ev.HoldAsked(4),), {}, day.answers.append))
+    day.driver.turn()
+    if when == "before":
+        day.again(policy="backfill")
+    day.driver.ask(Change((ev.ReleaseAsked(4),), {}, day.answers.append))
+    day.driver.turn()
+    assert [quote["moment"] for quote in queries.quotes(day.driver.store.engine, 4)] == ["submit", "submit"]
 
 
 def test_the_stored_day_replays_to_the_same_decisions(day: Day) -> None:

@@ -91,7 +91,7 @@ def test_a_quote_that_an_older_version_left_to_a_held_job_is_taken_back() -> Non
     state = told.machine.snapshot()
     for row in state["jobs"]:
         row["counted"] = True
-    del state["quoters"]["share"]["taken_back"]
+        del row["quoted"]
     older = Machine(replace(told.machine.setup, snapshot=state))
     assert [older.jobs[k].counted for k in (1, 2, 3)] == [True, False, False]
     step = older.step(3.0, [ev.ReleaseAsked(2)])

@@ -116,7 +116,7 @@ def open_source(text: str) -> Source:
         SpaceError: No kind of source reads it.
     """
     text = as_path(text)
-    kinds = {name: cast("_Kind", plug.load(FAMILY, name)) for name in plug.names(FAMILY)}
+    kinds = {name: cast("_Kind", plug.load(FAMILY, name, _Kind)) for name in plug.names(FAMILY)}
     for kind in kinds.values():
         if kind.accepts(text):
             return kind.Source(text)

@@ -43,7 +43,7 @@ def load(name: str) -> Method:
         UnknownPluginError: There is none; the message lists those there are.
         MissingPackageError: torch is not installed; the message names the extra.
     """
-    return cast("Method", plug.load(FAMILY, name))
+    return cast("Method", plug.load(FAMILY, name, Method))
 
 
 def check(name: str, method: Method, pattern: Pattern, has_text: bool, *, by_outliers: bool) -> None:

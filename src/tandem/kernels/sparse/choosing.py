@@ -45,7 +45,7 @@ def backend(name: str) -> Backend:
         BackendError: It cannot run on this machine; the message says why.
         MissingPackageError: It needs a package that is not installed.
     """
-    found = cast("Backend", plug.load(_FAMILY, name))
+    found = cast("Backend", plug.load(_FAMILY, name, Backend))
     if why := found.supported():
         runs = [other for other, reason in reasons().items() if not reason]
         raise BackendError(
@@ -100,6 +100,6 @@ def reasons() -> dict[str, str]:
 
 def _reason(name: str) -> str:
     try:
-        return cast("Backend", plug.load(_FAMILY, name)).supported()
+        return cast("Backend", plug.load(_FAMILY, name, Backend)).supported()
     except MissingPackageError as error:
         return f"{error.given}; {error.todo}"

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from tandem.core import plug
 from tandem.core.clock import Clock, SystemClock
-from tandem.core.errors import ConfigError, TandemError
+from tandem.core.errors import ConfigError, DaemonError, TandemError
 from tandem.core.units import counted
 from tandem.share import paths as places
 from tandem.share.daemon.api import Api
@@ -77,19 +77,20 @@ class Daemon:
         clock = clock or SystemClock()
         self._paths = config.paths
         places.prepare(config.paths)
-        engine_file = cast("_EngineFile", plug.load("share.engines", config.engine))
+        engine_file = cast("_EngineFile", plug.load("share.engines", config.engine, _EngineFile))
         store = Store.open(config.paths)
         try:
             engine = engine_file.make(EngineContext(config.paths, clock, options=config.engine_options))
             if config.setup.get("options"):
                 check_options([config.setup.get("policy") or _stored_policy(store)], config.setup["options"])
-            self.driver = Driver(store, engine, clock, config.setup)
+            with _policy_named(lambda: config.setup.get("policy") or _stored_policy(store)):
+                self.driver = Driver(store, engine, clock, config.setup)
+                self.driver.turn()
         except BaseException:
             store.close()
             raise
         self._clock = clock
         self._stopped_by = ""  # which signal
-        self.driver.turn()
         try:
             self._check_in_force(config.engine_options)
         except BaseException:
@@ -261,6 +262,24 @@ def _left(states: Iterable[State]) -> str:
         "waits for the next daemon": counted(len(live) - running - suspended, "job"),
     }
     return "".join(f"; {what}: {jobs}" for what, jobs in said.items() if not jobs.startswith("0 "))
+
+
+@contextlib.contextmanager
+def _policy_named(name: Callable[[], str]) -> Iterator[None]:
+    """What a policy from elsewhere fails of is said in one line; the log has the rest."""
+    try:
+        yield
+    except TandemError:
+        raise
+    except Exception as error:
+        if ":" not in (policy := name()):
+            raise
+        _log.exception("policy %r", policy)
+        raise DaemonError(
+            given=f"under policy {policy!r}: {type(error).__name__}: {error}",
+            allowed="a policy that starts",
+            todo=f"correct it (the daemon's log says where), or take another: tandem up --policy {Setup().policy}",
+        ) from error
 
 
 def _stored_policy(store: Store) -> str:

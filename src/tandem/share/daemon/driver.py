@@ -84,6 +84,7 @@ class Driver:
 
         Raises:
             StoreError: The log cannot be read, or there is no room for a new epoch.
+            UnknownPluginError, MissingPackageError: A policy or estimator, given or stored, cannot be had.
         """
         self.store = store
         self.engine = engine
@@ -98,7 +99,7 @@ class Driver:
         self._besides: list[Beside] = []
         self._try_at = 0.0
         self._meter_at = 0.0
-        machine = store.restore()
+        machine = store.restore(setup)
         self._setup = replace(machine.setup if machine is not None else Setup(), **(setup or {}))
         # A clock that was set back since the last daemon: time goes on from where the log stands, it does not halt.
         self._ahead_s = max(0.0, machine.now - clock.now()) if machine is not None else 0.0
@@ -322,8 +323,8 @@ class Driver:
     def _begin_epoch(self, snapshot: Mapping[str, Any] | None) -> None:
         """Begin a new log from a state; the machine is built from it, as a replay would."""
         setup = replace(self._setup, snapshot=snapshot)
+        self.machine = Machine(setup)  # before it is stored: no later daemon could go on from one that fails
         self.store.begin_epoch(self.now(), setup)
-        self.machine = Machine(setup)
 
     def _take_over(self) -> None:
         """Tell the machine what this node is, and go on with what a daemon before had begun."""

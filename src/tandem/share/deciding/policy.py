@@ -71,7 +71,7 @@ def load(name: str) -> Policy:
     Raises:
         UnknownPluginError: there is none; says which there are.
     """
-    return cast("Policy", plug.load("share.policies", name))
+    return cast("Policy", plug.load("share.policies", name, Policy))
 
 
 def names() -> list[str]:

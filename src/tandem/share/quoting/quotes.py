@@ -143,7 +143,6 @@ class Quoter:
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
-        self._taken_back: set[int] = set()
         self._learned: dict[str, Calibration] = {}
         """What is known of errors, by the moment of the promise, the class of the job (harvest jobs give way to
         others), and whether runs with the same arguments are known: they say little of how their users err."""
@@ -161,10 +160,9 @@ class Quoter:
             return []
         quoted = set()
         for life in lives:
-            again = life.id in self._taken_back
-            self._taken_back.discard(life.id)
-            self._count += not again
-            if again or self._count % self._every == 0:
+            self._count += not life.quoted
+            if life.quoted or self._count % self._every == 0:
+                life.quoted = True  # it is let go after a hold if it was, maybe under another policy
                 quoted.add(life.id)
         if not quoted:
             return []
@@ -233,12 +231,10 @@ class Quoter:
 
     def take_back(self, job: int) -> None:
         """What was promised of a job holds no more; if it was, it is quoted anew when it is let go."""
-        if self._open.pop(job, None) is not None:
-            self._taken_back.add(job)
+        self._open.pop(job, None)
 
     def ended(self, life: Life, now: float) -> None:
         """A job has ended: compare with what was quoted."""
-        self._taken_back.discard(life.id)
         was_guessed = "start" not in self._open.get(life.id, {"start": None})
         quoted = self._open.pop(life.id, {})
         if life.state is not State.DONE:
@@ -258,7 +254,6 @@ class Quoter:
         return {
             "count": self._count,
             "open": [[job, {m: list(astuple(raw)) for m, raw in quoted.items()}] for job, quoted in self._open.items()],
-            "taken_back": sorted(self._taken_back),
             "learned": {what: learned.snapshot() for what, learned in self._learned.items()},
             "stretch": list(self._stretch.recent),
             "rehearsed_at": self._rehearsed_at if math.isfinite(self._rehearsed_at) else None,
@@ -268,7 +263,6 @@ class Quoter:
         """The inverse of `snapshot`."""
         self._count = state["count"]
         self._open = {job: {m: Predicted(*raw) for m, raw in quoted.items()} for job, quoted in state["open"]}
-        self._taken_back = set(state.get("taken_back", ()))
         self._learned = {what: Calibration.restore(learned) for what, learned in state["learned"].items()}
         self._stretch = Quantiles(MEMORY, state["stretch"])
         at = state.get("rehearsed_at")

@@ -42,6 +42,7 @@ _PLAIN = (
     "saved_done",
     "continues",
     "counted",
+    "quoted",
     "rate",
     "slowdown",
     "reason",
@@ -125,6 +126,10 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
     rows = {job.id: (job, row) for job, row in ((decode(row["job"]), row) for row in state["jobs"])}
     for job, row in rows.values():
         _load_life(cluster, job, row, replan=not same_policy)
+    for quoter in cluster.quoters.values():  # an older Tandem kept there who was quoted
+        for number in [*(number for number, _ in quoter["open"]), *quoter.get("taken_back", ())]:
+            if number in cluster.jobs and "quoted" not in rows[number][1]:
+                cluster.jobs[number].quoted = True
     for life in cluster.jobs.values():
         if life.state is State.HELD:  # an older Tandem left it its quote
             cluster.take_back(life)

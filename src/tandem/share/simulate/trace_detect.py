@@ -31,7 +31,7 @@ class TraceReader(Protocol):
 
 def load_reader(name: str) -> TraceReader:
     """The reader of a format by its name."""
-    return cast("TraceReader", plug.load(_FAMILY, name))
+    return cast("TraceReader", plug.load(_FAMILY, name, TraceReader))
 
 
 def detect(path: Path) -> str:

@@ -27,6 +27,7 @@ class Life:
         rests_until: before then the suspended job is not resumed.
         done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
         counted: whether the job's submission was shown to the quoter; not while it is held or waits for one that is.
+        quoted: whether its submission was quoted, under any policy; it is quoted anew whenever it is let go.
         continues: an earlier attempt left a checkpoint, so an attempt's duration is not the job's.
         measured_from: when the stretch of that measurement began.
         guarded_at: when a neighbour was last throttled or suspended.
@@ -68,6 +69,7 @@ class Life:
     saved_done: float = 0.0
     continues: bool = False
     counted: bool = False
+    quoted: bool = False
     rate: float | None = None
     slowdown: float | None = None
     beside: tuple[str, ...] = ()

@@ -171,6 +171,13 @@ class View:
             self.ledger.seal(life.id, n)
         return self._placed(life, shares, whole=True)
 
+    def place_again(self, life: Life, placement: Placement) -> Placement:
+        """Take for ``life`` just what it was given when this was decided."""
+        self.ledger.restore(life.id, placement, paused=False)
+        again = self._placed(life, list(placement.shares), whole=placement.whole)
+        assert again is not None
+        return again
+
     def place_resumed(self, life: Life) -> Placement | None:
         """Give a suspended job its cores again on its nodes, if all of them have them."""
         if life.placement is None or not all(self.ledger.can_unpause(life.id, n) for n in life.numbers):

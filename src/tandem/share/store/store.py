@@ -7,16 +7,20 @@ with Store.open(paths) as store:
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import sqlalchemy as sa
 
-from tandem.core.errors import StoreError
+from tandem.core.errors import MissingPackageError, StoreError, TandemError, UnknownPluginError
+from tandem.estimate import estimators
+from tandem.share.deciding import policy
 from tandem.share.node.launch import Launch
 from tandem.share.paths import Paths
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
+from tandem.share.scheduler.recorded import follow
 from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.store import entry as rows
 from tandem.share.store import schema
@@ -27,6 +31,8 @@ from tandem.share.store.reserve import Reserve
 
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
+
+_log = logging.getLogger(__name__)
 
 _STATE = (
     *("state", "started_at", "ended_at", "ran_s", "attempt", "reason"),
@@ -94,11 +100,17 @@ class Store:
         """How many steps a restart would have to go through."""
         return self._seq - self._first
 
-    def restore(self) -> Machine | None:
+    def restore(self, changes: Mapping[str, Any] | None = None) -> Machine | None:
         """Return a machine in the state of the last committed step, or None where there is no epoch yet.
+
+        Args:
+            changes: Fields of `Setup` that will be other than the stored ones. Where they name another policy or
+                estimator, the stored ones need not be there any more.
 
         Raises:
             StoreError: The log cannot be read.
+            UnknownPluginError: The stored policy or estimator can no longer be had.
+            MissingPackageError: The same, for want of a package.
         """
         if self._epoch == 0:
             return None
@@ -107,18 +119,36 @@ class Store:
                 sa.select(schema.EPOCHS.c.setup).where(schema.EPOCHS.c.id == self._epoch)
             ).scalar_one()
             steps = schema.STEPS.c
-            wanted = sa.select(steps.now, steps.events).where(steps.epoch == self._epoch).order_by(steps.seq)
-            stored = connection.execute(wanted)
-            try:
-                machine = Machine(setup_of(text))
-                for now, events in stored:
-                    machine.step(now, rows.decode_list(events))
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise StoreError(
-                    given=f"the event log in {self.paths.database} is not understood ({type(error).__name__}: {error})",
-                    allowed="a log that this version wrote",
-                    todo="run the version that wrote it, or set TANDEM_HOME to another folder; nothing was overwritten",
-                ) from error
+            wanted = sa.select(steps.now, steps.events, steps.decisions).where(steps.epoch == self._epoch)
+            stored = connection.execute(wanted.order_by(steps.seq)).all()
+        try:
+            return self._restored(setup_of(text), stored, changes or {})
+        except TandemError:
+            raise
+        except Exception as error:  # a policy from elsewhere may fail in its own way
+            name = json.loads(text).get("policy", "")
+            other = f"take another policy than {name!r}: tandem up --policy hybrid, " if ":" in name else ""
+            raise StoreError(
+                given=f"the event log in {self.paths.database} is not understood ({type(error).__name__}: {error})",
+                allowed="a log that this version wrote",
+                todo=f"{other}run the version that wrote it, or set TANDEM_HOME to another folder; "
+                "nothing was overwritten",
+            ) from error
+
+    @staticmethod
+    def _restored(setup: Setup, stored: Sequence[Any], changes: Mapping[str, Any]) -> Machine:
+        try:
+            machine = Machine(setup)
+            for now, events, _ in stored:
+                machine.step(now, rows.decode_list(events))
+        except StoreError:
+            raise
+        except Exception as error:
+            if all(changes.get(what, getattr(setup, what)) == getattr(setup, what) for what in ("policy", "estimator")):
+                _check_plugins(setup)
+                raise
+            _log.warning("what was decided is done again as stored: %s: %s", type(error).__name__, error)
+            return follow(setup, ((now, rows.decode_list(e), rows.decode_list(d)) for now, e, d in stored))
         return machine
 
     def begin_epoch(self, now: float, setup: Setup) -> None:
@@ -270,6 +300,7 @@ def examine(paths: Paths) -> None:
 
     Raises:
         StoreError: It could not; says why.
+        UnknownPluginError, MissingPackageError: Its policy or estimator can no longer be had.
     """
     if not is_there(paths):
         return
@@ -279,6 +310,24 @@ def examine(paths: Paths) -> None:
     kept = None if text is None else json.loads(text).get("snapshot")
     if kept is not None:
         check_snapshot(kept)
+    if text is not None:
+        _check_plugins(setup_of(text))
+
+
+def _check_plugins(setup: Setup) -> None:
+    """Say what to do where a stored policy or estimator can no longer be had."""
+    for load, name, otherwise in (
+        (policy.load, setup.policy, f"--policy {Setup().policy}"),
+        (estimators.load, setup.estimator, f"--estimator {Setup().estimator}"),
+    ):
+        try:
+            load(name)
+        except (UnknownPluginError, MissingPackageError) as error:
+            raise type(error)(
+                given=f"what the daemon before used can no longer be had: {error.given}",
+                allowed=error.allowed,
+                todo=f"bring it back, or go on with another: tandem up {otherwise}",
+            ) from error
 
 
 def steps_of(engine: sa.Engine) -> Iterator[tuple[int, str, list[tuple[int, float, str, str]]]]:
