@@ -442,16 +442,44 @@ def test_a_response_as_long_as_a_models_own_context_is_refused_before_any_stage(
         ("data.split=[1,0,0]", "no prompt to respond to in any source"),
         ("data.split=[0,0,1]", "no response to imitate in any source"),
         ("data.split=[1,0,0] rl.algorithm=dpo rl.settings={}", "no preference pair in any source"),
-        ("rl.response_tokens=31", "rows need more than the model's context"),
+        ("rl.response_tokens=31", r"rows need more than the model's context.*lower rl\.response_tokens"),
+        ("eval.response_tokens=31", r"rows need more than the model's context.*lower eval\.response_tokens"),
+        ("rl.response_tokens=64 rl.algorithm=dpo rl.settings={}", r"need more .*lower rl\.response_tokens"),
     ],
 )
 def test_rows_that_a_later_stage_lacks_are_missed_before_the_first(
     override: str, told: str, recipe_file: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(RowsError, match=told):
-        run(recipe_file(SFT + GRPO), tmp_path / "run", *override.split())
+        run(recipe_file(SFT + GRPO + EVAL), tmp_path / "run", *override.split())
     assert not (tmp_path / "run" / "events.jsonl").exists()
     assert not RunFolder(tmp_path / "run").has("sft")
+
+
+def test_pairs_that_are_too_long_are_told_before_the_first_stage(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps({**row, "rejected": "long" * 9}) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(RowsError, match=r"need more than the model's context.*shorten them, or take"):
+        run(file, tmp_path / "run", "data.held_out=0")
+    assert not (tmp_path / "run" / "events.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_length_that_nothing_is_drawn_with_is_not_looked_at(recipe_file: Recipe, tmp_path: Path) -> None:
+    dpo = '[rl]\nalgorithm = "dpo"\nsteps = 1\nprompts = 2\nresponse_tokens = 64\n'
+    file = recipe_file(SFT + dpo + EVAL + 'reward = "none"\n')
+    figures = run(file, tmp_path / "run").read_json("eval.json")["figures"]
+    assert set(figures["rl"]) == {"perplexity"}
+
+
+def test_an_evaluation_without_rl_scores_with_a_length_of_its_own(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + EVAL + 'reward = "capitals:score"\n')
+    with pytest.raises(ConfigError, match=r"eval\.response_tokens where eval\.reward is set"):
+        recipes.load(file)
+    figures = run(file, tmp_path / "run", "eval.response_tokens=6", "sft.steps=1").read_json("eval.json")["figures"]
+    assert set(figures["sft"]) == {"perplexity", "score"}
 
 
 def test_a_reward_model_is_there_or_trained_before_it_is_asked_for(recipe_file: Recipe, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class Eval:
         rows: Held-out rows at most.
         temperature: Of the responses; 0 takes the likeliest token.
         reward: A reward as in `rl`, or `none`; None takes that of `rl`.
-        response_tokens: None takes that of `rl`.
+        response_tokens: How long a response may get; None takes that of `rl`.
     """
 
     rows: int = 256
@@ -322,7 +322,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 def _check(recipe: Recipe, path: Path) -> None:
-    model, data, rl, sft = recipe.model, recipe.data, recipe.rl, recipe.sft
+    model, data, rl, sft, told = recipe.model, recipe.data, recipe.rl, recipe.sft, recipe.eval
     allowed = {
         f"{key} {text}": all(map(fits, _numbers(recipe, key)))
         for text, (fits, keys) in RANGES.items()
@@ -334,6 +334,9 @@ def _check(recipe: Recipe, path: Path) -> None:
         "data.split with one number above 0": max(data.split) > 0.0,
         "a stage: [sft], [reward] or [rl]": any((sft, recipe.reward, rl)),
         "rl.overlong_tokens up to rl.response_tokens": rl is None or rl.overlong_tokens <= rl.response_tokens,
+        "eval.response_tokens where eval.reward is set and there is no [rl]": (
+            rl is not None or told is None or told.reward in (None, "none") or told.response_tokens is not None
+        ),
         "sft.validate_every where sft.patience is set": sft is None or not sft.patience or sft.validate_every > 0,
     }
     broken = [text for text, holds in allowed.items() if not holds]
