@@ -230,6 +230,7 @@ def test_stages_run_alone_in_their_order_and_one_that_is_done_is_not_done_again(
     for stage in ("reward", "rl"):
         with pytest.raises(StageError, match="run it first: --stage sft"):
             run(file, tmp_path / "run", stages=[stage])
+    assert not (tmp_path / "run").exists()
     run(file, tmp_path / "run", stages=["sft"])
     before = (tmp_path / "run" / "models" / "sft" / "model.safetensors").stat().st_mtime_ns
     run(file, tmp_path / "run", stages=["sft", "rl"])
@@ -331,6 +332,33 @@ def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe,
     with pytest.raises(RowsError):
         run(file, tmp_path / "run", "data.held_out=0.9999")
     assert run(file, tmp_path / "run", "sft.steps=1").has("sft")
+
+
+def test_a_start_that_nothing_was_learnt_from_is_made_anew_for_another_recipe(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    with pytest.raises(RowsError, match="take a model with more context"):
+        run(file, tmp_path / "run", "model.context_tokens=7", "rl.response_tokens=6")
+    done = run(file, tmp_path / "run", "rl.response_tokens=8", "seed=1", stages=["sft"])
+    assert models.context_of(done.model("sft")) == 32
+    assert same(
+        weights(done.path, "start"), weights(run(file, tmp_path / "new", "seed=1", stages=["sft"]).path, "start")
+    )
+    with pytest.raises(ResumeError, match="seed: 1 before, 0 now"):
+        run(file, tmp_path / "run", stages=["rl"])
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_its_recipe(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT)
+    with RunFolder(tmp_path / "run").begun(recipes.load(file)):
+        (tmp_path / "run" / "models" / "start").mkdir(parents=True)
+        (tmp_path / "run" / "models" / "start" / "config.json").write_text("{}")
+    (tmp_path / "run" / "events.jsonl").write_text("")
+    with pytest.raises(ResumeError, match="seed: 0 before, 1 now"):
+        run(file, tmp_path / "run", "seed=1")
 
 
 def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:

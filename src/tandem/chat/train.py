@@ -133,8 +133,10 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe = work.recipe
-    if not work.run.has("start"):
+    if not work.run.trained():
         models.check(recipe.model)
+    if "sft" not in chosen and any(stage in chosen and not work.run.has(stage) for stage in ("reward", "rl")):
+        work.policy_before()
     if recipe.rl is not None and "rl" in chosen and not work.run.has("rl"):
         how = algorithms.load(recipe.rl.algorithm)
         settings(recipe, how)

@@ -190,7 +190,7 @@ class Work:
             ModelFolderError: The model's configuration cannot be read.
         """
         model = self.recipe.model
-        begun = self.run.model("start") if self.run.has("start") else None
+        begun = self.run.model("start") if self.run.trained() else None
         there = begun or (Path(model.path) if model.path is not None else None)
         context_tokens = model.context_tokens if there is None else models.context_of(there)
         if response.tokens >= context_tokens:
