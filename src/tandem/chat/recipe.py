@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
+from tandem.learn.bounds import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -308,8 +309,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         "sft.warmup_steps sft.validate_every sft.patience reward.warmup_steps rl.warmup_steps rl.micro_rows "
         "rl.overlong_tokens rl.dynamic_sampling",
     ),
-    "of at least 0 and finite": (
-        lambda x: 0.0 <= x < math.inf,
+    "from 0 to 1e18": (
+        lambda x: 0.0 <= x <= MOST,
         "sft.learning_rate reward.learning_rate rl.learning_rate rl.critic_learning_rate rl.missing_eos_penalty "
         "rl.mixture_coefficient eval.temperature data.split",
     ),

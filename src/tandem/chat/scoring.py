@@ -19,6 +19,7 @@ import torch
 from tandem.chat.errors import RewardError
 from tandem.core import plug
 from tandem.core.errors import TandemError
+from tandem.learn.bounds import MOST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAMILY = "chat.rewards"
-
-MOST = 1e18
-"""The largest score: what is learnt from works with squares, in 32 bits."""
 
 SIGNATURE = "score(prompts, responses, answers) -> a number for each response, from -1e18 to 1e18"
 
