@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tandem.chat.data import sources
 from tandem.chat.data.batches import Budgeted, padded
 from tandem.chat.data.blend import Blend
 from tandem.chat.data.rows import Question, Response, gather
-from tandem.chat.data.turns import Fitting, Turn
+from tandem.chat.data.turns import Fitting, Length, Turn
 from tandem.chat.errors import RowsError
 from tandem.chat.recipe import Data, Source
 from tandem.core.errors import MissingPackageError
@@ -207,8 +208,26 @@ def test_a_prompt_longer_than_the_context_is_left_out_or_refused() -> None:
     said: list[str] = []
     rows = [Question("short", ""), Question("long " * 20, "")]
     fitting = Fitting(template(), 32, False, said.append)
-    assert [prompt.row.prompt for prompt in fitting.prompts(rows, 10)] == ["short"]
+    assert [prompt.row.prompt for prompt in fitting.prompts(rows, Length("rl.response_tokens", 10))] == ["short"]
     assert "1 of 2 rows skipped: longer than the context of 32 tokens" in said[0]
-    for refused in (lambda: Fitting(template(), 32, True, quiet).prompts(rows, 10), lambda: fitting.prompts(rows, 40)):
-        with pytest.raises(RowsError, match="need more than the model's context"):
-            refused()
+    strict, told = Fitting(template(), 32, True, quiet), "need more than the model's context"
+    for of, tokens in ((strict, 10), (fitting, 40)):
+        with pytest.raises(RowsError, match=rf"{told}.*shorten them, lower eval\.response_tokens, or take"):
+            of.prompts(rows, Length("eval.response_tokens", tokens))
+    with pytest.raises(RowsError, match=rf"{told}.*shorten them, or take"):
+        fitting.responses([Response("long " * 20, "")])
+
+
+def test_a_look_at_rows_ends_at_the_first_that_fits_but_where_none_may_be_left_out() -> None:
+    rows = [Response("long " * 20, ""), Response("short", ""), Response("never looked at " * 20, "")]
+    seen: list[str] = []
+
+    def responses(rows: Sequence[Response]) -> list[Turn]:
+        seen.extend(row.prompt[:5] for row in rows)
+        return Fitting(template(), 32, False, quiet).responses(rows)
+
+    Fitting(template(), 32, False, quiet).check(rows, responses)
+    assert seen == ["long ", "short"]
+    strict = Fitting(template(), 32, True, quiet)
+    with pytest.raises(RowsError, match="2 of 3 rows need more"):
+        strict.check(rows, strict.responses)

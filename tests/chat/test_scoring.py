@@ -28,6 +28,13 @@ def large(prompts, responses, answers): return [-1e39] * len(responses)
 def takes(prompts, responses, answers): return [len(responses.pop(0)), len(responses.pop(0))]
 def two(prompts, responses): return [1.0] * len(responses)
 async def waits(prompts, responses, answers): return [1.0] * len(responses)
+class Unspeakable(Exception):
+    def __str__(self): raise ValueError("no words")
+def mute(prompts, responses, answers): raise Unspeakable
+def mutters(prompts, responses, answers): yield mute(0, 0, 0)
+class Waits:
+    async def __call__(self, prompts, responses, answers): return [1.0] * len(responses)
+waiting = Waits()
 no_function = 3
 """
 
@@ -49,7 +56,7 @@ def test_a_function_beside_the_recipe_is_found_and_called(folder: Path) -> None:
     ("name", "told"),
     [
         ("raises", r"raised ZeroDivisionError.*its_rewards.py:4"),
-        ("nan", "returned nan for 'r1' to 'p1'"),
+        ("nan", "returned nan for 'r1' to 'p1'; .*return 0 for what cannot be scored"),
         ("infinite", "returned inf for 'r1'"),
         ("short", "returned 1 scores for 2 responses"),
         ("words", "returned list: could not convert"),
@@ -57,8 +64,10 @@ def test_a_function_beside_the_recipe_is_found_and_called(folder: Path) -> None:
         ("exits", "raised SystemExit"),
         ("huge", "returned list: int too large"),
         ("gives_up", r"raised Enough: of it .*its_rewards.py:13"),
+        ("mute", r"raised Unspeakable \(.*its_rewards.py:21\)"),
+        ("mutters", "returned generator: Unspeakable; allowed"),
         ("yields", "returned generator: division by zero"),
-        ("large", r"returned -1e\+39 for 'r1' to 'p1'; allowed: .* from -1e18 to 1e18;"),
+        ("large", r"returned -1e\+39 for 'r1' to 'p1'; allowed: .* from -1e18 to 1e18; scale the scores down"),
     ],
 )
 def test_what_is_no_score_for_each_response_is_refused(name: str, told: str, folder: Path) -> None:
@@ -88,8 +97,9 @@ def test_names_that_stand_for_nothing_are_refused(folder: Path) -> None:
         scoring.load("its_rewards:no_function", folder)
     with pytest.raises(RewardError, match=r"'its_rewards:two' takes \(prompts, responses\), not three lists: too many"):
         scoring.load("its_rewards:two", folder)
-    with pytest.raises(RewardError, match="'its_rewards:waits' is an async function"):
-        scoring.load("its_rewards:waits", folder)
+    for name in ("waits", "waiting"):
+        with pytest.raises(RewardError, match=f"'its_rewards:{name}' is an async function"):
+            scoring.load(f"its_rewards:{name}", folder)
     with pytest.raises(MissingPackageError, match="nothing_of_that_name"):
         scoring.load("broken_rewards:score", folder)
     with pytest.raises(UnknownPluginError, match="cannot be imported: SystemExit: usage: rewards FILE"):

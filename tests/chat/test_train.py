@@ -230,6 +230,7 @@ def test_stages_run_alone_in_their_order_and_one_that_is_done_is_not_done_again(
     for stage in ("reward", "rl"):
         with pytest.raises(StageError, match="run it first: --stage sft"):
             run(file, tmp_path / "run", stages=[stage])
+    assert not (tmp_path / "run").exists()
     run(file, tmp_path / "run", stages=["sft"])
     before = (tmp_path / "run" / "models" / "sft" / "model.safetensors").stat().st_mtime_ns
     run(file, tmp_path / "run", stages=["sft", "rl"])
@@ -333,6 +334,33 @@ def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe,
     assert run(file, tmp_path / "run", "sft.steps=1").has("sft")
 
 
+def test_a_start_that_nothing_was_learnt_from_is_made_anew_for_another_recipe(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    with pytest.raises(RowsError, match="take a model with more context"):
+        run(file, tmp_path / "run", "model.context_tokens=7", "rl.response_tokens=6")
+    done = run(file, tmp_path / "run", "rl.response_tokens=8", "seed=1", stages=["sft"])
+    assert models.context_of(done.model("sft")) == 32
+    assert same(
+        weights(done.path, "start"), weights(run(file, tmp_path / "new", "seed=1", stages=["sft"]).path, "start")
+    )
+    with pytest.raises(ResumeError, match="seed: 1 before, 0 now"):
+        run(file, tmp_path / "run", stages=["rl"])
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_its_recipe(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT)
+    with RunFolder(tmp_path / "run").begun(recipes.load(file)):
+        (tmp_path / "run" / "models" / "start").mkdir(parents=True)
+        (tmp_path / "run" / "models" / "start" / "config.json").write_text("{}")
+    (tmp_path / "run" / "events.jsonl").write_text("")
+    with pytest.raises(ResumeError, match="seed: 0 before, 1 now"):
+        run(file, tmp_path / "run", "seed=1")
+
+
 def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:
     file = recipe_file(SFT)
     run(file, tmp_path / "run")
@@ -369,8 +397,10 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(recipe_file: 
         (["data.split=[0, 0, 0]"], "data.split with one number above 0"),
         (["rl.temperature=0.0"], "rl.temperature of at least 1e-6 and finite"),
         (["sft.steps=0"], "sft.steps of at least 1"),
-        (["sft.learning_rate=nan"], "sft.learning_rate of at least 0 and finite"),
-        (["rl.learning_rate=-1"], "rl.learning_rate of at least 0 and finite"),
+        (["sft.learning_rate=nan"], "sft.learning_rate from 0 to 1e18"),
+        (["rl.learning_rate=-1"], "rl.learning_rate from 0 to 1e18"),
+        (["rl.missing_eos_penalty=1e300"], "rl.missing_eos_penalty from 0 to 1e18"),
+        (["rl.mixture_coefficient=1e300"], "rl.mixture_coefficient from 0 to 1e18"),
         (["seed=99999999999999999999"], "seed from 0 to below 2"),
         (["rl.overlong_tokens=7"], "rl.overlong_tokens up to rl.response_tokens"),
         (["rl.dynamic_sampling=-1"], "rl.dynamic_sampling of at least 0"),
@@ -442,16 +472,44 @@ def test_a_response_as_long_as_a_models_own_context_is_refused_before_any_stage(
         ("data.split=[1,0,0]", "no prompt to respond to in any source"),
         ("data.split=[0,0,1]", "no response to imitate in any source"),
         ("data.split=[1,0,0] rl.algorithm=dpo rl.settings={}", "no preference pair in any source"),
-        ("rl.response_tokens=31", "rows need more than the model's context"),
+        ("rl.response_tokens=31", r"rows need more than the model's context.*lower rl\.response_tokens"),
+        ("eval.response_tokens=31", r"rows need more than the model's context.*lower eval\.response_tokens"),
+        ("rl.response_tokens=64 rl.algorithm=dpo rl.settings={}", r"need more .*lower rl\.response_tokens"),
     ],
 )
 def test_rows_that_a_later_stage_lacks_are_missed_before_the_first(
     override: str, told: str, recipe_file: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(RowsError, match=told):
-        run(recipe_file(SFT + GRPO), tmp_path / "run", *override.split())
+        run(recipe_file(SFT + GRPO + EVAL), tmp_path / "run", *override.split())
     assert not (tmp_path / "run" / "events.jsonl").exists()
     assert not RunFolder(tmp_path / "run").has("sft")
+
+
+def test_pairs_that_are_too_long_are_told_before_the_first_stage(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps({**row, "rejected": "long" * 9}) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(RowsError, match=r"need more than the model's context.*shorten them, or take"):
+        run(file, tmp_path / "run", "data.held_out=0")
+    assert not (tmp_path / "run" / "events.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_length_that_nothing_is_drawn_with_is_not_looked_at(recipe_file: Recipe, tmp_path: Path) -> None:
+    dpo = '[rl]\nalgorithm = "dpo"\nsteps = 1\nprompts = 2\nresponse_tokens = 64\n'
+    file = recipe_file(SFT + dpo + EVAL + 'reward = "none"\n')
+    figures = run(file, tmp_path / "run").read_json("eval.json")["figures"]
+    assert set(figures["rl"]) == {"perplexity"}
+
+
+def test_an_evaluation_without_rl_scores_with_a_length_of_its_own(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + EVAL + 'reward = "capitals:score"\n')
+    with pytest.raises(ConfigError, match=r"eval\.response_tokens where eval\.reward is set"):
+        recipes.load(file)
+    figures = run(file, tmp_path / "run", "eval.response_tokens=6", "sft.steps=1").read_json("eval.json")["figures"]
+    assert set(figures["sft"]) == {"perplexity", "score"}
 
 
 def test_a_reward_model_is_there_or_trained_before_it_is_asked_for(recipe_file: Recipe, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def needed(value: Tensor | None, what: str, mask_BT: Tensor | None = None) -> Te
         raise TrainingInputError(
             given=f"{what} of which {bad} of {looked_at.numel()} are NaN or infinite",
             allowed="finite numbers",
-            todo="look at the reward function's or the model's output for these rows",
+            todo="look at the reward's or the model's output for these rows, or lower learning rates and coefficients",
         )
     return value
 

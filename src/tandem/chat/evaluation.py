@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tandem.chat.data.rows import Rows
-    from tandem.chat.data.turns import Fitting
+    from tandem.chat.data.turns import Fitting, Length
     from tandem.chat.scoring import Rewarded
 
 ROWS_AT_ONCE = 64
@@ -61,14 +61,13 @@ class Held:
     prompts: list[Prompt]
 
     @classmethod
-    def of(cls, rows: Rows, fitting: Fitting, *, most: int, response_tokens: int | None) -> Held:
-        """Take up to `most` rows of each kind, spread evenly over all; prompts only where responses have a length."""
+    def of(cls, rows: Rows, fitting: Fitting, *, most: int, response: Length | None) -> Held:
+        """Take up to `most` rows of each kind, spread evenly over all; prompts only where responses are drawn."""
         responses, pairs, questions = rows.held(Response), rows.held(Pair), rows.held(Question)
-        wanted = questions if response_tokens is not None else []
         return cls(
             turns=fitting.responses(_spread(responses, most)) if responses else [],
             pairs=fitting.pairs(_spread(pairs, most)) if pairs else [],
-            prompts=fitting.prompts(_spread(wanted, most), response_tokens or 0) if wanted else [],
+            prompts=fitting.prompts(_spread(questions, most), response) if questions and response else [],
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tandem.chat import lora
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend
+from tandem.chat.data.turns import Length
 from tandem.chat.drawing import Drawn, draw, joined, score
 from tandem.chat.engine.pruned import pruned
 from tandem.chat.errors import StageError
@@ -41,6 +42,11 @@ def needed_rl(work: Work) -> Rl:
     """Return the recipe's part on reinforcement learning, which is there."""
     assert work.recipe.rl is not None
     return work.recipe.rl
+
+
+def length_of(rl: Rl) -> Length:
+    """Return how long a response that is drawn to learn from may get."""
+    return Length("rl.response_tokens", rl.response_tokens)
 
 
 def settings(recipe: Recipe, how: Algorithm) -> Any:  # noqa: ANN401 - each algorithm has its own
@@ -109,7 +115,7 @@ def from_policy(
     if isinstance(rewarded, torch.nn.Module):
         rewarded = work.strategy.frozen(rewarded, work.ranks)
     group = getattr(config, "group_size", 1)
-    prompts = [fitting.prompts(rows, recipe.response_tokens) if rows else [] for rows in work.rows.rl]
+    prompts = [fitting.prompts(rows, length_of(recipe)) if rows else [] for rows in work.rows.rl]
     blend = Blend(prompts, work.weights, seed=work.seed("rl"), what=ANSWERED)
     rounds = 1 + recipe.dynamic_sampling
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
+from tandem.learn.bounds import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -230,7 +231,7 @@ class Eval:
         rows: Held-out rows at most.
         temperature: Of the responses; 0 takes the likeliest token.
         reward: A reward as in `rl`, or `none`; None takes that of `rl`.
-        response_tokens: None takes that of `rl`.
+        response_tokens: How long a response may get; None takes that of `rl`.
     """
 
     rows: int = 256
@@ -308,8 +309,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         "sft.warmup_steps sft.validate_every sft.patience reward.warmup_steps rl.warmup_steps rl.micro_rows "
         "rl.overlong_tokens rl.dynamic_sampling",
     ),
-    "of at least 0 and finite": (
-        lambda x: 0.0 <= x < math.inf,
+    "from 0 to 1e18": (
+        lambda x: 0.0 <= x <= MOST,
         "sft.learning_rate reward.learning_rate rl.learning_rate rl.critic_learning_rate rl.missing_eos_penalty "
         "rl.mixture_coefficient eval.temperature data.split",
     ),
@@ -322,7 +323,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 def _check(recipe: Recipe, path: Path) -> None:
-    model, data, rl, sft = recipe.model, recipe.data, recipe.rl, recipe.sft
+    model, data, rl, sft, told = recipe.model, recipe.data, recipe.rl, recipe.sft, recipe.eval
     allowed = {
         f"{key} {text}": all(map(fits, _numbers(recipe, key)))
         for text, (fits, keys) in RANGES.items()
@@ -334,6 +335,9 @@ def _check(recipe: Recipe, path: Path) -> None:
         "data.split with one number above 0": max(data.split) > 0.0,
         "a stage: [sft], [reward] or [rl]": any((sft, recipe.reward, rl)),
         "rl.overlong_tokens up to rl.response_tokens": rl is None or rl.overlong_tokens <= rl.response_tokens,
+        "eval.response_tokens where eval.reward is set and there is no [rl]": (
+            rl is not None or told is None or told.reward in (None, "none") or told.response_tokens is not None
+        ),
         "sft.validate_every where sft.patience is set": sft is None or not sft.patience or sft.validate_every > 0,
     }
     broken = [text for text, holds in allowed.items() if not holds]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,11 @@ class RunFolder:
     def has(self, name: str) -> bool:
         """Whether a model is there."""
         return (self.model(name) / "config.json").exists()
+
+    def trained(self) -> bool:
+        """Whether a stage has begun; a start alone is made anew for another recipe."""
+        begun = self.has("start") and self.events.exists()  # records alone may be the job's
+        return begun or (self.path / "checkpoints").exists() or any(map(self.has, TRAINED))
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage's checkpoint is or will be."""
@@ -171,8 +177,6 @@ class RunFolder:
             before = self.recipe()
         except ConfigError as error:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
-        if not (self.path / "checkpoints").exists() and not any(map(self.has, ("start", *TRAINED))):
-            return  # nothing is made yet
         open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
         open_stages |= {"eval", "save_every_steps", "strategy"}
         changed = {
@@ -180,7 +184,9 @@ class RunFolder:
             for key, values in recipes.differences(before, recipe).items()
             if key.partition(".")[0] not in open_stages
         }
-        if changed:
+        if changed and not self.trained():
+            shutil.rmtree(self.model("start"), ignore_errors=True)
+        elif changed:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",

@@ -9,6 +9,7 @@ A reward function takes three lists of texts, as long as each other, and returns
 from __future__ import annotations
 
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 
 from tandem.chat.errors import RewardError
 from tandem.core import plug
+from tandem.learn.bounds import MOST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAMILY = "chat.rewards"
-
-MOST = 1e18
-"""The largest score: what is learnt from works with squares, in 32 bits."""
 
 SIGNATURE = "score(prompts, responses, answers) -> a number for each response, from -1e18 to 1e18"
 
@@ -58,7 +57,7 @@ class Rewarded:
             frames = [at for at in traceback.extract_tb(error.__traceback__) if at.filename != __file__]
             where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
             raise RewardError(
-                given=f"reward {self.name!r} raised {type(error).__name__}: {error}{where}",
+                given=f"reward {self.name!r} raised {_told(error)}{where}",
                 allowed=SIGNATURE,
                 todo="correct it there",
             ) from error
@@ -66,7 +65,7 @@ class Rewarded:
             scores = [float(score) for score in given]
         except Exception as error:  # a generator runs here, and a tensor of several numbers fails in its own way
             raise RewardError(
-                given=f"reward {self.name!r} returned {type(given).__name__}: {error}",
+                given=f"reward {self.name!r} returned {type(given).__name__}: {_told(error, kind=False)}",
                 allowed=SIGNATURE,
                 todo="correct it",
             ) from error
@@ -81,7 +80,9 @@ class Rewarded:
                 raise RewardError(
                     given=f"reward {self.name!r} returned {score} for {response[:60]!r} to {prompt[:60]!r}",
                     allowed=SIGNATURE,
-                    todo="return a number there too, such as 0 for what cannot be scored",
+                    todo="return 0 for what cannot be scored"
+                    if not math.isfinite(score)
+                    else "scale the scores down, all alike",
                 )
         return torch.tensor(scores)
 
@@ -102,10 +103,19 @@ def load(name: str, folder: Path) -> Rewarded:
     function = getattr(found, "score", found)
     if not callable(function):
         raise RewardError(given=f"reward {name!r} is no function", allowed=SIGNATURE, todo="name a function")
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
         raise RewardError(given=f"reward {name!r} is an async function", allowed=SIGNATURE, todo="make it a plain one")
     _check_takes_three(name, function)
     return Rewarded(name, cast("Callable[..., Sequence[float]]", function))
+
+
+def _told(error: BaseException, *, kind: bool = True) -> str:
+    """What went wrong in words; an exception's own `__str__` may fail too."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}" if kind else str(error)
+    except Exception:  # whatever a reward's author wrote there
+        return name
 
 
 def _check_takes_three(name: str, function: Callable[..., object]) -> None:

@@ -25,8 +25,9 @@ from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend, nothing_of
+from tandem.chat.data.turns import Length
 from tandem.chat.errors import StageError
-from tandem.chat.experience import from_pairs, from_policy, mixture_of, needed_rl, settings
+from tandem.chat.experience import from_pairs, from_policy, length_of, mixture_of, needed_rl, settings
 from tandem.chat.interval import of_mean
 from tandem.chat.learner import Learner
 from tandem.chat.plateau import Plateau
@@ -118,13 +119,13 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
 
 
 def _run(work: Work, chosen: Sequence[str]) -> None:
-    _find_rows(work, chosen)
+    phases = _find_rows(work, chosen)
     if work.ranks.first and not work.run.has("start"):
         begin(work)
     work.ranks.wait()
-    if _draws(work, chosen):
-        for rows in filter(None, work.rows.rl):
-            work.fitting.check_prompts(rows, needed_rl(work).response_tokens)
+    _fit_rows(work, phases)
+    if "eval" in chosen:
+        _ = work.held  # raises where none of a kind fits
     for stage in chosen:
         {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
 
@@ -132,21 +133,24 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe = work.recipe
-    if not work.run.has("start"):
+    if not work.run.trained():
         models.check(recipe.model)
+    if "sft" not in chosen and any(stage in chosen and not work.run.has(stage) for stage in ("reward", "rl")):
+        work.policy_before()
     if recipe.rl is not None and "rl" in chosen and not work.run.has("rl"):
         how = algorithms.load(recipe.rl.algorithm)
         settings(recipe, how)
         if how.GROUP != "pair":
             work.find_reward(recipe.rl.reward, "rl", chosen)
-            work.check_length("rl.response_tokens", recipe.rl.response_tokens)
+            work.check_length(length_of(recipe.rl))
     if recipe.eval is not None and "eval" in chosen:
         work.find_reward(evaluation_reward(recipe), "eval", chosen)
-        work.check_length("eval.response_tokens", recipe.eval.response_tokens or 0)
+        if recipe.eval.response_tokens is not None:
+            work.check_length(Length("eval.response_tokens", recipe.eval.response_tokens))
 
 
-def _find_rows(work: Work, chosen: Sequence[str]) -> None:
-    """Look whether there are rows for every stage that is not done."""
+def _find_rows(work: Work, chosen: Sequence[str]) -> list[str]:
+    """Look whether there are rows for every stage that is not done; return the phases that these take them from."""
     phases = [stage for stage in chosen if stage != "eval" and not work.run.has(stage)]
     if "rl" in phases:
         phases[phases.index("rl")] = "rl" if _draws(work, chosen) else "reward"
@@ -154,6 +158,16 @@ def _find_rows(work: Work, chosen: Sequence[str]) -> None:
     for phase in phases:
         if not any(getattr(work.rows, phase)):
             raise nothing_of({"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase])
+    return phases
+
+
+def _fit_rows(work: Work, phases: Sequence[str]) -> None:
+    """Look whether of each source that serves a phase any row fits the model's context."""
+    fitting: Any = work.fitting
+    for phase in phases:
+        fitted = {"sft": fitting.responses, "reward": fitting.pairs}.get(phase)
+        for rows in filter(None, getattr(work.rows, phase)):
+            fitting.check(rows, fitted or (lambda rows: fitting.prompts(rows, length_of(needed_rl(work)))))
 
 
 def _draws(work: Work, chosen: Sequence[str]) -> bool:
@@ -286,7 +300,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
         return
     memory.begin()
     names = [name for name in names if work.run.has(name)]
-    held, pad_id = work.held, work.fitting.template.pad_id
+    held, pad_id, response = work.held, work.fitting.template.pad_id, work.eval_response
     rewarded = work.rewarded(evaluation_reward(work.recipe))
     scorer = heads.read(work.run.model("reward")) if work.run.has("reward") else None
     figures: dict[str, dict[str, Interval]] = {name: {} for name in names}
@@ -296,14 +310,14 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
         model = work.load(name).model
         if held.turns:
             figures[name]["perplexity"] = evaluation.perplexity(model, held.turns, pad_id)
-        if held.prompts and rewarded is not None:
+        if held.prompts and response is not None:
             replies[name] = evaluation.replies(
                 model,
                 work.fitting,
                 held.prompts,
                 reward=rewarded,
                 scorer=scorer,
-                response_tokens=work.response_tokens or 0,
+                response_tokens=response.tokens,
                 temperature=recipe.temperature,
                 seed=work.seed("eval"),
             )

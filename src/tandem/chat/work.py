@@ -12,10 +12,10 @@ import xxhash
 
 from tandem.chat import evaluation, heads, models, scoring
 from tandem.chat.data.rows import gather
-from tandem.chat.data.turns import Fitting
+from tandem.chat.data.turns import Fitting, Length
 from tandem.chat.errors import StageError
 from tandem.chat.loop import Loop
-from tandem.chat.recipe import STAGES, Recipe
+from tandem.chat.recipe import STAGES, Recipe, evaluation_reward
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
 from tandem.core.clock import Clock
@@ -76,13 +76,17 @@ class Work:
     def held(self) -> evaluation.Held:
         """Held-out rows."""
         most = self.recipe.eval.rows if self.recipe.eval else 256
-        return evaluation.Held.of(self.rows, self.fitting, most=most, response_tokens=self.response_tokens)
+        return evaluation.Held.of(self.rows, self.fitting, most=most, response=self.eval_response)
 
     @property
-    def response_tokens(self) -> int | None:
-        """How long a response of the evaluation may get; None where the recipe does not say."""
-        asked = self.recipe.eval.response_tokens if self.recipe.eval else None
-        return asked or (self.recipe.rl.response_tokens if self.recipe.rl else None)
+    def eval_response(self) -> Length | None:
+        """How long a response of the evaluation may get; None where it draws none."""
+        how, rl = self.recipe.eval, self.recipe.rl
+        if how is None or evaluation_reward(self.recipe) == "none":
+            return None
+        if how.response_tokens is not None:
+            return Length("eval.response_tokens", how.response_tokens)
+        return None if rl is None else Length("rl.response_tokens", rl.response_tokens)
 
     @property
     def weights(self) -> list[float]:
@@ -175,24 +179,23 @@ class Work:
         else:
             self.rewarded(name)
 
-    def check_length(self, key: str, response_tokens: int) -> None:
+    def check_length(self, response: Length) -> None:
         """Check that responses leave room for a prompt in the model's context, before the model is read.
 
         Args:
-            key: What of the recipe says how long they may get.
-            response_tokens: How long.
+            response: How long they may get.
 
         Raises:
             ConfigError: They do not.
             ModelFolderError: The model's configuration cannot be read.
         """
         model = self.recipe.model
-        begun = self.run.model("start") if self.run.has("start") else None
+        begun = self.run.model("start") if self.run.trained() else None
         there = begun or (Path(model.path) if model.path is not None else None)
         context_tokens = model.context_tokens if there is None else models.context_of(there)
-        if response_tokens >= context_tokens:
+        if response.tokens >= context_tokens:
             raise ConfigError(
-                given=f"{key} = {response_tokens} and a model with a context of {context_tokens} tokens",
+                given=f"{response.key} = {response.tokens} and a model with a context of {context_tokens} tokens",
                 allowed=f"1 to {context_tokens - 1}: a prompt needs room beside the response",
                 todo="lower it, or take a model with more context",
             )

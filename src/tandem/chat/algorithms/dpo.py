@@ -10,12 +10,12 @@ DPO with noisy preferences, 2023.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn import losses
+from tandem.learn.bounds import MOST
 from tandem.learn.errors import TrainingInputError
 from tandem.learn.masking import Counts, only
 
@@ -43,7 +43,7 @@ class Config:
         """Refuse what makes no sense."""
         smoothing = "label_smoothing of at least 0 and below 0.5"
         check_settings(
-            self, {"beta above 0 and finite": 0.0 < self.beta < math.inf, smoothing: 0.0 <= self.label_smoothing < 0.5}
+            self, {"beta above 0, up to 1e18": 0.0 < self.beta <= MOST, smoothing: 0.0 <= self.label_smoothing < 0.5}
         )
 
 

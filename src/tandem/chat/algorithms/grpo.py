@@ -12,12 +12,12 @@ before anything here: they are the recipe's `rl.dynamic_sampling` and `rl.overlo
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import group_relative
+from tandem.learn.bounds import MOST, may_clip
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip
 from tandem.learn.masking import Aggregation, Counts, aggregate, check_length, only
@@ -56,8 +56,9 @@ class Config:
         """Refuse what makes no sense."""
         allowed = {
             "group_size of at least 2": self.group_size >= 2,
-            "clip_low above 0 and below 1, clip_high above 0": 0.0 < self.clip_low < 1.0 and self.clip_high > 0.0,
-            "kl_coefficient of at least 0 and finite": 0.0 <= self.kl_coefficient < math.inf,
+            "clip_low above 0 and below 1": 0.0 < self.clip_low < 1.0,
+            "clip_high above 0, up to 1e18 or infinite": may_clip(self.clip_high),
+            "kl_coefficient from 0 to 1e18": 0.0 <= self.kl_coefficient <= MOST,
         }
         check_settings(self, allowed)
         check_length(self.aggregation, self.length_tokens)

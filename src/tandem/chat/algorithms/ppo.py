@@ -10,7 +10,6 @@ Schulman et al., PPO, 2017. Defaults are those of DeepSpeed-Chat (Yao et al., 20
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import gae
+from tandem.learn.bounds import MOST, may_clip
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip, value_clip
 from tandem.learn.masking import Counts, aggregate, last_index, only, whiten
@@ -57,10 +57,10 @@ class Config:
         """Refuse what makes no sense."""
         allowed = {
             "clip above 0 and below 1": 0.0 < self.clip < 1.0,
-            "value_clip and score_clip above 0": self.value_clip > 0.0 and self.score_clip > 0.0,
+            "value_clip and score_clip above 0, up to 1e18 or infinite": may_clip(self.value_clip)
+            and may_clip(self.score_clip),
             "gamma and lam from 0 to 1": 0.0 <= self.gamma <= 1.0 and 0.0 <= self.lam <= 1.0,
-            "coefficients of at least 0 and finite": 0.0 <= self.kl_coefficient < math.inf
-            and 0.0 <= self.value_coefficient < math.inf,
+            "coefficients from 0 to 1e18": 0.0 <= self.kl_coefficient <= MOST and 0.0 <= self.value_coefficient <= MOST,
         }
         check_settings(self, allowed)
 

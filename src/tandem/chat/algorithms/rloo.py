@@ -13,12 +13,12 @@ or small steps.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import leave_one_out
+from tandem.learn.bounds import MOST
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip
 from tandem.learn.masking import Counts, only
@@ -50,7 +50,7 @@ class Config:
         allowed = {
             "group_size of at least 2": self.group_size >= 2,
             "clip above 0 and below 1": 0.0 < self.clip < 1.0,
-            "kl_coefficient of at least 0 and finite": 0.0 <= self.kl_coefficient < math.inf,
+            "kl_coefficient from 0 to 1e18": 0.0 <= self.kl_coefficient <= MOST,
         }
         check_settings(self, allowed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,19 @@ class Prompt:
 
     tokens: tuple[int, ...]
     row: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a response may get.
+
+    Attributes:
+        key: What of the recipe says so.
+        tokens: EOS included.
+    """
+
+    key: str
+    tokens: int
 
 
 Row = TypeVar("Row")
@@ -74,24 +88,38 @@ class Fitting:
             lambda pair: max(len(turn.tokens) for turn in pair),
         )
 
-    def prompts(self, rows: Sequence[Question], response_tokens: int) -> list[Prompt]:
+    def prompts(self, rows: Sequence[Question], response: Length) -> list[Prompt]:
         """Return those that leave room for a response."""
         return self._kept(
             rows,
             lambda row: Prompt(tuple(self.template.prompt(row.prompt)), row),
-            lambda prompt: len(prompt.tokens) + response_tokens,
+            lambda prompt: len(prompt.tokens) + response.tokens,
+            f"lower {response.key}",
         )
 
-    def check_prompts(self, rows: Sequence[Question], response_tokens: int) -> None:
-        """Look whether any leaves room for a response, no further than the first that does.
+    def check(self, rows: Sequence[Row], fitted: Callable[[Sequence[Row]], Sequence[object]]) -> None:
+        """Look whether any fits, no further than the first that does; at all where one that does not is an error.
+
+        Args:
+            rows: Which.
+            fitted: `responses`, `pairs` or `prompts`.
 
         Raises:
             RowsError: None does.
         """
-        if not any(len(self.template.prompt(row.prompt)) + response_tokens <= self.context_tokens for row in rows):
-            self.prompts(rows, response_tokens)
+        for row in () if self.stop else rows:
+            with suppress(RowsError):
+                fitted([row])
+                return
+        fitted(rows)
 
-    def _kept(self, rows: Iterable[Row], make: Callable[[Row], Made], tokens_of: Callable[[Made], int]) -> list[Made]:
+    def _kept(
+        self,
+        rows: Iterable[Row],
+        make: Callable[[Row], Made],
+        tokens_of: Callable[[Made], int],
+        *todo: str,
+    ) -> list[Made]:
         made = [make(row) for row in rows]
         kept = [one for one in made if tokens_of(one) <= self.context_tokens]
         lost = len(made) - len(kept)
@@ -102,7 +130,7 @@ class Fitting:
             raise RowsError(
                 given=f"{lost} of {len(made)} rows need more than the model's context, the longest {longest} tokens",
                 allowed=f"{self.context_tokens} tokens of prompt and response together",
-                todo="shorten them, lower rl.response_tokens, or take a model with more context",
+                todo=", ".join(("shorten them", *todo, "or take a model with more context")),
             )
         self.say(f"{lost} of {len(made)} rows skipped: longer than the context of {self.context_tokens} tokens")
         return kept
