@@ -60,10 +60,10 @@ def course(trace: Trace, phase: str, stretches: Sequence[tuple[float, float]]) -
 
     >>> from tandem.estimate.profiling.progress import Trace
     >>> trace = Trace()
-    >>> for t, step in [(0, 0), (1, 10), (2, 20), (4, 20), (5, 30), (6, 40), (8, 40)]:
+    >>> for t, step in [(0, 0), (1, 10), (2, 20), (5, 20), (6, 30), (7, 40), (10, 40)]:
     ...     trace.add(t, step)
     >>> course(trace, "", [])
-    Course(rate=5.0, longest_s=2.0, seen=2)
+    Course(rate=4.0, longest_s=3, seen=2)
     """
     begins = [begin for begin, _ in stretches]
     lengths = [(b - a) * weight for (a, weight), (b, _) in pairwise(stretches)]
