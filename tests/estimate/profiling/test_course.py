@@ -83,9 +83,9 @@ def windows(trace: Trace, until_s: float, window_s: float) -> Stage:
 
 def test_windows_pass_over_pauses_and_all_the_time_does_not() -> None:
     trace = schedule(3.0, 2.0, 30.0)
-    rate, pauses = paused(windows(trace, 30.0, 0.1), trace, "ck", "", 50.0, 0.01)
+    rate, pauses = paused(windows(trace, 30.0, 0.1), trace, "ck", "", 50.0, 0.01, 6.0)
     assert rate == pytest.approx(30.0, rel=0.02)
-    assert pauses == Pauses(pytest.approx(0.4, abs=0.01), pytest.approx(2.0, abs=0.05), 5)
+    assert pauses == Pauses(pytest.approx(0.4, abs=0.01), pytest.approx(2.0, abs=0.05), 3)
 
 
 def test_steps_of_uneven_length_are_no_pauses() -> None:
@@ -93,4 +93,4 @@ def test_steps_of_uneven_length_are_no_pauses() -> None:
     for step in range(1000):
         trace.add(t, step)
         t += 0.03 * rng.lognormvariate(-0.06, 0.35)
-    assert paused(windows(trace, t, 0.1), trace, "ck", "", 1000 / t, 0.05) == (1000 / t, None)
+    assert paused(windows(trace, t, 0.1), trace, "ck", "", 1000 / t, 0.05, 5.0) == (1000 / t, None)

@@ -9,6 +9,7 @@ Source: the ratio estimator of renewal processes (steps over time, over whole cy
 
 from __future__ import annotations
 
+import math
 import statistics
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ class Course:
     seen: int
 
 
-def course(trace: Trace, phase: str, stretches: Sequence[tuple[float, float]]) -> Course | None:
+def course(
+    trace: Trace, phase: str, stretches: Sequence[tuple[float, float]], since: float | None = None
+) -> Course | None:
     """What the points of a trace within a phase say; None where no two follow each other there.
 
     It ends with the last long gap, unless what follows is longer than whatever lay between two of them: a part of a
@@ -57,6 +60,7 @@ def course(trace: Trace, phase: str, stretches: Sequence[tuple[float, float]]) -
         trace: the programme's.
         phase: the phase.
         stretches: (since when, what a second counts) by time: 1 alone, 0 while it is stopped; 1 before the first.
+        since: only what comes after the first long gap from then on; all unless given.
 
     >>> from tandem.estimate.profiling.progress import Trace
     >>> trace = Trace()
@@ -75,10 +79,17 @@ def course(trace: Trace, phase: str, stretches: Sequence[tuple[float, float]]) -
             return t - begins[0] if begins else t
         return counted[i] + (t - begins[i]) * stretches[i][1]
 
-    gaps = [(own_s(end) - own_s(begin), done) for begin, end, done in trace.gaps(phase)]
+    gaps = [
+        (own_s(end) - own_s(begin), done) for begin, end, done in trace.gaps(phase) if since is None or begin >= since
+    ]
     longest_s = max((gap_s for gap_s, _ in gaps), default=0.0)
     if longest_s <= 0.0:
         return None
+    if since is not None:  # it looks in amidst a cycle
+        first = next(i for i, (gap_s, _) in enumerate(gaps) if gap_s >= _LONG * longest_s)
+        gaps = gaps[first + 1 :]
+        if not gaps:
+            return None
     passed_s = steps = longest_cycle_s = 0.0
     until_s, until_steps, seen = 0.0, 0.0, 0
     for gap_s, done in gaps:
@@ -91,7 +102,9 @@ def course(trace: Trace, phase: str, stretches: Sequence[tuple[float, float]]) -
     return Course(steps / passed_s, longest_s, seen)
 
 
-def paused(stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise: float) -> tuple[float, Pauses | None]:
+def paused(
+    stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise: float, since: float
+) -> tuple[float, Pauses | None]:
     """A programme's rate alone in a phase, over all the time where it pauses there; and these pauses, or None.
 
     Args:
@@ -101,6 +114,8 @@ def paused(stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise
         phase: the phase.
         rate: what its windows alone say.
         noise: relative half-width of the 90 % interval of one of them.
+        since: when it began to run alone without a break. Whole cycles from then on are preferred: one that pauses by
+            the clock works less between two pauses where it is slowed or stopped.
     """
 
     def counts(running: frozenset[str]) -> float:
@@ -108,10 +123,16 @@ def paused(stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise
         return 1.0 / max(1.0, statistics.median(ratios)) if ratios else float(name in running)
 
     known = {running: counts(running) for running in {running for _, running in stage.switches}}
-    found = course(trace, phase, [(t, known[running]) for t, running in stage.switches])
+    stretches = [(t, known[running]) for t, running in stage.switches]
+    found = course(trace, phase, stretches)
     if found is None or found.longest_s <= stage.window_s:
         return rate, None
     part = round(1.0 - found.rate / rate, 4)
     if not max(LEAST_PAUSED, noise) < part < 1.0:
         return rate, None
-    return found.rate, Pauses(part, round(found.longest_s, 3), found.seen)
+    alone, seen = course(trace, phase, stretches, since), found.seen
+    if alone is not None and alone.seen > 1 and _LONG * found.longest_s <= alone.longest_s and alone.rate < rate:
+        found, part, seen = alone, round(1.0 - alone.rate / rate, 4), alone.seen
+    elif since < math.inf:
+        seen = min(seen, 2)  # too few whole cycles alone
+    return found.rate, Pauses(part, round(found.longest_s, 3), seen)

@@ -91,7 +91,6 @@ steps alone, and times the longest that it was waited for before, its start incl
 MOST_NOISE = 0.5
 """Relative half-width of one window's own rate alone (`own_noise`) beyond which nothing can be said."""
 
-
 _PAUSE_LOOK_S = 0.5
 
 
@@ -293,7 +292,7 @@ class _Session:
         self._unsteady: list[str] = []
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
-        self._stood_s = self._stood_cpu_s = 0.0
+        self._stood_s, self._stood_cpu_s, self._alone_since = 0.0, 0.0, math.inf
         self._noise = 0.04
 
     def alone(self) -> None:
@@ -376,11 +375,14 @@ class _Session:
         self._stage.switch(frozenset())
 
     def pauses(self) -> None:
-        """Where it stands still now and then, go on until that was seen a few times, or there is no more time."""
+        """Where it stands still now and then, let it run on alone for some whole cycles, as long as there is time."""
         while self._deadline.fits(_PAUSE_LOOK_S):
             found = [self._paused(phase)[1] for phase in self._counting_phases()]
-            if not any(one is not None and one.seen < FEWEST_PAUSES for one in found):
+            begun = self._alone_since < math.inf
+            if not any(one is not None and (one.seen < FEWEST_PAUSES or not begun) for one in found):
                 break
+            if not begun:
+                self._alone_since = SystemClock().now()
             self._stage.run({self._name}, _PAUSE_LOOK_S)
         self._stage.switch(frozenset())
 
@@ -508,7 +510,7 @@ class _Session:
         """Its rate alone in a phase, over all the time where it pauses there; and these pauses."""
         rate = statistics.median(rate for _, rate in self._alone_rates(phase))
         noise = noise_of(self._alone_rates(phase)) or self._noise
-        return paused(self._stage, self._subject.trace, self._name, phase, rate, noise)
+        return paused(self._stage, self._subject.trace, self._name, phase, rate, noise, self._alone_since)
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
         return [
