@@ -271,6 +271,13 @@ def test_one_that_goes_as_fast_as_alone_is_not_said_to_be_slower() -> None:
     assert words.pace(1.001, alone=True) == "as fast as alone"
 
 
+def test_the_rate_and_the_pace_that_were_measured_last_say_when() -> None:
+    view = {"state": "running", "rate": 76.8, "slowdown": 1.6, "beside": ["cg"]}
+    assert words.lately(view) == "of late 76.8 steps/s, 1.60 times slower than alone"
+    assert words.lately({**view, "state": "done"}) == "at the end 76.8 steps/s, 1.60 times slower than alone"
+    assert words.lately({"state": "running", "rate": 2.0, "slowdown": None}) == "of late 2 steps/s"
+
+
 def test_a_suspended_job_is_not_said_to_be_throttled() -> None:
     view = {"own": True, "phase": None, "throttle": 0.25, "beside": [], "why": "primary job 2 goes 1.40 times slower"}
     assert queue._note(view | {"state": "suspended"}) == "primary job 2 goes 1.40 times slower"

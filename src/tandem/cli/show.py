@@ -122,9 +122,8 @@ def _life(view: View, now: float) -> Iterator[Line]:
     if words.places(view):
         yield "has" if view["state"] in words.LIVE else "had", words.places(view)
     far = [f"{view['done']:.0%}"] if view.get("done") is not None else []
-    far += [f"{view['rate']:.3g} steps/s"] if view.get("rate") else []
     far += [f"phase {view['phase']}"] if view.get("phase") else []
-    far += [words.pace(view["slowdown"], alone=not view.get("beside"))] if view.get("slowdown") else []
+    far += [words.lately(view)] if view.get("rate") else []
     unjudged = view["class"] == "primary" and view["state"] == "running" and view.get("beside")
     if unjudged and view.get("rate") and not view.get("slowdown"):
         far.append("its bound cannot be judged: with these arguments it never ran alone")

@@ -146,6 +146,17 @@ def _at(lists: Sequence[Sequence[int]], place: int) -> Sequence[int]:
     return lists[place] if place < len(lists) else ()
 
 
+def lately(view: View) -> str:
+    """How fast a job goes by what was measured last, a few seconds: not over all of its time beside its neighbours.
+
+    >>> lately({"state": "running", "rate": 76.81, "slowdown": 1.0, "beside": []})
+    'of late 76.8 steps/s, as fast as alone'
+    """
+    said = f"{'of late' if view['state'] in LIVE else 'at the end'} {view['rate']:.3g} steps/s"
+    slowdown = view.get("slowdown")
+    return f"{said}, {pace(slowdown, alone=not view.get('beside'))}" if slowdown else said
+
+
 def pace(slowdown: float, *, alone: bool = False) -> str:
     """How fast a job goes beside what it goes alone; where nobody is beside it now, a difference has other reasons.
 

@@ -106,14 +106,29 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Pauses:
+    """That a programme stands still again and again: it writes a checkpoint, sleeps, or waits for somebody.
+
+    Attributes:
+        part: of the time alone, in [0, 1).
+        longest_s: how long the longest pause that was seen took.
+        seen: how many were at least half as long.
+    """
+
+    part: float
+    longest_s: float
+    seen: int
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseProfile:
     """One phase of an application.
 
     Attributes:
         phase: its announced name; "" where none is announced.
         share: part of the run time that it takes, in (0, 1].
-        rate: steps per second alone.
-        noise: relative half-width of the 90 % interval of the rate of one window alone.
+        rate: steps per second alone, its pauses included.
+        noise: relative half-width of the 90 % interval of the rate of one window alone, while it works.
         cpu_use: cores that it keeps busy when alone (1.0: one core, never waiting); time in which others had them is
             left out.
         sensitivity: kind of bubble -> curve; a kind that was not measured is absent.
@@ -121,6 +136,8 @@ class PhaseProfile:
             `HARDEST` says that it is at least so much. A kind of which nothing is known is absent.
         pressure_half: half-widths of their 90 % intervals.
         cpu_use_apart: as `Curve.apart`, of ``cpu_use``; 0 where no profile contradicts it.
+        pauses: those that are part of it; None where it works all the time. What slows it down is measured while it
+            works.
     """
 
     phase: str
@@ -132,6 +149,12 @@ class PhaseProfile:
     pressure: Mapping[str, float] = field(default_factory=dict)
     pressure_half: Mapping[str, float] = field(default_factory=dict)
     cpu_use_apart: float = 0.0
+    pauses: Pauses | None = None
+
+    @property
+    def working_rate(self) -> float:
+        """Steps per second alone between its pauses."""
+        return self.rate / (1.0 - self.pauses.part) if self.pauses else self.rate
 
 
 @dataclass(frozen=True, slots=True)

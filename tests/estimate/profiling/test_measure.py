@@ -14,7 +14,7 @@ from tandem.core.machine import discover
 from tandem.estimate import contention
 from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.bubbles.process import program
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile
 from tandem.estimate.profiling import picture, store, trust
 from tandem.estimate.profiling.measure import (
     MOST_NOISE,
@@ -171,6 +171,37 @@ def test_one_that_hangs_until_the_end_of_the_time_is_refused(tmp_path: Path) -> 
     code = SPIN[-1].replace("10**9", "200") + "\ntime.sleep(1000)"
     with pytest.raises(ProgrammeError, match=r"spin has made no progress since \d\.\d s, by its output; .* step 199;"):
         measure((sys.executable, *SPIN[:-1], code), terms, known)
+
+
+@pytest.mark.slow
+def test_one_that_pauses_is_as_fast_as_it_gets_ahead_and_busy_as_long_as_it_works(tmp_path: Path) -> None:
+    here = discover()
+    cores = tuple(core.index for core in here.cores)
+    known = Calibration(here.fingerprint, cores, {"cpu": Response((0.0, 1.0), (1.0, 2.0), 0.02)}, {}, 5e8, 1.0)
+    terms = Terms(key="ck", cores=cores[:1], beside=(), rate=r"step (\d+)", most_s=25.0, folder=tmp_path)
+    code = SPIN[-1] + "\n    if i % 100 == 99: time.sleep(0.8)"
+    found = measure((sys.executable, *SPIN[:-1], code), terms, known)
+    (phase,) = found.phases
+    assert phase.pauses is not None
+    assert phase.pauses.longest_s == pytest.approx(0.8, abs=0.2)
+    assert phase.rate == pytest.approx((1 - phase.pauses.part) * phase.working_rate)
+    assert phase.rate < 90.0, "100 steps take 0.5 s and more, and the pause 0.8 s"
+    assert not found.waited < 0.05 or phase.rate == pytest.approx(100 / 1.32, rel=0.12)
+
+
+def test_pauses_are_kept_and_said_and_few_of_them_are_a_doubt(tmp_path: Path) -> None:
+    pausing = replace(QUIET, phases=(replace(PHASE, pauses=Pauses(0.4, 2.0, 3)),))
+    kept = store.save(tmp_path, pausing)
+    assert store.revisions(tmp_path, "here", "cg") == [kept]
+    older = store.as_json(QUIET)
+    del older["phases"][0]["pauses"]
+    assert store.from_json(older) == QUIET
+    title = picture.phase_table(pausing, pausing.phases[0]).title
+    assert title.endswith("; it stands still 40% of the time, for up to 2 s")
+    assert trust.warning(pausing) == ""
+    once = replace(QUIET, phases=(replace(PHASE, pauses=Pauses(0.4, 2.0, 1)),))
+    assert "by only 1 of its pauses" in trust.warning(once)
+    assert trust.warning(once).endswith("tandem profile again cg with more time (--most)")
 
 
 def test_how_long_it_waited_is_kept_and_older_profiles_waited_for_nothing_that_is_known(tmp_path: Path) -> None:

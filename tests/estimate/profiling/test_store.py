@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile
 from tandem.estimate.profiling.drift import drifted
 from tandem.estimate.profiling.store import ProfileError, as_json, from_json, load, revisions, room, save
 from tests.disks import small
@@ -252,6 +252,14 @@ def test_drift_needs_several_agreeing_observations(rates: list[float], is_drift:
     assert (found is not None) == is_drift
     if found:
         assert "profile it again: tandem profile again cg" in found
+
+
+def test_times_between_the_pauses_of_one_that_pauses_are_no_drift() -> None:
+    (phase,) = PROFILE.phases
+    pausing = replace(PROFILE, phases=(replace(phase, pauses=Pauses(0.4, 20.0, 3)),))
+    assert drifted(pausing, [phase.rate / 0.6] * 5, "solve") is None
+    assert drifted(pausing, [0.5 * phase.rate] * 5, "solve") is not None
+    assert drifted(PROFILE, [phase.rate / 0.6] * 5, "solve") is not None
 
 
 def test_a_phase_that_was_not_profiled_says_nothing() -> None:

@@ -113,6 +113,14 @@ def test_steps_are_as_long_as_they_last_however_often_they_are_told(programmes: 
 
 
 @pytest.mark.slow
+def test_a_slow_first_step_is_not_what_steps_take(programmes: Programmes) -> None:
+    printed = "import time\nfor k in range(10**6):\n    print('step', k, flush=True)\n    time.sleep(0.1 if k else 1.5)"
+    step_s = followed(programmes, printed, r"step (\d+)").step_s()
+    assert step_s is not None
+    assert step_s < 0.5
+
+
+@pytest.mark.slow
 def test_records_are_followed_once_a_second_step_was_reached(programmes: Programmes) -> None:
     seldom = RECORDS.format(steps=10**6).replace("step=step", "step=step // 130")
     step_s = followed(programmes, seldom).step_s()

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _ROOM_BYTES = 1 << 16
 """A calibration takes less."""
 
+_MOST_CORES = 8192
+"""Linux is built for no more."""
+
+_SHOWN = 60
+"""Characters of a wrong value that are told."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -200,6 +206,9 @@ def _senseless(calibration: Calibration) -> str:
         return "it is of no kind of bubble"
     if unknown := next((kind for kind in calibration.responses if kind not in IN_WORDS), None):
         return f"{unknown!r} is no kind of bubble"
+    cores = calibration.cores
+    if not cores or len(set(cores)) < len(cores) or not all(0 <= core < _MOST_CORES for core in cores):
+        return f"cores are {list(cores)}"[:_SHOWN]
     values = [("made", calibration.made, 1e11), ("cost_s", calibration.cost_s, 1e9)]
     for one in calibration.responses.values():
         values += [("slowdowns", one.slowdowns[-1], LARGEST), ("noise", one.noise, LARGEST)]

@@ -3,6 +3,7 @@
 A rate is held against the profile of the phase that it was observed in. One of a time in which the phase changed, or
 none was announced, is some mean of the phases' rates: it lies between the slowest and the fastest one's, and tells of
 drift only where it does not.
+So does a time in which a programme that pauses may have worked without one.
 Limits: a phase that was not profiled tells nothing; without announced phases, drift within the range of several
 profiled ones passes unnoticed.
 """
@@ -51,7 +52,8 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     latest = rates[-OBSERVATIONS:]
     if not found or len(latest) < OBSERVATIONS or min(one.rate for one in found) <= 0:
         return None
-    slowest, fastest = min(one.rate for one in found), max(one.rate for one in found)
+    slowest = min(one.rate for one in found)
+    fastest = max(one.working_rate for one in found)  # pauses may lie between what was observed
     noise = max(one.noise for one in found)
     off = [rate / min(max(rate, slowest), fastest) - 1.0 for rate in latest]
     beyond = all(one > noise for one in off) or all(one < -noise for one in off)

@@ -24,14 +24,16 @@ from typing import TYPE_CHECKING
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
-from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, PhaseProfile, Profile
+from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
+from tandem.estimate.profiling.course import paused
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired, scatter_of
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.subject import Output, Runs
+from tandem.estimate.profiling.trust import FEWEST_PAUSES
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
 
 if TYPE_CHECKING:
@@ -89,6 +91,8 @@ steps alone, and times the longest that it was waited for before, its start incl
 MOST_NOISE = 0.5
 """Relative half-width of one window's own rate alone (`own_noise`) beyond which nothing can be said."""
 
+_PAUSE_LOOK_S = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -143,6 +147,7 @@ def measure(
         session.sensitivity()
         progress("beside reporters")
         session.pressure()
+        session.pauses()
         waited = session.check_quiet()
         phases = tuple(widened(phase, waited) for phase in session.phases())
         left_out = session.left_out()
@@ -287,6 +292,7 @@ class _Session:
         self._unsteady: list[str] = []
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
+        self._stood_s, self._stood_cpu_s, self._alone_since = 0.0, 0.0, math.inf
         self._noise = 0.04
 
     def alone(self) -> None:
@@ -368,6 +374,18 @@ class _Session:
                     self._pressure[kind, phase] = one
         self._stage.switch(frozenset())
 
+    def pauses(self) -> None:
+        """Where it stands still now and then, let it run on alone for some whole cycles, as long as there is time."""
+        while self._deadline.fits(_PAUSE_LOOK_S):
+            found = [self._paused(phase)[1] for phase in self._counting_phases()]
+            begun = self._alone_since < math.inf
+            if not any(one is not None and (one.seen < FEWEST_PAUSES or not begun) for one in found):
+                break
+            if not begun:
+                self._alone_since = SystemClock().now()
+            self._stage.run({self._name}, _PAUSE_LOOK_S)
+        self._stage.switch(frozenset())
+
     def left_out(self) -> dict[str, tuple[str, ...]]:
         """See `Profile.left_out`; only where there are any.
 
@@ -401,7 +419,10 @@ class _Session:
         counted = Counter(phase for phase, _ in self._cpu)
         found = []
         for phase in self._counting_phases():
-            rates = [rate for _, rate in self._alone_rates(phase)]
+            rate, pauses = self._paused(phase)
+            use = statistics.median(use for p, use in self._cpu if p == phase)
+            if pauses and self._stood_s:
+                use += pauses.part * (self._stood_cpu_s / self._stood_s - use)
             curves = {kind: curve for kind in self._kinds if (curve := self._campaign.curve(kind, phase)) is not None}
             pressed = {kind: one for (kind, p), one in self._pressure.items() if p == phase}
             level_of = self._calibration.level_of
@@ -409,12 +430,13 @@ class _Session:
                 PhaseProfile(
                     phase=phase,
                     share=round(counted[phase] / sum(counted[p] for p in self._counting_phases()), 4),
-                    rate=float(f"{statistics.median(rates):.5g}"),
+                    rate=float(f"{rate:.5g}"),
                     noise=round(noise_of(self._alone_rates(phase)) or self._noise, 4),
-                    cpu_use=round(statistics.median(use for p, use in self._cpu if p == phase), 4),
+                    cpu_use=round(use, 4),
                     sensitivity=curves,
                     pressure={kind: round(level_of(kind, one.mid), 4) for kind, one in pressed.items()},
                     pressure_half={kind: round(level_of(kind, 1.0 + one.half), 4) for kind, one in pressed.items()},
+                    pauses=pauses,
                 )
             )
         return tuple(found)
@@ -456,9 +478,13 @@ class _Session:
 
     def _await_work(self) -> None:
         self._stage.switch({self._name})
-        begun = time.monotonic()
+        begun, programme = time.monotonic(), self._subject.programme
+        runs, before = programme.runs, programme.cpu_s()
         works = self._subject.until_it_works(self._deadline)
         waited_s = time.monotonic() - begun
+        if programme.runs == runs:
+            self._stood_s += waited_s
+            self._stood_cpu_s += programme.cpu_s() - before
         if works:
             self._longest_wait_s = max(self._longest_wait_s, waited_s)
         else:
@@ -479,6 +505,12 @@ class _Session:
             allowed="a limit in which it starts, runs alone and runs beside bubbles",
             todo=f"give it more time, such as --most {max(DEFAULT_MOST_S, 2 * most_s):g}",
         )
+
+    def _paused(self, phase: str) -> tuple[float, Pauses | None]:
+        """Its rate alone in a phase, over all the time where it pauses there; and these pauses."""
+        rate = statistics.median(rate for _, rate in self._alone_rates(phase))
+        noise = noise_of(self._alone_rates(phase)) or self._noise
+        return paused(self._stage, self._subject.trace, self._name, phase, rate, noise, self._alone_since)
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
         return [

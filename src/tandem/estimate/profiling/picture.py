@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from tandem.estimate.profile import GPU_KINDS, HARDEST, IN_WORDS, KINDS
 from tandem.estimate.profiling.commands import profile_again
 from tandem.estimate.profiling.contradictions import newest_contradiction
-from tandem.estimate.profiling.trust import felt, level, mark, presses, warning
+from tandem.estimate.profiling.trust import felt, level, mark, presses, stands, warning
 from tandem.report import palette
 from tandem.report.blocks import Block, Fact, Facts, Figure, Text
 from tandem.report.chart import SMALL_PX, dress, margins, nothing_to_show
@@ -176,6 +176,7 @@ def write_report(profile: Profile, revisions: Sequence[Profile], path: Path, *do
                 Fact("noise", phase.noise, "percent", 0, "90 % of single windows are within this"),
                 Fact("cores kept busy", phase.cpu_use, "number", 2),
                 Fact("of the time", phase.share, "percent"),
+                *([Fact("stands still", phase.pauses.part, "percent")] if phase.pauses else []),
             ]
         )
         body: list[Block] = [
@@ -302,9 +303,10 @@ def _most_pressed(phase: PhaseProfile) -> str:
 def _headline(profile: Profile, phase: PhaseProfile) -> str:
     name = f"{profile.key}, {phase.phase}" if phase.phase else profile.key
     busy = f"{phase.cpu_use:.2f} of {profile.cpus} cores busy"
-    return (
-        f"{name}: {phase.rate:.4g} steps/s alone (+- {phase.noise:.0%} a window), {busy}, {phase.share:.0%} of the time"
-    )
+    window = f"+- {phase.noise:.0%} a window"
+    told = f"{name}: {phase.rate:.4g} steps/s alone ({window}{' at work' if phase.pauses else ''}), {busy}"
+    told += f", {phase.share:.0%} of the time"
+    return f"{told}; {stands(phase.pauses)}" if phase.pauses else told
 
 
 def _moment(unix_s: float) -> str:

@@ -10,6 +10,10 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LEAST_PART = 0.5
 """A rate is given where the points cover at least this part of the window."""
@@ -71,6 +75,14 @@ class Trace:
         """Median time between neighbouring points of late, or None where there are fewer than two."""
         gaps = [b - a for a, b in pairwise(self._times[-_LOOKED_AT:])]
         return statistics.median(gaps) if gaps else None
+
+    def gaps(self, phase: str) -> Iterator[tuple[float, float, float]]:
+        """Between each two points that follow each other within a phase, with no cut between: begin, end, steps."""
+        points = pairwise(zip(self._times, self._steps, strict=True))
+        for (begin, was), (end, step) in points:
+            cut = bisect_right(self._cuts, begin)
+            if self.phase(begin, end) == phase and not (cut < len(self._cuts) and self._cuts[cut] <= end):
+                yield begin, end, step - was
 
     def enter(self, t: float, phase: str) -> None:
         """Say that a phase begins."""

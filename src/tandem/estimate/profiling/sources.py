@@ -71,6 +71,8 @@ def follow(
 def _at_work(subject: Subject, deadline: Deadline | None) -> Subject:
     if not subject.until_it_works(deadline):
         raise _too_late(subject.programme, subject.source.way)
+    if not isinstance(subject.source, Runs):
+        subject.until_it_works(deadline)  # a slow first step (something is compiled) is not what steps take
     return subject
 
 

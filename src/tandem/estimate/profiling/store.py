@@ -21,7 +21,7 @@ from typing import IO, Any
 from tandem.core import durable
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
-from tandem.estimate.profile import FORMAT, IN_WORDS, LARGEST, Curve, PhaseProfile, Profile
+from tandem.estimate.profile import FORMAT, IN_WORDS, LARGEST, Curve, Pauses, PhaseProfile, Profile
 from tandem.estimate.profiling.commands import profile_as
 from tandem.estimate.profiling.contradictions import spanning
 
@@ -212,6 +212,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
             pressure=_numbers_by_kind("pressure", one["pressure"]),
             pressure_half=_numbers_by_kind("pressure_half", one["pressure_half"]),
             cpu_use_apart=_number("cpu_use_apart", one.get("cpu_use_apart", 0.0)),
+            pauses=None if one.get("pauses") is None else _pauses(one["pauses"]),
         )
         for one in told["phases"]
     )
@@ -241,6 +242,14 @@ def _curve(told: Any) -> Curve:  # noqa: ANN401 - whatever was in the file
         for what in ("levels", "slowdowns", "halves", "apart")
     )
     return Curve(levels, slowdowns, halves, apart)
+
+
+def _pauses(told: Any) -> Pauses:  # noqa: ANN401 - whatever was in the file
+    return Pauses(
+        part=_number("part", told["part"]),
+        longest_s=_number("longest_s", told["longest_s"]),
+        seen=_whole("seen", told["seen"]),
+    )
 
 
 def _number(name: str, told: object) -> float:
@@ -308,6 +317,9 @@ def senseless(profile: Profile) -> str:
             ("cpu_use", phase.cpu_use, 0.0, 1e6),
             ("cpu_use_apart", phase.cpu_use_apart, -phase.cpu_use, phase.cpu_use),
         ]
+        if phase.pauses is not None:
+            values += [("part", phase.pauses.part, 0.0, 1.0 - 1e-6), ("longest_s", phase.pauses.longest_s, 0.0, 1e9)]
+            values += [("seen", phase.pauses.seen, 0, 1e9)]
         for curve in phase.sensitivity.values():
             values += [("levels", one, 0.0, LARGEST) for one in curve.levels]
             values += [("slowdowns", one, 1e-9, LARGEST) for one in curve.slowdowns]

@@ -26,12 +26,15 @@ from tandem.estimate.profiling.commands import profile_again
 
 if TYPE_CHECKING:
     from tandem.estimate.bubbles import Calibration
-    from tandem.estimate.profile import Curve, PhaseProfile, Profile
+    from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile
 
 FELT = 0.05
 PRESSES = 0.15
 NOISY = 0.2
 """Relative half-width of a window's 90 % interval alone from which a slowdown of a fifth cannot be told from chance."""
+
+FEWEST_PAUSES = 3
+"""With fewer pauses than this it is uncertain what part of the time they take."""
 
 Certainty = Literal["sure", "perhaps", "no"]
 
@@ -141,7 +144,23 @@ def warning(profile: Profile) -> str:
             f"{profile.key}: its rate alone scatters by {noise(profile):.0%} between windows, and what slows it less "
             f"is not named for certain; {again}"
         )
+    seldom = [phase.pauses for phase in profile.phases if phase.pauses and phase.pauses.seen < FEWEST_PAUSES]
+    if seldom:
+        return (
+            f"{profile.key}: {stands(seldom[0])}, by only {seldom[0].seen} of its pauses, so that its rate alone is "
+            f"uncertain; {profile_again(profile.key)} with more time (--most)"
+        )
     return ""
+
+
+def stands(pauses: Pauses) -> str:
+    """Pauses in words.
+
+    >>> from tandem.estimate.profile import Pauses
+    >>> stands(Pauses(0.4, 2.0, 3))
+    'it stands still 40% of the time, for up to 2 s'
+    """
+    return f"it stands still {pauses.part:.0%} of the time, for up to {pauses.longest_s:.2g} s"
 
 
 def mark(profile: Profile) -> str:

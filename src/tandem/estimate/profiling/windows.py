@@ -89,12 +89,14 @@ class Stage:
 
     Attributes:
         windows: by time.
+        switches: (when, who ran from then on), by time, unix seconds.
     """
 
     def __init__(
         self, participants: Iterable[Participant], *, settle_s: float = SETTLE_S, window_s: float = WINDOW_S
     ) -> None:
         self.windows: list[Window] = []
+        self.switches: list[tuple[float, frozenset[str]]] = []
         self.settle_s = settle_s
         self.window_s = window_s
         self._all = {one.name: one for one in participants}
@@ -117,6 +119,15 @@ class Stage:
         for name in running:
             self._all[name].go()
         self._running, self._switched = frozenset(running), self._clock.now()
+        self.switches.append((self._switched, self._running))
+
+    def run(self, running: AbstractSet[str], seconds: float) -> None:
+        """Let exactly these run for a while that is no window."""
+        self.switch(running)
+        names = sorted(running)
+        self._wait(self._clock.now() + seconds, names)
+        for name in names:
+            self._all[name].read()
 
     def take(self, running: AbstractSet[str], seconds: float | None = None) -> Window:
         """Take one window.

@@ -1,0 +1,138 @@
+"""How fast a programme goes over all the time that it ran, its pauses included, whoever ran beside it.
+
+Windows tell how fast it works: one in which no step ends says nothing, and their median passes over what is seldom. A
+programme that writes a checkpoint, or waits, now and then gets less far than they say. So the steps of all the time
+are held against that time, of which a part beside others counts as so much less as they slow the programme.
+
+Source: the ratio estimator of renewal processes (steps over time, over whole cycles of work and pause).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from tandem.estimate.profile import Pauses
+from tandem.estimate.profiling.windows import slowdowns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tandem.estimate.profiling.progress import Trace
+    from tandem.estimate.profiling.windows import Stage
+
+LEAST_PAUSED = 0.1
+"""What a programme gets less far in all the time than its windows alone say is a pause from this part on, where it also
+exceeds their noise: a virtual machine's cores change their speed."""
+
+_LONG = 0.5
+"""Gaps of at least this part of the longest one are counted with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """All the time that a programme ran in one phase.
+
+    Attributes:
+        rate: steps per second, as if it had been alone all the time.
+        longest_s: the longest time between two points.
+        seen: how many were at least half as long.
+    """
+
+    rate: float
+    longest_s: float
+    seen: int
+
+
+def course(
+    trace: Trace, phase: str, stretches: Sequence[tuple[float, float]], since: float | None = None
+) -> Course | None:
+    """What the points of a trace within a phase say; None where no two follow each other there.
+
+    It ends with the last long gap, unless what follows is longer than whatever lay between two of them: a part of a
+    cycle of work and pause would count for a whole one.
+
+    Args:
+        trace: the programme's.
+        phase: the phase.
+        stretches: (since when, what a second counts) by time: 1 alone, 0 while it is stopped; 1 before the first.
+        since: only what comes after the first long gap from then on; all unless given.
+
+    >>> from tandem.estimate.profiling.progress import Trace
+    >>> trace = Trace()
+    >>> for t, step in [(0, 0), (1, 10), (2, 20), (5, 20), (6, 30), (7, 40), (10, 40)]:
+    ...     trace.add(t, step)
+    >>> course(trace, "", [])
+    Course(rate=4.0, longest_s=3, seen=2)
+    """
+    begins = [begin for begin, _ in stretches]
+    lengths = [(b - a) * weight for (a, weight), (b, _) in pairwise(stretches)]
+    counted = list(accumulate(lengths, initial=0.0))
+
+    def own_s(t: float) -> float:
+        i = bisect_right(begins, t) - 1
+        if i < 0:
+            return t - begins[0] if begins else t
+        return counted[i] + (t - begins[i]) * stretches[i][1]
+
+    gaps = [
+        (own_s(end) - own_s(begin), done) for begin, end, done in trace.gaps(phase) if since is None or begin >= since
+    ]
+    longest_s = max((gap_s for gap_s, _ in gaps), default=0.0)
+    if longest_s <= 0.0:
+        return None
+    if since is not None:  # it looks in amidst a cycle
+        first = next(i for i, (gap_s, _) in enumerate(gaps) if gap_s >= _LONG * longest_s)
+        gaps = gaps[first + 1 :]
+        if not gaps:
+            return None
+    passed_s = steps = longest_cycle_s = 0.0
+    until_s, until_steps, seen = 0.0, 0.0, 0
+    for gap_s, done in gaps:
+        passed_s, steps = passed_s + gap_s, steps + done
+        if gap_s >= _LONG * longest_s:
+            longest_cycle_s = max(longest_cycle_s, passed_s - until_s)
+            until_s, until_steps, seen = passed_s, steps, seen + 1
+    if passed_s - until_s <= longest_cycle_s:
+        passed_s, steps = until_s, until_steps
+    return Course(steps / passed_s, longest_s, seen)
+
+
+def paused(
+    stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise: float, since: float
+) -> tuple[float, Pauses | None]:
+    """A programme's rate alone in a phase, over all the time where it pauses there; and these pauses, or None.
+
+    Args:
+        stage: its windows, and who ran when; windows hold shorter pauses than they are long.
+        trace: its progress.
+        name: the programme's.
+        phase: the phase.
+        rate: what its windows alone say.
+        noise: relative half-width of the 90 % interval of one of them.
+        since: when it began to run alone without a break. Whole cycles from then on are preferred: one that pauses by
+            the clock works less between two pauses where it is slowed or stopped.
+    """
+
+    def counts(running: frozenset[str]) -> float:
+        ratios = slowdowns(stage.windows, name, running, phase) if len(running) > 1 else []
+        return 1.0 / max(1.0, statistics.median(ratios)) if ratios else float(name in running)
+
+    known = {running: counts(running) for running in {running for _, running in stage.switches}}
+    stretches = [(t, known[running]) for t, running in stage.switches]
+    found = course(trace, phase, stretches)
+    if found is None or found.longest_s <= stage.window_s:
+        return rate, None
+    part = round(1.0 - found.rate / rate, 4)
+    if not max(LEAST_PAUSED, noise) < part < 1.0:
+        return rate, None
+    alone, seen = course(trace, phase, stretches, since), found.seen
+    if alone is not None and alone.seen > 1 and _LONG * found.longest_s <= alone.longest_s and alone.rate < rate:
+        found, part, seen = alone, round(1.0 - alone.rate / rate, 4), alone.seen
+    elif since < math.inf:
+        seen = min(seen, 2)  # too few whole cycles alone
+    return found.rate, Pauses(part, round(found.longest_s, 3), seen)
