@@ -4,11 +4,15 @@ import copy
 import json
 import os
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrize import register_parametrization
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -110,6 +114,28 @@ class Spelt(nn.Linear):
         return x @ self.weight.T + self.bias
 
 
+class Clamped(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).clamp(-50, 50)
+
+
+class Dropping(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(super().forward(x), 0.1, self.training)
+
+
+class Scaling(nn.Linear):
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return scale * super().forward(x)
+
+
+class Shifting(nn.Linear):
+    """Of a stack of rows, it takes the row before."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.roll(1, -2) if x.ndim == 3 else x)
+
+
 class ReadsOne(nn.Module):
     """Uses a layer's weight as a tensor, in what its forward calls."""
 
@@ -143,6 +169,43 @@ def test_a_layer_with_a_forward_of_its_own_is_swapped_where_it_does_what_linear_
     for part, expected in zip((model[1], model[3]), before, strict=True):
         assert isinstance(part, SparseLinear)
         torch.testing.assert_close(part(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Clamped, Dropping, Scaling, Shifting])
+def test_a_layer_that_does_something_else_at_times_stays_dense(kind: type[nn.Linear]) -> None:
+    model = nn.Sequential(kind(16, 8)).eval()
+    nn.utils.vector_to_parameters(torch.eye(8, 17).flatten(), model.parameters())
+    (row,) = sparsify(model)
+    assert row.why_dense == f"{kind.__name__} is not known to give x @ weight.T + bias"
+    assert not model.training
+
+
+CHANGES: dict[str, tuple[Callable[[nn.Linear], object], str]] = {
+    "pruned by torch": (
+        lambda part: prune.l1_unstructured(part, "weight", 0.6),
+        r"weight is computed, .*prune\.remove",
+    ),
+    "bias pruned by torch": (lambda part: prune.l1_unstructured(part, "bias", 0.6), "bias is computed"),
+    "parametrized": (lambda part: register_parametrization(part, "weight", nn.Tanh()), "weight is computed"),
+    "hook before": (lambda part: part.register_forward_pre_hook(lambda _, x: x), "hooks"),
+    "hook behind": (lambda part: part.register_forward_hook(lambda *_: None), "hooks"),
+    "hook before gradients": (lambda part: part.register_full_backward_pre_hook(lambda *_: None), "hooks"),
+    "hook behind gradients": (lambda part: part.register_full_backward_hook(lambda *_: None), "hooks"),
+    "forward": (lambda part: setattr(part, "forward", lambda x: x), "forward was replaced"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_layer_that_was_changed_by_itself_stays_dense(change: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    for part in model:
+        part.weight.data.triu_(4)
+    make, why = CHANGES[change]
+    make(model[1])
+    report = sparsify(model)
+    assert not report[0].why_dense
+    assert re.search(why, report[1].why_dense)
+    assert not isinstance(model[1], SparseLinear)
 
 
 def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:

@@ -80,8 +80,9 @@ def sparsify(
         backend: A backend's name; empty for the best.
 
     Returns:
-        One entry a linear layer. Those stay dense, and say why, that have too few zeros or a forward of their own,
-        or whose weight the module that they are in reads by itself (Mamba's `dt_proj`).
+        One entry a linear layer. Those stay dense, and say why, that have too few zeros, a forward of their own,
+        hooks or a weight that is computed (`torch.nn.utils.prune`), or whose weight the module that they are in reads
+        by itself (Mamba's `dt_proj`).
 
     Raises:
         SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
