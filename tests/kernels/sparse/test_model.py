@@ -352,16 +352,32 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SparseFormatError, match="generation_config"):
         load_pretrained(tmp_path)
     generation.write_bytes(whole)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
-    with pytest.raises(SparseFormatError, match=r"no layer model\.layers\.1"):
-        load_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with pytest.raises(SparseFormatError, match="missing"):
-        load_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 60}))
-    with pytest.raises(SparseFormatError, match="size mismatch"):
-        load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SparseFormatError, match="no sparse model"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"num_hidden_layers": 1}, r"no layer model\.layers\.1"),
+        ({"num_hidden_layers": 3}, "missing"),
+        ({"vocab_size": 60}, "size mismatch"),
+        ({"num_key_value_heads": 4}, r"k_proj is 16 x 32 in the file and 32 x 32 by its config\.json"),
+        ({"intermediate_size": 80}, "gate_proj is 72 x 32 in the file and 80 x 32"),
+        ({"attention_bias": True}, "q_proj has a bias in one alone"),
+        ({"hidden_size": "a"}, "'hidden_size'.*expected int"),
+        ({"hidden_size": 31}, "not a multiple"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+        ({"model_type": "t5"}, "T5Config"),
+    ],
+    ids=str,
+)
+def test_a_configuration_of_another_model_is_refused(change: dict[str, object], why: str, tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(SparseFormatError, match=why):
         load_pretrained(tmp_path)

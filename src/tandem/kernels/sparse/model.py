@@ -223,14 +223,14 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
         choosing.backend(backend)
     formerly = (folder / _FORMERLY).exists() and not (folder / WEIGHTS).exists()
     weights, dense = files.load(folder / (_FORMERLY if formerly else WEIGHTS))
+    dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
     try:
         config = AutoConfig.from_pretrained(folder)
         generation = (folder / "generation_config.json").exists() and GenerationConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise _no_model(folder, str(error)) from error
-    dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
-    with _parameters_without_values():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+        with _parameters_without_values():
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+    except Exception as error:  # a damaged configuration fails in many ways
+        raise _no_model(folder, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     _fill(model, weights, dense, folder, backend)
     _let_own_saving_refuse(model)
     if generation:
@@ -246,12 +246,19 @@ def _fill(
     backend: str,
 ) -> None:
     """Put weights and tensors into a model that has none yet."""
+    places = layers.linear_weights(model)
     for name, weight in weights.items():
         place = name.removesuffix(".weight")
-        try:
-            _put(model, place, SparseLinear(weight, dense.pop(f"{place}.bias", None), backend=backend))
-        except AttributeError as error:
-            raise _no_model(folder, f"the model of its config.json has no layer {place}") from error
+        bias = dense.pop(f"{place}.bias", None)
+        if place not in places:
+            raise _no_model(folder, f"the model of its config.json has no layer {place}")
+        rows, cols = places[place].shape
+        if (weight.rows, weight.cols) != (rows, cols):
+            told = f"{place} is {weight.rows} x {weight.cols} in the file and {rows} x {cols} by its config.json"
+            raise _no_model(folder, told)
+        if (bias is None) != (model.get_submodule(place).bias is None):
+            raise _no_model(folder, f"{place} has a bias in one alone of the file and its config.json")
+        _put(model, place, SparseLinear(weight, bias, backend=backend))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     stored = {id(parameter): dense[name] for name, parameter in parameters.items() if name in dense}
     tied = {name: stored[id(parameter)] for name, parameter in parameters.items() if id(parameter) in stored}
