@@ -100,8 +100,9 @@ def test_layers_with_few_zeros_stay_dense_and_say_so() -> None:
 def test_what_is_asked_for_wrongly_is_refused() -> None:
     with pytest.raises(SparseShapeError, match="float64"):
         sparsify(nn.Linear(2, 2), torch.float64)
-    with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
-        sparsify(nn.Linear(2, 2))
+    for layer in (nn.Linear(2, 2), Conv1D(2, 2), Spelt(2, 2)):
+        with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
+            sparsify(layer)
 
 
 class Doubled(nn.Linear):
@@ -219,6 +220,15 @@ def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
         torch.ones(2, 8) @ model.called.weight
     with pytest.raises(SparseShapeError, match=r"operand of linear"):
         nn.functional.linear(torch.ones(2, 8), model.called.weight)
+
+
+@pytest.mark.parametrize("unread", ["read", ["read"]])
+def test_a_layer_that_is_said_to_be_unread_is_swapped_and_a_read_refused(unread: str | list[str]) -> None:
+    model = ReadsOne()
+    assert not any(row.why_dense for row in sparsify(model, unread=unread))
+    assert model.read(torch.ones(2, 8)).shape == (2, 8)
+    with pytest.raises(SparseShapeError, match=r"operand of matmul"):
+        model(torch.ones(2, 8))
 
 
 @pytest.mark.parametrize("wrong", ["nan", "meta"])

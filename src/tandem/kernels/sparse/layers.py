@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 def is_conv1d(part: nn.Module) -> bool:
@@ -37,13 +37,15 @@ def linear_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def why_not(model: nn.Module, name: str) -> str:
-    """Why a sparse layer cannot stand for a linear one; empty where it can."""
+def why_not(model: nn.Module, name: str, unread: Collection[str]) -> str:
+    """Why a sparse layer cannot stand for a linear one; empty where it can. No module reads the weights of `unread`."""
     part, (*above, last) = model.get_submodule(name), name.split(".")
     if changed := _changed(part):
         return changed
     if not (type(part) is nn.Linear or is_conv1d(part) or _multiplies(part)):
         return f"{type(part).__name__} is not known to give x @ weight.T + bias"
+    if last in unread:
+        return ""
     owners = [type(model.get_submodule(".".join(above[:depth]))) for depth in range(len(above), -1, -1)]
     readers = (kind.__name__ for kind in owners if last in _read_weights(kind))  # type: ignore[arg-type]  # mypy: not hashable
     return next((f"{reader} reads its weight by itself" for reader in readers), "")

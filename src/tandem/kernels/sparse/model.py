@@ -67,6 +67,7 @@ def sparsify(
     dtype: torch.dtype = torch.bfloat16,
     *,
     skip: Collection[str] = ("lm_head",),
+    unread: Collection[str] = (),
     backend: str = "",
 ) -> list[Swapped]:
     """Swap a model's linear layers for sparse ones, in place; nothing dense is kept of those.
@@ -77,6 +78,8 @@ def sparsify(
         model: Pruned before: its zeros are what is left out.
         dtype: `torch.bfloat16`, `torch.float16` or `torch.int8`.
         skip: Last parts of the names of layers to leave as they are.
+        unread: Last parts of the names of layers to swap though the module that they are in reads their weight: where
+            it does so in a branch that is not taken (Bloom's). If it is taken, the read is refused.
         backend: A backend's name; empty for the best.
 
     Returns:
@@ -94,18 +97,20 @@ def sparsify(
         raise SparseShapeError(
             given=f"values of type {dtype}", allowed=", ".join(map(str, WORTH_IT)), todo="choose one of these types"
         )
-    if type(model) is nn.Linear:
+    weights = layers.linear_weights(model)
+    if "" in weights:
         raise SparseShapeError(
             given="a linear layer, which cannot be swapped within itself",
             allowed="models that hold linear layers",
-            todo="call SparseLinear.from_dense(layer)",
+            todo="call SparseLinear.from_dense(layer), or sparsify(nn.Sequential(layer)) for kinds of its own",
         )
     if backend:
         choosing.backend(backend)
     skip = {skip} if isinstance(skip, str) else skip
+    unread = {unread} if isinstance(unread, str) else unread
     shared = _shared(model)
-    weights = layers.linear_weights(model)
     reasons = {name: _why_dense(model, name, weight, dtype, skip, shared) for name, weight in weights.items()}
+    reasons |= {name: why or layers.why_not(model, name, unread) for name, why in reasons.items()}
     for name, weight in weights.items():
         if not reasons[name]:
             _check(name, weight, dtype)
@@ -339,7 +344,7 @@ def _why_dense(
     density = _density(weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"
-    return layers.why_not(model, name)
+    return ""
 
 
 def _shared(model: nn.Module) -> set[int]:
