@@ -55,3 +55,13 @@ def test_a_model_of_any_kind_comes_back_to_the_bit(kind: str, settings: dict[str
     assert any(not row.why_dense for row in report)
     torch.testing.assert_close(sparse, dense, rtol=0.02, atol=0.005)
     assert torch.equal(again, sparse)
+
+
+def test_layers_of_bloom_that_it_reads_in_a_branch_not_taken_are_swapped_on_demand(tmp_path: Path) -> None:
+    model = pruned(tmp_path / "dense", "bloom")
+    with torch.no_grad():
+        dense = model(TOKENS).logits
+        report = sparsify(model, unread=("dense", "dense_4h_to_h"))
+        sparse = model(TOKENS).logits
+    assert [row.name for row in report if row.why_dense] == ["lm_head"]
+    torch.testing.assert_close(sparse, dense, rtol=0.02, atol=0.005)

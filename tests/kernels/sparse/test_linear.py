@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse import reference
@@ -131,6 +132,9 @@ def test_what_does_not_fit_is_refused() -> None:
     for x in (torch.randn(2, 15), torch.ones(2, 16, dtype=torch.int64), torch.tensor(1.0)):
         with pytest.raises(SparseShapeError, match="16 columns"):
             layer(x)
+    for wrong in (None, [[1.0] * 16], torch.ones(2, 16).numpy()):
+        with pytest.raises(SparseShapeError, match="as_tensor"):
+            layer(wrong)
     with pytest.raises(SparseShapeError, match="meta"):
         layer(torch.randn(2, 16, device="meta"))
     for x in (torch.ones(2, 16).to_sparse(), torch.ones(2, 16).to_mkldnn()):
@@ -143,10 +147,40 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # of torch's own, in making its first tangent
-def test_a_tangent_is_refused_where_torch_would_give_zeros() -> None:
+@pytest.mark.parametrize("part", ["values", "bias", "x"])
+def test_a_tangent_is_refused_where_torch_would_give_zeros(part: str) -> None:
     layer, x = SparseLinear.from_dense(nn.Linear(16, 8)), torch.ones(3, 16)
-    with pytest.raises(SparseShapeError, match="reverse mode"):
-        torch.func.jvp(layer, (x,), (x,))
+    at = {"x": x, **layer.state_dict()}[part]
+
+    def of_part(tensor: torch.Tensor) -> torch.Tensor:
+        return layer(tensor) if part == "x" else torch.func.functional_call(layer, {part: tensor}, (x,))
+
+    def nested(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.func.jvp(lambda factor: factor * of_part(tensor), (torch.ones(8),), (torch.ones(8),))[1]
+
+    for transformed in (of_part, nested, lambda t: torch.vmap(lambda _: of_part(t))(torch.ones(2))):
+        with pytest.raises(SparseShapeError, match="reverse mode"):
+            torch.func.jvp(transformed, (at,), (at,))
+    with forward_ad.dual_level(), pytest.raises(SparseShapeError, match="reverse mode"):
+        of_part(forward_ad.make_dual(at, at))
+
+
+@pytest.mark.filterwarnings("ignore:.*performance drop:UserWarning")  # vmap goes one by one
+def test_transforms_of_torch_func_that_differentiate_are_refused_and_vmap_is_not() -> None:
+    layer, x = SparseLinear.from_dense(pruned(8, 16)), torch.ones(3, 16)
+    torch.testing.assert_close(torch.vmap(layer)(x), layer(x))
+    of_sum = torch.func.grad(lambda x: layer(x).sum())
+    for transformed in (of_sum, torch.vmap(of_sum), torch.func.jacrev(layer), torch.func.jacrev(torch.vmap(layer))):
+        with pytest.raises(SparseShapeError, match=r"torch\.autograd\.grad"):
+            transformed(x)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    layer, x = SparseLinear.from_dense(pruned(8, 16)).trainable(), torch.ones(3, 16, requires_grad=True)
+    for part in (x, layer.values):
+        (first,) = torch.autograd.grad(layer(x).square().sum(), part, create_graph=True)
+        with pytest.raises(SparseShapeError, match="second derivative"):
+            first.sum().backward()
 
 
 def test_a_backend_that_cannot_run_here_is_named_with_the_reason() -> None:

@@ -4,11 +4,15 @@ import copy
 import json
 import os
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrize import register_parametrization
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -96,8 +100,9 @@ def test_layers_with_few_zeros_stay_dense_and_say_so() -> None:
 def test_what_is_asked_for_wrongly_is_refused() -> None:
     with pytest.raises(SparseShapeError, match="float64"):
         sparsify(nn.Linear(2, 2), torch.float64)
-    with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
-        sparsify(nn.Linear(2, 2))
+    for layer in (nn.Linear(2, 2), Conv1D(2, 2), Spelt(2, 2)):
+        with pytest.raises(SparseShapeError, match=r"SparseLinear\.from_dense"):
+            sparsify(layer)
 
 
 class Doubled(nn.Linear):
@@ -108,6 +113,28 @@ class Doubled(nn.Linear):
 class Spelt(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x @ self.weight.T + self.bias
+
+
+class Clamped(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).clamp(-50, 50)
+
+
+class Dropping(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(super().forward(x), 0.1, self.training)
+
+
+class Scaling(nn.Linear):
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return scale * super().forward(x)
+
+
+class Shifting(nn.Linear):
+    """Of a stack of rows, it takes the row before."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.roll(1, -2) if x.ndim == 3 else x)
 
 
 class ReadsOne(nn.Module):
@@ -145,6 +172,43 @@ def test_a_layer_with_a_forward_of_its_own_is_swapped_where_it_does_what_linear_
         torch.testing.assert_close(part(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [Clamped, Dropping, Scaling, Shifting])
+def test_a_layer_that_does_something_else_at_times_stays_dense(kind: type[nn.Linear]) -> None:
+    model = nn.Sequential(kind(16, 8)).eval()
+    nn.utils.vector_to_parameters(torch.eye(8, 17).flatten(), model.parameters())
+    (row,) = sparsify(model)
+    assert row.why_dense == f"{kind.__name__} is not known to give x @ weight.T + bias"
+    assert not model.training
+
+
+CHANGES: dict[str, tuple[Callable[[nn.Linear], object], str]] = {
+    "pruned by torch": (
+        lambda part: prune.l1_unstructured(part, "weight", 0.6),
+        r"weight is computed, .*prune\.remove",
+    ),
+    "bias pruned by torch": (lambda part: prune.l1_unstructured(part, "bias", 0.6), "bias is computed"),
+    "parametrized": (lambda part: register_parametrization(part, "weight", nn.Tanh()), "weight is computed"),
+    "hook before": (lambda part: part.register_forward_pre_hook(lambda _, x: x), "hooks"),
+    "hook behind": (lambda part: part.register_forward_hook(lambda *_: None), "hooks"),
+    "hook before gradients": (lambda part: part.register_full_backward_pre_hook(lambda *_: None), "hooks"),
+    "hook behind gradients": (lambda part: part.register_full_backward_hook(lambda *_: None), "hooks"),
+    "forward": (lambda part: setattr(part, "forward", lambda x: x), "forward was replaced"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_layer_that_was_changed_by_itself_stays_dense(change: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    for part in model:
+        part.weight.data.triu_(4)
+    make, why = CHANGES[change]
+    make(model[1])
+    report = sparsify(model)
+    assert not report[0].why_dense
+    assert re.search(why, report[1].why_dense)
+    assert not isinstance(model[1], SparseLinear)
+
+
 def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
     model = ReadsOne()
     assert {row.name: row.why_dense for row in sparsify(model)} == {
@@ -156,6 +220,15 @@ def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
         torch.ones(2, 8) @ model.called.weight
     with pytest.raises(SparseShapeError, match=r"operand of linear"):
         nn.functional.linear(torch.ones(2, 8), model.called.weight)
+
+
+@pytest.mark.parametrize("unread", ["read", ["read"]])
+def test_a_layer_that_is_said_to_be_unread_is_swapped_and_a_read_refused(unread: str | list[str]) -> None:
+    model = ReadsOne()
+    assert not any(row.why_dense for row in sparsify(model, unread=unread))
+    assert model.read(torch.ones(2, 8)).shape == (2, 8)
+    with pytest.raises(SparseShapeError, match=r"operand of matmul"):
+        model(torch.ones(2, 8))
 
 
 @pytest.mark.parametrize("wrong", ["nan", "meta"])
@@ -289,16 +362,32 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SparseFormatError, match="generation_config"):
         load_pretrained(tmp_path)
     generation.write_bytes(whole)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
-    with pytest.raises(SparseFormatError, match=r"no layer model\.layers\.1"):
-        load_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with pytest.raises(SparseFormatError, match="missing"):
-        load_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 60}))
-    with pytest.raises(SparseFormatError, match="size mismatch"):
-        load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SparseFormatError, match="no sparse model"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"num_hidden_layers": 1}, r"no layer model\.layers\.1"),
+        ({"num_hidden_layers": 3}, "missing"),
+        ({"vocab_size": 60}, "size mismatch"),
+        ({"num_key_value_heads": 4}, r"k_proj is 16 x 32 in the file and 32 x 32 by its config\.json"),
+        ({"intermediate_size": 80}, "gate_proj is 72 x 32 in the file and 80 x 32"),
+        ({"attention_bias": True}, "q_proj has a bias in one alone"),
+        ({"hidden_size": "a"}, "'hidden_size'.*expected int"),
+        ({"hidden_size": 31}, "not a multiple"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+        ({"model_type": "t5"}, "T5Config"),
+    ],
+    ids=str,
+)
+def test_a_configuration_of_another_model_is_refused(change: dict[str, object], why: str, tmp_path: Path) -> None:
+    model = small_llama()
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(SparseFormatError, match=why):
         load_pretrained(tmp_path)

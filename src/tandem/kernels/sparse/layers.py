@@ -10,7 +10,7 @@ import copy
 import dis
 import functools
 import inspect
-from itertools import pairwise
+import itertools
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 def is_conv1d(part: nn.Module) -> bool:
@@ -37,31 +37,55 @@ def linear_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def why_not(model: nn.Module, name: str) -> str:
-    """Why a sparse layer cannot stand for a linear one; empty where it can."""
+def why_not(model: nn.Module, name: str, unread: Collection[str]) -> str:
+    """Why a sparse layer cannot stand for a linear one; empty where it can. No module reads the weights of `unread`."""
     part, (*above, last) = model.get_submodule(name), name.split(".")
+    if changed := _changed(part):
+        return changed
     if not (type(part) is nn.Linear or is_conv1d(part) or _multiplies(part)):
         return f"{type(part).__name__} is not known to give x @ weight.T + bias"
+    if last in unread:
+        return ""
     owners = [type(model.get_submodule(".".join(above[:depth]))) for depth in range(len(above), -1, -1)]
     readers = (kind.__name__ for kind in owners if last in _read_weights(kind))  # type: ignore[arg-type]  # mypy: not hashable
     return next((f"{reader} reads its weight by itself" for reader in readers), "")
+
+
+def _changed(part: nn.Module) -> str:
+    """What else than the weight and bias it holds makes this one layer's results; empty for nothing."""
+    for name in ("weight", "bias"):
+        held = getattr(part, name)
+        if held is not None and not isinstance(held, nn.Parameter):
+            return f"its {name} is computed, by torch.nn.utils.prune or the like: make it a parameter (prune.remove)"
+    if "forward" in vars(part):
+        return "this one layer's forward was replaced"
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return "it has hooks: remove them" if any(vars(part)[kind] for kind in hooks) else ""
 
 
 def _multiplies(part: nn.Module) -> bool:
     """Whether a layer with a forward of its own gives what `nn.Linear` does: tried in float64 on drawn inputs."""
     if {name for name, _ in [*part.named_parameters(), *part.named_buffers()]} - {"weight", "bias"}:
         return False
+    if len(inspect.signature(part.forward).parameters) != 1:  # what others than x would do, no trial shows
+        return False
     try:
         with torch.no_grad():
-            tried: Any = copy.deepcopy(part).double()
-            rng = torch.Generator().manual_seed(0)
-            x_NK = torch.randn(3, tried.weight.shape[1], generator=rng, dtype=torch.float64).to(tried.weight.device)
-            expected_NM = nn.functional.linear(x_NK, tried.weight, tried.bias)
-            return torch.allclose(
-                tried.forward(x_NK), expected_NM, rtol=1e-5, atol=1e-5 * float(expected_NM.abs().max())
-            )
+            return all(_gives_product(copy.deepcopy(part).double().train(mode)) for mode in (False, True))
     except Exception:  # whatever a forward of any kind may raise: it is no nn.Linear then
         return False
+
+
+def _gives_product(tried: Any) -> bool:  # noqa: ANN401 - a layer of any class
+    """Whether it gives `x @ weight.T + bias` of rows and of stacks of rows, from zeros to very large ones."""
+    rng = torch.Generator().manual_seed(0)
+    for shape, size in itertools.product([(3,), (2, 3)], [0.0, 1.0, 1e6, 1e30]):
+        x = size * torch.randn(*shape, tried.weight.shape[1], generator=rng, dtype=torch.float64)
+        x = x.to(tried.weight.device)
+        expected = nn.functional.linear(x, tried.weight, tried.bias)
+        if not torch.allclose(tried(x), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max())):
+            return False
+    return True
 
 
 @functools.cache
@@ -74,7 +98,7 @@ def _read_weights(kind: type[nn.Module]) -> frozenset[str]:
         member: Any = getattr(kind, name, None)
         for code in _codes(getattr(inspect.unwrap(member), "__code__", None)):
             read = [step.argval for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
-            found |= {part for part, then in pairwise(read) if then == "weight" and isinstance(part, str)}
+            found |= {part for part, then in itertools.pairwise(read) if then == "weight" and isinstance(part, str)}
             waiting |= set(code.co_names) - seen
     return frozenset(found)
 

@@ -20,7 +20,7 @@ from tandem.kernels.sparse.mistakes import SparseShapeError
 from tandem.kernels.sparse.ops import sparse_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 @final
@@ -114,16 +114,15 @@ class SparseLinear(nn.Module):
         """Return `activation(x @ weight.T + bias)` in x's type, `[..., M]`.
 
         Raises:
-            SparseShapeError: x does not fit the weight, or has a tangent (`torch.func.jvp`).
+            SparseShapeError: x does not fit the weight, or is differentiated by a transform of torch.func or forwards.
         """
-        if forward_ad.unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]  # torch would make zeros of it
+        if not isinstance(x, torch.Tensor):
             raise SparseShapeError(
-                given="a tangent of forward-mode differentiation, such as torch.func.jvp",
-                allowed="gradients in reverse mode: backward, torch.autograd.grad",
-                todo="differentiate in reverse mode",
+                given=f"x as {type(x).__name__}", allowed="a tensor", todo="convert it, such as by torch.as_tensor"
             )
-        inputs = (x, self.values, self.bias)
-        training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+        inputs = [tensor for tensor in (x, self.values, self.bias) if tensor is not None]
+        _refuse_transforms(inputs)
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
         y = sparse_linear(
             x,
             self.masks,
@@ -153,3 +152,20 @@ class SparseLinear(nn.Module):
         """Return shape, density and size for `print(model)`."""
         told = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         return f"{told}, density={self.weight.density:.3f}, bits_per_weight={self.weight.bits_per_weight:.2f}"
+
+
+def _refuse_transforms(inputs: Iterable[torch.Tensor]) -> None:
+    """Refuse what the operators have no formula for: torch would make zeros of a tangent."""
+    wrapped = torch._C._functorch
+    for tensor in inputs:
+        inner, differentiates = tensor, False
+        if not torch.compiler.is_compiling():  # it cannot look into transforms
+            while wrapped.is_batchedtensor(inner):
+                inner = wrapped.get_unwrapped(inner)
+            differentiates = wrapped.is_gradtrackingtensor(inner)
+        if differentiates or forward_ad.unpack_dual(inner).tangent is not None:  # type: ignore[no-untyped-call]  # as torch has it
+            raise SparseShapeError(
+                given="a derivative by torch.func (grad, vjp, jvp, jacrev), or forwards by torch.autograd.forward_ad",
+                allowed="gradients in reverse mode: backward, torch.autograd.grad",
+                todo="differentiate by one of these",
+            )

@@ -67,6 +67,7 @@ def sparsify(
     dtype: torch.dtype = torch.bfloat16,
     *,
     skip: Collection[str] = ("lm_head",),
+    unread: Collection[str] = (),
     backend: str = "",
 ) -> list[Swapped]:
     """Swap a model's linear layers for sparse ones, in place; nothing dense is kept of those.
@@ -77,11 +78,14 @@ def sparsify(
         model: Pruned before: its zeros are what is left out.
         dtype: `torch.bfloat16`, `torch.float16` or `torch.int8`.
         skip: Last parts of the names of layers to leave as they are.
+        unread: Last parts of the names of layers to swap though the module that they are in reads their weight: where
+            it does so in a branch that is not taken (Bloom's). If it is taken, the read is refused.
         backend: A backend's name; empty for the best.
 
     Returns:
-        One entry a linear layer. Those stay dense, and say why, that have too few zeros or a forward of their own,
-        or whose weight the module that they are in reads by itself (Mamba's `dt_proj`).
+        One entry a linear layer. Those stay dense, and say why, that have too few zeros, a forward of their own,
+        hooks or a weight that is computed (`torch.nn.utils.prune`), or whose weight the module that they are in reads
+        by itself (Mamba's `dt_proj`).
 
     Raises:
         SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
@@ -93,18 +97,20 @@ def sparsify(
         raise SparseShapeError(
             given=f"values of type {dtype}", allowed=", ".join(map(str, WORTH_IT)), todo="choose one of these types"
         )
-    if type(model) is nn.Linear:
+    weights = layers.linear_weights(model)
+    if "" in weights:
         raise SparseShapeError(
             given="a linear layer, which cannot be swapped within itself",
             allowed="models that hold linear layers",
-            todo="call SparseLinear.from_dense(layer)",
+            todo="call SparseLinear.from_dense(layer), or sparsify(nn.Sequential(layer)) for kinds of its own",
         )
     if backend:
         choosing.backend(backend)
     skip = {skip} if isinstance(skip, str) else skip
+    unread = {unread} if isinstance(unread, str) else unread
     shared = _shared(model)
-    weights = layers.linear_weights(model)
     reasons = {name: _why_dense(model, name, weight, dtype, skip, shared) for name, weight in weights.items()}
+    reasons |= {name: why or layers.why_not(model, name, unread) for name, why in reasons.items()}
     for name, weight in weights.items():
         if not reasons[name]:
             _check(name, weight, dtype)
@@ -222,14 +228,14 @@ def load_pretrained(folder: str | os.PathLike[str], *, backend: str = "") -> Any
         choosing.backend(backend)
     formerly = (folder / _FORMERLY).exists() and not (folder / WEIGHTS).exists()
     weights, dense = files.load(folder / (_FORMERLY if formerly else WEIGHTS))
+    dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
     try:
         config = AutoConfig.from_pretrained(folder)
         generation = (folder / "generation_config.json").exists() and GenerationConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise _no_model(folder, str(error)) from error
-    dtype = next((tensor.dtype for tensor in dense.values() if tensor.is_floating_point()), torch.float32)
-    with _parameters_without_values():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+        with _parameters_without_values():
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+    except Exception as error:  # a damaged configuration fails in many ways
+        raise _no_model(folder, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     _fill(model, weights, dense, folder, backend)
     _let_own_saving_refuse(model)
     if generation:
@@ -245,12 +251,19 @@ def _fill(
     backend: str,
 ) -> None:
     """Put weights and tensors into a model that has none yet."""
+    places = layers.linear_weights(model)
     for name, weight in weights.items():
         place = name.removesuffix(".weight")
-        try:
-            _put(model, place, SparseLinear(weight, dense.pop(f"{place}.bias", None), backend=backend))
-        except AttributeError as error:
-            raise _no_model(folder, f"the model of its config.json has no layer {place}") from error
+        bias = dense.pop(f"{place}.bias", None)
+        if place not in places:
+            raise _no_model(folder, f"the model of its config.json has no layer {place}")
+        rows, cols = places[place].shape
+        if (weight.rows, weight.cols) != (rows, cols):
+            told = f"{place} is {weight.rows} x {weight.cols} in the file and {rows} x {cols} by its config.json"
+            raise _no_model(folder, told)
+        if (bias is None) != (model.get_submodule(place).bias is None):
+            raise _no_model(folder, f"{place} has a bias in one alone of the file and its config.json")
+        _put(model, place, SparseLinear(weight, bias, backend=backend))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     stored = {id(parameter): dense[name] for name, parameter in parameters.items() if name in dense}
     tied = {name: stored[id(parameter)] for name, parameter in parameters.items() if id(parameter) in stored}
@@ -331,7 +344,7 @@ def _why_dense(
     density = _density(weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"
-    return layers.why_not(model, name)
+    return ""
 
 
 def _shared(model: nn.Module) -> set[int]:

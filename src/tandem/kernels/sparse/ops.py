@@ -7,7 +7,7 @@ blocks of rows that are unpacked one after another, so that no dense copy of a w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -201,3 +201,20 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]: 
 
 
 sparse_linear.register_autograd(_backward, setup_context=_keep)
+
+
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ANN401 - as torch has it
+    del ctx, inputs, output
+
+
+def _refuse_second(ctx: Any, grad: torch.Tensor) -> NoReturn:  # noqa: ANN401 - as torch has it
+    del ctx, grad
+    raise SparseShapeError(
+        given="a second derivative of a sparse product",
+        allowed="first derivatives",
+        todo="leave out create_graph=True, or use a dense layer",
+    )
+
+
+for first_derivative in (grad_x, grad_values):
+    first_derivative.register_autograd(_refuse_second, setup_context=_keep_nothing)
