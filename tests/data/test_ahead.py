@@ -62,11 +62,12 @@ def test_a_cancelled_request_is_not_worked_on() -> None:
 def test_closing_stops_the_threads_closes_the_workers_and_refuses_what_waits() -> None:
     started, go = threading.Event(), threading.Event()
     worker = Calling()
+    before = set(threading.enumerate())
     crew = Crew([worker])
     running = crew.submit(lambda: (started.set(), go.wait(60)))
     waiting: Pending[Callable[[], object], object] = crew.submit(lambda: 1)
     assert started.wait(60)
-    before = threading.active_count()
+    assert set(threading.enumerate()) - before
     closing = threading.Thread(target=crew.close)
     closing.start()
     assert worker.closed.wait(60)
@@ -76,7 +77,7 @@ def test_closing_stops_the_threads_closes_the_workers_and_refuses_what_waits() -
     with pytest.raises(ClosedError):
         waiting.take()
     assert not crew.usable
-    assert threading.active_count() == before - 1
+    assert not set(threading.enumerate()) - before
     crew.close()
 
 
