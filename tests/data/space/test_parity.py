@@ -374,11 +374,7 @@ def test_killed_at_any_step_of_a_commit_a_space_has_its_level_or_the_new_one_and
     level, kills = had, 0
     while level != 2:
         space = tmp_path / str(kills)
-        shutil.copytree(before, space)
-        child = os.fork()
-        if not child:
-            commit_and_be_killed(space, kills)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, 9)
+        copy_that_was_killed(before, space, kills)
         with Space.open(space) as opened:
             found = {opened.path(n): opened.read(n) for n in range(len(opened))}
             level = opened.index.header.parity
@@ -405,11 +401,7 @@ def test_what_a_killed_run_left_is_no_parity_of_what_was_there(tmp_path: Path, a
     kills, level = 0, 0
     while level != 2:
         space = tmp_path / str(kills)
-        shutil.copytree(before, space)
-        child = os.fork()
-        if not child:
-            commit_and_be_killed(space, kills)
-        os.waitpid(child, 0)
+        copy_that_was_killed(before, space, kills)
         level = told_level(space)
         if not level:
             for left in (space / "parity").glob("*.parity") if harmed else ():
@@ -423,6 +415,15 @@ def test_what_a_killed_run_left_is_no_parity_of_what_was_there(tmp_path: Path, a
             assert list(scrub(str(space))) == []
         kills += 1
     assert kills > 5
+
+
+def copy_that_was_killed(before: Path, space: Path, moves: int) -> None:
+    """Copy a space, and have a process append to the copy that ends before the move that follows so many, if it is."""
+    shutil.copytree(before, space)
+    child = os.fork()
+    if not child:
+        commit_and_be_killed(space, moves)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, 9)
 
 
 def commit_and_be_killed(space: Path, moves: int) -> None:

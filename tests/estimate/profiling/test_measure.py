@@ -31,6 +31,7 @@ from tandem.estimate.profiling.measure import (
 from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.windows import SETTLE_S, Window
+from tests.estimate.disturbance import holds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,31 +163,35 @@ def test_seconds_in_which_it_ran_unheard_are_those_of_its_windows() -> None:
     assert unheard_s(windows, "cg", 7.0) == 0.0
 
 
-@pytest.mark.slow
-def test_one_that_hangs_until_the_end_of_the_time_is_refused(tmp_path: Path) -> None:
+def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:
+    """What is measured of a programme that writes `step N` beside nothing but a bubble of its cores."""
     here = discover()
     cores = tuple(core.index for core in here.cores)
     known = Calibration(here.fingerprint, cores, {"cpu": Response((0.0, 1.0), (1.0, 2.0), 0.02)}, {}, 5e8, 1.0)
-    terms = Terms(key="spin", cores=cores[:1], beside=(), rate=r"step (\d+)", most_s=6.0, folder=tmp_path)
+    terms = Terms(key=key, cores=cores[:1], beside=(), rate=r"step (\d+)", most_s=most_s, folder=tmp_path)
+    return measure((sys.executable, *SPIN[:-1], code), terms, known)
+
+
+@pytest.mark.slow
+def test_one_that_hangs_until_the_end_of_the_time_is_refused(tmp_path: Path) -> None:
     code = SPIN[-1].replace("10**9", "200") + "\ntime.sleep(1000)"
     with pytest.raises(ProgrammeError, match=r"spin has made no progress since \d\.\d s, by its output; .* step 199;"):
-        measure((sys.executable, *SPIN[:-1], code), terms, known)
+        spinning(tmp_path, "spin", 6.0, code)
 
 
 @pytest.mark.slow
 def test_one_that_pauses_is_as_fast_as_it_gets_ahead_and_busy_as_long_as_it_works(tmp_path: Path) -> None:
-    here = discover()
-    cores = tuple(core.index for core in here.cores)
-    known = Calibration(here.fingerprint, cores, {"cpu": Response((0.0, 1.0), (1.0, 2.0), 0.02)}, {}, 5e8, 1.0)
-    terms = Terms(key="ck", cores=cores[:1], beside=(), rate=r"step (\d+)", most_s=25.0, folder=tmp_path)
     code = SPIN[-1] + "\n    if i % 100 == 99: time.sleep(0.8)"
-    found = measure((sys.executable, *SPIN[:-1], code), terms, known)
+    holds(lambda: spinning(tmp_path, "ck", 25.0, code), lambda found: found.waited, gets_ahead)
+
+
+def gets_ahead(found: Profile) -> None:
     (phase,) = found.phases
     assert phase.pauses is not None
     assert phase.pauses.longest_s == pytest.approx(0.8, abs=0.2)
     assert phase.rate == pytest.approx((1 - phase.pauses.part) * phase.working_rate)
     assert phase.rate < 90.0, "100 steps take 0.5 s and more, and the pause 0.8 s"
-    assert not found.waited < 0.05 or phase.rate == pytest.approx(100 / 1.32, rel=0.12)
+    assert phase.rate == pytest.approx(100 / 1.32, rel=0.12)
 
 
 def test_pauses_are_kept_and_said_and_few_of_them_are_a_doubt(tmp_path: Path) -> None:

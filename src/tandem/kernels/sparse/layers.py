@@ -70,7 +70,7 @@ def _multiplies(part: nn.Module) -> bool:
     if len(inspect.signature(part.forward).parameters) != 1:  # what others than x would do, no trial shows
         return False
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # one that draws changes nobody's numbers
             return all(_gives_product(copy.deepcopy(part).double().train(mode)) for mode in (False, True))
     except Exception:  # whatever a forward of any kind may raise: it is no nn.Linear then
         return False
