@@ -55,7 +55,7 @@ OPTIONS: Mapping[str, str] = {
     "hybrid_cores_per_gpu": "cores that primary jobs without GPUs leave for each free GPU",
 }
 RANGES: Mapping[str, Range] = {
-    "hybrid_window": Range(1, 100_000),  # more than a queue has, and no more than islice takes
+    "hybrid_window": Range(1, 100_000),  # so long a queue is looked through whole
     "hybrid_safe": Range(0, 1),
     "hybrid_cores_per_gpu": Range(0, whole=False),
 }
