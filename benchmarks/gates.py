@@ -66,6 +66,12 @@ class Gate:
 def split(names: Sequence[str], run: Callable[[str, Gate], None]) -> None:
     """Run each of ``names``, as `Sides.start` wrote them, in a process of its own, and wait for all."""
     children = []
+    if len(names) == 1:  # as it is: a GPU that was looked at can not be used behind a fork
+        name, asks, tells = names[0].split(":")
+        gate = Gate(int(asks), int(tells))
+        gate.begin()
+        run(name, gate)
+        return
     for word in names:
         name, asks, tells = word.split(":")
         child = os.fork()
@@ -169,6 +175,12 @@ class Sides(UserDict[str, Side]):
         """Let all warm up, one after the other."""
         for side in self.values():
             side.ready()
+
+    def stop(self) -> None:
+        """End all that still runs."""
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)
 
     def __enter__(self) -> Self:
         return self

@@ -3,12 +3,14 @@
     python peer_trl.py FOLDER TOKENS THREADS grpo:5:6 sft:7:8 ...    # names with descriptors, see `benchmarks.gates`
 
 It is given its best on processors: no gradient checkpointing (its default), no bf16, no logging, AdamW fused as it
-chooses; responses of as many tokens, a reference with GRPO's KL coefficient 0.04, no dropout.
+chooses; responses of as many tokens, a reference with GRPO's KL coefficient 0.04, no dropout. On a GPU
+(`TANDEM_BENCHMARK_DEVICE=cuda`) weights, moments and all are bf16, which is the least work that it can be given.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.gates import Gate, split
 
 SEQUENCES, GROUP = 16, 8
+ON_GPU = os.environ.get("TANDEM_BENCHMARK_DEVICE") == "cuda"
+DTYPE = "bfloat16" if ON_GPU else "float32"
 
 
 def main() -> None:
@@ -44,6 +48,8 @@ def run(algorithm: str, folder: Path, tokens: int, gate: Gate) -> None:
         """Holds the trainer between steps."""
 
         def on_step_end(self, *args: object, **kwargs: object) -> None:
+            if ON_GPU:
+                torch.cuda.synchronize()
             gate.between_steps()
 
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
@@ -69,8 +75,8 @@ def make(
         "output_dir": f"{model}/../trl-{algorithm}",
         "learning_rate": 1e-5,
         "max_steps": 10_000,
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": not ON_GPU,
+        "bf16": ON_GPU,
         "gradient_checkpointing": False,
         "logging_steps": 1_000_000,
         "save_strategy": "no",
@@ -84,7 +90,7 @@ def make(
             num_generations=GROUP,
             max_completion_length=tokens,
             beta=0.04,
-            model_init_kwargs={"dtype": "float32"},
+            model_init_kwargs={"dtype": DTYPE},
         )
         prompts = dataset.from_list([{"prompt": row["prompt"]} for row in rows])
         return GRPOTrainer(
@@ -92,11 +98,11 @@ def make(
         )
     if algorithm == "sft":
         sft = SFTConfig(
-            **common, per_device_train_batch_size=SEQUENCES, model_init_kwargs={"dtype": "float32"}, eos_token="<eos>"
+            **common, per_device_train_batch_size=SEQUENCES, model_init_kwargs={"dtype": DTYPE}, eos_token="<eos>"
         )
         pairs = dataset.from_list([{"prompt": row["prompt"], "completion": " " + row["response"]} for row in rows])
         return SFTTrainer(model=model, args=sft, train_dataset=pairs, processing_class=tokenizer)
-    dpo = DPOConfig(**common, per_device_train_batch_size=SEQUENCES // 2, model_init_kwargs={"dtype": "float32"})
+    dpo = DPOConfig(**common, per_device_train_batch_size=SEQUENCES // 2, model_init_kwargs={"dtype": DTYPE})
     sides = [
         {"prompt": row["prompt"], "chosen": " " + row["chosen"], "rejected": " " + row["rejected"]} for row in rows
     ]

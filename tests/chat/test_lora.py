@@ -136,9 +136,9 @@ def test_a_run_with_adapters_leaves_models_that_anybody_loads(stages: str, recip
 def test_the_reference_is_no_second_copy(recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, loaded = models.read, []
 
-    def counted(path: Path, **settings: Any) -> models.Loaded:  # noqa: ANN401 - as `read` has them
+    def counted(path: Path, *settings: Any) -> models.Loaded:  # noqa: ANN401 - as `read` has them
         loaded.append(path.name)
-        return read(path, **settings)
+        return read(path, *settings)
 
     file = recipe_file(SFT + GRPO)
     run(file, tmp_path / "a", stages=["sft"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -212,9 +213,9 @@ def test_without_a_coefficient_no_reference_is_loaded(
         run(file, tmp_path / "run", stages=["reward"])
     read, names = models.read, []
 
-    def counted(path: Path) -> models.Loaded:
+    def counted(path: Path, *settings: Any) -> models.Loaded:  # noqa: ANN401 - as `read` has them
         names.append(path.name)
-        return read(path)
+        return read(path, *settings)
 
     monkeypatch.setattr(models, "read", counted)
     done = run(file, tmp_path / "run", override, stages=["rl"])

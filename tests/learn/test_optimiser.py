@@ -60,3 +60,34 @@ def test_a_gradient_that_is_no_number_moves_nothing(bad: float) -> None:
         Optimiser(ours, learning_rate=0.1).step(7)
     assert bool((ours[0] == 1.0).all())
     assert ours[0].grad is None
+
+
+def test_weights_of_16_bits_learn_by_steps_that_they_do_not_tell_apart() -> None:
+    one = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))
+    optimiser = Optimiser([one], learning_rate=1e-3)
+    for step in range(20):
+        one.grad = torch.full_like(one, 0.1)
+        optimiser.step(step)
+        assert one.grad is None
+    assert one.detach().float().flatten().tolist() == pytest.approx([0.98] * 4, abs=0.004)
+
+
+def test_weights_of_16_bits_go_on_from_what_they_were_rounded_from() -> None:
+    def trained(steps: range, state: dict | None = None, dtype: torch.dtype = torch.bfloat16) -> tuple:
+        one = torch.nn.Parameter(torch.ones(2, 2, dtype=dtype))
+        optimiser = Optimiser([one], learning_rate=1e-3)
+        if state is not None:
+            optimiser.load_state_dict(state)
+        for step in steps:
+            one.grad = torch.full_like(one, 0.1)
+            optimiser.step(step)
+        return one.detach(), optimiser.state_dict()
+
+    whole, kept = trained(range(6))
+    _, state = trained(range(3))
+    again, taken = trained(range(3, 6), state)
+    assert torch.equal(whole, again)
+    assert torch.equal(kept["weights"][0], taken["weights"][0])
+    assert not torch.equal(kept["weights"][0], whole.float())
+    wide, _ = trained(range(0), kept, torch.float32)  # on a processor what was begun on a GPU
+    assert torch.equal(wide, kept["weights"][0])

@@ -1,6 +1,7 @@
 """A stage's state in one file, whole or not there: weights, optimisers, and how many steps are done.
 
-Of several ranks the first writes what all have, put together: a stage may go on with another number of them.
+Tensors of a GPU are written as the processor's. Of several ranks the first writes what all have, put together: a stage
+may go on with another number of them.
 
 Nothing else is needed: which rows a step takes and what it draws follow from the recipe's seed and the step's number.
 """
@@ -60,7 +61,7 @@ def restore(path: Path, parts: Mapping[str, Stateful]) -> int:
     if not path.exists():
         return 0
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         _check_names(list(state["parts"]), list(parts))
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])

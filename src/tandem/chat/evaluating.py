@@ -24,6 +24,7 @@ def again(
     *,
     rows: int | None,
     temperature: float | None,
+    device: str | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     names: Sequence[str] = ("start", "sft", "rl"),
 ) -> RunFolder:
@@ -34,6 +35,7 @@ def again(
         recipe_folder: Where a reward's module is looked for.
         rows: Held-out rows; None as in the recipe.
         temperature: Of the responses; None as in the recipe.
+        device: Where models compute; None as in the recipe.
         progress: Is told (what, done, of).
         names: Which models; those that are not there are passed over.
 
@@ -49,6 +51,7 @@ def again(
         temperature=how.temperature if temperature is None else temperature,
     )
     with run.begun(recipe), quiet():
-        work = Work(replace(recipe, eval=how), run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
+        asked = replace(recipe, eval=how, device=device or recipe.device)
+        work = Work(asked, run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
         evaluate(work, names)
     return run

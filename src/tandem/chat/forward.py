@@ -4,7 +4,7 @@ Shapes: B rows, T slots, D width, N response tokens, V vocabulary.
 
 The head is computed for response tokens alone: prompts and padding need no logits, and a vocabulary is wide. Padding
 may stand on either side; positions are counted from the mask, so that it changes nothing. Of neighbours with one prompt
-it is computed once (`tandem.chat.siblings`).
+it is computed once (`tandem.chat.siblings`). A batch goes to where the model is, and what is said of it comes back.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ def hidden(model: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers h
 
 
 def logprobs(model: Any, batch: Batch, *, temperature: float = 1.0) -> Tensor:  # noqa: ANN401
-    """Return log p of each response token at a temperature, [B, T], 0 outside of the mask.
+    """Return log p of each response token at a temperature, [B, T], 0 outside of the mask, where the batch is.
 
     Args:
         model: A causal language model of transformers.
         batch: Its tokens; no row's response begins at its first real token.
         temperature: Logits are divided by it.
     """
-    return through(model, _logprobs, batch, temperature)
+    logps_BT: Tensor = through(model, _logprobs, batch.to(model.device), temperature)
+    return logps_BT.to(batch.mask_BT.device)
 
 
 def _logprobs(model: Any, batch: Batch, temperature: float) -> Tensor:  # noqa: ANN401

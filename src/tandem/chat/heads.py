@@ -16,6 +16,7 @@ import torch
 
 from tandem.chat.forward import hidden
 from tandem.chat.models import loaded_whole
+from tandem.chat.placing import ON_CPU
 from tandem.kernels.model_folder import ModelFolderError, quiet
 from tandem.learn.masking import at_last
 from tandem.learn.sharding import through
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tandem.chat.data.batches import Batch
+    from tandem.chat.placing import Place
 
 
 def from_language_model(model: Any, *, seed: int | None) -> Any:  # noqa: ANN401 - transformers has no types
@@ -43,10 +45,10 @@ def from_language_model(model: Any, *, seed: int | None) -> Any:  # noqa: ANN401
 
     config = copy.deepcopy(model.config)
     config.num_labels = 1
-    with torch.random.fork_rng(devices=[]), quiet():
+    with torch.random.fork_rng(devices=[]), quiet(), model.device:
         try:
             kind: Any = transformers.AutoModelForSequenceClassification
-            scorer = kind.from_config(config)
+            scorer = kind.from_config(config, dtype=model.dtype)
         except ValueError as error:
             raise ModelFolderError(
                 given=f"a model of the kind {config.model_type!r} as a reward model or critic",
@@ -59,12 +61,17 @@ def from_language_model(model: Any, *, seed: int | None) -> Any:  # noqa: ANN401
                 scorer.score.weight.zero_()
             else:
                 torch.manual_seed(seed)
-                scorer.score.weight.normal_(std=(scorer.score.weight.shape[1] + 1) ** -0.5)
-    return scorer.eval()
+                width = scorer.score.weight.shape[1]
+                scorer.score.weight.copy_(torch.empty(1, width, device="cpu").normal_(std=(width + 1) ** -0.5))
+    return _with_wide_head(scorer.eval())
 
 
-def read(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
+def read(path: Path, place: Place = ON_CPU) -> Any:  # noqa: ANN401 - transformers has no types
     """Load a saved scorer.
+
+    Args:
+        path: Its folder.
+        place: Where to.
 
     Raises:
         ModelFolderError: It is none.
@@ -72,29 +79,38 @@ def read(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
     import transformers
 
     with quiet():
-        return loaded_whole(transformers.AutoModelForSequenceClassification, path, num_labels=1)
+        return _with_wide_head(loaded_whole(transformers.AutoModelForSequenceClassification, path, place, num_labels=1))
+
+
+def _with_wide_head(scorer: Any) -> Any:  # noqa: ANN401 - transformers has no types
+    """Let scores be at least float32: in bfloat16 one of 3 has steps of 1/64, and pairs tie."""
+    scorer.score.to(torch.promote_types(scorer.score.weight.dtype, torch.float32))
+    return scorer
 
 
 def values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - transformers has no types
     """Return the value before each response token, [B, T], 0 elsewhere, and the one after the last, [B]."""
-    return through(scorer, _values, batch)
+    before_BT, after_B = through(scorer, _values, batch.to(scorer.device))
+    return before_BT.to(batch.mask_BT.device), after_B.to(batch.mask_BT.device)
 
 
 def _values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    after_BT = scorer.score(hidden(scorer, batch)).squeeze(-1)
+    after_BT = scorer.score(hidden(scorer, batch).to(scorer.score.weight.dtype)).squeeze(-1)
     before_BT = torch.nn.functional.pad(after_BT[:, :-1], (1, 0))
     return before_BT.masked_fill(~batch.mask_BT, 0.0), at_last(after_BT, batch.mask_BT)
 
 
 def scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers has no types
     """Return each response's score, [B]."""
-    return through(scorer, _scores, batch)
+    scores_B: Tensor = through(scorer, _scores, batch.to(scorer.device))
+    return scores_B.to(batch.mask_BT.device)
 
 
 def _scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401
     hidden_BTD = hidden(scorer, batch)
     last_B1D = last_slots(batch)[:, None, None].expand(-1, 1, hidden_BTD.shape[-1])
-    scored: Tensor = scorer.score(hidden_BTD.gather(1, last_B1D)).view(-1)
+    last_BD = hidden_BTD.gather(1, last_B1D).to(scorer.score.weight.dtype)
+    scored: Tensor = scorer.score(last_BD).view(-1)
     return scored
 
 

@@ -21,6 +21,7 @@ from tandem.chat.algorithm import Algorithm, Experience, Loss
 from tandem.chat.data.batches import Batch
 from tandem.chat.errors import DivergedError
 from tandem.chat.off_policy import Behaviour, weighed
+from tandem.learn.backward import backward
 from tandem.learn.losses import sft
 from tandem.learn.masking import Counts, masked_mean, only
 from tandem.learn.ranks import Ranks
@@ -144,7 +145,7 @@ class Learner:
                 if part.idle:
                     here = replace(here, mask_BT=torch.zeros_like(here.mask_BT))
                 loss = self.algorithm.loss(said.logps_BT, said.values_BT, here, targets.rows(part.rows), config, of)
-                loss.total.backward()  # type: ignore[no-untyped-call]
+                backward(loss.total)
                 _add(sums, loss)
                 if number == 0:
                     figures["first_ratio_off"] = max(figures.get("first_ratio_off", 0.0), _ratio_off(said, here))
@@ -241,7 +242,7 @@ class Learner:
     def _mix(self, mixed: Mixed) -> float:
         part = sharing.share(mixed.batch, self.ranks)
         loss = sft(forward.logprobs(self.policy, part), part.mask_BT, Counts.of(mixed.batch.mask_BT))
-        (mixed.coefficient * loss).backward()  # type: ignore[no-untyped-call]
+        backward(mixed.coefficient * loss)
         return float(loss.detach())
 
     def _step(self, update: int, sums: dict[str, float]) -> None:

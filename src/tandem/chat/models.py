@@ -15,6 +15,7 @@ import torch
 
 from tandem.chat import lora, tokenizers
 from tandem.chat.forward import head_is_plain
+from tandem.chat.placing import ON_CPU
 from tandem.chat.template import Template
 from tandem.core.durable import sync_folder
 from tandem.kernels import model_folder
@@ -23,6 +24,7 @@ from tandem.kernels.model_folder import ModelFolderError, quiet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from tandem.chat.placing import Place
     from tandem.chat.recipe import Model
 
 
@@ -63,20 +65,21 @@ def _tokenizer(path: Path, template: str | None) -> Any:  # noqa: ANN401 - trans
     return tokenizer
 
 
-def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int) -> Loaded:
+def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int, place: Place = ON_CPU) -> Loaded:
     """Return the model that a recipe begins with.
 
     Args:
         recipe: Its part on the model.
         texts: The data's texts, for a tokenizer that is yet to be made.
         seed: Of drawn weights.
+        place: Where to; weights are drawn on the processor in float32.
 
     Raises:
         ModelFolderError: There is no such model, or it lacks something.
         MissingPackageError: transformers is not installed.
     """
     if recipe.path is not None:
-        return read(Path(recipe.path), template=recipe.template)
+        return read(Path(recipe.path), place, template=recipe.template)
     need_packages()
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -97,14 +100,16 @@ def start(recipe: Model, texts: Callable[[], Iterable[str]], seed: int) -> Loade
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = LlamaForCausalLM(config)
+    model.to(device=place.device, dtype=place.dtype)
     return Loaded(model.eval(), Template(tokenizer), recipe.context_tokens)
 
 
-def read(path: Path, *, template: str | None = None) -> Loaded:
+def read(path: Path, place: Place = ON_CPU, *, template: str | None = None) -> Loaded:
     """Load a folder as `save_pretrained` leaves it; a padding token is added where there is none but EOS.
 
     Args:
         path: The folder.
+        place: Where to, and in what type.
         template: A chat template, in the place of its own.
 
     Raises:
@@ -116,7 +121,7 @@ def read(path: Path, *, template: str | None = None) -> Loaded:
 
     tokenizer = _tokenizer(path, template)
     with quiet():
-        model = loaded_whole(transformers.AutoModelForCausalLM, path)
+        model = loaded_whole(transformers.AutoModelForCausalLM, path, place)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         if len(tokenizer) > rows + 1:
@@ -150,13 +155,14 @@ def _context_tokens(config: Any) -> int:  # noqa: ANN401 - transformers has no t
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
 
 
-def loaded_whole(kind: Any, path: Path, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types
-    """Return a model of one of transformers' Auto classes, in float32, without dropout, all of its weights read.
+def loaded_whole(kind: Any, path: Path, place: Place, **settings: object) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a model of one of transformers' Auto classes, placed, without dropout, all of its weights read.
 
     Raises:
         ModelFolderError: It cannot be loaded, or tensors are missing.
     """
-    return model_folder.whole_model(kind, path, dtype=torch.float32, prepare=without_dropout, **settings)
+    model = model_folder.whole_model(kind, path, dtype=place.dtype, prepare=without_dropout, **settings)
+    return model.to(place.device)
 
 
 def without_dropout(config: Any) -> None:  # noqa: ANN401 - transformers has no types

@@ -9,6 +9,7 @@ Relative paths are meant from the recipe's folder.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 STAGES = ("sft", "reward", "rl", "eval")
 
 Phase = Literal["sft", "reward", "rl"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+DEVICES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +258,8 @@ class Recipe:
         seed: Of weights, orders and draws.
         save_every_steps: Steps between checkpoints.
         strategy: How ranks share the models, a file of `learn/strategies`; `single` is one process.
+        device: Where models compute: `cpu`, `cuda`, `cuda:1`; `auto` is a GPU where torch sees one.
+        dtype: In what: `float32`, `bfloat16` (an optimiser keeps float32); `auto` is bfloat16 on a GPU, else float32.
     """
 
     model: Model
@@ -267,6 +272,8 @@ class Recipe:
     seed: int = 0
     save_every_steps: int = 20
     strategy: str = "single"
+    device: str = "auto"
+    dtype: Dtype = "auto"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -329,6 +336,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         for text, (fits, keys) in RANGES.items()
         for key in keys.split()
     } | {
+        "device auto, cpu, cuda or cuda:N": DEVICES.fullmatch(recipe.device) is not None,
         "model.path or model.init, one of the two": (model.path is None) != (model.init is None),
         "model.width divided by 2 * model.heads": model.heads < 1 or model.width % (2 * model.heads) == 0,
         "data.sources, at least one": bool(data.sources),

@@ -178,7 +178,7 @@ class RunFolder:
         except ConfigError as error:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
         open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
-        open_stages |= {"eval", "save_every_steps", "strategy"}
+        open_stages |= {"eval", "save_every_steps", "strategy", "device"}
         changed = {
             key: values
             for key, values in recipes.differences(before, recipe).items()
@@ -190,6 +190,6 @@ class RunFolder:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",
-                allowed="changes to [eval], save_every_steps, strategy and stages that have not begun",
+                allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun",
                 todo="put the recipe back, or give another --out",
             )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tandem.chat.run_folder import RunFolder
     from tandem.report.formats import Value
 
-MAY_DIFFER = ("seed", "save_every_steps", "model.path", "data.sources.")
+MAY_DIFFER = ("seed", "save_every_steps", "device", "model.path", "data.sources.")
 """Beginnings of keys that runs on one page may have otherwise."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tandem.chat import models
+from tandem.chat import models, placing
 from tandem.chat.data.rows import is_unicode
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.errors import RowsError, StageError
@@ -127,7 +127,9 @@ class Talk:
         )
 
 
-def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int, seed: int) -> Talk:
+def begun(
+    run: Path, *, model: str, system: str, temperature: float, tokens: int, seed: int, device: str | None = None
+) -> Talk:
     """Begin a talk with a run's model.
 
     Args:
@@ -137,13 +139,14 @@ def begun(run: Path, *, model: str, system: str, temperature: float, tokens: int
         temperature: At which tokens are drawn.
         tokens: Of a reply at most.
         seed: Of chance.
+        device: Where to; None for the recipe's.
 
     Raises:
         StageError: It is no run, or has no such model.
         RowsError: The system prompt is no Unicode, too long, or one that the chat template does not take.
     """
     _check_unicode(system, "a system prompt")
-    _, loaded = model_of(run, model)
+    _, loaded = model_of(run, model, device)
     tokens = min(tokens, loaded.context_tokens // 2)
     talk = Talk(loaded, temperature, tokens, torch.Generator().manual_seed(seed), system)
     talk._check_system()
@@ -158,18 +161,20 @@ def _check_unicode(text: str, what: str) -> None:
         )
 
 
-def model_of(run: Path, name: str) -> tuple[str, models.Loaded]:
+def model_of(run: Path, name: str, device: str | None = None) -> tuple[str, models.Loaded]:
     """Return a run's model and what it is called.
 
     Args:
         run: The run's folder.
         name: Which; empty for the last that is there.
+        device: Where to; None for the recipe's.
 
     Raises:
         StageError: It is no run, or has no such model.
+        DeviceError: The device is not there.
     """
     folder = RunFolder(run)
-    folder.recipe()
+    recipe = folder.recipe()
     there = [stage for stage in NAMES if folder.has(stage)]
     if not there or (name and name not in there):
         raise StageError(
@@ -178,4 +183,4 @@ def model_of(run: Path, name: str) -> tuple[str, models.Loaded]:
             todo="train it first, or choose another",
         )
     name = name or there[0]
-    return name, models.read(folder.model(name))
+    return name, models.read(folder.model(name), placing.placed(device or recipe.device, recipe.dtype))

@@ -38,6 +38,7 @@ from tandem.chat.work import Work
 from tandem.core.clock import SystemClock
 from tandem.kernels.model_folder import quiet
 from tandem.learn import losses
+from tandem.learn.backward import backward
 from tandem.learn.joining import joined
 from tandem.learn.masking import Counts
 from tandem.learn.strategy import Schedule
@@ -87,6 +88,7 @@ def train(
         StoppedError: A signal asked to stop; the checkpoint is written.
         DivergedError: A loss is no number any more.
         RankError: Another rank ended, or the strategy is none for so many.
+        DeviceError: The recipe's device is not there.
     """
     chosen = _chosen(recipe, stages)
     clock = SystemClock() if clock is None else clock
@@ -111,7 +113,8 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
         stages: Which; None for all that the recipe has.
 
     Raises:
-        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError: As `train` does.
+        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError, DeviceError: As
+            `train` does.
     """
     run = RunFolder(folder, writes=False)
     silent = Work(recipe, run, recipe_folder, lambda text: None, lambda what, done, of: None, SystemClock(), Asked())
@@ -132,7 +135,7 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
-    recipe = work.recipe
+    recipe, _ = work.recipe, work.place  # raises where there is no such device
     if not work.run.trained():
         models.check(recipe.model)
     if "sft" not in chosen and any(stage in chosen and not work.run.has(stage) for stage in ("reward", "rl")):
@@ -179,7 +182,7 @@ def _draws(work: Work, chosen: Sequence[str]) -> bool:
 
 def begin(work: Work) -> None:
     """Put the model that everything starts from into the folder."""
-    loaded = models.start(work.recipe.model, work.rows.texts, work.recipe.seed)
+    loaded = models.start(work.recipe.model, work.rows.texts, work.recipe.seed, work.place)
     models.save(loaded.model, loaded.template, work.run.model("start"))
 
 
@@ -207,7 +210,7 @@ def sft(work: Work) -> None:
         part = sharing.share(batch, ranks)
         loss = losses.sft(forward.logprobs(learning.model, part), part.mask_BT, of)
         loop.tell(**ranks.sums(loss=float(loss.detach())), tokens=of.tokens)
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(loss)
         loop.tell(gradient_norm=learning.optimiser.step(step))
         if held and (step + 1) % recipe.validate_every == 0:
             with learning.whole() as model:
@@ -243,7 +246,7 @@ def reward(work: Work) -> None:
         right = ((scores_B[0::2] > scores_B[1::2]) & counts_P).sum() / len(rows)
         told = ranks.sums(loss=float(loss.detach()), accuracy=float(right))
         loop.tell(**told, tokens=int(batch.real_BT.sum()))
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(loss)
         loop.tell(gradient_norm=learning.optimiser.step(step))
     with learning.whole() as scorer:
         work.save("reward", scorer)
@@ -302,7 +305,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     names = [name for name in names if work.run.has(name)]
     held, pad_id, response = work.held, work.fitting.template.pad_id, work.eval_response
     rewarded = work.rewarded(evaluation_reward(work.recipe))
-    scorer = heads.read(work.run.model("reward")) if work.run.has("reward") else None
+    scorer = heads.read(work.run.model("reward"), work.place) if work.run.has("reward") else None
     figures: dict[str, dict[str, Interval]] = {name: {} for name in names}
     replies: dict[str, evaluation.Replies] = {}
     for done, name in enumerate(names):

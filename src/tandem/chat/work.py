@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import xxhash
 
-from tandem.chat import evaluation, heads, models, scoring
+from tandem.chat import evaluation, heads, models, placing, scoring
 from tandem.chat.data.rows import gather
 from tandem.chat.data.turns import Fitting, Length
 from tandem.chat.errors import StageError
@@ -60,6 +60,15 @@ class Work:
     def strategy(self) -> strategies.Strategy:
         """How the ranks share models that are trained."""
         return strategies.load(self.recipe.strategy)
+
+    @cached_property
+    def place(self) -> placing.Place:
+        """Where models lie, and in what type.
+
+        Raises:
+            DeviceError: The recipe's device is not there.
+        """
+        return placing.placed(self.recipe.device, self.recipe.dtype, self.recipe.strategy)
 
     @cached_property
     def rows(self) -> Rows:
@@ -130,7 +139,7 @@ class Work:
 
     def load(self, name: str) -> models.Loaded:
         """Read a model of this run."""
-        return models.read(self.run.model(name))
+        return models.read(self.run.model(name), self.place)
 
     def save(self, name: str, model: Any, base: str = "") -> None:  # noqa: ANN401 - transformers has no types
         """Put a model into the run's folder: its stage is done. The first rank does it, and the others wait.
@@ -153,7 +162,7 @@ class Work:
         if name != "model":
             return scoring.load(name, self.recipe_folder)
         self.needs("reward")
-        return heads.read(self.run.model("reward")).requires_grad_(False)
+        return heads.read(self.run.model("reward"), self.place).requires_grad_(False)
 
     def find_reward(self, name: str, stage: Literal["rl", "eval"], chosen: Sequence[str]) -> None:
         """Check that what `rewarded` will be asked for is there, or will be.

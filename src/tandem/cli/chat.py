@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 SEED = click.IntRange(0, 2**63 - 1)
 """As in a recipe."""
+DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, auto. [as in the recipe]")
 TEMPERATURE: dict[str, Any] = {"type": click.FloatRange(0), "callback": finite, "metavar": "T"}
 
 
@@ -130,8 +131,9 @@ def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
 @click.option("--rows", type=click.IntRange(1), metavar="N", help="Held-out rows. [as in the recipe]")
 @click.option("--temperature", **TEMPERATURE, help="Of the responses. [as in the recipe]")
 @click.option("--rewards", type=click.Path(path_type=Path), metavar="DIR", help="Where a reward's module is. [.]")
+@DEVICE
 @json_option
-def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Path | None, as_json: bool) -> None:
+def evaluate(run: Path, rewards: Path | None, as_json: bool, **how: Any) -> None:  # noqa: ANN401 - the rest of `again`
     """Measure a run's models on held-out rows, before and after.
 
     \b
@@ -140,7 +142,7 @@ def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Pa
     from tandem.chat import evaluating, page
 
     with progress("models", quiet=as_json) as tell:
-        done = evaluating.again(run, rewards or Path.cwd(), rows=rows, temperature=temperature, progress=tell)
+        done = evaluating.again(run, rewards or Path.cwd(), progress=tell, **how)
     where = page.write(done)
     if as_json:
         print_json(done.read_json("eval.json"))
@@ -156,6 +158,7 @@ def evaluate(run: Path, rows: int | None, temperature: float | None, rewards: Pa
 @click.option("--temperature", **TEMPERATURE, default=0.7, show_default=True, help="0: none.")
 @click.option("--tokens", type=click.IntRange(1), default=256, show_default=True, metavar="N", help="Of a reply.")
 @click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of chance.")
+@DEVICE
 @json_option
 def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of a Talk
     """Talk with a run's model; Ctrl-D ends it, /new forgets what was said.
@@ -191,6 +194,7 @@ def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the 
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="N", help="0: any.")
 @click.option("--token-file", type=click.Path(path_type=Path), metavar="FILE", help="Made if absent. [RUN/serve-token]")
 @click.option("--waiting", type=click.IntRange(1), default=64, show_default=True, metavar="N", help="Requests at most.")
+@DEVICE
 @json_option
 def serve(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the rest of `serve`
     """Serve a run's model over HTTP, as clients of OpenAI's chat completions expect it; Ctrl-C ends it.

@@ -1,5 +1,9 @@
 """One step of AdamW: the rate of the step, clipped gradients, and a stop in words where numbers end.
 
+Parameters of 16 bits have a float32 copy each, which takes the steps and which they are rounded from: at rates of 1e-5
+and below most steps are less than bfloat16 tells apart, and weights without such a copy would stay where they are
+(Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.1).
+
 Parameters may be shards: the norm is that of all ranks' gradients, and a state that is taken over is whole.
 
 Source: Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019; betas (0.9, 0.95) of Ouyang et al.,
@@ -47,7 +51,8 @@ class Optimiser:
         decay_steps: int = 0,
         weight_decay: float = 0.0,
     ) -> None:
-        self._parameters = [p for p in parameters if p.requires_grad]
+        self._learnt = [p for p in parameters if p.requires_grad]
+        self._parameters = [_wide(p) for p in self._learnt]
         self._rate, self._warmup, self._decay = learning_rate, warmup_steps, decay_steps
         groups = [
             {"params": [p for p in self._parameters if p.dim() > 1], "weight_decay": weight_decay},
@@ -70,6 +75,7 @@ class Optimiser:
         Raises:
             TrainingInputError: The norm is not finite; no weight has changed.
         """
+        self._take_gradients()
         norm = float(sharding.whole(torch.nn.utils.clip_grad_norm_(self._parameters, MOST_NORM)))
         if not norm < float("inf"):
             self.adam.zero_grad(set_to_none=True)
@@ -78,11 +84,31 @@ class Optimiser:
             group["lr"] = self.rate(step)
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
+        self._round()
         return norm
+
+    @property
+    def _copied(self) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+        """Parameters of 16 bits, each with its copy."""
+        pairs = zip(self._learnt, self._parameters, strict=True)
+        return [(learnt, wide) for learnt, wide in pairs if wide is not learnt]
+
+    def _take_gradients(self) -> None:
+        """Give copies the gradients, which are then not there twice."""
+        for learnt, wide in self._copied:
+            wide.grad = None if learnt.grad is None else learnt.grad.to(wide.dtype)
+            learnt.grad = None
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for learnt, wide in self._copied:
+            learnt.copy_(wide)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds; of shards to be put together by `sharding.gathered`."""
-        return self.adam.state_dict()
+        state = self.adam.state_dict()
+        copies = {i: wide.detach() for i, wide in enumerate(self._parameters) if wide is not self._learnt[i]}
+        return {**state, "weights": copies} if copies else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -91,7 +117,19 @@ class Optimiser:
             index: {name: sharding.like(value, numbered[index]) if value.dim() else value for name, value in of.items()}
             for index, of in state["state"].items()
         }
-        self.adam.load_state_dict({**state, "state": moments})
+        self.adam.load_state_dict({"param_groups": state["param_groups"], "state": moments})
+        copies = state.get("weights", {})
+        for i, (learnt, wide) in enumerate(zip(self._learnt, self._parameters, strict=True)):
+            if i in copies or wide is not learnt:  # there are none of a run that was in float32 before
+                sharding.put(wide, copies.get(i, learnt.detach()))
+        self._round()
+
+
+def _wide(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+    """The parameter itself, or a float32 copy of one of 16 bits."""
+    if parameter.dtype not in (torch.bfloat16, torch.float16):
+        return parameter
+    return torch.nn.Parameter(parameter.detach().float())
 
 
 def not_finite(norm: float, step: int) -> TrainingInputError:

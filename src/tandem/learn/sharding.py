@@ -134,7 +134,7 @@ def put(parameter: Tensor, value: Tensor) -> None:
 
 
 def gathered(state: T, *, keep: bool) -> T:
-    """Return a state (tables and lists of tensors and plain values) with whole tensors. Collective.
+    """Return a state (tables and lists of tensors and plain values) with whole tensors on the processor. Collective.
 
     Args:
         state: The same names on every rank.
@@ -142,7 +142,7 @@ def gathered(state: T, *, keep: bool) -> T:
     """
     if isinstance(state, Tensor):
         full = whole(state)
-        return cast("T", full if keep else full.new_empty(0))
+        return cast("T", full.cpu() if keep else full.new_empty(0))
     if isinstance(state, dict):
         return cast("T", {name: gathered(value, keep=keep) for name, value in state.items()})
     if isinstance(state, list | tuple):

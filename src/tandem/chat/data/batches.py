@@ -40,6 +40,13 @@ class Batch:
     positions_BT: Tensor | None = None
     group: int = 1
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        if self.tokens_BT.device == device:
+            return self
+        places_BT = None if self.positions_BT is None else self.positions_BT.to(device)
+        return Batch(self.tokens_BT.to(device), self.real_BT.to(device), self.mask_BT.to(device), places_BT, self.group)
+
     def rows(self, rows: slice) -> Batch:
         """Return some neighbours; where they tear a group apart, as rows of their own."""
         count = len(self.mask_BT[rows])

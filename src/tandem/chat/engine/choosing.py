@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from tandem.chat.engine import llama, native_llama
+from tandem.chat.engine import graphed, llama, native_llama
 from tandem.chat.engine.errors import GenerationError
 from tandem.chat.engine.generic import GenericDecoder
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from tandem.chat.engine.decoder import Decoder
 
-Way = Literal["auto", "generic", "llama", "native"]
+Way = Literal["auto", "generic", "llama", "native", "graphed"]
 """How to run a model: `generic` by its own forward pass; `llama` by torch on the weights of a model of that shape;
-`native` by native code, in float32 on a CPU; `auto` by the last of these that fits."""
+`native` by native code, in float32 on a CPU; `graphed` by CUDA graphs, on a GPU; `auto` by the last of these that
+fits."""
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,12 @@ def decoder_for(model: nn.Module, capacity: int, way: Way = "auto") -> Decoder:
     if unfit:
         raise _misfit(way, unfit, "'generic'")
     decoder = llama.LlamaDecoder(model, capacity)
+    ungraphed = graphed.why_not(decoder)
+    if not ungraphed and way in ("auto", "graphed"):
+        log.debug("%s is decoded by CUDA graphs as a model of Llama's shape", name)
+        return graphed.GraphedLlamaDecoder(decoder)
+    if way == "graphed":
+        raise _misfit(way, ungraphed, "'llama'")
     unfit = "as asked" if way == "llama" else native_llama.why_not(decoder)
     if unfit and way == "native":
         raise _misfit(way, unfit, "'llama'")
@@ -54,6 +61,8 @@ def _misfit(way: Way, why: str, other: str) -> GenerationError:
     allowed = f"{', '.join(llama.SHAPED_LIKE_LLAMA)} with all parameters at hand"
     if way == "native":
         allowed += ", in float32 on a processor with AVX2"
+    if way == "graphed":
+        allowed += ", on a GPU, with plain linear layers"
     return GenerationError(
         given=f"way {way!r} for a model that does not fit: {why}",
         allowed=allowed,

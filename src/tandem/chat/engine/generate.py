@@ -37,7 +37,7 @@ SLOTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Prompts and responses.
+    """Prompts and responses, on the processor wherever the model is.
 
     Attributes:
         tokens_BT: Prompt, response, padding; T is the longest row's length.
@@ -94,7 +94,9 @@ def generate(
         result = _blank(prompts, group, longest, pad_id, model)
     if not rows:
         return _cut(result)
-    numbers_BT = uniforms(before + rows, sampling.max_new_tokens, generator)[before:] if sampling.temperature else None
+    numbers_BT = None
+    if sampling.temperature:
+        numbers_BT = uniforms(before + rows, sampling.max_new_tokens, generator)[before:].to(device)
     with evaluating(model):
         decoder = decoder_for(model, longest, way)
         with torch.inference_mode():
@@ -117,8 +119,8 @@ def _take(
     n = running.running
     rows_N, places_N = running.rows_N[:n], running.positions_N[:n] + 1
     drawn_N = places_N - result.prompt_lengths_B[rows_N]
-    numbers_N = None if numbers_BT is None else numbers_BT[rows_N.to(numbers_BT.device), drawn_N.to(numbers_BT.device)]
-    tokens_N, logps_N = draw(logits_NV, None if numbers_N is None else numbers_N.to(logits_NV.device), sampling)
+    numbers_N = None if numbers_BT is None else numbers_BT[rows_N, drawn_N]
+    tokens_N, logps_N = draw(logits_NV, numbers_N, sampling)
     if not bool(torch.isfinite(logps_N).all()):
         raise _not_finite(logps_N, rows_N, drawn_N)
     result.tokens_BT[rows_N, places_N] = tokens_N
@@ -149,11 +151,12 @@ def _blank(prompts: Sequence[Sequence[int]], group: int, longest: int, pad_id: i
 
 
 def _cut(result: Rollout) -> Rollout:
-    """Return the rollout without columns that no row reaches."""
+    """Return the rollout on the processor, without columns that no row reaches."""
     with torch.inference_mode(False):
         end = int(result.lengths_B.max()) if len(result.lengths_B) else 0
         tokens_BT, logps_BT = result.tokens_BT[:, :end].contiguous(), result.logps_BT[:, :end].contiguous()
-    return Rollout(tokens_BT, result.prompt_lengths_B, result.lengths_B, logps_BT, result.ended_B)
+        of_rows = (result.prompt_lengths_B.cpu(), result.lengths_B.cpu(), logps_BT.cpu(), result.ended_B.cpu())
+        return Rollout(tokens_BT.cpu(), *of_rows)
 
 
 def _check(

@@ -59,6 +59,7 @@ def serve(
     port: int,
     token_file: Path | None,
     waiting: int,
+    device: str | None = None,
     ready: Callable[[Serving], None],
 ) -> None:
     """Answer until a signal (Ctrl-C or SIGTERM) says to end.
@@ -70,6 +71,7 @@ def serve(
         port: Which; 0 for any that is free.
         token_file: Where the token stands, or is written to; None for the run's own.
         waiting: How many requests may wait.
+        device: Where the model computes; None for the recipe's.
         ready: Is told once clients may come.
 
     Raises:
@@ -78,7 +80,7 @@ def serve(
         MissingPackageError: starlette or uvicorn are not installed.
     """
     need_packages()
-    name, loaded = talk.model_of(run, model)
+    name, loaded = talk.model_of(run, model, device)
     token, file, made = token_in(token_file or run / TOKEN_FILE)
     with listening(host, port) as listener:
         import uvicorn
