@@ -1,5 +1,6 @@
 """What can be said of the GPU's kernels without one: they compile, decode rightly, and agree when interpreted."""
 
+import itertools
 import logging
 import os
 import re
@@ -51,10 +52,10 @@ def test_rows_are_written_out_as_they_were_packed(tiles: int, density: float, dt
 @given(st.integers(1, 200_000), st.integers(1, 50_000), st.integers(1, 200))
 def test_layouts_cover_every_row_and_column_and_are_known_by_their_names(rows: int, cols: int, processors: int) -> None:
     found = cuda.geometries_for(rows, cols, processors)
-    assert found[0].warps == 4
+    assert (found[0].warps, found[0].groups) == (4, 1)
     chunks = -(-cols // cuda.CHUNK_COLUMNS)
     for one in found:
-        assert 1 <= one.splits <= chunks  # the kernel's parts are never empty
+        assert 1 <= one.splits <= min(chunks, cuda.MOST_SPLITS)  # the kernel's parts are never empty
         assert cuda.Geometry.named(str(one)) == one
         assert tuning._NAMES.fullmatch(str(one))
 
@@ -63,20 +64,21 @@ def test_layouts_cover_every_row_and_column_and_are_known_by_their_names(rows: i
 @requires("nvcc")
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
-    ("x_type", "values_type", "count", "warps"),
+    ("x_type", "values_type", "count", "warps", "groups"),
     [
-        (torch.bfloat16, torch.bfloat16, 8, 4),
-        (torch.float16, torch.float16, 16, 2),
-        (torch.bfloat16, torch.int8, 24, 2),
-        (torch.float16, torch.int8, 32, 4),
+        (torch.bfloat16, torch.bfloat16, 8, 4, 1),
+        (torch.float16, torch.float16, 16, 2, 1),
+        (torch.bfloat16, torch.int8, 24, 8, 1),
+        (torch.float16, torch.int8, 32, 4, 2),
+        (torch.bfloat16, torch.bfloat16, 32, 8, 2),
     ],
 )
 def test_the_kernel_compiles_without_spills(
-    arch: str, x_type: torch.dtype, values_type: torch.dtype, count: int, warps: int, tmp_path: Path
+    arch: str, x_type: torch.dtype, values_type: torch.dtype, count: int, warps: int, groups: int, tmp_path: Path
 ) -> None:
     compiler = nvcc()
     assert compiler is not None
-    options = cuda.options_of(x_type, values_type, count, cuda.Geometry(warps, 1))
+    options = cuda.options_of(x_type, values_type, count, cuda.Geometry(warps, groups, 1))
     defines = [f"-D{name}={value}" for name, value in options.items()]
     text = tmp_path / "product.cu"
     text.write_text(cuda.source())
@@ -100,11 +102,11 @@ def test_the_kernel_is_compiled_at_run_time_once_and_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    options = tuple(cuda.options_of(torch.bfloat16, values_type, 8, cuda.Geometry(4, 1)).items())
+    options = tuple(cuda.options_of(torch.bfloat16, values_type, 8, cuda.Geometry(4, 1, 1)).items())
     with caplog.at_level(logging.INFO):
         compiled = cuda.cubin(arch, options)
         assert compiled.startswith(b"\x7fELF")
-        assert all(name in compiled for name in (b"product", b"finish", b"decode"))
+        assert all(name in compiled for name in (b"product", b"finish", b"count", b"decode"))
         assert cuda.cubin(arch, options) == compiled
     assert [record.getMessage() for record in caplog.records] == [
         f"sparse products compiled for {arch} with {dict(options)}"
@@ -147,7 +149,36 @@ def test_the_triton_kernel_keeps_the_contract_in_its_interpreter() -> None:
     assert "skipped" not in told.stdout
 
 
-def test_the_shared_memory_fits_every_gpu_it_is_for() -> None:
-    """sm_80 has 163 KB for a block, sm_86 and sm_89 99 KB."""
+def test_the_shared_memory_of_some_layout_fits_every_gpu_it_is_for() -> None:
+    """sm_80 has 163 KB for a block, sm_86 and sm_89 99 KB; here for a matrix without a zero."""
     for values_type in (torch.bfloat16, torch.int8):
-        assert cuda.shared_size_bytes(cuda.options_of(torch.bfloat16, values_type, 32, cuda.Geometry(4, 1))) <= 99 << 10
+        piece_bytes = cuda.piece_size_bytes(8 * cuda.CHUNK_COLUMNS, values_type.itemsize)
+        sizes = [
+            cuda.shared_size_bytes(
+                cuda.options_of(torch.bfloat16, values_type, 32, cuda.Geometry(*layout, 1)), piece_bytes
+            )
+            for layout in cuda.LAYOUTS
+        ]
+        assert sizes[0] <= 163 << 10
+        assert sizes[-1] <= 99 << 10
+
+
+@pytest.mark.slow
+@requires("nvcc")
+def test_the_shared_memory_is_what_the_kernel_lays_out(tmp_path: Path) -> None:
+    compiler = nvcc()
+    assert compiler is not None
+    for count, layout in itertools.product((1, 32), cuda.LAYOUTS):
+        options = cuda.options_of(torch.bfloat16, torch.bfloat16, count, cuda.Geometry(*layout, 1))
+        expected = cuda.shared_size_bytes(options, 0)
+        sums = 4 * 8 * options["TANDEM_BLOCKS_OF_8"] * cuda.Geometry(*layout, 1).block_rows
+        text = tmp_path / "sizes.cu"
+        text.write_text(
+            cuda.source()
+            + f"static_assert(sizeof(Fixed) <= {expected} && (sizeof(Fixed) == {expected} || {sums} == {expected}));"
+        )
+        command = [compiler, "-arch=sm_90a", "-std=c++17", *(f"-D{name}={value}" for name, value in options.items())]
+        told = subprocess.run(
+            [*command, "-ptx", "-o", "out.ptx", str(text)], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert told.returncode == 0, told.stderr

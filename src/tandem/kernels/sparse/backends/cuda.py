@@ -1,11 +1,13 @@
 """NVIDIA TensorCores from sm_80 on: CUDA C++ (gpu/product.cu), compiled at run time and kept on disk.
 
 Bitmaps and nonzeros are decoded into the registers that mma.sync takes; the source says how. x is rounded to the
-weights' type where it has another (for int8 weights: fp16 stays, all else becomes bf16). How many warps a block has and
-into how many parts the columns are cut is measured once for each kind of product (`geometries`, `running`). Many rows
-of x are multiplied densely by rows that `decode` has written out. Needs the extra `gpu` (cuda-core with NVRTC).
+weights' type where it has another (for int8 weights: fp16 stays, all else becomes bf16). How many warps a block has,
+how many rows a warp, and into how many parts the columns are cut is measured once for each kind of product
+(`geometries`, `running`). Many rows of x are multiplied densely by rows that `decode` has written out. Where a strip's
+chunks of 256 columns begin is counted at a weight's first product and kept as long as its bitmap. Needs the extra `gpu`
+(cuda-core with NVRTC).
 
-Compiled for sm_80 and sm_90a in the tests; it has not run on a GPU yet, and no figure of it is published.
+Run on an H200 (sm_90a); compiled for sm_80 in the tests.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from tandem.core.durable import written_aside
 from tandem.core.errors import MissingPackageError
@@ -36,10 +39,13 @@ TOLERANCE = 4e-3
 
 GPU = Path(__file__).parent.parent / "gpu"
 WARP_ROWS = 16
-WARPS = (4, 2)
+LAYOUTS = ((4, 1), (8, 1), (4, 2), (8, 2), (2, 1))
+"""Warps of a block and groups of 16 rows of a warp, the usual ones first; the last ones fit everywhere."""
+MOST_SPLITS = 8
+"""A cluster has at most so many blocks on every GPU that has clusters."""
 CHUNK_COLUMNS = 256
 MOST_COLUMNS_OF_X = 32
-_LEAST_ARCH = 80
+_LEAST_ARCH, _CLUSTER_ARCH = 80, 90
 _FINISHING_THREADS = 128
 _SCRATCH_BYTES = 32 << 20
 _log = logging.getLogger(__name__)
@@ -47,23 +53,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a product is laid out: warps of 16 rows in a block, and parts that the columns are cut into."""
+    """How a product is laid out: warps in a block, groups of 16 rows in a warp, parts that the columns are cut into."""
 
     warps: int
+    groups: int
     splits: int
 
     def __str__(self) -> str:
-        return f"{self.warps} warps x {self.splits} splits"
+        return f"{self.warps} warps x {self.groups} groups x {self.splits} splits"
 
     @classmethod
     def named(cls, name: str) -> Geometry:
         """Return the geometry that `str` has written.
 
-        >>> Geometry.named("4 warps x 5 splits")
-        Geometry(warps=4, splits=5)
+        >>> Geometry.named("4 warps x 1 groups x 5 splits")
+        Geometry(warps=4, groups=1, splits=5)
         """
-        warps, _, _, splits, _ = name.split()
-        return cls(int(warps), int(splits))
+        return cls(*(int(part.split()[0]) for part in name.split(" x ")))
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block."""
+        return WARP_ROWS * self.warps * self.groups
 
 
 def supported() -> str:
@@ -100,10 +111,12 @@ def forward(
         geometry: The name of one of `geometries()`; empty for the first of them.
     """
     x_NK = x_NK.to(type_of_x(x_NK.dtype, weight.values_P.dtype))
-    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     if weight.rows == 0 or weight.cols == 0:
         return activated(y_NM.zero_(), bias_M, activation)
-    chosen = Geometry.named(geometry or geometries(weight)[0])
+    chosen = Geometry.named(geometry) if geometry else None
+    if chosen is None or not _fits(chosen, weight):  # another weight of this kind may have shorter chunks
+        chosen = Geometry.named(geometries(weight)[0])
     epilogue = Epilogue(None if bias_M is None else bias_M.float().contiguous(), ACTIVATIONS.index(activation))
     for first in range(0, len(x_NK), MOST_COLUMNS_OF_X):
         some = slice(first, first + MOST_COLUMNS_OF_X)
@@ -114,7 +127,7 @@ def forward(
 def by_blocks(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
     """Return `x_NK @ weight.T` in float32 from blocks of rows, written out in 16 bits one after another."""
     x_NK = x_NK.to(type_of_x(x_NK.dtype, weight.values_P.dtype))
-    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     step = max(1, _SCRATCH_BYTES // (2 * TILE * max(1, weight.cols)))
     for first in range(0, len(weight.masks_ST), step):
         block_MK = decode(weight, first, min(first + step, len(weight.masks_ST)), x_NK.dtype)
@@ -126,13 +139,12 @@ def decode(weight: SparseWeight, first: int, last: int, x_type: torch.dtype) -> 
     """Return the rows of strips `first` to `last` (excluded) as a dense matrix (a view), int8 without their scales."""
     strips, tiles = last - first, weight.masks_ST.shape[1]
     dense_MK = torch.empty(TILE * strips, TILE * tiles, dtype=x_type, device=weight.device)
-    geometry = Geometry(WARPS[0], 1)
+    geometry = Geometry(*LAYOUTS[0], 1)
     if dense_MK.numel():
         _launch(
             _kernels(_index(weight), options_of(x_type, weight.values_P.dtype, 1, geometry)).decode,
             (-(-strips // geometry.warps), 1),
             32 * geometry.warps,
-            0,
             (weight.masks_ST, weight.values_P, weight.starts_S, dense_MK, first, strips, tiles),
         )
     return dense_MK[: min(TILE * last, weight.rows) - TILE * first, : weight.cols]
@@ -148,35 +160,51 @@ def type_of_x(x_type: torch.dtype, values_type: torch.dtype) -> torch.dtype:
 def options_of(x_type: torch.dtype, values_type: torch.dtype, count: int, geometry: Geometry) -> dict[str, int]:
     """Return what product.cu is compiled with for a type of x, a type of values and rows of x.
 
-    >>> options_of(torch.bfloat16, torch.int8, 9, Geometry(4, 1))
-    {'TANDEM_X': 0, 'TANDEM_VALUES': 1, 'TANDEM_BLOCKS_OF_8': 2, 'TANDEM_WARPS': 4}
+    >>> options_of(torch.bfloat16, torch.int8, 9, Geometry(4, 1, 1))
+    {'TANDEM_X': 0, 'TANDEM_VALUES': 1, 'TANDEM_BLOCKS_OF_8': 2, 'TANDEM_WARPS': 4, 'TANDEM_GROUPS': 1}
     """
     return {
         "TANDEM_X": int(x_type == torch.float16),
         "TANDEM_VALUES": int(values_type == torch.int8),
         "TANDEM_BLOCKS_OF_8": -(-count // 8),
         "TANDEM_WARPS": geometry.warps,
+        "TANDEM_GROUPS": geometry.groups,
     }
 
 
 def geometries(weight: SparseWeight) -> list[str]:
     """Return the names of the layouts that are worth trying for a weight, the usual one first."""
-    processors = torch.cuda.get_device_properties(weight.device).multi_processor_count
-    return [str(geometry) for geometry in geometries_for(weight.rows, weight.cols, processors)]
+    properties = torch.cuda.get_device_properties(weight.device)
+    found = geometries_for(weight.rows, weight.cols, properties.multi_processor_count)
+    return [str(geometry) for geometry in found if _fits(geometry, weight)]
+
+
+def _fits(geometry: Geometry, weight: SparseWeight) -> bool:
+    """Tell whether a block's shared memory is enough, with as many rows of x as there can be."""
+    options = options_of(torch.bfloat16, weight.values_P.dtype, MOST_COLUMNS_OF_X, geometry)
+    return shared_size_bytes(options, chunks_of(weight).piece_bytes) <= _most_shared_bytes(_index(weight))
+
+
+@functools.cache
+def _most_shared_bytes(index: int) -> int:
+    import cuda.core as cuda
+
+    return int(cuda.Device(index).properties.max_shared_memory_per_block_optin)
 
 
 def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
-    """Return layouts with about one, two or four blocks on every multiprocessor, the usual one (two) first.
+    """Return layouts with about one, two, four or eight blocks on every multiprocessor, the usual one (four) first.
 
-    >>> [str(geometry) for geometry in geometries_for(4096, 4096, 132)][:3]
-    ['4 warps x 5 splits', '4 warps x 3 splits', '4 warps x 9 splits']
-    >>> geometries_for(1 << 17, 64, 132)
-    [Geometry(warps=4, splits=1), Geometry(warps=2, splits=1)]
+    >>> [str(geometry) for geometry in geometries_for(4096, 4096, 132)][:2]
+    ['4 warps x 1 groups x 8 splits', '4 warps x 1 groups x 5 splits']
+    >>> geometries_for(1 << 17, 64, 132)[:2]
+    [Geometry(warps=4, groups=1, splits=1), Geometry(warps=8, groups=1, splits=1)]
     """
     found: list[Geometry] = []
-    for warps in WARPS:
-        blocks, chunks = -(-rows // (WARP_ROWS * warps)), -(-cols // CHUNK_COLUMNS)
-        found += [Geometry(warps, max(1, min(chunks, -(-turns * processors // blocks)))) for turns in (2, 1, 4)]
+    for warps, groups in LAYOUTS:
+        blocks, chunks = -(-rows // (WARP_ROWS * warps * groups)), -(-cols // CHUNK_COLUMNS)
+        wanted = (-(-turns * processors // blocks) for turns in (4, 2, 1, 8))
+        found += [Geometry(warps, groups, max(1, min(chunks, MOST_SPLITS, splits))) for splits in wanted]
     return list(dict.fromkeys(found))
 
 
@@ -195,53 +223,104 @@ class Epilogue:
 
 
 class Kernels(NamedTuple):
-    """The loaded kernels of product.cu, and how much shared memory `product` takes."""
+    """The loaded kernels of product.cu."""
 
     product: Any
     finish: Any
+    count: Any
     decode: Any
-    shared_size_bytes: int
+
+
+class Chunks(NamedTuple):
+    """Where each strip's chunks begin, `[S, chunks + 1]` int32, and what the longest takes in shared memory.
+
+    `bitmap` is where the bitmap lay, and how often it had been written to.
+    """
+
+    begins_SC: torch.Tensor
+    piece_bytes: int
+    bitmap: tuple[int, int]
 
 
 def _multiply(
     weight: SparseWeight, x_NK: torch.Tensor, y_NM: torch.Tensor, geometry: Geometry, epilogue: Epilogue
 ) -> None:
-    """Launch `product`, then `finish`, on torch's own stream."""
+    """Launch `product` on torch's own stream, and `finish` where parts' blocks cannot see each other's sums."""
     strips, tiles = weight.masks_ST.shape
     options = options_of(x_NK.dtype, weight.values_P.dtype, len(x_NK), geometry)
-    padded_count, block_rows = 8 * options["TANDEM_BLOCKS_OF_8"], WARP_ROWS * geometry.warps
-    blocks = -(-weight.rows // block_rows)
-    padded = (0, TILE * tiles - weight.cols, 0, padded_count - len(x_NK))
-    x_padded = torch.nn.functional.pad(x_NK, padded).contiguous()
-    if x_padded.data_ptr() % 16:
-        x_padded = x_padded.clone()  # the kernel reads 16 bytes at a time
-    partial = torch.empty(geometry.splits, padded_count, block_rows * blocks, device=x_NK.device)
-    kernels = _kernels(_index(weight), options)
+    counts, blocks = 8 * options["TANDEM_BLOCKS_OF_8"], -(-weight.rows // geometry.block_rows)
+    x_NK = torch.nn.functional.pad(x_NK, (0, -weight.cols % 8)) if weight.cols % 8 else x_NK.contiguous()
+    if x_NK.data_ptr() % 16:
+        x_NK = x_NK.clone()  # the kernel reads 16 bytes at a time
+    clustered = torch.cuda.get_device_capability(weight.device) >= (_CLUSTER_ARCH // 10, 0)
+    partial = None
+    if geometry.splits > 1 and not clustered:
+        partial = torch.empty(
+            geometry.splits, counts, geometry.block_rows * blocks, dtype=torch.float32, device=x_NK.device
+        )
+    chunks, kernels = chunks_of(weight), _kernels(_index(weight), options)
+    epilogued = (weight.scales_M, epilogue.bias_M, y_NM, weight.rows, len(x_NK), epilogue.activation)
     _launch(
         kernels.product,
         (blocks, geometry.splits),
         32 * geometry.warps,
-        kernels.shared_size_bytes,
-        (weight.masks_ST, weight.values_P, weight.starts_S, x_padded, partial, strips, tiles),
+        (
+            *(weight.masks_ST, weight.values_P, weight.starts_S, chunks.begins_SC, x_NK, partial, *epilogued),
+            *(strips, tiles, x_NK.shape[1], chunks.piece_bytes),
+        ),
+        shared_bytes=shared_size_bytes(options, chunks.piece_bytes),
+        cluster=clustered and geometry.splits > 1,
     )
-    sizes = (weight.rows, len(x_NK), geometry.splits, block_rows * blocks, padded_count, epilogue.activation)
-    _launch(
-        kernels.finish,
-        (-(-weight.rows // _FINISHING_THREADS), len(x_NK)),
-        _FINISHING_THREADS,
-        0,
-        (partial, weight.scales_M, epilogue.bias_M, y_NM, *sizes),
-    )
+    if partial is not None:
+        grid = (-(-weight.rows // _FINISHING_THREADS), len(x_NK))
+        sizes = (geometry.splits, geometry.block_rows * blocks)
+        _launch(kernels.finish, grid, _FINISHING_THREADS, (partial, *epilogued, *sizes))
+
+
+def chunks_of(weight: SparseWeight) -> Chunks:
+    """Return where a weight's chunks begin, counted once for a bitmap."""
+    masks_ST = weight.masks_ST
+    bitmap = (masks_ST.data_ptr(), 0 if masks_ST.is_inference() else masks_ST._version)
+    known: Chunks | None = _chunks.get(masks_ST)  # type: ignore[no-untyped-call]
+    if known is not None and known.bitmap == bitmap:
+        return known
+    strips, tiles = weight.masks_ST.shape
+    chunks = -(-tiles * TILE // CHUNK_COLUMNS)
+    begins_SC = torch.empty(strips, chunks + 1, dtype=torch.int32, device=weight.device)
+    geometry = Geometry(*LAYOUTS[0], 1)
+    kernel = _kernels(_index(weight), options_of(torch.bfloat16, weight.values_P.dtype, 1, geometry)).count
+    grid = (-(-strips // geometry.warps), 1)
+    _launch(kernel, grid, 32 * geometry.warps, (weight.masks_ST, begins_SC, strips, tiles))
+    value_bytes = weight.values_P.element_size()
+    if torch.cuda.is_current_stream_capturing():  # nothing can be read now, and the table lives as long as the graph
+        return Chunks(begins_SC, piece_size_bytes(TILE * CHUNK_COLUMNS, value_bytes), bitmap)
+    longest = int(begins_SC.diff(dim=1).max())
+    _chunks[masks_ST] = found = Chunks(begins_SC, piece_size_bytes(longest, value_bytes), bitmap)
+    return found
+
+
+def piece_size_bytes(values: int, value_bytes: int) -> int:
+    """Return what so many values take in shared memory: 16 bytes at a time, and they begin within the first 16.
+
+    >>> piece_size_bytes(800, 2)
+    1616
+    """
+    return -(-(values * value_bytes + 15) // 16) * 16
+
+
+_chunks: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _launch(
     kernel: Any,  # noqa: ANN401 - a kernel of cuda-core
     grid: tuple[int, int],
     threads: int,
-    shared_bytes: int,
     arguments: tuple[torch.Tensor | int | None, ...],
+    *,
+    shared_bytes: int = 0,
+    cluster: bool = False,
 ) -> None:
-    """Tensors go by address (None is a null pointer), numbers as 32-bit integers."""
+    """Tensors go by address (None is a null pointer), numbers as 32-bit integers; clusters are columns of the grid."""
     import cuda.core as cuda
 
     index = next(one for one in arguments if isinstance(one, torch.Tensor)).device.index or 0
@@ -249,7 +328,9 @@ def _launch(
         stream = cuda.Stream.from_handle(torch.cuda.current_stream(index).cuda_stream)
         cuda.launch(
             stream,
-            cuda.LaunchConfig(grid=grid, block=threads, shmem_size=shared_bytes),
+            cuda.LaunchConfig(grid=(grid[0], 1), cluster=(1, grid[1]), block=threads, shmem_size=shared_bytes)
+            if cluster  # whose grid is one of clusters
+            else cuda.LaunchConfig(grid=grid, block=threads, shmem_size=shared_bytes),
             kernel,
             *(ctypes.c_int32(one) if isinstance(one, int) else _address(one) for one in arguments),
         )
@@ -276,23 +357,21 @@ def _loaded(index: int, options: tuple[tuple[str, int], ...]) -> Kernels:
     device = cuda.Device(index)
     device.set_current()
     code = cuda.ObjectCode.from_cubin(cubin(f"sm_{device.arch}", options))
-    shared_bytes = shared_size_bytes(dict(options))
-    product, finish, decoder = (code.get_kernel(name) for name in ("product", "finish", "decode"))
-    kernels = Kernels(product, finish, decoder, shared_bytes)
+    kernels = Kernels(*(code.get_kernel(name) for name in Kernels._fields))
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    (error,) = driver.cuFuncSetAttribute(driver.CUfunction(int(kernels.product.handle)), attribute, shared_bytes)
+    most = _most_shared_bytes(index)
+    (error,) = driver.cuKernelSetAttribute(attribute, most, driver.CUkernel(int(kernels.product.handle)), index)
     if error != driver.CUresult.CUDA_SUCCESS:
-        message = f"the driver refuses {shared_bytes} bytes of shared memory: {error}"
+        message = f"the driver refuses {most} bytes of shared memory: {error}"
         raise RuntimeError(message)
     return kernels
 
 
-def shared_size_bytes(options: dict[str, int]) -> int:
-    """Return the size of product.cu's `Shared`."""
-    piece = 8 * CHUNK_COLUMNS * (1 if options["TANDEM_VALUES"] else 2) + 32
-    warps = options["TANDEM_WARPS"]
-    entries, x = warps * 4 * 16 * 36, 2 * 8 * options["TANDEM_BLOCKS_OF_8"] * (CHUNK_COLUMNS + 8)
-    return warps * 2 * 2 * piece + entries + x
+def shared_size_bytes(options: dict[str, int], piece_bytes: int) -> int:
+    """Return what a block of `product` takes: `Fixed` and the pieces, or the sums that a cluster's blocks show."""
+    warps, groups, counts = options["TANDEM_WARPS"], options["TANDEM_GROUPS"], 8 * options["TANDEM_BLOCKS_OF_8"]
+    fixed = 2 * 2 * counts * (CHUNK_COLUMNS + 32) + warps * groups * 4 * 8 * 72
+    return max(fixed + warps * groups * 2 * 2 * piece_bytes, 4 * counts * WARP_ROWS * warps * groups)
 
 
 def cubin(arch: str, options: tuple[tuple[str, int], ...]) -> bytes:

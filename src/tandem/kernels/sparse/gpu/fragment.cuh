@@ -1,11 +1,12 @@
 // How a warp turns bitmaps and nonzeros into the A fragments of mma.m16n8k16: the same functions on a GPU and, in tests, on
 // a processor (native/gpu_emulated.cpp), lane by lane.
 //
-// A warp has two strips (16 rows) and 32 tiles (256 columns) at a time, which is 16 fragments. First each lane counts
-// one tile of each strip, all rows at once in one 64-bit word: a multiplication sums the bytes' counts, no row needs a
-// popc of its own. What a lane found is written as eight entries (one a row): where the row's nonzeros begin, and its
-// byte of the bitmap. Then, fragment by fragment, each lane reads its row's entries of four tiles at once and fetches the
-// two neighbours that it has to hold: one popc of six bits for two weights.
+// A warp has two strips (16 rows) and 32 tiles (256 columns) at a time, in 8 steps of 4 tiles. First each lane counts
+// its tile of each strip, all rows at once in one 64-bit word: a multiplication sums the bytes' counts, no row needs a
+// popc of its own. What a lane found is written as eight entries (one a row) for each strip: where the row's nonzeros
+// begin, and its byte of the bitmap. Then, step by step, each lane reads the two entries of row lane / 4 of tile lane % 4
+// and spreads the two rows of eight weights that they tell of: they are its registers of two fragments. In which order
+// columns are added does not matter, so that a lane may have eight that lie side by side as long as x is taken likewise.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -18,9 +19,9 @@
 
 namespace tandem_sparse {
 
-constexpr int chunk_tiles = 32, chunk_columns = 8 * chunk_tiles, fragments = 16;
-constexpr int entry_stride = 36;  // words of a fragment's entries: 8 rows of 4, and 4 that keep lanes off each other's banks
-constexpr int entries_words = fragments * entry_stride;
+constexpr int chunk_tiles = 32, chunk_columns = 8 * chunk_tiles, step_tiles = 4, steps = chunk_tiles / step_tiles;
+constexpr int entry_stride = 72;  // words of a step's entries: 8 rows of 4 tiles of 2 strips, and 8 that part the banks
+constexpr int entries_words = steps * entry_stride;
 
 TANDEM_BOTH int popcount_32(unsigned bits) {
 #if defined(__CUDA_ARCH__)
@@ -42,17 +43,30 @@ TANDEM_BOTH int count_64(unsigned long long mask) {
   return popcount_32(static_cast<unsigned>(mask)) + popcount_32(static_cast<unsigned>(mask >> 32));
 }
 
-// Writes the entries of one tile. `strip` is 0 or 1, `tile` 0 to 31; `base` is where the tile's nonzeros begin in the
-// chunk. An entry: 16 bits of where the row begins, then its byte.
-TANDEM_BOTH void write_entries(unsigned* entries, int strip, int tile, unsigned long long mask, unsigned base) {
-  const unsigned long long below = set_below(mask);
-  unsigned* to = entries + tile / 2 * entry_stride + tile % 2 * 2 + strip;
+// Where the two entries of a row of a tile stand.
+TANDEM_BOTH int entry_of(int tile, int row) {
+  return tile / step_tiles * entry_stride + 2 * (step_tiles * row + tile % step_tiles);
+}
+
+// Writes the entries of a tile of both strips; `upper_at` and `lower_at` are where their nonzeros begin in the chunk. An
+// entry: 16 bits of where the row begins, then its byte.
+TANDEM_BOTH void write_entries(unsigned* entries, int tile, unsigned long long upper, unsigned upper_at,
+                               unsigned long long lower, unsigned lower_at) {
+  const unsigned long long above[2] = {set_below(upper), set_below(lower)};
 #if defined(__CUDACC__)
 #pragma unroll
 #endif
   for (int row = 0; row < 8; ++row) {
-    const unsigned begins = base + static_cast<unsigned>(below >> (8 * row) & 255);
-    to[4 * row] = begins | static_cast<unsigned>(mask >> (8 * row) & 255) << 16;
+    const unsigned first = (upper_at + static_cast<unsigned>(above[0] >> (8 * row) & 255)) |
+                           static_cast<unsigned>(upper >> (8 * row) & 255) << 16;
+    const unsigned second = (lower_at + static_cast<unsigned>(above[1] >> (8 * row) & 255)) |
+                            static_cast<unsigned>(lower >> (8 * row) & 255) << 16;
+#if defined(__CUDACC__)
+    *reinterpret_cast<uint2*>(entries + entry_of(tile, row)) = make_uint2(first, second);
+#else
+    entries[entry_of(tile, row)] = first;
+    entries[entry_of(tile, row) + 1] = second;
+#endif
   }
 }
 
@@ -65,15 +79,6 @@ struct SixteenBits {
     return low | high << 16;
   }
 };
-
-// Lane's register for one entry: columns 2 * (lane % 4) and the next of its row.
-template <class Values>
-TANDEM_BOTH unsigned register_of(const Values& values, unsigned entry, int lane) {
-  const int shift = 2 * (lane % 4);
-  const unsigned byte = entry >> 16;
-  const unsigned at = (entry & 0xffffu) + static_cast<unsigned>(popcount_32(byte & ((1u << shift) - 1)));
-  return values.pair(at, byte >> shift & 3u);
-}
 
 // A row of a tile as four registers of two columns each, zeros included; `at` is where its nonzeros begin.
 template <class Values>

@@ -1,28 +1,33 @@
 // y[N, M] = x[N, K] * weight[M, K]^T on TensorCores, the weight as docs/reference/sparse-format.md has it.
 //
 // Compiled at run time (backends/cuda.py) with TANDEM_X = 0 for bf16, 1 for fp16, and TANDEM_VALUES = 0 for values of x's own
-// type, 1 for int8. A block is TANDEM_WARPS warps of 16 rows each. The columns of the weight are cut into chunks of 256 and, where
-// there are too few rows to fill the GPU, into `splits` parts, each summed by blocks of its own into `partial`; `finish`
-// adds the parts in a fixed order, then scale, bias and activation. Nothing is added atomically: a result is the same
-// every time. `decode` writes strips as a dense matrix, for many rows of x, which are then multiplied as usual.
+// type, 1 for int8. A block is TANDEM_WARPS warps, each with TANDEM_GROUPS times 16 rows. The columns of the weight are cut
+// into chunks of 256 and, where there are too few rows to fill the GPU, into `splits` parts, each summed by blocks of its
+// own. From sm_90 on the blocks of a row's parts are a cluster: each leaves its sums in its shared memory, and all add
+// them up in the order of the parts. Elsewhere sums go to `partial`, and `finish` adds them. Nothing is added atomically: a
+// result is the same every time. `decode` writes strips as a dense matrix, for many rows of x, which are then multiplied
+// as usual; `count` makes the table of where a strip's chunks begin, once for each weight.
 //
-// A chunk's nonzeros lie in one piece per strip. They are copied into shared memory by cp.async, one chunk ahead of the one
-// that is multiplied.
+// A chunk's nonzeros lie in one piece per strip. They, and x, are copied into shared memory by cp.async, one chunk ahead of
+// the one that is multiplied.
 #include "fragment.cuh"
 
 using namespace tandem_sparse;
 
 namespace {
 
-constexpr int warps = TANDEM_WARPS, warp_rows = 16, block_rows = warps * warp_rows, x_stride = chunk_columns + 8;
+using tandem_sparse::spread_row;
+
+constexpr int warps = TANDEM_WARPS, groups = TANDEM_GROUPS, warp_rows = 16 * groups, block_rows = warps * warp_rows;
+constexpr int counts = 8 * TANDEM_BLOCKS_OF_8;
+constexpr int x_stride = chunk_columns + 32;  // lanes of one row and of the next one read other banks
 constexpr int value_bytes = TANDEM_VALUES == 1 ? 1 : 2;
-constexpr int piece_bytes = 8 * chunk_columns * value_bytes + 32;  // a strip's nonzeros of a chunk, and what 16 bytes round
 constexpr int stages = 2;
 
-struct Shared {
-  alignas(16) unsigned char values[warps][stages][2][piece_bytes];
-  alignas(16) unsigned entries[warps][entries_words];
-  alignas(16) unsigned short x[8 * TANDEM_BLOCKS_OF_8][x_stride];
+// A block's shared memory: x, entries of each warp and group, then pieces of `piece_bytes`.
+struct Fixed {
+  alignas(16) unsigned short x[stages][counts][x_stride];
+  alignas(16) unsigned entries[warps][groups][entries_words];
 };
 
 #if TANDEM_VALUES == 1
@@ -42,17 +47,46 @@ struct Bytes {
 };
 #endif
 
-__device__ __forceinline__ void copy_16(void* to, const void* from) {
+__device__ __forceinline__ unsigned shared_16(unsigned address) {
+  unsigned value;
+  asm("ld.shared.u16 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+#if TANDEM_VALUES == 0
+// Values of 16 bits in shared memory, and fragment.cuh's spread_row of them: one walk through the row's nonzeros, and
+// nothing done for zeros.
+struct Near {
+  unsigned address;
+};
+
+__device__ __forceinline__ void spread_row(const Near& values, unsigned at, unsigned byte, unsigned (&four)[4]) {
+  unsigned address = values.address + 2 * at;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    unsigned two = 0;
+    if (byte & 1u << 2 * i) {
+      two = shared_16(address);
+      address += 2;
+    }
+    if (byte & 2u << 2 * i) {
+      two = __byte_perm(two, shared_16(address), 0x5410);
+      address += 2;
+    }
+    four[i] = two;
+  }
+}
+#endif
+
+// Copies 16 bytes, or writes as many zeros.
+__device__ __forceinline__ void copy_16(void* to, const void* from, bool there = true) {
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0));
 }
 
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"); }
 
-template <int pending>
-__device__ __forceinline__ void wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending));
-}
+__device__ __forceinline__ void wait() { asm volatile("cp.async.wait_group 0;"); }
 
 __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
 #if TANDEM_X == 0
@@ -80,142 +114,86 @@ __device__ __forceinline__ int sum_before(int value, int lane) {
   return sum - value;
 }
 
-// One strip of a warp: its bitmap, and where the next chunk's nonzeros begin.
+// One strip of a warp; `masks` is null beyond the last one.
 struct Strip {
-  const unsigned long long* masks;  // null beyond the last strip
+  const unsigned long long* masks;
   const unsigned char* values;
-  long long at;
+  const int* begins;  // of its chunks, counted from its first nonzero
+  int chunks;
+  int at[3];  // where the chunk that is multiplied begins, the next one, and the one behind that
+
+  __device__ void begin_at(int chunk) {
+#pragma unroll
+    for (int i = 0; i < 3; ++i) at[i] = masks != nullptr ? __ldg(begins + min(chunk + i, chunks)) : 0;
+  }
+
+  __device__ void advance(int chunk) {
+    at[0] = at[1], at[1] = at[2];
+    at[2] = masks != nullptr ? __ldg(begins + min(chunk + 2, chunks)) : 0;
+  }
 
   __device__ unsigned long long mask(int tile, int tiles) const {
     return masks != nullptr && tile < tiles ? __ldg(masks + tile) : 0ull;
   }
 
-  __device__ void skip(int first, int lane) {
-    int count = 0;
-    for (int tile = lane; tile < first; tile += 32) count += count_64(mask(tile, first));
-    at += sum_of_warp(count);
+  // Begins to copy the nonzeros of the chunk at `at[which]`. The caller's tensor is readable 64 values beyond the last one.
+  template <int which>
+  __device__ void fetch(unsigned char* to, int lane) const {
+    const unsigned char* from = values + static_cast<long long>(at[which]) * value_bytes;
+    const int skew = skew_of<which>();
+    for (int i = 16 * lane; i < (at[which + 1] - at[which]) * value_bytes + skew; i += 16 * 32)
+      copy_16(to + i, from - skew + i);
   }
 
-  // Begins to copy `count` nonzeros; returns by how many bytes they lie behind the beginning of `to`. The caller's tensor is
-  // readable 64 values beyond the last one.
-  __device__ int fetch(unsigned char* to, int count, int lane) const {
-    const unsigned char* from = values + at * value_bytes;
-    const int skew = static_cast<int>(reinterpret_cast<unsigned long long>(from) & 15);
-    for (int i = 16 * lane; i < count * value_bytes + skew; i += 16 * 32) copy_16(to + i, from - skew + i);
-    return skew;
-  }
-};
-
-// A chunk that is under way to shared memory.
-struct Chunk {
-  unsigned long long mask[2];
-  int skew[2];
-
-  __device__ void begin(Strip (&strips)[2], Shared& shared, int warp, int stage, int tile, int tiles, int lane) {
-#pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      mask[s] = strips[s].mask(tile + lane, tiles);
-      const int count = sum_of_warp(count_64(mask[s]));
-      skew[s] = strips[s].fetch(shared.values[warp][stage][s], count, lane);
-      strips[s].at += count;
-    }
-    commit();
+  // By how many bytes a chunk's nonzeros lie behind the beginning of their piece.
+  template <int which>
+  __device__ int skew_of() const {
+    return static_cast<int>(reinterpret_cast<unsigned long long>(values + static_cast<long long>(at[which]) * value_bytes) & 15);
   }
 };
 
-__device__ void load_x(Shared& shared, const unsigned short* x, int columns, int first) {
+// Begins to copy a chunk of x, zeros beyond its end. Rows of x begin at multiples of 16 bytes.
+__device__ void fetch_x(unsigned short (&to)[counts][x_stride], const unsigned short* x, int rows, int columns, int first) {
   constexpr int eights = chunk_columns / 8;
-  for (int i = threadIdx.x; i < 8 * TANDEM_BLOCKS_OF_8 * eights; i += 32 * warps) {
+  for (int i = threadIdx.x; i < counts * eights; i += 32 * warps) {
     const int n = i / eights, k = 8 * (i % eights);
-    uint4 eight = make_uint4(0, 0, 0, 0);
-    if (first + k < columns) eight = __ldg(reinterpret_cast<const uint4*>(x + static_cast<long long>(n) * columns + first + k));
-    *reinterpret_cast<uint4*>(&shared.x[n][k]) = eight;
+    const bool there = n < rows && first + k < columns;
+    copy_16(&to[n][k], there ? x + static_cast<long long>(n) * columns + first + k : x, there);
   }
 }
 
 template <class Values>
-__device__ void multiply_chunk(float (&sums)[TANDEM_BLOCKS_OF_8][4], const Shared& shared, const Values& upper,
-                               const Values& lower, int warp, int lane) {
-  const int row = lane / 4, column = 2 * (lane % 4);
-#pragma unroll 4
-  for (int fragment = 0; fragment < fragments; ++fragment) {
-    const uint4 entry =
-        *reinterpret_cast<const uint4*>(&shared.entries[warp][fragment * entry_stride + 4 * row]);
-    const unsigned a[4] = {register_of(upper, entry.x, lane), register_of(lower, entry.y, lane),
-                           register_of(upper, entry.z, lane), register_of(lower, entry.w, lane)};
+__device__ __forceinline__ void multiply_chunk(float (&sums)[groups][TANDEM_BLOCKS_OF_8][4], const unsigned short (&x)[counts][x_stride],
+                                               const unsigned (&entries)[groups][entries_words], const Values (&values)[groups][2],
+                                               int lane) {
+#pragma unroll(3 - groups)
+  for (int step = 0; step < steps; ++step) {
+    unsigned a[groups][2][4];
+#pragma unroll
+    for (int group = 0; group < groups; ++group) {
+      const uint2 entry = *reinterpret_cast<const uint2*>(&entries[group][step * entry_stride + 2 * lane]);
+      unsigned upper[4], lower[4];
+      spread_row(values[group][0], entry.x & 0xffffu, entry.x >> 16, upper);
+      spread_row(values[group][1], entry.y & 0xffffu, entry.y >> 16, lower);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        a[group][half][0] = upper[2 * half];
+        a[group][half][1] = lower[2 * half];
+        a[group][half][2] = upper[2 * half + 1];
+        a[group][half][3] = lower[2 * half + 1];
+      }
+    }
 #pragma unroll
     for (int block = 0; block < TANDEM_BLOCKS_OF_8; ++block) {
-      const unsigned short* x = &shared.x[8 * block + row][16 * fragment + column];
-      multiply(sums[block], a, *reinterpret_cast<const unsigned*>(x), *reinterpret_cast<const unsigned*>(x + 8));
+      const uint4 b = *reinterpret_cast<const uint4*>(&x[8 * block + lane / 4][8 * step_tiles * step + 8 * (lane % 4)]);
+#pragma unroll
+      for (int group = 0; group < groups; ++group) {
+        multiply(sums[group][block], a[group][0], b.x, b.y);
+        multiply(sums[group][block], a[group][1], b.z, b.w);
+      }
     }
   }
 }
-
-}  // namespace
-
-// Grid: (rows / block_rows rounded up, splits). x is [8 * TANDEM_BLOCKS_OF_8][8 * tiles], padded by zeros; `partial` is
-// [splits][8 * TANDEM_BLOCKS_OF_8][block_rows * gridDim.x].
-extern "C" __global__ void __launch_bounds__(32 * warps)
-    product(const unsigned long long* masks, const unsigned char* values, const long long* starts, const unsigned short* x,
-            float* partial, int strips, int tiles) {
-  extern __shared__ unsigned char memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int chunks = (tiles + chunk_tiles - 1) / chunk_tiles;
-  const int first = static_cast<int>(static_cast<long long>(chunks) * blockIdx.y / gridDim.y);
-  const int last = static_cast<int>(static_cast<long long>(chunks) * (blockIdx.y + 1) / gridDim.y);
-
-  Strip pair[2];
-#pragma unroll
-  for (int s = 0; s < 2; ++s) {
-    const int strip = (blockIdx.x * warps + warp) * 2 + s;
-    const bool there = strip < strips;
-    pair[s] = {there ? masks + static_cast<long long>(strip) * tiles : nullptr, values, there ? starts[strip] : 0};
-    pair[s].skip(first * chunk_tiles, lane);
-  }
-
-  float sums[TANDEM_BLOCKS_OF_8][4] = {};
-  Chunk next = {};
-  if (first < last) next.begin(pair, shared, warp, first % stages, first * chunk_tiles, tiles, lane);
-  for (int c = first; c < last; ++c) {
-    __syncthreads();  // all have multiplied the chunk before: x may be written over
-    load_x(shared, x, 8 * tiles, c * chunk_columns);
-    const Chunk now = next;
-    if (c + 1 < last)
-      next.begin(pair, shared, warp, (c + 1) % stages, (c + 1) * chunk_tiles, tiles, lane);
-    else
-      commit();
-#pragma unroll
-    for (int s = 0; s < 2; ++s)
-      write_entries(shared.entries[warp], s, lane, now.mask[s],
-                    static_cast<unsigned>(sum_before(count_64(now.mask[s]), lane)));
-    wait<1>();
-    __syncthreads();
-    const unsigned char* upper = shared.values[warp][c % stages][0] + now.skew[0];
-    const unsigned char* lower = shared.values[warp][c % stages][1] + now.skew[1];
-#if TANDEM_VALUES == 1
-    multiply_chunk(sums, shared, Bytes{reinterpret_cast<const signed char*>(upper)},
-                   Bytes{reinterpret_cast<const signed char*>(lower)}, warp, lane);
-#else
-    multiply_chunk(sums, shared, SixteenBits{reinterpret_cast<const unsigned short*>(upper)},
-                   SixteenBits{reinterpret_cast<const unsigned short*>(lower)}, warp, lane);
-#endif
-  }
-
-  const long long rows = static_cast<long long>(block_rows) * gridDim.x;
-  float* out = partial + static_cast<long long>(blockIdx.y) * 8 * TANDEM_BLOCKS_OF_8 * rows;
-  const int row = blockIdx.x * block_rows + warp * warp_rows + lane / 4;
-#pragma unroll
-  for (int block = 0; block < TANDEM_BLOCKS_OF_8; ++block) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int n = 8 * block + 2 * (lane % 4) + i % 2;
-      out[n * rows + row + 8 * (i / 2)] = sums[block][i];
-    }
-  }
-}
-
-namespace {
 
 // In the order of reference.ACTIVATIONS.
 __device__ float activated(int activation, float value) {
@@ -228,19 +206,167 @@ __device__ float activated(int activation, float value) {
   }
 }
 
+// What becomes of a sum: y[n][row] = activation(scale * sum + bias).
+struct Output {
+  const float *scales, *bias;
+  float* y;
+  int rows, count, activation;
+
+  __device__ void write(int row, int n, float sum) const {
+    if (row >= rows || n >= count) return;
+    if (scales != nullptr) sum *= scales[row];
+    if (bias != nullptr) sum += bias[row];
+    y[static_cast<long long>(n) * rows + row] = activated(activation, sum);
+  }
+};
+
+#if __CUDA_ARCH__ >= 900
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ float of_block(const float* mine, int block) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(mine));
+  float value;
+  asm volatile("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %1, %2;\nld.shared::cluster.f32 %0, [there];\n}"
+               : "=f"(value)
+               : "r"(address), "r"(block)
+               : "memory");
+  return value;
+}
+#endif
+
 }  // namespace
 
-// y[n][row] = activation(scale * (the parts' sums, in order) + bias). One thread an element of y.
+// Grid: (rows / block_rows rounded up, splits); from sm_90 on a cluster is (1, splits). `begins` is [strips][chunks + 1], x is
+// [count][columns] with columns a multiple of 8, `partial` is [splits][counts][block_rows * gridDim.x], or null where it is
+// not needed. Shared memory: Fixed, then warps * stages * groups * 2 pieces; for a cluster at least counts * block_rows floats.
+extern "C" __global__ void __launch_bounds__(32 * warps)
+    product(const unsigned long long* masks, const unsigned char* values, const long long* starts, const int* begins,
+            const unsigned short* x, float* partial, const float* scales, const float* bias, float* y, int rows, int count,
+            int activation, int strips, int tiles, int columns, int piece_bytes) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  Fixed& shared = *reinterpret_cast<Fixed*>(memory);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  unsigned char* pieces = memory + sizeof(Fixed) + warp * stages * groups * 2 * piece_bytes;
+  const int chunks = (tiles + chunk_tiles - 1) / chunk_tiles;
+  const int first = static_cast<int>(static_cast<long long>(chunks) * blockIdx.y / gridDim.y);
+  const int last = static_cast<int>(static_cast<long long>(chunks) * (blockIdx.y + 1) / gridDim.y);
+
+  Strip own[groups][2];
+#pragma unroll
+  for (int i = 0; i < 2 * groups; ++i) {
+    const int strip = (blockIdx.x * warps + warp) * 2 * groups + i;
+    const bool there = strip < strips;
+    own[i / 2][i % 2] = {there ? masks + static_cast<long long>(strip) * tiles : nullptr,
+                         there ? values + starts[strip] * value_bytes : values,
+                         begins + static_cast<long long>(strip) * (chunks + 1), chunks};
+    own[i / 2][i % 2].begin_at(first);
+  }
+  const auto piece = [&](int chunk, int i) { return pieces + ((chunk % stages) * 2 * groups + i) * piece_bytes; };
+
+  float sums[groups][TANDEM_BLOCKS_OF_8][4] = {};
+  unsigned long long next[groups][2] = {};
+  if (first < last) {
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i) own[i / 2][i % 2].fetch<0>(piece(first, i), lane);
+    fetch_x(shared.x[first % stages], x, count, columns, first * chunk_columns);
+    commit();
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i) next[i / 2][i % 2] = own[i / 2][i % 2].mask(first * chunk_tiles + lane, tiles);
+  }
+  for (int c = first; c < last; ++c) {
+#pragma unroll
+    for (int group = 0; group < groups; ++group) {
+      const unsigned long long upper = next[group][0], lower = next[group][1];
+      const int before = sum_before(count_64(upper) | count_64(lower) << 16, lane);  // at most 2,048 each
+      write_entries(shared.entries[warp][group], lane, upper, before & 0xffff, lower, static_cast<unsigned>(before) >> 16);
+    }
+    wait();
+    __syncthreads();  // all see x and their warp's entries, and nobody multiplies the chunk before any more
+    if (c + 1 < last) {
+#pragma unroll
+      for (int i = 0; i < 2 * groups; ++i) own[i / 2][i % 2].fetch<1>(piece(c + 1, i), lane);
+      fetch_x(shared.x[(c + 1) % stages], x, count, columns, (c + 1) * chunk_columns);
+      commit();
+#pragma unroll
+      for (int i = 0; i < 2 * groups; ++i)
+        next[i / 2][i % 2] = own[i / 2][i % 2].mask((c + 1) * chunk_tiles + lane, tiles);
+    }
+#if TANDEM_VALUES == 1
+    Bytes from[groups][2];
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i)
+      from[i / 2][i % 2].values = reinterpret_cast<const signed char*>(piece(c, i) + own[i / 2][i % 2].skew_of<0>());
+#else
+    Near from[groups][2];
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i)
+      from[i / 2][i % 2].address =
+          static_cast<unsigned>(__cvta_generic_to_shared(piece(c, i) + own[i / 2][i % 2].skew_of<0>()));
+#endif
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i) own[i / 2][i % 2].advance(c + 1);
+    multiply_chunk(sums, shared.x[c % stages], shared.entries[warp], from, lane);
+    __syncwarp();  // entries may be written over
+  }
+
+  // Row, n and value of each sum that this lane holds.
+  const Output output{scales, bias, y, rows, count, activation};
+  const auto each = [&](auto&& take) {
+#pragma unroll
+    for (int i = 0; i < groups * TANDEM_BLOCKS_OF_8 * 4; ++i) {
+      const int group = i / (TANDEM_BLOCKS_OF_8 * 4), block = i / 4 % TANDEM_BLOCKS_OF_8, part = i % 4;
+      take(warp * warp_rows + 16 * group + lane / 4 + 8 * (part / 2), 8 * block + 2 * (lane % 4) + part % 2,
+           sums[group][block][part]);
+    }
+  };
+  if (gridDim.y == 1) {
+    each([&](int row, int n, float sum) { output.write(blockIdx.x * block_rows + row, n, sum); });
+    return;
+  }
+#if __CUDA_ARCH__ >= 900
+  float* mine = reinterpret_cast<float*>(memory);
+  __syncthreads();  // nobody reads a chunk any more
+  each([&](int row, int n, float sum) { mine[n * block_rows + row] = sum; });
+  meet_cluster();
+  const int splits = gridDim.y;
+  for (int i = blockIdx.y * 32 * warps + threadIdx.x; i < counts * block_rows; i += splits * 32 * warps) {
+    float sum = 0;
+    for (int split = 0; split < splits; ++split) sum += of_block(mine + i, split);
+    output.write(blockIdx.x * block_rows + i % block_rows, i / block_rows, sum);
+  }
+  meet_cluster();  // nobody leaves before its sums are read
+#else
+  const long long padded_rows = static_cast<long long>(block_rows) * gridDim.x;
+  each([&](int row, int n, float sum) {
+    partial[(static_cast<long long>(blockIdx.y) * counts + n) * padded_rows + blockIdx.x * block_rows + row] = sum;
+  });
+#endif
+}
+
+// The parts' sums, in order. One thread an element of y.
 extern "C" __global__ void finish(const float* partial, const float* scales, const float* bias, float* y, int rows, int count,
-                                  int splits, int padded_rows, int padded_count, int activation) {
+                                  int activation, int splits, int padded_rows) {
   const int row = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
-  if (row >= rows || n >= count) return;
+  if (row >= rows) return;
   float sum = 0;
-  for (int split = 0; split < splits; ++split)
-    sum += partial[(static_cast<long long>(split) * padded_count + n) * padded_rows + row];
-  if (scales != nullptr) sum *= scales[row];
-  if (bias != nullptr) sum += bias[row];
-  y[static_cast<long long>(n) * rows + row] = activated(activation, sum);
+  for (int split = 0; split < splits; ++split) sum += partial[(static_cast<long long>(split) * counts + n) * padded_rows + row];
+  Output{scales, bias, y, rows, count, activation}.write(row, n, sum);
+}
+
+// begins[strip][chunk]: how many nonzeros of the strip lie before the chunk; the last one is all of them. A warp has a strip.
+extern "C" __global__ void __launch_bounds__(32 * warps)
+    count(const unsigned long long* masks, int* begins, int strips, int tiles) {
+  const int strip = blockIdx.x * warps + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (strip >= strips) return;
+  const int chunks = (tiles + chunk_tiles - 1) / chunk_tiles;
+  int before = 0;
+  for (int chunk = 0; chunk <= chunks; ++chunk) {
+    if (lane == 0) begins[static_cast<long long>(strip) * (chunks + 1) + chunk] = before;
+    const int tile = chunk * chunk_tiles + lane;
+    before += sum_of_warp(tile < tiles ? count_64(__ldg(masks + static_cast<long long>(strip) * tiles + tile)) : 0);
+  }
 }
 
 // Writes strips [first, first + strips) as rows of 8 * tiles values in x's type, int8 without their scales. A warp has a

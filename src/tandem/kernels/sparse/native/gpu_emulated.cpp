@@ -14,23 +14,19 @@ void emulate_chunk(const uint64_t* upper_masks, const uint64_t* lower_masks, con
   std::vector<unsigned> entries(entries_words);
   unsigned at[2] = {0, 0};
   for (int tile = 0; tile < chunk_tiles; ++tile) {
-    const uint64_t masks[2] = {upper_masks[tile], lower_masks[tile]};
-    for (int strip = 0; strip < 2; ++strip) {
-      write_entries(entries.data(), strip, tile, masks[strip], at[strip]);
-      at[strip] += static_cast<unsigned>(count_64(masks[strip]));
-    }
+    write_entries(entries.data(), tile, upper_masks[tile], at[0], lower_masks[tile], at[1]);
+    at[0] += static_cast<unsigned>(count_64(upper_masks[tile]));
+    at[1] += static_cast<unsigned>(count_64(lower_masks[tile]));
   }
   const SixteenBits strips[2] = {{upper}, {lower}};
-  for (int fragment = 0; fragment < fragments; ++fragment) {
+  for (int step = 0; step < steps; ++step) {
     for (int lane = 0; lane < 32; ++lane) {
-      // Registers of an A fragment, PTX ISA, "Matrix fragments for mma.m16n8k16": row lane / 4 (+ 8 for odd ones),
-      // columns 2 * (lane % 4) and the next (+ 8 for the last two).
-      for (int i = 0; i < 4; ++i) {
-        const unsigned entry = entries[static_cast<size_t>(fragment * entry_stride + 4 * (lane / 4) + i)];
-        const unsigned pair = register_of(strips[i % 2], entry, lane);
-        uint16_t* to = dense + (lane / 4 + 8 * (i % 2)) * chunk_columns + 16 * fragment + 8 * (i / 2) + 2 * (lane % 4);
-        to[0] = static_cast<uint16_t>(pair);
-        to[1] = static_cast<uint16_t>(pair >> 16);
+      const int tile = step_tiles * step + lane % 4;
+      for (int strip = 0; strip < 2; ++strip) {
+        const unsigned entry = entries[static_cast<size_t>(entry_of(tile, lane / 4) + strip)];
+        unsigned four[4];
+        spread_row(strips[strip], entry & 0xffffu, entry >> 16, four);
+        std::memcpy(dense + (lane / 4 + 8 * strip) * chunk_columns + 8 * tile, four, sizeof four);
       }
     }
   }
