@@ -16,6 +16,7 @@ from tandem.data.pack.packing import pack
 from tandem.data.space import Space, layout, parity
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.exporting import export
+from tandem.data.space.guarding import weaker
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
@@ -361,6 +362,66 @@ def test_a_lower_level_holds_for_what_is_new(folder: Path) -> None:
     assert len(before) == len(list((folder / "shards").iterdir())) - 1
     assert told_level(folder) == 1
     assert list(scrub(str(folder))) == []
+
+
+def append(space: Path, name: str, level: int) -> None:
+    with SpaceWriter(space) as writer:
+        writer.add(name, name.encode() * 1000)
+        writer.commit(parity=level)
+
+
+def shards(space: Path) -> list[Path]:
+    with Space.open(space) as opened:
+        return [space / "shards" / entry.file_name for entry in opened.index.shards]
+
+
+def levels(space: Path) -> list[int]:
+    return [parity.level_of(space / "parity" / f"{shard.name}.parity") for shard in shards(space)]
+
+
+@settings(max_examples=25)
+@given(asked=st.lists(st.integers(0, 4), min_size=2, max_size=5))
+def test_what_is_asked_for_is_the_least_that_all_has_and_no_append_makes_it_less(
+    tmp_path_factory: pytest.TempPathFactory, asked: list[int]
+) -> None:
+    space, wanted, told = tmp_path_factory.mktemp("levels") / "s", [], 0
+    for number, level in enumerate(asked):
+        append(space, str(number), level)
+        told = level or told
+        wanted = [max(one, level) for one in [*wanted, told]]
+        assert levels(space) == wanted
+        assert told_level(space) == told
+        with Space.open(space) as opened:
+            assert weaker(opened.index) == []
+    assert list(scrub(str(space))) == []
+
+
+def test_a_shard_that_was_damaged_when_the_level_was_raised_is_told_and_gets_it_when_it_is_repaired(
+    tmp_path: Path,
+) -> None:
+    space = tmp_path / "s"
+    append(space, "old", 2)
+    (old,) = shards(space)
+    guard, before = space / "parity" / f"{old.name}.parity", old.read_bytes()
+    flip(old)
+    append(space, "new", 3)
+    assert levels(space) == [2, 3]
+    with Space.open(space) as opened:
+        assert weaker(opened.index) == [guard]
+    assert repair(str(space)) == ([str(old), str(guard)], 0, [])
+    assert old.read_bytes() == before
+    assert levels(space) == [3, 3]
+
+
+def test_damaged_parity_of_a_higher_level_is_made_again_with_that_level(tmp_path: Path) -> None:
+    space = tmp_path / "s"
+    append(space, "old", 3)
+    append(space, "new", 1)
+    guard = space / "parity" / f"{shards(space)[0].name}.parity"
+    whole = guard.read_bytes()
+    guard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert repair(str(space)) == ([str(guard)], 0, [])
+    assert guard.read_bytes() == whole
 
 
 @pytest.mark.parametrize("had", [0, 1, 4])
