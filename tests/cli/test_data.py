@@ -99,6 +99,18 @@ def test_bytes_are_also_said_as_people_say_them(tandem_: Shell, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_stat_tells_the_parity_and_how_many_shards_have_less(source: Path, tandem_: Shell, tmp_path: Path) -> None:
+    tandem_("data", "pack", source / "cats", "s")
+    assert "parity      0\nless_guarded 0\n" in tandem_("data", "stat", "s")
+    (shard,) = (tmp_path / "s" / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes() + b"0")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "more").write_bytes(b"more")
+    tandem_("data", "pack", "--append", "--parity", "2", "in", "s")
+    assert "parity      2\nless_guarded 1\n" in tandem_("data", "stat", "s")
+
+
+@pytest.mark.slow
 def test_one_of_anything_is_not_called_several(source: Path, tandem_: Shell) -> None:
     tandem_("data", "pack", source / "cats", "two")
     (source / "cats" / "1.png").unlink()

@@ -1,7 +1,11 @@
 """The loader: every sample once an epoch, the same order whoever reads, states that go on exactly, errors in place."""
 
+import errno
 import itertools
 import json
+import os
+import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -349,6 +353,34 @@ def test_arguments_that_cannot_be_met_are_refused(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LoaderError, match=words):
         Loader(samples, 10, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+)
+def test_more_workers_than_can_be_started_are_told_and_none_is_left(
+    samples: InMemory, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def start_two(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise error
+        begun.append(thread)
+        start(thread)
+
+    loader = Loader(samples, 10, workers=3)
+    words = (
+        f"workers=3 in threads, more than could be started: {re.escape(str(error))}; allowed: as many .*; take fewer"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_two)
+        with pytest.raises(LoaderError, match=words):
+            iter(loader)
+    assert not any(thread.is_alive() for thread in begun)
+    with loader:
+        assert len(list(loader)) == 11
 
 
 @pytest.mark.parametrize(

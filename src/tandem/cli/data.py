@@ -52,7 +52,10 @@ def data(ctx: click.Context) -> None:
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. [as many as cores]")
 @click.option("--shard-size", metavar="SIZE", default="256M", show_default=True, help="About how large shards become.")
 @click.option(
-    "--parity", type=click.IntRange(1, 4), metavar="N", help="Parity, 1 to 4: N of 28 blocks can be restored."
+    "--parity",
+    type=click.IntRange(1, 4),
+    metavar="N",
+    help="Parity, 1 to 4, also of what SPACE has: N of 28 blocks can be restored.",
 )
 @json_option
 @click.argument("source")
@@ -496,8 +499,12 @@ def _described(sample: Sample) -> dict[str, Any]:
 
 
 def _summary(opened: Space) -> dict[str, Any]:
+    from tandem.data.space.guarding import level, weaker
     from tandem.data.space.scrub import unused_bytes
 
+    index = opened.index
+    here = opened.home.is_here
+    guarded = {"parity": level(index), "less_guarded": len(weaker(index))} if here else {}
     return {
         "space": opened.folder,
         "space_id": opened.space_id,
@@ -506,6 +513,7 @@ def _summary(opened: Space) -> dict[str, Any]:
         "data_bytes": opened.data_bytes,
         "shards": len(opened.index.shards),
         "unused_bytes": unused_bytes(opened.folder),
+        **guarded,
     }
 
 

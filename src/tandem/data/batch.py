@@ -95,9 +95,12 @@ def whole_numbers(numbers: ArrayLike) -> NDArray[np.int64]:
 
     Raises:
         IndexError: One is larger than any space.
-        TypeError: They are no integers.
+        TypeError: They are no integers, or some are masked.
         ValueError: They are not one row.
     """
+    if np.ma.is_masked(numbers):
+        message = "numbers of samples are a masked array, and some are masked; take its compressed()"
+        raise TypeError(message)
     try:
         numbers_N = np.asarray(numbers)
     except ValueError as error:  # rows of several lengths

@@ -17,6 +17,7 @@ Limits: one iteration at a time.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections import deque
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _PLAN_POSITIONS = 1 << 16  # so many positions are looked up in the order at once: some 3 ms
 _DEFAULT_WORKERS = 4
+_NO_ROOM = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _A_READ = 32, 512 << 10
 _A_DECODED_READ = 4, 128 << 10
 """The most batches, and bytes, that are read at once: undecoded; and for a decoding process."""
@@ -74,7 +76,7 @@ class Loader:
             many undecoded ones as make 512 KiB (at most 32), or for a process that decodes 128 KiB (at most 4).
 
     Raises:
-        LoaderError: Arguments that cannot be met.
+        LoaderError: Arguments that cannot be met; more workers than can be started, when the first iteration begins.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Loader:
             self._crew.close()
             self._crew = None
         if self._crew is None and self.workers:
-            self._crew = Crew(self._new_workers())
+            self._crew = self._new_crew()
         return self._iterate(self._iteration)
 
     def __getitem__(self, number: object) -> Never:
@@ -315,6 +317,18 @@ class Loader:
     @property
     def _epoch_size(self) -> int:
         return self.samples.epoch_size if isinstance(self.samples, Mixture) else len(self.samples)
+
+    def _new_crew(self) -> Crew[list[Task], Read]:
+        try:
+            return Crew(self._new_workers())
+        except (OSError, RuntimeError) as error:
+            if getattr(error, "errno", None) not in _NO_ROOM and "can't start new thread" not in str(error):
+                raise
+            raise LoaderError(
+                given=f"workers={self.workers} in {self.decode_in}, more than could be started: {error}",
+                allowed="as many as the system has room for (ulimit -u, ulimit -n, the job's limits)",
+                todo=f"take fewer; this process may use {len(os.sched_getaffinity(0))} cores",
+            ) from error
 
     def _new_workers(self) -> Iterator[Worker[list[Task], Read]]:
         if self.decode_in == "threads":

@@ -142,6 +142,14 @@ def test_no_space_is_said(tmp_path: Path) -> None:
         Space.open(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("part", ["generations", "shards/", "current", "generations/00000001.index"])
+def test_a_part_of_a_space_is_no_space_and_the_space_is_named(tmp_path: Path, part: str) -> None:
+    made(tmp_path / "s", {"a": b"x"})
+    words = rf"{part} is not a space: .*; name the space that it is a part of: {tmp_path}/s$"
+    with pytest.raises(SpaceError, match=words):
+        Space.open(f"{tmp_path}/s/{part}")
+
+
 def test_without_commit_nothing_is_there(tmp_path: Path) -> None:
     with SpaceWriter(tmp_path / "s") as writer:
         writer.add("a", b"x")
@@ -212,6 +220,14 @@ def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[
         with pytest.raises(TypeError, match="numbers of samples are integers"):
             space.read_batch(numbers)  # type: ignore[arg-type]
         assert len(space.read_batch([])) == 0
+
+
+def test_masked_numbers_are_refused_and_not_read_as_what_lies_below_the_mask(tmp_path: Path) -> None:
+    made(tmp_path / "s", {"a": b"1", "b": b"2"})
+    with Space.open(tmp_path / "s") as space:
+        with pytest.raises(TypeError, match=r"a masked array, and some are masked; take its compressed\(\)"):
+            space.read_batch(np.ma.array([0, 1], mask=[False, True]))
+        assert [bytes(one) for one in space.read_batch(np.ma.array([1, 0]))] == [b"2", b"1"]
 
 
 @pytest.mark.parametrize("number", [2**70, -(2**70), 2**63])

@@ -93,8 +93,8 @@ def pack(
         append: Whether the space may be there already.
         workers: How many processes read and write.
         shard_bytes: About how large shards become.
-        parity: How many blocks in each row of 28 can be restored, also of what the space has and was not guarded; 0
-            keeps what the space has, and so does a source without a file.
+        parity: How many blocks in each row of 28 can be restored, at least, also of what the space has; 0 keeps what
+            the space has, and so does a source without a file.
         tell: Told how far it is.
         broken_off_at: Told the generation that has it all, where it is broken off when it is there already.
 

@@ -5,7 +5,7 @@
 
 How many blocks of each row can be restored, the level, is told by the index of each generation, so it changes in the
 same instant as the generation. A space with a level keeps it: whoever commits to it writes the parity of what is new
-before it counts. Parity of what no index names counts for nothing.
+before it counts, and whoever raises it that of what was there. Parity of what no index names counts for nothing.
 
 Earlier versions of this program kept the level in a file, SPACE/parity/level; it is read while the index does not tell.
 """
@@ -33,6 +33,16 @@ def parity_path(folder: Path, file: Path) -> Path:
 def level(index: Index) -> int:
     """How much a generation of a space in a folder guards against; 0 for one without parity."""
     return index.header.parity if index.header.parity >= 0 else _level_before(Path(index.name))
+
+
+def weaker(index: Index) -> list[Path]:
+    """Where the parity lies, or is to, of shards that are guarded less than a generation's level tells.
+
+    They were damaged when the level was raised, or it was raised by an earlier version; or their parity is damaged.
+    """
+    wanted, folder = level(index), Path(index.name).parent.parent
+    paths = (parity_path(folder, Path(entry.file_name)) for entry in index.shards)
+    return [path for path in paths if wanted and parity.level_of(path) < wanted]
 
 
 def _level_before(index: Path) -> int:

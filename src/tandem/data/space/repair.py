@@ -1,9 +1,9 @@
 """Putting a damaged space right: by its parity, and by the source it was packed from.
 
-In this order: what says which generation is present, the index, shards by their parity; parity itself, made again from
-what is whole; then samples that are still damaged, from the source, if it has them with the same bytes. Those go, with
-all that is whole beside them, into new shards of a new generation; so do those of a shard that is damaged outside of
-any sample.
+In this order: what says which generation is present, the index, shards by their parity; parity itself, made again
+from what is whole where it is damaged or less than the space's level; then samples that are still damaged, from the
+source, if it has them with the same bytes. Those go, with all that is whole beside them, into new shards of a new
+generation; so do those of a shard that is damaged outside of any sample.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
-from tandem.data.space.guarding import level, parity_path
+from tandem.data.space.guarding import level, parity_path, weaker
 from tandem.data.space.index import Index
 from tandem.data.space.scrub import Finding, current_damage, scrub
 from tandem.data.space.shard import damage
@@ -76,7 +76,7 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
             files += _index_by_parity(root, int(Path(one.file).stem))
     files += _shards_by_parity(folder, {Path(one.file).name for one in found if one.what in ("shard", "sample")})
     left = list(scrub(folder))
-    anew = _parity_anew(folder, [Path(one.file) for one in left if one.what == "parity"])
+    anew = _parity_anew(folder, left)
     if anew:
         files += anew
         left = list(scrub(folder))
@@ -179,22 +179,23 @@ def _by_parity(root: Path, file: Path, right: Callable[[Path], bool]) -> list[st
     return [str(file)] if bad or file.stat().st_size != size else []
 
 
-def _parity_anew(folder: str, damaged: list[Path]) -> list[str]:
-    """Write parity that is damaged or missing anew, of what is whole; says which files.
+def _parity_anew(folder: str, left: list[Finding]) -> list[str]:
+    """Write parity that is damaged, missing, or less than the space's anew, of what is whole; says which files.
 
     A folder in the place of one stays.
     """
-    if not damaged:
-        return []  # the index itself may be damaged
+    if any(one.what == "index" for one in left):
+        return []
     root, made = Path(folder), []
+    damaged = [Path(one.file) for one in left if one.what == "parity"]
     with Space.open(folder) as space:
         shards = {entry.file_name: entry for entry in space.index.shards}
-        for path in damaged:
+        for path in dict.fromkeys([*damaged, *weaker(space.index)]):
             entry = shards.get(path.stem)
             file = root / ("shards" if entry else "generations") / path.stem
             whole = entry is None or (file.is_file() and damage(str(file), entry) is None)
             if whole and not path.is_dir():
-                parity.protect(file, path, level(space.index))
+                parity.protect(file, path, max(level(space.index), parity.level_of(path)))
                 made.append(str(path))
     return made
 

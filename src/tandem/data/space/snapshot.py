@@ -149,9 +149,17 @@ def no_space(folder: str) -> SpaceError:
     todo = f"run: tandem data pack SOURCE {folder}"
     if _has_had_one(folder):
         todo = f"it has had one: {_restored(folder)}"
+    elif (around := _space_around(folder)) is not None:
+        todo = f"name the space that it is a part of: {around}"
     return SpaceError(
         given=f"{folder} is not a space: it {what}", allowed="a folder that `tandem data pack` made", todo=todo
     )
+
+
+def _space_around(folder: str) -> str | None:
+    """The space of which this is a folder or a file."""
+    place = os.path.dirname(os.path.abspath(folder))  # noqa: PTH100, PTH120 - no pathlib here
+    return next((one for one in (place, os.path.dirname(place)) if is_space(one)), None)  # noqa: PTH120
 
 
 def _has_had_one(folder: str) -> bool:

@@ -180,8 +180,8 @@ class Target:
         Args:
             parts: What was written.
             change: Makes the new tables from the present ones and what was written; if None, it is added behind.
-            parity_level: The level of parity that the space has from this generation on; what is there and has no
-                parity gets it before. 0 keeps the one it has.
+            parity_level: The level of parity that the space has from this generation on; what is there and has less
+                gets it before, what has more keeps that. 0 keeps the one it has.
 
         Raises:
             SpaceError: Two samples have one path, or one lies below another; or there is no such level.
@@ -316,7 +316,7 @@ class Target:
     def _guard(self, added: Columns, asked: int) -> int:
         """Write parity beside the writer's shards, where they have none or a lower one; returns the level.
 
-        Where a level is asked for, also that of published shards which have none.
+        Where a level is asked for, also that of published shards which have less.
         """
         had, published = self._level_and_shards()
         count = asked or had
@@ -332,12 +332,12 @@ class Target:
     def _guard_published(self, entry: layout.ShardEntry, had: int, count: int) -> None:
         """The same for a shard that others published; what is damaged is left: its parity would guard the damage.
 
-        In a space that has a level, such a shard keeps its parity. In one that has none, parity is what a run that was
-        broken off has left, and has to be what is asked for.
+        Parity of a higher level stays. In a space that has no level, parity is what a run that was broken off has left,
+        and has to be whole.
         """
         shard, aside = self.folder / "shards" / entry.file_name, self._parity_aside(entry)
         there = parity_path(self.folder, shard)
-        if parity.level_of(there) >= (had or count) and (had or _is_parity_of(there, entry)):
+        if parity.level_of(there) >= count and (had or _is_parity_of(there, entry)):
             aside.unlink(missing_ok=True)  # others have just written it, too
         elif parity.level_of(aside) < count:
             # it may be gone, or compacted away just now; or something else in its place: `scrub` names it
@@ -439,7 +439,8 @@ class SpaceWriter:
         """Publish all that was added as a new generation; returns its number.
 
         Args:
-            parity: The level of parity that the space has from now on, 1 to 4; 0 keeps the one it has.
+            parity: The level of parity that the space has from now on, 1 to 4; what it has with less gets it, too. 0
+                keeps the one it has.
 
         Raises:
             SpaceError: A path was added twice, is in the space already, or lies below another; or there is no such
