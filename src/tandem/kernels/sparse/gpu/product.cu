@@ -47,13 +47,13 @@ struct Bytes {
 };
 #endif
 
+#if TANDEM_VALUES == 0
 __device__ __forceinline__ unsigned shared_16(unsigned address) {
   unsigned value;
   asm("ld.shared.u16 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
 
-#if TANDEM_VALUES == 0
 // Values of 16 bits in shared memory, and fragment.cuh's spread_row of them: one walk through the row's nonzeros, and
 // nothing done for zeros.
 struct Near {
