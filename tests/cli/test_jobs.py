@@ -414,6 +414,16 @@ def test_the_day_replays_to_the_same_decisions(tandem: Shell, tmp_path: Path) ->
     assert tandem("replay", log, "--policy", "exclusive").splitlines()[0].endswith("decisions")
 
     entries = log.read_text().splitlines()
+    setup, *steps = map(json.loads, entries)
+    gone = setup | {"setup": setup["setup"] | {"policy": "gone:away"}}
+    last = steps[-1]["step"]
+    later = [one | {"step": last + place} for place, one in enumerate(steps, 1)]
+    two = tmp_path / "two.jsonl"
+    two.write_text("".join(f"{json.dumps(one)}\n" for one in (setup, *steps, gone, *later)))
+    lines = tandem("replay", two).splitlines()
+    assert re.fullmatch(r"the epoch from [\d:]+ is left out, for .* decided again: .*'gone:away'.*", lines[1])
+    assert lines[2] == "every other decision is the same"
+
     changed = next(i for i, entry in enumerate(entries) if '"Start"' in entry)
     entries[changed] = json.dumps(json.loads(entries[changed]) | {"decisions": []})
     log.write_text("\n".join(entries) + "\n")

@@ -361,6 +361,19 @@ def test_why_it_was_late() -> None:
     assert promises.why(row(1, 150.0)) == took, "one second late is no reason for half a minute"
 
 
+def test_a_job_that_was_tried_again_was_late_for_that() -> None:
+    over = [{"attempt": 1, "ended_at": 45.0, "reason": "exit status 3"}]
+    again = {"started_at": 50.0, "began_at": 10.0, "attempts": over}
+    assert promises.why(row(1, 140.0, **again)) == "attempt 1 ended (exit status 3), started again 5s later"
+    assert promises.why(row(1, 140.0, **again, start_high=6.0)) == (
+        "it started 4s after its quoted start; attempt 1 ended (exit status 3), started again 5s later"
+    )
+    twice = again | {"attempts": [*over, {"attempt": 2, "ended_at": 48.0, "reason": "killed by signal 9"}]}
+    assert promises.why(row(1, 140.0, **twice)) == "attempts 1-2 ended (killed by signal 9), started again 2s later"
+    took = "it took 2m20s, 1m32s were expected"
+    assert promises.why(row(1, 200.0, **again | {"started_at": 60.0})).endswith(f"later; {took}")
+
+
 def stretch(job: int, began: float, ended: float, *beside: str, throttled: bool = False) -> dict[str, Any]:
     others = [(100 + place, app) for place, app in enumerate(beside)]
     return {"job": job, "beside": others, "began_at": began, "ended_at": ended, "throttled": throttled}

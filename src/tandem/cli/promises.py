@@ -17,7 +17,7 @@ from tandem.cli import reports, words
 from tandem.cli.moments import clock_time, option_s
 from tandem.cli.queue import NAME
 from tandem.cli.terminal import cut, json_option, print_json, say, show_table
-from tandem.core.units import human_duration
+from tandem.core.units import human_duration, ranges
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ def _seen(rows: Sequence[Row]) -> list[Row]:
 
 
 def why(row: Row, beside: Mapping[int, Company] | None = None) -> str:
-    """Why a job was late: it started late, it ran long (beside whom), both; or its interval was too narrow.
+    """Why a job was late: it started late, was tried again, ran long (beside whom); or its interval was too narrow.
 
     Args:
         beside: job -> how it ran (see `companies`).
@@ -316,9 +316,15 @@ def _causes(row: Row, beside: Mapping[int, Company]) -> Iterator[str]:
     start, finish = words.interval(row, "start"), words.interval(row, "finish")
     if row["started_at"] is None:
         return
-    waited_s, late_s = row["started_at"] - start[2], row["ended_at"] - finish[2]
+    over = row.get("attempts") or []
+    began_at = row["began_at"] if over and row.get("began_at") is not None else row["started_at"]
+    waited_s, late_s = began_at - start[2], row["ended_at"] - finish[2]
     if row["moment"] == "submit" and waited_s > max(_ROUNDING_S, _A_CAUSE * late_s):
         yield f"it started {words.lasted(waited_s)} after its quoted start"
+    if over:
+        last = over[-1]
+        ended = f"{'attempts' if len(over) > 1 else 'attempt'} {ranges([one['attempt'] for one in over])} ended"
+        yield f"{ended} ({last['reason']}), started again {words.lasted(row['started_at'] - last['ended_at'])} later"
     run_s, expected_s = row["ended_at"] - row["started_at"], finish[1] - start[1]
     if run_s > 1.05 * expected_s:
         how = "".join(_how(beside[row["job"]], run_s)) if row["job"] in beside else ""

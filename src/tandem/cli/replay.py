@@ -31,7 +31,8 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
     """Decide a stored day again, and compare.
 
     LOG is a file that --export wrote; without one, the log of this machine. Exit status 1 if a decision differs
-    (without --policy none should). With --policy only what is done counts, and where: each policy has its own reasons.
+    (without --policy none should). What was decided by a policy that can no longer be had is left out. With --policy
+    only what is done counts, and where: each policy has its own reasons.
     """
     from tandem.share.scheduler.admission import check_options
     from tandem.share.simulate import replay as replaying
@@ -57,6 +58,7 @@ def replay(log: Path | None, policy: str | None, export: Path | None, as_json: b
                 {"entry": one.entry, "now": one.now, "stored": one.stored, "replayed": one.replayed}
                 for one in found.differences
             ],
+            "left_out": [{"now": one.now, "why": one.why.given} for one in found.left_out],
         })  # fmt: skip
     else:
         _say(found, policy)
@@ -103,8 +105,12 @@ def _told(entries: Iterator[dict[str, Any]], tell: Any) -> Iterator[dict[str, An
 def _say(found: Any, policy: str | None) -> None:  # noqa: ANN401 - a Replayed
     epochs = f" in {count(found.epochs, 'epoch')}" if found.epochs > 1 else ""
     say(f"{count(found.steps, 'step')}{epochs}, {count(found.events, 'event')}, {count(found.decisions, 'decision')}")
+    for left in found.left_out:
+        since = clock_time(left.now, time.time())
+        say(f"the epoch from {since} is left out, for it can no longer be decided again: {left.why.given}")
     if not found.differences:
-        say("every decision is the same" if policy is None else f"{policy} decides all of it the same way")
+        every = "every other decision" if found.left_out else "every decision"
+        say(f"{every} is the same" if policy is None else f"{policy} decides all of it the same way")
         return
     who = policy or "this version"
     say(f"{who} decides otherwise in {count(len(found.differences), 'step')}")

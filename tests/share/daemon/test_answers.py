@@ -62,8 +62,14 @@ def test_elements_of_an_array_that_wait_alike_are_together() -> None:
 
 
 def test_which_promises_a_hold_took_back_is_told() -> None:
-    promises = [{"moment": moment} for moment in ("submit", "submit", "start")]
-    for count, held, gone in ((3, False, [True, False, False]), (2, True, [True, True]), (1, False, [False])):
+    promises = [{"moment": moment} for moment in ("submit", "submit", "start", "submit", "start")]
+    for count, held, gone in (
+        (3, False, [True, False, False]),
+        (2, True, [True, True]),
+        (1, False, [False]),
+        (3, True, [True, True, True]),  # held before a retry
+        (5, False, [True, True, True, False, False]),
+    ):
         assert [one["taken_back"] for one in answers.taken_back(promises[:count], held=held)] == gone
 
 

@@ -273,6 +273,16 @@ def test_a_hold_takes_quotes_back_and_a_release_makes_them_anew() -> None:
     assert quoted(told.submit(job(5, app="known"), at=1100.0), 5).start.high < 1350.0, "nothing was learned from 1000 s"
 
 
+def test_after_a_retry_a_quote_rests_on_what_is_expected_and_not_on_how_the_attempt_ended() -> None:
+    told = Told("backfill", CORE)
+    told.submit(job(1, expected=10.0, retries=1))
+    told.submit(job(2, expected=50.0, priority=1), at=1.0)
+    told.end(1, at=2.0, code=3)
+    assert told[1].reason == "attempt 1 ended badly (exit status 3); retry 1 of 1"
+    told.tell(ev.HoldAsked(1), at=3.0)
+    assert quoted(told.tell(ev.ReleaseAsked(1), at=4.0), 1).basis == "its expected duration"
+
+
 def test_a_hold_and_a_release_in_the_step_of_the_submission_make_one_quote() -> None:
     told = experienced(CORE)
     step = told.tell(ev.Submitted(job(1)), ev.Submitted(job(2, after=(After(1),))), ev.HoldAsked(1), ev.ReleaseAsked(1))

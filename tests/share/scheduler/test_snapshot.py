@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tandem.core import plug
 from tandem.core.errors import StoreError
 from tandem.share import events as ev
 from tandem.share.model import After, Gpu, Node, State
@@ -180,6 +181,45 @@ def test_another_policy_decides_at_once() -> None:
     other.step(2.0, [ev.Ended(1, 1)])
     other.step(2.0, [ev.Submitted(job(3, 1))])
     assert {life.state for life in other.jobs.values()} == {State.STARTING}
+
+
+def taken_over(told: Told, policy: str) -> Told:
+    """Another policy goes on with what was told."""
+    told.machine = reborn(told, policy=policy)
+    told.tell(ev.Tick())
+    return told
+
+
+@pytest.mark.parametrize("policy", plug.names("share.policies"))
+@pytest.mark.parametrize("throttle", [1.0, 0.25])
+@pytest.mark.parametrize(("before", "harvest"), [("hybrid", True), ("las", False)])
+def test_what_a_policy_before_suspended_goes_on_under_any(
+    policy: str, throttle: float, before: str, harvest: bool
+) -> None:
+    told = Told(before, NODES[0], options={"las_step_s": 1.0})
+    told.submit(job(1, 3, harvest=harvest, expected=1000.0))
+    told[1].throttle = throttle
+    told.submit(job(2, 4, expected=5.0), at=10.0)
+    taken_over(told, policy)
+    if policy != "las":  # it goes by service, not by who has begun
+        told.submit(job(3, 4, expected=9000.0, harvest=True), at=11.0)
+    assert (told.state(1), told.running()) == (State.SUSPENDED, {2}), "its cores are not free"
+    told.end(2, at=16.0)
+    assert told.running() == {1}, "it goes on, before one that has not begun"
+    assert policy == before or told[1].throttle == 1.0
+    (resumed,) = [one for one in told.decided if isinstance(one, ev.Resume)]
+    assert resumed.reason in ("its cores are free again", "its turn has come again")
+
+
+@pytest.mark.parametrize("policy", plug.names("share.policies"))
+def test_a_throttle_of_a_policy_before_is_lifted_under_any(policy: str) -> None:
+    told = Told("hybrid", NODES[0])
+    told.submit(job(1, 3, harvest=True))
+    told[1].throttle = 0.1
+    taken_over(told, "las" if policy == "hybrid" else policy)
+    assert told[1].throttle == 1.0
+    assert told.said[-1] == ev.ThrottleJob(1, 1, 1.0)
+    assert told[1].reason == "the policy that throttled it no longer decides"
 
 
 def test_what_was_learned_goes_through() -> None:

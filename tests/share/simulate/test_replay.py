@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.core.errors import StoreError
+from tandem.core.errors import StoreError, UnknownPluginError
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
 from tandem.share.simulate.replay import read_log, read_setup, replay, setup_entry, step_entry
@@ -110,6 +110,18 @@ def test_epochs_begin_with_snapshots(log: list[Entry]) -> None:
     found = replay(entries)
     assert found.epochs == 1 + (len(log) - 1) // 40
     assert not found.differences
+
+
+@pytest.mark.parametrize("what", ["policy", "estimator"])
+def test_an_epoch_that_can_no_longer_be_decided_is_left_out(log: list[Entry], what: str) -> None:
+    gone: Entry = {"setup": log[0]["setup"] | {what: "gone:away"}}  # type: ignore[operator]
+    found = replay([*log, gone, *log[1:9], gone, *log])
+    assert (found.epochs, found.steps, found.differences) == (2, 2 * (len(log) - 1), ())
+    (left,) = found.left_out
+    assert left.now == log[1]["now"]
+    assert "gone" in left.why.given
+    with pytest.raises(UnknownPluginError, match="gone"):
+        replay([gone, *log[1:9]])
 
 
 def test_a_log_must_begin_with_a_setup(log: list[Entry]) -> None:

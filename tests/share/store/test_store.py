@@ -22,7 +22,7 @@ from tandem.share.scheduler.machine import Machine
 from tandem.share.store import entry as rows
 from tandem.share.store import queries, schema
 from tandem.share.store.database import StoreFullError
-from tandem.share.store.entry import Beside, Entry
+from tandem.share.store.entry import AttemptOver, Beside, Entry
 from tandem.share.store.store import Store, examine, setup_of, setup_text
 
 NODE = Node("n", 2000, 4096, cores=(0, 1))
@@ -131,6 +131,30 @@ def test_of_the_quotes_of_a_job_that_was_held_the_last_counts(place: Paths) -> N
         assert [(r["moment"], r["at"]) for r in promises if r["job"] == 3] == [("start", 9.0), ("submit", 9.0)]
         assert [(r["moment"], r["at"]) for r in promises if r["job"] == 2] == [("start", 1.0), ("submit", 1.0)]
         assert [r["at"] for r in queries.quotes(store.engine, 3)] == [1.0, 9.0, 9.0]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_quote_is_told_with_the_attempts_that_were_over_after_it(place: Paths, held: bool) -> None:
+    over = AttemptOver(1, 1, 3.0, 3, 0, "exit status 3")
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        step(store, machine, 1.0, [ev.NodeJoined(NODE), ev.Submitted(job(1, retries=1))], {1: launch()})
+        step(store, machine, 2.0, [ev.Started(1, 1)], {})
+        step(store, machine, 3.0, [ev.NodeLost(NODE.id)], {})
+        store.commit(Entry(3.0, [], attempts=[over]))
+        if held:
+            step(store, machine, 4.0, [ev.HoldAsked(1)], {})
+            step(store, machine, 5.0, [ev.ReleaseAsked(1)], {})
+        step(store, machine, 8.0, [ev.NodeJoined(NODE)], {})
+        step(store, machine, 9.0, [ev.Started(1, 2), ev.Ended(1, 2)], {})
+        told = queries.promises(store.engine, uid=None, limit=9)
+        found = [(r["moment"], r["at"], r["began_at"], [one["attempt"] for one in r["attempts"]]) for r in told]
+    second = ("start", 8.0, None, [])
+    if held:
+        assert found == [second, ("submit", 5.0, 8.0, [])], "those from before the hold hold no more"
+    else:
+        assert found == [second, ("start", 1.0, 8.0, [1]), ("submit", 1.0, 1.0, [1])]
 
 
 def test_a_second_daemon_is_told_who_has_the_folder(place: Paths) -> None:

@@ -167,8 +167,8 @@ def taken_back(promises: Sequence[View], *, held: bool) -> list[View]:
         held: whether the job still is held, or waits for one that is.
     """
     submitted = [place for place, one in enumerate(promises) if one["moment"] == "submit"]
-    gone = submitted if held else submitted[:-1]
-    return [one | {"taken_back": place in gone} for place, one in enumerate(promises)]
+    good_from = len(promises) if held else submitted[-1] if submitted else 0
+    return [one | {"taken_back": place < good_from} for place, one in enumerate(promises)]
 
 
 def _attempts(driver: Driver, view: View) -> list[View]:
@@ -248,7 +248,8 @@ def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[
     rows = queries.promises(
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
-    hidden = dict.fromkeys(("name", "app", "reason", "basis"), "") | dict.fromkeys(("id", "job", "uid"))
+    hidden: View = dict.fromkeys(("name", "app", "reason", "basis"), "") | dict.fromkeys(("id", "job", "uid"))
+    hidden |= {"attempts": []}
     rows = [row | {"founded": is_founded(row["basis"])} for row in _with_policies(driver, rows)]
     return [row if caller.owns(row["uid"]) else row | hidden for row in rows]
 

@@ -43,8 +43,6 @@ def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
     Nobody is resumed while others make way for a primary job at the head of the queue.
     """
     decisions: list[Decision] = []
-    if not view.harvesting:
-        return decisions
     head = view.head()
     if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.curbed.values())):
         return decisions

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tandem.share.state.pending import Key
 
 PLANS_BY_LIMIT = False
+RESUMES = True
 OPTIONS: Mapping[str, str] = {
     "hybrid_window": "how many waiting jobs are weighed against each other",
     "hybrid_safe": "1: bounds have to hold at the upper end of the estimator's interval; 0: in its middle",

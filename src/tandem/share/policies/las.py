@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from tandem.share.state.life import Life
 
-__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "RANGES", "alarm", "decide", "plan_s", "rank"]
+__all__ = ["OPTIONS", "PLANS_BY_LIMIT", "RANGES", "RESUMES", "alarm", "decide", "plan_s", "rank"]
 
+RESUMES = True
 OPTIONS: Mapping[str, str] = {"las_step_s": "seconds of the first class; each further one is ten times as wide"}
 RANGES: Mapping[str, Range] = {"las_step_s": Range(0.001, whole=False)}
 STEP_S = 3600.0

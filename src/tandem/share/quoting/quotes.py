@@ -168,7 +168,13 @@ class Quoter:
             return []
         played = self._play(view, lives)
         return [
-            self._promise(view, life, "submit", *played[life.id], life.reason + _supposed(view, played[life.id][0]))
+            self._promise(
+                view,
+                life,
+                "submit",
+                *played[life.id],
+                view.history.expect(life.job)[1] + _supposed(view, played[life.id][0]),
+            )
             for life in lives
             if life.id in quoted
         ]

@@ -74,6 +74,7 @@ class Cluster:
         """How every job ended."""
         self.policy = policy.load(setup.policy) if known is None else known.policy
         self._starts_only: bool = getattr(self.policy, "STARTS_ONLY", False)
+        self._resumes: bool = getattr(self.policy, "RESUMES", False)
         self.ledger = Ledger()
         self.index = DemandIndex(self.ledger)
         self.pending = Pending(self.index)
@@ -177,6 +178,11 @@ class Cluster:
         self.pending.add(key, life.shape, life.plan_s)
         if not self._starts_only or self.index.may_fit(life.shape) or self.pending.head() == key:
             self._dirty = True
+
+    @property
+    def starts_only(self) -> bool:
+        """Whether the policy does nothing but start jobs."""
+        return self._starts_only
 
     @property
     def is_dirty(self) -> bool:

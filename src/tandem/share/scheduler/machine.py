@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tandem.share.quoting.quotes import Play, Rehearsed
     from tandem.share.state.life import Life
+    from tandem.share.state.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +141,11 @@ class Machine(Cluster):
     def _decide(self) -> list[ev.Decision]:
         self._dirty = False
         carried: list[ev.Decision] = []
-        for decision in self.policy.decide(self.view, self.now):
-            life = self.jobs[decision.job]
-            if _CARRY[type(decision)](self, life, decision):
-                carried.append(decision)
+        for decide in (self._let_go_on, self.policy.decide):
+            for decision in decide(self.view, self.now):
+                life = self.jobs[decision.job]
+                if _CARRY[type(decision)](self, life, decision):
+                    carried.append(decision)
         if self._started:
             self._quotes += self.quoter.started(self.view, self._started)
             self._started = []
@@ -151,6 +153,20 @@ class Machine(Cluster):
             msg = f"the policy placed jobs {sorted(self.view.placed)} and decided nothing about them"
             raise AssertionError(msg)
         return carried
+
+    def _let_go_on(self, view: View, now: float) -> list[ev.Decision]:
+        """Lift what a policy that no longer decides has done to jobs; those go before any that has not begun."""
+        decisions: list[ev.Decision] = []
+        for _, life in sorted(view.curbed.items()):
+            if not life.curbed_before:
+                continue
+            if life.state is State.RUNNING:
+                decisions.append(ev.Throttle(life.id, 1.0, "the policy that throttled it no longer decides"))
+            elif life.state is State.SUSPENDED and not self._resumes and now >= life.rests_until:
+                placement = view.place_resumed(life)
+                if placement is not None:
+                    decisions.append(ev.Resume(life.id, placement, "its cores are free again"))
+        return decisions
 
     def _start(self, life: Life, decision: ev.Start) -> bool:
         if life.placement is not decision.placement or life.id in self.pending:
@@ -176,7 +192,7 @@ class Machine(Cluster):
     def _suspend(self, life: Life, decision: ev.Suspend) -> bool:
         if life.state is not State.RUNNING:
             return False
-        life.state, life.reason = State.SUSPENDING, decision.reason
+        life.state, life.reason, life.curbed_before = State.SUSPENDING, decision.reason, False
         self.view.curbed[life.id] = life
         self._guarded(life)
         self._out.append(ev.SuspendJob(life.id, life.attempt))
@@ -196,6 +212,7 @@ class Machine(Cluster):
         if life.state is not State.RUNNING or life.throttle == decision.fraction:
             return False
         life.throttle, life.throttled_at, life.reason = decision.fraction, self.now, decision.reason
+        life.curbed_before = False
         self.view.curbed[life.id] = life
         if decision.fraction == 1.0:
             del self.view.curbed[life.id]

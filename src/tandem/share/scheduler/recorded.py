@@ -33,6 +33,8 @@ def follow(setup: Setup, steps: Iterable[tuple[float, Sequence[ev.Event], Sequen
     machine = Machine(silent)
     decided = _Decided()
     machine.policy = cast("Policy", decided)
+    for life in machine.view.curbed.values():
+        life.curbed_before = False  # that they go on is among what was decided
     for now, events, decisions in steps:
         decided.due = decisions
         if decisions:

@@ -48,6 +48,7 @@ _PLAIN = (
     "reason",
     "hindered",
     "has_room",
+    "curbed_before",
     "measured_s",
     "measured_alone_s",
 )
@@ -144,6 +145,7 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
             cluster.view.strained[life.id] = life
         if life.throttle < 1.0 or life.state in (State.SUSPENDING, State.SUSPENDED, State.RESUMING):
             cluster.view.curbed[life.id] = life
+            life.curbed_before |= cluster.starts_only or not same_policy
     cluster.disk_full = state.get("disk_full", False)
     cluster.view.contended = state["contended"]
     cluster.view.has_gpus = any(node.gpus for node in cluster.ledger.nodes)

@@ -337,6 +337,8 @@ class Transitions:
         life.state, life.run_since = State.RUNNING, m.now
         if life.throttle == 1.0:
             m.view.curbed.pop(life.id, None)
+        elif life.curbed_before:
+            m.dirty()  # its throttle is lifted
         if life.job.limit_s is not None:
             m.wake_at(m.now + life.job.limit_s - life.ran_s, life)
         m.set_alarms(life)

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tandem.core.errors import StoreError
+from tandem.core.errors import MissingPackageError, StoreError, TandemError, UnknownPluginError
 from tandem.share.codec import from_json, to_json
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine, Step
@@ -32,14 +32,23 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An epoch whose policy or estimator can no longer be had: why, and when its first step was."""
+
+    now: float
+    why: TandemError
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay found."""
+    """What a replay found in the epochs that are not left out."""
 
     epochs: int
     steps: int
     events: int
     decisions: int
     differences: tuple[Difference, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def setup_entry(setup: Setup) -> dict[str, Any]:
@@ -74,17 +83,26 @@ def replay(entries: Iterable[Mapping[str, Any]], *, policy: str | None = None) -
 
     Raises:
         StoreError: the log does not begin with a setup, or a step of it is missing or twice there.
+        UnknownPluginError, MissingPackageError: no epoch with a step has a policy and an estimator that can be had.
     """
     machine: Machine | None = None
+    lost: TandemError | None = None  # why the present epoch is left out
+    left_out: list[LeftOut] = []
     epochs = steps = events = decisions = 0
     differences: list[Difference] = []
     for number, entry in enumerate(_whole(entries)):
         if "setup" in entry:
             setup = read_setup(entry)
-            machine = Machine(
-                setup if policy is None else Setup(policy, setup.estimator, setup.options, setup.snapshot)
-            )
-            epochs += 1
+            setup = setup if policy is None else Setup(policy, setup.estimator, setup.options, setup.snapshot)
+            try:
+                machine, lost = Machine(setup), None
+                epochs += 1
+            except (UnknownPluginError, MissingPackageError) as error:
+                machine, lost = None, error
+            continue
+        if lost is not None:
+            if not left_out or left_out[-1].why is not lost:
+                left_out.append(LeftOut(entry["now"], lost))
             continue
         if machine is None:
             raise StoreError(
@@ -99,9 +117,11 @@ def replay(entries: Iterable[Mapping[str, Any]], *, policy: str | None = None) -
         stored = entry["decisions"]
         if (replayed != stored) if policy is None else (_acts(replayed) != _acts(stored)):
             differences.append(Difference(number, entry["now"], list(stored), replayed))
+    if left_out and not steps:
+        raise left_out[0].why
     if not epochs:
         raise StoreError(given="an empty log", allowed="a log that begins with a setup", todo="export the day again")
-    return Replayed(epochs, steps, events, decisions, tuple(differences))
+    return Replayed(epochs, steps, events, decisions, tuple(differences), tuple(left_out))
 
 
 def _whole(entries: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -34,6 +34,7 @@ class Life:
         measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
         last_end: the last attempt that is over, and how it ended in words.
         hindered: why the policy did not place the waiting job though it fits by count.
+        curbed_before: it was suspended or throttled by a policy that no longer decides.
         has_room: others were displaced for the waiting job.
         slowdown: last measured slowdown against running alone, with the neighbours it was measured beside.
     """
@@ -82,6 +83,7 @@ class Life:
     hindered: str = ""
     last_end: tuple[int, str] = (0, "")
     has_room: bool = False
+    curbed_before: bool = False
     waits_for: set[int] = field(default_factory=set)
     id: int = field(init=False)  # the job's
 

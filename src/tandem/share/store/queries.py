@@ -13,6 +13,10 @@ Row = dict[str, Any]
 
 _ENDS = [state.value for state in ENDS]
 
+_ATTEMPTS = sa.select(
+    *(schema.ATTEMPTS.c[name] for name in ("job", "attempt", "ended_at", "exit_code", "signal", "reason"))
+).order_by(schema.ATTEMPTS.c.id)
+
 
 def job(engine: sa.Engine, job_id: int) -> Row | None:
     """Return one job's row, or None."""
@@ -70,10 +74,8 @@ def quotes(engine: sa.Engine, job_id: int) -> list[Row]:
 
 def attempts(engine: sa.Engine, job_id: int) -> list[Row]:
     """Return how those attempts of one job ended after which it waited again, in order."""
-    table = schema.ATTEMPTS.c
-    wanted = sa.select(table.attempt, table.ended_at, table.exit_code, table.signal, table.reason)
     with engine.connect() as connection:
-        rows = connection.execute(wanted.where(table.job == job_id).order_by(table.id)).mappings()
+        rows = connection.execute(_ATTEMPTS.where(schema.ATTEMPTS.c.job == job_id)).mappings()
         return [dict(row) for row in rows]
 
 
@@ -92,6 +94,9 @@ def last_quotes(engine: sa.Engine, ids: Sequence[int]) -> dict[int, Row]:
 def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0.0) -> list[Row]:
     """Return quotes of jobs that ended, but those that a hold took back, beside what happened, the latest end first.
 
+    Each with ``began_at``, when the next attempt was begun that was quoted too (or None), and the `attempts` that ended
+    after it was made and after which the job waited again.
+
     Args:
         uid: Only this user's; None for everybody's.
         limit: At most so many quotes.
@@ -100,17 +105,28 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
     table, quote, later = schema.JOBS.c, schema.QUOTES.c, schema.QUOTES.alias().c
     columns = (table.name, table.app, table.uid, table["class"], table.state, table.reason)
     times = (table.submitted_at, table.started_at, table.ended_at)
-    again = sa.exists().where(later.job == quote.job, later.moment == "submit", later.id > quote.id)
+    after = sa.and_(later.job == quote.job, later.id > quote.id)
+    again = sa.exists().where(after, later.moment == "submit")
+    began = sa.select(sa.func.min(later.at)).where(after, later.moment == "start").scalar_subquery().label("began_at")
     wanted = (
-        sa.select(schema.QUOTES, *columns, *times)
+        sa.select(schema.QUOTES, *columns, *times, began)
         .join(schema.JOBS, table.id == quote.job)
-        .where(table.state.in_(_ENDS), table.ended_at >= since, sa.or_(quote.moment != "submit", ~again))
+        .where(table.state.in_(_ENDS), table.ended_at >= since, ~again)
     )
     if uid is not None:
         wanted = wanted.where(table.uid == uid)
     wanted = wanted.order_by(table.ended_at.desc(), quote.id.desc()).limit(limit)
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(wanted).mappings()]
+        rows = [dict(row) for row in connection.execute(wanted).mappings()]
+        over = connection.execute(
+            _ATTEMPTS.where(schema.ATTEMPTS.c.ended_at >= min((r["at"] for r in rows), default=0.0))
+        )
+        by_job: dict[int, list[Row]] = {}
+        for attempt in over.mappings():
+            by_job.setdefault(attempt["job"], []).append(dict(attempt))
+    for row in rows:
+        row["attempts"] = [one for one in by_job.get(row["job"], ()) if one["ended_at"] > row["at"]]
+    return rows
 
 
 def policies(engine: sa.Engine) -> list[tuple[float, str]]:
