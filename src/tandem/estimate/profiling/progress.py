@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LEAST_PART = 0.5
 """A rate is given where the points cover at least this part of the window."""
 
+FINEST_S = 1e-3
+"""Points that follow each other faster than this are thinned out, so that a trace stays small."""
+
 _LOOKED_AT = 64
 
 
@@ -55,8 +58,11 @@ class Trace:
             return
         if self._steps and step < self._steps[-1]:
             self.cut(t)
-        self._times.append(t)
-        self._steps.append(step)
+        if self._fine(t):
+            self._times[-1], self._steps[-1] = t, step
+        else:
+            self._times.append(t)
+            self._steps.append(step)
 
     def reach(self, t: float, step: float) -> None:
         """Add a point where a step is reached; what only says once more which one that was is passed over.
@@ -120,6 +126,12 @@ class Trace:
             return None
         done = self._steps[last] - self._at(low, first, last)
         return done / (high - low)
+
+    def _fine(self, t: float) -> bool:
+        """Whether a point at ``t`` may take the newest one's place: of what no phase or cut parts."""
+        if len(self._times) < 2 or t - (since := self._times[-2]) >= FINEST_S:
+            return False
+        return not (self._cuts and self._cuts[-1] >= since) and not (self._phases and self._phases[-1][0] >= since)
 
     def _at(self, t: float, first: int, last: int) -> float:
         """Steps done at ``t``, which lies between two points."""
