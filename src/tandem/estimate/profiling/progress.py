@@ -38,6 +38,8 @@ class Trace:
         self._times: list[float] = []
         self._steps: list[float] = []
         self._cuts: list[float] = []
+        self.ended: list[float] = []
+        """When runs ended."""
         self._phases: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
@@ -57,7 +59,7 @@ class Trace:
         if self._times and t <= self._times[-1]:
             return
         if self._steps and step < self._steps[-1]:
-            self.cut(t)
+            self._cuts.append(t)
         if self._fine(t):
             self._times[-1], self._steps[-1] = t, step
         else:
@@ -74,7 +76,8 @@ class Trace:
             self.add(t, step)
 
     def cut(self, t: float) -> None:
-        """Say that what follows ``t`` has nothing to do with what was before: no window reaches across."""
+        """Say that what follows ``t`` is another run, and has nothing to do with the last: no window reaches across."""
+        self.ended.append(t)
         self._cuts.append(t)
 
     def typical_gap(self) -> float | None:
@@ -89,6 +92,11 @@ class Trace:
             cut = bisect_right(self._cuts, begin)
             if self.phase(begin, end) == phase and not (cut < len(self._cuts) and self._cuts[cut] <= end):
                 yield begin, end, step - was
+
+    @property
+    def entered(self) -> list[tuple[float, str]]:
+        """When each phase began, by time."""
+        return self._phases
 
     def enter(self, t: float, phase: str) -> None:
         """Say that a phase begins."""
