@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,10 @@ def test_phases_without_steps_leave_the_core_to_the_other_unless_those_with_step
     profile = Profile("a", (), "here", 1, 0.0, 0.0, 1, (train,), stepless={"save": Stepless(0.5, 0.0)})
     need = needs([profile])["a"]
     assert (need.use, need.turns, need.unmeasured) == (0.5, 1.0, 0.0)
+    hardly = needs([replace(profile, stepless={"save": Stepless(0.5, 0.01)})])
+    nearly = share((pinned(0), pinned(0)), NODE, hardly)
+    assert nearly is not None
+    assert not any("not measured" in words for words in nearly.why)
     found = share((pinned(0), pinned(0)), NODE, {"a": need})
     assert found is not None
     assert found.stretch == (1.0, 1.0)

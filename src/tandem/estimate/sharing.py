@@ -44,6 +44,8 @@ SHARE_SPREAD = 0.08
 
 _UNMEASURED = "what taking turns costs it was not measured"
 
+_SLIGHT = 0.005
+
 _ALL_COMBINED = 3
 """Of so many contradicted applications in a set all combinations are played."""
 
@@ -141,7 +143,8 @@ def _meeting(
     most = [1.0 + part * (stretch - 1.0) for part, stretch in zip(parts, met.stretch, strict=True)]
     up = [max(0.0, high - stretch) for high, stretch in zip(most, found.stretch, strict=True)]
     words = [
-        f"up to {high:.2f}x where phases with steps meet" * (more > 0.005) for high, more in zip(most, up, strict=True)
+        f"up to {high:.2f}x where phases with steps meet" * (more > _SLIGHT)
+        for high, more in zip(most, up, strict=True)
     ]
     return replace(
         found,
@@ -250,8 +253,8 @@ def _pinned(members: Sequence[App], known: Mapping[str, CpuNeed]) -> Sharing:
         stretch.append((1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / running[i])
         half.append(need.turns_half * max(0.0, beside[i]) / running[i])
         unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
-        said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.005 else []
-        why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > 0.0)))
+        said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.0 + _SLIGHT else []
+        why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > _SLIGHT)))
     cores = [frozenset(app.cores) for app in members]
     weights = tuple(
         tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
@@ -275,7 +278,7 @@ def _crowded(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
     running = [got[i] / alone[i] for i in range(len(members))]
     stretch = tuple(1.0 / part for part in running)
     words = f"by cores: {sum(asked):.5g} of {total:.5g} cores"
-    why = tuple(f"{factor:.2f}x {words}" if factor > 1.005 else "" for factor in stretch)
+    why = tuple(f"{factor:.2f}x {words}" if factor > 1.0 + _SLIGHT else "" for factor in stretch)
     # While i runs, the others have what it leaves.
     left = [min(1.0, (total - alone[i]) / max(sum(got) - got[i], 1e-9)) for i in range(len(members))]
     weights = tuple(
