@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity
 from tandem.estimate.prior import UNKNOWN_EXCESS
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
 from tandem.estimate.sharing import CpuNeed, Sharing, fairly, needs, share
 
 NODE = Capacity(2000)
@@ -46,6 +48,28 @@ def test_what_taking_turns_costs_is_as_uncertain_as_the_curve_that_it_comes_from
     assert found.half == pytest.approx((0.2, 0.2))
     answer = estimators.make("bubble", (), (profile,)).predict((pinned(0), pinned(0)), NODE)[0]
     assert answer.high - answer.mid > 0.2
+
+
+def test_phases_without_steps_leave_the_core_to_the_other_unless_those_with_steps_meet() -> None:
+    curve = Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.0))
+    train = PhaseProfile("train", 0.5, 100.0, 0.0, 1.0, {"cpu": curve})
+    profile = Profile("a", (), "here", 1, 0.0, 0.0, 1, (train,), stepless={"save": Stepless(0.5, 0.0)})
+    need = needs([profile])["a"]
+    assert (need.use, need.turns, need.unmeasured) == (0.5, 1.0, 0.0)
+    hardly = needs([replace(profile, stepless={"save": Stepless(0.5, 0.01)})])
+    nearly = share((pinned(0), pinned(0)), NODE, hardly)
+    assert nearly is not None
+    assert not any("not measured" in words for words in nearly.why)
+    found = share((pinned(0), pinned(0)), NODE, {"a": need})
+    assert found is not None
+    assert found.stretch == (1.0, 1.0)
+    assert found.unmeasured == (0.5, 0.5)  # 2 s of work in 4 s, and 1 s of waiting, both at once: 6 s for 4 s
+    answer = estimators.make("bubble", (), (profile,)).predict((pinned(0), pinned(0)), NODE)[0]
+    assert (answer.low, answer.mid, answer.high) == (1.0, 1.0, 1.5)
+    assert "up to 1.50x where phases with steps meet" in str(answer.why)
+    crowd = share((App("a", 1000),) * 3, NODE, {"a": need})  # 1.5 of 2 cores, or 3
+    assert crowd is not None
+    assert (crowd.stretch, crowd.unmeasured) == ((1.0,) * 3, pytest.approx((0.25,) * 3))
 
 
 def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None:

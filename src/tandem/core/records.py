@@ -254,13 +254,14 @@ class Tail:
 
     Attributes:
         corrupt: How many lines were no records, or too long, and were passed over.
+        offset: Where in the file the next call goes on, in bytes.
     """
 
     def __init__(self, path: Path, *, opener: Callable[[Path], int] = open_regular) -> None:
         self.corrupt = 0
         self._path = path
         self._opener = opener
-        self._offset = 0
+        self.offset = 0
         self._file: tuple[int, int] | None = None  # device and inode
         self._skipping = False  # within a line that is too long
 
@@ -273,14 +274,14 @@ class Tail:
         """
         lines = self._chunk(max(max_bytes, MAX_LINE_BYTES)).split(b"\n")
         rest = lines.pop()
-        self._offset += sum(map(len, lines)) + len(lines)
+        self.offset += sum(map(len, lines)) + len(lines)
         if self._skipping and lines:
             self._skipping = False
             lines = lines[1:]
         if self._skipping or len(rest) >= MAX_LINE_BYTES:
             self.corrupt += not self._skipping
             self._skipping = True
-            self._offset += len(rest)
+            self.offset += len(rest)
         records = [parse(line) for line in lines if line and len(line) < MAX_LINE_BYTES]
         found = [record for record in records if record is not None]
         self.corrupt += sum(1 for line in lines if line) - len(found)
@@ -297,9 +298,9 @@ class Tail:
             if not stat.S_ISREG(status.st_mode):
                 return b""
             file = (status.st_dev, status.st_ino)
-            if file != self._file or status.st_size < self._offset:
-                self._file, self._offset, self._skipping = file, 0, False
-            return os.pread(fd, max_bytes, self._offset)
+            if file != self._file or status.st_size < self.offset:
+                self._file, self.offset, self._skipping = file, 0, False
+            return os.pread(fd, max_bytes, self.offset)
         except OSError:
             return b""
         finally:
@@ -311,7 +312,7 @@ def read(path: Path) -> list[Record]:
     tail = Tail(path)
     found: list[Record] = []
     while True:
-        before = tail._offset
+        before = tail.offset
         found += tail.poll()
-        if tail._offset == before:
+        if tail.offset == before:
             return found

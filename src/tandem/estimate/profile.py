@@ -158,6 +158,19 @@ class PhaseProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepless:
+    """A phase in which the application tells of no step, so that nobody knows what slows it down there.
+
+    Attributes:
+        share: part of the run time that it takes.
+        cpu_use: cores that it keeps busy meanwhile, all such phases of a profile together.
+    """
+
+    share: float
+    cpu_use: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One application on one kind of machine.
 
@@ -169,7 +182,7 @@ class Profile:
         made: when, in unix seconds.
         cost_s: how long profiling took.
         revision: 1 for an application's first profile on this machine, counted up by each later one.
-        phases: at least one.
+        phases: those with steps, at least one.
         rate_pattern: regular expression by which its output told its progress; None where records or runs did.
         cwd: where it was run; "" where that is not known.
         gpu: the GPU it used, whose bubbles pressed on it too; None where it used none.
@@ -184,6 +197,7 @@ class Profile:
             busy when they were calibrated; "unsteady" -> kinds whose reporter stood still or scattered alone.
         waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
             looked at.
+        stepless: phases without steps, by name; their shares and those of ``phases`` are parts of the same time.
     """
 
     key: str
@@ -202,6 +216,7 @@ class Profile:
     calibrated: float = 0.0
     waited: float = 0.0
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    stepless: Mapping[str, Stepless] = field(default_factory=dict)
 
     @property
     def disturbed(self) -> bool:

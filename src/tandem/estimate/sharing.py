@@ -10,6 +10,8 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
   it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
   feel each other's bandwidth, and the weight is 0.
+- A member with phases without steps (`Profile.stepless`) asks for what it keeps busy over all its time. Whether its
+  busy phases meet those of others nobody knows: the interval reaches up to where they always do.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -42,6 +44,8 @@ SHARE_SPREAD = 0.08
 
 _UNMEASURED = "what taking turns costs it was not measured"
 
+_SLIGHT = 0.005
+
 _ALL_COMBINED = 3
 """Of so many contradicted applications in a set all combinations are played."""
 
@@ -54,7 +58,9 @@ class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
-    is not known. ``ends`` are what the two profiles that it is the middle of say, the older one first, where those
+    is not known. ``peak`` cores are kept busy for ``peak_part`` of the time where phases
+    without steps make ``use`` less.
+    ``ends`` are what the two profiles that it is the middle of say, the older one first, where those
     contradict each other.
     """
 
@@ -63,6 +69,8 @@ class CpuNeed:
     turns_half: float = 0.0
     unmeasured: float = 0.0
     ends: tuple[CpuNeed, CpuNeed] | None = None
+    peak: float = 0.0
+    peak_part: float = 1.0
 
 
 _UNKNOWN = CpuNeed(1.0, unmeasured=1.0)
@@ -105,7 +113,7 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     else:
         if stated <= capacity.cpu_milli:
             return None
-    found = _shared(members, capacity, known)
+    found = _meeting(members, capacity, known, _shared(members, capacity, known))
     strangers = [app for app in members if app.key not in known]
     if found is None or not strangers:
         return found
@@ -113,6 +121,36 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     played = _shared(members, capacity, {**known, **calm})
     least = (1.0,) * len(members) if played is None else tuple(map(min, found.stretch, played.stretch))
     return replace(found, least=least)
+
+
+def _meeting(
+    members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], found: Sharing | None
+) -> Sharing | None:
+    """The same, with intervals up to what it is where phases with steps always meet, instead of never.
+
+    Members that began together stay together: each waits while the other does.
+    """
+    peaks = {key: replace(known[key], use=known[key].peak) for app in members if (key := app.key) in known}
+    peaks = {key: need for key, need in peaks.items() if need.peak > known[key].use}
+    if not peaks or (met := _shared(members, capacity, {**known, **peaks})) is None:
+        return found
+    count = range(len(members))
+    if found is None:
+        found = Sharing(
+            (1.0,) * len(members), tuple(tuple(float(i != j) for j in count) for i in count), ("",) * len(members)
+        )
+    parts = [known.get(app.key, _UNKNOWN).peak_part for app in members]
+    most = [1.0 + part * (stretch - 1.0) for part, stretch in zip(parts, met.stretch, strict=True)]
+    up = [max(0.0, high - stretch) for high, stretch in zip(most, found.stretch, strict=True)]
+    words = [
+        f"up to {high:.2f}x where phases with steps meet" * (more > _SLIGHT)
+        for high, more in zip(most, up, strict=True)
+    ]
+    return replace(
+        found,
+        unmeasured=tuple(map(max, up, found.unmeasured or (0.0,) * len(members))),
+        why=tuple(", ".join(filter(None, both)) for both in zip(found.why, words, strict=True)),
+    )
 
 
 def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Iterator[dict[str, CpuNeed]]:
@@ -180,7 +218,13 @@ def _need(profile: Profile, end: float) -> CpuNeed:
         half += phase.share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
         unmeasured += 0.0 if curve else phase.share
         total += phase.share
-    return CpuNeed(use / total, turns / total, half / total, unmeasured / total)
+    peak, peak_part = (use / total, total) if profile.stepless else (0.0, 1.0)
+    for one in profile.stepless.values():
+        use += one.share * one.cpu_use
+        turns += one.share
+        unmeasured += one.share * min(1.0, one.cpu_use)
+        total += one.share
+    return CpuNeed(use / total, turns / total, half / total, unmeasured / total, peak=peak, peak_part=peak_part / total)
 
 
 def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
@@ -209,8 +253,8 @@ def _pinned(members: Sequence[App], known: Mapping[str, CpuNeed]) -> Sharing:
         stretch.append((1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / running[i])
         half.append(need.turns_half * max(0.0, beside[i]) / running[i])
         unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
-        said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.005 else []
-        why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > 0.0)))
+        said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.0 + _SLIGHT else []
+        why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > _SLIGHT)))
     cores = [frozenset(app.cores) for app in members]
     weights = tuple(
         tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
@@ -234,7 +278,7 @@ def _crowded(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
     running = [got[i] / alone[i] for i in range(len(members))]
     stretch = tuple(1.0 / part for part in running)
     words = f"by cores: {sum(asked):.5g} of {total:.5g} cores"
-    why = tuple(f"{factor:.2f}x {words}" if factor > 1.005 else "" for factor in stretch)
+    why = tuple(f"{factor:.2f}x {words}" if factor > 1.0 + _SLIGHT else "" for factor in stretch)
     # While i runs, the others have what it leaves.
     left = [min(1.0, (total - alone[i]) / max(sum(got) - got[i], 1e-9)) for i in range(len(members))]
     weights = tuple(

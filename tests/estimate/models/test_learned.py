@@ -96,6 +96,18 @@ def test_without_profiles_pairs_add_up_and_strangers_are_judged_or_said_to_be_un
     assert stated.mid == pytest.approx(21 / 16)
 
 
+def test_a_number_is_told_once() -> None:
+    model, corrected = learned.make((), PROFILES), learned.make([*ALONE, *seen("cg", "stream")], PROFILES)
+    pair, three = (App("cg"), App("stream")), (App("cg"), App("stream"), App("fft"))
+    stranger = "its slowdown beside new is not known, and no profile of new: assumed 1.0x"
+    by_profiles = str(model.predict(pair, NODE)[0].why)
+    assert by_profiles.startswith("1.")
+    assert str(model.predict((*pair, App("new")), NODE)[0].why) == f"{by_profiles}; {stranger}"
+    more = corrected.predict(three, NODE)[0]
+    by_profiles = str(model.predict(three, NODE)[0].why)
+    assert str(more.why).startswith(f"{more.mid:.2f}x: {by_profiles}; corrected by pairs seen: stream ")
+
+
 def test_the_noise_of_many_stated_demands_counts_once() -> None:
     node, crowd = Capacity(96_000, 200_000), [App(f"a{k}", 4000, 1_000) for k in range(20)]
     few, many = (learned.make(()).predict(tuple(crowd[:n]), node)[0] for n in (2, 20))

@@ -54,6 +54,20 @@ def core() -> int:
 
 
 @pytest.mark.slow
+def test_what_it_prints_does_not_fill_the_disk(programmes: Programmes) -> None:
+    most, code = (
+        1 << 26,
+        "import os\nfor _ in range(70): os.write(1, b'x' * (1 << 20))\nos.write(2, b'said')\nwhile True: pass",
+    )
+    one = programmes.add("one", python(code), [core()])
+    one.start()
+    until(lambda: one.tail() == "said")
+    assert (one.run_dir / "stdout").stat().st_size > most
+    one.poll()
+    assert (one.run_dir / "stdout").stat().st_size < most
+
+
+@pytest.mark.slow
 def test_it_is_pinned_has_a_run_folder_and_as_many_threads_as_cores(programmes: Programmes) -> None:
     code = (
         "import os; print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'], "

@@ -118,6 +118,23 @@ def test_a_step_that_is_told_many_times_is_reached_once() -> None:
     assert trace.last == (10.5, 9), "the next run begins where this one ended"
 
 
+def test_a_trace_stays_small_and_keeps_its_rate_and_its_ends() -> None:
+    trace = Trace()
+    for k in range(20_001):  # work, a second of nothing, and work in another phase
+        if k == 10_001:
+            trace.enter(1.1, "next")
+        trace.add(k * 1e-5 + (k > 10_000), k)
+    assert len(trace) < 300
+    assert trace.rate(0.0, 0.1) == pytest.approx(1e5, rel=0.01)
+    assert trace.rate(1.1, 1.2) == pytest.approx(1e5, rel=0.02)
+    assert max(end - begin for phase in ("", "next") for begin, end, _ in trace.gaps(phase)) < 0.01
+    assert trace.last == (pytest.approx(1.2), 20_000)
+    for k in range(5):
+        trace.cut(2.0 + k * 1e-5)
+        trace.add(2.0 + k * 1e-5, 30_000.0)
+    assert trace.rate(1.9999, 2.00004) is None
+
+
 def test_how_long_phases_last_is_known_of_those_that_were_left() -> None:
     trace = Trace()
     assert trace.lasting() == {}

@@ -1,16 +1,19 @@
 """How a programme's progress becomes known, and what is said where it does not."""
 
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.sources import follow
-from tandem.estimate.profiling.subject import Output, Records, Runs, Subject
+from tandem.estimate.profiling.subject import MOST_RECORDS_BYTES, Output, Records, Runs, Subject
+from tandem.estimate.profiling.windows import Stage
 
 RECORDS = (
     "import time\n"
@@ -175,6 +178,77 @@ def test_only_the_beginning_of_a_line_is_looked_at_however_it_comes(programmes: 
     output.close()
     assert trace.last is not None
     assert trace.last[1] == 2.0
+
+
+FLOOD = (
+    "import os, time\n"
+    "with open(os.environ['TANDEM_RUN_DIR'] + '/events.jsonl', 'w') as records:\n"
+    "    for step in range(10**9):\n"
+    '        print(f\'{{"t": {time.time():.6f}, "step": {step}}}\\n\' * 10, file=records)\n'
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argv", "rate", "what"), [([sys.executable, "-c", FLOOD], None, "records"), (["yes", "step"], "step", "output")]
+)
+def test_a_programme_that_tells_more_than_can_be_read_is_refused(
+    programmes: Programmes, argv: list[str], rate: str | None, what: str
+) -> None:
+    def follow_on() -> None:
+        subject = follow(programmes.add("one", argv, [min(os.sched_getaffinity(0))]), rate)
+        stage, until = Stage([subject]), time.monotonic() + 60.0
+        while time.monotonic() < until:
+            stage.take({"one"})
+
+    with pytest.raises(ProgrammeError, match=f"one writes {what} faster than .* can be read") as caught:
+        follow_on()
+    assert "every N-th step" in caught.value.todo
+
+
+class _Answering(Trace):
+    """For each step that is read one more is written."""
+
+    def __init__(self, records: Path) -> None:
+        super().__init__()
+        self.records, self.read = records, 0
+
+    def reach(self, t: float, step: float) -> None:
+        self.read += 1
+        assert self.read < 100
+        with self.records.open("a") as file:
+            print(json.dumps({"t": t + 1.0, "step": step + 1.0}), file=file)
+
+
+def test_records_that_are_written_while_others_are_read_are_left_to_the_next_time(programmes: Programmes) -> None:
+    one, source = programmes.add("one", ["/bin/true"], [min(os.sched_getaffinity(0))]), Records()
+    one.run_dir.mkdir(parents=True)
+    source.begin(one)
+    trace = _Answering(one.run_dir / "events.jsonl")
+    trace.records.write_text('no record\n{"t": 1, "step": 1}\n')
+    for turn in (1, 2, 3):
+        source.read(one, trace)
+        assert trace.read == turn
+
+
+def test_records_that_fill_the_disk_are_refused(programmes: Programmes) -> None:
+    one, source = programmes.add("one", ["/bin/true"], [min(os.sched_getaffinity(0))]), Records()
+    one.run_dir.mkdir(parents=True)
+    source.begin(one)
+    with (one.run_dir / "events.jsonl").open("w") as records:
+        records.truncate(MOST_RECORDS_BYTES + 1)  # a hole: nothing is written
+    with pytest.raises(ProgrammeError, match="one writes records faster than they can be read"):
+        source.read(one, Trace())
+
+
+@pytest.mark.slow
+def test_many_steps_are_followed_where_they_can_be_read(programmes: Programmes) -> None:
+    code = "import time\nwhile True:\n    for _ in range(100): print('step')\n    time.sleep(0.005)"
+    subject = followed(programmes, code, "step")
+    stage = Stage([subject])
+    rates = [stage.take({"one"}).rates["one"] for _ in range(10)]
+    assert 1000.0 < max(rates) < 20_000.0
+    assert len(subject.trace) < 10_000
 
 
 def test_a_wrong_pattern_is_refused() -> None:

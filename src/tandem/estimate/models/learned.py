@@ -144,7 +144,9 @@ def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange
         words.append(str(strange.why))
     if not words:
         words.append("nobody runs on another core meanwhile")
-    return words[0] if len(words) == 1 else f"{1 + excess:.2f}x: {'; '.join(words)}"
+    total = f"{1 + excess:.2f}x"
+    said = "; ".join(words)
+    return said if len(words) == 1 or said.startswith(f"{total} ") else f"{total}: {said}"
 
 
 def _unprofiled(members: Members, pressed: Pressed) -> frozenset[str]:

@@ -1,4 +1,6 @@
-"""Sharing costs nothing: every slowdown is exactly 1. The estimator of a scheduler that is blind to interference.
+"""Sharing costs nothing, not even on one core: every slowdown is exactly 1.
+
+The estimator of a scheduler that is blind to interference.
 
 It says how little it knows: beside neighbours the upper end of the interval is the class prior of
 `tandem.estimate.prior`, and ``known`` is False.

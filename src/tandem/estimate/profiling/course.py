@@ -20,7 +20,7 @@ from tandem.estimate.profile import Pauses
 from tandem.estimate.profiling.windows import slowdowns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tandem.estimate.profiling.progress import Trace
     from tandem.estimate.profiling.windows import Stage
@@ -69,16 +69,7 @@ def course(
     >>> course(trace, "", [])
     Course(rate=4.0, longest_s=3, seen=2)
     """
-    begins = [begin for begin, _ in stretches]
-    lengths = [(b - a) * weight for (a, weight), (b, _) in pairwise(stretches)]
-    counted = list(accumulate(lengths, initial=0.0))
-
-    def own_s(t: float) -> float:
-        i = bisect_right(begins, t) - 1
-        if i < 0:
-            return t - begins[0] if begins else t
-        return counted[i] + (t - begins[i]) * stretches[i][1]
-
+    own_s = own_seconds(stretches)
     gaps = [
         (own_s(end) - own_s(begin), done) for begin, end, done in trace.gaps(phase) if since is None or begin >= since
     ]
@@ -100,6 +91,21 @@ def course(
     if passed_s - until_s <= longest_cycle_s:
         passed_s, steps = until_s, until_steps
     return Course(steps / passed_s, longest_s, seen)
+
+
+def own_seconds(stretches: Sequence[tuple[float, float]]) -> Callable[[float], float]:
+    """Seconds alone that have passed at a moment; see `course` for the stretches."""
+    begins = [begin for begin, _ in stretches]
+    lengths = [(b - a) * weight for (a, weight), (b, _) in pairwise(stretches)]
+    counted = list(accumulate(lengths, initial=0.0))
+
+    def own_s(t: float) -> float:
+        i = bisect_right(begins, t) - 1
+        if i < 0:
+            return t - begins[0] if begins else t
+        return counted[i] + (t - begins[i]) * stretches[i][1]
+
+    return own_s
 
 
 def paused(

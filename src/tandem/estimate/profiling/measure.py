@@ -24,14 +24,24 @@ from typing import TYPE_CHECKING
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
-from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile
+from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
 from tandem.estimate.profiling.course import paused
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired, scatter_of
+from tandem.estimate.profiling.refusals import (
+    LONGEST_WINDOW_S,
+    MOST_NOISE,
+    POINTS_PER_WINDOW,
+    hangs,
+    never_steady,
+    scatters,
+    too_seldom,
+)
 from tandem.estimate.profiling.sources import follow
+from tandem.estimate.profiling.stepless import stepless
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.trust import FEWEST_PAUSES
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
@@ -43,8 +53,6 @@ if TYPE_CHECKING:
     from tandem.estimate.profiling.campaign import Setting
     from tandem.estimate.profiling.subject import Subject
 
-POINTS_PER_WINDOW = 3
-LONGEST_WINDOW_S = 2.5
 DEFAULT_MOST_S = 55.0
 MOST_SLOWED = 3.0
 """Windows beside bubbles are made for steps that take so many times as long as alone."""
@@ -87,9 +95,6 @@ LEAST_HAD = 0.1
 LEAST_SILENCE_S, SILENT_STEPS, SILENT_WAITS = 1.0, 10.0, 2.0
 """A programme that says nothing until the end of the time hangs where that is longer than each of these: seconds,
 steps alone, and times the longest that it was waited for before, its start included."""
-
-MOST_NOISE = 0.5
-"""Relative half-width of one window's own rate alone (`own_noise`) beyond which nothing can be said."""
 
 _PAUSE_LOOK_S = 0.5
 
@@ -150,7 +155,7 @@ def measure(
         session.pauses()
         waited = session.check_quiet()
         phases = tuple(widened(phase, waited) for phase in session.phases())
-        left_out = session.left_out()
+        left_out, (silent, _) = session.left_out(), session.stepless()
         felt = {kind: one for kind, one in calibration.reporter_excess.items() if kind not in session.uncalibrated}
     cost_s = time.monotonic() - begun
     return Profile(
@@ -168,6 +173,7 @@ def measure(
         calibrated=calibration.made,
         waited=round(waited, 4),
         left_out=left_out,
+        stepless=silent,
     )
 
 
@@ -270,7 +276,7 @@ class _Session:
         self._equipment, self._deadline = equipment, deadline
         step_s = subject.step_s() or 0.0
         if POINTS_PER_WINDOW * step_s > LONGEST_WINDOW_S:
-            raise _too_seldom(subject, step_s)
+            raise too_seldom(subject, step_s)
         self._stage = Stage([subject], window_s=max(WINDOW_S, POINTS_PER_WINDOW * step_s), settle_s=SETTLE_S)
         # Beside a bubble steps take longer. A window in which not even two ends of steps lie says nothing, so that
         # windows made for steps alone would pick the fast ones.
@@ -307,7 +313,7 @@ class _Session:
             longer_s = self._longer_s() if self._noise > MOST_NOISE else self._stage.window_s
             if not until.fits(FEWEST_SOLOS * longer_s):
                 self.check_quiet()
-                raise _scatters(self._subject, self._noise, self._stage.window_s)
+                raise scatters(self._subject, self._noise, self._stage.window_s)
             self._stage.window_s = longer_s
             self._stage.windows.clear()
             self._cpu.clear()
@@ -379,12 +385,22 @@ class _Session:
         while self._deadline.fits(_PAUSE_LOOK_S):
             found = [self._paused(phase)[1] for phase in self._counting_phases()]
             begun = self._alone_since < math.inf
-            if not any(one is not None and (one.seen < FEWEST_PAUSES or not begun) for one in found):
+            seen = [one.seen for one in found if one is not None]
+            silent, cycles = self.stepless()
+            seen += [cycles] if silent else []
+            if not any(count < FEWEST_PAUSES or not begun for count in seen):
                 break
             if not begun:
                 self._alone_since = SystemClock().now()
             self._stage.run({self._name}, _PAUSE_LOOK_S)
         self._stage.switch(frozenset())
+
+    def stepless(self) -> tuple[dict[str, Stepless], int]:
+        """Its phases without steps, and how many whole cycles of them were seen."""
+        known = self._counting_phases()
+        shares, cycles = stepless(self._stage, self._subject.trace, self._name, known, self._alone_since)
+        use = round(self._stood_cpu_s / self._stood_s, 4) if self._stood_s else 0.0
+        return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
         """See `Profile.left_out`; only where there are any.
@@ -417,6 +433,7 @@ class _Session:
         """What was found, by phase."""
         assert self._campaign is not None
         counted = Counter(phase for phase, _ in self._cpu)
+        left = 1.0 - sum(one.share for one in self.stepless()[0].values())
         found = []
         for phase in self._counting_phases():
             rate, pauses = self._paused(phase)
@@ -429,7 +446,7 @@ class _Session:
             found.append(
                 PhaseProfile(
                     phase=phase,
-                    share=round(counted[phase] / sum(counted[p] for p in self._counting_phases()), 4),
+                    share=round(left * counted[phase] / sum(counted[p] for p in self._counting_phases()), 4),
                     rate=float(f"{rate:.5g}"),
                     noise=round(noise_of(self._alone_rates(phase)) or self._noise, 4),
                     cpu_use=round(use, 4),
@@ -496,7 +513,7 @@ class _Session:
         last, now = self._subject.trace.last[0], SystemClock().now()
         silent_s = min(waited_s, now - last) + unheard_s(self._stage.windows, self._name, last)
         if silent_s > max(self._silence_s, SILENT_WAITS * self._longest_wait_s):
-            raise _hangs(self._subject, self._terms.most_s - self._deadline.left_s() - (now - last))
+            raise hangs(self._subject, self._terms.most_s - self._deadline.left_s() - (now - last))
 
     def _no_time(self, *, what: str) -> ProgrammeError:
         most_s = self._terms.most_s
@@ -523,7 +540,7 @@ class _Session:
         """The same, at least one."""
         found = self._steady_phases()
         if not found:
-            raise _never_steady(self._subject, self._stage.window_s)
+            raise never_steady(self._subject, self._stage.window_s)
         return list(found)
 
     def _steady_phases(self) -> dict[str, int]:
@@ -562,39 +579,6 @@ class _Session:
         unit = self._calibration.slowdown(kind, 1.0) - 1.0
         every = [self._felt(feeler, phase) for phase in self._counting_phases()]
         return all(one is not None and one.half <= max(0.03, 0.1 * unit) for one in every)
-
-
-def _too_seldom(subject: Subject, step_s: float) -> ProgrammeError:
-    return ProgrammeError(
-        given=f"{subject.name} makes a step every {step_s:.2g} s, by {subject.source.way}",
-        allowed=f"a step every {LONGEST_WINDOW_S / POINTS_PER_WINDOW:.1g} s or more often",
-        todo="let it write records more often (a step may be a fraction), give --rate REGEX, or take a smaller input",
-    )
-
-
-def _hangs(subject: Subject, since_s: float) -> ProgrammeError:
-    since, wrote = f"{since_s:.1f} s, by {subject.source.way}", subject.programme.tail()
-    return ProgrammeError(
-        given=f"{subject.name} has made no progress since {since}; it last wrote: {wrote}",
-        allowed="a programme that works until the end, with pauses as short as those before",
-        todo="see whether it hangs; if one part of its work takes so long, give it more time (--most)",
-    )
-
-
-def _scatters(subject: Subject, noise: float, window_s: float) -> ProgrammeError:
-    return ProgrammeError(
-        given=f"the rate of {subject.name} alone scatters by {noise:.0%} between windows of {window_s:.2g} s",
-        allowed=f"up to {MOST_NOISE:.0%}",
-        todo="give it a fixed input and seed and steps of equal work, announce its phases, or quiet the machine",
-    )
-
-
-def _never_steady(subject: Subject, window_s: float) -> ProgrammeError:
-    return ProgrammeError(
-        given=f"{subject.name} was in no phase for a whole window of {window_s:.2g} s, by {subject.source.way}",
-        allowed="phases that last, and steps within them",
-        todo="announce fewer phases, or none",
-    )
 
 
 __all__ = ["BubbleError", "Terms", "measure"]

@@ -103,6 +103,8 @@ def sentences(profile: Profile) -> list[str]:
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level(one)})" for one, kind in pressed)
         found.append(f"{where}presses on {words or _nothing_of(phase.pressure)}")
+    for name, one in profile.stepless.items():
+        found.append(f"{one.share:.0%} of the time in {name}, without a step: {one.cpu_use:.2f} cores busy meanwhile")
     found += _left_out(profile)
     if profile.waited > 0.0:
         found.append(f"while it was to be alone, others had its cores for {profile.waited:.0%} of the time")

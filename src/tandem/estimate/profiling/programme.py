@@ -48,6 +48,10 @@ THREAD_VARIABLES = (
     "TORCH_NUM_THREADS",
 )
 
+_READ_BYTES = 2000
+_MOST_LOG_BYTES = 1 << 26
+"""What it printed is forgotten beyond this: only the end is ever shown."""
+
 _SHOWN_LINES = 3
 _SHOWN = 200
 """Characters of what it last wrote that are told: the end, where the reason stands."""
@@ -116,7 +120,7 @@ class Programme:
         self.run_dir.mkdir(parents=True)
         self.ended, self._paused = None, False
         env = {**self._env, RUN_DIR_VARIABLE: str(self.run_dir)}
-        with (self.run_dir / "stdout").open("wb") as out, (self.run_dir / "stderr").open("wb") as err:
+        with (self.run_dir / "stdout").open("ab") as out, (self.run_dir / "stderr").open("ab") as err:
             written = (out.fileno() if self.output is None else self.output, err.fileno())
             told = self._ask("start", [self.argv, env, self.cores], written)
         if "pid" not in told:
@@ -152,7 +156,11 @@ class Programme:
                     os.sched_setaffinity(int(task.name), self.cores)
 
     def poll(self) -> tuple[float, int] | None:
-        """Notice an end; returns `ended`."""
+        """Notice an end; returns `ended`. What it printed is kept small."""
+        for name in ("stdout", "stderr"):
+            with contextlib.suppress(OSError):
+                if (self.run_dir / name).stat().st_size > _MOST_LOG_BYTES:
+                    os.truncate(self.run_dir / name, 0)
         if self.ended is None and self._pid is not None and select.select([self._pidfd], [], [], 0)[0]:
             now = SystemClock().now()
             told = self._ask("end")
@@ -192,7 +200,9 @@ class Programme:
         """The last lines that it wrote to standard error, or else to standard output, as one line."""
         for name in ("stderr", "stdout"):
             with contextlib.suppress(OSError):
-                text = (self.run_dir / name).read_text(errors="replace")[-2000:].strip()
+                with (self.run_dir / name).open("rb") as log:
+                    log.seek(max(0, os.fstat(log.fileno()).st_size - _READ_BYTES))
+                    text = log.read(_READ_BYTES).decode(errors="replace").strip()
                 if text:
                     line = one_line(" | ".join(text.splitlines()[-_SHOWN_LINES:]))
                     return line if len(line) <= _SHOWN else f"... {line[-_SHOWN:]}"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LEAST_PART = 0.5
 """A rate is given where the points cover at least this part of the window."""
 
+FINEST_S = 1e-3
+"""Points that follow each other faster than this are thinned out, so that a trace stays small."""
+
 _LOOKED_AT = 64
 
 
@@ -35,6 +38,8 @@ class Trace:
         self._times: list[float] = []
         self._steps: list[float] = []
         self._cuts: list[float] = []
+        self.ended: list[float] = []
+        """When runs ended."""
         self._phases: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
@@ -54,9 +59,12 @@ class Trace:
         if self._times and t <= self._times[-1]:
             return
         if self._steps and step < self._steps[-1]:
-            self.cut(t)
-        self._times.append(t)
-        self._steps.append(step)
+            self._cuts.append(t)
+        if self._fine(t):
+            self._times[-1], self._steps[-1] = t, step
+        else:
+            self._times.append(t)
+            self._steps.append(step)
 
     def reach(self, t: float, step: float) -> None:
         """Add a point where a step is reached; what only says once more which one that was is passed over.
@@ -68,7 +76,8 @@ class Trace:
             self.add(t, step)
 
     def cut(self, t: float) -> None:
-        """Say that what follows ``t`` has nothing to do with what was before: no window reaches across."""
+        """Say that what follows ``t`` is another run, and has nothing to do with the last: no window reaches across."""
+        self.ended.append(t)
         self._cuts.append(t)
 
     def typical_gap(self) -> float | None:
@@ -83,6 +92,11 @@ class Trace:
             cut = bisect_right(self._cuts, begin)
             if self.phase(begin, end) == phase and not (cut < len(self._cuts) and self._cuts[cut] <= end):
                 yield begin, end, step - was
+
+    @property
+    def entered(self) -> list[tuple[float, str]]:
+        """When each phase began, by time."""
+        return self._phases
 
     def enter(self, t: float, phase: str) -> None:
         """Say that a phase begins."""
@@ -120,6 +134,12 @@ class Trace:
             return None
         done = self._steps[last] - self._at(low, first, last)
         return done / (high - low)
+
+    def _fine(self, t: float) -> bool:
+        """Whether a point at ``t`` may take the newest one's place: of what no phase or cut parts."""
+        if len(self._times) < 2 or t - (since := self._times[-2]) >= FINEST_S:
+            return False
+        return not (self._cuts and self._cuts[-1] >= since) and not (self._phases and self._phases[-1][0] >= since)
 
     def _at(self, t: float, first: int, last: int) -> float:
         """Steps done at ``t``, which lies between two points."""

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 from tandem.core.records import FILE_NAME, Tail
 from tandem.estimate.profiling.programme import ProgrammeError
-from tandem.estimate.profiling.subject import PATIENCE_S, Output, Records, Runs, Subject, died, passed_over, silent
+from tandem.estimate.profiling.subject import (
+    PATIENCE_S,
+    Output,
+    Records,
+    Runs,
+    Subject,
+    died,
+    passed_over,
+    silent,
+    written_bytes,
+)
 
 if TYPE_CHECKING:
     from tandem.estimate.profiling.deadline import Deadline
@@ -81,6 +91,7 @@ def _first_steps(programme: Programme, tail: Tail, begun: float, patience_s: flo
     first: float | None = None
     while programme.poll() is None:
         now = time.monotonic()
+        written_bytes(programme)
         if any(record.step is not None for record in tail.poll()):
             first = first or now
         if first is not None and now - first >= LEAST_WORK_S:

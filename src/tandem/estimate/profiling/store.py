@@ -21,7 +21,7 @@ from typing import IO, Any
 from tandem.core import durable
 from tandem.core.durable import locked, written_aside
 from tandem.core.errors import TandemError
-from tandem.estimate.profile import FORMAT, IN_WORDS, LARGEST, Curve, Pauses, PhaseProfile, Profile
+from tandem.estimate.profile import FORMAT, IN_WORDS, LARGEST, Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.commands import profile_as
 from tandem.estimate.profiling.contradictions import spanning
 
@@ -233,6 +233,10 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
         calibrated=_number("calibrated", told.get("calibrated", 0.0)),
         waited=_number("waited", told.get("waited", 0.0)),
         left_out={what: _texts("left_out", kinds) for what, kinds in told.get("left_out", {}).items()},
+        stepless={
+            _text("phase", phase): Stepless(_number("share", one["share"]), _number("cpu_use", one["cpu_use"]))
+            for phase, one in told.get("stepless", {}).items()
+        },
     )
 
 
@@ -309,6 +313,8 @@ def senseless(profile: Profile) -> str:
     values += [("reporter_excess", one, 0.0, LARGEST) for one in profile.reporter_excess.values()]
     if profile.phases:
         values.append(("the sum of all phases' share", sum(phase.share for phase in profile.phases), 1e-3, LARGEST))
+    for one in profile.stepless.values():
+        values += [("share", one.share, 0.0, 1.001), ("cpu_use", one.cpu_use, 0.0, 1e6)]
     for phase in profile.phases:
         values += [
             ("share", phase.share, 0.0, 1.001),

@@ -13,7 +13,7 @@ import time
 from typing import Protocol
 
 from tandem.core.clock import SystemClock
-from tandem.core.records import FILE_NAME, Tail
+from tandem.core.records import FILE_NAME, Record, Tail
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.matcher import LONGEST_LINE, MOST_CPU_S, Matcher
 from tandem.estimate.profiling.programme import Programme, ProgrammeError
@@ -23,7 +23,22 @@ PATIENCE_S = 20.0
 LARGEST = 1e15
 """No step and no rate in a programme's output is larger."""
 
+MOST_READ_S = 2.0
+"""Processor time for the records that were written between two looks at them: beyond it they come faster than that."""
+
+MOST_RECORDS_BYTES = 1 << 30
+
 _CHUNK_BYTES = 1 << 16
+_AT_ONCE_BYTES = 1 << 16
+_SHORT_BYTES = 1 << 10
+"""A terminal that holds less than this has been read for now."""
+
+MOST_LINES, LINE_BYTES = 1e5, 20
+"""Lines a second that are read, where each counts for one more by so many bytes; a faster programme would wait for
+whoever reads, and its rate be theirs."""
+
+_STRETCH_S, _APART_S = 1.0, 0.2
+"""How long that is looked at, without a break as long as the second."""
 _SHOWN = 60
 _POLL_S = 0.01
 
@@ -57,19 +72,21 @@ class Records:
         self._tail: Tail | None = None
 
     def read(self, programme: Programme, trace: Trace) -> None:
-        """Read the new records."""
+        """Read the records that are there now.
+
+        Raises:
+            ProgrammeError: They come faster than they can be read.
+        """
         if self._tail is None:
             self._tail = Tail(programme.run_dir / FILE_NAME)
-        while records := self._tail.poll():
-            for record in records:
-                if record.phase is not None:
-                    trace.enter(record.t, record.phase)
-                if record.step is None:
-                    continue
-                if -LARGEST <= record.step <= LARGEST:
-                    trace.reach(record.t, record.step)
-                else:
-                    self.way = f"{Records.way} (passed over: {record.step:g}, which is no step)"
+        begun, before = time.thread_time(), -1
+        size = written_bytes(programme)  # what is written meanwhile is left to the next call
+        while before < self._tail.offset < size:
+            before = self._tail.offset
+            for record in self._tail.poll():
+                self._take(record, trace)
+            if time.thread_time() - begun > MOST_READ_S:
+                raise too_fast(programme.name, "records")
         if self._tail.corrupt:
             self.way = f"{Records.way}{passed_over(self._tail)}"
 
@@ -81,6 +98,29 @@ class Records:
     def filenos(self) -> list[int]:
         """None: records carry their time."""
         return []
+
+    def _take(self, record: Record, trace: Trace) -> None:
+        if record.phase is not None:
+            trace.enter(record.t, record.phase)
+        if record.step is None:
+            return
+        if -LARGEST <= record.step <= LARGEST:
+            trace.reach(record.t, record.step)
+        else:
+            self.way = f"{Records.way} (passed over: {record.step:g}, which is no step)"
+
+
+def written_bytes(programme: Programme) -> int:
+    """Size of its records.
+
+    Raises:
+        ProgrammeError: They would fill the disk.
+    """
+    path = programme.run_dir / FILE_NAME
+    size = path.stat().st_size if path.is_file() else 0
+    if size > MOST_RECORDS_BYTES:
+        raise too_fast(programme.name, "records")
+    return size
 
 
 def passed_over(tail: Tail) -> str:
@@ -130,6 +170,7 @@ class Output:
         self._rest = ""
         self._count = 0.0
         self._seen_at: float | None = None
+        self._read_lines, self._since_s, self._looked_s = 0.0, 0.0, 0.0
 
     def begin(self, programme: Programme) -> None:
         """Let the next run write to the terminal."""
@@ -140,29 +181,19 @@ class Output:
         """Look for matches in the lines that were completed.
 
         Raises:
-            ProgrammeError: That takes too long.
+            ProgrammeError: That takes too long, or they come faster than they can be read.
         """
-        while chunk := self._chunk():
-            now = SystemClock().now()
-            with (programme.run_dir / "stdout").open("ab") as log:
-                log.write(chunk)
-            *lines, rest = re.split("[\r\n]", self._rest + chunk.decode(errors="replace"))
-            self._rest = rest[:LONGEST_LINE]
-            found = self._matcher.found(lines) if lines else []
-            if found is None:
-                raise _no_rate(
-                    self._pattern.pattern,
-                    f"it takes more than {MOST_CPU_S:g} s to look for it in {max(lines, key=len)[:_SHOWN]!r}",
-                    "write it without repetitions of repetitions: a+ for (a+)+",
-                )
-            for text in found:
-                self._take(text, now)
-            if lines and self._seen_at == now:
-                trace.reach(now, self._count)
+        now, lasted_s = time.monotonic(), self._looked_s - self._since_s
+        if lasted_s >= _STRETCH_S and self._read_lines > MOST_LINES * lasted_s:
+            raise too_fast(programme.name, "output")
+        if lasted_s >= _STRETCH_S or now - self._looked_s > _APART_S:
+            self._read_lines, self._since_s = 0.0, now
+        self._read(programme, trace, _SHORT_BYTES)
+        self._looked_s = time.monotonic()
 
     def finish(self, programme: Programme, trace: Trace, t: float) -> None:
         """Nothing reaches from one run into the next."""
-        self.read(programme, trace)
+        self._read(programme, trace, 1)
         trace.cut(t)
 
     def filenos(self) -> list[int]:
@@ -174,6 +205,34 @@ class Output:
         self._matcher.close()
         os.close(self._ours)
         os.close(self._theirs)
+
+    def _read(self, programme: Programme, trace: Trace, least: int) -> None:
+        """Read until the terminal holds fewer bytes than ``least``, or for long enough."""
+        total = 0
+        while total < _AT_ONCE_BYTES and (chunk := self._chunk()):
+            total += len(chunk)
+            self._look(chunk, programme, trace)
+            if len(chunk) < least:
+                break
+
+    def _look(self, chunk: bytes, programme: Programme, trace: Trace) -> None:
+        now = SystemClock().now()
+        with (programme.run_dir / "stdout").open("ab") as log:
+            log.write(chunk)
+        *lines, rest = re.split("[\r\n]", self._rest + chunk.decode(errors="replace"))
+        self._rest = rest[:LONGEST_LINE]
+        self._read_lines += chunk.count(b"\n") + len(chunk) / LINE_BYTES
+        found = self._matcher.found(lines) if lines else []
+        if found is None:
+            raise _no_rate(
+                self._pattern.pattern,
+                f"it takes more than {MOST_CPU_S:g} s to look for it in {max(lines, key=len)[:_SHOWN]!r}",
+                "write it without repetitions of repetitions: a+ for (a+)+",
+            )
+        for text in found:
+            self._take(text, now)
+        if lines and self._seen_at == now:
+            trace.reach(now, self._count)
 
     def _take(self, text: str | None, now: float) -> None:
         if self._group == 0:
@@ -309,6 +368,15 @@ def died(programme: Programme, status: int) -> ProgrammeError:
         given=f"{programme.name} {how}; it last wrote: {programme.tail()}",
         allowed="a programme that runs well",
         todo="run it by hand with the same arguments and put that right first",
+    )
+
+
+def too_fast(name: str, what: str) -> ProgrammeError:
+    """The error for a programme that writes records, or output, without end."""
+    return ProgrammeError(
+        given=f"{name} writes {what} faster than {'it' if what == 'output' else 'they'} can be read",
+        allowed="some ten thousand steps a second, and pauses in which what was written is read",
+        todo="let it tell only every N-th step: a hundred a second are plenty",
     )
 
 

@@ -1,0 +1,88 @@
+"""Phases in which a programme tells of no step: it writes a checkpoint, validates, or waits for somebody.
+
+No window has a rate there, so that windows say nothing of them. How much of the time they take follows from when they
+were announced, in seconds that the programme ran alone (`tandem.estimate.profiling.course.own_seconds`).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_right
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from tandem.estimate.profiling.course import own_seconds
+from tandem.estimate.profiling.windows import slowdowns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from tandem.estimate.profiling.progress import Trace
+    from tandem.estimate.profiling.windows import Stage
+
+LEAST_SHARE = 0.01
+"""Phases that take less of the time are passed over."""
+
+
+def stepless(
+    stage: Stage, trace: Trace, name: str, counted: Collection[str], since: float = math.inf
+) -> tuple[dict[str, float], int]:
+    """Part of the time that each phase without steps takes, and how many whole cycles that rests on.
+
+    Args:
+        stage: who ran when.
+        trace: the programme's progress.
+        name: the programme's.
+        counted: phases whose rate is known; what later runs begin with before those is their start, and no part of it.
+        since: when it began to run alone without a break: two whole cycles from then on are preferred, since one that
+            waits by the clock works less between two waits where it is slowed or stopped.
+    """
+
+    def counts(running: frozenset[str]) -> float:
+        ratios = slowdowns(stage.windows, name, running) if len(running) > 1 else []
+        return 1.0 / max(1.0, statistics.median(ratios)) if ratios else float(name in running)
+
+    if not stage.switches or trace.last is None:
+        return {}, 0
+    known = {running: counts(running) for running in {running for _, running in stage.switches}}
+    own_s = own_seconds([(t, known[running]) for t, running in stage.switches])
+    shares, cycles = _shares(trace, counted, own_s, stage.switches[0][0])
+    if since < math.inf:
+        alone, whole = _shares(trace, counted, own_s, since)
+        shares, cycles = (alone, whole) if whole > 1 else (shares, min(cycles, 2))
+    found = {phase: share for phase, share in shares.items() if phase not in counted and share >= LEAST_SHARE}
+    return {phase: share for phase, share in found.items() if not any(done for *_, done in trace.gaps(phase))}, cycles
+
+
+def _shares(
+    trace: Trace, counted: Collection[str], own_s: Callable[[float], float], begin: float
+) -> tuple[dict[str, float], int]:
+    """Part of the time since ``begin`` by phase, of whole cycles where there are any, and how many there are."""
+    assert trace.last is not None
+    changes = _changes(trace, counted)
+    spans: list[tuple[float, str | None]] = [(t, phase) for t, phase in changes if t >= begin]
+    again = [t for t, phase in spans if phase == spans[0][1]]
+    if len(again) > 1:
+        spans = [(t, phase) for t, phase in spans if t <= again[-1]]
+    else:
+        before = [phase for t, phase in changes if t < begin][-1:]
+        spans = [*((begin, phase) for phase in before), *spans, (max(begin, trace.last[0]), "")]
+    passed_s: dict[str, float] = {}
+    for (t, phase), (end, _) in pairwise(spans):
+        if phase is not None:
+            passed_s[phase] = passed_s.get(phase, 0.0) + own_s(end) - own_s(t)
+    total_s = sum(passed_s.values())
+    return {phase: one_s / total_s for phase, one_s in passed_s.items()} if total_s > 0 else {}, max(0, len(again) - 1)
+
+
+def _changes(trace: Trace, counted: Collection[str]) -> list[tuple[float, str | None]]:
+    """When it came into another phase, and into which; None for what a later run begins with, before its steps."""
+    found: list[tuple[float, str | None]] = []
+    for t, phase in trace.entered:
+        is_first = bool(found) and bisect_right(trace.ended, found[-1][0]) < bisect_right(trace.ended, t)
+        if is_first:
+            found.append((t, phase if phase in counted else None))
+        elif not found or found[-1][1] != phase:
+            found.append((t, phase))
+    return found

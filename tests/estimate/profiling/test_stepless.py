@@ -1,0 +1,130 @@
+"""Phases without steps: what part of the time they take, against a schedule in closed form, and for real."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.machine import discover
+from tandem.estimate.bubbles import Calibration, Response
+from tandem.estimate.profile import PhaseProfile, Profile, Stepless
+from tandem.estimate.profiling import picture, store
+from tandem.estimate.profiling.measure import Terms, measure
+from tandem.estimate.profiling.progress import Trace
+from tandem.estimate.profiling.stepless import stepless
+from tandem.estimate.profiling.windows import Stage
+from tests.estimate.disturbance import holds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALONE = frozenset({"one"})
+
+PROGRAMME = """
+import time
+from tandem.core.records import Recorder
+recorder, step = Recorder.from_env(), 0
+while True:
+    recorder.phase("train")
+    until = time.time() + 0.8
+    while time.time() < until:
+        for _ in range(50_000): pass
+        step += 1
+        recorder.record(step=step)
+    recorder.phase("save")
+    time.sleep(0.8)
+"""
+
+
+def cycles(work_s: float, save_s: float, until_s: float, load_s: float = 0.0) -> Trace:
+    """Steps for so long, then a phase without any, again and again; with a start, each is a run of its own."""
+    trace, t, step = Trace(), 0.0, 0
+    while t < until_s:
+        if load_s:
+            trace.enter(t, "load")
+        t += load_s
+        trace.enter(t, "train")
+        for k in range(100):
+            trace.add(t + k * work_s / 100, step + k)
+        t, step = t + work_s, step + 100
+        trace.enter(t, "save")
+        t += save_s
+        if load_s:
+            trace.cut(t)
+    return trace
+
+
+def alone(since: float = 0.0) -> Stage:
+    stage = Stage([])
+    stage.switches.append((since, ALONE))
+    return stage
+
+
+@given(work_s=st.floats(0.5, 4.0), save_s=st.floats(0.2, 4.0), since=st.floats(0.0, 20.0))
+def test_a_share_is_that_of_whole_cycles_wherever_it_was_looked_at_first(
+    work_s: float, save_s: float, since: float
+) -> None:
+    shares, seen = stepless(alone(), cycles(work_s, save_s, 60.0), "one", ["train"], since)
+    assert shares == {"save": pytest.approx(save_s / (work_s + save_s), rel=1e-6)}
+    assert seen >= 2
+
+
+def test_what_is_seen_once_only_is_a_part_of_all_the_time() -> None:
+    shares, seen = stepless(alone(), cycles(6.0, 2.0, 12.0), "one", ["train"])
+    assert (shares, seen) == ({"save": pytest.approx(0.25)}, 1)
+    trace = Trace()
+    trace.enter(-1.0, "train")
+    trace.enter(3.0, "save")
+    trace.add(4.0, 1.0)
+    assert stepless(alone(), trace, "one", ["train"]) == ({"save": pytest.approx(0.25)}, 0)
+
+
+def test_time_that_it_was_stopped_does_not_count() -> None:
+    stage = alone()
+    stage.switches += [(10.5, frozenset()), (19.5, ALONE)]
+    shares, _ = stepless(stage, cycles(10.0, 10.0, 60.0), "one", ["train"])
+    assert shares == {"save": pytest.approx(11.0 / 31.0)}
+
+
+def test_the_start_of_a_run_and_a_phase_with_steps_are_none() -> None:
+    trace = cycles(2.0, 1.0, 40.0, load_s=3.0)
+    assert stepless(alone(3.5), trace, "one", ["train"])[0] == {"save": pytest.approx(1 / 3)}
+    assert stepless(alone(3.5), trace, "one", [])[0].keys() == {"save"}
+    assert stepless(Stage([]), Trace(), "one", [], math.inf) == ({}, 0)
+
+
+def test_they_are_kept_and_said(tmp_path: Path) -> None:
+    phase = PhaseProfile("train", 0.5, 99.8, 0.02, 1.0)
+    profile = Profile("cg", ("cg",), "here", 1, 1e9, 20.0, 1, (phase,), stepless={"save": Stepless(0.5, 0.02)})
+    kept = store.save(tmp_path, profile)
+    assert store.revisions(tmp_path, "here", "cg") == [kept]
+    assert kept.stepless == profile.stepless
+    told = store.as_json(profile)
+    del told["stepless"]
+    assert store.from_json(told) == replace(profile, stepless={})
+    assert "share is 2" in store.senseless(replace(profile, stepless={"save": Stepless(2.0, 0.0)}))
+    assert "50% of the time in save, without a step: 0.02 cores busy meanwhile" in picture.sentences(profile)
+
+
+@pytest.mark.slow
+def test_one_that_saves_half_of_the_time_is_busy_for_the_other_half(tmp_path: Path) -> None:
+    here = discover()
+    cores = tuple(core.index for core in here.cores)
+    known = Calibration(here.fingerprint, cores, {"cpu": Response((0.0, 1.0), (1.0, 2.0), 0.02)}, {}, 5e8, 1.0)
+    terms = Terms(key="one", cores=cores[:1], beside=(), most_s=25.0, folder=tmp_path)
+    argv = (sys.executable, "-c", PROGRAMME)
+    holds(lambda: measure(argv, terms, known), lambda found: found.waited, half_of_the_time)
+
+
+def half_of_the_time(found: Profile) -> None:
+    (phase,) = found.phases
+    assert phase.phase == "train"
+    assert phase.share == pytest.approx(0.5, abs=0.05)
+    assert found.stepless["save"].share == pytest.approx(1.0 - phase.share, abs=0.001)
+    assert found.stepless["save"].cpu_use < 0.3 * phase.cpu_use
