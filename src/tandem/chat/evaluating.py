@@ -51,7 +51,7 @@ def again(
         temperature=how.temperature if temperature is None else temperature,
     )
     with run.begun(recipe), quiet():
-        asked = replace(recipe, eval=how, device=device or recipe.device)
+        asked = replace(recipe, eval=how, device=device or recipe.device, strategy="single")  # whoever trained it
         work = Work(asked, run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
         evaluate(work, names)
     return run

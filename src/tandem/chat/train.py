@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, lora, memory, models, sharing
+from tandem.chat import evaluation, forward, heads, lora, memory, models, placing, sharing
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
@@ -126,6 +126,9 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
     if work.ranks.first and not work.run.has("start"):
         begin(work)
     work.ranks.wait()
+    began = models.dtype_of(work.run.model("start"))
+    changed = f"; it began in {placing.in_words(began)}" if began != work.place.dtype else ""
+    work.say(f"computing on {work.place}{changed}")
     _fit_rows(work, phases)
     if "eval" in chosen:
         _ = work.held  # raises where none of a kind fits
