@@ -89,10 +89,11 @@ def train(
         DivergedError: A loss is no number any more.
         RankError: Another rank ended, or the strategy is none for so many.
         DeviceError: The recipe's device is not there.
+        ShortOfMemoryError: A model or a batch does not fit.
     """
     chosen = _chosen(recipe, stages)
     clock = SystemClock() if clock is None else clock
-    with joined() as group, listening() as asked, group.telling(), quiet():
+    with joined() as group, listening() as asked, group.telling(), memory.shortage_in_words(), quiet():
         ranks = group.ranks
         run = RunFolder(folder, writes=ranks.first)
         work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
