@@ -124,7 +124,9 @@ def test_rows_that_are_no_pairs_are_refused(mask: list[list[bool]]) -> None:
     [
         (ppo.Config, {"clip": 0.0}, "clip above 0"),
         (ppo.Config, {"lam": 1.1}, "gamma and lam from 0 to 1"),
-        (grpo.Config, {"group_size": 1}, "group_size of at least 2"),
+        (grpo.Config, {"group_size": 1}, "group_size from 2 to 1e6"),
+        (grpo.Config, {"group_size": 10**22}, "group_size from 2 to 1e6"),
+        (rloo.Config, {"group_size": 10**22}, "group_size from 2 to 1e6"),
         (grpo.Config, {"aggregation": "fixed"}, "length_tokens"),
         (grpo.Config, {"kl_coefficient": math.inf}, "kl_coefficient from 0 to 1e18"),
         (rloo.Config, {"kl_coefficient": -0.1}, "kl_coefficient from 0"),

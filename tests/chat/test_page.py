@@ -16,6 +16,16 @@ def test_a_run_that_has_only_begun_has_a_page(recipe_file: Callable[[str], Path]
         assert "Nothing was recorded yet." in render(page.of_run(run))
 
 
+def test_an_evaluation_without_any_figure_says_so(recipe_file: Callable[[str], Path], tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.begun(recipes.load(recipe_file("[sft]\nsteps = 3\n[eval]\n"), ["data.held_out=0"])):
+        assert page.nothing_measured(run) == ""
+        run.write_json("eval.json", {"figures": {"start": {}}, "samples": []})
+        assert "The evaluation measured nothing: of the rows held out (data.held_out = 0) there is none" in render(
+            page.of_run(run)
+        )
+
+
 def test_curves_figures_and_texts_are_shown_and_texts_are_escaped(
     recipe_file: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from tandem.chat import evaluating, forward, heads, models, talk
+from tandem.chat import evaluating, forward, heads, models, placing, talk
 from tandem.chat import recipe as recipes
 from tandem.chat.data.batches import padded
 from tandem.chat.drawing import batch_of
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.errors import ResumeError
-from tandem.chat.placing import DeviceError, placed
+from tandem.chat.placing import DeviceError, Place, placed
 from tandem.chat.train import train
+from tandem.core import config
 from tandem.core.errors import ConfigError
 from tests.chat.small import model_of, turns
 from tests.chat.test_train import GRPO, PPO, REWARD, REWARDS, SFT, SPARSE, run, same, weights
@@ -110,6 +112,37 @@ def test_the_type_of_a_run_that_has_begun_stays(recipe_file: Recipe, tmp_path: P
     run(file, tmp_path / "run", "dtype=bfloat16", "device=cpu")
     with pytest.raises(ResumeError, match="dtype: bfloat16 before, float32 now"):
         run(file, tmp_path / "run", "dtype=float32", "device=cpu")
+
+
+@pytest.mark.slow
+def test_it_says_where_it_computes_and_when_the_type_is_not_that_in_which_it_began(
+    recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    file, folder = recipe_file(SFT + REWARD), tmp_path / "run"
+    asked = recipes.load(file, ["device=cpu", "reward.steps=1"])
+    train(asked, folder, recipe_folder=file.parent, stages=["sft"], say=said.append)
+    assert "computing on cpu in float32" in said
+    monkeypatch.setattr(placing, "placed", lambda *given: Place(torch.device("cpu"), torch.bfloat16))  # as on a GPU
+    train(asked, folder, recipe_folder=file.parent, say=said.append)
+    assert "computing on cpu in bfloat16; it began in float32" in said
+    assert models.dtype_of(folder / "models" / "reward") == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_a_run_of_several_ranks_is_measured_by_one_process_wherever_that_computes(
+    recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asks for its strategy is refused a GPU."""
+    done = run(recipe_file(SFT), tmp_path / "run", "sft.steps=1")
+    recipe = replace(done.recipe(), strategy="fsdp")
+    (done.path / "config.toml").write_text(config.dump(recipe))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DeviceError, match="torch sees no GPUs"):
+        evaluating.again(done.path, tmp_path, rows=4, temperature=0.0, device="cuda")
+    figures = evaluating.again(done.path, tmp_path, rows=4, temperature=0.0).read_json("eval.json")["figures"]
+    assert set(figures) == {"start", "sft"}
+    assert done.recipe().strategy == "fsdp"
 
 
 @pytest.mark.parametrize("seed", [0, None])

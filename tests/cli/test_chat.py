@@ -101,6 +101,15 @@ def test_at_a_terminal_a_line_that_is_refused_does_not_end_the_talk(
         chat_commands._reply(refuse, "a long message")
 
 
+@pytest.mark.slow
+def test_an_evaluation_without_held_out_rows_says_so(recipe: Path, tmp_path: Path) -> None:
+    asked = ["chat", "train", str(recipe), "--out", str(tmp_path / "run"), "--set", "data.held_out=0"]
+    done = CliRunner().invoke(tandem, asked)
+    assert done.exit_code == 0, done.output
+    assert "The evaluation measured nothing: " in done.stdout
+    assert "perplexity" not in done.stdout
+
+
 @pytest.mark.parametrize("command", ["talk", "eval"])
 def test_a_temperature_that_is_no_number_is_refused_at_once(command: str) -> None:
     done = CliRunner().invoke(tandem, ["chat", command, "nowhere", "--temperature", "nan"])

@@ -121,10 +121,22 @@ def test_what_is_no_plug_in_of_the_family_is_refused_and_never_offered(flavours:
         plug.load("flavours", "json:nope", _Flavour)
 
 
-@pytest.mark.parametrize("text", ["1 / 0", "def (", "raise SystemExit('usage')"])
-def test_a_module_from_elsewhere_that_cannot_be_imported_is_named(flavours: Path, text: str) -> None:
+ODD = "class Odd(Exception):\n    def __str__(self): return self.nothing\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 / 0", "ZeroDivisionError: division"),
+        ("def (", "SyntaxError: "),
+        ("raise SystemExit('usage')", "SystemExit: usage;"),
+        ("raise ValueError", "ValueError;"),
+        (f"{ODD}raise Odd", "Odd;"),
+    ],
+)
+def test_a_module_from_elsewhere_that_cannot_be_imported_is_named(flavours: Path, text: str, told: str) -> None:
     (flavours / "sour.py").write_text(text)
-    with pytest.raises(UnknownPluginError, match="flavours 'sour:mint' cannot be imported: "):
+    with pytest.raises(UnknownPluginError, match=f"flavours 'sour:mint' cannot be imported: {told}"):
         plug.load("flavours", "sour:mint", beside=flavours)
 
 

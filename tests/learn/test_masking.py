@@ -67,7 +67,7 @@ def test_a_part_without_tokens_has_a_loss_of_0_that_can_be_differentiated() -> N
     assert not x_BT.grad.any()
 
 
-@pytest.mark.parametrize(("how", "length"), [("fixed", None), ("fixed", 0), ("token", 5)])
+@pytest.mark.parametrize(("how", "length"), [("fixed", None), ("fixed", 0), ("fixed", 10**23), ("token", 5)])
 def test_a_length_goes_with_the_fixed_aggregation_alone(how: Aggregation, length: int | None) -> None:
     with pytest.raises(TrainingInputError, match="length_tokens"):
         aggregate(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), how, Counts(1, 1), length)

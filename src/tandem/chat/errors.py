@@ -25,6 +25,10 @@ class DivergedError(TandemError):
     """A loss or a gradient that is no finite number any more."""
 
 
+class ShortOfMemoryError(TandemError):
+    """Models or batches that do not fit into memory."""
+
+
 class StoppedError(TandemError):
     """A run that was asked to stop and has saved where it is."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tandem.chat import memory
 from tandem.chat.recipe import Eval
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
@@ -41,6 +42,7 @@ def again(
 
     Raises:
         StageError: It is no run.
+        ShortOfMemoryError: A model or a batch does not fit.
     """
     run = RunFolder(folder)
     recipe = run.recipe()
@@ -50,8 +52,8 @@ def again(
         rows=how.rows if rows is None else rows,
         temperature=how.temperature if temperature is None else temperature,
     )
-    with run.begun(recipe), quiet():
-        asked = replace(recipe, eval=how, device=device or recipe.device)
+    with run.begun(recipe), memory.shortage_in_words(), quiet():
+        asked = replace(recipe, eval=how, device=device or recipe.device, strategy="single")  # whoever trained it
         work = Work(asked, run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
         evaluate(work, names)
     return run

@@ -151,6 +151,15 @@ def context_of(path: Path) -> int:
     return _context_tokens(model_folder.config_of(path))
 
 
+def dtype_of(path: Path) -> torch.dtype:
+    """Return the type that a folder's model was saved in; its weights are not read.
+
+    Raises:
+        ModelFolderError: Its configuration cannot be read.
+    """
+    return model_folder.config_of(path).dtype or torch.float32
+
+
 def _context_tokens(config: Any) -> int:  # noqa: ANN401 - transformers has no types
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
 

@@ -94,6 +94,17 @@ def figures_table(run: RunFolder) -> Table:
     )
 
 
+def nothing_measured(run: RunFolder) -> str:
+    """What to say of an evaluation without any figure; empty where there is one, or no evaluation."""
+    measured = run.read_json("eval.json")
+    if not measured or any(measured["figures"].values()):
+        return ""
+    return (
+        f"The evaluation measured nothing: of the rows held out (data.held_out = {run.recipe().data.held_out:g}) there "
+        "is none that it could. Raise data.held_out, or give more rows."
+    )
+
+
 def curve(points: Sequence[tuple[int, float]], title: str, unit: str) -> Figure:
     """One metric over steps: pale as it was recorded, dark as its running mean."""
     known = [(step, value) for step, value in points if math.isfinite(value)]
@@ -146,7 +157,8 @@ def _short(run: RunFolder, there: dict[str, dict[str, list[tuple[int, float]]]])
         facts.append(Fact("reward, last tenth", last, "number", 3, tone="good" if last > first else "bad"))
     blocks: list[Block] = [Facts(facts)] if facts else [Text("Nothing was recorded yet.")]
     table = figures_table(run)
-    return [*blocks, table] if table.rows else blocks
+    nothing = nothing_measured(run)
+    return [*blocks, *([table] if table.rows else []), *([Text(nothing)] if nothing else [])]
 
 
 def _speeds(found: dict[str, list[tuple[int, float]]]) -> Table:

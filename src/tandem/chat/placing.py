@@ -32,6 +32,15 @@ class Place:
     device: torch.device
     dtype: torch.dtype
 
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.device} in {in_words(self.dtype)}"
+
+
+def in_words(dtype: torch.dtype) -> str:
+    """Return what a type is called in a recipe."""
+    return str(dtype).removeprefix("torch.")
+
 
 ON_CPU = Place(torch.device("cpu"), torch.float32)
 

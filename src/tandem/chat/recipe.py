@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tandem.core import config
 from tandem.core.errors import ConfigError
-from tandem.learn.bounds import MOST
+from tandem.learn.bounds import MOST, MOST_AT_ONCE, MOST_COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -304,15 +304,18 @@ def differences(before: Recipe, now: Recipe) -> dict[str, tuple[object, object]]
 
 
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "of at least 1": (
-        lambda x: x >= 1,
-        "save_every_steps model.width model.layers model.heads model.context_tokens model.vocabulary lora.rank "
-        "lora.alpha sft.steps sft.batch_tokens reward.steps reward.pairs rl.steps rl.prompts rl.response_tokens "
-        "rl.epochs rl.minibatches rl.mixture_tokens rl.kl_horizon rl.sparse_rollouts.cap eval.rows "
-        "eval.response_tokens",
+    "from 1 to 1e6": (
+        lambda x: 1 <= x <= MOST_AT_ONCE,
+        "model.width model.layers model.heads model.vocabulary lora.rank lora.alpha reward.pairs rl.prompts rl.epochs "
+        "rl.minibatches",
     ),
-    "of at least 0": (
-        lambda x: x >= 0,
+    "from 1 to 1e9": (
+        lambda x: 1 <= x <= MOST_COUNTED,
+        "save_every_steps model.context_tokens sft.steps sft.batch_tokens reward.steps rl.steps rl.response_tokens "
+        "rl.mixture_tokens rl.kl_horizon eval.rows eval.response_tokens",
+    ),
+    "from 0 to 1e9": (
+        lambda x: 0 <= x <= MOST_COUNTED,
         "sft.warmup_steps sft.validate_every sft.patience reward.warmup_steps rl.warmup_steps rl.micro_rows "
         "rl.overlong_tokens rl.dynamic_sampling",
     ),
@@ -321,6 +324,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         "sft.learning_rate reward.learning_rate rl.learning_rate rl.critic_learning_rate rl.missing_eos_penalty "
         "rl.mixture_coefficient eval.temperature data.split",
     ),
+    "of at least 1": (lambda x: x >= 1.0, "rl.sparse_rollouts.cap"),
     "above 0 and finite": (lambda x: 0.0 < x < math.inf, "rl.target_kl data.sources.weight"),
     "of at least 1e-6 and finite": (lambda x: 1e-6 <= x < math.inf, "rl.temperature"),  # logits over it are finite
     "from 0 to below 1": (lambda x: 0.0 <= x < 1.0, "data.held_out rl.ema rl.sparse_rollouts.zeros"),

@@ -19,6 +19,7 @@ import torch
 
 from tandem.chat.errors import RewardError
 from tandem.core import plug
+from tandem.core.errors import in_words
 from tandem.learn.bounds import MOST
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Rewarded:
             frames = [at for at in traceback.extract_tb(error.__traceback__) if at.filename != __file__]
             where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
             raise RewardError(
-                given=f"reward {self.name!r} raised {_told(error)}{where}",
+                given=f"reward {self.name!r} raised {in_words(error)}{where}",
                 allowed=SIGNATURE,
                 todo="correct it there",
             ) from error
@@ -65,7 +66,7 @@ class Rewarded:
             scores = [float(score) for score in given]
         except Exception as error:  # a generator runs here, and a tensor of several numbers fails in its own way
             raise RewardError(
-                given=f"reward {self.name!r} returned {type(given).__name__}: {_told(error, kind=False)}",
+                given=f"reward {self.name!r} returned {type(given).__name__}: {in_words(error, kind=False)}",
                 allowed=SIGNATURE,
                 todo="correct it",
             ) from error
@@ -107,15 +108,6 @@ def load(name: str, folder: Path) -> Rewarded:
         raise RewardError(given=f"reward {name!r} is an async function", allowed=SIGNATURE, todo="make it a plain one")
     _check_takes_three(name, function)
     return Rewarded(name, cast("Callable[..., Sequence[float]]", function))
-
-
-def _told(error: BaseException, *, kind: bool = True) -> str:
-    """What went wrong in words; an exception's own `__str__` may fail too."""
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}" if kind else str(error)
-    except Exception:  # whatever a reward's author wrote there
-        return name
 
 
 def _check_takes_three(name: str, function: Callable[..., object]) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, lora, memory, models, sharing
+from tandem.chat import evaluation, forward, heads, lora, memory, models, placing, sharing
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
@@ -89,10 +89,11 @@ def train(
         DivergedError: A loss is no number any more.
         RankError: Another rank ended, or the strategy is none for so many.
         DeviceError: The recipe's device is not there.
+        ShortOfMemoryError: A model or a batch does not fit.
     """
     chosen = _chosen(recipe, stages)
     clock = SystemClock() if clock is None else clock
-    with joined() as group, listening() as asked, group.telling(), quiet():
+    with joined() as group, listening() as asked, group.telling(), memory.shortage_in_words(), quiet():
         ranks = group.ranks
         run = RunFolder(folder, writes=ranks.first)
         work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
@@ -126,6 +127,9 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
     if work.ranks.first and not work.run.has("start"):
         begin(work)
     work.ranks.wait()
+    began = models.dtype_of(work.run.model("start"))
+    changed = f"; it began in {placing.in_words(began)}" if began != work.place.dtype else ""
+    work.say(f"computing on {work.place}{changed}")
     _fit_rows(work, phases)
     if "eval" in chosen:
         _ = work.held  # raises where none of a kind fits

@@ -275,3 +275,5 @@ def _tell(run: RunFolder) -> None:
     table = page.figures_table(run)
     if table.rows:
         show_table(table)
+    elif nothing := page.nothing_measured(run):
+        say(nothing)

@@ -131,6 +131,24 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def in_words(error: BaseException, *, kind: bool = True) -> str:
+    """What somebody else's code raised: its kind, unless that is not asked for, and its words where it has any.
+
+    Its own ``__str__`` may fail too.
+
+    >>> in_words(ValueError("too long")), in_words(ValueError("too long"), kind=False), in_words(ValueError())
+    ('ValueError: too long', 'too long', 'ValueError')
+    """
+    name = type(error).__name__
+    try:
+        words = str(error)
+    except Exception:  # whatever its author wrote there
+        words = ""
+    if not words.strip():
+        return name
+    return f"{name}: {words}" if kind else words
+
+
 def _rebuild(kind: type[TandemError], given: str, allowed: str, todo: str) -> TandemError:
     return kind(given=given, allowed=allowed, todo=todo)
 

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 
 import tandem
-from tandem.core.errors import MissingPackageError, TandemError, UnknownPluginError
+from tandem.core.errors import MissingPackageError, TandemError, UnknownPluginError, in_words
 from tandem.core.nearest import did_you_mean
 
 _DISTRIBUTION = "tandemlab"
@@ -73,7 +73,7 @@ def load(family: str, name: str, protocol: type | None = None, beside: Path | No
         if ours:
             raise
         raise UnknownPluginError(
-            given=f"{_KINDS.get(family, family)} {name!r} cannot be imported: {type(error).__name__}: {error}",
+            given=f"{_KINDS.get(family, family)} {name!r} cannot be imported: {in_words(error)}",
             allowed="a module that can",
             todo="correct the module, or the name",
         ) from error
@@ -195,7 +195,7 @@ def _unknown(family: str, name: str) -> UnknownPluginError:
 
 
 def _missing(family: str, name: str, error: ModuleNotFoundError) -> MissingPackageError:
-    missing = error.name or str(error)
+    missing = error.name or in_words(error, kind=False)
     package = missing.partition(".")[0]
     extra = extra_for(package)
     remedy = f"{_DISTRIBUTION}[{extra}]" if extra else _DISTRIBUTION_OF.get(package, package)

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tandem.learn.bounds import MOST_COUNTED
 from tandem.learn.errors import TrainingInputError
 
 Aggregation = Literal["token", "sequence", "fixed"]
@@ -75,16 +76,16 @@ def aggregate(
 
 
 def check_length(how: Aggregation, length_tokens: int | None) -> None:
-    """Refuse a fixed length that is missing, not positive, or of no use.
+    """Refuse a fixed length that is missing, out of range, or of no use.
 
     Raises:
         TrainingInputError: As told.
     """
-    fits = length_tokens is None if how != "fixed" else length_tokens is not None and length_tokens > 0
+    fits = length_tokens is None if how != "fixed" else length_tokens is not None and 0 < length_tokens <= MOST_COUNTED
     if not fits:
         raise TrainingInputError(
             given=f"aggregation {how!r} with length_tokens = {length_tokens}",
-            allowed="'fixed' with a length of at least 1; 'token' and 'sequence' without one",
+            allowed="'fixed' with a length from 1 to 1e9; 'token' and 'sequence' without one",
             todo="set length_tokens to the longest response, or choose another aggregation",
         )
 

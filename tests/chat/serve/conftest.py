@@ -37,10 +37,14 @@ Served = Callable[..., AbstractContextManager[tuple[dict[str, Any], "subprocess.
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the models `start` and `sft`."""
-    folder = tmp_path_factory.mktemp("served")
+    return run_in(tmp_path_factory.mktemp("served"))
+
+
+def run_in(folder: Path, *overrides: str) -> Path:
+    """Make a run with the models `start` and `sft` in a folder."""
     write_rows(folder / "rows.jsonl")
     (folder / "recipe.toml").write_text(RECIPE)
-    train(recipes.load(folder / "recipe.toml"), folder / "run", recipe_folder=folder)
+    train(recipes.load(folder / "recipe.toml", overrides), folder / "run", recipe_folder=folder)
     return folder / "run"
 
 
@@ -49,7 +53,7 @@ def served(run: Path) -> Served:
     """Starts a server; gives what its first line says, and the process."""
 
     @contextmanager
-    def start(*options: str) -> Iterator[tuple[dict[str, Any], "subprocess.Popen[str]"]]:
+    def start(*options: str, run: Path = run) -> Iterator[tuple[dict[str, Any], "subprocess.Popen[str]"]]:
         argv = [sys.executable, "-m", "tandem", "chat", "serve", str(run), "--port", "0", "--json", *options]
         process = subprocess.Popen(
             argv,

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+import torch
 
 from tandem.chat.errors import StageError
 from tandem.chat.serve.errors import ServeError
 from tandem.chat.serve.server import listening, serve, token_in
 from tandem.chat.talk import begun
-from tests.chat.serve.conftest import Served
+from tests.chat.serve.conftest import Served, run_in
 from tests.core.process.attempts import cpu_s
 
 pytestmark = pytest.mark.slow
@@ -53,6 +54,16 @@ def test_an_answer_is_what_the_engine_says_and_is_counted(client: openai.OpenAI,
     assert said.model == "sft"
     assert [model.id for model in client.models.list()] == ["sft"]
     assert client.models.retrieve("sft").owned_by == "tandem"
+
+
+def test_a_run_in_bfloat16_is_served_in_it(served: Served, tmp_path: Path) -> None:
+    run = run_in(tmp_path, "dtype=bfloat16", "device=cpu")
+    talk = begun(run, model="", system="", temperature=0.0, tokens=6, seed=0)
+    assert talk.loaded.model.dtype == torch.bfloat16
+    with served(run=run) as (server, _):
+        body = json.dumps(ASKED | {"temperature": 0}).encode()
+        status, answer = post(server, body)
+    assert (status, answer["choices"][0]["message"]["content"]) == (200, talk.say("abc"))
 
 
 def test_a_stream_gives_each_piece_as_it_is_drawn(client: openai.OpenAI) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tandem.chat.algorithm import Experience, Group, Loss, Need, Ratio, Targets, check_settings, needed
 from tandem.learn.advantages import leave_one_out
-from tandem.learn.bounds import MOST
+from tandem.learn.bounds import MOST, MOST_AT_ONCE
 from tandem.learn.kl import kl
 from tandem.learn.losses import ppo_clip
 from tandem.learn.masking import Counts, only
@@ -48,7 +48,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         allowed = {
-            "group_size of at least 2": self.group_size >= 2,
+            "group_size from 2 to 1e6": 2 <= self.group_size <= MOST_AT_ONCE,
             "clip above 0 and below 1": 0.0 < self.clip < 1.0,
             "kl_coefficient from 0 to 1e18": 0.0 <= self.kl_coefficient <= MOST,
         }
