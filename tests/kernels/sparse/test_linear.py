@@ -1,5 +1,9 @@
 """The layer: equals a dense one forwards and backwards, compiles in one piece, and refuses what does not fit."""
 
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -46,6 +50,46 @@ def test_results_have_the_type_of_x() -> None:
     layer = SparseLinear.from_dense(pruned(9, 9))
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         assert layer(torch.randn(2, 9, dtype=dtype)).dtype == dtype
+
+
+@pytest.fixture
+def _default_type() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("_default_type")
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backend", ["", "portable"])
+def test_torchs_default_type_changes_neither_results_nor_gradients(default: torch.dtype, backend: str) -> None:
+    layer = SparseLinear.from_dense(pruned(70, 130), backend=backend).trainable()
+    inputs = [torch.randn(count, 130, requires_grad=True) for count in (1, 3, 300)]
+    expected = [[y := layer(x), *torch.autograd.grad(y.sum(), (x, layer.values))] for x in inputs]
+    torch.set_default_dtype(default)
+    found = [[y := layer(x), *torch.autograd.grad(y.sum(), (x, layer.values))] for x in inputs]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("_default_type")
+def test_products_are_right_while_another_thread_changes_torchs_default_type() -> None:
+    """As transformers does for as long as it makes a model."""
+    layer, x, done = SparseLinear.from_dense(pruned(70, 130)), torch.randn(300, 130), threading.Event()
+    expected = layer(x), layer(x[:1])
+
+    def change() -> None:
+        for dtype in itertools.cycle((torch.bfloat16, torch.float32)):
+            torch.set_default_dtype(dtype)
+            if done.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(change)
+        try:
+            for _ in range(100):
+                torch.testing.assert_close((layer(x), layer(x[:1])), expected, rtol=0, atol=0)
+        finally:
+            done.set()
 
 
 @pytest.mark.parametrize("activation", ["none", "silu"])

@@ -75,7 +75,7 @@ def grad_x(
     """Return `grad @ weight`, `[..., K]`."""
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
     grad_NM = _rows_of(grad, rows).float()
-    sum_NK = torch.zeros(len(grad_NM), cols, device=grad.device)
+    sum_NK = torch.zeros(len(grad_NM), cols, dtype=torch.float32, device=grad.device)
     for first, last in _blocks(weight):
         block_MK = running.unpacked(weight, first, last)
         sum_NK.addmm_(grad_NM[:, first * TILE : first * TILE + len(block_MK)], block_MK)

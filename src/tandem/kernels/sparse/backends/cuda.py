@@ -100,7 +100,7 @@ def forward(
         geometry: The name of one of `geometries()`; empty for the first of them.
     """
     x_NK = x_NK.to(type_of_x(x_NK.dtype, weight.values_P.dtype))
-    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     if weight.rows == 0 or weight.cols == 0:
         return activated(y_NM.zero_(), bias_M, activation)
     chosen = Geometry.named(geometry or geometries(weight)[0])
@@ -114,7 +114,7 @@ def forward(
 def by_blocks(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
     """Return `x_NK @ weight.T` in float32 from blocks of rows, written out in 16 bits one after another."""
     x_NK = x_NK.to(type_of_x(x_NK.dtype, weight.values_P.dtype))
-    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     step = max(1, _SCRATCH_BYTES // (2 * TILE * max(1, weight.cols)))
     for first in range(0, len(weight.masks_ST), step):
         block_MK = decode(weight, first, min(first + step, len(weight.masks_ST)), x_NK.dtype)
@@ -215,7 +215,7 @@ def _multiply(
     x_padded = torch.nn.functional.pad(x_NK, padded).contiguous()
     if x_padded.data_ptr() % 16:
         x_padded = x_padded.clone()  # the kernel reads 16 bytes at a time
-    partial = torch.empty(geometry.splits, padded_count, block_rows * blocks, device=x_NK.device)
+    partial = torch.empty(geometry.splits, padded_count, block_rows * blocks, dtype=torch.float32, device=x_NK.device)
     kernels = _kernels(_index(weight), options)
     _launch(
         kernels.product,
