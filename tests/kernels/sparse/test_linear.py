@@ -112,6 +112,19 @@ def test_gradients_are_those_of_the_dense_layer_at_the_kept_places(activation: s
     torch.testing.assert_close(grad_dense, dense.weight.grad * kept, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(3, 50), (2, 3, 50), (300, 50)])
+@pytest.mark.parametrize("backend", ["", "portable"])
+def test_results_may_be_changed_in_place(shape: tuple[int, ...], backend: str) -> None:
+    """As gated models do (Falcon, Llama 4), and ReLU when it is told to."""
+    dense = pruned(37, 50)
+    model = nn.Sequential(SparseLinear.from_dense(dense, backend=backend), nn.ReLU(inplace=True))
+    x_sparse = torch.randn(shape, requires_grad=True)
+    x_dense = x_sparse.detach().clone().requires_grad_()
+    model(x_sparse).sum().backward()
+    nn.functional.relu(dense(x_dense)).sum().backward()
+    torch.testing.assert_close(x_sparse.grad, x_dense.grad, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
 def test_the_gradient_of_x_is_that_by_the_stored_weight(dtype: torch.dtype) -> None:
     layer = SparseLinear.from_dense(pruned(37, 50), dtype)
