@@ -210,6 +210,20 @@ def test_a_layer_that_was_changed_by_itself_stays_dense(change: str) -> None:
     assert not isinstance(model[1], SparseLinear)
 
 
+def test_a_layer_without_a_weight_stays_dense() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LazyLinear(8), Conv1D(8, 8), nn.Linear(8, 8))
+    model[3].weight.data.triu_(4)
+    model[0].weight = model[2].weight = None
+    report = sparsify(model)
+    assert [row.why_dense for row in report] == [
+        "it has no weight",
+        "its weight has no size yet: run the model once",
+        "it has no weight",
+        "",
+    ]
+    assert [(row.rows, row.cols) for row in report] == [(8, 8), (8, 0), (8, 8), (8, 8)]
+
+
 def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
     model = ReadsOne()
     assert {row.name: row.why_dense for row in sparsify(model)} == {

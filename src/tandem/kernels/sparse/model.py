@@ -361,7 +361,7 @@ def _shared(model: nn.Module) -> set[int]:
     """Addresses of parameters that more than one module holds."""
     seen, twice = set[int](), set[int]()
     for _, parameter in model.named_parameters(remove_duplicate=False):
-        if address := parameter.data_ptr():  # 0 where there are no values
+        if address := 0 if nn.parameter.is_lazy(parameter) else parameter.data_ptr():  # 0 where there are no values
             (twice if address in seen else seen).add(address)
     return twice
 
