@@ -52,6 +52,21 @@ def test_results_have_the_type_of_x() -> None:
         assert layer(torch.randn(2, 9, dtype=dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_autocast_gives_what_it_gives_of_a_dense_layer(compiled: bool) -> None:
+    dense = pruned(37, 50)
+    layer = SparseLinear.from_dense(dense).trainable()
+    forward = torch.compile(layer, fullgraph=True, backend="aot_eager") if compiled else layer
+    for dtype, count in itertools.product((torch.float32, torch.bfloat16, torch.float16), (1, 300)):
+        x = torch.randn(count, 50, dtype=dtype, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            y, expected = forward(x), dense(x)
+        assert y.dtype == expected.dtype == torch.bfloat16
+        torch.testing.assert_close(y, expected, rtol=2e-2, atol=2e-2)
+        (of_x,) = torch.autograd.grad(y.sum(), x)
+        assert of_x.dtype == dtype
+
+
 @pytest.fixture
 def _default_type() -> Iterator[None]:
     before = torch.get_default_dtype()

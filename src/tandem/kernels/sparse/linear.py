@@ -111,7 +111,7 @@ class SparseLinear(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return `activation(x @ weight.T + bias)` in x's type, `[..., M]`.
+        """Return `activation(x @ weight.T + bias)` in x's type, or that of `torch.autocast`, `[..., M]`.
 
         Raises:
             SparseShapeError: x does not fit the weight, or is differentiated by a transform of torch.func or forwards.
@@ -120,6 +120,9 @@ class SparseLinear(nn.Module):
             raise SparseShapeError(
                 given=f"x as {type(x).__name__}", allowed="a tensor", todo="convert it, such as by torch.as_tensor"
             )
+        kind = x.device.type
+        if x.is_floating_point() and x.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))  # as nn.Linear does
         inputs = [tensor for tensor in (x, self.values, self.bias) if tensor is not None]
         _refuse_transforms(inputs)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
