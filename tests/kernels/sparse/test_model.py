@@ -208,6 +208,8 @@ def test_a_layer_that_was_changed_by_itself_stays_dense(change: str) -> None:
     assert not report[0].why_dense
     assert re.search(why, report[1].why_dense)
     assert not isinstance(model[1], SparseLinear)
+    with pytest.raises(SparseShapeError, match=why):
+        SparseLinear.from_dense(model[1])
 
 
 def test_a_layer_without_a_weight_stays_dense() -> None:

@@ -46,8 +46,8 @@ def linear_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def why_not(model: nn.Module, name: str, unread: Collection[str]) -> str:
     """Why a sparse layer cannot stand for a linear one; empty where it can. No module reads the weights of `unread`."""
     part, (*above, last) = model.get_submodule(name), name.split(".")
-    if changed := _changed(part):
-        return changed
+    if why := changed(part):
+        return why
     if not (type(part) is nn.Linear or is_conv1d(part) or _multiplies(part)):
         return f"{type(part).__name__} is not known to give x @ weight.T + bias"
     if last in unread:
@@ -57,7 +57,7 @@ def why_not(model: nn.Module, name: str, unread: Collection[str]) -> str:
     return next((f"{reader} reads its weight by itself" for reader in readers), "")
 
 
-def _changed(part: Any) -> str:  # noqa: ANN401 - a linear layer of any class
+def changed(part: Any) -> str:  # noqa: ANN401 - a linear layer of any class
     """What else than the weight and bias it holds makes this one layer's results; empty for nothing."""
     if part.weight is None or nn.parameter.is_lazy(part.weight):
         return "it has no weight" if part.weight is None else "its weight has no size yet: run the model once"

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.format import SparseWeight, pack
+from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.mistakes import SparseShapeError
 from tandem.kernels.sparse.ops import sparse_linear
 
@@ -84,7 +85,18 @@ class SparseLinear(nn.Module):
         activation: str = "none",
         backend: str = "",
     ) -> SparseLinear:
-        """Pack a dense layer; arguments as for `format.pack`."""
+        """Pack a dense layer; arguments as for `format.pack`.
+
+        Raises:
+            SparseShapeError: More than its weight and bias makes its results (hooks, `torch.nn.utils.prune`), or the
+                weight cannot be packed.
+        """
+        if why := changed(linear):
+            raise SparseShapeError(
+                given=f"a layer to pack that does more than its own parameters say: {why}",
+                allowed="layers that give x @ weight.T + bias of the parameters that they hold",
+                todo="undo what was done to this one, or leave it dense",
+            )
         weight = pack(linear.weight, dtype, mask_MK=mask_MK)
         return cls(weight, linear.bias, activation=activation, backend=backend)
 
