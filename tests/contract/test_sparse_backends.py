@@ -93,6 +93,22 @@ def test_it_takes_half_precision(name: str, x_type: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.float16])
+def test_torchs_default_type_changes_nothing(name: str, default: torch.dtype) -> None:
+    backend, before = choosing.backend(name), torch.get_default_dtype()
+    for dtype, count in itertools.product(TYPES, [1, 9]):
+        weight, x = case(67, 129, 0.4, dtype, count)
+        expected = backend.forward(weight, x)
+        try:
+            torch.set_default_dtype(default)
+            y, nothing = backend.forward(weight, x), backend.forward(weight, x[:0])
+        finally:
+            torch.set_default_dtype(before)
+        assert y.dtype == nothing.dtype == torch.float32
+        assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_nothing_is_nothing(name: str) -> None:
     for rows, cols, count in [(0, 5, 2), (5, 0, 2), (5, 3, 0), (0, 0, 0)]:
         weight = pack(torch.ones(rows, cols))

@@ -115,6 +115,23 @@ def test_by_native_code_a_row_is_the_same_to_the_last_bit_whatever_runs_beside_i
         assert torch.equal(rollouts[0].logps_BT, other.logps_BT)
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_by_native_code_torchs_default_type_changes_nothing(default: torch.dtype) -> None:
+    model, sampling, before = tiny("llama"), Sampling(max_new_tokens=10, eos_id=EOS), torch.get_default_dtype()
+
+    def drawn() -> Rollout:
+        return generate(model, prompts_of([5] * 3), sampling, group=3, generator=rng(7), pad_id=PAD, way="native")
+
+    expected = drawn()
+    try:
+        torch.set_default_dtype(default)
+        rollout = drawn()
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(rollout.tokens_BT, expected.tokens_BT)
+    assert torch.equal(rollout.logps_BT, expected.logps_BT)
+
+
 def test_rows_of_a_group_differ_and_greedy_ones_do_not() -> None:
     model = tiny("llama")
     drawn, greedy = (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils.prune import l1_unstructured
 
 from tandem.chat import forward
 from tandem.chat.drawing import batch_of
@@ -53,6 +54,18 @@ def test_log_probabilities_are_those_of_the_copys_own_forward_pass(family: str) 
     with torch.no_grad():
         dense_BT = forward.logprobs(model, batch, temperature=1.3)
     assert float((dense_BT - own_BT).abs().max()) > 0.1
+
+
+def test_a_layer_that_was_changed_by_itself_stays_dense() -> None:
+    model = model_of("llama")
+    mlp = model.model.layers[0].mlp
+    hooked = mlp.up_proj
+    hooked.register_forward_hook(lambda *_: None)
+    l1_unstructured(mlp.down_proj, "weight", 0.6)
+    before = sum(type(part) is torch.nn.Linear for part in model.model.modules())
+    with pruned(model, 0.6):
+        assert len(sparse_layers(model)) == before - 2
+        assert mlp.up_proj is hooked
 
 
 @pytest.mark.parametrize("family", ["llama", "opt"])

@@ -1,6 +1,7 @@
 """Files of sparse weights: what comes back, and every way in which a file can be wrong."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,19 @@ def test_what_was_saved_is_loaded(
     assert torch.equal(back.values_P, weight.values_P)
     assert torch.equal(back.starts_S, weight.starts_S)
     assert torch.equal(dense["other"], torch.arange(3))
+
+
+def test_what_was_loaded_follows_no_change_of_the_file(saved: Path) -> None:
+    weights, dense = files.load(saved)
+    before = [(unpack(weight).clone(), weight.masks_ST.clone()) for weight in weights.values()]
+    with saved.open("r+b") as file:
+        file.write(bytes(saved.stat().st_size))
+    for weight, (values, masks) in zip(weights.values(), before, strict=True):
+        assert torch.equal(weight.masks_ST, masks)
+        assert torch.equal(unpack(weight), values)
+    assert torch.equal(dense["d"], torch.arange(3))
+    os.truncate(saved, 0)
+    assert torch.equal(dense["d"], torch.arange(3))
 
 
 @pytest.fixture

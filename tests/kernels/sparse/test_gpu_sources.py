@@ -145,7 +145,7 @@ def test_the_triton_kernel_keeps_the_contract_in_its_interpreter() -> None:
         check=False,
     )
     assert told.returncode == 0, told.stdout
-    assert re.search(r"\b1\d passed", told.stdout), told.stdout
+    assert re.search(r"\b2\d passed", told.stdout), told.stdout
     assert "skipped" not in told.stdout
 
 

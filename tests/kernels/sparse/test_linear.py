@@ -1,5 +1,9 @@
 """The layer: equals a dense one forwards and backwards, compiles in one piece, and refuses what does not fit."""
 
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -48,6 +52,61 @@ def test_results_have_the_type_of_x() -> None:
         assert layer(torch.randn(2, 9, dtype=dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_autocast_gives_what_it_gives_of_a_dense_layer(compiled: bool) -> None:
+    dense = pruned(37, 50)
+    layer = SparseLinear.from_dense(dense).trainable()
+    forward = torch.compile(layer, fullgraph=True, backend="aot_eager") if compiled else layer
+    for dtype, count in itertools.product((torch.float32, torch.bfloat16, torch.float16), (1, 300)):
+        x = torch.randn(count, 50, dtype=dtype, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            y, expected = forward(x), dense(x)
+        assert y.dtype == expected.dtype == torch.bfloat16
+        torch.testing.assert_close(y, expected, rtol=2e-2, atol=2e-2)
+        (of_x,) = torch.autograd.grad(y.sum(), x)
+        assert of_x.dtype == dtype
+
+
+@pytest.fixture
+def _default_type() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("_default_type")
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backend", ["", "portable"])
+def test_torchs_default_type_changes_neither_results_nor_gradients(default: torch.dtype, backend: str) -> None:
+    layer = SparseLinear.from_dense(pruned(70, 130), backend=backend).trainable()
+    inputs = [torch.randn(count, 130, requires_grad=True) for count in (1, 3, 300)]
+    expected = [[y := layer(x), *torch.autograd.grad(y.sum(), (x, layer.values))] for x in inputs]
+    torch.set_default_dtype(default)
+    found = [[y := layer(x), *torch.autograd.grad(y.sum(), (x, layer.values))] for x in inputs]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("_default_type")
+def test_products_are_right_while_another_thread_changes_torchs_default_type() -> None:
+    """As transformers does for as long as it makes a model."""
+    layer, x, done = SparseLinear.from_dense(pruned(70, 130)), torch.randn(300, 130), threading.Event()
+    expected = layer(x), layer(x[:1])
+
+    def change() -> None:
+        for dtype in itertools.cycle((torch.bfloat16, torch.float32)):
+            torch.set_default_dtype(dtype)
+            if done.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(change)
+        try:
+            for _ in range(100):
+                torch.testing.assert_close((layer(x), layer(x[:1])), expected, rtol=0, atol=0)
+        finally:
+            done.set()
+
+
 @pytest.mark.parametrize("activation", ["none", "silu"])
 def test_gradients_are_those_of_the_dense_layer_at_the_kept_places(activation: str) -> None:
     dense = pruned(37, 50)
@@ -66,6 +125,19 @@ def test_gradients_are_those_of_the_dense_layer_at_the_kept_places(activation: s
     grad_dense = unpack(replace(layer.weight, values_P=of_values)).float()
     assert dense.weight.grad is not None
     torch.testing.assert_close(grad_dense, dense.weight.grad * kept, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 50), (2, 3, 50), (300, 50)])
+@pytest.mark.parametrize("backend", ["", "portable"])
+def test_results_may_be_changed_in_place(shape: tuple[int, ...], backend: str) -> None:
+    """As gated models do (Falcon, Llama 4), and ReLU when it is told to."""
+    dense = pruned(37, 50)
+    model = nn.Sequential(SparseLinear.from_dense(dense, backend=backend), nn.ReLU(inplace=True))
+    x_sparse = torch.randn(shape, requires_grad=True)
+    x_dense = x_sparse.detach().clone().requires_grad_()
+    model(x_sparse).sum().backward()
+    nn.functional.relu(dense(x_dense)).sum().backward()
+    torch.testing.assert_close(x_sparse.grad, x_dense.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])

@@ -25,7 +25,7 @@ from tests import disks
 TOKENS = torch.tensor([[1, 5, 2, 7, 7, 3]])
 
 
-def small_llama(*, tied: bool = False) -> LlamaForCausalLM:
+def small_llama(*, tied: bool = False, attention_bias: bool = False) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=32,
@@ -35,6 +35,7 @@ def small_llama(*, tied: bool = False) -> LlamaForCausalLM:
         num_key_value_heads=2,
         vocab_size=50,
         tie_word_embeddings=tied,
+        attention_bias=attention_bias,
     )
     model = LlamaForCausalLM(config).eval()
     for part in model.model.layers.modules():
@@ -207,6 +208,22 @@ def test_a_layer_that_was_changed_by_itself_stays_dense(change: str) -> None:
     assert not report[0].why_dense
     assert re.search(why, report[1].why_dense)
     assert not isinstance(model[1], SparseLinear)
+    with pytest.raises(SparseShapeError, match=why):
+        SparseLinear.from_dense(model[1])
+
+
+def test_a_layer_without_a_weight_stays_dense() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LazyLinear(8), Conv1D(8, 8), nn.Linear(8, 8))
+    model[3].weight.data.triu_(4)
+    model[0].weight = model[2].weight = None
+    report = sparsify(model)
+    assert [row.why_dense for row in report] == [
+        "it has no weight",
+        "its weight has no size yet: run the model once",
+        "it has no weight",
+        "",
+    ]
+    assert [(row.rows, row.cols) for row in report] == [(8, 8), (8, 0), (8, 8), (8, 8)]
 
 
 def test_a_layer_whose_weight_is_read_by_its_owner_stays_dense() -> None:
@@ -311,6 +328,37 @@ def test_the_former_name_of_the_weights_is_read_and_goes_when_they_are_written_a
     save_pretrained(again, tmp_path)
     assert not former.exists()
     assert torch.equal(load_pretrained(tmp_path)(TOKENS).logits, model(TOKENS).logits)
+
+
+@pytest.mark.parametrize("part", ["bias", "weight"])
+def test_what_two_layers_share_comes_back_in_both(part: str, tmp_path: Path) -> None:
+    model = small_llama(attention_bias=True)
+    for layer in model.model.layers:
+        nn.init.normal_(layer.self_attn.k_proj.bias)
+        setattr(layer.self_attn.v_proj, part, getattr(layer.self_attn.k_proj, part))
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    assert torch.equal(load_pretrained(tmp_path)(TOKENS).logits, model(TOKENS).logits)
+
+
+def test_a_tensor_that_begins_where_another_does_is_stored_too(tmp_path: Path) -> None:
+    model = small_llama()
+    model.model.norm.weight = nn.Parameter(model.model.embed_tokens.weight.detach()[0])
+    sparsify(model)
+    save_pretrained(model, tmp_path)
+    assert torch.equal(load_pretrained(tmp_path)(TOKENS).logits, model(TOKENS).logits)
+
+
+@pytest.mark.parametrize("skip", [["lm_head"], []])
+def test_a_head_of_its_own_is_not_replaced_by_the_embeddings(skip: list[str], tmp_path: Path) -> None:
+    model = small_llama()
+    model.lm_head.weight.data.triu_()
+    sparsify(model, skip=skip)
+    save_pretrained(model, tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tie_word_embeddings": True}))
+    with pytest.raises(SparseFormatError, match=r"lm_head\.weight is another's \(tie_word_embeddings\)"):
+        load_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])

@@ -76,7 +76,7 @@ class NativeLlamaDecoder:
     def step(self, step: Step, cache: KeyValues) -> Tensor:
         """Append a token to each row; return the logits of the next, [N, V]."""
         rows = len(step.tokens_N)
-        logits_NV = torch.empty(rows, self._vocabulary)
+        logits_NV = torch.empty(rows, self._vocabulary, dtype=torch.float32)
         _, _, slots, _, capacity, _ = cache.kv_L2NHSD.shape
         self._model.step(
             step.tokens_N.data_ptr(),

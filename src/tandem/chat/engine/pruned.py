@@ -9,7 +9,7 @@ from the model: `tandem.chat.off_policy` weighs it.
 
 Source: magnitude pruning, Han et al., Learning both Weights and Connections, NeurIPS 2015, section 3.1, a threshold for
 each layer; no text is needed, and no pass over the model. Limits: values are bf16; a model that shares a linear weight
-with another layer (a tied head) keeps that one dense.
+with another layer (a tied head) keeps that one dense, as it does layers with hooks or a weight that is computed.
 
 Shapes: M rows and K columns of a layer's weight, W = M K.
 """
@@ -25,6 +25,7 @@ from torch import nn
 
 from tandem.chat.engine.errors import GenerationError
 from tandem.kernels.prune.pattern import Pattern, keep
+from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.linear import SparseLinear
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def pruned(model: nn.Module, zeros: float) -> Iterator[None]:
     places = _linear_layers(model) if zeros else []
     if zeros and not places:
         raise GenerationError(
-            given=f"a {type(model).__name__} to prune, of which no layer but the head is a torch.nn.Linear",
+            given=f"a {type(model).__name__} to prune, of which no layer but the head is an unhooked torch.nn.Linear",
             allowed="models of linear layers, such as Llama, Qwen2 and OPT",
             todo="leave the sparse rollouts out",
         )
@@ -85,7 +86,7 @@ def _smallest(sizes_W: Tensor, number: int) -> float:
 
 
 def _linear_layers(model: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
-    """Plain linear layers with their parents and their names there, but for the head and what shares its weight."""
+    """Plain, unchanged linear layers with their parents and names there, but the head and what shares its weight."""
     seen: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
         seen[id(parameter)] = seen.get(id(parameter), 0) + 1
@@ -94,5 +95,5 @@ def _linear_layers(model: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and child is not head and seen[id(child.weight)] == 1
+        if type(child) is nn.Linear and not changed(child) and child is not head and seen[id(child.weight)] == 1
     ]

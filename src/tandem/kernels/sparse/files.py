@@ -8,6 +8,7 @@ What backends make of a weight is never stored. docs/reference/sparse-format.md 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -106,23 +107,25 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, SparseWeight], dict[st
     """
     path = Path(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt") as file, path.open("rb") as raw:
             version, told, sums = _told(path, file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            mapped = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            read = functools.partial(_read, path, raw, mapped, _places(raw))
+            weights = {}
+            for name, about in told.items():
+                parts = {part: read(whole) for part in _PARTS if (whole := f"{name}.sparse_{part}") in mapped}
+                weights[name] = _weight(path, name, about, version, parts)
+            if lost := next(filter(_is_part, mapped), None):
+                raise _bad(path, f"has {lost}, but its metadata names no such weight")
+            if version > 1 and sums.keys() != mapped.keys():
+                raise _bad(path, f"has other tensors than when it was written: {min(sums.keys() ^ mapped.keys())}")
+            dense = {name: read(name) for name in list(mapped)}
     except (OSError, SafetensorError) as error:
         raise _bad(path, f"cannot be read: {error}") from error
-    weights = {}
-    for name, about in told.items():
-        parts = {part: tensors.pop(f"{name}.sparse_{part}", None) for part in _PARTS}
-        weights[name] = _weight(path, name, about, version, {part: t for part, t in parts.items() if t is not None})
-    if lost := next(filter(_is_part, tensors), None):
-        raise _bad(path, f"has {lost}, but its metadata names no such weight")
-    if version > 1 and sums.keys() != tensors.keys():
-        raise _bad(path, f"has other tensors than when it was written: {min(sums.keys() ^ tensors.keys())}")
     for name in sums:
-        if _checksum_of_dense(tensors[name]) != sums[name]:
+        if _checksum_of_dense(dense[name]) != sums[name]:
             raise _bad(path, f"is damaged: {name} has another checksum than when it was written")
-    return weights, tensors
+    return weights, dense
 
 
 def is_sparse(path: Path) -> bool:
@@ -157,6 +160,24 @@ def _told(path: Path, metadata: Mapping[str, str]) -> tuple[int, dict[str, Any],
     if not isinstance(weights, dict) or not isinstance(sums, dict):
         raise _bad(path, "has metadata that cannot be understood (weights and dense are objects)")
     return version, weights, sums
+
+
+def _places(raw: IO[bytes]) -> dict[str, int]:
+    """Return where tensors begin in a safetensors file whose header was found to be right."""
+    about = json.loads(raw.read(int.from_bytes(raw.read(8), "little")))
+    about.pop(_HEADER, None)
+    return {name: raw.tell() + one["data_offsets"][0] for name, one in about.items()}
+
+
+def _read(
+    path: Path, raw: IO[bytes], mapped: dict[str, torch.Tensor], places: Mapping[str, int], name: str
+) -> torch.Tensor:
+    """Take a tensor out of the mapped ones, and read it into memory of its own, which follows no change of the file."""
+    tensor = torch.empty_like(mapped.pop(name))
+    raw.seek(places[name])
+    if raw.readinto(_bytes(tensor)) != tensor.nbytes:  # type: ignore[attr-defined]  # typing's lacks it
+        raise _bad(path, f"ends within {name}")
+    return tensor
 
 
 def _weight(path: Path, name: str, about: object, version: int, parts: dict[str, torch.Tensor]) -> SparseWeight:
@@ -244,8 +265,9 @@ def _type_of(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+def _bytes(tensor: torch.Tensor) -> Any:  # noqa: ANN401 - a numpy array
+    """Return a contiguous tensor's memory."""
+    return tensor.view(-1).view(torch.uint8).numpy()
 
 
 def _bad(path: Path, what: str) -> SparseFormatError:

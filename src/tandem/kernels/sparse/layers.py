@@ -27,21 +27,27 @@ def is_conv1d(part: nn.Module) -> bool:
 
 
 def linear_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights of all linear layers, outputs x inputs, by the layers' names; views, no copies."""
+    """Return the weights of all linear layers, outputs x inputs, by the layers' names; views, no copies.
+
+    Those of a layer that has none, or none yet, are on device meta.
+    """
     found = {}
     for name, part in model.named_modules():
         if is_conv1d(part) or isinstance(part, nn.Linear):
-            weight = part.weight
-            assert isinstance(weight, torch.Tensor)
-            found[name] = weight.T if is_conv1d(part) else weight
+            weight: Any = part.weight
+            if weight is None or nn.parameter.is_lazy(weight):
+                size = (part.nf, part.nx) if is_conv1d(part) else (part.out_features, part.in_features)
+                found[name] = torch.empty(size, device="meta")
+            else:
+                found[name] = weight.T if is_conv1d(part) else weight
     return found
 
 
 def why_not(model: nn.Module, name: str, unread: Collection[str]) -> str:
     """Why a sparse layer cannot stand for a linear one; empty where it can. No module reads the weights of `unread`."""
     part, (*above, last) = model.get_submodule(name), name.split(".")
-    if changed := _changed(part):
-        return changed
+    if why := changed(part):
+        return why
     if not (type(part) is nn.Linear or is_conv1d(part) or _multiplies(part)):
         return f"{type(part).__name__} is not known to give x @ weight.T + bias"
     if last in unread:
@@ -51,8 +57,10 @@ def why_not(model: nn.Module, name: str, unread: Collection[str]) -> str:
     return next((f"{reader} reads its weight by itself" for reader in readers), "")
 
 
-def _changed(part: nn.Module) -> str:
+def changed(part: Any) -> str:  # noqa: ANN401 - a linear layer of any class
     """What else than the weight and bias it holds makes this one layer's results; empty for nothing."""
+    if part.weight is None or nn.parameter.is_lazy(part.weight):
+        return "it has no weight" if part.weight is None else "its weight has no size yet: run the model once"
     for name in ("weight", "bias"):
         held = getattr(part, name)
         if held is not None and not isinstance(held, nn.Parameter):

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.format import SparseWeight, pack
+from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.mistakes import SparseShapeError
 from tandem.kernels.sparse.ops import sparse_linear
 
@@ -84,7 +85,18 @@ class SparseLinear(nn.Module):
         activation: str = "none",
         backend: str = "",
     ) -> SparseLinear:
-        """Pack a dense layer; arguments as for `format.pack`."""
+        """Pack a dense layer; arguments as for `format.pack`.
+
+        Raises:
+            SparseShapeError: More than its weight and bias makes its results (hooks, `torch.nn.utils.prune`), or the
+                weight cannot be packed.
+        """
+        if why := changed(linear):
+            raise SparseShapeError(
+                given=f"a layer to pack that does more than its own parameters say: {why}",
+                allowed="layers that give x @ weight.T + bias of the parameters that they hold",
+                todo="undo what was done to this one, or leave it dense",
+            )
         weight = pack(linear.weight, dtype, mask_MK=mask_MK)
         return cls(weight, linear.bias, activation=activation, backend=backend)
 
@@ -111,7 +123,7 @@ class SparseLinear(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return `activation(x @ weight.T + bias)` in x's type, `[..., M]`.
+        """Return `activation(x @ weight.T + bias)` in x's type, or that of `torch.autocast`, `[..., M]`.
 
         Raises:
             SparseShapeError: x does not fit the weight, or is differentiated by a transform of torch.func or forwards.
@@ -120,6 +132,9 @@ class SparseLinear(nn.Module):
             raise SparseShapeError(
                 given=f"x as {type(x).__name__}", allowed="a tensor", todo="convert it, such as by torch.as_tensor"
             )
+        kind = x.device.type
+        if x.is_floating_point() and x.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))  # as nn.Linear does
         inputs = [tensor for tensor in (x, self.values, self.bias) if tensor is not None]
         _refuse_transforms(inputs)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)

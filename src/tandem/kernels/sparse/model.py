@@ -135,7 +135,7 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Write config.json and sparse.safetensors; tensors that are shared are stored once. On an error nothing is left.
+    """Write config.json and sparse.safetensors; what its kind ties is stored once. On an error nothing is left.
 
     Args:
         model: A model after `sparsify`.
@@ -197,12 +197,14 @@ def _contents(model: nn.Module) -> tuple[dict[str, SparseWeight], dict[str, torc
     packed = {name: part for name, part in model.named_modules() if isinstance(part, SparseLinear)}
     weights = {f"{name}.weight": layer.weight for name, layer in packed.items()}
     inside = {f"{name}.{part}" for name in packed for part in ("masks", "values", "starts", "scales")}
+    tied: Collection[str] = getattr(model, "all_tied_weights_keys", ())  # what its kind ties again when it is loaded
     dense, seen = {}, set[int]()
     for name, tensor in model.state_dict().items():
-        if name in inside or (tensor.numel() and tensor.data_ptr() in seen):
+        is_shared = tensor.numel() and tensor.data_ptr() in seen
+        if name in inside or (is_shared and name in tied):
             continue
         seen.add(tensor.data_ptr())
-        dense[name] = tensor
+        dense[name] = tensor.clone() if is_shared else tensor
     return weights, dense
 
 
@@ -263,6 +265,8 @@ def _fill(
             raise _no_model(folder, told)
         if (bias is None) != (model.get_submodule(place).bias is None):
             raise _no_model(folder, f"{place} has a bias in one alone of the file and its config.json")
+        if name in getattr(model, "all_tied_weights_keys", ()):
+            raise _tied(folder, name)
         _put(model, place, SparseLinear(weight, bias, backend=backend))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     stored = {id(parameter): dense[name] for name, parameter in parameters.items() if name in dense}
@@ -275,10 +279,16 @@ def _fill(
         raise _no_model(folder, f"the model of its config.json has no {min(unknown)}")
     model.tie_weights()
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    if lost := next((name for name in dense if name in parameters and not _same(parameters[name], dense[name])), ""):
+        raise _tied(folder, lost)
     packed = tuple(name.removesuffix("weight") for name in weights)
     for name in absent:
         if not name.startswith(packed) and (name not in parameters or parameters[name].is_meta):
             raise _no_model(folder, f"{name} is missing from its weights")
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
 
 
 @contextmanager
@@ -351,7 +361,7 @@ def _shared(model: nn.Module) -> set[int]:
     """Addresses of parameters that more than one module holds."""
     seen, twice = set[int](), set[int]()
     for _, parameter in model.named_parameters(remove_duplicate=False):
-        if address := parameter.data_ptr():  # 0 where there are no values
+        if address := 0 if nn.parameter.is_lazy(parameter) else parameter.data_ptr():  # 0 where there are no values
             (twice if address in seen else seen).add(address)
     return twice
 
@@ -365,6 +375,10 @@ def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 def _tensors(model: nn.Module) -> list[torch.Tensor]:
     return [*model.parameters(), *model.buffers()]
+
+
+def _tied(folder: Path, name: str) -> SparseFormatError:
+    return _no_model(folder, f"by its config.json {name} is another's (tie_word_embeddings), but the file has its own")
 
 
 def _no_model(folder: Path, why: str) -> SparseFormatError:

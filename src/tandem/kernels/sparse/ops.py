@@ -42,7 +42,7 @@ def sparse_linear(
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
     check(weight, x, bias)
     y_NM = running.multiply(weight, _rows_of(x, cols), bias, activation, backend)
-    return y_NM.to(x.dtype).reshape(*x.shape[:-1], rows)
+    return _stacked(y_NM.to(x.dtype), x)
 
 
 @sparse_linear.register_fake
@@ -75,11 +75,11 @@ def grad_x(
     """Return `grad @ weight`, `[..., K]`."""
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
     grad_NM = _rows_of(grad, rows).float()
-    sum_NK = torch.zeros(len(grad_NM), cols, device=grad.device)
+    sum_NK = torch.zeros(len(grad_NM), cols, dtype=torch.float32, device=grad.device)
     for first, last in _blocks(weight):
         block_MK = running.unpacked(weight, first, last)
         sum_NK.addmm_(grad_NM[:, first * TILE : first * TILE + len(block_MK)], block_MK)
-    return sum_NK.to(grad.dtype).reshape(*grad.shape[:-1], cols)
+    return _stacked(sum_NK.to(grad.dtype), grad)
 
 
 @grad_x.register_fake
@@ -150,6 +150,12 @@ def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> N
 def _rows_of(tensor: torch.Tensor, width: int) -> torch.Tensor:
     """Return all rows as a matrix; with a width of 0, too, where -1 would be ambiguous."""
     return tensor.reshape(tensor.shape[:-1].numel(), width)
+
+
+def _stacked(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return rows in stacks like another tensor's; no view, which torch lets nobody change in place, nor a copy."""
+    stacked: torch.Tensor = torch.ops.aten._unsafe_view(rows, [*like.shape[:-1], rows.shape[1]])
+    return stacked
 
 
 def _check_weight(weight: SparseWeight) -> None:

@@ -86,7 +86,7 @@ def layout_for(name: str, weight: SparseWeight, x_NK: torch.Tensor) -> str:
 
 def by_blocks(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
     """Return `x_NK @ weight.T` in float32 from blocks of rows, unpacked into scratch one after another."""
-    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     x_KN = x_NK.float().T
     strips = len(weight.masks_ST)
     step = max(1, _SCRATCH_BYTES // (4 * TILE * max(1, weight.cols)))

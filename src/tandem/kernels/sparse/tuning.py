@@ -71,7 +71,7 @@ def chosen(
     path, key = _place(weight, x_type, count, by)
     if key not in _known[path]:
         own = torch.Generator(weight.device).manual_seed(0)  # a program's random numbers are its own
-        x_NK = torch.randn(count, weight.cols, device=weight.device, generator=own).to(x_type)
+        x_NK = torch.randn(count, weight.cols, dtype=torch.float32, device=weight.device, generator=own).to(x_type)
         times_s = _times_s(candidates(weight, x_NK), clock)
         usual = next(iter(times_s))
         best = min(times_s, key=lambda name: times_s[name] * (1 if name == usual else _CLEARLY))

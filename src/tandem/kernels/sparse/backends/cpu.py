@@ -82,7 +82,7 @@ def forward(
         )
     x = (x_NK if x_NK.dtype == torch.bfloat16 else x_NK.float()).contiguous()
     bias = None if bias_M is None else bias_M.float().contiguous()
-    y_NM = torch.empty(len(x), weight.rows)
+    y_NM = torch.empty(len(x), weight.rows, dtype=torch.float32)
     native.sparse_product(
         chosen,
         *_addresses(weight),
@@ -101,7 +101,7 @@ def forward(
 def decode(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
     """Return the rows of strips `first` to `last` (excluded) as a dense float32 matrix (a view)."""
     rows = min(TILE * last, weight.rows) - TILE * first
-    padded_MK = torch.empty(TILE * (last - first), TILE * weight.masks_ST.shape[1])
+    padded_MK = torch.empty(TILE * (last - first), TILE * weight.masks_ST.shape[1], dtype=torch.float32)
     _native().sparse_decode(
         *_addresses(weight), first, last, torch.get_num_threads(), padded_MK.data_ptr(), padded_MK.shape[1]
     )

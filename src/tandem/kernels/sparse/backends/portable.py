@@ -18,7 +18,7 @@ def supported() -> str:
 
 def forward(weight: SparseWeight, x_NK: torch.Tensor) -> torch.Tensor:
     """Return `x_NK @ weight.T` in float32, `[N, M]`, from blocks of rows unpacked one after another."""
-    y_NM = torch.empty(len(x_NK), weight.rows, device=x_NK.device)
+    y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     x_KN = x_NK.float().T
     for first in range(0, len(weight.masks_ST), _BLOCK_ROWS // TILE):
         last = min(first + _BLOCK_ROWS // TILE, len(weight.masks_ST))

@@ -57,7 +57,7 @@ def forward(weight: SparseWeight, x_NK: torch.Tensor, *, geometry: str = "") -> 
     """
     count = len(x_NK)
     if 0 in (count, weight.rows, weight.cols):
-        return torch.zeros(count, weight.rows, device=x_NK.device)
+        return torch.zeros(count, weight.rows, dtype=torch.float32, device=x_NK.device)
     kind = x_NK.dtype if weight.values_P.dtype in (torch.int8, x_NK.dtype) else torch.float32
     if kind == torch.float64 or (_INTERPRETED and kind == torch.bfloat16):
         kind = torch.float32  # the interpreter's dot takes a bf16's bits for an integer
@@ -70,7 +70,7 @@ def forward(weight: SparseWeight, x_NK: torch.Tensor, *, geometry: str = "") -> 
 
 def _some(weight: SparseWeight, x_NK: torch.Tensor, splits: int) -> torch.Tensor:
     count, (strips, tiles) = len(x_NK), weight.masks_ST.shape
-    parts_SNM = torch.empty(splits, count, weight.rows, device=x_NK.device)
+    parts_SNM = torch.empty(splits, count, weight.rows, dtype=torch.float32, device=x_NK.device)
     _product[(triton.cdiv(strips, _STRIPS), splits)](
         weight.masks_ST,
         weight.values_P,
