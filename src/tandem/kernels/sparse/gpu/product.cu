@@ -241,7 +241,7 @@ __device__ __forceinline__ float of_block(const float* mine, int block) {
 // Grid: (rows / block_rows rounded up, splits); from sm_90 on a cluster is (1, splits). `begins` is [strips][chunks + 1], x is
 // [count][columns] with columns a multiple of 8, `partial` is [splits][counts][block_rows * gridDim.x], or null where it is
 // not needed. Shared memory: Fixed, then warps * stages * groups * 2 pieces; for a cluster at least counts * block_rows floats.
-extern "C" __global__ void __launch_bounds__(32 * warps)
+extern "C" __global__ void __launch_bounds__(32 * warps, 2)
     product(const unsigned long long* masks, const unsigned char* values, const long long* starts, const int* begins,
             const unsigned short* x, float* partial, const float* scales, const float* bias, float* y, int rows, int count,
             int activation, int strips, int tiles, int columns, int piece_bytes) {
@@ -311,37 +311,36 @@ extern "C" __global__ void __launch_bounds__(32 * warps)
     __syncwarp();  // entries may be written over
   }
 
-  // Row, n and value of each sum that this lane holds.
   const Output output{scales, bias, y, rows, count, activation};
-  const auto each = [&](auto&& take) {
+  const bool whole = gridDim.y == 1;
+#if __CUDA_ARCH__ >= 900
+  float* to = reinterpret_cast<float*>(memory);  // the block's own, which all blocks of its cluster read
+  const int stride = block_rows;
+  if (!whole) __syncthreads();  // nobody reads a chunk any more
+#else
+  const int stride = block_rows * gridDim.x;
+  float* to = partial + static_cast<long long>(blockIdx.y) * counts * stride + blockIdx.x * block_rows;
+#endif
 #pragma unroll
-    for (int i = 0; i < groups * TANDEM_BLOCKS_OF_8 * 4; ++i) {
-      const int group = i / (TANDEM_BLOCKS_OF_8 * 4), block = i / 4 % TANDEM_BLOCKS_OF_8, part = i % 4;
-      take(warp * warp_rows + 16 * group + lane / 4 + 8 * (part / 2), 8 * block + 2 * (lane % 4) + part % 2,
-           sums[group][block][part]);
-    }
-  };
-  if (gridDim.y == 1) {
-    each([&](int row, int n, float sum) { output.write(blockIdx.x * block_rows + row, n, sum); });
-    return;
+  for (int i = 0; i < groups * TANDEM_BLOCKS_OF_8 * 4; ++i) {
+    const int group = i / (TANDEM_BLOCKS_OF_8 * 4), block = i / 4 % TANDEM_BLOCKS_OF_8, part = i % 4;
+    const int row = warp * warp_rows + 16 * group + lane / 4 + 8 * (part / 2);
+    const int n = 8 * block + 2 * (lane % 4) + part % 2;
+    if (whole)
+      output.write(blockIdx.x * block_rows + row, n, sums[group][block][part]);
+    else
+      to[static_cast<long long>(n) * stride + row] = sums[group][block][part];
   }
 #if __CUDA_ARCH__ >= 900
-  float* mine = reinterpret_cast<float*>(memory);
-  __syncthreads();  // nobody reads a chunk any more
-  each([&](int row, int n, float sum) { mine[n * block_rows + row] = sum; });
+  if (whole) return;
   meet_cluster();
   const int splits = gridDim.y;
   for (int i = blockIdx.y * 32 * warps + threadIdx.x; i < counts * block_rows; i += splits * 32 * warps) {
     float sum = 0;
-    for (int split = 0; split < splits; ++split) sum += of_block(mine + i, split);
+    for (int split = 0; split < splits; ++split) sum += of_block(to + i, split);
     output.write(blockIdx.x * block_rows + i % block_rows, i / block_rows, sum);
   }
   meet_cluster();  // nobody leaves before its sums are read
-#else
-  const long long padded_rows = static_cast<long long>(block_rows) * gridDim.x;
-  each([&](int row, int n, float sum) {
-    partial[(static_cast<long long>(blockIdx.y) * counts + n) * padded_rows + blockIdx.x * block_rows + row] = sum;
-  });
 #endif
 }
 
