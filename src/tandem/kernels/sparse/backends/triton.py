@@ -3,7 +3,7 @@
 `TRITON_INTERPRET=1` in the environment, set before triton is imported, plays the kernel on the processor. A nonzero's
 place is found by sums along the bitmap (scans), no weight needs a popc. The columns are cut into parts where there are
 too few rows to fill the GPU; into how many is measured once for each kind of product (`geometries`, `running`). Parts
-are added in a fixed order. Needs the extra `gpu`. It has not run on a GPU yet.
+are added in a fixed order. Needs the extra `gpu`.
 """
 
 from __future__ import annotations
