@@ -173,6 +173,7 @@ def test_it_compiles_without_a_break_forwards_and_backwards() -> None:
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), layer(x))
     layer.trainable()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")  # torch 2.11 goes on without a gradient
     compiled(x).sum().backward()
     assert layer.values.grad is not None
     by_compiled = layer.values.grad.clone()

@@ -66,7 +66,7 @@ class Lab:
             one knows what the ones before observed.
         estimator: the model that predicts how neighbours slow each other.
         scale: how much work the applications do, as their ``--scale``; more than 0.
-        pace: do less on a slower machine, so that the day takes about as long everywhere (`tandem.share.lab.pace`).
+        pace: do less on a slower machine and more on a faster one (`tandem.share.lab.pace`).
         cores: cores to use, such as "0-1"; "" is all.
         jobs: what is submitted.
     """
