@@ -1,6 +1,7 @@
 """The loader: every sample once an epoch, the same order whoever reads, states that go on exactly, errors in place."""
 
 import errno
+import gc
 import itertools
 import json
 import os
@@ -8,6 +9,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -381,6 +384,23 @@ def test_more_workers_than_can_be_started_are_told_and_none_is_left(
     assert not any(thread.is_alive() for thread in begun)
     with loader:
         assert len(list(loader)) == 11
+
+
+def test_processes_that_cannot_be_started_leave_no_descriptor(
+    samples: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(process: BaseProcess) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    counts = []
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseProcess, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(LoaderError, match="take fewer"):
+                iter(Loader(samples, 10, decode=len, decode_in="processes", workers=2))
+            gc.collect()
+            counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert counts[1] == counts[2] == counts[0]
 
 
 @pytest.mark.parametrize(

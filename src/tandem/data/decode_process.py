@@ -20,6 +20,7 @@ import signal
 import struct
 import threading
 import traceback
+from contextlib import ExitStack
 from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
@@ -104,19 +105,25 @@ class DecodingProcess:
                 allowed="in processes, functions of a module and what is made of them",
                 todo="define it with def at the top of a module, or decode in threads",
             ) from error
-        context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        life, self._life = os.pipe()  # never written to: the process ends when our end is closed
-        self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
         self._closing = threading.Lock()
         self._ended = False
         self._has_answered = False
-        fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
-        self._process = context.Process(
-            target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
-        )
-        with deaf_children():  # this process alone is to act on Ctrl-C
-            self._process.start()
+        context = multiprocessing.get_context("spawn")
+        with ExitStack() as undo:  # a start that fails leaves no descriptor; memory goes by `__del__`
+            self._ours, theirs = context.Pipe()
+            undo.callback(self._ours.close)
+            undo.callback(theirs.close)
+            life, self._life = os.pipe()  # never written to: the process ends when our end is closed
+            undo.callback(os.close, life)
+            undo.callback(os.close, self._life)
+            self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
+            fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
+            self._process = context.Process(
+                target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
+            )
+            with deaf_children():  # this process alone is to act on Ctrl-C
+                self._process.start()
+            undo.pop_all()
         theirs.close()
         os.close(life)
 

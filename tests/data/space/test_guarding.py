@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tandem.core.errors import NewerVersionError
 from tandem.data.space import Space, layout, parity
 from tandem.data.space.changing import compact
 from tandem.data.space.guarding import weaker
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
+from tests.data.space.test_damage import newer
 from tests.data.space.test_parity import flip
 
 
@@ -198,3 +200,22 @@ def commit_and_be_killed(space: Path, moves: int) -> None:
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def test_parity_of_a_later_version_is_neither_written_over_nor_counted_as_less(folder: Path) -> None:
+    (path,) = (folder / "parity").glob("*.shard.parity")
+    path.write_bytes(newer(path.read_bytes()))
+    before = path.read_bytes()
+    append(folder, "new", 3)
+    assert path.read_bytes() == before
+    with Space.open(folder) as space:
+        assert weaker(space.index) == []
+    with pytest.raises(NewerVersionError, match="install a newer"):
+        repair(str(folder))
+
+
+def test_what_is_no_folder_of_parity_guards_nothing(folder: Path) -> None:
+    (folder / "parity").rename(folder / "aside")
+    (folder / "parity").write_text("x")
+    with Space.open(folder) as space:
+        assert len(weaker(space.index)) == 1

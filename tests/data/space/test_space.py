@@ -228,6 +228,11 @@ def test_masked_numbers_are_refused_and_not_read_as_what_lies_below_the_mask(tmp
         with pytest.raises(TypeError, match=r"a masked array, and some are masked; take its compressed\(\)"):
             space.read_batch(np.ma.array([0, 1], mask=[False, True]))
         assert [bytes(one) for one in space.read_batch(np.ma.array([1, 0]))] == [b"2", b"1"]
+        for no_number in (np.ma.array(1, mask=True), True):
+            for ask in (space.read, space.path, space.stat):
+                with pytest.raises(TypeError, match="the number of a sample is an integer, not"):
+                    ask(no_number)
+        assert space.read(np.ma.array(1)) == b"2"
 
 
 @pytest.mark.parametrize("number", [2**70, -(2**70), 2**63])

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.core.errors import SpaceError
+from tandem.core.errors import NewerVersionError, SpaceError
 from tandem.data.space import parity
 
 if TYPE_CHECKING:
@@ -38,11 +38,18 @@ def level(index: Index) -> int:
 def weaker(index: Index) -> list[Path]:
     """Where the parity lies, or is to, of shards that are guarded less than a generation's level tells.
 
-    They were damaged when the level was raised, or it was raised by an earlier version; or their parity is damaged.
+    They were damaged when the level was raised, or it was raised by an earlier version; or their parity is damaged. Of
+    what a later version has written nothing is said.
     """
     wanted, folder = level(index), Path(index.name).parent.parent
+
+    def is_less(path: Path) -> bool:
+        with suppress(NewerVersionError):
+            return parity.level_of(path) < wanted
+        return False
+
     paths = (parity_path(folder, Path(entry.file_name)) for entry in index.shards)
-    return [path for path in paths if wanted and parity.level_of(path) < wanted]
+    return [path for path in paths if wanted and is_less(path)]
 
 
 def _level_before(index: Path) -> int:

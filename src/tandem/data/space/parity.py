@@ -199,14 +199,20 @@ def _of_another(parity_path: Path) -> str:
 
 
 def level_of(parity_path: Path) -> int:
-    """How many blocks of each row a file's parity can restore; 0 where its header is damaged or it is not there."""
+    """How many blocks of each row a file's parity can restore; 0 where its header is damaged or it is not there.
+
+    Raises:
+        NewerVersionError: A later version has written it.
+    """
     try:
         with parity_path.open("rb") as file:
             packed = file.read(_HEADER_BYTES)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return 0
     try:
         layout.opened(packed, _MAGIC, _HEADER_BYTES, str(parity_path), "the parity of a file")
+    except NewerVersionError:
+        raise
     except TandemError:
         return 0
     return int(_HEADER.unpack_from(packed)[6])

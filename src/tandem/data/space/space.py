@@ -139,7 +139,7 @@ class Space:
             DataError: Its bytes are not what was packed.
         """
         try:
-            return self._readers.read(number)
+            return self._readers.read(number if type(number) is int else self._in_range(number))
         except (TypeError, OverflowError):
             self._in_range(number)  # what it is says it better
             raise
@@ -255,6 +255,9 @@ class Space:
         except TypeError:
             message = f"the number of a sample is an integer, not {number!r}"
             raise TypeError(message) from None
+        if isinstance(number, bool) or getattr(number, "mask", False):  # which would pass for 1, and for what it hides
+            message = f"the number of a sample is an integer, not {number!r}"
+            raise TypeError(message)
         if not 0 <= whole < len(self):
             message = f"sample {whole} of a space of {len(self)}"
             raise IndexError(message)

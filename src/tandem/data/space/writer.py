@@ -332,12 +332,16 @@ class Target:
     def _guard_published(self, entry: layout.ShardEntry, had: int, count: int) -> None:
         """The same for a shard that others published; what is damaged is left: its parity would guard the damage.
 
-        Parity of a higher level stays. In a space that has no level, parity is what a run that was broken off has left,
-        and has to be whole.
+        Parity of a higher level stays, and what a later version has written. In a space that has no level, parity is
+        what a run that was broken off has left, and has to be whole.
         """
         shard, aside = self.folder / "shards" / entry.file_name, self._parity_aside(entry)
         there = parity_path(self.folder, shard)
-        if parity.level_of(there) >= count and (had or _is_parity_of(there, entry)):
+        try:
+            has = parity.level_of(there)
+        except NewerVersionError:
+            return
+        if has >= count and (had or _is_parity_of(there, entry)):
             aside.unlink(missing_ok=True)  # others have just written it, too
         elif parity.level_of(aside) < count:
             # it may be gone, or compacted away just now; or something else in its place: `scrub` names it
