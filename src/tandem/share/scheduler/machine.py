@@ -155,7 +155,10 @@ class Machine(Cluster):
         return carried
 
     def _let_go_on(self, view: View, now: float) -> list[ev.Decision]:
-        """Lift what a policy that no longer decides has done to jobs; those go before any that has not begun."""
+        """Lift what a policy that no longer decides has done to jobs, before it decides of others.
+
+        Nothing is kept free for them: who needs fewer cores may go on taking those first.
+        """
         decisions: list[ev.Decision] = []
         for _, life in sorted(view.curbed.items()):
             if not life.curbed_before:
