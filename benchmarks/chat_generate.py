@@ -38,6 +38,7 @@ from tandem.chat.engine.generate import Sampling, generate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.chat_step import BILLION
 from benchmarks.measuring import Ratio, finish, machine, noise_floor, options, ratio
 
 if TYPE_CHECKING:
@@ -86,16 +87,6 @@ def main() -> None:
 
 FULL = [(1, 64, 15), (4, 64, 9), (16, 64, 9), (64, 32, 9)]
 FULL_LARGE = [(1, 16, 9), (4, 16, 9), (16, 16, 9), (64, 8, 7)]
-
-
-BILLION = {
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
-"""Of Llama 3.2 1B."""
 
 GPU_ROUNDS = 3
 

@@ -7,7 +7,7 @@ how many rows a warp, and into how many parts the columns are cut is measured on
 chunks of 256 columns begin is counted at a weight's first product and kept as long as its bitmap. Needs the extra `gpu`
 (cuda-core with NVRTC).
 
-Run on an H200 (sm_90a); compiled for sm_80 in the tests.
+Run on an H200 (as sm_90); compiled for sm_80 and sm_90a in the tests.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def geometries(weight: SparseWeight) -> list[str]:
 def _fits(geometry: Geometry, weight: SparseWeight) -> bool:
     """Tell whether a block's shared memory is enough, with as many rows of x as there can be."""
     options = options_of(torch.bfloat16, weight.values_P.dtype, MOST_COLUMNS_OF_X, geometry)
-    return shared_size_bytes(options, chunks_of(weight).piece_bytes) <= _most_shared_bytes(_index(weight))
+    return shared_size_bytes(options, chunks_of(weight).piece_bytes(weight)) <= _most_shared_bytes(_index(weight))
 
 
 @functools.cache
@@ -232,14 +232,18 @@ class Kernels(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """Where each strip's chunks begin, `[S, chunks + 1]` int32, and what the longest takes in shared memory.
+    """Where each strip's chunks begin, `[S, chunks + 1]` int32, and how many values the longest has.
 
     `bitmap` is where the bitmap lay, and how often it had been written to.
     """
 
     begins_SC: torch.Tensor
-    piece_bytes: int
+    longest: int
     bitmap: tuple[int, int]
+
+    def piece_bytes(self, weight: SparseWeight) -> int:
+        """Return what the longest takes in shared memory."""
+        return piece_size_bytes(self.longest, weight.values_P.element_size())
 
 
 def _multiply(
@@ -266,9 +270,9 @@ def _multiply(
         32 * geometry.warps,
         (
             *(weight.masks_ST, weight.values_P, weight.starts_S, chunks.begins_SC, x_NK, partial, *epilogued),
-            *(strips, tiles, x_NK.shape[1], chunks.piece_bytes),
+            *(strips, tiles, x_NK.shape[1], chunks.piece_bytes(weight)),
         ),
-        shared_bytes=shared_size_bytes(options, chunks.piece_bytes),
+        shared_bytes=shared_size_bytes(options, chunks.piece_bytes(weight)),
         cluster=clustered and geometry.splits > 1,
     )
     if partial is not None:
@@ -291,11 +295,9 @@ def chunks_of(weight: SparseWeight) -> Chunks:
     kernel = _kernels(_index(weight), options_of(torch.bfloat16, weight.values_P.dtype, 1, geometry)).count
     grid = (-(-strips // geometry.warps), 1)
     _launch(kernel, grid, 32 * geometry.warps, (weight.masks_ST, begins_SC, strips, tiles))
-    value_bytes = weight.values_P.element_size()
     if torch.cuda.is_current_stream_capturing():  # nothing can be read now, and the table lives as long as the graph
-        return Chunks(begins_SC, piece_size_bytes(TILE * CHUNK_COLUMNS, value_bytes), bitmap)
-    longest = int(begins_SC.diff(dim=1).max())
-    _chunks[masks_ST] = found = Chunks(begins_SC, piece_size_bytes(longest, value_bytes), bitmap)
+        return Chunks(begins_SC, TILE * CHUNK_COLUMNS, bitmap)
+    _chunks[masks_ST] = found = Chunks(begins_SC, int(begins_SC.diff(dim=1).max()), bitmap)
     return found
 
 
