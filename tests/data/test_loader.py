@@ -386,15 +386,24 @@ def test_more_workers_than_can_be_started_are_told_and_none_is_left(
         assert len(list(loader)) == 11
 
 
+@pytest.mark.parametrize("which", ["memory", "process"])
 def test_processes_that_cannot_be_started_leave_no_descriptor(
-    samples: InMemory, monkeypatch: pytest.MonkeyPatch
+    samples: InMemory, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(process: BaseProcess) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     counts = []
+    create, refused = os.memfd_create, itertools.count(1)
+
+    def create_or_refuse(name: str, flags: int) -> int:
+        if which == "memory" and next(refused) % 2 == 0:  # the second that a process needs
+            raise OSError(errno.EMFILE, "Too many open files")
+        return create(name, flags)
+
     with monkeypatch.context() as patch:
         patch.setattr(BaseProcess, "start", refuse)
+        patch.setattr(os, "memfd_create", create_or_refuse)
         for _ in range(3):
             with pytest.raises(LoaderError, match="take fewer"):
                 iter(Loader(samples, 10, decode=len, decode_in="processes", workers=2))

@@ -116,7 +116,8 @@ class DecodingProcess:
             life, self._life = os.pipe()  # never written to: the process ends when our end is closed
             undo.callback(os.close, life)
             undo.callback(os.close, self._life)
-            self._requests, self._answers = Memory.create("tandem-requests"), Memory.create("tandem-answers")
+            self._requests = Memory.create("tandem-requests")
+            self._answers = Memory.create("tandem-answers")
             fds = [_Duplicate(fd) for fd in (life, self._requests.fd, self._answers.fd)]
             self._process = context.Process(
                 target=serve, args=(theirs, fds, recipe, os.getpid()), name="tandem-decoding", daemon=True
