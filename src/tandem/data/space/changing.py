@@ -15,6 +15,7 @@ import numpy as np
 from tandem.core.errors import SpaceError
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
+from tandem.data.space.guarding import highest
 from tandem.data.space.snapshot import refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
@@ -64,6 +65,8 @@ def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) ->
 def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> Removal:
     """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
 
+    What is moved keeps its parity: a new shard has the highest level of those that were moved, and of the space.
+
     Returns:
         The bytes by which the space is smaller now, and those that older generations still need since readers have
         them open.
@@ -82,7 +85,12 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
             target = Target(folder)
             try:
                 moved = _rewritten(space, columns, moving_N, target, shard_bytes, tell)
-                target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
+                moved_level = highest(space.index, np.unique(columns.shards_N[moving_N]).tolist())
+                target.commit(
+                    [moved],
+                    lambda present, added: relocated(present, added, columns, moving_N),
+                    moved_level=moved_level,
+                )
             finally:
                 target.discard()
     clear_abandoned(Path(folder), time.time())

@@ -21,7 +21,7 @@ from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
-from tandem.data.space.guarding import level, parity_path, weaker
+from tandem.data.space.guarding import highest, level, parity_path, weaker
 from tandem.data.space.index import Index
 from tandem.data.space.scrub import Finding, current_damage, scrub
 from tandem.data.space.shard import damage
@@ -226,7 +226,10 @@ def _written_anew(folder: str, left: list[Finding], fetch: Fetch | None) -> tupl
         target = Target(folder)
         try:
             moved = _written(space, columns, moving_N, found, target)
-            target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
+            moved_level = highest(space.index, shards)
+            target.commit(
+                [moved], lambda present, added: relocated(present, added, columns, moving_N), moved_level=moved_level
+            )
         finally:
             target.discard()
     return [f"{folder}/shards/{name}" for name in sorted(whole)], len(found)
