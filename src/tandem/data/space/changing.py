@@ -16,7 +16,7 @@ from tandem.core.errors import SpaceError
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
 from tandem.data.space.guarding import highest
-from tandem.data.space.snapshot import refuse_url
+from tandem.data.space.snapshot import refuse_misplaced_in, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -73,10 +73,11 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
 
     Raises:
         SpaceError: There is no space.
-        DataError: A sample that would be moved is damaged.
+        DataError: A sample that would be moved is damaged; or a file lies in the place of a folder.
         OSError: Something cannot be written; the space stays as it was.
     """
     refuse_url(folder)
+    refuse_misplaced_in(folder)
     before = _bytes(Path(folder))
     with Space.open(folder) as space:
         columns = Columns.of(space.index)

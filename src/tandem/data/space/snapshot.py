@@ -38,7 +38,11 @@ def read_current(folder: str | os.PathLike[str]) -> layout.Current:
         DataError: The file that says it is damaged.
     """
     name = f"{os.fspath(folder)}/current"
-    packed = _read_small(name)
+    try:
+        packed = _read_small(name)
+    except IsADirectoryError:
+        refuse_misplaced(name, is_folder=False)
+        raise
     if packed is None:
         raise no_space(os.fspath(folder))
     try:
@@ -66,6 +70,9 @@ def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None)
         wanted = current.generation if generation is None else generation
         try:
             index = Index(index_path(name, wanted))
+        except (IsADirectoryError, NotADirectoryError):
+            refuse_misplaced_in(name, wanted)
+            raise
         except FileNotFoundError as error:
             if generation is None and read_current(name) != current:
                 continue  # it was replaced, and the old one removed, just now
@@ -74,6 +81,36 @@ def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None)
         if os.fstat(index.file).st_nlink:
             return _matching(index, current, name, wanted)
         index.close()  # removed between opening and locking
+
+
+def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None = None) -> None:
+    """Refuse a space in which a file lies where a folder has to be, or a folder where a file has to.
+
+    Args:
+        folder: The space.
+        generation: Whose index is looked at, too.
+
+    Raises:
+        DataError: There is one; names it.
+    """
+    for name in ("shards", "generations", "pending", "parity"):
+        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=True)
+    for name in ("current", "lock"):
+        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=False)
+    if generation is not None:
+        refuse_misplaced(index_path(folder, generation), is_folder=False)
+
+
+def refuse_misplaced(path: str | os.PathLike[str], *, is_folder: bool) -> None:
+    """The same for one part of a space, which is a folder or a file, or not there."""
+    name = os.fspath(path)
+    if os.path.exists(name) and os.path.isdir(name) != is_folder:  # noqa: PTH110, PTH112 - no pathlib here
+        lies, wanted = ("file", "folder") if is_folder else ("folder", "file")
+        raise DataError(
+            given=f"{name} is a {lies}, where a {wanted} of the space was",
+            allowed=f"a {wanted}, or nothing",
+            todo="move it elsewhere, and run this again",
+        )
 
 
 def refuse_url(folder: str | os.PathLike[str]) -> None:
@@ -116,9 +153,6 @@ def _read_small(name: str) -> bytes | None:
         return None
     try:
         return os.read(descriptor, layout.CURRENT_BYTES + 1)
-    except IsADirectoryError as error:
-        error.filename = name
-        raise
     finally:
         os.close(descriptor)
 

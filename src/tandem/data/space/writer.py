@@ -151,10 +151,12 @@ class Target:
 
         Raises:
             SpaceError: The folder holds something else, or another writer of this name is at work.
+            DataError: A file lies where a folder of the space has to be, or a folder where a file has to.
         """
         snapshot.refuse_url(folder)
         self.folder = Path(folder)
         refuse_other(self.folder)
+        snapshot.refuse_misplaced_in(self.folder)
         _refuse_lost(self.folder)
         self._made = not self.folder.exists()
         self.published = 0  # which generation was, 0 for none
