@@ -213,6 +213,28 @@ def test_a_full_disk_leaves_only_whole_files(tmp_path: Path) -> None:
     assert left == {name: files[name] for name in left}
 
 
+@pytest.mark.parametrize("part", ["shards", "pending/below", "files"])
+def test_nothing_else_is_written_into_a_space(folder: Path, part: str) -> None:
+    with Space.open(folder) as space, pytest.raises(SpaceError, match=f"which lies in the space {folder}; "):
+        export(space, str(folder / part))
+    if part != "shards":
+        with pytest.raises(SpaceError, match=f"which lies in the space {folder}; "):
+            made(folder / part)
+    assert contents(folder) == CONTENTS
+    (folder.parent / "current").write_text("a file of another program")
+    made(folder.parent / "beside", {"a": b"1"})
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_export_says_where_there_is_no_folder(folder: Path, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with (
+        Space.open(folder) as space,
+        pytest.raises(SpaceError, match="which is a file, or below one"),
+    ):
+        export(space, str(tmp_path / "file" / below))
+
+
 def test_export_stays_in_its_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()

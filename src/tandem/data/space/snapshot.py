@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError
 from tandem.data.space import layout
@@ -125,6 +126,24 @@ def refuse_url(folder: str | os.PathLike[str]) -> None:
             allowed="changes of a space in a folder; at a URL spaces are read",
             todo="change it in its folder, and copy it there",
         )
+
+
+def refuse_within(folder: str | os.PathLike[str]) -> None:
+    """Raise where something is to be written into a space that is no part of it: compacting would take it for litter.
+
+    Raises:
+        SpaceError: The folder lies in a space.
+    """
+    place = os.path.realpath(folder)
+    while (above := os.path.dirname(place)) != place:  # noqa: PTH120 - no pathlib here
+        place = above
+        with suppress(OSError):
+            if (_read_small(f"{place}/current") or b"").startswith(layout.CURRENT_MAGIC):
+                raise SpaceError(
+                    given=f"{os.fspath(folder)}, which lies in the space {place}",
+                    allowed="a folder outside of spaces",
+                    todo="name another folder",
+                )
 
 
 def try_lock_alone(descriptor: int) -> bool:

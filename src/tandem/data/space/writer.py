@@ -150,12 +150,13 @@ class Target:
             lock: Whether to take it alone; False for processes that work for a writer which has.
 
         Raises:
-            SpaceError: The folder holds something else, or another writer of this name is at work.
+            SpaceError: It holds something else, lies in another space, or another writer of this name is at work.
             DataError: A file lies where a folder of the space has to be, or a folder where a file has to.
         """
         snapshot.refuse_url(folder)
         self.folder = Path(folder)
         refuse_other(self.folder)
+        snapshot.refuse_within(self.folder)
         snapshot.refuse_misplaced_in(self.folder)
         _refuse_lost(self.folder)
         self._made = not self.folder.exists()
