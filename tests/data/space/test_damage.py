@@ -1,12 +1,14 @@
 """Damage of every kind is said, names what it hit, and no damaged byte is ever returned."""
 
+import fcntl
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -346,8 +348,27 @@ def test_a_damaged_index_of_an_older_generation_is_named_and_goes_when_it_is_com
     (found,) = scrub(str(folder))
     assert (found.what, found.file) == ("older", str(older))
     assert repair(str(folder)) == ([], 0, [found])
+    with pytest.raises(DataError, match="run this again once its readers have closed it"), reading(older):
+        compact(str(folder))
     compact(str(folder))
     assert list(scrub(str(folder))) == []
+
+
+@contextmanager
+def reading(index: Path) -> Iterator[None]:
+    """What keeps an index from removal, also one that nobody can open any more."""
+    with index.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def test_a_folder_in_the_place_of_an_older_index_is_named_when_it_is_to_be_removed(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")
+    older = folder / "generations" / "00000001.index"
+    older.unlink()
+    older.mkdir()
+    with pytest.raises(DataError, match=f"{older} is a folder, where a file of the space was; .*; move it elsewhere"):
+        compact(str(folder))
 
 
 @pytest.mark.parametrize("with_source", [False, True])
