@@ -104,6 +104,13 @@ def test_a_damaged_sample_is_not_moved(folder: Path) -> None:
     assert not list((folder / "pending").iterdir())
 
 
+def test_what_another_removes_meanwhile_is_of_no_size(folder: Path) -> None:
+    (folder / "shards" / "gone.shard").symlink_to("nothing")  # as what is listed, and not there any more
+    assert unused_bytes(str(folder)) == 0
+    assert compact(str(folder), shard_bytes=100_000) == (0, [], 0)
+    assert contents(folder) == CONTENTS
+
+
 def test_small_shards_are_joined(tmp_path: Path) -> None:
     for number in range(5):
         with SpaceWriter(tmp_path / "s") as writer:

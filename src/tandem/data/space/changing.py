@@ -103,7 +103,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
 def _bytes(root: Path) -> int:
     """Of all files that generations need, or needed."""
     kept = (path for place in ("shards", "generations", "parity") for path in (root / place).glob("*"))
-    return sum(path.stat().st_size for path in kept)
+    return sum(map(generations.size_bytes, kept))
 
 
 def _moving(columns: Columns, shard_bytes: int) -> NDArray[np.int64]:

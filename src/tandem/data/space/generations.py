@@ -71,6 +71,14 @@ def generations(folder: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _INDEX_NAME.fullmatch(name)))
 
 
+def size_bytes(file: Path) -> int:
+    """A file's size; 0 for one that others have just removed, or a link to nothing."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Removal(NamedTuple):
     """What was removed, and what was not since readers have it open.
 
@@ -111,15 +119,15 @@ def remove_unused(folder: Path) -> Removal:
     for file in (folder / "shards").iterdir():
         needed_by = named.get(file.name)
         if needed_by is None and not file.is_dir():
-            freed += file.stat().st_size
+            freed += size_bytes(file)
             file.unlink()
         elif needed_by not in (None, present):
-            held_bytes += file.stat().st_size
+            held_bytes += size_bytes(file)
     for file in (folder / "parity").glob("*.parity"):
         if not (
             file.is_dir() or (folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()
         ):
-            freed += file.stat().st_size
+            freed += size_bytes(file)
             file.unlink()
     for place in (folder, folder / "generations", folder / "pending", folder / "parity"):
         for file in place.glob(".*.aside"):

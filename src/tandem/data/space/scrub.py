@@ -161,7 +161,7 @@ def unused_bytes(folder: str) -> int:
         return dead
     others = (path for path in (Path(folder) / "shards").glob("*") if path.name not in named)
     old = (snapshot.index_path(folder, number) for number in generations.generations(Path(folder))[:-1])
-    return dead + sum(path.stat().st_size for path in [*others, *map(Path, old)])
+    return dead + sum(map(generations.size_bytes, [*others, *map(Path, old)]))
 
 
 def _fetched_shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:
