@@ -344,6 +344,14 @@ def test_metrics_tell_the_rate_and_the_wait(samples: InMemory) -> None:
         ({"seed": 1.5}, r"seed=1\.5; allowed: a whole number"),
         ({"workers": 1.5}, r"workers=1\.5; allowed: a whole number"),
         ({"prefetch": "4"}, "prefetch='4'; allowed: a whole number"),
+        ({"rank": True, "world": 2}, "rank=True; allowed: a whole number; write the number itself"),
+        ({"rank": np.ma.array(0, mask=True), "world": 2}, r"rank=masked_array\((.|\n)*; allowed: a whole number"),
+        ({"world": np.True_}, "world=np.True_; allowed: a whole number"),
+        ({"seed": False}, "seed=False; allowed: a whole number"),
+        ({"seed": np.ma.masked}, "seed=masked; allowed: a whole number"),
+        ({"workers": True}, "workers=True; allowed: a whole number"),
+        ({"prefetch": True}, "prefetch=True; allowed: a whole number"),
+        ({"shuffle": "no"}, "shuffle='no'; allowed: True, False"),
         ({"decode": 5}, "decode.sample=5; allowed: a function"),
         ({"decode": Decode(pin=True)}, "pin=True, but torch finds no GPU"),
     ],
@@ -416,12 +424,14 @@ def test_processes_that_cannot_be_started_leave_no_descriptor(
     "make",
     [
         lambda samples: Loader(samples, 2.5),
+        lambda samples: Loader(samples, True),
+        lambda samples: Mixture([samples], weights=[1], epoch_size=True),
         lambda samples: Loader(samples, Batches(2.5)),
         lambda samples: Mixture([samples], weights=[1], epoch_size=10.5),
     ],
 )
 def test_sizes_that_are_no_whole_numbers_are_refused(samples: InMemory, make: Callable[[InMemory], object]) -> None:
-    with pytest.raises(LoaderError, match=r"(batch|epoch)_size=\d+\.5; allowed: a whole number"):
+    with pytest.raises(LoaderError, match=r"(batch|epoch)_size=(\d+\.5|True); allowed: a whole number"):
         make(samples)
 
 

@@ -229,6 +229,21 @@ def test_a_space_at_a_url_is_mounted_too(tmp_path: Path, monkeypatch: pytest.Mon
         assert (tmp_path / "m" / "small").read_bytes() == b"small"
 
 
+def test_a_remote_that_is_gone_is_an_io_error_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = small_space(tmp_path, small=b"small")
+    monkeypatch.setenv("TANDEM_DATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TANDEM_DATA_TRIES", "1")
+    with RangeServer(space) as server, mounted(server.url, tmp_path / "m") as served:
+        server.fault = lambda path, nth: "500"
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            (tmp_path / "m" / "small").read_bytes()
+        assert caught.value.errno == errno.EIO
+        assert served.end() == 0
+        told = served.log.read_text()
+    assert f"ERROR {server.url}/shards/" in told
+    assert "Traceback" not in told
+
+
 def test_a_damaged_index_is_an_io_error(tmp_path: Path) -> None:
     space = small_space(tmp_path, **{f"{number:05d}": b"x" for number in range(5000)})
     with Space.open(space) as opened:

@@ -3,9 +3,11 @@
 import itertools
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from tandem.data.decoding import DecodeError
@@ -32,13 +34,18 @@ def test_it_is_read_like_a_list_and_a_batch_at_once() -> None:
 
 
 def test_a_part_of_a_number_or_a_mask_is_refused() -> None:
-    dataset = TorchDataset(numbered(20))
+    dataset: Any = TorchDataset(numbered(20))
+    masked = np.ma.array(1, mask=True)
     assert dataset[np.int64(3)] == dataset[3]
-    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
-        dataset[1.5]  # type: ignore[index]
-    for numbers in ([1.5], [True, False], np.array([2.0])):
+    assert dataset[torch.tensor(3)] == dataset[np.array(3)] == dataset[3]
+    for wrong in (1.5, True, np.True_, torch.tensor(True), torch.tensor(1.0), torch.tensor(1, device="meta"), masked):
+        with pytest.raises(TypeError, match="the number of a sample is an integer, not"):
+            dataset[wrong]
+        with pytest.raises(TypeError, match="the number of a sample is an integer, not"):
+            dataset.__getitems__([1, wrong])
+    for numbers in (np.array([2.0]), torch.tensor([True])):
         with pytest.raises(TypeError, match="numbers of samples are integers"):
-            dataset.__getitems__(numbers)  # type: ignore[arg-type]
+            dataset.__getitems__(numbers)
 
 
 def test_it_can_be_iterated_like_a_sequence() -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tandem.data.integers import sample_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -101,6 +103,8 @@ def whole_numbers(numbers: ArrayLike) -> NDArray[np.int64]:
     if np.ma.is_masked(numbers):
         message = "numbers of samples are a masked array, and some are masked; take its compressed()"
         raise TypeError(message)
+    if isinstance(numbers, list | tuple) and set(map(type, numbers)) not in ({int}, {bool}):  # numpy makes all alike
+        numbers = [one if _is_row(one) else sample_number(one) for one in numbers]
     try:
         numbers_N = np.asarray(numbers)
     except ValueError as error:  # rows of several lengths
@@ -122,3 +126,7 @@ def whole_numbers(numbers: ArrayLike) -> NDArray[np.int64]:
         message = f"sample {numbers_N.max()}: no space has so many"
         raise IndexError(message)
     return np.ascontiguousarray(numbers_N, np.int64)
+
+
+def _is_row(one: object) -> bool:
+    return isinstance(one, list | tuple | range) or getattr(one, "ndim", 0) > 0

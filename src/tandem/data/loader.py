@@ -104,7 +104,9 @@ class Loader:
         self.decode_in = decode_in
         self.prefetch = max(1, 2 * self.workers) if prefetch is None else whole("prefetch", prefetch)
         _check(self)
-        self._state = LoaderState(whole("seed", seed), 0, 0, shuffle=shuffle, samples=_signature(samples))
+        if not isinstance(shuffle, bool | np.bool_):
+            raise LoaderError(given=f"shuffle={shuffle!r}", allowed="True, False", todo="choose one")
+        self._state = LoaderState(whole("seed", seed), 0, 0, shuffle=bool(shuffle), samples=_signature(samples))
         self._begun = False
         self._iteration = 0
         self._crew: Crew[list[Task], Read] | None = None

@@ -24,7 +24,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
 
-from tandem.core.errors import DataError, MissingPackageError, MountError, NewerVersionError
+from tandem.core.errors import MissingPackageError, MountError, TandemError
 from tandem.data.space import Space
 from tandem.data.tree import entries, is_folder
 
@@ -235,10 +235,10 @@ class SpaceOperations:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Damage goes to the log, and to who asked as EIO."""
+    """Damage, or a remote that does not answer, goes to the log, and to who asked as EIO."""
     try:
         yield
-    except (DataError, NewerVersionError) as error:
+    except TandemError as error:
         _LOG.error("%s", error)
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 

@@ -11,13 +11,13 @@ does not divide B, some ranks read one sample more than others, always the same 
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from tandem.core.errors import TandemError
+from tandem.data.integers import integer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,14 +33,14 @@ def whole(name: str, number: object) -> int:
     """A whole number as Python has it; it may be one of numpy's.
 
     Raises:
-        LoaderError: It is a fraction, or no number.
+        LoaderError: It is a fraction, a truth value, masked, or no number.
     """
-    try:
-        return operator.index(number)  # type: ignore[arg-type]  # that is the question
-    except TypeError:
-        raise LoaderError(
-            given=f"{name}={number!r}", allowed="a whole number", todo="round it, or divide with // instead of /"
-        ) from None
+    found = integer(number)
+    if found is None:
+        fraction = "round it, or divide with // instead of /"
+        todo = "write the number itself" if isinstance(number, bool) else fraction
+        raise LoaderError(given=f"{name}={number!r}", allowed="a whole number", todo=todo)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ Limits: DataLoader's processes cost more than the reading; `Loader` is several t
 
 from __future__ import annotations
 
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
 from tandem.data.batch import whole_numbers
 from tandem.data.decoding import Decode, DecoderFailure, told
+from tandem.data.integers import sample_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class TorchDataset(Dataset[Any]):
         """
         if isinstance(number, slice):
             return self.__getitems__(range(*number.indices(len(self))))
-        number = index(number)
+        number = sample_number(number)
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         return self.__getitems__([number % len(self)])[0]

@@ -104,6 +104,13 @@ def test_a_damaged_sample_is_not_moved(folder: Path) -> None:
     assert not list((folder / "pending").iterdir())
 
 
+def test_what_another_removes_meanwhile_is_of_no_size(folder: Path) -> None:
+    (folder / "shards" / "gone.shard").symlink_to("nothing")  # as what is listed, and not there any more
+    assert unused_bytes(str(folder)) == 0
+    assert compact(str(folder), shard_bytes=100_000) == (0, [], 0)
+    assert contents(folder) == CONTENTS
+
+
 def test_small_shards_are_joined(tmp_path: Path) -> None:
     for number in range(5):
         with SpaceWriter(tmp_path / "s") as writer:
@@ -211,6 +218,28 @@ def test_a_full_disk_leaves_only_whole_files(tmp_path: Path) -> None:
         left = {path.name: path.read_bytes() for path in (disk / "out").iterdir()}
     assert 0 < len(left) < len(files)
     assert left == {name: files[name] for name in left}
+
+
+@pytest.mark.parametrize("part", ["shards", "pending/below", "files"])
+def test_nothing_else_is_written_into_a_space(folder: Path, part: str) -> None:
+    with Space.open(folder) as space, pytest.raises(SpaceError, match=f"which lies in the space {folder}; "):
+        export(space, str(folder / part))
+    if part != "shards":
+        with pytest.raises(SpaceError, match=f"which lies in the space {folder}; "):
+            made(folder / part)
+    assert contents(folder) == CONTENTS
+    (folder.parent / "current").write_text("a file of another program")
+    made(folder.parent / "beside", {"a": b"1"})
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_export_says_where_there_is_no_folder(folder: Path, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with (
+        Space.open(folder) as space,
+        pytest.raises(SpaceError, match="which is a file, or below one"),
+    ):
+        export(space, str(tmp_path / "file" / below))
 
 
 def test_export_stays_in_its_folder(folder: Path, tmp_path: Path) -> None:

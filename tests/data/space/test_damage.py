@@ -1,12 +1,14 @@
 """Damage of every kind is said, names what it hit, and no damaged byte is ever returned."""
 
+import fcntl
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemE
 from tandem.data.space import Space, layout
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.repair import repair
-from tandem.data.space.scrub import Finding, scrub
+from tandem.data.space.scrub import Finding, scrub, unused_bytes
 from tandem.data.space.writer import SpaceWriter
 from tests.data.space.test_space import CONTENTS, HOWS, made
 
@@ -282,16 +284,59 @@ def test_a_lost_file_current_is_damage_and_says_how_to_get_it_back(folder: Path,
         assert len(space) == len(CONTENTS)
 
 
+def every_change(folder: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: repair(str(folder)),
+        lambda: made(folder, {"new": b""}),
+        lambda: delete(str(folder), prefix="d3/"),
+        lambda: compact(str(folder)),
+    ]
+
+
 @pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
 def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> None:
     (folder / which).unlink()
     (folder / which).mkdir()
-    with pytest.raises(IsADirectoryError, match=f"{folder}/{which}"):
-        Space.open(folder)
     words = f"{folder}/{which} is a folder, where a file of the space was"
     assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
-    with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it elsewhere, "):
-        repair(str(folder))
+    for ask in [lambda: Space.open(folder), *every_change(folder)]:
+        with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it elsewhere, "):
+            ask()
+
+
+@pytest.mark.parametrize("which", ["shards", "generations", "pending", "parity", "lock"])
+def test_what_lies_in_the_place_of_a_folder_or_of_the_lock_is_named_by_whoever_would_write(
+    folder: Path, which: str
+) -> None:
+    place, away = folder / which, folder.parent / "away"
+    wanted, lies = ("file", "folder") if which == "lock" else ("folder", "file")
+    if place.exists():
+        place.rename(away)
+    if lies == "file":
+        place.write_bytes(b"something else")
+    else:
+        place.mkdir()
+    for ask in every_change(folder):
+        with pytest.raises(
+            DataError,
+            match=f"{place} is a {lies}, where a {wanted} of the space was; allowed: a {wanted}, or nothing; ",
+        ):
+            ask()
+    place.rename(folder.parent / "elsewhere")
+    if away.exists():
+        away.rename(place)
+    assert repair(str(folder)).left == []
+    assert everything_read(folder) == CONTENTS
+
+
+def test_shards_whose_folder_is_gone_come_back_by_their_parity(tmp_path: Path) -> None:
+    with SpaceWriter(tmp_path / "s") as writer:
+        writer.add("tiny", b"1")
+        writer.commit(parity=4)
+    shutil.rmtree(tmp_path / "s" / "shards")
+    assert unused_bytes(str(tmp_path / "s")) == 0
+    assert repair(str(tmp_path / "s")).left == []
+    assert everything_read(tmp_path / "s") == {"tiny": b"1"}
 
 
 def test_a_damaged_index_of_an_older_generation_is_named_and_goes_when_it_is_compacted(folder: Path) -> None:
@@ -303,8 +348,27 @@ def test_a_damaged_index_of_an_older_generation_is_named_and_goes_when_it_is_com
     (found,) = scrub(str(folder))
     assert (found.what, found.file) == ("older", str(older))
     assert repair(str(folder)) == ([], 0, [found])
+    with pytest.raises(DataError, match="run this again once its readers have closed it"), reading(older):
+        compact(str(folder))
     compact(str(folder))
     assert list(scrub(str(folder))) == []
+
+
+@contextmanager
+def reading(index: Path) -> Iterator[None]:
+    """What keeps an index from removal, also one that nobody can open any more."""
+    with index.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def test_a_folder_in_the_place_of_an_older_index_is_named_when_it_is_to_be_removed(folder: Path) -> None:
+    delete(str(folder), prefix="d3/")
+    older = folder / "generations" / "00000001.index"
+    older.unlink()
+    older.mkdir()
+    with pytest.raises(DataError, match=f"{older} is a folder, where a file of the space was; .*; move it elsewhere"):
+        compact(str(folder))
 
 
 @pytest.mark.parametrize("with_source", [False, True])
@@ -351,13 +415,16 @@ def test_a_space_that_lost_its_file_current_is_told_how_to_get_it_back(folder: P
         assert len(space) == len(CONTENTS)
 
 
-@pytest.mark.parametrize("instead", ["nothing", "a folder"])
-def test_a_space_that_lost_its_file_current_is_not_begun_anew(folder: Path, instead: str) -> None:
+@pytest.mark.parametrize(
+    ("instead", "todo"),
+    [("nothing", "it has had one: run: tandem data repair"), ("a folder", "move it elsewhere, and run this again")],
+)
+def test_a_space_that_lost_its_file_current_is_not_begun_anew(folder: Path, instead: str, todo: str) -> None:
     (folder / "current").unlink()
     if instead == "a folder":
         (folder / "current").mkdir()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(SpaceError, match=f"it has had one: run: tandem data repair {folder}"):
+    with pytest.raises(TandemError, match=todo):
         SpaceWriter(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     if instead == "a folder":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tandem.core.errors import NewerVersionError
 from tandem.data.space import Space, layout, parity
-from tandem.data.space.changing import compact
+from tandem.data.space.changing import compact, delete
 from tandem.data.space.guarding import weaker
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub
@@ -125,6 +125,40 @@ def test_damaged_parity_of_a_higher_level_is_made_again_with_that_level(tmp_path
     guard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert repair(str(space)) == ([str(guard)], 0, [])
     assert guard.read_bytes() == whole
+
+
+@pytest.mark.parametrize(("had", "now", "moved"), [(3, 1, 3), (1, 3, 3), (2, 2, 2)])
+def test_what_is_moved_keeps_the_higher_level(tmp_path: Path, had: int, now: int, moved: int) -> None:
+    space = tmp_path / "s"
+    append(space, "old", had)
+    append(space, "new", now)
+    compact(str(space))
+    assert levels(space) == [moved]
+    assert told_level(space) == now
+    delete(str(space), ["old"])
+    compact(str(space))
+    assert levels(space) == [moved]
+    assert list(scrub(str(space))) == []
+
+
+def test_what_a_repair_writes_anew_keeps_the_higher_level(tmp_path: Path) -> None:
+    space = tmp_path / "s"
+    append(space, "old", 3)
+    append(space, "new", 1)
+    shards(space)[0].unlink()
+    assert repair(str(space), lambda paths: {path: path.encode() * 1000 for path in paths}).samples == 1
+    assert sorted(levels(space)) == [1, 3]
+    assert list(scrub(str(space))) == []
+
+
+def test_what_is_moved_from_under_parity_of_a_later_version_has_the_highest(tmp_path: Path) -> None:
+    space = tmp_path / "s"
+    append(space, "old", 1)
+    guard = space / "parity" / f"{shards(space)[0].name}.parity"
+    guard.write_bytes(newer(guard.read_bytes()))
+    append(space, "new", 1)
+    compact(str(space))
+    assert levels(space) == [4]
 
 
 @pytest.mark.parametrize("had", [0, 1, 4])

@@ -213,13 +213,30 @@ def test_a_space_of_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
         space.read_batch(range(1300))
 
 
-@pytest.mark.parametrize("numbers", [[True, False], [0.0, 1.0], ["0"]])
-def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, numbers: list[object]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [True, np.True_, np.array(True), 1.0, np.float64(1), "1", None, np.ma.array(1, mask=True), np.ma.masked]
+)
+def test_what_is_no_number_of_a_sample_reads_none(tmp_path: Path, wrong: object) -> None:
     made(tmp_path / "s", {"a": b"1", "b": b"2"})
     with Space.open(tmp_path / "s") as space:
-        with pytest.raises(TypeError, match="numbers of samples are integers"):
-            space.read_batch(numbers)  # type: ignore[arg-type]
+        for numbers in ([0, wrong], (wrong, np.int64(1))):
+            with pytest.raises(TypeError, match="the number of a sample is an integer, not"):
+                space.read_batch(numbers)  # type: ignore[arg-type]
+        for numbers in (np.asanyarray(wrong), [True, False]):
+            with pytest.raises(TypeError, match="numbers of samples are"):
+                space.read_batch(numbers)
+        for ask in (space.read, space.path, space.stat):
+            with pytest.raises(TypeError, match="the number of a sample is an integer, not"):
+                ask(wrong)  # type: ignore[arg-type]
         assert len(space.read_batch([])) == 0
+
+
+@pytest.mark.parametrize("one", [*(np.dtype(kind).type(1) for kind in "bBhHiIlLqQ"), np.array(1), np.ma.array(1)])
+def test_integers_of_every_width_are_numbers_of_samples(tmp_path: Path, one: int) -> None:
+    made(tmp_path / "s", {"a": b"1", "b": b"2"})
+    with Space.open(tmp_path / "s") as space:
+        assert space.read(one) == b"2"
+        assert [bytes(data) for data in space.read_batch([one, 0])] == [b"2", b"1"]
 
 
 def test_masked_numbers_are_refused_and_not_read_as_what_lies_below_the_mask(tmp_path: Path) -> None:
@@ -228,11 +245,6 @@ def test_masked_numbers_are_refused_and_not_read_as_what_lies_below_the_mask(tmp
         with pytest.raises(TypeError, match=r"a masked array, and some are masked; take its compressed\(\)"):
             space.read_batch(np.ma.array([0, 1], mask=[False, True]))
         assert [bytes(one) for one in space.read_batch(np.ma.array([1, 0]))] == [b"2", b"1"]
-        for no_number in (np.ma.array(1, mask=True), True):
-            for ask in (space.read, space.path, space.stat):
-                with pytest.raises(TypeError, match="the number of a sample is an integer, not"):
-                    ask(no_number)
-        assert space.read(np.ma.array(1)) == b"2"
 
 
 @pytest.mark.parametrize("number", [2**70, -(2**70), 2**63])

@@ -15,7 +15,8 @@ import numpy as np
 from tandem.core.errors import SpaceError
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
-from tandem.data.space.snapshot import refuse_url
+from tandem.data.space.guarding import highest
+from tandem.data.space.snapshot import refuse_misplaced_in, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
 
@@ -64,16 +65,19 @@ def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) ->
 def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> Removal:
     """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
 
+    What is moved keeps its parity: a new shard has the highest level of those that were moved, and of the space.
+
     Returns:
         The bytes by which the space is smaller now, and those that older generations still need since readers have
         them open.
 
     Raises:
         SpaceError: There is no space.
-        DataError: A sample that would be moved is damaged.
+        DataError: A sample that would be moved is damaged; or a file lies in the place of a folder.
         OSError: Something cannot be written; the space stays as it was.
     """
     refuse_url(folder)
+    refuse_misplaced_in(folder)
     before = _bytes(Path(folder))
     with Space.open(folder) as space:
         columns = Columns.of(space.index)
@@ -82,7 +86,12 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
             target = Target(folder)
             try:
                 moved = _rewritten(space, columns, moving_N, target, shard_bytes, tell)
-                target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
+                moved_level = highest(space.index, np.unique(columns.shards_N[moving_N]).tolist())
+                target.commit(
+                    [moved],
+                    lambda present, added: relocated(present, added, columns, moving_N),
+                    moved_level=moved_level,
+                )
             finally:
                 target.discard()
     clear_abandoned(Path(folder), time.time())
@@ -94,7 +103,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
 def _bytes(root: Path) -> int:
     """Of all files that generations need, or needed."""
     kept = (path for place in ("shards", "generations", "parity") for path in (root / place).glob("*"))
-    return sum(path.stat().st_size for path in kept)
+    return sum(map(generations.size_bytes, kept))
 
 
 def _moving(columns: Columns, shard_bytes: int) -> NDArray[np.int64]:

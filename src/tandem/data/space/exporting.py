@@ -12,7 +12,7 @@ import numpy as np
 from tandem.core.durable import naming
 from tandem.core.errors import DataError, SpaceError
 from tandem.data.hashing import xxh3
-from tandem.data.space.snapshot import is_space
+from tandem.data.space.snapshot import is_space, refuse_within
 from tandem.data.space.writer import checked_path
 
 if TYPE_CHECKING:
@@ -50,14 +50,19 @@ def export(
 
     Raises:
         DataError, FileExistsError, NotADirectoryError: Nobody is to be told; some of the others are written.
-        SpaceError: The same, or the folder is a space.
+        SpaceError: The same, or the folder is a space, in one, or none.
         OSError: Files cannot be written there.
     """
     if is_space(folder):
         raise SpaceError(given=f"{folder}, which is a space", allowed="a folder for files", todo="name another folder")
+    refuse_within(folder)
     numbers = sorted(space.under(prefix), key=lambda number: space.index.place(number)[1:3])  # as they lie
     root, written, start = Path(folder), 0, 0
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        given = f"{error.filename}, which is a file, or below one"
+        raise SpaceError(given=given, allowed="a folder for files", todo="name another folder") from None
     there = {root}
     while start < len(numbers):
         end, size = start, 0

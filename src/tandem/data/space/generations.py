@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tandem.core.durable import locked, make_folder, sync_folder, written_aside
+from tandem.core.errors import DataError
 from tandem.data.space import layout, parity
 from tandem.data.space.guarding import parity_path
 from tandem.data.space.index import Index
-from tandem.data.space.snapshot import index_path, read_current, try_lock_alone
+from tandem.data.space.snapshot import index_path, read_current, refuse_misplaced, try_lock_alone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +71,14 @@ def generations(folder: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _INDEX_NAME.fullmatch(name)))
 
 
+def size_bytes(file: Path) -> int:
+    """A file's size; 0 for one that others have just removed, or a link to nothing."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Removal(NamedTuple):
     """What was removed, and what was not since readers have it open.
 
@@ -90,7 +99,8 @@ def remove_unused(folder: Path) -> Removal:
     The caller holds the lock.
 
     Raises:
-        DataError: An index that stays is damaged, so that nobody knows which shards it needs.
+        DataError: An index that stays is damaged, so that nobody knows which shards it needs; or in the place of one
+            lies a folder.
     """
     present = read_current(folder).generation
     freed, held = 0, []
@@ -98,31 +108,42 @@ def remove_unused(folder: Path) -> Removal:
     for generation in sorted(generations(folder), key=lambda one: one == present):  # the present one last
         path = index_path(folder, generation)
         if generation != present:
+            refuse_misplaced(path, is_folder=False)
             if _removed(Path(path)):
                 continue
             held.append(generation)
-        index = Index(path)
+        index = _opened(path, is_held=generation != present)
         named |= {entry.file_name: generation for entry in index.shards}
         index.close()
     held_bytes = 0
     for file in (folder / "shards").iterdir():
         needed_by = named.get(file.name)
         if needed_by is None and not file.is_dir():
-            freed += file.stat().st_size
+            freed += size_bytes(file)
             file.unlink()
         elif needed_by not in (None, present):
-            held_bytes += file.stat().st_size
+            held_bytes += size_bytes(file)
     for file in (folder / "parity").glob("*.parity"):
         if not (
             file.is_dir() or (folder / "shards" / file.stem).exists() or (folder / "generations" / file.stem).exists()
         ):
-            freed += file.stat().st_size
+            freed += size_bytes(file)
             file.unlink()
     for place in (folder, folder / "generations", folder / "pending", folder / "parity"):
         for file in place.glob(".*.aside"):
             file.unlink()  # left by a writer that was killed
     sync_folder(folder / "shards")
     return Removal(freed, held, held_bytes)
+
+
+def _opened(path: str, *, is_held: bool) -> Index:
+    try:
+        return Index(path)
+    except DataError as error:
+        if not is_held:
+            raise
+        todo = "run this again once its readers have closed it: it is removed then"
+        raise DataError(given=error.given, allowed=error.allowed, todo=todo) from error
 
 
 def _removed(path: Path) -> bool:

@@ -20,6 +20,8 @@ from tandem.core.errors import NewerVersionError, SpaceError
 from tandem.data.space import parity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tandem.data.space.index import Index
 
 LEVELS = range(1, parity.MOST + 1)
@@ -50,6 +52,24 @@ def weaker(index: Index) -> list[Path]:
 
     paths = (parity_path(folder, Path(entry.file_name)) for entry in index.shards)
     return [path for path in paths if wanted and is_less(path)]
+
+
+def highest(index: Index, shards: Iterable[int]) -> int:
+    """The level that what is moved out of some of a generation's shards has to keep: the most that one of them has.
+
+    0 where the generation has no parity: what lies there is what a run that was broken off has left. What a later
+    version has written counts as the most that there is.
+    """
+    if not level(index):
+        return 0
+
+    def had(path: Path) -> int:
+        with suppress(NewerVersionError):
+            return parity.level_of(path)
+        return parity.MOST
+
+    folder = Path(index.name).parent.parent
+    return max((had(parity_path(folder, Path(index.shards[shard].file_name))) for shard in shards), default=0)
 
 
 def _level_before(index: Path) -> int:

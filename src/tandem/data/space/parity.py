@@ -138,6 +138,7 @@ def restore(path: Path, parity_path: Path, right: Callable[[Path], bool] = lambd
         bad = sum(repairer.count(first, some) for first, some in chunks)
         if there and not bad and os.fstat(file).st_size == shape.size:
             return 0  # readers hold locks on the file: it stays the same one
+        make_folder(path.parent)
         with written_aside(path) as out:
             for first, some in chunks:
                 for number, column in enumerate(repairer.rows(first, some)):

@@ -21,11 +21,11 @@ from tandem.data.space import layout, parity
 from tandem.data.space.changing import relocated
 from tandem.data.space.columns import Columns
 from tandem.data.space.generations import generations
-from tandem.data.space.guarding import level, parity_path, weaker
+from tandem.data.space.guarding import highest, level, parity_path, weaker
 from tandem.data.space.index import Index
 from tandem.data.space.scrub import Finding, current_damage, scrub
 from tandem.data.space.shard import damage
-from tandem.data.space.snapshot import index_path, read_current, refuse_url
+from tandem.data.space.snapshot import index_path, read_current, refuse_misplaced, refuse_misplaced_in, refuse_url
 from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target
 
@@ -65,7 +65,7 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     """
     refuse_url(folder)
     root = Path(folder)
-    _refuse_folder(root / "current")
+    refuse_misplaced_in(root)
     files = _current(root)
     files += _index_by_parity(root, read_current(root))
     found = list(scrub(folder))
@@ -135,17 +135,8 @@ def _index_by_parity(root: Path, of: layout.Current | int) -> list[str]:
             index.close()
 
     path = Path(index_path(root, of if isinstance(of, int) else of.generation))
-    _refuse_folder(path)
+    refuse_misplaced(path, is_folder=False)
     return _by_parity(root, path, right)
-
-
-def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
-        raise DataError(
-            given=f"{path} is a folder, where a file of the space was",
-            allowed="a file, or nothing",
-            todo="move it elsewhere, and run this again",
-        )
 
 
 def _shards_by_parity(folder: str, names: set[str]) -> list[str]:
@@ -226,7 +217,10 @@ def _written_anew(folder: str, left: list[Finding], fetch: Fetch | None) -> tupl
         target = Target(folder)
         try:
             moved = _written(space, columns, moving_N, found, target)
-            target.commit([moved], lambda present, added: relocated(present, added, columns, moving_N))
+            moved_level = highest(space.index, shards)
+            target.commit(
+                [moved], lambda present, added: relocated(present, added, columns, moving_N), moved_level=moved_level
+            )
         finally:
             target.discard()
     return [f"{folder}/shards/{name}" for name in sorted(whole)], len(found)

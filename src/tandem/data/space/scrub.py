@@ -71,9 +71,6 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
     except DataError as error:
         yield Finding("index", folder, None, None, error.given)
         return
-    except IsADirectoryError as error:
-        yield Finding("index", folder, None, None, f"{error.filename} is a folder, where a file of the space was")
-        return
     with space:
         said = current_damage(folder) if space.home.is_here else None
         if said is not None:
@@ -162,9 +159,9 @@ def unused_bytes(folder: str) -> int:
     dead = sum(entry.size - layout.SHARD_HEADER_BYTES - entry.live_bytes for entry in named.values())
     if not space.home.is_here:
         return dead
-    others = (path for path in (Path(folder) / "shards").iterdir() if path.name not in named)
+    others = (path for path in (Path(folder) / "shards").glob("*") if path.name not in named)
     old = (snapshot.index_path(folder, number) for number in generations.generations(Path(folder))[:-1])
-    return dead + sum(path.stat().st_size for path in [*others, *map(Path, old)])
+    return dead + sum(map(generations.size_bytes, [*others, *map(Path, old)]))
 
 
 def _fetched_shard(space: Space, entry: ShardEntry, numbers_N: NDArray[np.int64]) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError
 from tandem.data.space import layout
@@ -38,7 +39,11 @@ def read_current(folder: str | os.PathLike[str]) -> layout.Current:
         DataError: The file that says it is damaged.
     """
     name = f"{os.fspath(folder)}/current"
-    packed = _read_small(name)
+    try:
+        packed = _read_small(name)
+    except IsADirectoryError:
+        refuse_misplaced(name, is_folder=False)
+        raise
     if packed is None:
         raise no_space(os.fspath(folder))
     try:
@@ -66,6 +71,9 @@ def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None)
         wanted = current.generation if generation is None else generation
         try:
             index = Index(index_path(name, wanted))
+        except (IsADirectoryError, NotADirectoryError):
+            refuse_misplaced_in(name, wanted)
+            raise
         except FileNotFoundError as error:
             if generation is None and read_current(name) != current:
                 continue  # it was replaced, and the old one removed, just now
@@ -74,6 +82,36 @@ def open_snapshot(folder: str | os.PathLike[str], generation: int | None = None)
         if os.fstat(index.file).st_nlink:
             return _matching(index, current, name, wanted)
         index.close()  # removed between opening and locking
+
+
+def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None = None) -> None:
+    """Refuse a space in which a file lies where a folder has to be, or a folder where a file has to.
+
+    Args:
+        folder: The space.
+        generation: Whose index is looked at, too.
+
+    Raises:
+        DataError: There is one; names it.
+    """
+    for name in ("shards", "generations", "pending", "parity"):
+        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=True)
+    for name in ("current", "lock"):
+        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=False)
+    if generation is not None:
+        refuse_misplaced(index_path(folder, generation), is_folder=False)
+
+
+def refuse_misplaced(path: str | os.PathLike[str], *, is_folder: bool) -> None:
+    """The same for one part of a space, which is a folder or a file, or not there."""
+    name = os.fspath(path)
+    if os.path.exists(name) and os.path.isdir(name) != is_folder:  # noqa: PTH110, PTH112 - no pathlib here
+        lies, wanted = ("file", "folder") if is_folder else ("folder", "file")
+        raise DataError(
+            given=f"{name} is a {lies}, where a {wanted} of the space was",
+            allowed=f"a {wanted}, or nothing",
+            todo="move it elsewhere, and run this again",
+        )
 
 
 def refuse_url(folder: str | os.PathLike[str]) -> None:
@@ -88,6 +126,24 @@ def refuse_url(folder: str | os.PathLike[str]) -> None:
             allowed="changes of a space in a folder; at a URL spaces are read",
             todo="change it in its folder, and copy it there",
         )
+
+
+def refuse_within(folder: str | os.PathLike[str]) -> None:
+    """Raise where something is to be written into a space that is no part of it: compacting would take it for litter.
+
+    Raises:
+        SpaceError: The folder lies in a space.
+    """
+    place = os.path.realpath(folder)
+    while (above := os.path.dirname(place)) != place:  # noqa: PTH120 - no pathlib here
+        place = above
+        with suppress(OSError):
+            if (_read_small(f"{place}/current") or b"").startswith(layout.CURRENT_MAGIC):
+                raise SpaceError(
+                    given=f"{os.fspath(folder)}, which lies in the space {place}",
+                    allowed="a folder outside of spaces",
+                    todo="name another folder",
+                )
 
 
 def try_lock_alone(descriptor: int) -> bool:
@@ -116,9 +172,6 @@ def _read_small(name: str) -> bytes | None:
         return None
     try:
         return os.read(descriptor, layout.CURRENT_BYTES + 1)
-    except IsADirectoryError as error:
-        error.filename = name
-        raise
     finally:
         os.close(descriptor)
 

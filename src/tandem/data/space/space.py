@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from functools import cached_property
 
 from tandem.core.errors import SpaceError
 from tandem.core.light_typing import TYPE_CHECKING, cast
+from tandem.data.integers import sample_number
 from tandem.data.space.homes import Folder
 from tandem.data.space.reading import Readers, check_terms, closed
 from tandem.data.space.snapshot import open_snapshot
@@ -250,14 +250,7 @@ class Space:
 
     def _in_range(self, number: int) -> int:
         self._open_index()
-        try:
-            whole = operator.index(number)
-        except TypeError:
-            message = f"the number of a sample is an integer, not {number!r}"
-            raise TypeError(message) from None
-        if isinstance(number, bool) or getattr(number, "mask", False):  # which would pass for 1, and for what it hides
-            message = f"the number of a sample is an integer, not {number!r}"
-            raise TypeError(message)
+        whole = sample_number(number)
         if not 0 <= whole < len(self):
             message = f"sample {whole} of a space of {len(self)}"
             raise IndexError(message)

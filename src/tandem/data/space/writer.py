@@ -150,11 +150,14 @@ class Target:
             lock: Whether to take it alone; False for processes that work for a writer which has.
 
         Raises:
-            SpaceError: The folder holds something else, or another writer of this name is at work.
+            SpaceError: It holds something else, lies in another space, or another writer of this name is at work.
+            DataError: A file lies where a folder of the space has to be, or a folder where a file has to.
         """
         snapshot.refuse_url(folder)
         self.folder = Path(folder)
         refuse_other(self.folder)
+        snapshot.refuse_within(self.folder)
+        snapshot.refuse_misplaced_in(self.folder)
         _refuse_lost(self.folder)
         self._made = not self.folder.exists()
         self.published = 0  # which generation was, 0 for none
@@ -174,6 +177,7 @@ class Target:
         parts: Sequence[Columns],
         change: Callable[[Columns, Columns], Columns] | None = None,
         parity_level: int = 0,
+        moved_level: int = 0,
     ) -> int:
         """Publish what lies in shards in the writer's folder, all or nothing; returns the new generation.
 
@@ -182,6 +186,7 @@ class Target:
             change: Makes the new tables from the present ones and what was written; if None, it is added behind.
             parity_level: The level of parity that the space has from this generation on; what is there and has less
                 gets it before, what has more keeps that. 0 keeps the one it has.
+            moved_level: What was written gets this level where the space's is lower: it was moved, and had it before.
 
         Raises:
             SpaceError: Two samples have one path, or one lies below another; or there is no such level.
@@ -191,9 +196,9 @@ class Target:
         if parity_level:
             check_level(parity_level)
         added = joined(parts)
-        self._guard(added, parity_level)  # it takes long, and nobody is to wait for it
+        self._guard(added, parity_level, moved_level)  # it takes long, and nobody is to wait for it
         with generations.publishing(self.folder):
-            count = self._guard(added, parity_level)  # others may have raised it, or published shards, meanwhile
+            count = self._guard(added, parity_level, moved_level)  # others may have raised it meanwhile
             present, number = self._present()
             after = (change or _behind)(present, added).with_counts()
             packed = after.encoded(generation=number + 1, space_id=self.space_id, parity=count)
@@ -313,18 +318,19 @@ class Target:
         finally:
             index.close()
 
-    def _guard(self, added: Columns, asked: int) -> int:
-        """Write parity beside the writer's shards, where they have none or a lower one; returns the level.
+    def _guard(self, added: Columns, asked: int, moved_level: int) -> int:
+        """Write parity beside the writer's shards, where they have none or a lower one; returns the space's level.
 
         Where a level is asked for, also that of published shards which have less.
         """
         had, published = self._level_and_shards()
         count = asked or had
+        own = max(count, moved_level)
         for entry in added.shards:
             shard = self.shard_path(entry)
             aside = self._parity_aside(entry)
-            if max(map(parity.level_of, (aside, parity_path(self.folder, shard)))) < count:
-                parity.protect(shard, aside, count)
+            if max(map(parity.level_of, (aside, parity_path(self.folder, shard)))) < own:
+                parity.protect(shard, aside, own)
         for entry in published if asked else ():
             self._guard_published(entry, had, count)
         return count
