@@ -76,7 +76,7 @@ def test_mistakes_are_one_line_each(tandem_: Shell, home: Path) -> None:
     for arguments, words in (
         (("show", "nothing"), "no profile of 'nothing'; allowed: none yet on this machine"),
         (("--cpus", 999, "--", "true"), "--cpus 999; allowed: 1 to "),
-        (("--most", "nan", "--", "true"), "nan is no number of seconds"),
+        (("--most", "nan", "--", "true"), "nan is not a finite number"),
         (("--most", "inf", "--", "true"), "5<=x<=3600"),
         (("shwo",), "'shwo', which is no programme; allowed: a programme on the PATH"),
         (("shwo",), "did you mean 'show'?"),

@@ -82,6 +82,8 @@ def test_all_of_it_as_json(dense: Path, text: Path, tmp_path: Path) -> None:
         (("--sparsity", 0.5, "--distil"), "give --finetune STEPS"),
         (("--nm", "2:4", "--owl", "--calibration", __file__), "--owl with 2:4"),
         (("--sparsity", 0.5, "--lr", 0), "--lr"),
+        (("--sparsity", 0.5, "--lr", "nan"), "'--lr': nan is not a finite number"),
+        (("--sparsity", 0.5, "--lr", "inf"), "'--lr': inf is not a finite number"),
         (("--sparsity", 0.5, "--method", "magnitude", "--device", "cuda:99"), "--device cuda:99; allowed: cpu"),
         (("--sparsity", 0.5, "--method", "magnitude", "--device", "gpu"), "--device gpu; allowed: cpu"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from tandem.cli.finite import finite
 from tandem.cli.terminal import console, json_option, print_json, say, say_err, show_table
 from tandem.core.errors import ConfigError
 from tandem.core.nearest import did_you_mean
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 
 MOST_S = 55.0
 _MOST = click.FloatRange(5, 3600)
-
-
-def _a_number(context: click.Context, option: click.Parameter, value: float) -> float:
-    """A range alone lets nan pass."""
-    if math.isnan(value):
-        message = "nan is no number of seconds"
-        raise click.BadParameter(message, context, option)
-    return value
 
 
 def _some_name(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -54,7 +46,7 @@ def _some_name(context: click.Context, option: click.Parameter, value: str | Non
 @click.option(
     "--most",
     type=_MOST,
-    callback=_a_number,
+    callback=finite,
     default=MOST_S,
     show_default=True,
     help="End after so many seconds, calibrating the machine's bubbles (once) apart.",
@@ -171,7 +163,7 @@ def _show(name: str | None, out: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--most", type=_MOST, callback=_a_number, default=MOST_S, show_default=True, help="For each, as above.")
+@click.option("--most", type=_MOST, callback=finite, default=MOST_S, show_default=True, help="For each, as above.")
 @json_option
 def _again(names: tuple[str, ...], most: float, as_json: bool) -> None:
     """Profile applications once more with the command they were profiled with.

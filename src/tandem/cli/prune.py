@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.finite import finite
 from tandem.cli.terminal import json_option, print_json, progress, say, show_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     "--lr",
     "learning_rate",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     default=1e-4,
     show_default=True,
     metavar="RATE",

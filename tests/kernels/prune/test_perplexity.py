@@ -29,6 +29,11 @@ def test_who_knows_nothing_wavers_between_all_tokens(tokens: int, length: int) -
     assert found.tokens == tokens - -(-tokens // length)  # all but the first of each window
 
 
+def test_a_text_shorter_than_a_window_is_one_window() -> None:
+    model, ids_N = model_of("llama"), ids(7)
+    assert perplexity(model, ids_N, 10) == perplexity(model, ids_N, 7)
+
+
 def test_it_is_the_mean_over_tokens_each_given_those_before_it() -> None:
     model, ids_N = model_of("llama"), ids(23)
     told: list[tuple[int, int]] = []

@@ -67,6 +67,35 @@ def test_autocast_gives_what_it_gives_of_a_dense_layer(compiled: bool) -> None:
         assert of_x.dtype == dtype
 
 
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backend", ["", "portable"])
+def test_autocast_gives_x_another_type_and_sums_stay_float32(autocast: torch.dtype, backend: str) -> None:
+    layer = SparseLinear.from_dense(pruned(70, 130), backend=backend).trainable()
+    for dtype, count in itertools.product((torch.float32, torch.float64), (1, 3, 300)):
+        x = torch.randn(count, 130, dtype=dtype, requires_grad=True)
+        inside = x.to(autocast) if dtype == torch.float32 else x
+        y = layer(inside)
+        expected = [y, *torch.autograd.grad(y.float().square().sum(), (x, layer.values))]
+        with torch.autocast("cpu", autocast):
+            y = layer(x)
+            found = [y, *torch.autograd.grad(y.float().square().sum(), (x, layer.values))]
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["", "portable"])
+def test_what_cancels_within_autocasts_type_is_summed_rightly(backend: str) -> None:
+    dense = pruned(64, 64)
+    with torch.no_grad():
+        dense.weight.zero_()
+        dense.weight[:, :8], dense.weight[:, 8], dense.bias[:] = 125 / 8, 1.0, -1000.0
+    x = torch.ones(300, 64)
+    x[:, :8], x[:, 8] = 8.0, 1.5
+    layer = SparseLinear.from_dense(dense, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (layer(x) == 1.5).all()
+        assert (layer(x[:1]) == 1.5).all()
+
+
 @pytest.fixture
 def _default_type() -> Iterator[None]:
     before = torch.get_default_dtype()

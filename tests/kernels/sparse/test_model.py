@@ -212,6 +212,27 @@ def test_a_layer_that_was_changed_by_itself_stays_dense(change: str) -> None:
         SparseLinear.from_dense(model[1])
 
 
+def test_a_bias_that_layers_share_is_trained_once() -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+    for layer in dense:
+        layer.weight.data[:, ::2] = 0
+        layer.weight.data.copy_(layer.weight.bfloat16())
+    dense[1].bias = dense[0].bias
+    model = copy.deepcopy(dense)
+    report = sparsify(model)
+    for part in model.modules():
+        if isinstance(part, SparseLinear):
+            part.trainable()
+    for trained in (dense, model):
+        optimiser = torch.optim.Adam(trained.parameters(), lr=0.1)
+        trained(torch.ones(3, 8)).square().sum().backward()
+        optimiser.step()
+    for one, other in zip(model, dense, strict=True):
+        torch.testing.assert_close(one.bias, other.bias)
+    assert [row.why_dense for row in report] == [*["its bias is shared with another layer"] * 2, ""]
+
+
 def test_a_layer_without_a_weight_stays_dense() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.LazyLinear(8), Conv1D(8, 8), nn.Linear(8, 8))
     model[3].weight.data.triu_(4)

@@ -42,7 +42,7 @@ def perplexity(
         tell: Is told how many tokens are done, of how many.
     """
     whole = len(ids_N) // length * length
-    windows = list(torch.split(ids_N[:whole].view(-1, length), max(1, BATCH_TOKENS // length)))
+    windows = list(torch.split(ids_N[:whole].view(-1, length), max(1, BATCH_TOKENS // length))) if whole else []
     if len(ids_N) - whole > 1:
         windows.append(ids_N[whole:].unsqueeze(0))
     loss, tokens, passed = 0.0, 0, 0

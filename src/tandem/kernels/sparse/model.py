@@ -84,8 +84,8 @@ def sparsify(
 
     Returns:
         One entry a linear layer. Those stay dense, and say why, that have too few zeros, a forward of their own,
-        hooks or a weight that is computed (`torch.nn.utils.prune`), or whose weight the module that they are in reads
-        by itself (Mamba's `dt_proj`).
+        hooks, a weight that is computed (`torch.nn.utils.prune`), or a weight or bias that another layer has too, or
+        whose weight the module that they are in reads by itself (Mamba's `dt_proj`).
 
     Raises:
         SparseShapeError: An unknown type of values, a single linear layer in place of a model, or a layer that cannot
@@ -351,6 +351,9 @@ def _why_dense(
         return "left out by name"
     if weight.data_ptr() in shared:
         return "its weight is shared with another layer"
+    bias = getattr(model.get_submodule(name), "bias", None)
+    if isinstance(bias, torch.Tensor) and not nn.parameter.is_lazy(bias) and bias.data_ptr() in shared:
+        return "its bias is shared with another layer"  # two parameters over one memory would be trained twice
     density = _density(weight)
     if density > WORTH_IT[dtype]:
         return f"{1 - density:.0%} zeros are too few"

@@ -7,7 +7,8 @@ blocks of rows that are unpacked one after another, so that no dense copy of a w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+import functools
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
 import torch
 
@@ -16,12 +17,30 @@ from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, 
 from tandem.kernels.sparse.mistakes import SparseShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _BLOCK_ROWS = 512
+_Rest = ParamSpec("_Rest")
+
+
+def _in_own_types(
+    body: Callable[Concatenate[torch.Tensor, _Rest], torch.Tensor],
+) -> Callable[Concatenate[torch.Tensor, _Rest], torch.Tensor]:
+    """Return an operator's body that `torch.autocast` changes no product in: sums are float32, whoever calls it."""
+
+    @functools.wraps(body)
+    def without_autocast(tensor: torch.Tensor, /, *rest: _Rest.args, **named: _Rest.kwargs) -> torch.Tensor:
+        kind = tensor.device.type
+        if not torch.is_autocast_enabled(kind):  # what follows takes several us
+            return body(tensor, *rest, **named)
+        with torch.autocast(kind, enabled=False):
+            return body(tensor, *rest, **named)
+
+    return without_autocast
 
 
 @torch.library.custom_op("tandem::sparse_linear", mutates_args=())
+@_in_own_types
 def sparse_linear(
     x: torch.Tensor,
     masks: torch.Tensor,
@@ -63,6 +82,7 @@ def _(
 
 
 @torch.library.custom_op("tandem::sparse_linear_grad_x", mutates_args=())
+@_in_own_types
 def grad_x(
     grad: torch.Tensor,
     masks: torch.Tensor,
@@ -97,6 +117,7 @@ def _(
 
 
 @torch.library.custom_op("tandem::sparse_linear_grad_values", mutates_args=())
+@_in_own_types
 def grad_values(
     grad: torch.Tensor, x: torch.Tensor, masks: torch.Tensor, values: torch.Tensor, rows: int, cols: int
 ) -> torch.Tensor:
