@@ -399,7 +399,7 @@ class _Session:
         """Its phases without steps, and how many whole cycles of them were seen."""
         known = self._counting_phases()
         shares, cycles = stepless(self._stage, self._subject.trace, self._name, known, self._alone_since)
-        use = round(self._stood_cpu_s / self._stood_s, 4) if self._stood_s else 0.0
+        use = round(self._standing_use() or 0.0, 4)
         return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
@@ -439,8 +439,8 @@ class _Session:
             pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
             rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
             use = statistics.median(use for p, use in self._cpu if p == phase)
-            if pauses and self._stood_s:
-                use += pauses.part * (self._stood_cpu_s / self._stood_s - use)
+            if pauses and (standing := self._standing_use()) is not None:
+                use += pauses.part * (standing - use)
             curves = {kind: curve for kind in self._kinds if (curve := self._campaign.curve(kind, phase)) is not None}
             pressed = {kind: one for (kind, p), one in self._pressure.items() if p == phase}
             level_of = self._calibration.level_of
@@ -528,6 +528,10 @@ class _Session:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
         rate, noise = self._working_rate(phase), self._noise_of(phase)
         return paused(self._stage, self._subject.trace, self._name, phase, rate, noise, self._alone_since)
+
+    def _standing_use(self) -> float | None:
+        """Cores that it keeps busy while it is waited for; None where it never was."""
+        return min(self._stood_cpu_s / self._stood_s, float(len(self._terms.cores))) if self._stood_s else None
 
     def _working_rate(self, phase: str) -> float:
         return statistics.median(rate for _, rate in self._alone_rates(phase))
