@@ -46,7 +46,7 @@ class Record:
         step: How far the job is, in steps of its own.
         total: How many steps there will be.
         rate: Steps per second.
-        phase: The phase that begins with this record.
+        phase: The phase that begins with this record, or the one that the job is in, named once more.
         metrics: Other figures by name.
     """
 

@@ -25,12 +25,13 @@ def schedule(work_s: float, pause_s: float, until_s: float, step_s: float = 0.02
 
 
 @given(work_s=st.floats(1.0, 4.0), pause_s=st.floats(0.5, 4.0), until_s=st.floats(12.0, 60.0))
-def test_a_rate_is_that_of_whole_cycles_wherever_it_was_looked_at_last(
+def test_a_part_is_that_of_whole_cycles_wherever_it_was_looked_at_last(
     work_s: float, pause_s: float, until_s: float
 ) -> None:
-    found = course(schedule(work_s, pause_s, until_s), "", [])
+    found = course(schedule(work_s, pause_s, until_s), "", [], 0.1)
     assert found is not None
-    assert found.rate == pytest.approx(50.0 * work_s / (work_s + pause_s), rel=0.05)
+    assert found.part == pytest.approx(pause_s / (work_s + pause_s), rel=0.05)
+    assert found.rate == pytest.approx(50.0)
     assert found.longest_s == pytest.approx(pause_s, abs=0.05)
 
 
@@ -38,9 +39,9 @@ def test_a_pause_that_does_not_come_again_is_a_part_of_all_the_time() -> None:
     trace = schedule(0.02, 2.0, 2.0)  # the first step takes 2 s: something is compiled
     for k in range(1, 1000):
         trace.add(2.02 + 0.02 * k, 1 + k)
-    found = course(trace, "", [])
+    found = course(trace, "", [], 0.1)
     assert found is not None
-    assert found.rate == pytest.approx(1000 / 22.0, rel=0.01)
+    assert found.part == pytest.approx(2.0 / 22.0, rel=0.01)
     assert found.seen == 1
 
 
@@ -48,9 +49,9 @@ def test_time_beside_others_counts_as_much_less_as_they_slow_it_and_time_that_it
     trace = schedule(3.0, 0.0, 20.0, slow_from=10.0)
     for t in range(30, 40):
         trace.add(t, trace.last[1] + 50 if trace.last and t > 30 else 750)
-    found = course(trace, "", [(0.0, 1.0), (10.0, 0.5), (20.0, 0.0), (30.0, 1.0)])
+    found = course(trace, "", [(0.0, 1.0), (10.0, 0.5), (20.0, 0.0), (30.0, 1.0)], 2.0)
     assert found is not None
-    assert found.rate == pytest.approx(50.0, rel=0.01)
+    assert (found.part, found.rate) == (0.0, pytest.approx(50.0, rel=0.01))
 
 
 def test_what_lies_between_runs_or_in_another_phase_is_no_pause() -> None:
@@ -65,10 +66,10 @@ def test_what_lies_between_runs_or_in_another_phase_is_no_pause() -> None:
     trace.cut(10.0)
     trace.add(15.0, 0)
     trace.add(16.0, 10)
-    found = course(trace, "train", [])
+    found = course(trace, "train", [], 2.0)
     assert found is not None
-    assert (found.rate, found.longest_s) == (10.0, 1.0)
-    assert course(trace, "save", []) is None
+    assert (found.part, found.rate, found.longest_s) == (0.0, 10.0, 1.0)
+    assert course(trace, "save", [], 2.0) is None
 
 
 def windows(trace: Trace, until_s: float, window_s: float) -> Stage:
@@ -83,9 +84,18 @@ def windows(trace: Trace, until_s: float, window_s: float) -> Stage:
 
 def test_windows_pass_over_pauses_and_all_the_time_does_not() -> None:
     trace = schedule(3.0, 2.0, 30.0)
-    rate, pauses = paused(windows(trace, 30.0, 0.1), trace, "ck", "", 50.0, 0.01, 6.0)
-    assert rate == pytest.approx(30.0, rel=0.02)
-    assert pauses == Pauses(pytest.approx(0.4, abs=0.01), pytest.approx(2.0, abs=0.05), 3)
+    assert paused(windows(trace, 30.0, 0.1), trace, "ck", "", 50.0, 0.01, 6.0) == (
+        Pauses(pytest.approx(0.4, abs=0.01), pytest.approx(2.0, abs=0.05), 3),
+        0.01,
+    )
+
+
+def test_what_others_take_of_its_cores_is_no_pause_but_noise() -> None:
+    trace = schedule(3.0, 2.0, 60.0, slow_from=20.0)
+    found = paused(windows(trace, 60.0, 0.1), trace, "ck", "", 50.0, 0.01, 20.0)
+    assert found is not None
+    assert found[0].part == pytest.approx(0.4, abs=0.01)
+    assert found[1] == pytest.approx(0.5, abs=0.01), "its steps took twice as long there as in windows"
 
 
 def test_steps_of_uneven_length_are_no_pauses() -> None:
@@ -93,4 +103,4 @@ def test_steps_of_uneven_length_are_no_pauses() -> None:
     for step in range(1000):
         trace.add(t, step)
         t += 0.03 * rng.lognormvariate(-0.06, 0.35)
-    assert paused(windows(trace, t, 0.1), trace, "ck", "", 1000 / t, 0.05, 5.0) == (1000 / t, None)
+    assert paused(windows(trace, t, 0.1), trace, "ck", "", 1000 / t, 0.05, 5.0) is None

@@ -101,6 +101,19 @@ def test_a_window_lies_in_a_phase_or_in_none() -> None:
     ]
 
 
+def test_a_phase_that_is_named_with_every_step_is_the_one_that_it_is_in() -> None:
+    trace = Trace()
+    for step in range(20):
+        trace.enter(0.1 * step, "train" if step < 10 else "test")
+        trace.add(0.1 * step, step)
+    assert [trace.phase(0.05, 0.85), trace.phase(0.85, 1.05), trace.phase(1.05, 1.85)] == ["train", None, "test"]
+    assert len(list(trace.gaps("train"))) == 10
+    assert trace.lasting() == {"train": pytest.approx(1.0)}
+    trace.cut(1.95)
+    trace.enter(2.5, "test")
+    assert trace.entered[-1] == (2.5, "test"), "the next run tells where it begins"
+
+
 def test_the_typical_gap_is_a_median() -> None:
     assert Trace().typical_gap() is None
     assert made([(0, 0), (1, 1), (2, 2), (9, 3)]).typical_gap() == 1

@@ -42,18 +42,24 @@ while True:
 """
 
 
-def cycles(work_s: float, save_s: float, until_s: float, load_s: float = 0.0) -> Trace:
-    """Steps for so long, then a phase without any, again and again; with a start, each is a run of its own."""
+def cycles(work_s: float, save_s: float, until_s: float, load_s: float = 0.0, told: int = 1) -> Trace:
+    """Steps for so long, then a phase without any, again and again; with a start, each is a run of its own.
+
+    Phases are named when they begin, and until they were told so often.
+    """
     trace, t, step = Trace(), 0.0, 0
     while t < until_s:
-        if load_s:
-            trace.enter(t, "load")
+        for k in range(told if load_s else 0):
+            trace.enter(t + k * load_s / told, "load")
         t += load_s
         trace.enter(t, "train")
         for k in range(100):
+            if k < told:
+                trace.enter(t + k * work_s / 100, "train")
             trace.add(t + k * work_s / 100, step + k)
         t, step = t + work_s, step + 100
-        trace.enter(t, "save")
+        for k in range(told):
+            trace.enter(t + k * save_s / told, "save")
         t += save_s
         if load_s:
             trace.cut(t)
@@ -97,6 +103,12 @@ def test_the_start_of_a_run_and_a_phase_with_steps_are_none() -> None:
     assert stepless(alone(3.5), trace, "one", ["train"])[0] == {"save": pytest.approx(1 / 3)}
     assert stepless(alone(3.5), trace, "one", [])[0].keys() == {"save"}
     assert stepless(Stage([]), Trace(), "one", [], math.inf) == ({}, 0)
+
+
+@pytest.mark.parametrize("load_s", [0.0, 3.0])
+def test_phases_that_are_named_again_and_again_are_the_same(load_s: float) -> None:
+    once, often = (stepless(alone(3.5), cycles(2.0, 1.0, 40.0, load_s, told), "one", ["train"]) for told in (1, 100))
+    assert once == often
 
 
 def test_they_are_kept_and_said(tmp_path: Path) -> None:

@@ -141,6 +141,19 @@ def test_a_revision_that_makes_no_sense_costs_no_other_and_goes_with_the_next_pr
         ({"waited": {"a": 1}}, "waited is {'a': 1}, which is no number"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "pressure": {"bogus": 5}}]}, "'bogus' is no kind of bubble"),
         ({"phases": [{**as_json(PROFILE)["phases"][0], "share": 0}]}, "the sum of all phases' share is 0"),
+        (
+            {
+                "phases": [{**as_json(PROFILE)["phases"][0], "share": 0.3}],
+                "stepless": {"save": {"share": 0.9, "cpu_use": 0}, "wait": {"share": 0.9, "cpu_use": 0}},
+            },
+            "the sum of all phases' share is 2.1",
+        ),
+        (
+            {"phases": [{**as_json(PROFILE)["phases"][0], "phase": phase} for phase in ("load", "solve")]},
+            "the sum of all phases' share is 2",
+        ),
+        ({"phases": [{**as_json(PROFILE)["phases"][0], "cpu_use": 5}]}, "cpu_use is 5"),
+        ({"stepless": {"save": {"share": 0, "cpu_use": 5}}}, "cpu_use is 5"),
         ({"cpus": None}, "cpus is None, which is no number"),
         ({"reporter_excess": 5}, "a revision in it is no profile of this format"),
         ({"phases": [{}]}, "a revision in it lacks 'phase'"),

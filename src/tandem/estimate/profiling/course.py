@@ -1,10 +1,11 @@
-"""How fast a programme goes over all the time that it ran, its pauses included, whoever ran beside it.
+"""What part of all the time that a programme ran it stood still, whoever ran beside it.
 
 Windows tell how fast it works: one in which no step ends says nothing, and their median passes over what is seldom. A
-programme that writes a checkpoint, or waits, now and then gets less far than they say. So the steps of all the time
-are held against that time, of which a part beside others counts as so much less as they slow the programme.
+programme that writes a checkpoint, or waits, now and then gets less far than they say. So the gaps between its steps
+that windows pass over are held against all the time, of which a part beside others counts as so much less as they slow
+the programme. What others take of its cores meanwhile makes its steps longer, and its pauses not: it is no pause.
 
-Source: the ratio estimator of renewal processes (steps over time, over whole cycles of work and pause).
+Source: the ratio estimator of renewal processes (pauses over time, over whole cycles of work and pause).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from tandem.estimate.profiling.windows import Stage
 
 LEAST_PAUSED = 0.1
-"""What a programme gets less far in all the time than its windows alone say is a pause from this part on, where it also
-exceeds their noise: a virtual machine's cores change their speed."""
+"""Pauses are told from this part of the time on, where it also exceeds the noise of windows: steps of uneven length are
+none."""
 
 _LONG = 0.5
 """Gaps of at least this part of the longest one are counted with it."""
@@ -38,20 +39,22 @@ class Course:
     """All the time that a programme ran in one phase.
 
     Attributes:
-        rate: steps per second, as if it had been alone all the time.
+        part: of it that it stood still.
+        rate: steps per second of the rest.
         longest_s: the longest time between two points.
         seen: how many were at least half as long.
     """
 
+    part: float
     rate: float
     longest_s: float
     seen: int
 
 
 def course(
-    trace: Trace, phase: str, stretches: Sequence[tuple[float, float]], since: float | None = None
+    trace: Trace, phase: str, stretches: Sequence[tuple[float, float]], least_s: float, since: float | None = None
 ) -> Course | None:
-    """What the points of a trace within a phase say; None where no two follow each other there.
+    """What the points of a trace within a phase say; None where no step is seen there but in long gaps.
 
     It ends with the last long gap, unless what follows is longer than whatever lay between two of them: a part of a
     cycle of work and pause would count for a whole one.
@@ -60,14 +63,15 @@ def course(
         trace: the programme's.
         phase: the phase.
         stretches: (since when, what a second counts) by time: 1 alone, 0 while it is stopped; 1 before the first.
+        least_s: in gaps longer than this it stood still, but for the time that their steps take elsewhere.
         since: only what comes after the first long gap from then on; all unless given.
 
     >>> from tandem.estimate.profiling.progress import Trace
     >>> trace = Trace()
     >>> for t, step in [(0, 0), (1, 10), (2, 20), (5, 20), (6, 30), (7, 40), (10, 40)]:
     ...     trace.add(t, step)
-    >>> course(trace, "", [])
-    Course(rate=4.0, longest_s=3, seen=2)
+    >>> course(trace, "", [], 1.0)
+    Course(part=0.6, rate=10.0, longest_s=3, seen=2)
     """
     own_s = own_seconds(stretches)
     gaps = [
@@ -81,16 +85,22 @@ def course(
         gaps = gaps[first + 1 :]
         if not gaps:
             return None
-    passed_s = steps = longest_cycle_s = 0.0
-    until_s, until_steps, seen = 0.0, 0.0, 0
+    work_s = steps = gaps_s = gap_steps = longest_cycle_s = until_s = 0.0
+    whole, seen = (0.0, 0.0, 0.0, 0.0), 0
     for gap_s, done in gaps:
-        passed_s, steps = passed_s + gap_s, steps + done
+        if gap_s > least_s:
+            gaps_s, gap_steps = gaps_s + gap_s, gap_steps + done
+        else:
+            work_s, steps = work_s + gap_s, steps + done
         if gap_s >= _LONG * longest_s:
-            longest_cycle_s = max(longest_cycle_s, passed_s - until_s)
-            until_s, until_steps, seen = passed_s, steps, seen + 1
-    if passed_s - until_s <= longest_cycle_s:
-        passed_s, steps = until_s, until_steps
-    return Course(steps / passed_s, longest_s, seen)
+            longest_cycle_s = max(longest_cycle_s, work_s + gaps_s - until_s)
+            until_s, whole, seen = work_s + gaps_s, (work_s, steps, gaps_s, gap_steps), seen + 1
+    if work_s + gaps_s - until_s <= longest_cycle_s:
+        work_s, steps, gaps_s, gap_steps = whole
+    if steps <= 0.0 or work_s <= 0.0:
+        return None
+    rate = steps / work_s
+    return Course(max(0.0, gaps_s - gap_steps / rate) / (work_s + gaps_s), rate, longest_s, seen)
 
 
 def own_seconds(stretches: Sequence[tuple[float, float]]) -> Callable[[float], float]:
@@ -110,8 +120,10 @@ def own_seconds(stretches: Sequence[tuple[float, float]]) -> Callable[[float], f
 
 def paused(
     stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise: float, since: float
-) -> tuple[float, Pauses | None]:
-    """A programme's rate alone in a phase, over all the time where it pauses there; and these pauses, or None.
+) -> tuple[Pauses, float] | None:
+    """A programme's pauses in a phase, and the noise of its rate while it works; None where it does not pause.
+
+    Where all its steps together came slower or faster than windows say (others had its cores), that is noise too.
 
     Args:
         stage: its windows, and who ran when; windows hold shorter pauses than they are long.
@@ -130,15 +142,13 @@ def paused(
 
     known = {running: counts(running) for running in {running for _, running in stage.switches}}
     stretches = [(t, known[running]) for t, running in stage.switches]
-    found = course(trace, phase, stretches)
-    if found is None or found.longest_s <= stage.window_s:
-        return rate, None
-    part = round(1.0 - found.rate / rate, 4)
-    if not max(LEAST_PAUSED, noise) < part < 1.0:
-        return rate, None
-    alone, seen = course(trace, phase, stretches, since), found.seen
-    if alone is not None and alone.seen > 1 and _LONG * found.longest_s <= alone.longest_s and alone.rate < rate:
-        found, part, seen = alone, round(1.0 - alone.rate / rate, 4), alone.seen
+    found = course(trace, phase, stretches, stage.window_s)
+    if found is None or not max(LEAST_PAUSED, noise) < found.part < 1.0:
+        return None
+    alone, seen = course(trace, phase, stretches, stage.window_s, since), found.seen
+    if alone is not None and alone.seen > 1 and _LONG * found.longest_s <= alone.longest_s and alone.part > 0.0:
+        found, seen = alone, alone.seen
     elif since < math.inf:
         seen = min(seen, 2)  # too few whole cycles alone
-    return found.rate, Pauses(part, round(found.longest_s, 3), seen)
+    pauses = Pauses(round(found.part, 4), round(found.longest_s, 3), seen)
+    return pauses, max(noise, abs(1.0 - found.rate / rate))

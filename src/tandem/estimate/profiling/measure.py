@@ -383,9 +383,9 @@ class _Session:
     def pauses(self) -> None:
         """Where it stands still now and then, let it run on alone for some whole cycles, as long as there is time."""
         while self._deadline.fits(_PAUSE_LOOK_S):
-            found = [self._paused(phase)[1] for phase in self._counting_phases()]
+            found = [self._paused(phase) for phase in self._counting_phases()]
             begun = self._alone_since < math.inf
-            seen = [one.seen for one in found if one is not None]
+            seen = [one[0].seen for one in found if one is not None]
             silent, cycles = self.stepless()
             seen += [cycles] if silent else []
             if not any(count < FEWEST_PAUSES or not begun for count in seen):
@@ -399,7 +399,7 @@ class _Session:
         """Its phases without steps, and how many whole cycles of them were seen."""
         known = self._counting_phases()
         shares, cycles = stepless(self._stage, self._subject.trace, self._name, known, self._alone_since)
-        use = round(self._stood_cpu_s / self._stood_s, 4) if self._stood_s else 0.0
+        use = round(self._standing_use() or 0.0, 4)
         return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
@@ -436,10 +436,11 @@ class _Session:
         left = 1.0 - sum(one.share for one in self.stepless()[0].values())
         found = []
         for phase in self._counting_phases():
-            rate, pauses = self._paused(phase)
+            pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
+            rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
             use = statistics.median(use for p, use in self._cpu if p == phase)
-            if pauses and self._stood_s:
-                use += pauses.part * (self._stood_cpu_s / self._stood_s - use)
+            if pauses and (standing := self._standing_use()) is not None:
+                use += pauses.part * (standing - use)
             curves = {kind: curve for kind in self._kinds if (curve := self._campaign.curve(kind, phase)) is not None}
             pressed = {kind: one for (kind, p), one in self._pressure.items() if p == phase}
             level_of = self._calibration.level_of
@@ -448,7 +449,7 @@ class _Session:
                     phase=phase,
                     share=round(left * counted[phase] / sum(counted[p] for p in self._counting_phases()), 4),
                     rate=float(f"{rate:.5g}"),
-                    noise=round(noise_of(self._alone_rates(phase)) or self._noise, 4),
+                    noise=round(noise, 4),
                     cpu_use=round(use, 4),
                     sensitivity=curves,
                     pressure={kind: round(level_of(kind, one.mid), 4) for kind, one in pressed.items()},
@@ -523,11 +524,20 @@ class _Session:
             todo=f"give it more time, such as --most {max(DEFAULT_MOST_S, 2 * most_s):g}",
         )
 
-    def _paused(self, phase: str) -> tuple[float, Pauses | None]:
-        """Its rate alone in a phase, over all the time where it pauses there; and these pauses."""
-        rate = statistics.median(rate for _, rate in self._alone_rates(phase))
-        noise = noise_of(self._alone_rates(phase)) or self._noise
+    def _paused(self, phase: str) -> tuple[Pauses, float] | None:
+        """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
+        rate, noise = self._working_rate(phase), self._noise_of(phase)
         return paused(self._stage, self._subject.trace, self._name, phase, rate, noise, self._alone_since)
+
+    def _standing_use(self) -> float | None:
+        """Cores that it keeps busy while it is waited for; None where it never was."""
+        return min(self._stood_cpu_s / self._stood_s, float(len(self._terms.cores))) if self._stood_s else None
+
+    def _working_rate(self, phase: str) -> float:
+        return statistics.median(rate for _, rate in self._alone_rates(phase))
+
+    def _noise_of(self, phase: str) -> float:
+        return noise_of(self._alone_rates(phase)) or self._noise
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
         return [

@@ -99,7 +99,11 @@ class Trace:
         return self._phases
 
     def enter(self, t: float, phase: str) -> None:
-        """Say that a phase begins."""
+        """Say that a phase begins; the one that it is in, named once more, changes nothing but in another run."""
+        if self._phases:
+            since, present = self._phases[-1]
+            if phase == present and not (self.ended and self.ended[-1] > since):
+                return
         self._phases.append((t, phase))
 
     def lasting(self) -> dict[str, float]:

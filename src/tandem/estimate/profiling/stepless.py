@@ -81,8 +81,5 @@ def _changes(trace: Trace, counted: Collection[str]) -> list[tuple[float, str | 
     found: list[tuple[float, str | None]] = []
     for t, phase in trace.entered:
         is_first = bool(found) and bisect_right(trace.ended, found[-1][0]) < bisect_right(trace.ended, t)
-        if is_first:
-            found.append((t, phase if phase in counted else None))
-        elif not found or found[-1][1] != phase:
-            found.append((t, phase))
+        found.append((t, None if is_first and phase not in counted else phase))
     return found

@@ -34,6 +34,12 @@ ROOM_BYTES = 1 << 18
 SMALLEST = 1e-9
 """Below this no level, pressure or excess was measured, unless it is 0."""
 
+_MOST_SHARES = 1.01
+"""All phases together take all of the time, but for what each of many was rounded by."""
+
+_MOST_BUSY = 1.1
+"""Of its cores, what a programme keeps busy at most: older versions told somewhat more of short waits."""
+
 _MEASURED = ("levels", "pressure", "reporter_excess")
 _LONGEST_NAME = 200
 _SHOWN = 60
@@ -311,16 +317,18 @@ def senseless(profile: Profile) -> str:
         ("calibrated", profile.calibrated, 0.0, 1e11),
     ]
     values += [("reporter_excess", one, 0.0, LARGEST) for one in profile.reporter_excess.values()]
-    if profile.phases:
-        values.append(("the sum of all phases' share", sum(phase.share for phase in profile.phases), 1e-3, LARGEST))
+    with_steps = sum(phase.share for phase in profile.phases)
+    shares = with_steps + sum(one.share for one in profile.stepless.values())
+    values += [("the sum of all phases' share", one, 1e-3, _MOST_SHARES) for one in (with_steps, shares)]
+    most_cores = profile.cpus * _MOST_BUSY
     for one in profile.stepless.values():
-        values += [("share", one.share, 0.0, 1.001), ("cpu_use", one.cpu_use, 0.0, 1e6)]
+        values += [("share", one.share, 0.0, 1.001), ("cpu_use", one.cpu_use, 0.0, most_cores)]
     for phase in profile.phases:
         values += [
             ("share", phase.share, 0.0, 1.001),
             ("rate", phase.rate, 1e-30, 1e30),
             ("noise", phase.noise, 0.0, LARGEST),
-            ("cpu_use", phase.cpu_use, 0.0, 1e6),
+            ("cpu_use", phase.cpu_use, 0.0, most_cores),
             ("cpu_use_apart", phase.cpu_use_apart, -phase.cpu_use, phase.cpu_use),
         ]
         if phase.pauses is not None:
