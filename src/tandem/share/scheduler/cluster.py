@@ -171,7 +171,7 @@ class Cluster:
     def enqueue(self, life: Life) -> None:
         """The job waits for its turn from now on."""
         life.state = State.QUEUED
-        life.hindered, life.has_room = "", False
+        life.hindered, life.has_room, life.reserved = "", False, None
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
         key = (-life.job.priority, life.rank, life.id)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
+from tandem.share.deciding.going_on import left_behind
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
@@ -41,7 +42,7 @@ def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | No
     if life.has_room:
         words.append("harvest jobs give way to it")
     lacking = [w for part in life.shape.parts if (w := _lacking(cluster, part))]
-    words += lacking or [f"it would fit, but {life.hindered or 'its turn has not come'}"]
+    words += lacking or [f"it would fit, but {life.hindered or _kept(cluster) or 'its turn has not come'}"]
     if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > cluster.now:
         at, nodes = life.reserved
         when = time.strftime("%H:%M:%S", time.localtime(at))
@@ -173,6 +174,15 @@ def _blocked(cluster: Cluster, life: Life, known: dict[int, int | None] | None) 
     if held is not None:
         words.append(f"job {name_of(cluster, held)} is held")
     return "; ".join(words)
+
+
+def _kept(cluster: Cluster) -> str:
+    """For whom free cores are kept that are not given out, where they are."""
+    for life in left_behind(cluster.view):
+        if life.reserved is not None:
+            nodes = ", ".join(life.reserved[1])
+            return f"the free cores of {nodes} are kept for job {life.id}, which was suspended"
+    return ""
 
 
 def _lacking(cluster: Cluster, part: Part) -> str:
