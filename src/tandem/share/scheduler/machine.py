@@ -41,6 +41,8 @@ class Step:
     quotes: tuple[Quote, ...] = ()
     ignored: tuple[str, ...] = ()
     """Events that came twice or too late, in words."""
+    taken_back: tuple[int, ...] = ()
+    """Jobs of which a hold took back what was promised."""
 
 
 NOTHING = Step()
@@ -78,16 +80,17 @@ class Machine(Cluster):
         for job in self._gone:
             self.jobs.pop(job, None)
         self._gone = []
-        self._out, self._quotes, self._ignored = [], [], []
+        self._out, self._quotes, self._ignored, self._taken_back = [], [], [], []
         for event in events:
             self.transitions.apply(event)
         self._fire_timers()
         if self._unquoted:
             self._quote_submissions()
         decisions = self._decide() if self._dirty and not self.disk_full else ()
-        if not (self._out or decisions or self._quotes or self._ignored):
+        if not (self._out or decisions or self._quotes or self._ignored or self._taken_back):
             return NOTHING
-        return Step(tuple(self._out), tuple(decisions), tuple(self._quotes), tuple(self._ignored))
+        quotes, ignored = tuple(self._quotes), tuple(self._ignored)
+        return Step(tuple(self._out), tuple(decisions), quotes, ignored, tuple(self._taken_back))
 
     def next_wake(self) -> float | None:
         """When a `Tick` is due (time limits, the policy's own timers), or None."""

@@ -63,6 +63,7 @@ class Entry:
     exits: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # job -> exit code and signal
     besides: Sequence[Beside] = ()
     attempts: Sequence[AttemptOver] = ()
+    taken_back: Sequence[int] = ()  # jobs whose quotes a hold took back
 
 
 def encode_list(values: Sequence[Event] | Sequence[Decision], jobs: Mapping[int, str] | None = None) -> str:
