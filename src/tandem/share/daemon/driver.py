@@ -136,7 +136,7 @@ class Driver:
     def turn(self) -> bool:
         """Take a step if there is anything to take in; returns whether there was."""
         self._collect()
-        if self.full is not None and self.clock.monotonic() < self._try_at:
+        if self.full is not None and self.clock.monotonic() < self._try_at and not self._may_have_room():
             self._refuse(self.full)
             return False
         self._look_for_room()
@@ -285,7 +285,7 @@ class Driver:
     def _look_for_room(self) -> None:
         """See whether the store has to keep its reserve for ends and cancellations; then refuse and drop the rest."""
         monotonic = self.clock.monotonic()
-        if self.short is None or monotonic >= self._try_at:
+        if self.short is None or self._changes or monotonic >= self._try_at:
             short = self.store.short_of_room()
             if short is not None and self.short is None:
                 _log.error("%s", short)
@@ -297,6 +297,10 @@ class Driver:
             self._changes = [change for change in self._changes if _only_cancels(change)]
             for change in refused:
                 change.done(self.short)
+
+    def _may_have_room(self) -> bool:
+        """Whether somebody asks, and room was made since the last step failed."""
+        return bool(self._changes) and self.store.short_of_room() is None
 
     def _is_news_of_room(self) -> bool:
         """Whether the machine has yet to be told how the disk is."""
