@@ -242,6 +242,24 @@ def test_the_live_view_of_a_lab_shows_quotes() -> None:
     assert lab._quoted(dict.fromkeys(quote, math.inf), 100.0) == "no idea"
 
 
+def test_output_goes_to_a_folder_that_is_there(tmp_path: Path) -> None:
+    def check(output: str | None = None, error: str | None = None, *, after: tuple[str, ...] = ()) -> None:
+        submit.check_outputs({"output": output, "error": error, "cwd": str(tmp_path), "after": after})
+
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "file").touch()
+    for good in ("out", "logs/%j", f"{tmp_path}/logs/out", "%j/out", None):
+        check(good, good)
+    check("later/out", after=("3",))
+    wrong = (
+        rf"--output later it/out, and the folder {tmp_path}/later it does not exist; .* `mkdir -p '{tmp_path}/later it'"
+    )
+    with pytest.raises(ConfigError, match=wrong):
+        check("later it/out")
+    with pytest.raises(ConfigError, match=rf"--error file/out, and the folder {tmp_path}/file is none"):
+        check("out", "file/out")
+
+
 def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for place in (tmp_path / "bin" / "here", tmp_path / "mine" / "solve"):
