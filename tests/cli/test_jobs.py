@@ -271,6 +271,8 @@ def test_how_each_attempt_ended_is_shown(tandem: Shell, tmp_path: Path) -> None:
     assert [one["attempt"] for one in told] == [1, 2, 3]
     assert [one["reason"] for one in told] == ends
     assert [(one["exit_code"], one["signal"]) for one in told[:2]] == [(0, 9), (3, 0)]
+    moments = [one[name] for one in told for name in ("started_at", "ended_at")]
+    assert moments == sorted(moments)
     shown = re.findall(r"^ +(?:attempts )? +(\d): (.*), [\d:]+$", tandem("show", "1"), re.MULTILINE)
     assert shown == [(str(one["attempt"]), one["reason"]) for one in told]
     tandem("down")  # a daemon that starts again still knows

@@ -166,7 +166,7 @@ def test_a_hold_takes_back_no_quote_that_was_broken_before(place: Paths, stored:
 
 @pytest.mark.parametrize("held", [False, True])
 def test_a_quote_is_told_with_the_attempts_that_were_over_after_it(place: Paths, held: bool) -> None:
-    over = AttemptOver(1, 1, 3.0, 3, 0, "exit status 3")
+    over = AttemptOver(1, 1, 2.0, 3.0, 3, 0, "exit status 3")
     with Store.open(place) as store:
         store.begin_epoch(0.0, SETUP)
         machine = Machine(SETUP)
@@ -263,6 +263,7 @@ def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
         "DROP TABLE attempts",
         "ALTER TABLE jobs DROP COLUMN ran_s",
         "DROP TABLE holds",
+        "ALTER TABLE attempts DROP COLUMN started_at",
     ],
 )
 def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> None:

@@ -181,7 +181,7 @@ def _attempts(driver: Driver, view: View) -> list[View]:
     """How each attempt that is over ended; the last one's end is the job's."""
     over = queries.attempts(driver.store.engine, view["id"]) if view["attempt"] else []
     if view["started_at"] is not None and view["ended_at"] is not None:
-        last = {name: view.get(name) for name in ("attempt", "ended_at", "exit_code", "signal", "reason")}
+        last = {name: view.get(name) for name in ("attempt", "started_at", "ended_at", "exit_code", "signal", "reason")}
         over.append(last | {"reason": view["reason"] or view["state"]})
     return list({one["attempt"]: one for one in reversed(over)}.values())[::-1]  # an end may have been told twice
 

@@ -232,7 +232,8 @@ class Driver:
         if life is None or life.ended or life.last_end[0] != event.attempt:
             return None
         at = self.machine.now if event.at is None else min(self.machine.now, event.at)
-        return AttemptOver(event.job, event.attempt, at, event.code, event.signal, life.last_end[1])
+        _, why, started_at = life.last_end
+        return AttemptOver(event.job, event.attempt, started_at, at, event.code, event.signal, why)
 
     def _commit(self, entry: Entry) -> None:
         """Store the step, past the points at which tests let the daemon die."""

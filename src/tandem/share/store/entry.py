@@ -43,6 +43,7 @@ class AttemptOver:
 
     job: int
     attempt: int
+    started_at: float | None
     ended_at: float
     exit_code: int
     signal: int

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 _ENDS = [state.value for state in ENDS]
 
 _ATTEMPTS = sa.select(
-    *(schema.ATTEMPTS.c[name] for name in ("job", "attempt", "ended_at", "exit_code", "signal", "reason"))
+    *(schema.ATTEMPTS.c[name] for name in ("job", "attempt", "started_at", "ended_at", "exit_code", "signal", "reason"))
 ).order_by(schema.ATTEMPTS.c.id)
 
 
@@ -113,7 +113,7 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
         since: Only of jobs that ended at or after this instant (unix seconds).
     """
     table, quote, later = schema.JOBS.c, schema.QUOTES.c, schema.QUOTES.alias().c
-    columns = (table.name, table.app, table.uid, table["class"], table.state, table.reason)
+    columns = (table.name, table.app, table.uid, table["class"], table.state, table.attempt, table.reason)
     times = (table.submitted_at, table.started_at, table.ended_at)
     after = sa.and_(later.job == quote.job, later.id > quote.id)
     hold = sa.exists().where(schema.HOLDS.c.job == quote.job, schema.HOLDS.c.at > quote.at)

@@ -65,6 +65,7 @@ ATTEMPTS = Table(
     Column("id", _BIG, primary_key=True, autoincrement=True),
     Column("job", _BIG, ForeignKey("jobs.id"), nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
+    Column("started_at", Float),
     Column("ended_at", Float, nullable=False),
     Column("exit_code", Integer, nullable=False),
     Column("signal", Integer, nullable=False),
