@@ -254,6 +254,13 @@ def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell, tmp_p
     assert tandem("wait", "2").startswith("job 2: done")  # somebody made it meanwhile
     assert json.loads(tandem("submit", "--json", "--hold", "--", "true"))["warnings"] == []
 
+    refused = tandem.run("submit", "-o", tmp_path / "none" / "out", "--", "true")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"the folder {tmp_path / 'none'} does not exist" in refused.stderr
+    tandem("submit", "-q", "-o", tmp_path / "%j" / "out", "--", "true")
+    ends = tandem("wait", "4", status=1)
+    assert f"cannot open the output '{tmp_path}/4/out': No such file or directory" in ends
+
 
 def test_how_each_attempt_ended_is_shown(tandem: Shell, tmp_path: Path) -> None:
     first = f"if [ -e {tmp_path}/second ]; then exec sleep 60; fi; if [ -e {tmp_path}/first ]; then "
@@ -264,6 +271,8 @@ def test_how_each_attempt_ended_is_shown(tandem: Shell, tmp_path: Path) -> None:
     assert [one["attempt"] for one in told] == [1, 2, 3]
     assert [one["reason"] for one in told] == ends
     assert [(one["exit_code"], one["signal"]) for one in told[:2]] == [(0, 9), (3, 0)]
+    moments = [one[name] for one in told for name in ("started_at", "ended_at")]
+    assert moments == sorted(moments)
     shown = re.findall(r"^ +(?:attempts )? +(\d): (.*), [\d:]+$", tandem("show", "1"), re.MULTILINE)
     assert shown == [(str(one["attempt"]), one["reason"]) for one in told]
     tandem("down")  # a daemon that starts again still knows

@@ -242,6 +242,24 @@ def test_the_live_view_of_a_lab_shows_quotes() -> None:
     assert lab._quoted(dict.fromkeys(quote, math.inf), 100.0) == "no idea"
 
 
+def test_output_goes_to_a_folder_that_is_there(tmp_path: Path) -> None:
+    def check(output: str | None = None, error: str | None = None, *, after: tuple[str, ...] = ()) -> None:
+        submit.check_outputs({"output": output, "error": error, "cwd": str(tmp_path), "after": after})
+
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "file").touch()
+    for good in ("out", "logs/%j", f"{tmp_path}/logs/out", "%j/out", None):
+        check(good, good)
+    check("later/out", after=("3",))
+    wrong = (
+        rf"--output later it/out, and the folder {tmp_path}/later it does not exist; .* `mkdir -p '{tmp_path}/later it'"
+    )
+    with pytest.raises(ConfigError, match=wrong):
+        check("later it/out")
+    with pytest.raises(ConfigError, match=rf"--error file/out, and the folder {tmp_path}/file is none"):
+        check("out", "file/out")
+
+
 def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for place in (tmp_path / "bin" / "here", tmp_path / "mine" / "solve"):
@@ -286,7 +304,7 @@ def test_a_suspended_job_is_not_said_to_be_throttled() -> None:
 
 def row(job: int, end: float, **more: object) -> dict[str, Any]:
     base = {"job": job, "name": f"n{job}", "app": "a", "class": "primary", "moment": "submit", "reason": "", "at": 0.0}
-    base |= {"founded": True}
+    base |= {"founded": True, "attempt": 1}
     times = {
         "submitted_at": 0.0,
         "started_at": 10.0,
@@ -362,21 +380,36 @@ def test_why_it_was_late() -> None:
 
 
 def test_a_job_that_was_tried_again_was_late_for_that() -> None:
-    over = [{"attempt": 1, "ended_at": 45.0, "reason": "exit status 3"}]
-    again = {"started_at": 50.0, "began_at": 10.0, "attempts": over}
+    over = [{"attempt": 1, "started_at": 10.0, "ended_at": 45.0, "reason": "exit status 3"}]
+    again = {"started_at": 50.0, "began_at": 10.0, "attempts": over, "attempt": 2}
     assert promises.why(row(1, 140.0, **again)) == "attempt 1 ended (exit status 3), started again 5s later"
     assert promises.why(row(1, 140.0, **again, start_high=6.0)) == (
         "it started 4s after its quoted start; attempt 1 ended (exit status 3), started again 5s later"
     )
-    twice = again | {"attempts": [*over, {"attempt": 2, "ended_at": 48.0, "reason": "killed by signal 9"}]}
+    twice = again | {
+        "attempts": [*over, {"attempt": 2, "started_at": None, "ended_at": 48.0, "reason": "killed by signal 9"}]
+    }
     assert promises.why(row(1, 140.0, **twice)) == "attempts 1-2 ended (killed by signal 9), started again 2s later"
     took = "it took 2m20s, 1m32s were expected"
     assert promises.why(row(1, 200.0, **again | {"started_at": 60.0})).endswith(f"later; {took}")
 
 
-def stretch(job: int, began: float, ended: float, *beside: str, throttled: bool = False) -> dict[str, Any]:
+def test_that_a_failed_attempt_took_too_long_is_a_cause() -> None:
+    over = [{"attempt": 1, "started_at": 10.0, "ended_at": 190.0, "reason": "exit status 3"}]
+    late = row(1, 290.0, started_at=200.0, began_at=10.0, attempts=over, attempt=2)
+    took = "attempt 1 took 3m, 1m32s were expected"
+    ended = "attempt 1 ended (exit status 3), started again 10s later"
+    assert promises.why(late) == f"{took}; {ended}"
+    stretches = [stretch(1, 10.0, 190.0, "lu"), stretch(1, 200.0, 290.0, "stream", attempt=2)]
+    assert promises.why(late, promises.companies(stretches)) == f"{took}, it ran beside lu; {ended}"
+
+
+def stretch(
+    job: int, began: float, ended: float, *beside: str, throttled: bool = False, attempt: int = 1
+) -> dict[str, Any]:
     others = [(100 + place, app) for place, app in enumerate(beside)]
-    return {"job": job, "beside": others, "began_at": began, "ended_at": ended, "throttled": throttled}
+    which = {"job": job, "attempt": attempt}
+    return which | {"beside": others, "began_at": began, "ended_at": ended, "throttled": throttled}
 
 
 def test_how_a_late_job_ran_is_told() -> None:
@@ -388,9 +421,14 @@ def test_how_a_late_job_ran_is_told() -> None:
             stretch(2, 10.0, 150.0),
             stretch(3, 10.0, 40.0),
             stretch(3, 100.0, 150.0, throttled=True),
+            stretch(5, 0.0, 9.0, "lu"),
+            stretch(5, 10.0, 150.0, "ft", attempt=2),
         ]
     )
     whys = [promises.why(row(job, 150.0), ran) for job in (1, 2, 3, 4)]
+    assert promises.why(row(5, 150.0, attempt=2), ran) == f"{took}, it ran beside ft", (
+        "in the attempt that took so long"
+    )
     assert whys[0] == f"{took}, it ran beside lu, stream, another job"
     assert whys[1] == whys[3] == took
     assert whys[2] == f"{took}, it stood still for 1m, it was throttled for 50s"

@@ -69,11 +69,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """How a job ran: beside which applications (the longest first), for how long in all, and throttled."""
+    """How an attempt ran: beside which applications (the longest first), for how long in all, and throttled."""
 
     beside: tuple[str, ...]
     ran_s: float
     throttled_s: float
+
+
+Companies = Mapping[tuple[int, int], Company]
 
 
 @click.command()
@@ -108,7 +111,7 @@ def promises(mine: bool, since: str | None, report: str | None, as_json: bool) -
         raise trouble
 
 
-def _show(rows: Sequence[Row], beside: Mapping[int, Company], now: float, report: Path | None) -> None:
+def _show(rows: Sequence[Row], beside: Companies, now: float, report: Path | None) -> None:
     if rows:
         show_table(table(rows))
         found = late(rows)
@@ -161,27 +164,28 @@ def _seen(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["job"] is not None]
 
 
-def why(row: Row, beside: Mapping[int, Company] | None = None) -> str:
+def why(row: Row, beside: Companies | None = None) -> str:
     """Why a job was late: it started late, was tried again, ran long (beside whom); or its interval was too narrow.
 
     Args:
-        beside: job -> how it ran (see `companies`).
+        beside: how each attempt ran (see `companies`).
     """
     return "; ".join(_causes(row, beside or {})) or _too_narrow(row)
 
 
-def companies(coruns: Sequence[Row]) -> dict[int, Company]:
-    """How each job ran, from the stretches that are stored of it."""
-    found: dict[int, tuple[Counter[str], float, float]] = {}
+def companies(coruns: Sequence[Row]) -> dict[tuple[int, int], Company]:
+    """How each attempt, (job, attempt), ran, from the stretches that are stored of it."""
+    found: dict[tuple[int, int], tuple[Counter[str], float, float]] = {}
     for stretch in coruns:
-        together, ran_s, throttled_s = found.get(stretch["job"], (Counter(), 0.0, 0.0))
+        which = stretch["job"], stretch["attempt"]
+        together, ran_s, throttled_s = found.get(which, (Counter(), 0.0, 0.0))
         lasted_s = stretch["ended_at"] - stretch["began_at"]
         for _, app in stretch["beside"]:
             together[app or "another job"] += lasted_s
-        found[stretch["job"]] = together, ran_s + lasted_s, throttled_s + lasted_s * bool(stretch["throttled"])
+        found[which] = together, ran_s + lasted_s, throttled_s + lasted_s * bool(stretch["throttled"])
     return {
-        job: Company(tuple(cut(app, NAME) for app, _ in together.most_common(_BESIDE_MOST)), ran_s, throttled_s)
-        for job, (together, ran_s, throttled_s) in found.items()
+        which: Company(tuple(cut(app, NAME) for app, _ in together.most_common(_BESIDE_MOST)), ran_s, throttled_s)
+        for which, (together, ran_s, throttled_s) in found.items()
     }
 
 
@@ -219,7 +223,7 @@ def table(rows: Sequence[Row]) -> Table:
     return Table(columns, cells, note=f"{note} {_ON_NOTHING}" if unfounded else note)
 
 
-def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Company] | None = None) -> Table:
+def late_table(rows: Sequence[Row], now: float, beside: Companies | None = None) -> Table:
     """Who was late, by how much, and why."""
     from tandem.report.table import Column, Table
 
@@ -238,7 +242,7 @@ def late_table(rows: Sequence[Row], now: float, beside: Mapping[int, Company] | 
     return Table(columns, cells)
 
 
-def page(rows: Sequence[Row], beside: Mapping[int, Company] | None = None) -> Page:
+def page(rows: Sequence[Row], beside: Companies | None = None) -> Page:
     """The report: quoted against actual, the figures, who was late."""
     from tandem.report.blocks import Facts
     from tandem.report.page import Page, Section
@@ -312,23 +316,33 @@ def _too_narrow(row: Row) -> str:
     )
 
 
-def _causes(row: Row, beside: Mapping[int, Company]) -> Iterator[str]:
+def _causes(row: Row, beside: Companies) -> Iterator[str]:
     start, finish = words.interval(row, "start"), words.interval(row, "finish")
     if row["started_at"] is None:
         return
-    over = row.get("attempts") or []
+    over, expected_s = row.get("attempts") or [], finish[1] - start[1]
     began_at = row["began_at"] if over and row.get("began_at") is not None else row["started_at"]
     waited_s, late_s = began_at - start[2], row["ended_at"] - finish[2]
     if row["moment"] == "submit" and waited_s > max(_ROUNDING_S, _A_CAUSE * late_s):
         yield f"it started {words.lasted(waited_s)} after its quoted start"
+    for one in over:
+        if one["started_at"] is not None:
+            ran_s = one["ended_at"] - one["started_at"]
+            yield from _overrun(
+                f"attempt {one['attempt']}", ran_s, expected_s, beside.get((row["job"], one["attempt"]))
+            )
     if over:
         last = over[-1]
         ended = f"{'attempts' if len(over) > 1 else 'attempt'} {ranges([one['attempt'] for one in over])} ended"
         yield f"{ended} ({last['reason']}), started again {words.lasted(row['started_at'] - last['ended_at'])} later"
-    run_s, expected_s = row["ended_at"] - row["started_at"], finish[1] - start[1]
+    yield from _overrun("it", row["ended_at"] - row["started_at"], expected_s, beside.get((row["job"], row["attempt"])))
+
+
+def _overrun(who: str, run_s: float, expected_s: float, company: Company | None) -> Iterator[str]:
+    """That an attempt took longer than expected, where it did."""
     if run_s > 1.05 * expected_s:
-        how = "".join(_how(beside[row["job"]], run_s)) if row["job"] in beside else ""
-        yield f"it took {human_duration(run_s)}, {human_duration(expected_s)} were expected{how}"
+        how = "".join(_how(company, run_s)) if company is not None else ""
+        yield f"{who} took {human_duration(run_s)}, {human_duration(expected_s)} were expected{how}"
 
 
 def _how(company: Company, run_s: float) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
     """
     from tandem.share.daemon.client import Client
 
+    check_outputs(given)
     with Client.connect() as client:
         asked = submission(given, argv)
         asked["after"] = [item for text in given["after"] for item in _after(client, text)] or None
@@ -116,6 +118,29 @@ def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, objec
     asked |= {"argv": list(argv), "labels": list(given["label"]) or None, "hold": given["hold"] or None}
     env = dict(parse_pair(text, "--env", "SEED=3") for text in given["env"])
     return asked | {"env": env or None}
+
+
+def check_outputs(given: Mapping[str, Any]) -> None:
+    """Refuse a file for output in a folder that is not there, as the job would fail.
+
+    Not where its name has a % (of which the daemon makes the job's id), nor where a job that this one waits for may
+    make it: if nobody does, the job says so when it fails.
+
+    Raises:
+        ConfigError: the folder does not exist, or is none.
+    """
+    where = Path(given["cwd"] or ".")
+    for option in ("output", "error"):
+        parent = Path(given[option] or ".").parent
+        folder = where / parent
+        if "%" in str(parent) or given["after"] or not where.is_dir() or folder.is_dir():
+            continue
+        is_file = folder.exists()
+        raise ConfigError(
+            given=f"--{option} {given[option]}, and the folder {folder} {'is none' if is_file else 'does not exist'}",
+            allowed="a file in a folder that is there",
+            todo="name another folder" if is_file else f"make it with `mkdir -p {shlex.quote(str(folder))}`",
+        )
 
 
 def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:

@@ -222,7 +222,10 @@ class Requeue:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Nothing is done: the job at the head is promised ``nodes`` at ``at``. Shown as why it waits."""
+    """Nothing is done: the job at the head, or a suspended one, is promised ``nodes`` at ``at``; none: no longer.
+
+    Shown as why it waits.
+    """
 
     job: int
     at: float

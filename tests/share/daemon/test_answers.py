@@ -62,7 +62,8 @@ def test_elements_of_an_array_that_wait_alike_are_together() -> None:
 
 
 def test_which_promises_a_hold_took_back_is_told() -> None:
-    promises = [{"moment": moment} for moment in ("submit", "submit", "start", "submit", "start")]
+    moments = ("submit", "submit", "start", "submit", "start")
+    promises = [{"moment": moment, "at": 10.0 * k, "finish_high": 10.0 * k + 25} for k, moment in enumerate(moments)]
     for count, held, gone in (
         (3, False, [True, False, False]),
         (2, True, [True, True]),
@@ -70,7 +71,13 @@ def test_which_promises_a_hold_took_back_is_told() -> None:
         (3, True, [True, True, True]),  # held before a retry
         (5, False, [True, True, True, False, False]),
     ):
-        assert [one["taken_back"] for one in answers.taken_back(promises[:count], held=held)] == gone
+        assert [one["taken_back"] for one in answers.taken_back(promises[:count], [], held=held)] == gone
+    for holds, held, gone in (
+        ([29.0], False, [False, True, True, False, False]),  # the first was broken by then
+        ([29.0, 44.0], True, [False, True, True, True, True]),
+        ([44.0], False, [False, False, True, True, True]),  # let go without another promise
+    ):
+        assert [one["taken_back"] for one in answers.taken_back(promises, holds, held=held)] == gone
 
 
 def test_they_are_not_told_that_they_wait_for_each_other() -> None:

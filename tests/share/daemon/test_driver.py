@@ -150,7 +150,8 @@ def test_a_full_disk_undoes_the_step_refuses_the_request_and_loses_no_news(day: 
     assert (day.engine.told, day.engine.forgotten) == (told, [])
     day.submit(job(2))
     day.driver.turn()
-    assert isinstance(day.answers[-1], StoreFullError)  # at once: the disk is left alone for a while
+    assert isinstance(day.answers[-1], StoreFullError)
+    assert day.driver.due_at() == START + AGAIN_S  # without a request the disk is left alone for a while
     day.fill(False)
     day.clock.advance_to(START + AGAIN_S)
     assert day.driver.due_at() == START + AGAIN_S
@@ -192,6 +193,33 @@ def test_without_room_only_ends_and_cancellations_are_stored_and_nothing_starts(
     day.submit(job(5))
     day.driver.turn()
     assert isinstance(day.answers[-1], Step)
+    day.driver.store.close()
+
+
+def test_a_request_is_taken_as_soon_as_room_was_made(day: Day) -> None:
+    day.fill(True)
+    day.submit(*[job(k) for k in range(2, 40)])
+    day.driver.turn()
+    assert day.driver.full is not None
+    assert not day.driver.turn(), "nobody asks"
+    day.fill(False)
+    day.submit(job(1))
+    assert day.driver.turn()
+    assert isinstance(day.answers[-1], Step)
+    assert day.driver.full is None
+
+
+def test_a_request_is_taken_as_soon_as_there_is_room_for_more_than_ends(small_disk: Path) -> None:
+    day = Day(small_disk)
+    ballast = fill(small_disk)
+    day.submit(job(1))
+    day.driver.turn()
+    assert isinstance(day.answers[-1], StoreFullError)
+    ballast.unlink()
+    day.submit(job(1))
+    day.driver.turn()
+    assert isinstance(day.answers[-1], Step)
+    assert day.engine.starts() == [(1, 1)]
     day.driver.store.close()
 
 

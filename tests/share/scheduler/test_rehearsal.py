@@ -1,6 +1,7 @@
 """What a rehearsal says is what the simulator, which shares no code with it, makes of the same jobs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from tandem.share.scheduler.machine import Machine
 from tandem.share.simulate.simulator import Simulator
 from tandem.share.simulate.truth import Bandwidth
 from tandem.share.workloads.workload import Arrival, Workload
+from tests.share.told import Told, job
 
 NODES = (Node("a", 4000, 8000, cores=(0, 1, 2, 3), membw_mbs=1000), Node("b", 2000, 4000, cores=(0, 1), membw_mbs=500))
 
@@ -83,6 +85,21 @@ def test_nothing_is_changed_by_a_rehearsal() -> None:
     assert play[1] == (1.0, 11.0)
     assert play[4][0] >= 11.0
     assert not machine.history.snapshot()["runs"]
+
+
+def test_a_rehearsal_keeps_cores_for_what_a_policy_before_suspended() -> None:
+    told = Told("hybrid", Node("a", 4000, 0), options={"quotes": 0})
+    told.submit(job(1, 3, harvest=True, expected=20.0))
+    told.submit(job(2, 2, expected=50.0), at=10.0)
+    told.machine = Machine(replace(told.machine.setup, policy="share", snapshot=told.machine.snapshot()))
+    told.submit(job(3, 1, limit=500.0), at=11.0)
+    told.submit(job(4, 1, limit=5.0), at=12.0)
+    play = rehearsed(told.machine, {1: 12.0, 2: 40.0, 3: 300.0, 4: 5.0})
+    assert play == {1: (12.0, 64.0), 2: (12.0, 52.0), 3: (12.0, 312.0), 4: (64.0, 69.0)}
+    told.end(2, at=52.0)
+    assert told.running() == {1, 3}
+    told.end(1, at=64.0)
+    assert told.running() == {3, 4}, "as it was rehearsed"
 
 
 def test_the_upper_end_of_an_estimate_is_slower_than_its_lower_end() -> None:

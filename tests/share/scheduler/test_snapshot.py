@@ -222,6 +222,74 @@ def test_a_throttle_of_a_policy_before_is_lifted_under_any(policy: str) -> None:
     assert told[1].reason == "the policy that throttled it no longer decides"
 
 
+def left_suspended(policy: str, **more: float) -> Told:
+    """A job of 3 cores of 4, suspended for one of 2 by a policy before; what ``policy`` may start is up to it."""
+    told = Told("hybrid", NODES[0])
+    told.submit(job(1, 3, harvest=True, expected=1000.0))
+    told.submit(job(2, 2, **more), at=10.0)
+    assert (told.state(1), told.running()) == (State.SUSPENDED, {2})
+    return taken_over(told, policy)
+
+
+@pytest.mark.parametrize("policy", ["share", "backfill"])
+def test_cores_are_kept_for_what_a_policy_before_suspended(policy: str) -> None:
+    told = left_suspended(policy)
+    (kept,) = [one for one in told.decided if isinstance(one, ev.Reserve)]
+    assert (kept.job, kept.nodes) == (1, ("a",))
+    assert kept.reason == "it was suspended, and the cores it lacks are kept for it"
+    told.submit(job(3), at=20.0)
+    assert told.state(3) is State.RUNNING, "it leaves enough, once job 2 has ended"
+    for small in (4, 5):
+        step = both(told, ev.Submitted(job(small)), at=20.0 + small)
+        assert not [one for one in step.decisions if not isinstance(one, ev.Reserve)]
+    assert told.why(5).endswith("the free cores of a are kept for job 1, which was suspended")
+    told.end(2, at=100.0)
+    assert told.running() == {1, 3}
+    assert told[1].reserved is None
+    told.end(3, at=110.0)
+    assert told.running() == {1, 4}
+
+
+def test_a_reservation_of_a_policy_before_is_no_longer_told() -> None:
+    told = taken_over(left_suspended("share"), "hybrid")
+    assert told[1].reserved is None
+
+
+@pytest.mark.parametrize("policy", ["share", "backfill"])
+def test_no_cores_are_kept_behind_a_job_that_outlasts_every_estimate(policy: str) -> None:
+    told = left_suspended(policy, expected=5.0)
+    told.submit(job(3, 2), at=11.0)
+    assert told.running() == {2}
+    while told.running() == {2}:
+        wake = told.machine.next_wake()
+        assert wake is not None
+        assert wake <= 10.0 + 2 * told[2].expected.high
+        told.tick(wake)
+    assert told.running() == {2, 3}
+    lapsed = [one for one in told.decided if isinstance(one, ev.Reserve)][-1]
+    assert lapsed.reason == "its cores are not kept for it any more: nobody knows when they come free"
+    assert told[1].reserved is None
+    told.end(2, at=100.0)
+    told.submit(job(4, 2), at=101.0)
+    assert told.running() == {3}, "the next one is expected to end, so cores are kept again"
+    told.end(3, at=102.0)
+    assert told.running() == {1}
+
+
+def test_cores_are_kept_for_the_oldest_that_a_policy_before_suspended() -> None:
+    told = Told("hybrid", NODES[0])
+    told.submit(job(1, 3, harvest=True))
+    told.submit(job(2, 1, harvest=True))
+    told.submit(job(3, 4, expected=5.0, limit=50.0), at=1.0)
+    told.submit(job(4, 2, limit=50.0), at=1.0)
+    told.end(3, at=2.0)
+    assert told.running() == {4}
+    taken_over(told, "share")
+    assert told.decisions(ev.Reserve) == [1]
+    told.tick(at=30.0)
+    assert told.running() == {4, 2}, "it leaves the older one enough"
+
+
 def test_what_was_learned_goes_through() -> None:
     told = Told("hybrid", NODES[0], estimator="proportional")
     told.submit(job(1, app="a"))

@@ -1,10 +1,13 @@
 """Why a job waits, in words that name jobs as their users do."""
 
+from dataclasses import replace
+
 from tandem.share import events as ev
-from tandem.share.model import After, Gpu, Job, Need, Node, Part
+from tandem.share.model import After, Gpu, Job, JobClass, Need, Node, Part
 from tandem.share.scheduler import waiting
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine
+from tests.share.told import Told
 
 NODE = Node("n", 4000, 1000, cores=(0, 1, 2, 3))
 
@@ -93,6 +96,25 @@ def test_who_runs_before_a_job_that_came_earlier_is_said() -> None:
 def test_a_job_in_the_gap_before_a_reservation_is_said_to_be_there() -> None:
     made = machine(job(1, 2, limit_s=100.0), job(2, 4, limit_s=10.0), job(3, limit_s=10.0), policy="backfill")
     assert waiting.overtaken(made, made.jobs[2]) == "job 3 runs before it: it fits in the gap"
+
+
+def test_a_suspended_job_is_told_that_what_it_was_suspended_for_has_ended() -> None:
+    told = Told("hybrid", Node("a", 4000, 0))
+    told.submit(job(1, 3, klass=JobClass.HARVEST))
+    told.submit(job(2, 2), at=10.0)
+    assert told.why(1) == "primary job 2 needs its cores"
+    told.submit(job(3, 2), at=11.0)
+    told.end(2, at=12.0)
+    assert told.why(1) == "job 2, for which it was suspended, has ended, but its cores are not all free"
+    told.tick(13.0)
+    assert told.why(1) == "job 2, for which it was suspended, has ended, but its cores are not all free"
+    told.machine = Machine(replace(told.machine.setup, policy="share", snapshot=told.machine.snapshot()))
+    told.tick(14.0)
+    assert "its cores are not all free; the cores it lacks are kept for it, expected by " in told.why(1)
+    told.end(3, at=14.5)
+    assert told.why(1).startswith("job 2, for which it was suspended, has ended, but its turn has not come; ")
+    told.tick(15.0)
+    assert told.why(1) == "its cores are free again"
 
 
 def test_cores_that_somebody_else_holds_are_named() -> None:

@@ -180,6 +180,20 @@ def test_a_node_given_whole_gives_nothing_else() -> None:
         ledger.seal(3, n)
 
 
+def test_what_is_kept_free_is_given_to_nobody() -> None:
+    ledger = Ledger()
+    n = ledger.join(PINNED)
+    ledger.take(1, n, Need(3000, membw_mbs=50))
+    ledger.keep_free(n, Need(6000, membw_mbs=60), [1])
+    assert ledger.rows[n][:3] == (2000, 64, 40), "5 cores are free, and 3 of 6 will come"
+    with pytest.raises(OverAllocationError):
+        ledger.take(2, n, Need(3000))
+    ledger.take(2, n, Need(2000, membw_mbs=40))
+    ledger.keep_nothing_free()
+    assert ledger.rows[n][:3] == (3000, 64, 10)
+    ledger.audit()
+
+
 def test_lost_nodes_give_nothing_and_come_back_as_described() -> None:
     ledger = Ledger()
     n = ledger.join(COUNTED)

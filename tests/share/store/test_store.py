@@ -14,7 +14,7 @@ from tandem.core.errors import DaemonError, StoreError
 from tandem.share import events as ev
 from tandem.share import paths
 from tandem.share.codec import from_json
-from tandem.share.model import Interval, Job, Need, Node, Part, Quote, State
+from tandem.share.model import After, Interval, Job, Need, Node, Part, Quote, State
 from tandem.share.node.launch import Launch
 from tandem.share.paths import Paths
 from tandem.share.scheduler.cluster import Setup
@@ -51,7 +51,9 @@ def step(store: Store, machine: Machine, now: float, events: list[ev.Event], lau
     spoken = {item.job for item in taken.instructions} & machine.jobs.keys()
     ends = {event.job: (event.code, event.signal) for event in events if isinstance(event, ev.Ended)}
     touched = [machine.jobs[number] for number in spoken]
-    store.commit(Entry(now, events, taken.decisions, taken.quotes, launches, submitted, touched, ends))
+    entry = Entry(now, events, taken.decisions, taken.quotes, launches, submitted, touched, ends)
+    entry.taken_back = taken.taken_back
+    store.commit(entry)
 
 
 def test_a_restored_machine_is_in_the_state_of_the_last_step(place: Paths) -> None:
@@ -133,9 +135,38 @@ def test_of_the_quotes_of_a_job_that_was_held_the_last_counts(place: Paths) -> N
         assert [r["at"] for r in queries.quotes(store.engine, 3)] == [1.0, 9.0, 9.0]
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_hold_takes_back_no_quote_that_was_broken_before(place: Paths, stored: bool) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        one, two = job(1, retries=1, expected_s=10.0), job(2, after=(After(1),))
+        events: list[ev.Event] = [ev.NodeJoined(NODE), ev.Submitted(one), ev.Submitted(two)]
+        step(store, machine, 1.0, events, {1: launch(), 2: launch()})
+        step(store, machine, 2.0, [ev.Started(1, 1)], {})
+        step(store, machine, 900.0, [ev.NodeLost(NODE.id)], {})
+        step(store, machine, 901.0, [ev.HoldAsked(1)], {})
+        step(store, machine, 950.0, [ev.ReleaseAsked(1)], {})
+        assert queries.last_quotes(store.engine, [1, 2]).keys() == {1, 2}
+        step(store, machine, 960.0, [ev.HoldAsked(1)], {})
+        assert queries.last_quotes(store.engine, [1, 2]) == {}
+        step(store, machine, 970.0, [ev.ReleaseAsked(1), ev.NodeJoined(NODE)], {})
+        step(store, machine, 971.0, [ev.Started(1, 2), ev.Ended(1, 2)], {})
+        step(store, machine, 972.0, [ev.Started(2, 1), ev.Ended(2, 1)], {})
+        assert queries.holds(store.engine, 1) == queries.holds(store.engine, 2) == [901.0, 960.0]
+        if not stored:
+            with store.engine.begin() as connection:
+                connection.execute(sa.delete(schema.HOLDS))
+        told = queries.promises(store.engine, uid=None, limit=9)
+        assert [r["at"] for r in queries.quotes(store.engine, 1)] == [1.0, 1.0, 950.0, 970.0, 970.0]
+        assert [r["at"] for r in told if r["job"] == 1] == [970.0, 970.0, *([1.0, 1.0] if stored else [])]
+        assert all(r["finish_high"] < 901.0 for r in told if r["at"] == 1.0)
+        assert [r["at"] for r in told if r["job"] == 2] == [971.0, 970.0], "it waits for a job that was held"
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_a_quote_is_told_with_the_attempts_that_were_over_after_it(place: Paths, held: bool) -> None:
-    over = AttemptOver(1, 1, 3.0, 3, 0, "exit status 3")
+    over = AttemptOver(1, 1, 2.0, 3.0, 3, 0, "exit status 3")
     with Store.open(place) as store:
         store.begin_epoch(0.0, SETUP)
         machine = Machine(SETUP)
@@ -231,6 +262,8 @@ def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:
         "UPDATE epochs SET policy = ''",
         "DROP TABLE attempts",
         "ALTER TABLE jobs DROP COLUMN ran_s",
+        "DROP TABLE holds",
+        "ALTER TABLE attempts DROP COLUMN started_at",
     ],
 )
 def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> None:
@@ -246,6 +279,7 @@ def test_an_older_database_is_brought_up_to_date(place: Paths, undone: str) -> N
         with Store.open(place) as store:
             assert queries.policies(store.engine) == [(1.0, SETUP.policy), (2.0, "las")]
             assert queries.attempts(store.engine, 1) == []
+            assert queries.holds(store.engine, 1) == []
 
 
 def test_a_submission_is_the_same_text_with_its_job_already_written() -> None:

@@ -134,8 +134,9 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     life = machine.jobs.get(job)
     promises = _with_policies(driver, queries.quotes(engine, job))
     held = life is not None and _is_taken_back(life)
-    promises = taken_back(promises, held=held)
-    last = promises[-1] if promises and not held else None
+    holds = queries.holds(engine, job)
+    promises = taken_back(promises, holds, held=held)
+    last = promises[-1] if promises and not held and max(holds, default=0.0) <= promises[-1]["at"] else None
     row = queries.job(engine, job)
     if life is not None:
         why = waiting.named(machine, life.reason) if life.ended else machine.why(job)
@@ -160,22 +161,27 @@ def _is_taken_back(life: Life) -> bool:
     return life.state in (State.HELD, State.BLOCKED) and not life.counted
 
 
-def taken_back(promises: Sequence[View], *, held: bool) -> list[View]:
-    """Each of a job's promises, in order, with whether a hold took it back.
+def taken_back(promises: Sequence[View], holds: Sequence[float], *, held: bool) -> list[View]:
+    """Each of a job's promises, in order, with whether a hold took it back (see `queries.promises`).
 
     Args:
+        holds: when it was held, as far as that is stored.
         held: whether the job still is held, or waits for one that is.
     """
-    submitted = [place for place, one in enumerate(promises) if one["moment"] == "submit"]
-    good_from = len(promises) if held else submitted[-1] if submitted else 0
-    return [one | {"taken_back": place < good_from} for place, one in enumerate(promises)]
+
+    def is_gone(place: int, promise: View) -> bool:
+        after = [at for at in holds if at > promise["at"]]
+        again = any(later["moment"] == "submit" for later in promises[place + 1 :])
+        return min(after) <= promise["finish_high"] if after else held or again
+
+    return [one | {"taken_back": is_gone(place, one)} for place, one in enumerate(promises)]
 
 
 def _attempts(driver: Driver, view: View) -> list[View]:
     """How each attempt that is over ended; the last one's end is the job's."""
     over = queries.attempts(driver.store.engine, view["id"]) if view["attempt"] else []
     if view["started_at"] is not None and view["ended_at"] is not None:
-        last = {name: view.get(name) for name in ("attempt", "ended_at", "exit_code", "signal", "reason")}
+        last = {name: view.get(name) for name in ("attempt", "started_at", "ended_at", "exit_code", "signal", "reason")}
         over.append(last | {"reason": view["reason"] or view["state"]})
     return list({one["attempt"]: one for one in reversed(over)}.values())[::-1]  # an end may have been told twice
 

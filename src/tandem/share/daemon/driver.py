@@ -136,7 +136,7 @@ class Driver:
     def turn(self) -> bool:
         """Take a step if there is anything to take in; returns whether there was."""
         self._collect()
-        if self.full is not None and self.clock.monotonic() < self._try_at:
+        if self.full is not None and self.clock.monotonic() < self._try_at and not self._may_have_room():
             self._refuse(self.full)
             return False
         self._look_for_room()
@@ -217,6 +217,7 @@ class Driver:
             events=events,
             decisions=step.decisions,
             quotes=step.quotes,
+            taken_back=step.taken_back,
             launches={job: launch for change in changes for job, launch in change.launches.items()},
             submitted=[self.machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)],
             touched=touched,
@@ -231,7 +232,8 @@ class Driver:
         if life is None or life.ended or life.last_end[0] != event.attempt:
             return None
         at = self.machine.now if event.at is None else min(self.machine.now, event.at)
-        return AttemptOver(event.job, event.attempt, at, event.code, event.signal, life.last_end[1])
+        _, why, started_at = life.last_end
+        return AttemptOver(event.job, event.attempt, started_at, at, event.code, event.signal, why)
 
     def _commit(self, entry: Entry) -> None:
         """Store the step, past the points at which tests let the daemon die."""
@@ -284,7 +286,7 @@ class Driver:
     def _look_for_room(self) -> None:
         """See whether the store has to keep its reserve for ends and cancellations; then refuse and drop the rest."""
         monotonic = self.clock.monotonic()
-        if self.short is None or monotonic >= self._try_at:
+        if self.short is None or self._changes or monotonic >= self._try_at:
             short = self.store.short_of_room()
             if short is not None and self.short is None:
                 _log.error("%s", short)
@@ -296,6 +298,10 @@ class Driver:
             self._changes = [change for change in self._changes if _only_cancels(change)]
             for change in refused:
                 change.done(self.short)
+
+    def _may_have_room(self) -> bool:
+        """Whether somebody asks, and room was made since the last step failed."""
+        return bool(self._changes) and self.store.short_of_room() is None
 
     def _is_news_of_room(self) -> bool:
         """Whether the machine has yet to be told how the disk is."""

@@ -45,7 +45,7 @@ class Policy(Protocol):
     * ``STARTS_ONLY``: True where it does nothing but start jobs in order, so that one more job that neither fits nor
       is first changes nothing;
     * ``RESUMES``: True where it resumes whatever is suspended; else what was suspended by a policy before it goes on as
-      soon as its cores are free (throttles of a policy before are lifted under any);
+      soon as its cores are free, which are kept for it (throttles of a policy before are lifted under any);
     * ``WHOLE_NODES``: True where a job takes whole nodes;
     * ``WINDOW``: among how many of the first waiting jobs it chooses freely (for quotes);
     * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes).

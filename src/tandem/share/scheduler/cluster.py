@@ -96,6 +96,7 @@ class Cluster:
         self._quotes: list[Quote] = []
         self._unquoted: list[Life] = []  # let into the queue in this step
         self._ignored: list[str] = []
+        self._taken_back: list[int] = []
         if known is not None:
             self.history, self.estimator = known.history.closed(), known.estimator
         else:
@@ -171,7 +172,7 @@ class Cluster:
     def enqueue(self, life: Life) -> None:
         """The job waits for its turn from now on."""
         life.state = State.QUEUED
-        life.hindered, life.has_room = "", False
+        life.hindered, life.has_room, life.reserved = "", False, None
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
         key = (-life.job.priority, life.rank, life.id)
@@ -250,6 +251,7 @@ class Cluster:
             if one.counted:  # else nothing behind it is, either
                 one.counted = False
                 self.quoter.take_back(one.id)
+                self._taken_back.append(one.id)
                 chain += self.blocked_by(one.id)
 
     def blocked_by(self, job: int) -> list[Life]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.share import events as ev
 from tandem.share.codec import from_json
+from tandem.share.deciding.going_on import go_on, left_behind
 from tandem.share.model import Job, JobClass, Quote, State
 from tandem.share.scheduler import snapshot as snap
 from tandem.share.scheduler.admission import check
@@ -40,6 +41,8 @@ class Step:
     quotes: tuple[Quote, ...] = ()
     ignored: tuple[str, ...] = ()
     """Events that came twice or too late, in words."""
+    taken_back: tuple[int, ...] = ()
+    """Jobs of which a hold took back what was promised."""
 
 
 NOTHING = Step()
@@ -77,22 +80,25 @@ class Machine(Cluster):
         for job in self._gone:
             self.jobs.pop(job, None)
         self._gone = []
-        self._out, self._quotes, self._ignored = [], [], []
+        self._out, self._quotes, self._ignored, self._taken_back = [], [], [], []
         for event in events:
             self.transitions.apply(event)
         self._fire_timers()
         if self._unquoted:
             self._quote_submissions()
         decisions = self._decide() if self._dirty and not self.disk_full else ()
-        if not (self._out or decisions or self._quotes or self._ignored):
+        if not (self._out or decisions or self._quotes or self._ignored or self._taken_back):
             return NOTHING
-        return Step(tuple(self._out), tuple(decisions), tuple(self._quotes), tuple(self._ignored))
+        quotes, ignored = tuple(self._quotes), tuple(self._ignored)
+        return Step(tuple(self._out), tuple(decisions), quotes, ignored, tuple(self._taken_back))
 
     def next_wake(self) -> float | None:
         """When a `Tick` is due (time limits, the policy's own timers), or None."""
         while self.timers and not self.is_due(self.timers[0]):
             heapq.heappop(self.timers)
         times = [self.timers[0][0]] if self.timers else []
+        if self.overdue and self._keeps_cores():
+            times.append(max(self.now, self.overdue[0][0]))
         asked = getattr(self.policy, "wake_at", None)
         wake = asked(self.view) if asked is not None else None
         if wake is not None and wake > self.now:
@@ -128,6 +134,11 @@ class Machine(Cluster):
             if life is not None and life.attempt == attempt and life.planned_end == when:
                 # It took longer than planned: expect half as much again as it has run, at least a second.
                 self.plan_end(life, self.now + max(1.0, 0.5 * life.ran(self.now)))
+                self._dirty |= self._keeps_cores()
+
+    def _keeps_cores(self) -> bool:
+        """Whether cores may be kept for a suspended job, which goes by when others are expected to end."""
+        return not self._resumes and any(life.state is State.SUSPENDED for life in left_behind(self.view))
 
     def _quote_submissions(self) -> None:
         lives = dict.fromkeys(self._unquoted)  # one that was held in between is there twice
@@ -146,6 +157,7 @@ class Machine(Cluster):
                 life = self.jobs[decision.job]
                 if _CARRY[type(decision)](self, life, decision):
                     carried.append(decision)
+        self.ledger.keep_nothing_free()
         if self._started:
             self._quotes += self.quoter.started(self.view, self._started)
             self._started = []
@@ -155,21 +167,7 @@ class Machine(Cluster):
         return carried
 
     def _let_go_on(self, view: View, now: float) -> list[ev.Decision]:
-        """Lift what a policy that no longer decides has done to jobs, before it decides of others.
-
-        Nothing is kept free for them: who needs fewer cores may go on taking those first.
-        """
-        decisions: list[ev.Decision] = []
-        for _, life in sorted(view.curbed.items()):
-            if not life.curbed_before:
-                continue
-            if life.state is State.RUNNING:
-                decisions.append(ev.Throttle(life.id, 1.0, "the policy that throttled it no longer decides"))
-            elif life.state is State.SUSPENDED and not self._resumes and now >= life.rests_until:
-                placement = view.place_resumed(life)
-                if placement is not None:
-                    decisions.append(ev.Resume(life.id, placement, "its cores are free again"))
-        return decisions
+        return go_on(view, now, resumes=self._resumes)
 
     def _start(self, life: Life, decision: ev.Start) -> bool:
         if life.placement is not decision.placement or life.id in self.pending:
@@ -207,6 +205,7 @@ class Machine(Cluster):
             raise AssertionError(msg)
         self.view.placed.discard(life.id)
         life.state, life.reason, life.placement = State.RESUMING, decision.reason, decision.placement
+        life.reserved = None
         self.plan_end(life, self.now + max(1.0, life.plan_s - life.ran_s))
         self._out.append(ev.ResumeJob(life.id, life.attempt, decision.placement))
         return True
@@ -236,10 +235,12 @@ class Machine(Cluster):
         return True
 
     def _reserve(self, life: Life, decision: ev.Reserve) -> bool:
-        told = (round(decision.at), decision.nodes)
+        told = (round(decision.at), decision.nodes) if decision.nodes else None
         if life.reserved == told:
             return False
-        life.reserved, life.reason = told, decision.reason
+        life.reserved = told
+        if life.state is State.QUEUED:
+            life.reason = decision.reason  # a suspended job's says why it was suspended
         return True
 
 

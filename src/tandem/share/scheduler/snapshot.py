@@ -192,7 +192,7 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
     life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None
     life.beside = tuple(row["beside"])
     life.waits_for = set(row["waits_for"])
-    life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] else None
+    life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] and not replan else None
     cluster.link(life)
     if replan:
         life.plan_s, life.rank = cluster.policy.plan_s(life), cluster.policy.rank(life, cluster.setup.options)

@@ -292,7 +292,7 @@ class Transitions:
         stop_as, life.stop_as = life.stop_as, None
         if stop_as is State.LOST:
             lost, well, why, stop_as = True, False, life.stop_why, None
-        life.last_end = (life.attempt, why if stop_as is None else life.stop_why)
+        life.last_end = (life.attempt, why if stop_as is None else life.stop_why, life.started_at)
         if stop_as is State.QUEUED:
             m.enqueue(life)
             return

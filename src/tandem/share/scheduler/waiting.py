@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
+from tandem.share.deciding.going_on import left_behind
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
@@ -23,7 +24,7 @@ _ASKED = 3  # of a group, of which there may be a hundred thousand: reasons diff
 
 
 def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | None = None) -> str:
-    """One sentence; for a job that does not wait, the reason of its last decision.
+    """One sentence; for a job that neither waits nor is suspended, the reason of its last decision.
 
     Args:
         known: as in `held_ahead`.
@@ -32,6 +33,8 @@ def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | No
         return "it is held: `tandem release` lets it go"
     if life.state is State.BLOCKED:
         return _blocked(cluster, life, known)
+    if life.state is State.SUSPENDED:
+        return named(cluster, _suspended(cluster, life))
     if life.state is not State.QUEUED:
         return named(cluster, life.reason)
     words = ["the disk that the queue is kept on is full, and nothing starts until there is room"] * cluster.disk_full
@@ -41,11 +44,10 @@ def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | No
     if life.has_room:
         words.append("harvest jobs give way to it")
     lacking = [w for part in life.shape.parts if (w := _lacking(cluster, part))]
-    words += lacking or [f"it would fit, but {life.hindered or 'its turn has not come'}"]
+    words += lacking or [f"it would fit, but {life.hindered or _kept(cluster) or 'its turn has not come'}"]
     if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > cluster.now:
         at, nodes = life.reserved
-        when = time.strftime("%H:%M:%S", time.localtime(at))
-        words.append(f"it is promised {', '.join(nodes[:4])}{' ...' if len(nodes) > 4 else ''} by {when}")
+        words.append(f"it is promised {', '.join(nodes[:4])}{' ...' if len(nodes) > 4 else ''} by {_clock(at)}")
     if life.attempt and life.reason:
         words.append(life.reason)
     return named(cluster, "; ".join(words))
@@ -173,6 +175,33 @@ def _blocked(cluster: Cluster, life: Life, known: dict[int, int | None] | None) 
     if held is not None:
         words.append(f"job {name_of(cluster, held)} is held")
     return "; ".join(words)
+
+
+def _suspended(cluster: Cluster, life: Life) -> str:
+    """Why a job is suspended, or is still though those that it was suspended for are gone."""
+    why = [int(job) for job in _JOB.findall(life.reason)]
+    if not why or any(job in cluster.jobs and not cluster.jobs[job].ended for job in why):
+        words = [life.reason]
+    else:
+        free = all(cluster.ledger.can_unpause(life.id, n) for n in life.numbers)
+        lacks = "its turn has not come" if free else "its cores are not all free"
+        words = [f"job {why[0]}, for which it was suspended, has ended, but {lacks}"]
+    if life.reserved is not None:
+        words.append(f"the cores it lacks are kept for it, expected by {_clock(life.reserved[0])}")
+    return "; ".join(words)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def _kept(cluster: Cluster) -> str:
+    """For whom free cores are kept that are not given out, where they are."""
+    for life in left_behind(cluster.view):
+        if life.reserved is not None:
+            nodes = ", ".join(life.reserved[1])
+            return f"the free cores of {nodes} are kept for job {life.id}, which was suspended"
+    return ""
 
 
 def _lacking(cluster: Cluster, part: Part) -> str:

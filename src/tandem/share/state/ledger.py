@@ -17,7 +17,7 @@ import numpy as np
 from tandem.share.model import RESOURCES, Need, Node, Placement, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 NOTHING = -1
 """Free amount of every resource on a node that gives nothing now (down, or given out whole)."""
@@ -52,6 +52,7 @@ class _Books:
     foreign_gpus: frozenset[int] = frozenset()
     holdings: dict[int, list[Holding]] = field(default_factory=dict)
     whole_by: int | None = None
+    kept: tuple[int, ...] | None = None  # of what is free
 
     def free_row(self) -> tuple[int, ...]:
         """Free resources in the order of ``RESOURCES``."""
@@ -96,6 +97,10 @@ class Forecast:
     def cpu_milli(self) -> int:
         """Free CPU."""
         return self._cpu
+
+    def row(self) -> tuple[int, int, int, int]:
+        """What is free, without GPUs, in the order of ``RESOURCES``."""
+        return (self._cpu, self._mem, self._membw, self._nic)
 
     def leave(self, job: int, holdings: list[Holding]) -> None:
         """``job`` goes with all it holds here."""
@@ -163,6 +168,7 @@ class Ledger:
         self._stale: set[int] = set()  # rows of that matrix
         self._of_free: list[set[int]] = []
         self._of_ends: list[set[int]] = []
+        self._keeping: list[int] = []  # nodes on which something is kept free
         self.layout = 0  # grows when a node appears or changes its description
 
     # ------------------------------------------------------------------------------------ nodes
@@ -337,6 +343,25 @@ class Ledger:
         self._refresh(n)
         return tuple(h.share for h in books.holdings[job])
 
+    def keep_free(self, n: int, need: Need, leaving: Iterable[int]) -> None:
+        """Give nobody what a node would lack of ``need`` once the jobs ``leaving`` are gone, though it is free now."""
+        books = self._books[n]
+        forecast = self.forecast(n)
+        before = forecast.row()
+        for job in leaving:
+            forecast.leave(job, books.holdings[job])
+        comes = (*map(operator.sub, forecast.row(), before), 0, 0)
+        books.kept = tuple(max(0, wanted - more) for wanted, more in zip(need.vector(), comes, strict=True))
+        self._keeping.append(n)
+        self._refresh(n)
+
+    def keep_nothing_free(self) -> None:
+        """What `keep_free` kept can be given out again."""
+        for n in self._keeping:
+            self._books[n].kept = None
+            self._refresh(n)
+        self._keeping.clear()
+
     def restore(self, job: int, placement: Placement, *, paused: bool) -> None:
         """Put a placement back as it was (a snapshot is being loaded)."""
         for share in placement.shares:
@@ -395,7 +420,11 @@ class Ledger:
             books.gpu_free[books.gpu_place[index]] += share.need.gpu_milli or 1000
 
     def _refresh(self, n: int) -> None:
-        row = self.rows[n] = self._books[n].free_row()
+        row = self._books[n].free_row()
+        kept = self._books[n].kept
+        if kept is not None:
+            row = tuple(max(min(0, free), free - less) for free, less in zip(row, kept, strict=True))
+        self.rows[n] = row
         self.emptiness[n] = row[4] * 10**14 + row[5] * 10**10 + min(row[0], 10**10 - 1)
         self._stale.add(n)
         for touched in self._of_free:

@@ -32,7 +32,7 @@ class Life:
         measured_from: when the stretch of that measurement began.
         guarded_at: when a neighbour was last throttled or suspended.
         measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
-        last_end: the last attempt that is over, and how it ended in words.
+        last_end: the last attempt that is over, how it ended in words, and when it had started, if it had.
         hindered: why the policy did not place the waiting job though it fits by count.
         curbed_before: it was suspended or throttled by a policy that no longer decides.
         has_room: others were displaced for the waiting job.
@@ -81,7 +81,7 @@ class Life:
     reserved: tuple[float, tuple[str, ...]] | None = None
     reason: str = ""
     hindered: str = ""
-    last_end: tuple[int, str] = (0, "")
+    last_end: tuple[int, str, float | None] = (0, "", None)
     has_room: bool = False
     curbed_before: bool = False
     waits_for: set[int] = field(default_factory=set)

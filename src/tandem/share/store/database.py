@@ -176,7 +176,10 @@ def _upgrade(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         if int(connection.execute(version).scalar_one()) == schema.VERSION:
             return
-        schema.ATTEMPTS.create(connection, checkfirst=True)
+        for table in (schema.ATTEMPTS, schema.HOLDS):
+            table.create(connection, checkfirst=True)
+        if not _has(connection, schema.ATTEMPTS, "started_at"):
+            connection.execute(sa.text("ALTER TABLE attempts ADD COLUMN started_at FLOAT"))
         epochs, jobs = schema.EPOCHS, schema.JOBS.c
         if not _has(connection, schema.JOBS, "ran_s"):
             connection.execute(sa.text("ALTER TABLE jobs ADD COLUMN ran_s FLOAT"))

@@ -43,6 +43,7 @@ class AttemptOver:
 
     job: int
     attempt: int
+    started_at: float | None
     ended_at: float
     exit_code: int
     signal: int
@@ -63,6 +64,7 @@ class Entry:
     exits: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # job -> exit code and signal
     besides: Sequence[Beside] = ()
     attempts: Sequence[AttemptOver] = ()
+    taken_back: Sequence[int] = ()  # jobs whose quotes a hold took back
 
 
 def encode_list(values: Sequence[Event] | Sequence[Decision], jobs: Mapping[int, str] | None = None) -> str:

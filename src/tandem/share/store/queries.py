@@ -14,7 +14,7 @@ Row = dict[str, Any]
 _ENDS = [state.value for state in ENDS]
 
 _ATTEMPTS = sa.select(
-    *(schema.ATTEMPTS.c[name] for name in ("job", "attempt", "ended_at", "exit_code", "signal", "reason"))
+    *(schema.ATTEMPTS.c[name] for name in ("job", "attempt", "started_at", "ended_at", "exit_code", "signal", "reason"))
 ).order_by(schema.ATTEMPTS.c.id)
 
 
@@ -80,19 +80,29 @@ def attempts(engine: sa.Engine, job_id: int) -> list[Row]:
 
 
 def last_quotes(engine: sa.Engine, ids: Sequence[int]) -> dict[int, Row]:
-    """Return the last quote of each of several jobs; those without one are left out."""
+    """Return the last quote of each of several jobs; those without one, or where a hold took it back, are left out."""
     table = schema.QUOTES.c
     found: dict[int, Row] = {}
     with engine.connect() as connection:
         for start in range(0, len(ids), 500):
             last = sa.select(sa.func.max(table.id)).where(table.job.in_(ids[start : start + 500])).group_by(table.job)
-            rows = connection.execute(sa.select(schema.QUOTES).where(table.id.in_(last))).mappings()
+            held = sa.exists().where(schema.HOLDS.c.job == table.job, schema.HOLDS.c.at > table.at)
+            rows = connection.execute(sa.select(schema.QUOTES).where(table.id.in_(last), ~held)).mappings()
             found |= {row["job"]: dict(row) for row in rows}
     return found
 
 
+def holds(engine: sa.Engine, job_id: int) -> list[float]:
+    """Return when holds took back what one job was promised."""
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(schema.HOLDS.c.at).where(schema.HOLDS.c.job == job_id)).scalars())
+
+
 def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0.0) -> list[Row]:
     """Return quotes of jobs that ended, but those that a hold took back, beside what happened, the latest end first.
+
+    A quote that was broken when the hold came is not taken back. Holds were not always stored: where there is none, it
+    is taken back by a later quote of a submission.
 
     Each with ``began_at``, when the next attempt was begun that was quoted too (or None), and the `attempts` that ended
     after it was made and after which the job waited again.
@@ -103,15 +113,17 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
         since: Only of jobs that ended at or after this instant (unix seconds).
     """
     table, quote, later = schema.JOBS.c, schema.QUOTES.c, schema.QUOTES.alias().c
-    columns = (table.name, table.app, table.uid, table["class"], table.state, table.reason)
+    columns = (table.name, table.app, table.uid, table["class"], table.state, table.attempt, table.reason)
     times = (table.submitted_at, table.started_at, table.ended_at)
     after = sa.and_(later.job == quote.job, later.id > quote.id)
-    again = sa.exists().where(after, later.moment == "submit")
+    hold = sa.exists().where(schema.HOLDS.c.job == quote.job, schema.HOLDS.c.at > quote.at)
+    again = sa.exists().where(after, later.moment == "submit") & ~hold
+    taken_back = hold.where(schema.HOLDS.c.at <= quote.finish_high) | again
     began = sa.select(sa.func.min(later.at)).where(after, later.moment == "start").scalar_subquery().label("began_at")
     wanted = (
         sa.select(schema.QUOTES, *columns, *times, began)
         .join(schema.JOBS, table.id == quote.job)
-        .where(table.state.in_(_ENDS), table.ended_at >= since, ~again)
+        .where(table.state.in_(_ENDS), table.ended_at >= since, ~taken_back)
     )
     if uid is not None:
         wanted = wanted.where(table.uid == uid)

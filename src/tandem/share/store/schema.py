@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 4
+VERSION = 5
 """Version of this layout; one with a lower version is brought up to it, one with a higher is left alone."""
 
 METADATA = MetaData()
@@ -65,6 +65,7 @@ ATTEMPTS = Table(
     Column("id", _BIG, primary_key=True, autoincrement=True),
     Column("job", _BIG, ForeignKey("jobs.id"), nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
+    Column("started_at", Float),
     Column("ended_at", Float, nullable=False),
     Column("exit_code", Integer, nullable=False),
     Column("signal", Integer, nullable=False),
@@ -101,6 +102,15 @@ QUOTES = Table(
     ),
     Column("basis", Text, nullable=False),
 )
+
+HOLDS = Table(
+    "holds",
+    METADATA,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("job", _BIG, ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+)
+"""Holds, each by every job of which it took back what was promised: the held one, and those that wait for it."""
 
 CORUNS = Table(
     "coruns",

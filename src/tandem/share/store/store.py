@@ -191,6 +191,7 @@ class Store:
             self._add(schema.LAUNCHES, self._launch_rows(entry.launches))
         self._change_job.run(self._writer, [rows.job_change(life, entry.exits.get(life.id)) for life in changed])
         self._add(schema.QUOTES, [rows.quote_row(quote) for quote in entry.quotes])
+        self._add(schema.HOLDS, [{"job": job, "at": entry.now} for job in entry.taken_back])
         self._add(schema.ATTEMPTS, [rows.attempt_row(over) for over in entry.attempts])
         self._add(schema.CORUNS, [rows.beside_row(beside) for beside in entry.besides])
 
