@@ -328,6 +328,45 @@ def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun
     assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
 
 
+def test_what_an_earlier_attempt_recorded_and_the_later_does_not_go_on_from_is_left_out(
+    recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder = recipe_file(SFT + GRPO), RunFolder(tmp_path / "run")
+    run(file, folder.path, stages=["sft"])
+
+    def broken_off(progress_at: int, *overrides: str) -> None:
+        def progress(stage: str, done: int, of: int) -> None:
+            if done == progress_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(recipes.load(file, overrides), folder.path, recipe_folder=file.parent, progress=progress)
+
+    def told() -> tuple[list[int], list[int]]:
+        return [step for step, _ in folder.series("rl").get("loss", [])], [one["step"] for one in folder.samples()]
+
+    broken_off(3, "save_every_steps=9")
+    assert told() == ([1, 2, 3], [0, 1, 2])
+    broken_off(1, "save_every_steps=9", "rl.steps=2")  # another recipe, from the first step on
+    assert told() == ([1], [0])
+    broken_off(3, "rl.steps=4")
+    assert told() == ([1, 2, 3], [0, 1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr("tandem.chat.drawing.generate", lambda *args, **settings: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(file, folder.path, "rl.steps=4")
+    assert told() == ([1, 2], [0, 1])  # where its checkpoint is
+
+
+def test_what_a_stage_recorded_that_the_recipe_has_no_more_is_left_out(recipe_file: Recipe, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run(recipe_file(SFT + GRPO), folder.path, stages=["sft"])
+    folder.record(**{"rl/step": 1, "rl/loss": 0.5})
+    folder.sample("rl", 0, "a", "b", 0.5)
+    run(recipe_file(SFT), folder.path)
+    assert (folder.series("rl"), folder.samples()) == ({}, [])
+
+
 def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe, tmp_path: Path) -> None:
     file = recipe_file(SFT)
     with pytest.raises(RowsError):
@@ -339,8 +378,9 @@ def test_a_start_that_nothing_was_learnt_from_is_made_anew_for_another_recipe(
     recipe_file: Recipe, tmp_path: Path
 ) -> None:
     file = recipe_file(SFT + GRPO)
-    with pytest.raises(RowsError, match="take a model with more context"):
-        run(file, tmp_path / "run", "model.context_tokens=7", "rl.response_tokens=6")
+    for tokens in (6, 5):
+        with pytest.raises(RowsError, match="take a model with more context"):
+            run(file, tmp_path / "run", "model.context_tokens=7", f"rl.response_tokens={tokens}")
     done = run(file, tmp_path / "run", "rl.response_tokens=8", "seed=1", stages=["sft"])
     assert models.context_of(done.model("sft")) == 32
     assert same(

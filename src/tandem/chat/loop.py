@@ -75,6 +75,7 @@ class Loop:
         file = self._run.checkpoint(self.stage)
         memory.begin()
         step = checkpoint.restore(file, self._parts)
+        self._run.goes_on(self.stage, step)
         asked = self._asked_of_all()
         while step < self.steps and not self._ended():
             self._stop_if_asked(asked, step)
