@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tandem.chat import evaluating, loop, models, page
+from tandem.chat import checkpoint, evaluating, loop, models, page
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import DivergedError, ResumeError, RowsError, StageError, StoppedError
 from tandem.chat.run_folder import RunFolder
@@ -24,6 +24,7 @@ from tandem.core import records
 from tandem.core.errors import ConfigError, UnknownPluginError
 from tandem.kernels.model_folder import ModelFolderError
 from tandem.learn.errors import TrainingInputError
+from tests import disks
 from tests.chat.small import folder_of
 
 SFT = "[sft]\nsteps = 5\nbatch_tokens = 64\nlearning_rate = 1e-2\nvalidate_every = 2\n"
@@ -410,6 +411,16 @@ def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> N
     folder.checkpoint("sft").write_bytes(b"not a checkpoint")
     with pytest.raises(ResumeError, match=r"sft\.pt cannot be taken over"):
         run(file, tmp_path / "run")
+
+
+def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_one_before_stays(tmp_path: Path) -> None:
+    with disks.small(tmp_path / "small", 1) as disk:
+        checkpoint.save(disk / "rl.pt", 1, {"model": torch.nn.Linear(2, 2)})
+        with pytest.raises(OSError, match="No space left") as error:
+            checkpoint.save(disk / "rl.pt", 2, {"model": torch.nn.Linear(600, 600)})
+        assert error.value.filename == str(disk / "rl.pt")
+        assert checkpoint.restore(disk / "rl.pt", {"model": torch.nn.Linear(2, 2)}) == 1
+        assert [path.name for path in disk.iterdir()] == ["rl.pt"]
 
 
 def test_two_runs_do_not_share_a_folder(recipe_file: Recipe, tmp_path: Path) -> None:
