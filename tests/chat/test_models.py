@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tandem.chat import models, tokenizers
 from tandem.chat.recipe import Model
 from tandem.kernels.model_folder import ModelFolderError
+from tests import disks
 from tests.chat.small import FAMILIES, folder_of, model_of, template
 
 
@@ -30,6 +31,16 @@ def test_a_folder_comes_back_as_it_was_saved_without_dropout_and_plain_transform
     with torch.no_grad():
         first, again = (loaded.model(input_ids=tokens_BT).logits for _ in range(2))
     assert torch.equal(first, again)
+
+
+def test_a_disk_that_is_full_is_told_and_the_model_that_was_there_stays(tmp_path: Path) -> None:
+    large = model_of("llama", hidden_size=256, intermediate_size=512)
+    with disks.small(tmp_path / "small", 1) as disk:
+        models.save(model_of("llama"), template(), disk / "model")
+        with pytest.raises(ModelFolderError, match=r"the model cannot be written to .*/small/model: .*No space left"):
+            models.save(large, template(), disk / "model")
+        assert [path.name for path in disk.iterdir()] == ["model"]
+        assert models.read(disk / "model").model.config.hidden_size < 256
 
 
 def test_gpt2_has_dropout_when_plain_so_that_the_test_above_can_fail() -> None:

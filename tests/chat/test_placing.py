@@ -16,6 +16,7 @@ from tandem.chat.drawing import batch_of
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.errors import ResumeError
 from tandem.chat.placing import DeviceError, Place, placed
+from tandem.chat.talk import model_of as model_of_run
 from tandem.chat.train import train
 from tandem.core import config
 from tandem.core.errors import ConfigError
@@ -127,6 +128,17 @@ def test_it_says_where_it_computes_and_when_the_type_is_not_that_in_which_it_beg
     train(asked, folder, recipe_folder=file.parent, say=said.append)
     assert "computing on cpu in bfloat16; it began in float32" in said
     assert models.dtype_of(folder / "models" / "reward") == torch.bfloat16
+
+
+@pytest.mark.parametrize(("device", "words"), [("", "--device ''; allowed"), ("cuda:99", "--device 'cuda:99', and")])
+def test_a_device_that_a_command_is_asked_for_in_vain_is_named_as_its_option(
+    device: str, words: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    done = run(recipe_file(SFT), tmp_path / "run", "sft.steps=1")
+    with pytest.raises(DeviceError, match=words):
+        evaluating.again(done.path, tmp_path, rows=4, temperature=0.0, device=device)
+    with pytest.raises(DeviceError, match=words):
+        model_of_run(done.path, "", device)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 
 from tandem.chat import models
 from tandem.chat import recipe as recipes
-from tandem.chat.errors import RowsError, StageError
+from tandem.chat.errors import RowsError, ShortOfMemoryError, StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.talk import Talk, begun
 from tandem.chat.train import train
@@ -106,6 +106,24 @@ def test_a_run_is_talked_to_by_its_last_model(recipe_file: Callable[[str], Path]
         begun(tmp_path / "run", model="rl", **asked)
     with pytest.raises(StageError, match="is no run"):
         begun(tmp_path, model="", **asked)
+
+
+def test_a_model_or_a_reply_that_does_not_fit_into_memory_is_told(
+    recipe_file: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*given: object, **settings: object) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    file = recipe_file("[sft]\nsteps = 1\nbatch_tokens = 64\n")
+    train(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path)
+    one = begun(tmp_path / "run", model="", system="", temperature=0.0, tokens=4, seed=0)
+    monkeypatch.setattr("tandem.chat.talk.generate", too_large)
+    with pytest.raises(ShortOfMemoryError, match="take a smaller model, or another --device"):
+        one.say("hi")
+    assert one.messages == []
+    monkeypatch.setattr(models, "read", too_large)
+    with pytest.raises(ShortOfMemoryError, match="take a smaller model, or another --device"):
+        begun(tmp_path / "run", model="", system="", temperature=0.0, tokens=4, seed=0)
 
 
 def test_a_run_without_a_model_yet_and_one_whose_model_is_damaged_are_told(

@@ -1,10 +1,6 @@
-"""Whole runs: stages in their order and alone, kills, signals, changed recipes, losses that are no numbers."""
+"""Whole runs: stages in their order and alone, what is refused before any, losses that are no numbers."""
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tandem.chat import evaluating, loop, models, page
+from tandem.chat import evaluating, models, page
 from tandem.chat import recipe as recipes
-from tandem.chat.errors import DivergedError, ResumeError, RowsError, StageError, StoppedError
+from tandem.chat.errors import DivergedError, RowsError, StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.core import records
@@ -238,144 +234,6 @@ def test_stages_run_alone_in_their_order_and_one_that_is_done_is_not_done_again(
     assert (tmp_path / "run" / "models" / "sft" / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(StageError, match=r"stage 'eval'; allowed: sft, reward, rl"):
         run(file, tmp_path / "run", stages=["eval"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "stages",
-    [SFT + GRPO, SFT + DAPO, SFT + REWARD + PPO, SFT + GRPO + SPARSE],
-    ids=["grpo", "dapo", "ppo", "sparse"],
-)
-def test_a_run_that_is_stopped_after_any_step_ends_with_the_same_bits(
-    stages: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each step is the last of a run of its own: the signal comes while it is at work."""
-    file = recipe_file(stages)
-    whole = run(file, tmp_path / "whole").path
-    seen: list[int] = []
-    tell = loop.Loop.tell
-
-    def interrupted(self: loop.Loop, **figures: float) -> None:
-        tell(self, **figures)
-        if not seen:
-            seen.append(1)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(loop.Loop, "tell", interrupted)
-    stops = 0
-    while not (tmp_path / "stopped" / "models" / "rl").exists():
-        seen.clear()
-        with contextlib.suppress(StoppedError):
-            run(file, tmp_path / "stopped")
-        stops += 1
-    assert stops >= 10
-    assert same(weights(whole), weights(tmp_path / "stopped"))
-    told, found = (RunFolder(path).series("rl") for path in (whole, tmp_path / "stopped"))
-    assert found["loss"] == told["loss"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("wait_for", ['sft/step":3', 'rl/step":1', 'rl/step":4'])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(wait_for: str, recipe_file: Recipe, tmp_path: Path) -> None:
-    file = recipe_file(SFT + REWARD + PPO)
-    whole = run(file, tmp_path / "whole").path
-    code = (
-        "import os, signal, sys; from pathlib import Path; from tandem.chat import recipe, run_folder, train\n"
-        "import torch; torch.set_num_threads(1)\n"
-        "record = run_folder.RunFolder.record\n"
-        "def killed(self, **what):\n"
-        "    record(self, **what)\n"
-        "    if sys.argv[3] in self.events.read_text(): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run_folder.RunFolder.record = killed\n"
-        "file = Path(sys.argv[1])\n"
-        "train.train(recipe.load(file), Path(sys.argv[2]), recipe_folder=file.parent)\n"
-    )
-    command = [sys.executable, "-c", code, str(file), str(tmp_path / "killed"), wait_for]
-    done = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
-    assert done.returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "models" / "rl").exists()
-    run(file, tmp_path / "killed")
-    assert same(weights(whole), weights(tmp_path / "killed"))
-    assert same(weights(whole, "rl-average"), weights(tmp_path / "killed", "rl-average"))
-
-
-def test_the_checkpoint_signal_saves_and_the_run_goes_on(recipe_file: Recipe, tmp_path: Path) -> None:
-    file = recipe_file(SFT)
-    saved: list[int] = []
-
-    def progress(stage: str, done: int, of: int) -> None:
-        del stage, of
-        if (tmp_path / "run" / "checkpoints" / "sft.pt").exists():
-            saved.append(done)
-        if done == 1:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    train(recipes.load(file, ["save_every_steps=100"]), tmp_path / "run", recipe_folder=file.parent, progress=progress)
-    assert saved == [2, 3, 4, 5]
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
-
-
-def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun_may_change(
-    recipe_file: Recipe, tmp_path: Path
-) -> None:
-    file = recipe_file(SFT + GRPO)
-    run(file, tmp_path / "run", stages=["sft"])
-    with pytest.raises(ResumeError, match=r"sft\.steps: 5 before, 6 now"):
-        run(file, tmp_path / "run", "sft.steps=6")
-    with pytest.raises(ResumeError, match=r"model\.width: 16 before, 32 now, seed: 0 before, 1 now"):
-        run(file, tmp_path / "run", "model.width=32", "seed=1")
-    run(file, tmp_path / "run", "rl.steps=2", "save_every_steps=3")
-    assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
-
-
-def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe, tmp_path: Path) -> None:
-    file = recipe_file(SFT)
-    with pytest.raises(RowsError):
-        run(file, tmp_path / "run", "data.held_out=0.9999")
-    assert run(file, tmp_path / "run", "sft.steps=1").has("sft")
-
-
-def test_a_start_that_nothing_was_learnt_from_is_made_anew_for_another_recipe(
-    recipe_file: Recipe, tmp_path: Path
-) -> None:
-    file = recipe_file(SFT + GRPO)
-    with pytest.raises(RowsError, match="take a model with more context"):
-        run(file, tmp_path / "run", "model.context_tokens=7", "rl.response_tokens=6")
-    done = run(file, tmp_path / "run", "rl.response_tokens=8", "seed=1", stages=["sft"])
-    assert models.context_of(done.model("sft")) == 32
-    assert same(
-        weights(done.path, "start"), weights(run(file, tmp_path / "new", "seed=1", stages=["sft"]).path, "start")
-    )
-    with pytest.raises(ResumeError, match="seed: 1 before, 0 now"):
-        run(file, tmp_path / "run", stages=["rl"])
-
-
-def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_its_recipe(
-    recipe_file: Recipe, tmp_path: Path
-) -> None:
-    file = recipe_file(SFT)
-    with RunFolder(tmp_path / "run").begun(recipes.load(file)):
-        (tmp_path / "run" / "models" / "start").mkdir(parents=True)
-        (tmp_path / "run" / "models" / "start" / "config.json").write_text("{}")
-    (tmp_path / "run" / "events.jsonl").write_text("")
-    with pytest.raises(ResumeError, match="seed: 0 before, 1 now"):
-        run(file, tmp_path / "run", "seed=1")
-
-
-def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:
-    file = recipe_file(SFT)
-    run(file, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
-    (folder.model("sft") / "config.json").unlink()
-    folder.checkpoint("sft").write_bytes(b"not a checkpoint")
-    with pytest.raises(ResumeError, match=r"sft\.pt cannot be taken over"):
-        run(file, tmp_path / "run")
-
-
-def test_two_runs_do_not_share_a_folder(recipe_file: Recipe, tmp_path: Path) -> None:
-    file = recipe_file(SFT)
-    with RunFolder(tmp_path / "run").begun(recipes.load(file)), pytest.raises(ResumeError, match="another process"):
-        run(file, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_in_words(recipe_file: Recipe, tmp_path: Path) -> None:

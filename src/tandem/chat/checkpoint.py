@@ -43,13 +43,19 @@ def save(path: Path, step: int, parts: Mapping[str, Stateful], *, writes: bool =
         step: Steps that are done.
         parts: What to save, by name.
         writes: Whether this rank is the one that does.
+
+    Raises:
+        OSError: It cannot be written; the one before stays.
     """
     whole = {name: sharding.gathered(part.state_dict(), keep=writes) for name, part in parts.items()}
     if not writes:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
-        torch.save({"step": step, "parts": whole}, file)
+        try:
+            torch.save({"step": step, "parts": whole}, file)
+        except RuntimeError as error:  # closing its archive failed too, and is all that torch tells
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def restore(path: Path, parts: Mapping[str, Stateful]) -> int:

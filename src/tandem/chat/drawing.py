@@ -18,7 +18,7 @@ from tandem.chat.engine.generate import Sampling, generate
 from tandem.learn.ranks import Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tandem.chat.engine.generate import Rollout
     from tandem.chat.scoring import Rewarded
@@ -57,6 +57,7 @@ def draw(
     group: int,
     seed: int,
     ranks: Ranks = ALONE,
+    between: Callable[[], None] = lambda: None,
 ) -> Drawn:
     """Let a model respond, each rank to its share of the prompts; all get all responses.
 
@@ -69,13 +70,14 @@ def draw(
         group: Responses to each prompt, next to each other.
         seed: Of chance: what a prompt is answered does not depend on which rank does it.
         ranks: Who draws together.
+        between: Called before each of generation's steps; what it raises ends all.
     """
     sampling = Sampling(max_new_tokens=response_tokens, temperature=temperature, eos_id=template.eos_id)
     generator = torch.Generator().manual_seed(seed)
     own = ranks.share(len(prompts))
     tokens = [prompt.tokens for prompt in prompts[own]]
     numbers = {"generator": generator, "before": own.start * group}
-    mine = generate(model, tokens, sampling, group=group, pad_id=template.pad_id, **numbers)
+    mine = generate(model, tokens, sampling, group=group, pad_id=template.pad_id, between=between, **numbers)
     rollout = sharing.rollout(mine, ranks, template.pad_id)
     batch = batch_of(rollout, group)
     rows = zip(rollout.tokens_BT.tolist(), rollout.prompt_lengths_B.tolist(), rollout.lengths_B.tolist(), strict=True)

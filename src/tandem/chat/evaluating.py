@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tandem.chat import memory
+from tandem.chat import memory, placing
 from tandem.chat.recipe import Eval
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.signals import Asked
@@ -42,6 +42,7 @@ def again(
 
     Raises:
         StageError: It is no run.
+        DeviceError: The device is not there.
         ShortOfMemoryError: A model or a batch does not fit.
     """
     run = RunFolder(folder)
@@ -52,8 +53,9 @@ def again(
         rows=how.rows if rows is None else rows,
         temperature=how.temperature if temperature is None else temperature,
     )
-    with run.begun(recipe), memory.shortage_in_words(), quiet():
-        asked = replace(recipe, eval=how, device=device or recipe.device, strategy="single")  # whoever trained it
+    place = placing.asked_for(recipe, device)
+    with run.begun(recipe), memory.shortage_in_words(memory.OF_ASKING), quiet():
+        asked = replace(recipe, eval=how, device=str(place.device), strategy="single")  # whoever trained it
         work = Work(asked, run, recipe_folder, lambda text: None, progress, SystemClock(), Asked())
         evaluate(work, names)
     return run

@@ -20,7 +20,7 @@ from tandem.chat.interval import Interval, of_mean
 from tandem.learn.masking import only
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tandem.chat.data.rows import Rows
     from tandem.chat.data.turns import Fitting, Length
@@ -126,8 +126,9 @@ def replies(
     response_tokens: int,
     temperature: float,
     seed: int,
+    between: Callable[[], None],
 ) -> Replies:
-    """Let a model respond to all prompts, and score it."""
+    """Let a model respond to all prompts, and score it; `between` is called before each of generation's steps."""
     found = Replies([], [], [])
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         drawn = draw(
@@ -138,6 +139,7 @@ def replies(
             temperature=temperature,
             group=1,
             seed=seed + start,
+            between=between,
         )
         found.texts.extend(drawn.texts)
         found.scores.extend(score(drawn, reward, 0.0)[1].tolist())

@@ -131,6 +131,7 @@ def from_policy(
             group=group,
             seed=work.seed("draw", number),
             ranks=work.ranks,
+            between=loop.leave_if_stopped,
         )
         loop.phase("score")
         drew_s = work.clock.monotonic()
@@ -141,7 +142,7 @@ def from_policy(
     def batch_of(loop: Loop, step: int) -> tuple[Batch, dict[str, Any]]:
         found: list[Scored] = []
         began_s = work.clock.monotonic()
-        with policy() as model, drawing(model, recipe.sparse_rollouts):
+        with loop.left_if_stopped(), policy() as model, drawing(model, recipe.sparse_rollouts):
             loop.tell(switch_s=work.clock.monotonic() - began_s)
             for number in range(step * rounds, (step + 1) * rounds):
                 found.append(draw_round(loop, model, number))

@@ -8,6 +8,7 @@ for step in Loop(run, "sft", steps=100, parts={"model": model, "optimiser": opti
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tandem.chat import checkpoint, memory
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 
 ALONE = Ranks()
+
+
+class LeftError(Exception):
+    """A stop was asked for while responses were drawn."""
 
 
 class Loop:
@@ -64,7 +69,7 @@ class Loop:
         self._before, self._total = before
         self._ended, self._ranks = ended, ranks
         self._metrics: dict[str, float] = {}
-        self._step = 0
+        self._step = self._saved = 0
 
     def __iter__(self) -> Iterator[int]:
         """Yield the steps that are left.
@@ -72,9 +77,10 @@ class Loop:
         Raises:
             StoppedError: A signal asked for it; the checkpoint is written.
         """
-        file = self._run.checkpoint(self.stage)
         memory.begin()
-        step = checkpoint.restore(file, self._parts)
+        step = checkpoint.restore(self._run.checkpoint(self.stage), self._parts)
+        self._saved = step
+        self._run.goes_on(self.stage, step)
         asked = self._asked_of_all()
         while step < self.steps and not self._ended():
             self._stop_if_asked(asked, step)
@@ -85,8 +91,7 @@ class Loop:
             self._record(step, self._clock.monotonic() - began_s)
             asked = self._asked_of_all()
             if step % self._save_every == 0 or asked.save or asked.stop:
-                checkpoint.save(file, step, self._parts, writes=self._ranks.first)
-                self._ranks.wait()  # nobody leaves while it is written
+                self._save(step)
                 self._asked.save = False
             self._progress(self.stage, step, self.steps)
         self._stop_if_asked(asked, step)
@@ -108,6 +113,30 @@ class Loop:
                 todo="lower the learning rate or look at the data; the run is whole up to its last checkpoint",
             )
         self._metrics |= metrics
+
+    def leave_if_stopped(self) -> None:
+        """Raise a LeftError if a stop was asked for; several ranks draw to the end, and stop after the step."""
+        if self._asked.stop and self._ranks.size == 1:
+            raise LeftError
+
+    @contextmanager
+    def left_if_stopped(self) -> Iterator[None]:
+        """Where the block is left for a stop, before anything of this step was learnt, save what was before it.
+
+        Raises:
+            StoppedError: It was.
+        """
+        try:
+            yield
+        except LeftError:
+            if self._saved < self._step:
+                self._save(self._step)
+            self._stop_if_asked(self._asked, self._step)
+
+    def _save(self, step: int) -> None:
+        checkpoint.save(self._run.checkpoint(self.stage), step, self._parts, writes=self._ranks.first)
+        self._ranks.wait()  # nobody leaves while it is written
+        self._saved = step
 
     def _record(self, step: int, took_s: float) -> None:
         named = {f"{self.stage}/{name}": value for name, value in self._metrics.items()}

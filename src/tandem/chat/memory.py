@@ -14,6 +14,9 @@ from tandem.core.errors import in_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OF_ASKING = "free memory, take a smaller model, or another --device"
+"""What to do where a model that is only asked does not fit."""
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -30,8 +33,10 @@ def peak_bytes() -> int:
 
 
 @contextlib.contextmanager
-def shortage_in_words() -> Iterator[None]:
-    """Tell in words that something did not fit while the block ran.
+def shortage_in_words(
+    todo: str = "set rl.micro_rows, lower rl.prompts, sft.batch_tokens or reward.pairs, or take a smaller model",
+) -> Iterator[None]:
+    """Tell in words that something did not fit while the block ran, and what to do.
 
     Raises:
         ShortOfMemoryError: Memory of the processor or of a GPU was refused. Whom the kernel kills is not told.
@@ -46,5 +51,5 @@ def shortage_in_words() -> Iterator[None]:
         raise ShortOfMemoryError(
             given=f"something that does not fit into memory: {told}",
             allowed="a model and batches that do",
-            todo="set rl.micro_rows, lower rl.prompts, sft.batch_tokens or reward.pairs, or take a smaller model",
+            todo=todo,
         ) from error

@@ -189,20 +189,25 @@ def save(model: Any, template: Template, folder: Path, *, base: str = "") -> Non
         template: Its tokenizer.
         folder: The place; never seen half-written.
         base: What the adapters' base is called.
-    """
 
+    Raises:
+        ModelFolderError: The system does not let it be written (no space, no permission).
+    """
     aside = folder.with_name(f".{folder.name}.aside")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    with quiet():
-        with lora.merged(model):
-            model.save_pretrained(aside)
-        lora.save(model, aside / "adapter", base)
-        template.tokenizer.save_pretrained(aside)
-    sync_folder(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-    sync_folder(folder.parent)
+    try:
+        with model_folder.writing(folder), quiet():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            with lora.merged(model):
+                model.save_pretrained(aside)
+            lora.save(model, aside / "adapter", base)
+            template.tokenizer.save_pretrained(aside)
+            sync_folder(aside)
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def need_packages() -> None:

@@ -18,7 +18,7 @@ from tandem.chat.recipe import DEVICES
 from tandem.core.errors import TandemError
 
 if TYPE_CHECKING:
-    from tandem.chat.recipe import Dtype
+    from tandem.chat.recipe import Dtype, Recipe
 
 
 class DeviceError(TandemError):
@@ -45,13 +45,25 @@ def in_words(dtype: torch.dtype) -> str:
 ON_CPU = Place(torch.device("cpu"), torch.float32)
 
 
-def placed(device: str, dtype: Dtype = "auto", strategy: str = "single") -> Place:
+def asked_for(recipe: Recipe, device: str | None) -> Place:
+    """Return where one process computes: where `--device` says, or, at None, where the recipe does.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    if device is None:
+        return placed(recipe.device, recipe.dtype)
+    return placed(device, recipe.dtype, named="--device")
+
+
+def placed(device: str, dtype: Dtype = "auto", strategy: str = "single", *, named: str = "device") -> Place:
     """Return where to compute.
 
     Args:
         device: `auto` (a GPU where torch sees one and one process trains), `cpu`, `cuda`, or a GPU by its number.
         dtype: `auto` is bfloat16 on a GPU, whose float32 products are many times slower, and float32 on a processor.
         strategy: How ranks share models; any but `single` is for processors in float32.
+        named: What the device is called in errors.
 
     Raises:
         DeviceError: There is no such device, or the strategy cannot use it.
@@ -61,7 +73,7 @@ def placed(device: str, dtype: Dtype = "auto", strategy: str = "single") -> Plac
     if device == "auto":
         name = "cuda" if alone and torch.cuda.is_available() else "cpu"
     if DEVICES.fullmatch(name) is None:
-        raise DeviceError(given=f"device {device!r}", allowed="auto, cpu, cuda, cuda:N", todo="choose one of these")
+        raise DeviceError(given=f"{named} {device!r}", allowed="auto, cpu, cuda, cuda:N", todo="choose one of these")
     if not alone and (name != "cpu" or dtype == "bfloat16"):
         raise DeviceError(
             given=f"device {device!r} and dtype {dtype!r} with strategy {strategy!r}",
@@ -74,7 +86,7 @@ def placed(device: str, dtype: Dtype = "auto", strategy: str = "single") -> Plac
     there = torch.cuda.device_count()
     if number >= there:
         raise DeviceError(
-            given=f"device {device!r}, and torch sees {there or 'no'} GPU{'s' * (there != 1)}",
+            given=f"{named} {device!r}, and torch sees {there or 'no'} GPU{'s' * (there != 1)}",
             allowed=", ".join(["auto", "cpu", *(f"cuda:{i}" for i in range(there))]),
             todo="choose one of these; torch needs a CUDA build and a driver to see a GPU",
         )

@@ -4,7 +4,8 @@
     events.jsonl    records                         models/NAME/           transformers' folders: start, sft, reward, rl
     samples.jsonl   responses as training went      eval.json, report.html
 
-A model's folder is there when its stage is done. Records of steps that were done twice (after a kill) are there twice.
+A model's folder is there when its stage is done. Records are only ever appended: a stage that begins, or goes on after
+a kill, first says after which step (`STAGE/after_step`), and what was recorded of later steps before counts no more.
 """
 
 from __future__ import annotations
@@ -122,6 +123,16 @@ class RunFolder:
         with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    def goes_on(self, stage: str, step: int) -> None:
+        """Say that a stage goes on after a step, 0 for anew: what was told of later ones before counts no more."""
+        self.record(**{f"{stage}/after_step": step})
+        file = self.path / "samples.jsonl"
+        if not self._writes or not file.exists():
+            return
+        kept = [sample for sample in self.samples() if sample["stage"] != stage or sample["step"] < step]
+        with written_aside(file) as aside:
+            aside.writelines(json.dumps(sample).encode() + b"\n" for sample in kept)
+
     def samples(self) -> list[dict[str, Any]]:
         """Return what was appended, a step's once; a line that a kill cut short is passed over."""
         file = self.path / "samples.jsonl"
@@ -158,17 +169,20 @@ class RunFolder:
             ) from error
 
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
-        """Return what was recorded of a stage, as (step, value) by name; of a step done twice the later."""
+        """Return what was recorded of a stage, as (step, value) by name; as far as the last attempt went on from it."""
         found: dict[str, dict[int, float]] = {}
         prefix = f"{stage}/"
         for record in records.read(self.events):
+            after = record.metrics.get(f"{prefix}after_step")
+            if after is not None:
+                found = {name: {at: of[at] for at in of if at <= after} for name, of in found.items()}
             step = record.metrics.get(f"{prefix}step")
             if step is None:
                 continue
             for name, value in record.metrics.items():
                 if name.startswith(prefix) and name != f"{prefix}step":
                     found.setdefault(name.removeprefix(prefix), {})[int(step)] = value
-        return {name: sorted(values.items()) for name, values in found.items()}
+        return {name: sorted(values.items()) for name, values in found.items() if values}
 
     def _same_recipe(self, recipe: Recipe) -> None:
         if not (self.path / "config.toml").exists():
@@ -179,11 +193,8 @@ class RunFolder:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
         open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
         open_stages |= {"eval", "save_every_steps", "strategy", "device"}
-        changed = {
-            key: values
-            for key, values in recipes.differences(before, recipe).items()
-            if key.partition(".")[0] not in open_stages
-        }
+        differences = recipes.differences(before, recipe)
+        changed = {key: values for key, values in differences.items() if key.partition(".")[0] not in open_stages}
         if changed and not self.trained():
             shutil.rmtree(self.model("start"), ignore_errors=True)
         elif changed:
@@ -193,3 +204,6 @@ class RunFolder:
                 allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun",
                 todo="put the recipe back, or give another --out",
             )
+        if self.events.exists():
+            for stage in {key.partition(".")[0] for key in differences}.intersection(TRAINED):
+                self.goes_on(stage, 0)  # also one that the recipe has no more

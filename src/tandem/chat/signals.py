@@ -1,4 +1,5 @@
-"""What a run is asked by signals: to save (SIGUSR1), to save and stop (SIGTERM, Ctrl-C). It answers between steps.
+"""What a run is asked by signals: to save (SIGUSR1), to save and stop (SIGTERM, Ctrl-C). It answers between steps, and
+where it is alone also between the tokens of responses that are drawn.
 
 A second Ctrl-C stops at once; what was learnt since the last checkpoint is then learnt again.
 """

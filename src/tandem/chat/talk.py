@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tandem.chat import models, placing
+from tandem.chat import memory, models, placing
 from tandem.chat.data.rows import is_unicode
 from tandem.chat.engine.generate import Sampling, generate
 from tandem.chat.errors import RowsError, StageError
@@ -55,6 +55,7 @@ class Talk:
         Raises:
             RowsError: The message is no Unicode, alone longer than the context (earlier ones go by themselves), or one
                 that the chat template does not take. What is not answered is forgotten.
+            ShortOfMemoryError: It does not fit.
         """
         _check_unicode(text, "a message")
         self.messages.append({"role": "user", "content": text})
@@ -81,14 +82,15 @@ class Talk:
             show(stream.add(tokens[0]))
 
         sampling = Sampling(max_new_tokens=self.tokens, temperature=self.temperature, eos_id=template.eos_id)
-        generate(
-            self.loaded.model,
-            [prompt],
-            sampling,
-            generator=self.generator,
-            pad_id=template.pad_id,
-            on_tokens=on_tokens,
-        )
+        with memory.shortage_in_words(memory.OF_ASKING):
+            generate(
+                self.loaded.model,
+                [prompt],
+                sampling,
+                generator=self.generator,
+                pad_id=template.pad_id,
+                on_tokens=on_tokens,
+            )
         show(stream.rest())
         return "".join(pieces)
 
@@ -144,6 +146,8 @@ def begun(
     Raises:
         StageError: It is no run, or has no such model.
         RowsError: The system prompt is no Unicode, too long, or one that the chat template does not take.
+        DeviceError: The device is not there.
+        ShortOfMemoryError: The model does not fit.
     """
     _check_unicode(system, "a system prompt")
     _, loaded = model_of(run, model, device)
@@ -172,6 +176,7 @@ def model_of(run: Path, name: str, device: str | None = None) -> tuple[str, mode
     Raises:
         StageError: It is no run, or has no such model.
         DeviceError: The device is not there.
+        ShortOfMemoryError: The model does not fit.
     """
     folder = RunFolder(run)
     recipe = folder.recipe()
@@ -183,4 +188,5 @@ def model_of(run: Path, name: str, device: str | None = None) -> tuple[str, mode
             todo="train it first, or choose another",
         )
     name = name or there[0]
-    return name, models.read(folder.model(name), placing.placed(device or recipe.device, recipe.dtype))
+    with memory.shortage_in_words(memory.OF_ASKING):
+        return name, models.read(folder.model(name), placing.asked_for(recipe, device))

@@ -327,6 +327,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
                 response_tokens=response.tokens,
                 temperature=recipe.temperature,
                 seed=work.seed("eval"),
+                between=work.stop_evaluation,
             )
             figures[name]["score"] = of_mean(replies[name].scores)
     if scorer is not None and held.pairs:

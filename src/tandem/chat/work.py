@@ -13,7 +13,7 @@ import xxhash
 from tandem.chat import evaluation, heads, models, placing, scoring
 from tandem.chat.data.rows import gather
 from tandem.chat.data.turns import Fitting, Length
-from tandem.chat.errors import StageError
+from tandem.chat.errors import StageError, StoppedError
 from tandem.chat.loop import Loop
 from tandem.chat.recipe import STAGES, Recipe, evaluation_reward
 from tandem.chat.run_folder import RunFolder
@@ -154,6 +154,19 @@ class Work:
             self.run.checkpoint(name).unlink(missing_ok=True)
         self.ranks.wait()
         self.say(f"{name}: {self.run.model(name)}")
+
+    def stop_evaluation(self) -> None:
+        """Stop if that was asked for, in an evaluation, of which nothing is kept.
+
+        Raises:
+            StoppedError: It was.
+        """
+        if self.asked.stop:
+            raise StoppedError(
+                given=f"stopped by {self.asked.stop} in the evaluation",
+                allowed="going on: all models are there",
+                todo="run the same command again",
+            )
 
     def rewarded(self, name: str) -> Any:  # noqa: ANN401 - a function or a model
         """Return what scores responses: a function, the reward model, or None for "none"."""

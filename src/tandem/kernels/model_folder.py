@@ -1,4 +1,4 @@
-"""A Hugging Face folder, for all who read one: looked at, read whole, and refused in words where it is not.
+"""A Hugging Face folder, for all who read or write one: looked at, read whole, and refused in words where it is not.
 
 Nothing is ever fetched: what is read is a folder with `config.json` and weights in safetensors, as `save_pretrained`
 leaves it. Needs transformers, which is imported where it is used.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ModelFolderError(TandemError):
-    """A folder that is no model, or a model and a tokenizer that do not fit what is asked of them."""
+    """A folder that is no model, that none can be written to, or a model and a tokenizer that do not fit together."""
 
 
 def need_packages(what: str, packages: Sequence[str], extra: str) -> None:
@@ -58,6 +58,25 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell in words that a model could not be written to a folder while the block ran.
+
+    Raises:
+        ModelFolderError: The system refused it (no space, no permission).
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ModelFolderError(
+            given=f"the model cannot be written to {path}: {error}",
+            allowed="a folder you may write to, with as much room as the dense model takes",
+            todo="choose another path or make room",
+        ) from error
 
 
 def check(path: Path) -> None:

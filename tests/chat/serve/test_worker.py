@@ -99,6 +99,15 @@ def test_a_model_that_says_no_number_fails_one_answer_and_not_the_next(worker: W
     assert isinstance(after.whole()[1], Ended)
 
 
+def test_an_answer_that_does_not_fit_into_memory_is_told(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    monkeypatch.setattr("tandem.chat.serve.worker.generate", lambda *given, **settings: torch.empty(1 << 60))
+    worker.put(heard.job())
+    _, event = heard.whole()
+    assert isinstance(event, Failed)
+    assert "does not fit into memory" in str(event.error)
+
+
 def test_messages_that_the_template_does_not_take_are_refused(worker: Worker) -> None:
     worker.loaded.template.tokenizer.chat_template = "{{ raise_exception('not two of one side') }}"
     asked = Request(model="sft", messages=[Message(role="user", content="a")])

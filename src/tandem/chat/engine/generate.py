@@ -64,6 +64,7 @@ def generate(
     generator: torch.Generator,
     pad_id: int,
     on_tokens: Callable[[list[int], list[int]], None] | None = None,
+    between: Callable[[], None] = lambda: None,
     slots: int = SLOTS,
     way: Way = "auto",
     before: int = 0,
@@ -78,6 +79,7 @@ def generate(
         generator: Where random numbers come from; untouched at temperature 0.
         pad_id: What to pad with on the right; not EOS.
         on_tokens: Called after each step with the rows that got a token, and the tokens.
+        between: Called before each step; what it raises ends all.
         slots: The most rows that run at a time; others wait until one of these is done.
         way: How to run the model.
         before: Rows of the same draw that others run, and that come before these: they have the first numbers.
@@ -102,6 +104,7 @@ def generate(
         with torch.inference_mode():
             running = Slots(decoder, prompts, group=group, limit=min(slots, rows), capacity=longest, device=device)
             while running.running:
+                between()
                 logits_NV = decoder.step(running.step(), running.cache)
                 _take(logits_NV, running, result, numbers_BT, sampling, on_tokens)
     return _cut(result)

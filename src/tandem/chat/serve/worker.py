@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
+from tandem.chat import memory
 from tandem.chat.engine.errors import GenerationError
 from tandem.chat.engine.generate import Sampling, generate
+from tandem.chat.errors import ShortOfMemoryError
 from tandem.chat.serve.errors import ApiError
 from tandem.chat.streaming import Stream
 
@@ -128,8 +130,9 @@ class Worker:
             if job.dropped.is_set():
                 continue
             try:
-                self._answer(job)
-            except GenerationError as error:
+                with memory.shortage_in_words(memory.OF_ASKING):
+                    self._answer(job)
+            except (GenerationError, ShortOfMemoryError) as error:
                 log.warning("an answer failed: %s", error)
                 job.tell(Failed(ApiError(500, str(error), kind="server_error")))
             except Exception:  # the next request may fare better

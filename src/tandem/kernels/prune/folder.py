@@ -77,23 +77,14 @@ def save(loaded: Loaded, aside: Path, note: Mapping[str, object]) -> None:
     """Write a model, its tokenizer and how it was pruned into a folder, as `save_pretrained` does.
 
     Raises:
-        PruneError: It cannot be written (no space, no permission).
+        ModelFolderError: It cannot be written (no space, no permission).
     """
     need_packages()
-    from safetensors import SafetensorError
-
     setattr(loaded.model.config, NOTE, dict(note))
-    try:
-        with quiet():
-            loaded.model.save_pretrained(aside)
-            if loaded.tokenizer is not None:
-                loaded.tokenizer.save_pretrained(aside)
-    except (OSError, SafetensorError) as error:
-        raise PruneError(
-            given=f"the model cannot be written to {aside}: {error}",
-            allowed="a folder you may write to, with as much room as the dense model takes",
-            todo="choose another path or make room",
-        ) from error
+    with quiet(), model_folder.writing(aside):
+        loaded.model.save_pretrained(aside)
+        if loaded.tokenizer is not None:
+            loaded.tokenizer.save_pretrained(aside)
 
 
 @contextmanager

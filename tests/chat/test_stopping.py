@@ -1,0 +1,255 @@
+"""Runs that are stopped, killed, or go on under a changed recipe."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tandem.chat import checkpoint, loop, models
+from tandem.chat import recipe as recipes
+from tandem.chat.engine.decoder import Step
+from tandem.chat.engine.slots import Slots
+from tandem.chat.errors import ResumeError, RowsError, StoppedError
+from tandem.chat.run_folder import RunFolder
+from tandem.chat.train import train
+from tests import disks
+from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, Recipe, run, same, weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stages",
+    [SFT + GRPO, SFT + DAPO, SFT + REWARD + PPO, SFT + GRPO + SPARSE],
+    ids=["grpo", "dapo", "ppo", "sparse"],
+)
+def test_a_run_that_is_stopped_after_any_step_ends_with_the_same_bits(
+    stages: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step is the last of a run of its own: the signal comes while it learns."""
+    file = recipe_file(stages)
+    whole = run(file, tmp_path / "whole").path
+    seen: list[int] = []
+    tell = loop.Loop.tell
+
+    def interrupted(self: loop.Loop, **figures: float) -> None:
+        tell(self, **figures)
+        if "loss" in figures and not seen:
+            seen.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Loop, "tell", interrupted)
+    stops = 0
+    while not (tmp_path / "stopped" / "models" / "rl").exists():
+        seen.clear()
+        with contextlib.suppress(StoppedError):
+            run(file, tmp_path / "stopped")
+        stops += 1
+    assert stops >= 10
+    assert same(weights(whole), weights(tmp_path / "stopped"))
+    told, found = (RunFolder(path).series("rl") for path in (whole, tmp_path / "stopped"))
+    assert found["loss"] == told["loss"]
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("stages", [GRPO, DAPO, GRPO + SPARSE], ids=["grpo", "dapo", "sparse"])
+def test_a_run_that_is_stopped_while_it_draws_saves_what_was_before_and_ends_with_the_same_bits(
+    stages: str, after: int, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, settings = recipe_file(stages), ["rl.steps=3", "save_every_steps=9"]
+    whole = run(file, tmp_path / "whole", *settings).path
+    folder, done_steps, drawn = RunFolder(tmp_path / "stopped"), [0], []
+    step = Slots.step
+
+    def interrupted(self: Slots) -> Step:
+        if done_steps[-1] == after:
+            drawn.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self)
+
+    def progress(stage: str, done: int, of: int) -> None:
+        done_steps.append(done)
+
+    monkeypatch.setattr(Slots, "step", interrupted)
+    with pytest.raises(StoppedError, match=f"stopped by SIGTERM after step {after} of 3 of stage rl"):
+        train(recipes.load(file, settings), folder.path, recipe_folder=file.parent, progress=progress)
+    assert len(drawn) == 1
+    assert folder.checkpoint("rl").exists() == (after > 0)  # where nothing was learnt, nothing is lost
+    monkeypatch.setattr(Slots, "step", step)
+    assert same(weights(whole), weights(run(file, folder.path, *settings).path))
+
+
+def test_a_run_that_is_stopped_while_it_evaluates_ends(
+    recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, step = recipe_file(GRPO + EVAL), Slots.step
+    run(file, tmp_path / "run", "rl.steps=1", stages=["rl"])
+    drawn: list[int] = []
+
+    def interrupted(self: Slots) -> Step:
+        drawn.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self)
+
+    monkeypatch.setattr(Slots, "step", interrupted)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM in the evaluation"):
+        run(file, tmp_path / "run", "rl.steps=1")
+    assert len(drawn) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait_for", ['sft/step":3', 'rl/step":1', 'rl/step":4'])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(wait_for: str, recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD + PPO)
+    whole = run(file, tmp_path / "whole").path
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tandem.chat import recipe, run_folder, train\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "record = run_folder.RunFolder.record\n"
+        "def killed(self, **what):\n"
+        "    record(self, **what)\n"
+        "    if sys.argv[3] in self.events.read_text(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run_folder.RunFolder.record = killed\n"
+        "file = Path(sys.argv[1])\n"
+        "train.train(recipe.load(file), Path(sys.argv[2]), recipe_folder=file.parent)\n"
+    )
+    command = [sys.executable, "-c", code, str(file), str(tmp_path / "killed"), wait_for]
+    done = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "models" / "rl").exists()
+    run(file, tmp_path / "killed")
+    assert same(weights(whole), weights(tmp_path / "killed"))
+    assert same(weights(whole, "rl-average"), weights(tmp_path / "killed", "rl-average"))
+
+
+def test_the_checkpoint_signal_saves_and_the_run_goes_on(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    saved: list[int] = []
+
+    def progress(stage: str, done: int, of: int) -> None:
+        del stage, of
+        if (tmp_path / "run" / "checkpoints" / "sft.pt").exists():
+            saved.append(done)
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    train(recipes.load(file, ["save_every_steps=100"]), tmp_path / "run", recipe_folder=file.parent, progress=progress)
+    assert saved == [2, 3, 4, 5]
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun_may_change(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    run(file, tmp_path / "run", stages=["sft"])
+    with pytest.raises(ResumeError, match=r"sft\.steps: 5 before, 6 now"):
+        run(file, tmp_path / "run", "sft.steps=6")
+    with pytest.raises(ResumeError, match=r"model\.width: 16 before, 32 now, seed: 0 before, 1 now"):
+        run(file, tmp_path / "run", "model.width=32", "seed=1")
+    run(file, tmp_path / "run", "rl.steps=2", "save_every_steps=3")
+    assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
+
+
+def test_what_an_earlier_attempt_recorded_and_the_later_does_not_go_on_from_is_left_out(
+    recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder = recipe_file(SFT + GRPO), RunFolder(tmp_path / "run")
+    run(file, folder.path, stages=["sft"])
+
+    def broken_off(progress_at: int, *overrides: str) -> None:
+        def progress(stage: str, done: int, of: int) -> None:
+            if done == progress_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(recipes.load(file, overrides), folder.path, recipe_folder=file.parent, progress=progress)
+
+    def told() -> tuple[list[int], list[int]]:
+        return [step for step, _ in folder.series("rl").get("loss", [])], [one["step"] for one in folder.samples()]
+
+    broken_off(3, "save_every_steps=9")
+    assert told() == ([1, 2, 3], [0, 1, 2])
+    broken_off(1, "save_every_steps=9", "rl.steps=2")  # another recipe, from the first step on
+    assert told() == ([1], [0])
+    broken_off(3, "rl.steps=4")
+    assert told() == ([1, 2, 3], [0, 1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr("tandem.chat.drawing.generate", lambda *args, **settings: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(file, folder.path, "rl.steps=4")
+    assert told() == ([1, 2], [0, 1])  # where its checkpoint is
+
+
+def test_what_a_stage_recorded_that_the_recipe_has_no_more_is_left_out(recipe_file: Recipe, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run(recipe_file(SFT + GRPO), folder.path, stages=["sft"])
+    folder.record(**{"rl/step": 1, "rl/loss": 0.5})
+    folder.sample("rl", 0, "a", "b", 0.5)
+    run(recipe_file(SFT), folder.path)
+    assert (folder.series("rl"), folder.samples()) == ({}, [])
+
+
+def test_a_run_that_could_not_begin_may_have_another_recipe(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    with pytest.raises(RowsError):
+        run(file, tmp_path / "run", "data.held_out=0.9999")
+    assert run(file, tmp_path / "run", "sft.steps=1").has("sft")
+
+
+def test_a_start_that_nothing_was_learnt_from_is_made_anew_for_another_recipe(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    for tokens in (6, 5):
+        with pytest.raises(RowsError, match="take a model with more context"):
+            run(file, tmp_path / "run", "model.context_tokens=7", f"rl.response_tokens={tokens}")
+    done = run(file, tmp_path / "run", "rl.response_tokens=8", "seed=1", stages=["sft"])
+    assert models.context_of(done.model("sft")) == 32
+    assert same(
+        weights(done.path, "start"), weights(run(file, tmp_path / "new", "seed=1", stages=["sft"]).path, "start")
+    )
+    with pytest.raises(ResumeError, match="seed: 1 before, 0 now"):
+        run(file, tmp_path / "run", stages=["rl"])
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_its_recipe(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT)
+    with RunFolder(tmp_path / "run").begun(recipes.load(file)):
+        (tmp_path / "run" / "models" / "start").mkdir(parents=True)
+        (tmp_path / "run" / "models" / "start" / "config.json").write_text("{}")
+    (tmp_path / "run" / "events.jsonl").write_text("")
+    with pytest.raises(ResumeError, match="seed: 0 before, 1 now"):
+        run(file, tmp_path / "run", "seed=1")
+
+
+def test_a_damaged_checkpoint_is_named(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    run(file, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    (folder.model("sft") / "config.json").unlink()
+    folder.checkpoint("sft").write_bytes(b"not a checkpoint")
+    with pytest.raises(ResumeError, match=r"sft\.pt cannot be taken over"):
+        run(file, tmp_path / "run")
+
+
+def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_one_before_stays(tmp_path: Path) -> None:
+    with disks.small(tmp_path / "small", 1) as disk:
+        checkpoint.save(disk / "rl.pt", 1, {"model": torch.nn.Linear(2, 2)})
+        with pytest.raises(OSError, match="No space left") as error:
+            checkpoint.save(disk / "rl.pt", 2, {"model": torch.nn.Linear(600, 600)})
+        assert error.value.filename == str(disk / "rl.pt")
+        assert checkpoint.restore(disk / "rl.pt", {"model": torch.nn.Linear(2, 2)}) == 1
+        assert [path.name for path in disk.iterdir()] == ["rl.pt"]
+
+
+def test_two_runs_do_not_share_a_folder(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT)
+    with RunFolder(tmp_path / "run").begun(recipes.load(file)), pytest.raises(ResumeError, match="another process"):
+        run(file, tmp_path / "run")
