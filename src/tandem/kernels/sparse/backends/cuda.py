@@ -49,8 +49,6 @@ MOST_SPLITS = 8
 MOST_COLUMNS_OF_X = 32
 _LEAST_ARCH, _CLUSTER_ARCH = 80, 90
 _COPIED_BYTES = 512
-_WARPS_AT_ONCE = 20
-"""So many have room on a multiprocessor, by their registers and shared memory."""
 _FINISHING_THREADS = 128
 _SCRATCH_BYTES = 32 << 20
 _log = logging.getLogger(__name__)
@@ -206,21 +204,19 @@ def _most_shared_bytes(index: int) -> int:
 
 
 def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
-    """Return layouts with up to two turns of warps on every multiprocessor; the usual one, of one turn, first.
+    """Return layouts with about one, two, four or eight blocks on every multiprocessor, the usual one (four) first.
 
-    >>> [str(geometry) for geometry in geometries_for(11008, 4096, 132)][:3]
-    ['4 warps x 3 splits', '4 warps x 1 splits', '4 warps x 2 splits']
+    >>> [str(geometry) for geometry in geometries_for(4096, 4096, 132)][:2]
+    ['4 warps x 8 splits', '4 warps x 5 splits']
     >>> geometries_for(1 << 17, 64, 132)
     [Geometry(warps=4, splits=1), Geometry(warps=8, splits=1), Geometry(warps=2, splits=1)]
     """
     found: list[Geometry] = []
     for warps in WARPS:
-        turn = -(-rows // (WARP_ROWS * warps)) * warps / (_WARPS_AT_ONCE * processors)
-        most = min(MOST_SPLITS, -(-cols // CHUNK_COLUMNS))
-        usual = max(1, min(most, int(1 / turn)))
-        splits = [usual, *(s for s in range(1, most + 1) if s != usual and s * turn <= 2)]
-        found += [Geometry(warps, one) for one in splits]
-    return found
+        blocks, chunks = -(-rows // (WARP_ROWS * warps)), -(-cols // CHUNK_COLUMNS)
+        wanted = (-(-turns * processors // blocks) for turns in (4, 2, 1, 8))
+        found += [Geometry(warps, max(1, min(chunks, MOST_SPLITS, splits))) for splits in wanted]
+    return list(dict.fromkeys(found))
 
 
 def source() -> str:
