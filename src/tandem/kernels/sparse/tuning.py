@@ -24,7 +24,7 @@ from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
 
 Candidate = Callable[[], torch.Tensor]
 
-_NAMES = re.compile(r"lanes|lists|blocks|([1-9]\d{0,3} warps x )?[1-9]\d{0,3} splits")
+_NAMES = re.compile(r"lanes|lists|blocks|([1-9]\d{0,3} warps x [1-9]\d{0,3} groups x )?[1-9]\d{0,3} splits")
 _TRIES = 7
 _FAIR_TRIES = 2
 _HOPELESS = 3.0

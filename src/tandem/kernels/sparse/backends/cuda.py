@@ -1,13 +1,11 @@
 """NVIDIA TensorCores from sm_80 on: CUDA C++ (gpu/product.cu), compiled at run time and kept on disk.
 
 Bitmaps and nonzeros are decoded into the registers that mma.sync takes; the source says how. x is rounded to the
-weights' type where it has another (for int8 weights: fp16 stays, all else becomes bf16). How many warps a block has
-and into how many parts the columns are cut is measured once for each kind of product (`geometries`, `running`). Many
-rows of x are multiplied densely by rows that `decode` has written out.
-
-At its first product a weight is arranged in the order of lanes (lanes.py): a copy, kept as long as its bitmap and made
-anew when values have changed. A recorded CUDA graph multiplies by the copy that there was. Weights that are trained are
-not arranged but written out. Needs the extra `gpu` (cuda-core with NVRTC).
+weights' type where it has another (for int8 weights: fp16 stays, all else becomes bf16). How many warps a block has,
+how many rows a warp, and into how many parts the columns are cut is measured once for each kind of product
+(`geometries`, `running`). Many rows of x are multiplied densely by rows that `decode` has written out. Where a strip's
+chunks of 256 columns begin is counted at a weight's first product and kept as long as its bitmap. Needs the extra `gpu`
+(cuda-core with NVRTC).
 
 Run on an H200 (as sm_90); compiled for sm_80 and sm_90a in the tests.
 """
@@ -30,7 +28,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 from tandem.core.durable import written_aside
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.sparse.format import TILE
-from tandem.kernels.sparse.lanes import CHUNK_COLUMNS, SLOTS, Lanes, arrange
 from tandem.kernels.sparse.reference import ACTIVATIONS, activated
 
 if TYPE_CHECKING:
@@ -42,13 +39,13 @@ TOLERANCE = 4e-3
 
 GPU = Path(__file__).parent.parent / "gpu"
 WARP_ROWS = 16
-WARPS = (4, 8, 2)
-"""Warps of a block, the usual ones first; the last fit everywhere."""
+LAYOUTS = ((4, 1), (8, 1), (4, 2), (8, 2), (2, 1))
+"""Warps of a block and groups of 16 rows of a warp, the usual ones first; the last ones fit everywhere."""
 MOST_SPLITS = 8
 """A cluster has at most so many blocks on every GPU that has clusters."""
+CHUNK_COLUMNS = 256
 MOST_COLUMNS_OF_X = 32
 _LEAST_ARCH, _CLUSTER_ARCH = 80, 90
-_COPIED_BYTES = 512
 _FINISHING_THREADS = 128
 _SCRATCH_BYTES = 32 << 20
 _log = logging.getLogger(__name__)
@@ -56,27 +53,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a product is laid out: warps in a block, parts that the columns are cut into."""
+    """How a product is laid out: warps in a block, groups of 16 rows in a warp, parts that the columns are cut into."""
 
     warps: int
+    groups: int
     splits: int
 
     def __str__(self) -> str:
-        return f"{self.warps} warps x {self.splits} splits"
+        return f"{self.warps} warps x {self.groups} groups x {self.splits} splits"
 
     @classmethod
     def named(cls, name: str) -> Geometry:
         """Return the geometry that `str` has written.
 
-        >>> Geometry.named("4 warps x 5 splits")
-        Geometry(warps=4, splits=5)
+        >>> Geometry.named("4 warps x 1 groups x 5 splits")
+        Geometry(warps=4, groups=1, splits=5)
         """
         return cls(*(int(part.split()[0]) for part in name.split(" x ")))
 
     @property
     def block_rows(self) -> int:
         """Rows of a block."""
-        return WARP_ROWS * self.warps
+        return WARP_ROWS * self.warps * self.groups
 
 
 def supported() -> str:
@@ -116,16 +114,13 @@ def forward(
     y_NM = torch.empty(len(x_NK), weight.rows, dtype=torch.float32, device=x_NK.device)
     if weight.rows == 0 or weight.cols == 0:
         return activated(y_NM.zero_(), bias_M, activation)
-    lanes = lanes_of(weight)
-    if lanes is None:
-        return activated(by_blocks(weight, x_NK), bias_M, activation)
     chosen = Geometry.named(geometry) if geometry else None
-    if chosen is None or not _fits(chosen, lanes):  # another weight of this kind may have shorter pieces
+    if chosen is None or not _fits(chosen, weight):  # another weight of this kind may have shorter chunks
         chosen = Geometry.named(geometries(weight)[0])
     epilogue = Epilogue(None if bias_M is None else bias_M.float().contiguous(), ACTIVATIONS.index(activation))
     for first in range(0, len(x_NK), MOST_COLUMNS_OF_X):
         some = slice(first, first + MOST_COLUMNS_OF_X)
-        _multiply(weight, lanes, x_NK[some], y_NM[some], chosen, epilogue)
+        _multiply(weight, x_NK[some], y_NM[some], chosen, epilogue)
     return y_NM
 
 
@@ -144,7 +139,7 @@ def decode(weight: SparseWeight, first: int, last: int, x_type: torch.dtype) -> 
     """Return the rows of strips `first` to `last` (excluded) as a dense matrix (a view), int8 without their scales."""
     strips, tiles = last - first, weight.masks_ST.shape[1]
     dense_MK = torch.empty(TILE * strips, TILE * tiles, dtype=x_type, device=weight.device)
-    geometry = Geometry(WARPS[0], 1)
+    geometry = Geometry(*LAYOUTS[0], 1)
     if dense_MK.numel():
         _launch(
             _kernels(_index(weight), options_of(x_type, weight.values_P.dtype, 1, geometry)).decode,
@@ -165,35 +160,29 @@ def type_of_x(x_type: torch.dtype, values_type: torch.dtype) -> torch.dtype:
 def options_of(x_type: torch.dtype, values_type: torch.dtype, count: int, geometry: Geometry) -> dict[str, int]:
     """Return what product.cu is compiled with for a type of x, a type of values and rows of x.
 
-    >>> options_of(torch.bfloat16, torch.int8, 9, Geometry(4, 1))
-    {'TANDEM_X': 0, 'TANDEM_VALUES': 1, 'TANDEM_BLOCKS_OF_8': 2, 'TANDEM_WARPS': 4}
+    >>> options_of(torch.bfloat16, torch.int8, 9, Geometry(4, 1, 1))
+    {'TANDEM_X': 0, 'TANDEM_VALUES': 1, 'TANDEM_BLOCKS_OF_8': 2, 'TANDEM_WARPS': 4, 'TANDEM_GROUPS': 1}
     """
     return {
         "TANDEM_X": int(x_type == torch.float16),
         "TANDEM_VALUES": int(values_type == torch.int8),
         "TANDEM_BLOCKS_OF_8": -(-count // 8),
         "TANDEM_WARPS": geometry.warps,
+        "TANDEM_GROUPS": geometry.groups,
     }
 
 
 def geometries(weight: SparseWeight) -> list[str]:
-    """Return the names of the layouts that are worth trying for a weight, the usual one first.
-
-    None for weights that are not arranged now: such as are trained, or first met while a graph is recorded.
-    """
-    lanes = lanes_of(weight)
-    if lanes is None:
-        return []
+    """Return the names of the layouts that are worth trying for a weight, the usual one first."""
     properties = torch.cuda.get_device_properties(weight.device)
     found = geometries_for(weight.rows, weight.cols, properties.multi_processor_count)
-    return [str(geometry) for geometry in found if _fits(geometry, lanes)]
+    return [str(geometry) for geometry in found if _fits(geometry, weight)]
 
 
-def _fits(geometry: Geometry, lanes: Lanes) -> bool:
+def _fits(geometry: Geometry, weight: SparseWeight) -> bool:
     """Tell whether a block's shared memory is enough, with as many rows of x as there can be."""
-    options = options_of(torch.bfloat16, lanes.values_RS.dtype, MOST_COLUMNS_OF_X, geometry)
-    piece_bytes = piece_size_bytes(lanes.longest, lanes.values_RS.element_size())
-    return shared_size_bytes(options, piece_bytes) <= _most_shared_bytes(lanes.values_RS.device.index or 0)
+    options = options_of(torch.bfloat16, weight.values_P.dtype, MOST_COLUMNS_OF_X, geometry)
+    return shared_size_bytes(options, chunks_of(weight).piece_bytes(weight)) <= _most_shared_bytes(_index(weight))
 
 
 @functools.cache
@@ -207,15 +196,15 @@ def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
     """Return layouts with about one, two, four or eight blocks on every multiprocessor, the usual one (four) first.
 
     >>> [str(geometry) for geometry in geometries_for(4096, 4096, 132)][:2]
-    ['4 warps x 8 splits', '4 warps x 5 splits']
-    >>> geometries_for(1 << 17, 64, 132)
-    [Geometry(warps=4, splits=1), Geometry(warps=8, splits=1), Geometry(warps=2, splits=1)]
+    ['4 warps x 1 groups x 8 splits', '4 warps x 1 groups x 5 splits']
+    >>> geometries_for(1 << 17, 64, 132)[:2]
+    [Geometry(warps=4, groups=1, splits=1), Geometry(warps=8, groups=1, splits=1)]
     """
     found: list[Geometry] = []
-    for warps in WARPS:
-        blocks, chunks = -(-rows // (WARP_ROWS * warps)), -(-cols // CHUNK_COLUMNS)
+    for warps, groups in LAYOUTS:
+        blocks, chunks = -(-rows // (WARP_ROWS * warps * groups)), -(-cols // CHUNK_COLUMNS)
         wanted = (-(-turns * processors // blocks) for turns in (4, 2, 1, 8))
-        found += [Geometry(warps, max(1, min(chunks, MOST_SPLITS, splits))) for splits in wanted]
+        found += [Geometry(warps, groups, max(1, min(chunks, MOST_SPLITS, splits))) for splits in wanted]
     return list(dict.fromkeys(found))
 
 
@@ -238,14 +227,30 @@ class Kernels(NamedTuple):
 
     product: Any
     finish: Any
+    count: Any
     decode: Any
 
 
+class Chunks(NamedTuple):
+    """Where each strip's chunks begin, `[S, chunks + 1]` int32, and how many values the longest has.
+
+    `bitmap` is where the bitmap lay, and how often it had been written to.
+    """
+
+    begins_SC: torch.Tensor
+    longest: int
+    bitmap: tuple[int, int]
+
+    def piece_bytes(self, weight: SparseWeight) -> int:
+        """Return what the longest takes in shared memory."""
+        return piece_size_bytes(self.longest, weight.values_P.element_size())
+
+
 def _multiply(
-    weight: SparseWeight, lanes: Lanes, x_NK: torch.Tensor, y_NM: torch.Tensor, geometry: Geometry, epilogue: Epilogue
+    weight: SparseWeight, x_NK: torch.Tensor, y_NM: torch.Tensor, geometry: Geometry, epilogue: Epilogue
 ) -> None:
     """Launch `product` on torch's own stream, and `finish` where parts' blocks cannot see each other's sums."""
-    panels, chunks = lanes.masks_PCL4.shape[:2]
+    strips, tiles = weight.masks_ST.shape
     options = options_of(x_NK.dtype, weight.values_P.dtype, len(x_NK), geometry)
     counts, blocks = 8 * options["TANDEM_BLOCKS_OF_8"], -(-weight.rows // geometry.block_rows)
     x_NK = torch.nn.functional.pad(x_NK, (0, -weight.cols % 8)) if weight.cols % 8 else x_NK.contiguous()
@@ -257,15 +262,17 @@ def _multiply(
         partial = torch.empty(
             geometry.splits, counts, geometry.block_rows * blocks, dtype=torch.float32, device=x_NK.device
         )
-    kernels = _kernels(_index(weight), options)
-    piece_bytes = piece_size_bytes(lanes.longest, lanes.values_RS.element_size())
+    chunks, kernels = chunks_of(weight), _kernels(_index(weight), options)
     epilogued = (weight.scales_M, epilogue.bias_M, y_NM, weight.rows, len(x_NK), epilogue.activation)
     _launch(
         kernels.product,
         (blocks, geometry.splits),
         32 * geometry.warps,
-        (*lanes[:4], x_NK, partial, *epilogued, panels, chunks, x_NK.shape[1], piece_bytes),
-        shared_bytes=shared_size_bytes(options, piece_bytes),
+        (
+            *(weight.masks_ST, weight.values_P, weight.starts_S, chunks.begins_SC, x_NK, partial, *epilogued),
+            *(strips, tiles, x_NK.shape[1], chunks.piece_bytes(weight)),
+        ),
+        shared_bytes=shared_size_bytes(options, chunks.piece_bytes(weight)),
         cluster=clustered and geometry.splits > 1,
     )
     if partial is not None:
@@ -274,37 +281,36 @@ def _multiply(
         _launch(kernels.finish, grid, _FINISHING_THREADS, (partial, *epilogued, *sizes))
 
 
-def lanes_of(weight: SparseWeight) -> Lanes | None:
-    """Return a weight in the order of lanes, arranged once for a bitmap and its values, or None where it is not.
+def chunks_of(weight: SparseWeight) -> Chunks:
+    """Return where a weight's chunks begin, counted once for a bitmap."""
+    masks_ST = weight.masks_ST
+    bitmap = (masks_ST.data_ptr(), 0 if masks_ST.is_inference() else masks_ST._version)
+    known: Chunks | None = _chunks.get(masks_ST)  # type: ignore[no-untyped-call]
+    if known is not None and known.bitmap == bitmap:
+        return known
+    strips, tiles = weight.masks_ST.shape
+    chunks = -(-tiles * TILE // CHUNK_COLUMNS)
+    begins_SC = torch.empty(strips, chunks + 1, dtype=torch.int32, device=weight.device)
+    geometry = Geometry(*LAYOUTS[0], 1)
+    kernel = _kernels(_index(weight), options_of(torch.bfloat16, weight.values_P.dtype, 1, geometry)).count
+    grid = (-(-strips // geometry.warps), 1)
+    _launch(kernel, grid, 32 * geometry.warps, (weight.masks_ST, begins_SC, strips, tiles))
+    if torch.cuda.is_current_stream_capturing():  # nothing can be read now, and the table lives as long as the graph
+        return Chunks(begins_SC, TILE * CHUNK_COLUMNS, bitmap)
+    _chunks[masks_ST] = found = Chunks(begins_SC, int(begins_SC.diff(dim=1).max()), bitmap)
+    return found
 
-    Values that are trained change with every step; and while a graph is recorded nothing can be arranged.
+
+def piece_size_bytes(values: int, value_bytes: int) -> int:
+    """Return what so many values take in shared memory: 16 bytes at a time, and they begin within the first 16.
+
+    >>> piece_size_bytes(800, 2)
+    1616
     """
-    if weight.values_P.requires_grad:
-        return None
-    parts = tuple((part.data_ptr(), _version(part)) for part in (weight.masks_ST, weight.values_P))
-    found: tuple[object, Lanes] | None = _arranged.get(weight.masks_ST)  # type: ignore[no-untyped-call]
-    if found is not None and found[0] == parts:
-        return found[1]
-    if torch.cuda.is_current_stream_capturing():
-        return None
-    _arranged[weight.masks_ST] = parts, (lanes := arrange(weight))
-    return lanes
+    return -(-(values * value_bytes + 15) // 16) * 16
 
 
-def _version(tensor: torch.Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def piece_size_bytes(rows: int, value_bytes: int) -> int:
-    """Return what so many rows of slots take in shared memory, into which 512 bytes are copied at a time.
-
-    >>> piece_size_bytes(30, 2)
-    4096
-    """
-    return -(-rows * SLOTS * value_bytes // _COPIED_BYTES) * _COPIED_BYTES
-
-
-_arranged: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_chunks: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _launch(
@@ -365,9 +371,9 @@ def _loaded(index: int, options: tuple[tuple[str, int], ...]) -> Kernels:
 
 def shared_size_bytes(options: dict[str, int], piece_bytes: int) -> int:
     """Return what a block of `product` takes: `Fixed` and the pieces, or the sums that a cluster's blocks show."""
-    warps, counts = options["TANDEM_WARPS"], 8 * options["TANDEM_BLOCKS_OF_8"]
-    fixed = 2 * 2 * counts * (CHUNK_COLUMNS + 32)
-    return max(fixed + warps * 2 * piece_bytes, 4 * counts * WARP_ROWS * warps)
+    warps, groups, counts = options["TANDEM_WARPS"], options["TANDEM_GROUPS"], 8 * options["TANDEM_BLOCKS_OF_8"]
+    fixed = 2 * 2 * counts * (CHUNK_COLUMNS + 32) + warps * groups * 4 * 8 * 72
+    return max(fixed + warps * groups * 2 * 2 * piece_bytes, 4 * counts * WARP_ROWS * warps * groups)
 
 
 def cubin(arch: str, options: tuple[tuple[str, int], ...]) -> bytes:

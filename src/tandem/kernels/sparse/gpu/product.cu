@@ -1,42 +1,41 @@
-// y[N, M] = x[N, K] * weight[M, K]^T on TensorCores, the weight in the order of lanes (lanes.py).
+// y[N, M] = x[N, K] * weight[M, K]^T on TensorCores, the weight as docs/reference/sparse-format.md has it.
 //
 // Compiled at run time (backends/cuda.py) with TANDEM_X = 0 for bf16, 1 for fp16, and TANDEM_VALUES = 0 for values of x's own
-// type, 1 for int8. A block is TANDEM_WARPS warps, each with a panel of 16 rows. The columns of the weight are cut into
-// chunks of 256 and, where there are too few rows to fill the GPU, into `splits` parts, each summed by blocks of its own.
-// From sm_90 on the blocks of a row's parts are a cluster: each leaves its sums in its shared memory, and all add them up in
-// the order of the parts. Elsewhere sums go to `partial`, and `finish` adds them. Nothing is added atomically: a result is
-// the same every time. `decode` writes strips of the order on disk as a dense matrix, for many rows of x, which are then
-// multiplied as usual.
+// type, 1 for int8. A block is TANDEM_WARPS warps, each with TANDEM_GROUPS times 16 rows. The columns of the weight are cut
+// into chunks of 256 and, where there are too few rows to fill the GPU, into `splits` parts, each summed by blocks of its
+// own. From sm_90 on the blocks of a row's parts are a cluster: each leaves its sums in its shared memory, and all add
+// them up in the order of the parts. Elsewhere sums go to `partial`, and `finish` adds them. Nothing is added atomically: a
+// result is the same every time. `decode` writes strips as a dense matrix, for many rows of x, which are then multiplied
+// as usual; `count` makes the table of where a strip's chunks begin, once for each weight.
 //
-// A panel's nonzeros of a chunk, a piece, lie in one stretch. They, and x, are copied into shared memory by cp.async one chunk
-// ahead of the one that is multiplied; bits and turns go into registers.
+// A chunk's nonzeros lie in one piece per strip. They, and x, are copied into shared memory by cp.async, one chunk ahead of
+// the one that is multiplied.
 #include "fragment.cuh"
 
 using namespace tandem_sparse;
 
 namespace {
 
-constexpr int warps = TANDEM_WARPS, block_rows = 16 * warps;
+using tandem_sparse::spread_row;
+
+constexpr int warps = TANDEM_WARPS, groups = TANDEM_GROUPS, warp_rows = 16 * groups, block_rows = warps * warp_rows;
 constexpr int counts = 8 * TANDEM_BLOCKS_OF_8;
 constexpr int x_stride = chunk_columns + 32;  // lanes of one row and of the next one read other banks
-constexpr int value_bytes = TANDEM_VALUES == 1 ? 1 : 2, row_bytes = slots * value_bytes;
+constexpr int value_bytes = TANDEM_VALUES == 1 ? 1 : 2;
 constexpr int stages = 2;
-// Of a multiprocessor: there is shared memory for more warps than registers, unless they are held short.
-constexpr int least_blocks = TANDEM_VALUES == 1 || TANDEM_BLOCKS_OF_8 > 2 ? 1 : (TANDEM_BLOCKS_OF_8 == 1 ? 24 : 20) / warps;
 
-// A block's shared memory: x, then pieces of `piece_bytes`.
+// A block's shared memory: x, entries of each warp and group, then pieces of `piece_bytes`.
 struct Fixed {
   alignas(16) unsigned short x[stages][counts][x_stride];
+  alignas(16) unsigned entries[warps][groups][entries_words];
 };
 
 #if TANDEM_VALUES == 1
-template <int stride>
 struct Bytes {
   const signed char* values;
-  __device__ __forceinline__ unsigned pair(unsigned& at, unsigned two) const {
-    float low = 0.0f, high = 0.0f;
-    if (two & 1) low = static_cast<float>(values[at]), at += stride;
-    if (two & 2) high = static_cast<float>(values[at]), at += stride;
+  __device__ __forceinline__ unsigned pair(unsigned at, unsigned two) const {
+    const float low = two & 1 ? static_cast<float>(values[at]) : 0.0f;
+    const float high = two & 2 ? static_cast<float>(values[at + (two & 1)]) : 0.0f;
     unsigned packed;
 #if TANDEM_X == 0
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
@@ -46,41 +45,43 @@ struct Bytes {
     return packed;
   }
 };
+#endif
 
-// A piece in shared memory: `at` counts slots.
-struct Piece {
-  Bytes<slots> values;
-  __device__ explicit Piece(unsigned address)
-      : values{static_cast<const signed char*>(__cvta_shared_to_generic(address))} {}
-  __device__ __forceinline__ unsigned at(unsigned slot) const { return slot; }
-  __device__ __forceinline__ unsigned pair(unsigned& at, unsigned two) const { return values.pair(at, two); }
-};
-#else
+#if TANDEM_VALUES == 0
 __device__ __forceinline__ unsigned shared_16(unsigned address) {
   unsigned value;
   asm("ld.shared.u16 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
 
-// A piece in shared memory: `at` is an address, and nothing is done for zeros.
-struct Piece {
+// Values of 16 bits in shared memory, and fragment.cuh's spread_row of them: one walk through the row's nonzeros, and
+// nothing done for zeros.
+struct Near {
   unsigned address;
-  __device__ explicit Piece(unsigned address) : address(address) {}
-  __device__ __forceinline__ unsigned at(unsigned slot) const { return address + value_bytes * slot; }
-  __device__ __forceinline__ unsigned pair(unsigned& at, unsigned two) const {
-    unsigned both = 0;
-    if (two & 1) both = shared_16(at), at += row_bytes;
-    if (two & 2) both = __byte_perm(both, shared_16(at), 0x5410), at += row_bytes;
-    return both;
-  }
 };
+
+__device__ __forceinline__ void spread_row(const Near& values, unsigned at, unsigned byte, unsigned (&four)[4]) {
+  unsigned address = values.address + 2 * at;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    unsigned two = 0;
+    if (byte & 1u << 2 * i) {
+      two = shared_16(address);
+      address += 2;
+    }
+    if (byte & 2u << 2 * i) {
+      two = __byte_perm(two, shared_16(address), 0x5410);
+      address += 2;
+    }
+    four[i] = two;
+  }
+}
 #endif
 
-__device__ __forceinline__ unsigned shared_address(const void* of) { return static_cast<unsigned>(__cvta_generic_to_shared(of)); }
-
-// Begins to copy 16 bytes into shared memory, or to write as many zeros.
-__device__ __forceinline__ void copy_16(unsigned to, const void* from, bool there = true) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
+// Copies 16 bytes, or writes as many zeros.
+__device__ __forceinline__ void copy_16(void* to, const void* from, bool there = true) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0));
 }
 
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"); }
@@ -113,77 +114,82 @@ __device__ __forceinline__ int sum_before(int value, int lane) {
   return sum - value;
 }
 
-// What a lane reads of a panel: its bits and turns of the next chunk and, for the copies, its 16 bytes of the next piece's rows.
-struct Panel {
-  const uint4* bits;
-  const unsigned* turns;
-  const int* begins;  // of the piece after the next one, in rows of slots
+// One strip of a warp; `masks` is null beyond the last one.
+struct Strip {
+  const unsigned long long* masks;
   const unsigned char* values;
-  int begin, end;  // of the next piece
+  const int* begins;  // of its chunks, counted from its first nonzero
+  int chunks;
+  int at[3];  // where the chunk that is multiplied begins, the next one, and the one behind that
 
-  __device__ __forceinline__ uint4 next_bits() {
-    const uint4 found = __ldg(bits);
-    bits += lanes;
-    return found;
-  }
-
-  __device__ __forceinline__ unsigned next_turns() {
-    const unsigned found = __ldg(turns);
-    turns += lanes;
-    return found;
-  }
-
-  // Begins to copy the next piece, 512 bytes at a time: up to 496 more than there are (beyond the last piece, too, values are
-  // readable). `more` is whether another one follows.
-  __device__ __forceinline__ void next_piece(unsigned to, bool more) {
-    const unsigned char* from = values + static_cast<long long>(begin) * row_bytes;
-    const int bytes = (end - begin) * row_bytes;
-#pragma unroll 1
-    for (int done = 0; done < bytes; done += 4 * 512) {
+  __device__ void begin_at(int chunk) {
 #pragma unroll
-      for (int i = 0; i < 4 * 512; i += 512)
-        if (done + i < bytes) copy_16(to + done + i, from + done + i);
-    }
-    begin = end;
-    if (more) end = __ldg(++begins);
+    for (int i = 0; i < 3; ++i) at[i] = masks != nullptr ? __ldg(begins + min(chunk + i, chunks)) : 0;
+  }
+
+  __device__ void advance(int chunk) {
+    at[0] = at[1], at[1] = at[2];
+    at[2] = masks != nullptr ? __ldg(begins + min(chunk + 2, chunks)) : 0;
+  }
+
+  __device__ unsigned long long mask(int tile, int tiles) const {
+    return masks != nullptr && tile < tiles ? __ldg(masks + tile) : 0ull;
+  }
+
+  // Begins to copy the nonzeros of the chunk at `at[which]`. The caller's tensor is readable 64 values beyond the last one.
+  template <int which>
+  __device__ void fetch(unsigned char* to, int lane) const {
+    const unsigned char* from = values + static_cast<long long>(at[which]) * value_bytes;
+    const int skew = skew_of<which>();
+    for (int i = 16 * lane; i < (at[which + 1] - at[which]) * value_bytes + skew; i += 16 * 32)
+      copy_16(to + i, from - skew + i);
+  }
+
+  // By how many bytes a chunk's nonzeros lie behind the beginning of their piece.
+  template <int which>
+  __device__ int skew_of() const {
+    return static_cast<int>(reinterpret_cast<unsigned long long>(values + static_cast<long long>(at[which]) * value_bytes) & 15);
   }
 };
 
-// Begins to copy a chunk of x, zeros beyond its end; a lane has eight columns of every `warps`th row, which are `apart` values
-// apart. Rows of x begin at multiples of 16 bytes.
-__device__ __forceinline__ void fetch_x(unsigned to, const unsigned short* from, long long apart, int rows, bool there) {
-#pragma unroll
-  for (int i = 0; i < (counts + warps - 1) / warps; ++i) {
-    if (counts % warps != 0 && i * warps + static_cast<int>(threadIdx.x / 32) >= counts) break;
-    const bool is_row = there && i * warps < rows;
-    copy_16(to + i * warps * x_stride * 2, is_row ? from + i * apart : from, is_row);
+// Begins to copy a chunk of x, zeros beyond its end. Rows of x begin at multiples of 16 bytes.
+__device__ void fetch_x(unsigned short (&to)[counts][x_stride], const unsigned short* x, int rows, int columns, int first) {
+  constexpr int eights = chunk_columns / 8;
+  for (int i = threadIdx.x; i < counts * eights; i += 32 * warps) {
+    const int n = i / eights, k = 8 * (i % eights);
+    const bool there = n < rows && first + k < columns;
+    copy_16(&to[n][k], there ? x + static_cast<long long>(n) * columns + first + k : x, there);
   }
 }
 
-__device__ __forceinline__ void multiply_chunk(float (&sums)[TANDEM_BLOCKS_OF_8][4],
-                                               const unsigned short (&x)[counts][x_stride], const uint4& bits, unsigned turns,
-                                               const Piece& piece, int lane) {
-  unsigned at[2] = {piece.at(own_slot(lane, 0)), piece.at(own_slot(lane, 1))};
-#pragma unroll 1
-  for (int half = 0; half < 2; ++half) {  // all steps at once would need too many registers
-    const unsigned words[2] = {half == 0 ? bits.x : bits.z, half == 0 ? bits.y : bits.w};
+template <class Values>
+__device__ __forceinline__ void multiply_chunk(float (&sums)[groups][TANDEM_BLOCKS_OF_8][4], const unsigned short (&x)[counts][x_stride],
+                                               const unsigned (&entries)[groups][entries_words], const Values (&values)[groups][2],
+                                               int lane) {
+#pragma unroll(3 - groups)
+  for (int step = 0; step < steps; ++step) {
+    unsigned a[groups][2][4];
 #pragma unroll
-    for (int step = 0; step < steps / 2; ++step) {
-      unsigned a[2][4];
+    for (int group = 0; group < groups; ++group) {
+      const uint2 entry = *reinterpret_cast<const uint2*>(&entries[group][step * entry_stride + 2 * lane]);
+      unsigned upper[4], lower[4];
+      spread_row(values[group][0], entry.x & 0xffffu, entry.x >> 16, upper);
+      spread_row(values[group][1], entry.y & 0xffffu, entry.y >> 16, lower);
 #pragma unroll
-      for (int strip = 0; strip < 2; ++strip) {
-        if (turn_step(turns, strip) - steps / 2 * half == step) at[strip] = piece.at(turn_slot(turns, strip));
-        unsigned row[4];
-        spread_row(piece, at[strip], byte_of(words, step, strip), row);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) a[i / 2][2 * (i % 2) + strip] = row[i];
+      for (int half = 0; half < 2; ++half) {
+        a[group][half][0] = upper[2 * half];
+        a[group][half][1] = lower[2 * half];
+        a[group][half][2] = upper[2 * half + 1];
+        a[group][half][3] = lower[2 * half + 1];
       }
+    }
 #pragma unroll
-      for (int block = 0; block < TANDEM_BLOCKS_OF_8; ++block) {
-        const int column = 8 * (step_tiles * (steps / 2 * half + step) + lane % 4);
-        const uint4 b = *reinterpret_cast<const uint4*>(&x[8 * block + lane / 4][column]);
-        multiply(sums[block], a[0], b.x, b.y);
-        multiply(sums[block], a[1], b.z, b.w);
+    for (int block = 0; block < TANDEM_BLOCKS_OF_8; ++block) {
+      const uint4 b = *reinterpret_cast<const uint4*>(&x[8 * block + lane / 4][8 * step_tiles * step + 8 * (lane % 4)]);
+#pragma unroll
+      for (int group = 0; group < groups; ++group) {
+        multiply(sums[group][block], a[group][0], b.x, b.y);
+        multiply(sums[group][block], a[group][1], b.z, b.w);
       }
     }
   }
@@ -232,51 +238,77 @@ __device__ __forceinline__ float of_block(const float* mine, int block) {
 
 }  // namespace
 
-// Grid: (rows / block_rows rounded up, splits); from sm_90 on a cluster is (1, splits). The weight as lanes.Lanes has it, x is
+// Grid: (rows / block_rows rounded up, splits); from sm_90 on a cluster is (1, splits). `begins` is [strips][chunks + 1], x is
 // [count][columns] with columns a multiple of 8, `partial` is [splits][counts][block_rows * gridDim.x], or null where it is
-// not needed. Shared memory: Fixed, then warps * stages pieces of `piece_bytes`, which is a multiple of 512; for a cluster at
-// least counts * block_rows floats.
-extern "C" __global__ void __launch_bounds__(32 * warps, least_blocks)
-    product(const uint4* masks, const unsigned* turns, const unsigned char* values, const int* begins,
+// not needed. Shared memory: Fixed, then warps * stages * groups * 2 pieces; for a cluster at least counts * block_rows floats.
+extern "C" __global__ void __launch_bounds__(32 * warps, 2)
+    product(const unsigned long long* masks, const unsigned char* values, const long long* starts, const int* begins,
             const unsigned short* x, float* partial, const float* scales, const float* bias, float* y, int rows, int count,
-            int activation, int panels, int chunks, int columns, int piece_bytes) {
+            int activation, int strips, int tiles, int columns, int piece_bytes) {
   extern __shared__ __align__(16) unsigned char memory[];
   Fixed& shared = *reinterpret_cast<Fixed*>(memory);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  unsigned char* pieces = memory + sizeof(Fixed) + warp * stages * groups * 2 * piece_bytes;
+  const int chunks = (tiles + chunk_tiles - 1) / chunk_tiles;
   const int first = static_cast<int>(static_cast<long long>(chunks) * blockIdx.y / gridDim.y);
   const int last = static_cast<int>(static_cast<long long>(chunks) * (blockIdx.y + 1) / gridDim.y);
 
-  const long long panel = min(static_cast<int>(blockIdx.x) * warps + warp, panels - 1);  // of those beyond nothing is written
-  Panel own{masks + (panel * chunks + first) * lanes + lane, turns + (panel * chunks + first) * lanes + lane,
-            begins + panel * chunks + first, values + 16 * lane, 0, 0};
-  own.begin = __ldg(own.begins);
-  own.end = __ldg(++own.begins);
-  const unsigned staged = shared_address(memory) + sizeof(Fixed) + warp * stages * piece_bytes;
-  int column = chunk_columns * first + 8 * lane;  // of x, the lane's next ones
-  const unsigned x_to = shared_address(&shared.x[0][warp][8 * lane]);
-  const unsigned short* x_from = x + static_cast<long long>(min(warp, count - 1)) * columns;
-  const long long x_apart = static_cast<long long>(warps) * columns;
+  Strip own[groups][2];
+#pragma unroll
+  for (int i = 0; i < 2 * groups; ++i) {
+    const int strip = (blockIdx.x * warps + warp) * 2 * groups + i;
+    const bool there = strip < strips;
+    own[i / 2][i % 2] = {there ? masks + static_cast<long long>(strip) * tiles : nullptr,
+                         there ? values + starts[strip] * value_bytes : values,
+                         begins + static_cast<long long>(strip) * (chunks + 1), chunks};
+    own[i / 2][i % 2].begin_at(first);
+  }
+  const auto piece = [&](int chunk, int i) { return pieces + ((chunk % stages) * 2 * groups + i) * piece_bytes; };
 
-  float sums[TANDEM_BLOCKS_OF_8][4] = {};
-  uint4 next_bits;
-  unsigned next_turns;
-  const auto fetch = [&](int chunk) {
-    const bool there = column < columns;
-    fetch_x(x_to + chunk % stages * sizeof shared.x[0], x_from + (there ? column : 0), x_apart, count - warp, there);
-    column += chunk_columns;
-    own.next_piece(staged + chunk % stages * piece_bytes + 16 * lane, chunk + 1 < last);
+  float sums[groups][TANDEM_BLOCKS_OF_8][4] = {};
+  unsigned long long next[groups][2] = {};
+  if (first < last) {
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i) own[i / 2][i % 2].fetch<0>(piece(first, i), lane);
+    fetch_x(shared.x[first % stages], x, count, columns, first * chunk_columns);
     commit();
-    next_bits = own.next_bits();
-    next_turns = own.next_turns();
-  };
-  fetch(first);
-  for (int chunk = first; chunk < last; ++chunk) {
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i) next[i / 2][i % 2] = own[i / 2][i % 2].mask(first * chunk_tiles + lane, tiles);
+  }
+  for (int c = first; c < last; ++c) {
+#pragma unroll
+    for (int group = 0; group < groups; ++group) {
+      const unsigned long long upper = next[group][0], lower = next[group][1];
+      const int before = sum_before(count_64(upper) | count_64(lower) << 16, lane);  // at most 2,048 each
+      write_entries(shared.entries[warp][group], lane, upper, before & 0xffff, lower, static_cast<unsigned>(before) >> 16);
+    }
     wait();
-    __syncthreads();  // all see x and their warp's piece, and nobody multiplies the chunk before any more
-    const uint4 bits = next_bits;
-    const unsigned turn = next_turns;
-    if (chunk + 1 < last) fetch(chunk + 1);
-    multiply_chunk(sums, shared.x[chunk % stages], bits, turn, Piece(staged + chunk % stages * piece_bytes), lane);
+    __syncthreads();  // all see x and their warp's entries, and nobody multiplies the chunk before any more
+    if (c + 1 < last) {
+#pragma unroll
+      for (int i = 0; i < 2 * groups; ++i) own[i / 2][i % 2].fetch<1>(piece(c + 1, i), lane);
+      fetch_x(shared.x[(c + 1) % stages], x, count, columns, (c + 1) * chunk_columns);
+      commit();
+#pragma unroll
+      for (int i = 0; i < 2 * groups; ++i)
+        next[i / 2][i % 2] = own[i / 2][i % 2].mask((c + 1) * chunk_tiles + lane, tiles);
+    }
+#if TANDEM_VALUES == 1
+    Bytes from[groups][2];
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i)
+      from[i / 2][i % 2].values = reinterpret_cast<const signed char*>(piece(c, i) + own[i / 2][i % 2].skew_of<0>());
+#else
+    Near from[groups][2];
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i)
+      from[i / 2][i % 2].address =
+          static_cast<unsigned>(__cvta_generic_to_shared(piece(c, i) + own[i / 2][i % 2].skew_of<0>()));
+#endif
+#pragma unroll
+    for (int i = 0; i < 2 * groups; ++i) own[i / 2][i % 2].advance(c + 1);
+    multiply_chunk(sums, shared.x[c % stages], shared.entries[warp], from, lane);
+    __syncwarp();  // entries may be written over
   }
 
   const Output output{scales, bias, y, rows, count, activation};
@@ -290,13 +322,14 @@ extern "C" __global__ void __launch_bounds__(32 * warps, least_blocks)
   float* to = partial + static_cast<long long>(blockIdx.y) * counts * stride + blockIdx.x * block_rows;
 #endif
 #pragma unroll
-  for (int i = 0; i < TANDEM_BLOCKS_OF_8 * 4; ++i) {
-    const int block = i / 4, part = i % 4, row = 16 * warp + lane / 4 + 8 * (part / 2);
+  for (int i = 0; i < groups * TANDEM_BLOCKS_OF_8 * 4; ++i) {
+    const int group = i / (TANDEM_BLOCKS_OF_8 * 4), block = i / 4 % TANDEM_BLOCKS_OF_8, part = i % 4;
+    const int row = warp * warp_rows + 16 * group + lane / 4 + 8 * (part / 2);
     const int n = 8 * block + 2 * (lane % 4) + part % 2;
     if (whole)
-      output.write(blockIdx.x * block_rows + row, n, sums[block][part]);
+      output.write(blockIdx.x * block_rows + row, n, sums[group][block][part]);
     else
-      to[static_cast<long long>(n) * stride + row] = sums[block][part];
+      to[static_cast<long long>(n) * stride + row] = sums[group][block][part];
   }
 #if __CUDA_ARCH__ >= 900
   if (whole) return;
@@ -321,6 +354,20 @@ extern "C" __global__ void finish(const float* partial, const float* scales, con
   Output{scales, bias, y, rows, count, activation}.write(row, n, sum);
 }
 
+// begins[strip][chunk]: how many nonzeros of the strip lie before the chunk; the last one is all of them. A warp has a strip.
+extern "C" __global__ void __launch_bounds__(32 * warps)
+    count(const unsigned long long* masks, int* begins, int strips, int tiles) {
+  const int strip = blockIdx.x * warps + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (strip >= strips) return;
+  const int chunks = (tiles + chunk_tiles - 1) / chunk_tiles;
+  int before = 0;
+  for (int chunk = 0; chunk <= chunks; ++chunk) {
+    if (lane == 0) begins[static_cast<long long>(strip) * (chunks + 1) + chunk] = before;
+    const int tile = chunk * chunk_tiles + lane;
+    before += sum_of_warp(tile < tiles ? count_64(__ldg(masks + static_cast<long long>(strip) * tiles + tile)) : 0);
+  }
+}
+
 // Writes strips [first, first + strips) as rows of 8 * tiles values in x's type, int8 without their scales. A warp has a
 // strip, a lane a tile: what neighbouring lanes write of a row lies side by side.
 extern "C" __global__ void __launch_bounds__(32 * warps)
@@ -335,9 +382,9 @@ extern "C" __global__ void __launch_bounds__(32 * warps)
     const int count = count_64(mask);
     unsigned begins = static_cast<unsigned>(sum_before(count, lane));
 #if TANDEM_VALUES == 1
-    const Bytes<1> from{reinterpret_cast<const signed char*>(values) + at};
+    const Bytes from{reinterpret_cast<const signed char*>(values) + at};
 #else
-    const SixteenBits<1> from{reinterpret_cast<const unsigned short*>(values) + at};
+    const SixteenBits from{reinterpret_cast<const unsigned short*>(values) + at};
 #endif
     at += sum_of_warp(count);
     if (tile >= tiles) continue;
@@ -347,6 +394,7 @@ extern "C" __global__ void __launch_bounds__(32 * warps)
       const unsigned byte = static_cast<unsigned>(mask >> (8 * row)) & 255u;
       unsigned four[4];
       spread_row(from, begins, byte, four);
+      begins += static_cast<unsigned>(popcount_32(byte));
       *reinterpret_cast<uint4*>(to + static_cast<long long>(row) * tiles * 8) = make_uint4(four[0], four[1], four[2], four[3]);
     }
   }

@@ -85,13 +85,13 @@ void bind(nb::module_& module) {
              "kind"_a, "first"_a, "last"_a, "threads"_a, "dense"_a, "stride"_a,
              "Writes strips [first, last) as float32 rows, padded; tensors by address.");
   module.def(
-      "sparse_emulate_piece",
-      [](Address masks, Address turns, Address values, Address dense) {
-        emulate_piece(pointer<const uint32_t>(masks), pointer<const uint32_t>(turns), pointer<const uint16_t>(values),
-                      pointer<uint16_t>(dense));
+      "sparse_emulate_chunk",
+      [](Address upper_masks, Address lower_masks, Address upper, Address lower, Address dense) {
+        emulate_chunk(pointer<const uint64_t>(upper_masks), pointer<const uint64_t>(lower_masks),
+                      pointer<const uint16_t>(upper), pointer<const uint16_t>(lower), pointer<uint16_t>(dense));
       },
-      "masks"_a, "turns"_a, "values"_a, "dense"_a,
-      "Decodes a piece in the order of lanes as a warp of the GPU's kernel does, into [16, 256]; tensors by address.");
+      "upper_masks"_a, "lower_masks"_a, "upper"_a, "lower"_a, "dense"_a,
+      "Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address.");
   module.def(
       "sparse_emulate_rows",
       [](Address masks, Address values, int tiles, Address dense) {
