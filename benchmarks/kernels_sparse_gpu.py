@@ -4,8 +4,9 @@
     python benchmarks/kernels_sparse.py --part gpu --quick --json
 
 Matrices are those of OPT and Llama; x is bf16 with 1, 8, 16 and 32 rows. Against F.linear in bf16 and fp16 stand the
-backends `cuda` and `triton`, bf16 weights with 50 to 80 % zeros, each in the fastest of its layouts. A product is first
-compared with the reference, in each layout; what is wrong or fails is told in its row and is not timed.
+backends `cuda` and `triton`, bf16 weights with 50 to 80 % zeros, each in the fastest of its layouts, and `arranged`,
+the same weights as tandem.kernels.sparse.arranged has them. A product is first compared with the reference, in each
+layout; what is wrong or fails is told in its row and is not timed.
 
 Before each product a buffer of 16 last-level caches is written and then read, so that the product finds nothing of its
 own in the cache, and no line that has to be written back. While the GPU is at it the host is through with launching:
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring import RESULTS, Ratio, commit, ratio
-from tandem.kernels.sparse import choosing
+from tandem.kernels.sparse import arranged, choosing, lanes
 from tandem.kernels.sparse.format import SparseWeight, pack, unpack
 
 if TYPE_CHECKING:
@@ -194,10 +195,34 @@ def on_gpu() -> Bench:
         device=device,
         timer=by_events,
         buffer=torch.empty(size_bytes // 4, device=device),
-        backends={name: choosing.backend(name) for name in BACKENDS if not reasons[name]},
+        backends={
+            **{name: choosing.backend(name) for name in BACKENDS if not reasons[name]},
+            **({} if reasons["cuda"] else {"arranged": Arranged()}),
+        },
         why_not={name: reasons[name] for name in BACKENDS if reasons[name]},
         free_bytes=free_bytes,
     )
+
+
+class Arranged:
+    """Products of arranged weights, each arranged once, as a backend has them."""
+
+    def __init__(self) -> None:
+        self._known: tuple[SparseWeight, lanes.Lanes] | None = None
+
+    def lanes_of(self, weight: SparseWeight) -> lanes.Lanes:
+        """Return a weight in the order of lanes."""
+        if self._known is None or self._known[0] is not weight:
+            self._known = weight, lanes.arrange(weight)
+        return self._known[1]
+
+    def size_bytes(self, weight: SparseWeight) -> int:
+        """Return what a product reads of it."""
+        return self.lanes_of(weight).size_bytes
+
+    def prepared(self, weight: SparseWeight, x_NK: Tensor) -> Callable[[], Tensor]:
+        """Return the product with x."""
+        return functools.partial(arranged.multiply, self.lanes_of(weight), weight.rows, x_NK)
 
 
 def by_events(before: Callable[[], object], run: Callable[[], object]) -> float:
@@ -357,12 +382,17 @@ def _dense(name: str, weight_MK: Tensor, x_NK: Tensor) -> Contender:
 def _ours(bench: Bench, name: str, one: Checked, x_NK: Tensor) -> Contender:
     """Return a backend in the fastest of its layouts, or with what is wrong with it."""
     backend = bench.backends[name]
-    found = Contender(f"{name} bf16", "", one.zeros, one.weight.size_bytes, lambda: None)
+    is_arranged = isinstance(backend, Arranged)
+    size_bytes = backend.size_bytes(one.weight) if is_arranged else one.weight.size_bytes
+    found = Contender(f"{name} bf16", "", one.zeros, size_bytes, lambda: None)
     here = (one.expected_NM[: len(x_NK)], one.magnitude_NM[: len(x_NK)], one.weight.cols)
     tried_s: dict[str, float] = {}
     layouts = backend.geometries(one.weight) if hasattr(backend, "geometries") else [""]
     for layout in layouts:
-        product = functools.partial(backend.forward, one.weight, x_NK, **({"geometry": layout} if layout else {}))
+        if is_arranged:
+            product = backend.prepared(one.weight, x_NK)
+        else:
+            product = functools.partial(backend.forward, one.weight, x_NK, **({"geometry": layout} if layout else {}))
         try:
             trouble = wrong(product(), *here)
         except Exception as error:  # a compiler or a driver raises what it likes, and others are still to run

@@ -73,6 +73,9 @@ def sparse_decode(
 def sparse_emulate_chunk(upper_masks: int, lower_masks: int, upper: int, lower: int, dense: int) -> None:
     """Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address."""
 
+def sparse_emulate_piece(masks: int, turns: int, values: int, dense: int) -> None:
+    """Decodes a piece in the order of lanes as a warp of the GPU's kernel does, into [16, 256]; tensors by address."""
+
 def sparse_emulate_rows(masks: int, values: int, tiles: int, dense: int) -> None:
     """Decodes a strip as a warp of the GPU's `decode` does, into [8, 8 * tiles]; tensors by address."""
 

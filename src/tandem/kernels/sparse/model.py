@@ -24,6 +24,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from tandem.core.errors import MissingPackageError
 from tandem.kernels.sparse import choosing, files, layers
+from tandem.kernels.sparse.arranged import ArrangedLinear
 from tandem.kernels.sparse.format import check, pack
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
@@ -142,9 +143,15 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         folder: Made if need be.
 
     Raises:
-        SparseFormatError: The folder or its files cannot be written, or it holds a dense model.
+        SparseFormatError: The folder or its files cannot be written, it holds a dense model, or layers are arranged.
     """
     folder = Path(folder)
+    if arranged := next((name for name, part in model.named_modules() if isinstance(part, ArrangedLinear)), ""):
+        raise SparseFormatError(
+            given=f"a model whose layer {arranged} is arranged for a GPU",
+            allowed="sparse and dense layers",
+            todo="save it before it is arranged",
+        )
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ _BLOCK_ROWS = 512
 _Rest = ParamSpec("_Rest")
 
 
-def _in_own_types(
+def in_own_types(
     body: Callable[Concatenate[torch.Tensor, _Rest], torch.Tensor],
 ) -> Callable[Concatenate[torch.Tensor, _Rest], torch.Tensor]:
     """Return an operator's body that `torch.autocast` changes no product in: sums are float32, whoever calls it."""
@@ -40,7 +40,7 @@ def _in_own_types(
 
 
 @torch.library.custom_op("tandem::sparse_linear", mutates_args=())
-@_in_own_types
+@in_own_types
 def sparse_linear(
     x: torch.Tensor,
     masks: torch.Tensor,
@@ -82,7 +82,7 @@ def _(
 
 
 @torch.library.custom_op("tandem::sparse_linear_grad_x", mutates_args=())
-@_in_own_types
+@in_own_types
 def grad_x(
     grad: torch.Tensor,
     masks: torch.Tensor,
@@ -117,7 +117,7 @@ def _(
 
 
 @torch.library.custom_op("tandem::sparse_linear_grad_values", mutates_args=())
-@_in_own_types
+@in_own_types
 def grad_values(
     grad: torch.Tensor, x: torch.Tensor, masks: torch.Tensor, values: torch.Tensor, rows: int, cols: int
 ) -> torch.Tensor:

@@ -12,21 +12,15 @@ Run on an H200 (as sm_90); compiled for sm_80 and sm_90a in the tests.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import hashlib
 import importlib.util
-import logging
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from tandem.core.durable import written_aside
 from tandem.core.errors import MissingPackageError
+from tandem.kernels.sparse import launching
 from tandem.kernels.sparse.format import TILE
 from tandem.kernels.sparse.reference import ACTIVATIONS, activated
 
@@ -37,7 +31,7 @@ DEVICE = "cuda"
 TOLERANCE = 4e-3
 """x is rounded to the weights' 16 bits where it has more: 2**-8 of each product for bf16."""
 
-GPU = Path(__file__).parent.parent / "gpu"
+SOURCE = "product.cu"
 WARP_ROWS = 16
 LAYOUTS = ((4, 1), (8, 1), (4, 2), (8, 2), (2, 1))
 """Warps of a block and groups of 16 rows of a warp, the usual ones first; the last ones fit everywhere."""
@@ -45,10 +39,11 @@ MOST_SPLITS = 8
 """A cluster has at most so many blocks on every GPU that has clusters."""
 CHUNK_COLUMNS = 256
 MOST_COLUMNS_OF_X = 32
-_LEAST_ARCH, _CLUSTER_ARCH = 80, 90
+_LEAST_ARCH = 80
+CLUSTER_MAJOR = 9
+"""From sm_90 on blocks form clusters."""
 _FINISHING_THREADS = 128
 _SCRATCH_BYTES = 32 << 20
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +136,7 @@ def decode(weight: SparseWeight, first: int, last: int, x_type: torch.dtype) -> 
     dense_MK = torch.empty(TILE * strips, TILE * tiles, dtype=x_type, device=weight.device)
     geometry = Geometry(*LAYOUTS[0], 1)
     if dense_MK.numel():
-        _launch(
+        launching.launch(
             _kernels(_index(weight), options_of(x_type, weight.values_P.dtype, 1, geometry)).decode,
             (-(-strips // geometry.warps), 1),
             32 * geometry.warps,
@@ -182,14 +177,9 @@ def geometries(weight: SparseWeight) -> list[str]:
 def _fits(geometry: Geometry, weight: SparseWeight) -> bool:
     """Tell whether a block's shared memory is enough, with as many rows of x as there can be."""
     options = options_of(torch.bfloat16, weight.values_P.dtype, MOST_COLUMNS_OF_X, geometry)
-    return shared_size_bytes(options, chunks_of(weight).piece_bytes(weight)) <= _most_shared_bytes(_index(weight))
-
-
-@functools.cache
-def _most_shared_bytes(index: int) -> int:
-    import cuda.core as cuda
-
-    return int(cuda.Device(index).properties.max_shared_memory_per_block_optin)
+    return shared_size_bytes(options, chunks_of(weight).piece_bytes(weight)) <= launching.most_shared_bytes(
+        _index(weight)
+    )
 
 
 def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
@@ -206,12 +196,6 @@ def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
         wanted = (-(-turns * processors // blocks) for turns in (4, 2, 1, 8))
         found += [Geometry(warps, groups, max(1, min(chunks, MOST_SPLITS, splits))) for splits in wanted]
     return list(dict.fromkeys(found))
-
-
-def source() -> str:
-    """Return product.cu with what it includes, as one text."""
-    included = (GPU / "fragment.cuh").read_text().replace("#pragma once", "")
-    return (GPU / "product.cu").read_text().replace('#include "fragment.cuh"', included)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +240,7 @@ def _multiply(
     x_NK = torch.nn.functional.pad(x_NK, (0, -weight.cols % 8)) if weight.cols % 8 else x_NK.contiguous()
     if x_NK.data_ptr() % 16:
         x_NK = x_NK.clone()  # the kernel reads 16 bytes at a time
-    clustered = torch.cuda.get_device_capability(weight.device) >= (_CLUSTER_ARCH // 10, 0)
+    clustered = torch.cuda.get_device_properties(weight.device).major >= CLUSTER_MAJOR
     partial = None
     if geometry.splits > 1 and not clustered:
         partial = torch.empty(
@@ -264,7 +248,7 @@ def _multiply(
         )
     chunks, kernels = chunks_of(weight), _kernels(_index(weight), options)
     epilogued = (weight.scales_M, epilogue.bias_M, y_NM, weight.rows, len(x_NK), epilogue.activation)
-    _launch(
+    launching.launch(
         kernels.product,
         (blocks, geometry.splits),
         32 * geometry.warps,
@@ -278,7 +262,7 @@ def _multiply(
     if partial is not None:
         grid = (-(-weight.rows // _FINISHING_THREADS), len(x_NK))
         sizes = (geometry.splits, geometry.block_rows * blocks)
-        _launch(kernels.finish, grid, _FINISHING_THREADS, (partial, *epilogued, *sizes))
+        launching.launch(kernels.finish, grid, _FINISHING_THREADS, (partial, *epilogued, *sizes))
 
 
 def chunks_of(weight: SparseWeight) -> Chunks:
@@ -294,7 +278,7 @@ def chunks_of(weight: SparseWeight) -> Chunks:
     geometry = Geometry(*LAYOUTS[0], 1)
     kernel = _kernels(_index(weight), options_of(torch.bfloat16, weight.values_P.dtype, 1, geometry)).count
     grid = (-(-strips // geometry.warps), 1)
-    _launch(kernel, grid, 32 * geometry.warps, (weight.masks_ST, begins_SC, strips, tiles))
+    launching.launch(kernel, grid, 32 * geometry.warps, (weight.masks_ST, begins_SC, strips, tiles))
     if torch.cuda.is_current_stream_capturing():  # nothing can be read now, and the table lives as long as the graph
         return Chunks(begins_SC, TILE * CHUNK_COLUMNS, bitmap)
     _chunks[masks_ST] = found = Chunks(begins_SC, int(begins_SC.diff(dim=1).max()), bitmap)
@@ -313,60 +297,13 @@ def piece_size_bytes(values: int, value_bytes: int) -> int:
 _chunks: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def _launch(
-    kernel: Any,  # noqa: ANN401 - a kernel of cuda-core
-    grid: tuple[int, int],
-    threads: int,
-    arguments: tuple[torch.Tensor | int | None, ...],
-    *,
-    shared_bytes: int = 0,
-    cluster: bool = False,
-) -> None:
-    """Tensors go by address (None is a null pointer), numbers as 32-bit integers; clusters are columns of the grid."""
-    import cuda.core as cuda
-
-    index = next(one for one in arguments if isinstance(one, torch.Tensor)).device.index or 0
-    with torch.cuda.device(index):
-        stream = cuda.Stream.from_handle(torch.cuda.current_stream(index).cuda_stream)
-        cuda.launch(
-            stream,
-            cuda.LaunchConfig(grid=(grid[0], 1), cluster=(1, grid[1]), block=threads, shmem_size=shared_bytes)
-            if cluster  # whose grid is one of clusters
-            else cuda.LaunchConfig(grid=grid, block=threads, shmem_size=shared_bytes),
-            kernel,
-            *(ctypes.c_int32(one) if isinstance(one, int) else _address(one) for one in arguments),
-        )
-
-
-def _address(tensor: torch.Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 def _index(weight: SparseWeight) -> int:
     return weight.device.index or 0
 
 
 def _kernels(index: int, options: dict[str, int]) -> Kernels:
-    return _loaded(index, tuple(options.items()))
-
-
-@functools.cache
-def _loaded(index: int, options: tuple[tuple[str, int], ...]) -> Kernels:
-    """Compile, or take from disk, and load."""
-    import cuda.core as cuda
-    from cuda.bindings import driver
-
-    device = cuda.Device(index)
-    device.set_current()
-    code = cuda.ObjectCode.from_cubin(cubin(f"sm_{device.arch}", options))
-    kernels = Kernels(*(code.get_kernel(name) for name in Kernels._fields))
-    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    most = _most_shared_bytes(index)
-    (error,) = driver.cuKernelSetAttribute(attribute, most, driver.CUkernel(int(kernels.product.handle)), index)
-    if error != driver.CUresult.CUDA_SUCCESS:
-        message = f"the driver refuses {most} bytes of shared memory: {error}"
-        raise RuntimeError(message)
-    return kernels
+    found = launching.loaded(index, SOURCE, tuple(options.items()), Kernels._fields, most_shared="product")
+    return Kernels(*found)
 
 
 def shared_size_bytes(options: dict[str, int], piece_bytes: int) -> int:
@@ -374,28 +311,3 @@ def shared_size_bytes(options: dict[str, int], piece_bytes: int) -> int:
     warps, groups, counts = options["TANDEM_WARPS"], options["TANDEM_GROUPS"], 8 * options["TANDEM_BLOCKS_OF_8"]
     fixed = 2 * 2 * counts * (CHUNK_COLUMNS + 32) + warps * groups * 4 * 8 * 72
     return max(fixed + warps * groups * 2 * 2 * piece_bytes, 4 * counts * WARP_ROWS * warps * groups)
-
-
-def cubin(arch: str, options: tuple[tuple[str, int], ...]) -> bytes:
-    """Return product.cu compiled for an architecture by NVRTC, or as an earlier process has left it on disk."""
-    import cuda.core as cuda
-
-    text = source()
-    digest = hashlib.sha256(f"{arch} {options} {cuda.__version__} {text}".encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem"
-    path = folder / f"sparse-product-{arch}-{digest}.cubin"
-    try:
-        return path.read_bytes()
-    except OSError:
-        pass
-    defines = [(name, str(value)) for name, value in options]
-    settings = cuda.ProgramOptions(arch=arch, std="c++17", define_macro=defines)
-    compiled: bytes = cuda.Program(text, code_type="c++", options=settings).compile("cubin").code
-    _log.info("sparse products compiled for %s with %s", arch, dict(options))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as out:
-            out.write(compiled)
-    except OSError as error:
-        _log.warning("the compiled kernel cannot be kept in %s: %s", path, error.strerror)
-    return compiled

@@ -11,6 +11,7 @@
 // A chunk's nonzeros lie in one piece per strip. They, and x, are copied into shared memory by cp.async, one chunk ahead of
 // the one that is multiplied.
 #include "fragment.cuh"
+#include "device.cuh"
 
 using namespace tandem_sparse;
 
@@ -18,11 +19,8 @@ namespace {
 
 using tandem_sparse::spread_row;
 
-constexpr int warps = TANDEM_WARPS, groups = TANDEM_GROUPS, warp_rows = 16 * groups, block_rows = warps * warp_rows;
-constexpr int counts = 8 * TANDEM_BLOCKS_OF_8;
-constexpr int x_stride = chunk_columns + 32;  // lanes of one row and of the next one read other banks
-constexpr int value_bytes = TANDEM_VALUES == 1 ? 1 : 2;
-constexpr int stages = 2;
+constexpr int groups = TANDEM_GROUPS;
+static_assert(x_columns == chunk_columns);
 
 // A block's shared memory: x, entries of each warp and group, then pieces of `piece_bytes`.
 struct Fixed {
@@ -36,24 +34,12 @@ struct Bytes {
   __device__ __forceinline__ unsigned pair(unsigned at, unsigned two) const {
     const float low = two & 1 ? static_cast<float>(values[at]) : 0.0f;
     const float high = two & 2 ? static_cast<float>(values[at + (two & 1)]) : 0.0f;
-    unsigned packed;
-#if TANDEM_X == 0
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-#else
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-#endif
-    return packed;
+    return packed(low, high);
   }
 };
 #endif
 
 #if TANDEM_VALUES == 0
-__device__ __forceinline__ unsigned shared_16(unsigned address) {
-  unsigned value;
-  asm("ld.shared.u16 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
-  return value;
-}
-
 // Values of 16 bits in shared memory, and fragment.cuh's spread_row of them: one walk through the row's nonzeros, and
 // nothing done for zeros.
 struct Near {
@@ -77,26 +63,6 @@ __device__ __forceinline__ void spread_row(const Near& values, unsigned at, unsi
   }
 }
 #endif
-
-// Copies 16 bytes, or writes as many zeros.
-__device__ __forceinline__ void copy_16(void* to, const void* from, bool there = true) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0));
-}
-
-__device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"); }
-
-__device__ __forceinline__ void wait() { asm volatile("cp.async.wait_group 0;"); }
-
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-#if TANDEM_X == 0
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-#else
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-#endif
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 __device__ __forceinline__ int sum_of_warp(int value) {
 #pragma unroll
@@ -142,7 +108,7 @@ struct Strip {
     const unsigned char* from = values + static_cast<long long>(at[which]) * value_bytes;
     const int skew = skew_of<which>();
     for (int i = 16 * lane; i < (at[which + 1] - at[which]) * value_bytes + skew; i += 16 * 32)
-      copy_16(to + i, from - skew + i);
+      copy_16(shared_address(to + i), from - skew + i);
   }
 
   // By how many bytes a chunk's nonzeros lie behind the beginning of their piece.
@@ -158,7 +124,7 @@ __device__ void fetch_x(unsigned short (&to)[counts][x_stride], const unsigned s
   for (int i = threadIdx.x; i < counts * eights; i += 32 * warps) {
     const int n = i / eights, k = 8 * (i % eights);
     const bool there = n < rows && first + k < columns;
-    copy_16(&to[n][k], there ? x + static_cast<long long>(n) * columns + first + k : x, there);
+    copy_16(shared_address(&to[n][k]), there ? x + static_cast<long long>(n) * columns + first + k : x, there);
   }
 }
 
@@ -194,47 +160,6 @@ __device__ __forceinline__ void multiply_chunk(float (&sums)[groups][TANDEM_BLOC
     }
   }
 }
-
-// In the order of reference.ACTIVATIONS.
-__device__ float activated(int activation, float value) {
-  switch (activation) {
-    case 1: return value < 0.0f ? 0.0f : value;  // NaN stays
-    case 2: return value / (1.0f + expf(-value));
-    case 3: return 0.5f * value * (1.0f + erff(value * 0.70710678118654752f));
-    case 4: return 0.5f * value * (1.0f + tanhf(0.79788456080286536f * (value + 0.044715f * value * value * value)));
-    default: return value;
-  }
-}
-
-// What becomes of a sum: y[n][row] = activation(scale * sum + bias).
-struct Output {
-  const float *scales, *bias;
-  float* y;
-  int rows, count, activation;
-
-  __device__ void write(int row, int n, float sum) const {
-    if (row >= rows || n >= count) return;
-    if (scales != nullptr) sum *= scales[row];
-    if (bias != nullptr) sum += bias[row];
-    y[static_cast<long long>(n) * rows + row] = activated(activation, sum);
-  }
-};
-
-#if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ void meet_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ float of_block(const float* mine, int block) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(mine));
-  float value;
-  asm volatile("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %1, %2;\nld.shared::cluster.f32 %0, [there];\n}"
-               : "=f"(value)
-               : "r"(address), "r"(block)
-               : "memory");
-  return value;
-}
-#endif
 
 }  // namespace
 
@@ -312,46 +237,7 @@ extern "C" __global__ void __launch_bounds__(32 * warps, 2)
   }
 
   const Output output{scales, bias, y, rows, count, activation};
-  const bool whole = gridDim.y == 1;
-#if __CUDA_ARCH__ >= 900
-  float* to = reinterpret_cast<float*>(memory);  // the block's own, which all blocks of its cluster read
-  const int stride = block_rows;
-  if (!whole) __syncthreads();  // nobody reads a chunk any more
-#else
-  const int stride = block_rows * gridDim.x;
-  float* to = partial + static_cast<long long>(blockIdx.y) * counts * stride + blockIdx.x * block_rows;
-#endif
-#pragma unroll
-  for (int i = 0; i < groups * TANDEM_BLOCKS_OF_8 * 4; ++i) {
-    const int group = i / (TANDEM_BLOCKS_OF_8 * 4), block = i / 4 % TANDEM_BLOCKS_OF_8, part = i % 4;
-    const int row = warp * warp_rows + 16 * group + lane / 4 + 8 * (part / 2);
-    const int n = 8 * block + 2 * (lane % 4) + part % 2;
-    if (whole)
-      output.write(blockIdx.x * block_rows + row, n, sums[group][block][part]);
-    else
-      to[static_cast<long long>(n) * stride + row] = sums[group][block][part];
-  }
-#if __CUDA_ARCH__ >= 900
-  if (whole) return;
-  meet_cluster();
-  const int splits = gridDim.y;
-  for (int i = blockIdx.y * 32 * warps + threadIdx.x; i < counts * block_rows; i += splits * 32 * warps) {
-    float sum = 0;
-    for (int split = 0; split < splits; ++split) sum += of_block(to + i, split);
-    output.write(blockIdx.x * block_rows + i % block_rows, i / block_rows, sum);
-  }
-  meet_cluster();  // nobody leaves before its sums are read
-#endif
-}
-
-// The parts' sums, in order. One thread an element of y.
-extern "C" __global__ void finish(const float* partial, const float* scales, const float* bias, float* y, int rows, int count,
-                                  int activation, int splits, int padded_rows) {
-  const int row = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
-  if (row >= rows) return;
-  float sum = 0;
-  for (int split = 0; split < splits; ++split) sum += partial[(static_cast<long long>(split) * counts + n) * padded_rows + row];
-  Output{scales, bias, y, rows, count, activation}.write(row, n, sum);
+  write_sums(sums, memory, partial, output);
 }
 
 // begins[strip][chunk]: how many nonzeros of the strip lie before the chunk; the last one is all of them. A warp has a strip.

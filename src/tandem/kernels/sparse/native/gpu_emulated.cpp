@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../gpu/fragment.cuh"
+#include "../gpu/lanes.cuh"
 
 namespace tandem::sparse {
 
@@ -27,6 +28,24 @@ void emulate_chunk(const uint64_t* upper_masks, const uint64_t* lower_masks, con
         unsigned four[4];
         spread_row(strips[strip], entry & 0xffffu, entry >> 16, four);
         std::memcpy(dense + (lane / 4 + 8 * strip) * chunk_columns + 8 * tile, four, sizeof four);
+      }
+    }
+  }
+}
+
+void emulate_piece(const uint32_t* masks, const uint32_t* turns, const uint16_t* values, uint16_t* dense) {
+  using namespace tandem_lanes;
+  const SixteenBits from{values};
+  for (int lane = 0; lane < lanes; ++lane) {
+    unsigned words[4], at[2] = {own_slot(lane, 0), own_slot(lane, 1)};
+    std::memcpy(words, masks + 4 * lane, sizeof words);
+    for (int step = 0; step < steps; ++step) {
+      for (int strip = 0; strip < 2; ++strip) {
+        if (turn_step(turns[lane], strip) == step) at[strip] = turn_slot(turns[lane], strip);
+        unsigned four[4];
+        spread_row(from, at[strip], byte_of(words, step, strip), four);
+        const int row = lane / 4 + 8 * strip, tile = step_tiles * step + lane % 4;
+        std::memcpy(dense + row * chunk_columns + 8 * tile, four, sizeof four);
       }
     }
   }

@@ -93,6 +93,14 @@ void bind(nb::module_& module) {
       "upper_masks"_a, "lower_masks"_a, "upper"_a, "lower"_a, "dense"_a,
       "Decodes 32 tiles of two strips as a warp of the GPU's kernel does, into [16, 256]; tensors by address.");
   module.def(
+      "sparse_emulate_piece",
+      [](Address masks, Address turns, Address values, Address dense) {
+        emulate_piece(pointer<const uint32_t>(masks), pointer<const uint32_t>(turns), pointer<const uint16_t>(values),
+                      pointer<uint16_t>(dense));
+      },
+      "masks"_a, "turns"_a, "values"_a, "dense"_a,
+      "Decodes a piece in the order of lanes as a warp of the GPU's kernel does, into [16, 256]; tensors by address.");
+  module.def(
       "sparse_emulate_rows",
       [](Address masks, Address values, int tiles, Address dense) {
         emulate_rows(pointer<const uint64_t>(masks), pointer<const uint16_t>(values), tiles, pointer<uint16_t>(dense));
