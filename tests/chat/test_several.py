@@ -60,7 +60,9 @@ def test_the_command_tells_means_with_intervals_and_writes_the_page(recipe_file:
     assert (figure["model"], figure["figure"], figure["runs"]) == ("after RL", "score", 3)
     assert figure["mean"] == pytest.approx(0.6)
     assert figure["high"] == pytest.approx(0.6 + 4.303 * 0.1 / math.sqrt(3), abs=1e-4)
+    assert all("did not tell with what it was made" in told for told in json.loads(done.stdout)["differs"])
     text = (tmp_path / "all.html").read_text()
+    assert text.count("did not tell with what it was made") == len(runs)
     assert "seeds 0, 1, 2" in text
     assert "Reinforcement learning" in text
 

@@ -61,6 +61,9 @@ def test_it_trains_measures_and_talks(recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.html").exists()
     as_json = json.loads(runner.invoke(tandem, ["chat", "eval", run, "--rows", "3", "--json"]).stdout)
     assert as_json["figures"]["rl"]["score"]["rows"] == 3
+    later = ["chat", "train", str(recipe), "--out", run, "--stage", "sft"]
+    assert "Figures of another evaluation (rows 3, not 4). To measure " in runner.invoke(tandem, later).stdout
+    assert "(rows 3, not 4)" in json.loads(runner.invoke(tandem, [*later, "--json"]).stdout)["differs"]
     talked = runner.invoke(tandem, ["chat", "talk", run, "--temperature", "0"], input="hi\n/new\nhi\n")
     assert talked.exit_code == 0
     replies = [part.partition("you> ")[0] for part in talked.stdout.split("model> ")[1:]]

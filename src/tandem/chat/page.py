@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from tandem.chat import measured
 from tandem.report import page, palette
 from tandem.report.blocks import Block, Fact, Facts, Figure, Text
 from tandem.report.chart import dress, margins, nothing_to_show
@@ -59,14 +60,16 @@ def of_run(run: RunFolder) -> Page:
     recipe = run.recipe()
     series = {stage: run.series(stage) for stage in CURVES}
     there = {stage: found for stage, found in series.items() if found}
-    sections = [Section("In short", _short(run, there))]
+    told = measured.differs(run)
+    differing: list[Block] = [Text(told)] if told else []
+    sections = [Section("In short", [*_short(run, there), *differing, *_figures(run)])]
     for stage, found in there.items():
         body: list[Block] = [
             curve(found[name], title, unit) for name, (title, unit) in CURVES[stage].items() if name in found
         ]
         sections.append(Section(TITLES[stage], [*body, _speeds(found)]))
     if samples := run.read_json("eval.json").get("samples"):
-        sections.append(Section("Responses to held-out prompts", [_responses(samples)]))
+        sections.append(Section("Responses to held-out prompts", [*differing, _responses(samples)]))
     if drawn := run.samples():
         sections.append(Section("Responses as training went", [_drawn(drawn)]))
     model = recipe.model.path or recipe.model.init
@@ -96,8 +99,8 @@ def figures_table(run: RunFolder) -> Table:
 
 def nothing_measured(run: RunFolder) -> str:
     """What to say of an evaluation without any figure; empty where there is one, or no evaluation."""
-    measured = run.read_json("eval.json")
-    if not measured or any(measured["figures"].values()):
+    found = run.read_json("eval.json")
+    if not found or any(found["figures"].values()):
         return ""
     return (
         f"The evaluation measured nothing: of the rows held out (data.held_out = {run.recipe().data.held_out:g}) there "
@@ -155,10 +158,12 @@ def _short(run: RunFolder, there: dict[str, dict[str, list[tuple[int, float]]]])
         first, last = sum(rewards[:tenth]) / tenth, sum(rewards[-tenth:]) / tenth
         facts.append(Fact("reward, first tenth", first, "number", 3))
         facts.append(Fact("reward, last tenth", last, "number", 3, tone="good" if last > first else "bad"))
-    blocks: list[Block] = [Facts(facts)] if facts else [Text("Nothing was recorded yet.")]
-    table = figures_table(run)
-    nothing = nothing_measured(run)
-    return [*blocks, *([table] if table.rows else []), *([Text(nothing)] if nothing else [])]
+    return [Facts(facts)] if facts else [Text("Nothing was recorded yet.")]
+
+
+def _figures(run: RunFolder) -> list[Block]:
+    table, nothing = figures_table(run), nothing_measured(run)
+    return [*([table] if table.rows else []), *([Text(nothing)] if nothing else [])]
 
 
 def _speeds(found: dict[str, list[tuple[int, float]]]) -> Table:

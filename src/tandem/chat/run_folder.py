@@ -25,7 +25,7 @@ from tandem.core.durable import written_aside
 from tandem.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tandem.chat.recipe import Recipe
 
@@ -60,6 +60,15 @@ class RunFolder:
         """Whether a stage has begun; a start alone is made anew for another recipe."""
         begun = self.has("start") and self.events.exists()  # records alone may be the job's
         return begun or (self.path / "checkpoints").exists() or any(map(self.has, TRAINED))
+
+    def trainings(self, names: Iterable[str]) -> dict[str, int]:
+        """Return of each model how often its stage began anew until it was there; 0 for one that is not, or no stage's.
+
+        A model that is trained once more has a higher number.
+        """
+        told = [record.metrics for record in records.read(self.events)]
+        begun = {name: [metrics.get(f"{name}/after_step") for metrics in told].count(0.0) for name in names}
+        return {name: count if self.has(name) else 0 for name, count in begun.items()}
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage's checkpoint is or will be."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
+from tandem.chat import measured
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import StageError
 from tandem.chat.interval import of_runs
@@ -90,6 +91,11 @@ def figures_table(runs: Sequence[RunFolder]) -> Table:
     return Table(columns, rows, note="on held-out prompts; intervals are Student's, over runs")
 
 
+def differing(runs: Sequence[RunFolder]) -> list[str]:
+    """Say of each run whose figures were made otherwise than its recipe and its models are now, how."""
+    return [f"{run.path}: {told}" for run in runs if (told := measured.differs(run))]
+
+
 def curve(runs: Sequence[dict[int, float]], title: str, unit: str) -> Figure:
     """One metric over the steps that all runs have, each run's smoothed as on its own page."""
     plot = go.Figure()
@@ -112,4 +118,6 @@ def curve(runs: Sequence[dict[int, float]], title: str, unit: str) -> Figure:
 
 def _short(runs: Sequence[RunFolder]) -> list[Block]:
     table = figures_table(runs)
-    return [table] if table.rows else [Text("No figure on held-out rows is there of all runs.")]
+    if not table.rows:
+        return [Text("No figure on held-out rows is there of all runs.")]
+    return [*map(Text, differing(runs)), table]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, lora, memory, models, placing, sharing
+from tandem.chat import evaluation, forward, heads, lora, measured, memory, models, placing, sharing
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
@@ -339,7 +339,8 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
         for i, prompt in enumerate(held.prompts[:SHOWN])
     ]
     work.run.record(**{"eval/step": 1, "eval/peak_bytes": memory.peak_bytes()})
-    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown})
+    basis = measured.basis(work.run, work.recipe, [*names, *(["reward"] if scorer is not None else [])])
+    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown, "basis": basis})
 
 
 SHOWN = 8

@@ -67,6 +67,7 @@ def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tu
     """
     from tandem.chat import page
     from tandem.chat import recipe as recipes
+    from tandem.chat.measured import differs
     from tandem.chat.train import check
     from tandem.chat.train import train as run_stages
     from tandem.core import config
@@ -95,7 +96,7 @@ def train(recipe: Path, out: Path | None, stages: tuple[str, ...], overrides: tu
         return
     where = page.write(run)
     if as_json:
-        print_json({"run": str(folder), "report": str(where), **run.read_json("eval.json")})
+        print_json({"run": str(folder), "report": str(where), **run.read_json("eval.json"), "differs": differs(run)})
         return
     _tell(run)
     say(f"report: {where}")
@@ -119,9 +120,12 @@ def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     table = several.figures_table(folders)
     if as_json:
         names = ("model", "figure", "mean", "low", "high", "runs")
-        print_json({"report": str(where), "figures": [dict(zip(names, row, strict=True)) for row in table.rows]})
+        figures = [dict(zip(names, row, strict=True)) for row in table.rows]
+        print_json({"report": str(where), "figures": figures, "differs": several.differing(folders)})
         return
     if table.rows:
+        for told in several.differing(folders):
+            say(told)
         show_table(table)
     say(f"report: {where}")
 
@@ -270,10 +274,12 @@ def _reply(say_to: Callable[..., str], said: str) -> None:
 
 
 def _tell(run: RunFolder) -> None:
-    from tandem.chat import page
+    from tandem.chat import measured, page
 
     table = page.figures_table(run)
     if table.rows:
+        if told := measured.differs(run):
+            say(told)
         show_table(table)
     elif nothing := page.nothing_measured(run):
         say(nothing)

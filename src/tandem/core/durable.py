@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import tempfile
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
@@ -18,6 +20,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk, or of what a user may have of it, that is full."""
 
 _OF_WRITING = (*FULL, errno.EFBIG)
+_BETWEEN_TRIES_S = 0.01
 
 
 def sync_folder(folder: Path | str) -> None:
@@ -76,20 +79,43 @@ def room(folder: Path, size_bytes: int) -> IO[bytes]:
 
 
 @contextmanager
-def locked(file: Path) -> Iterator[None]:
+def locked(file: Path, *, patience_s: float = math.inf) -> Iterator[None]:
     """The lock of a file that is there for it alone, made if it has to be; waits for it.
 
     Only who holds it may remove the file; who waited for it meanwhile takes the lock of the file that is there then.
+
+    Args:
+        file: The file.
+        patience_s: How long it waits.
+
+    Raises:
+        TimeoutError: Somebody held it all that time.
     """
+    until_s = time.monotonic() + patience_s
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, file, until_s)
             if os.fstat(descriptor).st_nlink:
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, file: Path, until_s: float) -> None:
+    if until_s == math.inf:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds it", str(file)) from None
+            time.sleep(_BETWEEN_TRIES_S)
+        else:
+            return
 
 
 def make_folder(folder: Path) -> None:

@@ -95,7 +95,7 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> list[float]:
     kept = order[: sampling.top_k or len(order)]
     held, whole = 0.0, sum(weights[token] for token in kept)
     for count, token in enumerate(kept):
-        if held >= sampling.top_p * whole:
+        if sampling.top_p < 1.0 and held >= sampling.top_p * whole:  # of 1 nothing is left out, however unlikely
             kept = kept[:count]
             break
         held += weights[token]

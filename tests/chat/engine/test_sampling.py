@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -48,6 +48,7 @@ def test_a_model_s_tokens_come_as_often_as_they_should(changed: dict[str, Any]) 
     number=st.floats(0.0, 1.0, exclude_max=True),
     changed=st.sampled_from(CASES),
 )
+@example(logits=[0.0, 19.0], number=0.0, changed={"temperature": 0.5})
 def test_the_token_is_where_the_running_sum_passes_the_number(
     logits: list[float], number: float, changed: dict[str, Any]
 ) -> None:

@@ -3,12 +3,14 @@
 import itertools
 import json
 import logging
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tandem.core.durable import locked
 from tandem.kernels.sparse import tuning
 from tandem.kernels.sparse.format import SparseWeight, pack
 
@@ -90,6 +92,47 @@ def test_a_folder_that_cannot_be_written_is_no_harm(
     monkeypatch.setenv("TANDEM_SPARSE_TUNING", str(tmp_path / "file" / "under"))
     assert choose({"lanes": 1.0}, [], weight) == "lanes"
     assert "cannot be kept" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_of_processes_that_measure_at_once_all_choices_are_kept_and_the_first_holds(
+    weight: SparseWeight, tmp_path: Path
+) -> None:
+    forked = multiprocessing.get_context("fork")
+    both, told = forked.Barrier(2, timeout=60), forked.SimpleQueue()
+
+    def measure(mine: str, other: str, counts: list[int]) -> None:
+        assert tuning.known(weight, torch.float32, 8) == ""  # the file is read
+        both.wait()
+        told.put({count: choose({mine: 1.0, other: 2.0}, [], weight, count) for count in counts})
+
+    processes = [
+        forked.Process(target=measure, args=args)
+        for args in (("lanes", "lists", [8, 16, 32]), ("lists", "lanes", [32, 8, 64]))
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    first, second = told.get(), told.get()
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    kept = {int(key.split()[3][1:]): way for key, way in json.loads(file.read_text()).items()}
+    assert kept.keys() == {8, 16, 32, 64}
+    assert first.items() <= kept.items()
+    assert second.items() <= kept.items()
+
+
+def test_a_lock_that_another_does_not_let_go_of_is_no_harm(
+    weight: SparseWeight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    choose({"lanes": 1.0}, [], weight)
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    monkeypatch.setattr(tuning, "_PATIENCE_S", 0.0)
+    with locked(file.with_suffix(".lock")):
+        assert choose({"lists": 1.0}, [], weight, count=16) == "lists"
+    assert "cannot be locked: another process holds it" in caplog.text
+    assert sorted(json.loads(file.read_text()).values()) == ["lanes", "lists"]
 
 
 def test_what_was_chosen_can_be_asked_for_without_measuring(weight: SparseWeight) -> None:

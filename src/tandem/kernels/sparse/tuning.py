@@ -2,8 +2,9 @@
 
 A product is known by shape, type, tenths of density, rows of x up to a power of two, threads, and the device. The first
 of its kind is measured (some milliseconds), what was chosen is logged and written to
-`$XDG_CACHE_HOME/tandem/sparse-tuning-DEVICE.json`; `TANDEM_SPARSE_TUNING` names another folder. A file that
-cannot be read or written only means that it is measured again.
+`$XDG_CACHE_HOME/tandem/sparse-tuning-DEVICE.json`; `TANDEM_SPARSE_TUNING` names another folder. Of several processes
+that measure the same at once the first one's choice is kept, and the others take it. A file that cannot be read or
+written only means that it is measured again.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
-from tandem.core.durable import written_aside
+from tandem.core.durable import locked, written_aside
 from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
 
 Candidate = Callable[[], torch.Tensor]
@@ -30,6 +32,8 @@ _FAIR_TRIES = 2
 _HOPELESS = 3.0
 _CLEARLY = 1.1
 """By how much another way must be faster than the first to be chosen: a choice is kept for long."""
+_PATIENCE_S = 10.0
+"""How long to wait for another process that writes."""
 
 _log = logging.getLogger(__name__)
 _known: dict[Path, dict[str, str]] = {}
@@ -76,9 +80,8 @@ def chosen(
         usual = next(iter(times_s))
         best = min(times_s, key=lambda name: times_s[name] * (1 if name == usual else _CLEARLY))
         told = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in sorted(times_s.items()))
-        _log.info("sparse product %s: %s (%s)", key, best, told)
-        _known[path][key] = best
-        _write(path, _known[path])
+        _keep(path, key, best)
+        _log.info("sparse product %s: %s (%s)", key, _known[path][key], told)
     return _at_hand.setdefault(kind, _known[path][key])
 
 
@@ -163,10 +166,17 @@ def _read(path: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in told.items() if _NAMES.fullmatch(str(value))}
 
 
-def _write(path: Path, choices: dict[str, str]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as out:
-            out.write(json.dumps(choices, indent=1, sort_keys=True).encode())
-    except OSError as error:
-        _log.warning("what was measured of sparse products cannot be kept in %s: %s", path, error.strerror)
+def _keep(path: Path, key: str, best: str) -> None:
+    """Write a choice down, unless another process has since: then that one's is known here too."""
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path.with_suffix(".lock"), patience_s=_PATIENCE_S))
+        except OSError as error:  # a file system without locks: what is written is most often kept
+            _log.warning("%s cannot be locked: %s", path, error.strerror)
+        _known[path] |= {key: best} | _read(path)
+        try:
+            with written_aside(path) as out:
+                out.write(json.dumps(_known[path], indent=1, sort_keys=True).encode())
+        except OSError as error:
+            _log.warning("what was measured of sparse products cannot be kept in %s: %s", path, error.strerror)

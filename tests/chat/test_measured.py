@@ -1,0 +1,61 @@
+"""Figures that are older than the recipe's evaluation or than a model are told to be."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tandem.chat import evaluating, measured, page
+from tandem.chat import recipe as recipes
+from tandem.chat.run_folder import RunFolder
+from tandem.chat.train import train
+from tandem.report.page import render
+
+RL = '[rl]\nalgorithm = "{}"\nreward = "capitals:score"\nsteps = 1\nprompts = 2\nresponse_tokens = 4\n'
+EVAL = "[eval]\nrows = 2\ntemperature = 1.0\n"
+
+Recipe = Callable[[str], Path]
+
+
+def run(file: Path, *stages: str, asked: tuple[str, ...] = ()) -> RunFolder:
+    (file.parent / "capitals.py").write_text(
+        "def score(prompts, responses, answers):\n    return [float(len(r)) for r in responses]\n"
+    )
+    return train(recipes.load(file, asked), file.parent / "run", recipe_folder=file.parent, stages=stages or None)
+
+
+def test_another_temperature_is_told_until_it_is_measured_with(recipe_file: Recipe) -> None:
+    file = recipe_file("[sft]\nsteps = 1\n" + RL.format("grpo") + EVAL)
+    done = run(file)
+    assert measured.differs(done) == ""
+    assert "another evaluation" not in render(page.of_run(done))
+    done = run(file, "sft", asked=("eval.temperature=0.2",))
+    assert "Figures of another evaluation (temperature 1.0, not 0.2)." in render(page.of_run(done))
+    evaluating.again(done.path, file.parent, rows=None, temperature=None)
+    assert measured.differs(done) == ""
+    evaluating.again(done.path, file.parent, rows=1, temperature=0.5)
+    assert "(rows 1, not 2; temperature 0.5, not 0.2)" in measured.differs(done)
+
+
+def test_a_model_that_went_or_is_another_since_is_told(recipe_file: Recipe) -> None:
+    done = run(recipe_file(RL.format("grpo") + EVAL))
+    shutil.rmtree(done.model("rl"))
+    assert "(the RL model is gone or was trained anew since)" in measured.differs(done)
+    file = recipe_file(RL.format("rloo") + EVAL)
+    assert "(the RL model is gone or was trained anew since)" in measured.differs(run(file, "rl"))
+    assert measured.differs(run(file, "eval")) == ""
+
+
+def test_figures_that_an_older_tandem_left_are_told_to_be_of_some_evaluation(recipe_file: Recipe) -> None:
+    done = run(recipe_file(RL.format("grpo") + EVAL))
+    kept = done.read_json("eval.json")
+    del kept["basis"]
+    done.write_json("eval.json", kept)
+    assert "did not tell with what it was made" in render(page.of_run(done))
+
+
+def test_what_was_measured_of_two_runs_alike_is_the_same(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(RL.format("grpo") + EVAL)
+    first = json.loads((run(file).path / "eval.json").read_text())
+    shutil.rmtree(tmp_path / "run")
+    assert run(file).read_json("eval.json") == first
