@@ -10,9 +10,8 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
   it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
   feel each other's bandwidth, and the weight is 0.
-- A member with phases without steps (`Profile.stepless`) asks for more while it works, and for less meanwhile. Its busy
-  phases are taken to meet those of others by chance; the interval reaches from where they never do to where they
-  always do.
+- A member with phases without steps (`Profile.stepless`) asks for what it keeps busy over all its time. Whether its
+  busy phases meet those of others nobody knows: the interval reaches up to where they always do.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -27,7 +26,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
-from math import prod
 from typing import TYPE_CHECKING
 
 from tandem.estimate.prior import UNKNOWN_EXCESS
@@ -47,9 +45,6 @@ SHARE_SPREAD = 0.08
 _UNMEASURED = "what taking turns costs it was not measured"
 
 _SLIGHT = 0.005
-
-_MOST_BY_CHANCE = 4
-"""Of so many members with phases without steps in a set all combinations are played; of more the mean is."""
 
 _ALL_COMBINED = 3
 """Of so many contradicted applications in a set all combinations are played."""
@@ -92,8 +87,7 @@ class Sharing:
         why: in words, "" for a member that lacks nothing.
         half: half-widths of the 90 % intervals of ``stretch`` for what taking turns costs; () where nobody does.
         unmeasured: how far the intervals of ``stretch`` reach up besides, where what turns cost was not measured.
-        least: what ``stretch`` may be as well, where members without a profile mostly wait and phases with steps never
-            meet; () where there are none.
+        least: what ``stretch`` may be as well, where members without a profile mostly wait; () where there are none.
     """
 
     stretch: tuple[float, ...]
@@ -125,14 +119,14 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
         return found
     calm = {app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in strangers}
     played = _shared(members, capacity, {**known, **calm})
-    least = (1.0,) * len(members) if played is None else tuple(map(min, found.least or found.stretch, played.stretch))
+    least = (1.0,) * len(members) if played is None else tuple(map(min, found.stretch, played.stretch))
     return replace(found, least=least)
 
 
 def _meeting(
     members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], found: Sharing | None
 ) -> Sharing | None:
-    """The same where phases with steps meet by chance, with intervals to where they never and where they always do.
+    """The same, with intervals up to what it is where phases with steps always meet, instead of never.
 
     Members that began together stay together: each waits while the other does.
     """
@@ -147,57 +141,16 @@ def _meeting(
         )
     parts = [known.get(app.key, _UNKNOWN).peak_part for app in members]
     most = [1.0 + part * (stretch - 1.0) for part, stretch in zip(parts, met.stretch, strict=True)]
-    waiting = [i for i in count if members[i].key in peaks]
-    mids = found.stretch
-    if len(waiting) <= _MOST_BY_CHANCE:
-        at_work = _by_chance(members, capacity, known, waiting)
-        mids = tuple(1.0 + part * (stretch - 1.0) for part, stretch in zip(parts, at_work, strict=True))
-        if (
-            len(waiting) > 2
-        ):  # where all of them together ask for more than there is, that is what they take at the least
-            mids = tuple(max(mid, found.stretch[i]) if i in waiting else mid for i, mid in enumerate(mids))
-    up = [max(0.0, high - mid, never - mid) for high, mid, never in zip(most, mids, found.stretch, strict=True)]
+    up = [max(0.0, high - stretch) for high, stretch in zip(most, found.stretch, strict=True)]
     words = [
-        f"{mid:.2f}x as phases with steps meet by chance, up to {mid + more:.2f}x" * (more > _SLIGHT)
-        for mid, more in zip(mids, up, strict=True)
+        f"up to {high:.2f}x where phases with steps meet" * (more > _SLIGHT)
+        for high, more in zip(most, up, strict=True)
     ]
     return replace(
         found,
-        stretch=mids,
-        least=tuple(map(min, mids, found.stretch)),
         unmeasured=tuple(map(max, up, found.unmeasured or (0.0,) * len(members))),
         why=tuple(", ".join(filter(None, both)) for both in zip(found.why, words, strict=True)),
     )
-
-
-def _by_chance(
-    members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], waiting: Sequence[int]
-) -> list[float]:
-    """Each member's mean stretch while it works, where those of ``waiting`` work and wait whatever the others do.
-
-    Each finds another at work for the part of the time that this one works alone. For two members on one core that is
-    exact (mean value analysis of closed queues: Reiser and Lavenberg, J. ACM 27, 1980); of more it is a little low.
-    """
-    single = [replace(app, key=str(i)) for i, app in enumerate(members)]  # twins are not at work at once
-    alone = {str(i): known[app.key] for i, app in enumerate(members) if app.key in known}
-    states = []  # of each that waits: (at work?, how often, what it needs then)
-    for need in (alone[str(i)] for i in waiting):
-        rest = max(0.0, need.use - need.peak_part * need.peak) / max(1.0 - need.peak_part, 1e-9)
-        states.append(
-            [
-                (True, need.peak_part, replace(need, use=need.peak)),
-                (False, 1.0 - need.peak_part, replace(need, use=rest)),
-            ]
-        )
-    mean = [0.0] * len(members)
-    for state in product(*states):
-        now = dict(zip(waiting, state, strict=True))
-        met = _shared(single, capacity, {**alone, **{str(i): need for i, (_, _, need) in now.items()}})
-        for i in range(len(members)):
-            if i not in now or now[i][0]:
-                chance = prod(part for j, (_, part, _) in now.items() if j != i)
-                mean[i] += chance * (met.stretch[i] if met else 1.0)
-    return mean
 
 
 def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Iterator[dict[str, CpuNeed]]:
