@@ -16,6 +16,7 @@ import pytest
 from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.data.space import Space, layout
 from tandem.data.space.changing import compact, delete
+from tandem.data.space.guarding import parity_path
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import Finding, scrub, unused_bytes
 from tandem.data.space.writer import SpaceWriter
@@ -302,6 +303,44 @@ def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> N
     for ask in [lambda: Space.open(folder), *every_change(folder)]:
         with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it elsewhere, "):
             ask()
+
+
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_pipe_in_the_place_of_a_file_is_named_and_nobody_waits_for_it(folder: Path, which: str) -> None:
+    (folder / which).unlink()
+    os.mkfifo(folder / which)
+    words = f"{folder}/{which} is neither file nor folder, where a file of the space was"
+    assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
+    for ask in [lambda: Space.open(folder), *every_change(folder)]:
+        with pytest.raises(DataError, match=words):
+            ask()
+
+
+def test_pipes_among_what_no_reader_needs_are_named_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for name in ("one", "two"):
+        with SpaceWriter(folder) as writer:
+            writer.add(name, name.encode())
+            writer.commit(parity=1)
+    guards = [*(folder / "parity").iterdir()]
+    older = folder / "generations" / "00000001.index"
+    for path in [*guards, older]:
+        path.unlink()
+        os.mkfifo(path)
+    lost = parity_path(folder, older)  # it has no index any more, and is not looked at
+    assert {Path(one.file) for one in scrub(str(folder))} == {*guards, older} - {lost}
+    assert [one.file for one in repair(str(folder)).left] == [str(older)]
+    with pytest.raises(DataError, match=f"{older} is neither file nor folder"):
+        compact(str(folder))
+    older.unlink()
+    compact(str(folder))
+    assert everything_read(folder) == {"one": b"one", "two": b"two"}
+
+
+def test_a_pipe_that_is_called_current_is_no_space_to_what_lies_below(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "current")
+    folder = made(tmp_path / "below" / "s", {"a": b"a"})
+    assert everything_read(folder) == {"a": b"a"}
 
 
 @pytest.mark.parametrize("which", ["shards", "generations", "pending", "parity", "lock"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError
@@ -96,7 +97,7 @@ def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None =
     """
     for name in ("shards", "generations", "pending", "parity"):
         refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=True)
-    for name in ("current", "lock"):
+    for name in ("current", "lock", "pending/space-id"):
         refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=False)
     if generation is not None:
         refuse_misplaced(index_path(folder, generation), is_folder=False)
@@ -105,10 +106,15 @@ def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None =
 def refuse_misplaced(path: str | os.PathLike[str], *, is_folder: bool) -> None:
     """The same for one part of a space, which is a folder or a file, or not there."""
     name = os.fspath(path)
-    if os.path.exists(name) and os.path.isdir(name) != is_folder:  # noqa: PTH110, PTH112 - no pathlib here
-        lies, wanted = ("file", "folder") if is_folder else ("folder", "file")
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - no pathlib here
+    except OSError:
+        return
+    wanted = "folder" if is_folder else "file"
+    if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
+        lies = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "neither file nor folder"
         raise DataError(
-            given=f"{name} is a {lies}, where a {wanted} of the space was",
+            given=f"{name} is {lies}, where a {wanted} of the space was",
             allowed=f"a {wanted}, or nothing",
             todo="move it elsewhere, and run this again",
         )
@@ -167,13 +173,9 @@ def _hold(descriptor: int) -> None:
 def _read_small(name: str) -> bytes | None:
     """The file `current`; None where there is none."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        return layout.read_start(name, layout.CURRENT_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        return os.read(descriptor, layout.CURRENT_BYTES + 1)
-    finally:
-        os.close(descriptor)
 
 
 def _matching(index: Index, current: layout.Current, folder: str, generation: int) -> Index:
