@@ -301,7 +301,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> N
     words = f"{folder}/{which} is a folder, where a file of the space was"
     assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
     for ask in [lambda: Space.open(folder), *every_change(folder)]:
-        with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it elsewhere, "):
+        with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it out of the space, "):
             ask()
 
 
@@ -368,6 +368,24 @@ def test_what_lies_in_the_place_of_a_folder_or_of_the_lock_is_named_by_whoever_w
     assert everything_read(folder) == CONTENTS
 
 
+@pytest.mark.parametrize("lost", [None, "current"])
+def test_what_else_lies_in_a_space_is_named_by_whoever_adds_or_deletes(folder: Path, lost: str | None) -> None:
+    (folder / "README.txt").write_text("images of 2026")
+    (folder / "parity.x").mkdir()
+    if lost:
+        (folder / lost).unlink()
+    words = rf"README.txt, which is no part of the space it lies in; .*; move it out of {folder}$"
+    with pytest.raises(SpaceError, match=words):
+        made(folder, {"new": b""})
+    assert repair(str(folder)).left == []
+    with pytest.raises(SpaceError, match=words):
+        delete(str(folder), prefix="d3/")
+    (folder / "README.txt").unlink()
+    (folder / "parity.x").rename(folder.parent / "parity.x")
+    made(folder, {"new": b""})
+    assert everything_read(folder) == {**CONTENTS, "new": b""}
+
+
 def test_shards_whose_folder_is_gone_come_back_by_their_parity(tmp_path: Path) -> None:
     with SpaceWriter(tmp_path / "s") as writer:
         writer.add("tiny", b"1")
@@ -406,7 +424,9 @@ def test_a_folder_in_the_place_of_an_older_index_is_named_when_it_is_to_be_remov
     older = folder / "generations" / "00000001.index"
     older.unlink()
     older.mkdir()
-    with pytest.raises(DataError, match=f"{older} is a folder, where a file of the space was; .*; move it elsewhere"):
+    with pytest.raises(
+        DataError, match=f"{older} is a folder, where a file of the space was; .*; move it out of the space"
+    ):
         compact(str(folder))
 
 
@@ -456,7 +476,10 @@ def test_a_space_that_lost_its_file_current_is_told_how_to_get_it_back(folder: P
 
 @pytest.mark.parametrize(
     ("instead", "todo"),
-    [("nothing", "it has had one: run: tandem data repair"), ("a folder", "move it elsewhere, and run this again")],
+    [
+        ("nothing", "it has had one: run: tandem data repair"),
+        ("a folder", "move it out of the space, and run this again"),
+    ],
 )
 def test_a_space_that_lost_its_file_current_is_not_begun_anew(folder: Path, instead: str, todo: str) -> None:
     (folder / "current").unlink()

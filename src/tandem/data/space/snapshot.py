@@ -32,6 +32,11 @@ def is_space(folder: str | os.PathLike[str]) -> bool:
         return False
 
 
+def begins_as_space(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a space, even if it has lost its file `current`; one of that name may be of others."""
+    return _has_current(os.fspath(folder)) or _has_had_one(os.fspath(folder))
+
+
 def read_current(folder: str | os.PathLike[str]) -> layout.Current:
     """What the present generation is.
 
@@ -116,7 +121,7 @@ def refuse_misplaced(path: str | os.PathLike[str], *, is_folder: bool) -> None:
         raise DataError(
             given=f"{name} is {lies}, where a {wanted} of the space was",
             allowed=f"a {wanted}, or nothing",
-            todo="move it elsewhere, and run this again",
+            todo="move it out of the space, and run this again",
         )
 
 
@@ -143,13 +148,12 @@ def refuse_within(folder: str | os.PathLike[str]) -> None:
     place = os.path.realpath(folder)
     while (above := os.path.dirname(place)) != place:  # noqa: PTH120 - no pathlib here
         place = above
-        with suppress(OSError):
-            if (_read_small(f"{place}/current") or b"").startswith(layout.CURRENT_MAGIC):
-                raise SpaceError(
-                    given=f"{os.fspath(folder)}, which lies in the space {place}",
-                    allowed="a folder outside of spaces",
-                    todo="name another folder",
-                )
+        if _has_current(place):
+            raise SpaceError(
+                given=f"{os.fspath(folder)}, which lies in the space {place}",
+                allowed="a folder outside of spaces",
+                todo="name another folder",
+            )
 
 
 def try_lock_alone(descriptor: int) -> bool:
@@ -176,6 +180,13 @@ def _read_small(name: str) -> bytes | None:
         return layout.read_start(name, layout.CURRENT_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _has_current(folder: str) -> bool:
+    """Whether there is a file `current` that is a space's by how it begins."""
+    with suppress(OSError):
+        return (_read_small(f"{folder}/current") or b"").startswith(layout.CURRENT_MAGIC)
+    return False
 
 
 def _matching(index: Index, current: layout.Current, folder: str, generation: int) -> Index:
