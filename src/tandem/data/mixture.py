@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tandem.data.batch import Batch
 from tandem.data.order import Shuffled, mix
 from tandem.data.steps import LoaderError, whole
 
@@ -84,8 +85,8 @@ class Mixture:
         sources_N = np.searchsorted(self.firsts, numbers_N, side="right") - 1
         for source in np.unique(sources_N).tolist():
             places = np.flatnonzero(sources_N == source)
-            batch = self.sources[source].read_batch(numbers_N[places] - self.firsts[source])
-            for place, view in zip(places.tolist(), batch, strict=True):
+            views = read_views(self.sources[source], numbers_N[places] - self.firsts[source])
+            for place, view in zip(places.tolist(), views, strict=True):
                 found[place] = view
         return found
 
@@ -146,6 +147,36 @@ def refuse_unreadable(name: str, samples: object) -> None:
             allowed="a Space, or anything else with __len__ and read_batch",
             todo="mix all sources in one Mixture" if of_mixtures else "pack it, and open the space",
         )
+
+
+def read_views(samples: Samples, numbers_N: Numbers) -> list[memoryview]:
+    """The bytes of these samples.
+
+    Raises:
+        LoaderError: What `read_batch` returns is not that.
+    """
+    batch = samples.read_batch(numbers_N)
+    why: TypeError | None = None
+    try:
+        views = batch.views() if isinstance(batch, Batch) else [_bytes_of(one) for one in batch]
+        given = f"{len(views)} samples of {len(numbers_N)}"
+        if len(views) == len(numbers_N):
+            return views
+    except TypeError as error:
+        given, why = f"a {type(batch).__name__}: {error}", error
+    raise LoaderError(
+        given=f"{type(samples).__name__}.read_batch returned {given}",
+        allowed="a list of the bytes of each sample asked for, in that order, or a tandem.data.batch.Batch",
+        todo="change what it returns",
+    ) from why
+
+
+def _bytes_of(one: bytes | bytearray | memoryview) -> memoryview:
+    view = memoryview(one)
+    if view.format != "B" or view.ndim != 1:
+        message = f"{type(one).__name__} is no row of bytes"
+        raise TypeError(message)
+    return view
 
 
 def turns_of(weights: Sequence[float]) -> list[int]:
