@@ -276,6 +276,57 @@ def test_what_reading_raises_is_raised_at_its_batch() -> None:
         next(batches)
 
 
+class Returning(InMemory):
+    """Whose `read_batch` returns what `made` makes of a list of bytes."""
+
+    def __init__(self, contents: list[bytes], made: Callable[[list[bytes]], object]) -> None:
+        super().__init__(contents)
+        self.made = made
+
+    def read_batch(self, numbers_N: np.ndarray) -> object:  # type: ignore[type-arg,override]
+        return self.made([self.contents[number] for number in numbers_N])
+
+
+@pytest.mark.parametrize("in_mixture", [False, True])
+@pytest.mark.parametrize("decode", [None, bytes])
+@pytest.mark.parametrize(
+    "made",
+    [list, tuple, lambda few: [*map(memoryview, few)], lambda few: [np.frombuffer(one, np.uint8) for one in few]],
+)
+def test_samples_may_be_read_as_a_list_of_bytes(
+    made: Callable[[list[bytes]], object], decode: Callable[[memoryview], bytes] | None, in_mixture: bool
+) -> None:
+    contents = numbered(20).contents
+    samples: Any = Returning(contents, made)
+    samples = Mixture([samples], weights=[1]) if in_mixture else samples
+    read = Loader(samples, 6, shuffle=False, decode=decode, workers=2)
+    assert [one for batch in read for one in batch] == contents
+    assert [one for batch in Loader(samples, 3, rank=1, world=2, shuffle=False) for one in batch][:2] == contents[1:3]
+
+
+@pytest.mark.parametrize("in_mixture", [False, True])
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda few: few[1:], "returned 4 samples of 5"),
+        (lambda few: InMemory(few).read_batch(np.arange(4)), "returned 4 samples of 5"),
+        (lambda few: [one.decode() for one in few], "returned a list: .* not 'str'"),
+        (lambda few: b"12345", "returned a bytes: .* not 'int'"),
+        (lambda few: np.arange(5), "returned a ndarray: int64 is no row of bytes"),
+        (lambda few: np.ones((5, 2)), "returned a ndarray: ndarray is no row of bytes"),
+        (lambda few: None, "returned a NoneType: "),
+    ],
+)
+def test_samples_read_as_something_else_are_refused(
+    made: Callable[[list[bytes]], object], words: str, in_mixture: bool
+) -> None:
+    samples: Any = Returning(numbered(5).contents, made)
+    samples = Mixture([samples], weights=[1]) if in_mixture else samples
+    words = f"Returning.read_batch {words}.*; allowed: a list of the bytes of each sample asked for"
+    with pytest.raises(LoaderError, match=words):
+        next(iter(Loader(samples, 5)))
+
+
 def test_an_iteration_that_was_overtaken_says_so(samples: InMemory) -> None:
     loader = Loader(samples, 10, workers=1)
     first = iter(loader)

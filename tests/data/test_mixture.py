@@ -1,10 +1,13 @@
 """Mixtures: proportions that hold at every moment, and sources that are read through before they are repeated."""
 
+from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 from math import gcd
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +65,25 @@ def test_only_proportions_count(weights: list[float], turns: list[int]) -> None:
 def test_weights_of_any_size_give_the_same_turns(turns: list[int], power: int) -> None:
     one = gcd(*turns)
     assert turns_of([turn * 2.0**power for turn in turns]) == [turn // one for turn in turns]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.array([0.5, 0.25], np.float32),
+        np.array([2, 1], np.uint8),
+        torch.tensor([2.0, 1.0]),
+        [Decimal("0.2"), Fraction(1, 10)],
+        iter([2, 1]),
+    ],
+)
+def test_weights_may_be_numbers_of_any_kind(weights: Sequence[float]) -> None:
+    assert Mixture([numbered(2), numbered(2)], weights=weights).turns == [2, 1]
+
+
+def test_one_source_alone_is_no_row_of_sources() -> None:
+    with pytest.raises(LoaderError, match=r"sources=.*; allowed: one weight for each of 1 or more sources"):
+        Mixture(numbered(2), weights=[1])  # type: ignore[arg-type]
 
 
 def mixed(counts: list[int], weights: list[float], epoch_size: int | None = None) -> Mixture:
@@ -126,6 +148,12 @@ def test_views_come_in_the_order_asked_for_and_each_source_is_read_once() -> Non
         ([3, 3], [1.0, float("nan")], None, "weights 1.0, nan"),
         ([3, 3], [1.0, "a"], None, "weights 1.0, a; allowed: finite numbers above 0"),
         ([3, 3], [1.0, 10**400], None, "weights 1.0, 1000"),
+        ([3, 3], [True, 2], None, "weights True, 2; allowed: finite numbers above 0"),
+        ([3, 3], np.array([True, True]), None, "weights True, True; allowed: finite numbers above 0"),
+        ([3, 3], np.ma.array([1, 2], mask=[0, 1]), None, "weights 1, --; allowed: finite numbers above 0"),
+        ([3, 3], np.ones((2, 2)), None, "weights .*; allowed: finite numbers above 0"),
+        ([3, 3], None, None, "weights=None; allowed: one weight for each of 1 or more sources"),
+        ([3, 3], 0.5, None, "weights=0.5; allowed: one weight for each of 1 or more sources"),
         ([3, 3], [1.0, 1e-6], None, "a weight of 1e-06 among"),
         ([3], [1.0], 0, "epochs of 0 samples"),
     ],

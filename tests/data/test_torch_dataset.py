@@ -14,7 +14,7 @@ from tandem.data.decoding import DecodeError
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
 from tandem.data.torch_dataset import TorchDataset
-from tests.data.samples import numbered, refuse_seven
+from tests.data.samples import InMemory, numbered, refuse_seven
 
 
 def test_it_is_read_like_a_list_and_a_batch_at_once() -> None:
@@ -31,6 +31,14 @@ def test_it_is_read_like_a_list_and_a_batch_at_once() -> None:
     for outside in (20, -21):
         with pytest.raises(IndexError):
             dataset[outside]
+
+
+def test_samples_may_be_read_as_a_list_of_bytes() -> None:
+    class Listed(InMemory):
+        def read_batch(self, numbers_N: np.ndarray) -> list[bytes]:  # type: ignore[type-arg,override]
+            return [self.contents[number] for number in numbers_N]
+
+    assert TorchDataset(Listed([b"a", b"", b"c"]))[:] == [b"a", b"", b"c"]
 
 
 def test_a_part_of_a_number_or_a_mask_is_refused() -> None:

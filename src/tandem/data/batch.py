@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tandem.data.integers import sample_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ class Samples(Protocol):
     def __len__(self) -> int:
         """How many there are; they are numbered from 0."""
 
-    def read_batch(self, numbers_N: NDArray[np.int64]) -> Batch:
+    def read_batch(self, numbers_N: NDArray[np.int64]) -> Batch | Sequence[bytes | bytearray | memoryview]:
         """Read and verify these samples, in this order; a number may be there more than once.
 
-        Safe to call from several threads at once; the interpreter lock is not held while bytes are read.
+        Returns a batch, or the bytes of each. Safe to call from several threads at once.
 
         Raises:
             IndexError: A number is out of range.

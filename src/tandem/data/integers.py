@@ -13,13 +13,18 @@ def integer(number: object) -> int | None:
     """An integer as Python has it; None for what is none."""
     if type(number) is int:
         return number
-    truth = isinstance(number, bool) or "bool" in str(getattr(number, "dtype", ""))
-    if truth or getattr(number, "mask", False):
+    if is_truth_or_masked(number):
         return None
     try:
         return operator.index(number)  # type: ignore[arg-type]  # that is the question
     except (TypeError, RuntimeError):  # the latter is torch's for a tensor without values
         return None
+
+
+def is_truth_or_masked(number: object) -> bool:
+    """Whether it is a truth value, whoever's, or what a mask hides: no number, though it can be taken for one."""
+    truth = isinstance(number, bool) or "bool" in str(getattr(number, "dtype", ""))
+    return truth or bool(getattr(number, "mask", False))
 
 
 def sample_number(number: object) -> int:

@@ -59,7 +59,8 @@ class Loader:
     else of what `decode` returns for each (or whatever `Decode.batch` returns for all of them).
 
     Args:
-        samples: What is read: a `Space`, anything with `__len__` and `read_batch`, or a `Mixture`.
+        samples: What is read: a `Space`, a `Mixture`, or anything else with `__len__` and `read_batch(numbers)`, which
+            returns the bytes of these samples, in this order: a list of `bytes`, or a `Batch`.
         batch_size: Samples a batch, *of all ranks together*; or `Batches(size, last=...)`, which says what becomes of
             the rest of an epoch. By default the last batch is smaller.
         seed: Of the shuffle.

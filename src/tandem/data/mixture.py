@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import functools
 import math
+from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tandem.data.batch import Batch
+from tandem.data.integers import integer, is_truth_or_masked
 from tandem.data.order import Shuffled, mix
 from tandem.data.steps import LoaderError, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from typing import Never
 
     from numpy.typing import NDArray
 
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from tandem.data.order import Numbers
 
 MAX_CYCLE = 10_000
+_EACH = "one weight for each of 1 or more sources"
+
+T = TypeVar("T")
 
 
 class Mixture:
@@ -51,12 +58,12 @@ class Mixture:
     """
 
     def __init__(self, sources: Sequence[Samples], *, weights: Sequence[float], epoch_size: int | None = None) -> None:
-        if not sources or len(sources) != len(weights):
-            _refuse(f"{len(sources)} sources and {len(weights)} weights", "one weight for each of 1 or more sources")
-        self.sources = tuple(sources)
-        for number, source in enumerate(sources):
+        self.sources, weights = _row("sources", sources), _row("weights", weights)
+        if not self.sources or len(self.sources) != len(weights):
+            _refuse(f"{len(self.sources)} sources and {len(weights)} weights", _EACH)
+        for number, source in enumerate(self.sources):
             refuse_unreadable(f"source {number}", source)
-        self.counts = [len(source) for source in sources]
+        self.counts = [len(source) for source in self.sources]
         if min(self.counts) == 0:
             _refuse(f"an empty source (number {self.counts.index(0)})", "sources that hold samples")
         self.turns = turns_of(weights)
@@ -84,8 +91,8 @@ class Mixture:
         sources_N = np.searchsorted(self.firsts, numbers_N, side="right") - 1
         for source in np.unique(sources_N).tolist():
             places = np.flatnonzero(sources_N == source)
-            batch = self.sources[source].read_batch(numbers_N[places] - self.firsts[source])
-            for place, view in zip(places.tolist(), batch, strict=True):
+            views = read_views(self.sources[source], numbers_N[places] - self.firsts[source])
+            for place, view in zip(places.tolist(), views, strict=True):
                 found[place] = view
         return found
 
@@ -148,16 +155,46 @@ def refuse_unreadable(name: str, samples: object) -> None:
         )
 
 
+def read_views(samples: Samples, numbers_N: Numbers) -> list[memoryview]:
+    """The bytes of these samples.
+
+    Raises:
+        LoaderError: What `read_batch` returns is not that.
+    """
+    batch = samples.read_batch(numbers_N)
+    why: TypeError | None = None
+    try:
+        views = batch.views() if isinstance(batch, Batch) else [_bytes_of(one) for one in batch]
+        given = f"{len(views)} samples of {len(numbers_N)}"
+        if len(views) == len(numbers_N):
+            return views
+    except TypeError as error:
+        given, why = f"a {type(batch).__name__}: {error}", error
+    raise LoaderError(
+        given=f"{type(samples).__name__}.read_batch returned {given}",
+        allowed="a list of the bytes of each sample asked for, in that order, or a tandem.data.batch.Batch",
+        todo="change what it returns",
+    ) from why
+
+
+def _bytes_of(one: bytes | bytearray | memoryview) -> memoryview:
+    view = memoryview(one)
+    if view.format != "B" or view.ndim != 1:
+        message = f"{type(one).__name__} is no row of bytes"
+        raise TypeError(message)
+    return view
+
+
 def turns_of(weights: Sequence[float]) -> list[int]:
     """How many turns of a cycle each source has: whole numbers in proportion to the weights.
 
     Raises:
         LoaderError: A weight that is no finite number above 0, or one too small to ever have a turn.
     """
-    if not all(_is_weight(weight) for weight in weights):
+    given = [weight for weight in map(_weight, weights) if weight is not None]
+    if len(given) < len(weights):
         _refuse(f"weights {', '.join(map(str, weights))}", "finite numbers above 0")
-    total = sum(map(Fraction, weights))
-    exact = [(Fraction(weight) / total).limit_denominator(10**6) for weight in weights]
+    exact = [(weight / sum(given)).limit_denominator(10**6) for weight in given]
     if min(exact) * MAX_CYCLE < sum(exact):
         _refuse(f"a weight of {min(weights)} among {', '.join(map(str, weights))}", "one in 10,000 of all, or more")
     parts = [weight / sum(exact) for weight in exact]
@@ -171,11 +208,23 @@ def turns_of(weights: Sequence[float]) -> list[int]:
     return turns
 
 
-def _is_weight(weight: float) -> bool:
+def _weight(weight: Any) -> Fraction | None:  # noqa: ANN401 - whatever was given
+    """A weight as it is given, whoever's number it is; None for what is none, like a truth value."""
     try:
-        return math.isfinite(weight) and weight > 0
-    except (TypeError, OverflowError):  # no number at all, or an integer beyond all floats
-        return False
+        if is_truth_or_masked(weight) or not (math.isfinite(weight) and weight > 0):
+            return None
+        if (whole := integer(weight)) is not None:
+            return Fraction(whole)
+        return Fraction(weight if isinstance(weight, Fraction | Decimal) else float(weight))
+    except (TypeError, ValueError, OverflowError):  # no number at all, several, or an integer beyond all floats
+        return None
+
+
+def _row(name: str, given: Iterable[T]) -> tuple[T, ...]:
+    try:
+        return tuple(given)
+    except TypeError:
+        _refuse(f"{name}={given!r}", _EACH)
 
 
 @functools.lru_cache(maxsize=16)
@@ -196,5 +245,5 @@ def cycle(turns: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return sources_L, earlier_L
 
 
-def _refuse(given: str, allowed: str) -> None:
+def _refuse(given: str, allowed: str) -> Never:
     raise LoaderError(given=given, allowed=allowed, todo="change the mixture")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from tandem.data.decoding import Decode, DecoderFailure, told
-from tandem.data.mixture import Mixture
+from tandem.data.mixture import Mixture, read_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,9 +143,9 @@ class Reading:
         """The samples of each task, and the bytes of all."""
         if isinstance(self._samples, Mixture):
             parts = [self._samples.read_views(task.numbers_N) for task in tasks]
-            return parts, sum(len(view) for views in parts for view in views)
-        batch = self._samples.read_batch(_numbers(tasks))
-        return _parted(batch.views(), tasks), batch.data_S.nbytes
+        else:
+            parts = _parted(read_views(self._samples, _numbers(tasks)), tasks)
+        return parts, sum(len(view) for views in parts for view in views)
 
     def _decoded(self, parts: list[list[memoryview]], tasks: list[Task]) -> list[object]:
         """A batch, or `Failed`, for each task."""

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tandem.data.batch import whole_numbers
 from tandem.data.decoding import Decode, DecoderFailure, told
 from tandem.data.integers import sample_number
+from tandem.data.mixture import read_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ class TorchDataset(Dataset[Any]):
     """Numbered samples, decoded.
 
     Args:
-        samples: A `Space`, or anything else with `__len__` and `read_batch`.
+        samples: A `Space`, or anything else that a `Loader` reads.
         decode: Called with the bytes of a sample, a view; by default they are copied into `bytes`, which can go from
             one process to another.
     """
@@ -60,7 +61,7 @@ class TorchDataset(Dataset[Any]):
     def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
         """Several samples, read at once; raises what `__getitem__` raises."""
         numbers_N = whole_numbers(numbers)
-        views = self._samples.read_batch(numbers_N).views()
+        views = read_views(self._samples, numbers_N)
         try:
             found = self._decode(views, [])
         except DecoderFailure as failure:

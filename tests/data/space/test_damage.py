@@ -16,6 +16,7 @@ import pytest
 from tandem.core.errors import DataError, NewerVersionError, SpaceError, TandemError
 from tandem.data.space import Space, layout
 from tandem.data.space.changing import compact, delete
+from tandem.data.space.guarding import parity_path
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import Finding, scrub, unused_bytes
 from tandem.data.space.writer import SpaceWriter
@@ -300,8 +301,46 @@ def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> N
     words = f"{folder}/{which} is a folder, where a file of the space was"
     assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
     for ask in [lambda: Space.open(folder), *every_change(folder)]:
-        with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it elsewhere, "):
+        with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it out of the space, "):
             ask()
+
+
+@pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
+def test_a_pipe_in_the_place_of_a_file_is_named_and_nobody_waits_for_it(folder: Path, which: str) -> None:
+    (folder / which).unlink()
+    os.mkfifo(folder / which)
+    words = f"{folder}/{which} is neither file nor folder, where a file of the space was"
+    assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
+    for ask in [lambda: Space.open(folder), *every_change(folder)]:
+        with pytest.raises(DataError, match=words):
+            ask()
+
+
+def test_pipes_among_what_no_reader_needs_are_named_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for name in ("one", "two"):
+        with SpaceWriter(folder) as writer:
+            writer.add(name, name.encode())
+            writer.commit(parity=1)
+    guards = [*(folder / "parity").iterdir()]
+    older = folder / "generations" / "00000001.index"
+    for path in [*guards, older]:
+        path.unlink()
+        os.mkfifo(path)
+    lost = parity_path(folder, older)  # it has no index any more, and is not looked at
+    assert {Path(one.file) for one in scrub(str(folder))} == {*guards, older} - {lost}
+    assert [one.file for one in repair(str(folder)).left] == [str(older)]
+    with pytest.raises(DataError, match=f"{older} is neither file nor folder"):
+        compact(str(folder))
+    older.unlink()
+    compact(str(folder))
+    assert everything_read(folder) == {"one": b"one", "two": b"two"}
+
+
+def test_a_pipe_that_is_called_current_is_no_space_to_what_lies_below(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "current")
+    folder = made(tmp_path / "below" / "s", {"a": b"a"})
+    assert everything_read(folder) == {"a": b"a"}
 
 
 @pytest.mark.parametrize("which", ["shards", "generations", "pending", "parity", "lock"])
@@ -327,6 +366,24 @@ def test_what_lies_in_the_place_of_a_folder_or_of_the_lock_is_named_by_whoever_w
         away.rename(place)
     assert repair(str(folder)).left == []
     assert everything_read(folder) == CONTENTS
+
+
+@pytest.mark.parametrize("lost", [None, "current"])
+def test_what_else_lies_in_a_space_is_named_by_whoever_adds_or_deletes(folder: Path, lost: str | None) -> None:
+    (folder / "README.txt").write_text("images of 2026")
+    (folder / "parity.x").mkdir()
+    if lost:
+        (folder / lost).unlink()
+    words = rf"README.txt, which is no part of the space it lies in; .*; move it out of {folder}$"
+    with pytest.raises(SpaceError, match=words):
+        made(folder, {"new": b""})
+    assert repair(str(folder)).left == []
+    with pytest.raises(SpaceError, match=words):
+        delete(str(folder), prefix="d3/")
+    (folder / "README.txt").unlink()
+    (folder / "parity.x").rename(folder.parent / "parity.x")
+    made(folder, {"new": b""})
+    assert everything_read(folder) == {**CONTENTS, "new": b""}
 
 
 def test_shards_whose_folder_is_gone_come_back_by_their_parity(tmp_path: Path) -> None:
@@ -367,7 +424,9 @@ def test_a_folder_in_the_place_of_an_older_index_is_named_when_it_is_to_be_remov
     older = folder / "generations" / "00000001.index"
     older.unlink()
     older.mkdir()
-    with pytest.raises(DataError, match=f"{older} is a folder, where a file of the space was; .*; move it elsewhere"):
+    with pytest.raises(
+        DataError, match=f"{older} is a folder, where a file of the space was; .*; move it out of the space"
+    ):
         compact(str(folder))
 
 
@@ -417,7 +476,10 @@ def test_a_space_that_lost_its_file_current_is_told_how_to_get_it_back(folder: P
 
 @pytest.mark.parametrize(
     ("instead", "todo"),
-    [("nothing", "it has had one: run: tandem data repair"), ("a folder", "move it elsewhere, and run this again")],
+    [
+        ("nothing", "it has had one: run: tandem data repair"),
+        ("a folder", "move it out of the space, and run this again"),
+    ],
 )
 def test_a_space_that_lost_its_file_current_is_not_begun_anew(folder: Path, instead: str, todo: str) -> None:
     (folder / "current").unlink()

@@ -160,6 +160,7 @@ def test_without_commit_nothing_is_there(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
+    (tmp_path / "current").write_text("a file of another program")
     with pytest.raises(SpaceError, match="something else than a space"):
         SpaceWriter(tmp_path)
 

@@ -148,8 +148,10 @@ def relocated(present: Columns, added: Columns, old: Columns, moving_N: NDArray[
     return Columns(records, present.mtimes_N, present.paths, [*present.shards, *added.shards])
 
 
-def _keys(columns: Columns, numbers_N: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Where samples lie, by the names of their shards."""
-    ids = [entry.shard_id for entry in columns.shards]
-    shards, offsets = columns.shards_N[numbers_N].tolist(), columns.offsets_N[numbers_N].tolist()
-    return [(ids[shard], offset) for shard, offset in zip(shards, offsets, strict=True)]
+def _keys(columns: Columns, numbers_N: NDArray[np.int64]) -> list[tuple[int, bytes]]:
+    """What tells samples apart: the names of their shards, and their paths. An empty one lies where the next begins."""
+    shards = columns.shards_N[numbers_N].tolist()
+    return [
+        (columns.shards[shard].shard_id, columns.paths[number])
+        for shard, number in zip(shards, numbers_N.tolist(), strict=True)
+    ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.errors import NewerVersionError, SpaceError
-from tandem.data.space import parity
+from tandem.data.space import layout, parity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +78,7 @@ def _level_before(index: Path) -> int:
     if found := parity.level_of(parity_path(folder, index)):
         return found
     with suppress(OSError):
-        digit = (folder / "parity" / "level").read_bytes()[:1]
+        digit = layout.read_start(folder / "parity" / "level", 1)
         return next((count for count in LEVELS if digit == b"%d" % count), parity.MOST)
     return 0
 

@@ -51,13 +51,9 @@ class Index:
             OSError: It cannot be opened.
         """
         self.name = name
-        self.file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self.file = layout.open_file(name)
         try:
-            try:
-                packed = os.pread(self.file, layout.HEADER_BYTES, 0)
-            except IsADirectoryError as error:
-                error.filename = name
-                raise
+            packed = os.pread(self.file, layout.HEADER_BYTES, 0)
             self.header: IndexHeader = layout.IndexHeader.decode(packed, name)
             self.header_xxh3 = int.from_bytes(packed[-8:], "little")
             self.size = os.fstat(self.file).st_size

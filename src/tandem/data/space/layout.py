@@ -5,8 +5,10 @@ All numbers are little-endian. Every header ends in the XXH3-64 of what stands b
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+from stat import S_ISREG
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError
 from tandem.core.light_typing import NamedTuple
@@ -218,6 +220,29 @@ def opened(packed: bytes, magic: bytes, size: int, name: str, what: str) -> None
     raise DataError(given=f"{name}: its header is damaged", allowed=what, todo=f"put {name} back from a copy")
 
 
+def open_file(name: str | os.PathLike[str]) -> int:
+    """Open a file for reading, without waiting: a pipe in its place would keep us until somebody writes to it.
+
+    Raises:
+        IsADirectoryError: What lies there is no file: a folder, a pipe, a device.
+        OSError: It cannot be opened.
+    """
+    file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise IsADirectoryError(errno.EISDIR, "Not a regular file", os.fspath(name))
+
+
+def read_start(name: str | os.PathLike[str], size: int) -> bytes:
+    """The first bytes of a file, opened like this; fewer where it has fewer."""
+    file = open_file(name)
+    try:
+        return os.read(file, size)
+    finally:
+        os.close(file)
+
+
 def newer_version(*, given: str) -> NewerVersionError:
     """The error for a file of a newer version, which `given` names."""
     return NewerVersionError(given=given, allowed=f"versions up to {VERSION}", todo="install a newer tandemlab")
@@ -230,14 +255,7 @@ def refuse_newer(name: str) -> None:
         NewerVersionError: It is of a newer version.
         OSError: It cannot be read.
     """
-    file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        packed = os.pread(file, HEADER_BYTES, 0)
-    except IsADirectoryError as error:
-        error.filename = name
-        raise
-    finally:
-        os.close(file)
+    packed = read_start(name, HEADER_BYTES)
     for decode in (IndexHeader.decode, ShardHeader.decode):
         try:
             decode(packed, name)

@@ -130,7 +130,7 @@ def restore(path: Path, parity_path: Path, right: Callable[[Path], bool] = lambd
     """
     there = path.exists()
     file = os.open(path if there else os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    parity_file = os.open(parity_path, os.O_RDONLY | os.O_CLOEXEC)
+    parity_file = layout.open_file(parity_path)
     try:
         shape, table = _shape(parity_file, parity_path)
         repairer = _Repairer(path, file, parity_file, shape, table)
@@ -172,7 +172,7 @@ def damage(parity_path: Path, name: str, size: int, checksum: int) -> str | None
         OSError: It cannot be read.
     """
     try:
-        parity_file = os.open(parity_path, os.O_RDONLY | os.O_CLOEXEC)
+        parity_file = layout.open_file(parity_path)
     except FileNotFoundError:
         return f"the parity {parity_path} is missing"
     try:
@@ -206,8 +206,7 @@ def level_of(parity_path: Path) -> int:
         NewerVersionError: A later version has written it.
     """
     try:
-        with parity_path.open("rb") as file:
-            packed = file.read(_HEADER_BYTES)
+        packed = layout.read_start(parity_path, _HEADER_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return 0
     try:

@@ -158,7 +158,7 @@ def _shards_by_parity(folder: str, names: set[str]) -> list[str]:
 def _by_parity(root: Path, file: Path, right: Callable[[Path], bool]) -> list[str]:
     """Restore a file that has parity, if what is made is right; says which, where anything was wrong with it."""
     guarded = parity_path(root, file)
-    if not guarded.is_file() or file.is_dir():
+    if not guarded.is_file() or (file.exists() and not file.is_file()):
         return []
     if file.exists():
         layout.refuse_newer(str(file))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
 
 from tandem.core.errors import DataError, NewerVersionError, SpaceError
@@ -29,6 +30,11 @@ def is_space(folder: str | os.PathLike[str]) -> bool:
         return _read_small(f"{os.fspath(folder)}/current") is not None
     except IsADirectoryError:
         return False
+
+
+def begins_as_space(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a space, even if it has lost its file `current`; one of that name may be of others."""
+    return _has_current(os.fspath(folder)) or _has_had_one(os.fspath(folder))
 
 
 def read_current(folder: str | os.PathLike[str]) -> layout.Current:
@@ -96,7 +102,7 @@ def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None =
     """
     for name in ("shards", "generations", "pending", "parity"):
         refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=True)
-    for name in ("current", "lock"):
+    for name in ("current", "lock", "pending/space-id"):
         refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=False)
     if generation is not None:
         refuse_misplaced(index_path(folder, generation), is_folder=False)
@@ -105,12 +111,17 @@ def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None =
 def refuse_misplaced(path: str | os.PathLike[str], *, is_folder: bool) -> None:
     """The same for one part of a space, which is a folder or a file, or not there."""
     name = os.fspath(path)
-    if os.path.exists(name) and os.path.isdir(name) != is_folder:  # noqa: PTH110, PTH112 - no pathlib here
-        lies, wanted = ("file", "folder") if is_folder else ("folder", "file")
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - no pathlib here
+    except OSError:
+        return
+    wanted = "folder" if is_folder else "file"
+    if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
+        lies = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "neither file nor folder"
         raise DataError(
-            given=f"{name} is a {lies}, where a {wanted} of the space was",
+            given=f"{name} is {lies}, where a {wanted} of the space was",
             allowed=f"a {wanted}, or nothing",
-            todo="move it elsewhere, and run this again",
+            todo="move it out of the space, and run this again",
         )
 
 
@@ -137,13 +148,12 @@ def refuse_within(folder: str | os.PathLike[str]) -> None:
     place = os.path.realpath(folder)
     while (above := os.path.dirname(place)) != place:  # noqa: PTH120 - no pathlib here
         place = above
-        with suppress(OSError):
-            if (_read_small(f"{place}/current") or b"").startswith(layout.CURRENT_MAGIC):
-                raise SpaceError(
-                    given=f"{os.fspath(folder)}, which lies in the space {place}",
-                    allowed="a folder outside of spaces",
-                    todo="name another folder",
-                )
+        if _has_current(place):
+            raise SpaceError(
+                given=f"{os.fspath(folder)}, which lies in the space {place}",
+                allowed="a folder outside of spaces",
+                todo="name another folder",
+            )
 
 
 def try_lock_alone(descriptor: int) -> bool:
@@ -167,13 +177,16 @@ def _hold(descriptor: int) -> None:
 def _read_small(name: str) -> bytes | None:
     """The file `current`; None where there is none."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        return layout.read_start(name, layout.CURRENT_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        return os.read(descriptor, layout.CURRENT_BYTES + 1)
-    finally:
-        os.close(descriptor)
+
+
+def _has_current(folder: str) -> bool:
+    """Whether there is a file `current` that is a space's by how it begins."""
+    with suppress(OSError):
+        return (_read_small(f"{folder}/current") or b"").startswith(layout.CURRENT_MAGIC)
+    return False
 
 
 def _matching(index: Index, current: layout.Current, folder: str, generation: int) -> Index:

@@ -471,19 +471,27 @@ class SpaceWriter:
 
 
 def refuse_other(folder: Path) -> None:
-    """Refuse a folder that holds something else than a space.
+    """Refuse a folder that holds something else than a space, or beside one.
 
     Raises:
         SpaceError: It does, or it is no folder.
     """
     ours = {"current", "generations", "shards", "pending", "lock", "parity"}
+    strays: list[Path] = []
     try:
-        if {path.name for path in folder.iterdir() if path.suffix != ".aside"} <= ours:
+        strays += (path for path in folder.iterdir() if path.name not in ours and path.suffix != ".aside")
+        if not strays:
             return
     except FileNotFoundError:
         return
     except NotADirectoryError:
         pass
+    if strays and snapshot.begins_as_space(folder):
+        raise SpaceError(
+            given=f"{min(strays)}, which is no part of the space it lies in",
+            allowed="nothing beside a space's own files",
+            todo=f"move it out of {folder}",
+        )
     raise SpaceError(
         given=f"{folder}, which holds something else than a space",
         allowed="a space, an empty folder, or a name that is not taken",
