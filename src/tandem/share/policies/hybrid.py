@@ -31,7 +31,7 @@ from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard, resume
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
-from tandem.share.deciding.primary_room import PrimaryRoom, primary_room
+from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, primary_room
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass
 from tandem.share.state.demand_index import Shape
@@ -47,6 +47,21 @@ if TYPE_CHECKING:
     from tandem.share.model import Need, Placement
     from tandem.share.state.ledger import Forecast
     from tandem.share.state.pending import Key
+
+__all__ = [
+    "OPTIONS",
+    "PLANS_BY_LIMIT",
+    "RANGES",
+    "RESUMES",
+    "WINDOW",
+    "barred_until",
+    "decide",
+    "displaces",
+    "gives_way",
+    "plan_s",
+    "rank",
+    "wake_at",
+]
 
 PLANS_BY_LIMIT = False
 RESUMES = True
@@ -118,7 +133,7 @@ def decide(view: View, now: float) -> list[Decision]:
 def wake_at(view: View) -> float | None:
     """When the head is due, if harvest jobs may have to go for it then."""
     head = view.head()
-    if head is None or head.job.klass is not JobClass.PRIMARY or not view.harvesting:
+    if head is None or not displaces(head) or not view.harvesting:
         return None
     return _due_at(head)
 
