@@ -258,6 +258,19 @@ def test_output_goes_to_a_folder_that_is_there(tmp_path: Path) -> None:
         check("later it/out")
     with pytest.raises(ConfigError, match=rf"--error file/out, and the folder {tmp_path}/file is none"):
         check("out", "file/out")
+    for folder in (".", "logs", "logs/", f"{tmp_path}/logs", ".."):
+        with pytest.raises(ConfigError, match=rf"--output {folder}, which is a folder; .*name a file, such as"):
+            check(folder, after=("3",))
+    with pytest.raises(ConfigError, match="--error '', which names no file"):
+        check("out", "")
+    with pytest.raises(ConfigError, match=rf"the folder {tmp_path}/~ does not exist; .*leave ~ unquoted") as home:
+        check("~/out")
+    assert "mkdir" not in str(home.value)
+    with pytest.raises(
+        ConfigError, match=r"--output 'a\\nb/out', and .*a\\nb' does not exist; .*make it first$"
+    ) as lines:
+        check("a\nb/out")
+    assert "\n" not in str(lines.value)
 
 
 def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
