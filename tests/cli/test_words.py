@@ -258,6 +258,19 @@ def test_output_goes_to_a_folder_that_is_there(tmp_path: Path) -> None:
         check("later it/out")
     with pytest.raises(ConfigError, match=rf"--error file/out, and the folder {tmp_path}/file is none"):
         check("out", "file/out")
+    for folder in (".", "logs", "logs/", f"{tmp_path}/logs", ".."):
+        with pytest.raises(ConfigError, match=rf"--output {folder}, which is a folder; .*name a file, such as"):
+            check(folder, after=("3",))
+    with pytest.raises(ConfigError, match="--error '', which names no file"):
+        check("out", "")
+    with pytest.raises(ConfigError, match=rf"the folder {tmp_path}/~ does not exist; .*leave ~ unquoted") as home:
+        check("~/out")
+    assert "mkdir" not in str(home.value)
+    with pytest.raises(
+        ConfigError, match=r"--output 'a\\nb/out', and .*a\\nb' does not exist; .*make it first$"
+    ) as lines:
+        check("a\nb/out")
+    assert "\n" not in str(lines.value)
 
 
 def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +322,7 @@ def row(job: int, end: float, **more: object) -> dict[str, Any]:
         "submitted_at": 0.0,
         "started_at": 10.0,
         "ended_at": end,
+        "ran_s": end - 10.0,
         "start_low": 5.0,
         "start_mid": 8.0,
         "start_high": 9.0,
@@ -425,12 +439,16 @@ def test_how_a_late_job_ran_is_told() -> None:
             stretch(5, 10.0, 150.0, "ft", attempt=2),
         ]
     )
-    whys = [promises.why(row(job, 150.0), ran) for job in (1, 2, 3, 4)]
+    ran_s = {3: 80.0, 4: 50.0}
+    whys = [promises.why(row(job, 150.0, ran_s=ran_s.get(job, 140.0)), ran) for job in (1, 2, 3, 4)]
     assert promises.why(row(5, 150.0, attempt=2), ran) == f"{took}, it ran beside ft", (
         "in the attempt that took so long"
     )
     assert whys[0] == f"{took}, it ran beside lu, stream, another job"
-    assert whys[1] == whys[3] == took
+    assert whys[1] == took
+    assert whys[3] == f"{took}, it stood still for 1m30s", "also where no stretch of it is stored"
+    lost = promises.companies([stretch(1, 100.0, 150.0, "lu")])
+    assert promises.why(row(1, 150.0), lost) == f"{took}, it ran beside lu", "a daemon that was killed is no standstill"
     assert whys[2] == f"{took}, it stood still for 1m, it was throttled for 50s"
 
 

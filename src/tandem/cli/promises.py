@@ -69,10 +69,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """How an attempt ran: beside which applications (the longest first), for how long in all, and throttled."""
+    """How an attempt ran: beside which applications (the longest first), and for how long throttled."""
 
     beside: tuple[str, ...]
-    ran_s: float
     throttled_s: float
 
 
@@ -175,17 +174,17 @@ def why(row: Row, beside: Companies | None = None) -> str:
 
 def companies(coruns: Sequence[Row]) -> dict[tuple[int, int], Company]:
     """How each attempt, (job, attempt), ran, from the stretches that are stored of it."""
-    found: dict[tuple[int, int], tuple[Counter[str], float, float]] = {}
+    found: dict[tuple[int, int], tuple[Counter[str], float]] = {}
     for stretch in coruns:
         which = stretch["job"], stretch["attempt"]
-        together, ran_s, throttled_s = found.get(which, (Counter(), 0.0, 0.0))
+        together, throttled_s = found.get(which, (Counter(), 0.0))
         lasted_s = stretch["ended_at"] - stretch["began_at"]
         for _, app in stretch["beside"]:
             together[app or "another job"] += lasted_s
-        found[which] = together, ran_s + lasted_s, throttled_s + lasted_s * bool(stretch["throttled"])
+        found[which] = together, throttled_s + lasted_s * bool(stretch["throttled"])
     return {
-        which: Company(tuple(cut(app, NAME) for app, _ in together.most_common(_BESIDE_MOST)), ran_s, throttled_s)
-        for which, (together, ran_s, throttled_s) in found.items()
+        which: Company(tuple(cut(app, NAME) for app, _ in together.most_common(_BESIDE_MOST)), throttled_s)
+        for which, (together, throttled_s) in found.items()
     }
 
 
@@ -327,30 +326,35 @@ def _causes(row: Row, beside: Companies) -> Iterator[str]:
         yield f"it started {words.lasted(waited_s)} after its quoted start"
     for one in over:
         if one["started_at"] is not None:
-            ran_s = one["ended_at"] - one["started_at"]
+            took_s = one["ended_at"] - one["started_at"]
             yield from _overrun(
-                f"attempt {one['attempt']}", ran_s, expected_s, beside.get((row["job"], one["attempt"]))
+                f"attempt {one['attempt']}", took_s, expected_s, beside.get((row["job"], one["attempt"]))
             )
     if over:
         last = over[-1]
         ended = f"{'attempts' if len(over) > 1 else 'attempt'} {ranges([one['attempt'] for one in over])} ended"
         yield f"{ended} ({last['reason']}), started again {words.lasted(row['started_at'] - last['ended_at'])} later"
-    yield from _overrun("it", row["ended_at"] - row["started_at"], expected_s, beside.get((row["job"], row["attempt"])))
+    took_s = row["ended_at"] - row["started_at"]
+    stood_s = took_s - row["ran_s"]  # of earlier attempts that is not kept
+    yield from _overrun("it", took_s, expected_s, beside.get((row["job"], row["attempt"])), stood_s)
 
 
-def _overrun(who: str, run_s: float, expected_s: float, company: Company | None) -> Iterator[str]:
+def _overrun(
+    who: str, took_s: float, expected_s: float, company: Company | None, stood_s: float = 0.0
+) -> Iterator[str]:
     """That an attempt took longer than expected, where it did."""
-    if run_s > 1.05 * expected_s:
-        how = "".join(_how(company, run_s)) if company is not None else ""
-        yield f"{who} took {human_duration(run_s)}, {human_duration(expected_s)} were expected{how}"
+    if took_s > 1.05 * expected_s:
+        how = "".join(_how(company, took_s, stood_s))
+        yield f"{who} took {human_duration(took_s)}, {human_duration(expected_s)} were expected{how}"
 
 
-def _how(company: Company, run_s: float) -> Iterator[str]:
+def _how(company: Company | None, took_s: float, stood_s: float) -> Iterator[str]:
     """What of the time from start to end it stood still or was throttled, and beside whom it ran."""
-    stood_s = run_s - company.ran_s
-    if stood_s > max(_STOOD_FROM_S, _A_CAUSE * run_s):
+    if stood_s > max(_STOOD_FROM_S, _A_CAUSE * took_s):
         yield f", it stood still for {human_duration(stood_s)}"
-    if company.throttled_s > _A_CAUSE * run_s:
+    if company is None:
+        return
+    if company.throttled_s > _A_CAUSE * took_s:
         yield f", it was throttled for {human_duration(company.throttled_s)}"
     if company.beside:
         yield f", it ran beside {', '.join(company.beside)}"

@@ -121,26 +121,45 @@ def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, objec
 
 
 def check_outputs(given: Mapping[str, Any]) -> None:
-    """Refuse a file for output in a folder that is not there, as the job would fail.
+    """Refuse a file for output that is a folder, or in a folder that is not there, as the job would fail.
 
-    Not where its name has a % (of which the daemon makes the job's id), nor where a job that this one waits for may
-    make it: if nobody does, the job says so when it fails.
+    Not where the folder's name has a % (of which the daemon makes the job's id), nor where a job that this one waits
+    for may make it: if nobody does, the job says so when it fails.
 
     Raises:
-        ConfigError: the folder does not exist, or is none.
+        ConfigError: the file is a folder; its folder does not exist, or is none.
     """
     where = Path(given["cwd"] or ".")
     for option in ("output", "error"):
-        parent = Path(given[option] or ".").parent
-        folder = where / parent
-        if "%" in str(parent) or given["after"] or not where.is_dir() or folder.is_dir():
+        text = given[option]
+        if text is None:
             continue
-        is_file = folder.exists()
+        parent = Path(text).parent
+        folder = where / parent
+        if not text or (where / text).is_dir():
+            wrong, todo = "which is a folder" if text else "which names no file", "name a file, such as out-%j.txt"
+        elif "%" in str(parent) or given["after"] or not where.is_dir() or folder.is_dir():
+            continue
+        elif folder.exists():
+            wrong, todo = f"and the folder {_shown(str(folder))} is none", "name another folder"
+        else:
+            wrong, todo = f"and the folder {_shown(str(folder))} does not exist", _how_to_make(text, folder)
         raise ConfigError(
-            given=f"--{option} {given[option]}, and the folder {folder} {'is none' if is_file else 'does not exist'}",
+            given=f"--{option} {_shown(text) or repr(text)}, {wrong}",
             allowed="a file in a folder that is there",
-            todo="name another folder" if is_file else f"make it with `mkdir -p {shlex.quote(str(folder))}`",
+            todo=todo,
         )
+
+
+def _how_to_make(output: str, folder: Path) -> str:
+    if output.startswith("~"):
+        return "leave ~ unquoted, after a space, so that your shell puts your home folder in for it; or write $HOME"
+    return f"make it with `mkdir -p {shlex.quote(str(folder))}`" if str(folder).isprintable() else "make it first"
+
+
+def _shown(text: str) -> str:
+    """The text on one line."""
+    return text if text.isprintable() else repr(text)
 
 
 def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:

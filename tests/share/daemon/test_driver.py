@@ -391,6 +391,26 @@ def test_who_ran_beside_whom_is_kept(day: Day) -> None:
     }
 
 
+def test_a_daemon_that_is_killed_loses_a_minute_at_most_of_who_ran_beside_whom(day: Day) -> None:
+    day.submit(Job(1, (Part(Need()),), app="a"), Job(2, (Part(Need()),), app="b"))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1), ev.Started(2, 1))
+    for at in range(1, 500):
+        day.clock.advance_to(START + at)
+        day.driver.turn()
+    day.driver.store.close()
+    day.open()
+    rows = queries.coruns(day.driver.store.engine)
+    assert sorted((r["app"], r["began_at"] - START, r["ended_at"] - START) for r in rows) == [
+        ("a", 0.0, 480.0),
+        ("b", 0.0, 480.0),
+    ]
+    day.clock.advance_to(START + 510)
+    day.hear(ev.Ended(2, 1))
+    rows = queries.coruns(day.driver.store.engine, job_id=2)
+    assert [(r["began_at"] - START, r["ended_at"] - START) for r in rows] == [(480.0, 510.0), (0.0, 480.0)]
+
+
 def test_what_a_job_ran_without_a_daemon_is_kept_once(day: Day) -> None:
     day.submit(Job(1, (Part(Need()),), app="a"))
     day.driver.turn()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.core.records import Record, Recorder, Tail
-from tandem.share.daemon.meter import REPORT_S, Meter, Metered, tail_of
+from tandem.share.daemon.meter import KEEP_S, REPORT_S, Meter, Metered, tail_of
 from tandem.share.events import Measured
 
 
@@ -81,6 +81,23 @@ def test_a_long_stretch_is_reported_every_few_seconds_and_kept_once() -> None:
     assert [m.rate for m in measured] == [10.0, 20.0]
     [whole] = besides
     assert 10.0 < (whole.rate or 0) < 20.0
+
+
+def test_what_there_is_of_stretches_is_kept_now_and_then_and_replaced() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(20.0, j1=10.0)
+    day.meter.runs(day.now, metered(2, "b"))
+    day.work(KEEP_S - 0.5, j1=10.0)
+    kept = [(1, 0.0, 20.0, False)]
+    day.work(0.5, j1=10.0)
+    kept += [(1, 20.0, 80.0, False), (2, 20.0, 80.0, False)]
+    day.work(10.0)
+    day.meter.ended(day.now, 2, 1, at=85.0)
+    kept += [(2, 20.0, 85.0, True), (1, 20.0, 85.0, True)]
+    day.meter.rests(day.now, 1)
+    kept += [(1, 85.0, 90.0, False)]
+    assert [(b.job, b.began_at, b.ended_at, b.again) for b in day.meter.take()[1]] == kept
 
 
 def test_nobody_was_beside_a_job_after_its_end_that_is_seen_late() -> None:

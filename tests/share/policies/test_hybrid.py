@@ -291,6 +291,18 @@ def test_room_is_made_where_a_bound_would_break() -> None:
     assert told.running() == {1}
 
 
+@pytest.mark.parametrize("others", [0, 40])  # so many are not rehearsed
+def test_a_quote_foresees_that_room_is_made_where_a_bound_would_break(others: int) -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
+    told.tell(*(ev.Submitted(job(k, held=True)) for k in range(10, 10 + others)))
+    told.submit(job(1, 1, app="stream", harvest=True, expected=7200.0))
+    told.submit(job(2, 1, app="solve", expected=50.0))
+    step = told.submit(job(3, 1, app="train", expected=10.0), at=1.0)
+    assert told.running() == {2, 3}
+    (quote,) = [one for one in step.quotes if one.moment == "submit"]
+    assert quote.start.mid == 1.0
+
+
 def test_nobody_is_suspended_in_vain() -> None:
     """Job 3 could have the cores, but not beside job 1."""
     told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))

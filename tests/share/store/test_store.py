@@ -101,8 +101,9 @@ def test_what_people_ask_for(place: Paths) -> None:
         machine = Machine(SETUP)
         step(store, machine, 1.0, [ev.NodeJoined(NODE), ev.Submitted(job(1, uid=5, name="a'b\nc"))], {1: launch()})
         step(store, machine, 2.0, [ev.Started(1, 1)], {})
+        store.commit(Entry(4.0, [], besides=[Beside(1, 1, "true", "n", 2.0, 4.0, ((7, "x"),), 2.0, False)]))
         step(store, machine, 5.0, [ev.Ended(1, 1, code=3)], {})
-        store.commit(Entry(6.0, [], besides=[Beside(1, 1, "true", "n", 2.0, 5.0, ((7, "x"),), 2.5, False)]))
+        store.commit(Entry(6.0, [], besides=[Beside(1, 1, "true", "n", 2.0, 5.0, ((7, "x"),), 2.5, False, again=True)]))
         row = queries.job(store.engine, 1)
         assert row is not None
         assert (row["name"], row["state"], row["exit_code"], row["uid"]) == ("a'b\nc", "failed", 3, 5)

@@ -96,7 +96,7 @@ class Driver:
         self._meter = meter or Meter()
         self._changes: list[Change] = []
         self._events: list[ev.Event] = []  # not yet durable
-        self._besides: list[Beside] = []
+        self._besides: dict[tuple[int, int, float], Beside] = {}  # by job, attempt and begin
         self._try_at = 0.0
         self._meter_at = 0.0
         machine = store.restore(setup)
@@ -143,7 +143,8 @@ class Driver:
         wake = self.machine.next_wake()
         now = self.now()
         due = wake is not None and wake <= now
-        if not (self._events or self._changes or due or self._is_news_of_room()):
+        stretches = self._besides and self.short is None
+        if not (self._events or self._changes or due or stretches or self._is_news_of_room()):
             self.full = None
             return False
         self._advance(now, due)
@@ -153,7 +154,7 @@ class Driver:
         """Store what is left to store and let go; jobs run on."""
         self._collect()
         self._meter.close(self.now())
-        self._besides += self._meter.take()[1]
+        self._keep(self._meter.take()[1])
         if self._events or self._besides:
             with contextlib.suppress(StoreFullError):  # the engine tells its news again; stretches are lost
                 step = self.machine.step(self.now(), self._events)
@@ -174,7 +175,10 @@ class Driver:
             self._meter_at = monotonic + METER_S
         measured, besides = self._meter.take()
         self._events += [*measured, *news]
-        self._besides += [*besides, *alone]
+        self._keep([*besides, *alone])
+
+    def _keep(self, besides: Sequence[Beside]) -> None:
+        self._besides |= {(one.job, one.attempt, one.began_at): one for one in besides}
 
     def _alone(self, event: ev.WentOn) -> list[Beside]:
         """What a job ran without a daemon: beside nobody, or its keeper would not have let it go on."""
@@ -201,7 +205,7 @@ class Driver:
             return
         self.full = None
         self._events = []
-        self._besides = self._besides if self.short else []
+        self._besides = self._besides if self.short else {}
         for change in changes:
             change.done(step)
         self._act(events, step, touched)
@@ -223,7 +227,7 @@ class Driver:
             touched=touched,
             exits={event.job: (event.code, event.signal) for event in events if isinstance(event, ev.Ended)},
             attempts=[over for event in events if isinstance(event, ev.Ended) and (over := self._over(event))],
-            besides=() if self.short else self._besides,
+            besides=() if self.short else tuple(self._besides.values()),
         )
 
     def _over(self, event: ev.Ended) -> AttemptOver | None:

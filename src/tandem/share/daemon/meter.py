@@ -3,7 +3,8 @@
 A stretch is a time in which a job's neighbours, and what throttles them, did not change. The first record after a
 change is where a stretch's measurement begins; the rate is the steps done from there to the last record, over the time
 between the two. Long stretches are reported every few seconds, so that a broken bound is seen soon. The meter reads no
-clock: the time is passed in. What each stretch was is also kept as `Beside` rows, with or without a rate.
+clock: the time is passed in. What each stretch was is also kept as `Beside` rows, with or without a rate; of one that
+lasts, what there is of it, so that a daemon that is killed does not take hours with it.
 """
 
 import math
@@ -18,6 +19,9 @@ from tandem.share.store.entry import Beside
 
 REPORT_S = 3.0
 """A long stretch is reported this often, in seconds."""
+
+KEEP_S = 60.0
+"""What there is of the stretches is kept this often, in seconds."""
 
 SHORTEST_S = 0.1
 """A stretch without a rate that is shorter is not kept, in seconds."""
@@ -45,6 +49,8 @@ class _Stretch:
     began_at: float = 0.0
     beside: tuple[tuple[int, str], ...] = ()
     reported_at: float = 0.0
+    kept_at: float = 0.0
+    kept: bool = False  # what there was of it
     mark: Record | None = None  # where the measurement of the next report begins
     first: Record | None = None  # where the measurement of the whole stretch begins
     last: Record | None = None
@@ -83,7 +89,7 @@ class Meter:
             return
         if known is not None:
             self.rests(now, who.job)
-        stretch = _Stretch(who, self._follow(who), throttle, now, reported_at=now)
+        stretch = _Stretch(who, self._follow(who), throttle, now, reported_at=now, kept_at=now)
         while earlier := stretch.tail.poll():  # of an earlier attempt, or from before the daemon looked: no measure
             stretch.phase = next((one.phase for one in reversed(earlier) if one.phase is not None), stretch.phase)
         self._running[who.job] = stretch
@@ -120,11 +126,15 @@ class Meter:
             self._changed(now, stretch.who.nodes)
 
     def poll(self, now: float) -> None:
-        """Read what the jobs wrote; report those whose stretch is long."""
+        """Read what the jobs wrote; report those whose stretch is long, and keep what there is of all now and then."""
         for stretch in self._running.values():
             self._read(stretch)
             if now - stretch.reported_at >= REPORT_S:
                 self._report(now, stretch)
+        if any(now - stretch.kept_at >= KEEP_S for stretch in self._running.values()):  # all in one write
+            for stretch in self._running.values():
+                self._keep(now, stretch)
+                stretch.kept_at = now
 
     def take(self) -> tuple[list[Measured], list[Beside]]:
         """Return what was measured since the last call."""
@@ -161,8 +171,8 @@ class Meter:
             yield job, other.who.app if other.throttle >= 1 else f"{other.who.app}@{other.throttle:g}"
 
     def _begin(self, now: float, stretch: _Stretch, beside: tuple[tuple[int, str], ...]) -> None:
-        stretch.began_at = stretch.reported_at = now
-        stretch.beside = beside
+        stretch.began_at = stretch.reported_at = stretch.kept_at = now
+        stretch.beside, stretch.kept = beside, False
         stretch.mark = stretch.first = stretch.last = None
         stretch.rates, stretch.phases = [], []
 
@@ -198,9 +208,14 @@ class Meter:
 
     def _close(self, now: float, stretch: _Stretch) -> None:
         """The stretch is over: report its rest, keep the whole of it."""
-        whole = _rate(stretch.first, stretch.last, stretch.rates[1:])
+        self._keep(now, stretch)
         self._report(now, stretch)
-        if now <= stretch.began_at or (whole is None and now - stretch.began_at < SHORTEST_S):
+
+    def _keep(self, now: float, stretch: _Stretch) -> None:
+        """Keep the stretch, until now, in place of what was kept of it before."""
+        whole = _rate(stretch.first, stretch.last, stretch.rates[1:])
+        short = now <= stretch.began_at or (whole is None and now - stretch.began_at < SHORTEST_S)
+        if short and not stretch.kept:
             return
         who = stretch.who
         self._besides.append(
@@ -214,8 +229,10 @@ class Meter:
                 stretch.beside,
                 whole,
                 stretch.throttle < 1,
+                stretch.kept,
             )
         )
+        stretch.kept = True
 
 
 def _rate(first: Record | None, last: Record | None, told: list[float]) -> float | None:

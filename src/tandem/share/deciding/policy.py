@@ -48,7 +48,9 @@ class Policy(Protocol):
       soon as its cores are free, which are kept for it (throttles of a policy before are lifted under any);
     * ``WHOLE_NODES``: True where a job takes whole nodes;
     * ``WINDOW``: among how many of the first waiting jobs it chooses freely (for quotes);
-    * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes).
+    * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes);
+    * ``displaces(life) -> bool`` and ``gives_way(life) -> bool``: for which jobs, once they are first in the queue,
+      others are displaced, and which others (for quotes).
     """
 
     PLANS_BY_LIMIT: bool

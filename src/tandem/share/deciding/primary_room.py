@@ -37,9 +37,9 @@ def primary_room(view: View, head: Life, suits: Suits) -> PrimaryRoom | None:
     Args:
         suits: whether a node that fits by count is good for it, or more have to go.
     """
-    if head.job.klass is not JobClass.PRIMARY or not view.harvesting:
+    if not displaces(head) or not view.harvesting:
         return None
-    victims = room_for(view, head, _is_movable, suits)
+    victims = room_for(view, head, gives_way, suits)
     leaving = [one for one in view.on_nodes.values() if makes_way(one)]
     if victims is None or not (victims or leaving):
         return None
@@ -51,5 +51,11 @@ def primary_room(view: View, head: Life, suits: Suits) -> PrimaryRoom | None:
     return PrimaryRoom(head, [Suspend(one.id, why) for one in victims], nodes)
 
 
-def _is_movable(life: Life) -> bool:
+def displaces(life: Life) -> bool:
+    """Whether harvest jobs are suspended for the job where it lacks their cores."""
+    return life.job.klass is JobClass.PRIMARY
+
+
+def gives_way(life: Life) -> bool:
+    """Whether the job is one of those harvest jobs."""
     return life.job.klass is JobClass.HARVEST and not life.shape.gpu_milli

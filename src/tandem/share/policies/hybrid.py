@@ -31,7 +31,7 @@ from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard, resume
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
-from tandem.share.deciding.primary_room import PrimaryRoom, primary_room
+from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, primary_room
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass
 from tandem.share.state.demand_index import Shape
@@ -47,6 +47,21 @@ if TYPE_CHECKING:
     from tandem.share.model import Need, Placement
     from tandem.share.state.ledger import Forecast
     from tandem.share.state.pending import Key
+
+__all__ = [
+    "OPTIONS",
+    "PLANS_BY_LIMIT",
+    "RANGES",
+    "RESUMES",
+    "WINDOW",
+    "barred_until",
+    "decide",
+    "displaces",
+    "gives_way",
+    "plan_s",
+    "rank",
+    "wake_at",
+]
 
 PLANS_BY_LIMIT = False
 RESUMES = True
@@ -118,21 +133,35 @@ def decide(view: View, now: float) -> list[Decision]:
 def wake_at(view: View) -> float | None:
     """When the head is due, if harvest jobs may have to go for it then."""
     head = view.head()
-    if head is None or head.job.klass is not JobClass.PRIMARY or not view.harvesting:
+    if head is None or not displaces(head) or not view.harvesting:
         return None
     return _due_at(head)
 
 
 def barred_until(view: View, life: Life) -> float:
-    """Until when no node takes a waiting job though it would fit, for the sake of bounds; now where none does."""
-    if len(life.shape.parts) > 1 or not view.contended:
-        return view.now
+    """Until when no node takes a waiting job though it would fit, for the sake of bounds; now where none does.
+
+    Harvest jobs that give way to it do so for that, too.
+    """
     near = Neighbours.of(view)
-    fitting = view.index.nodes_now(life.shape.rows[0])[:NODES].tolist()
-    if not fitting or any(near.bounds_hold(n, life) for n in fitting):
-        return view.now
-    until = min(max(one.planned_end for one in view.neighbours(n)) for n in fitting)
+    ends = []
+    for n in _unsuitable(view, life):
+        there = view.neighbours(n)
+        gone = [one for one in there if displaces(life) and gives_way(one)]
+        if gone and near.bounds_hold(n, life, gone):
+            return view.now
+        ends.append(max((one.planned_end for one in there if one not in gone), default=view.now))
+    until = min(ends, default=view.now)
     return view.now if math.isinf(until) else until
+
+
+def _unsuitable(view: View, life: Life) -> list[int]:
+    """The nodes on which a waiting job would fit, where a bound would break on each of them; else none."""
+    if len(life.shape.parts) > 1 or not view.contended:
+        return []
+    near = Neighbours.of(view)
+    fitting: list[int] = view.index.nodes_now(life.shape.rows[0])[:NODES].tolist()
+    return [] if any(near.bounds_hold(n, life) for n in fitting) else fitting
 
 
 def _primary_may_start(view: View) -> bool:
@@ -140,7 +169,7 @@ def _primary_may_start(view: View) -> bool:
     first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
     lives = (view.jobs[key[2]] for key in first)
     return any(
-        life.job.klass is JobClass.PRIMARY and view.index.may_fit(life.shape) and barred_until(view, life) <= view.now
+        life.job.klass is JobClass.PRIMARY and view.index.may_fit(life.shape) and not _unsuitable(view, life)
         for life in lives
     )
 

@@ -21,6 +21,7 @@ import numpy as np
 from tandem.core.units import human_duration
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
+from tandem.share.quoting.units import Room
 from tandem.share.state.history import PRIOR_S
 from tandem.share.state.pending import Key
 from tandem.share.state.quantiles import Quantiles
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 AHEAD = 256
 """Waiting jobs ahead that are played one by one; the rest is spread evenly over all units."""
-
-UNITS = 512
-"""At most so many units are told apart; larger clusters are counted in bundles."""
 
 Z90 = 1.6449
 """Standard normal quantile at 95 %."""
@@ -83,6 +81,8 @@ PLAYS = 16
 
 
 _BY_USER = " by its user"
+
+_STANDS = (State.SUSPENDING, State.SUSPENDED)
 
 
 def _even(seed: int, rows: int) -> np.ndarray:
@@ -140,6 +140,8 @@ class Quoter:
         self._whole_nodes = getattr(policy, "WHOLE_NODES", False)
         self._window = getattr(policy, "WINDOW", 0)
         self._barred_until: Callable[[View, Life], float] | None = getattr(policy, "barred_until", None)
+        self._displaces: Callable[[Life], bool] = getattr(policy, "displaces", _never)
+        self._gives_way: Callable[[Life], bool] = getattr(policy, "gives_way", _never)
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
@@ -155,7 +157,7 @@ class Quoter:
         """How often the queue was played from its beginning."""
 
     def submitted(self, view: View, lives: Sequence[Life]) -> list[Quote]:
-        """Promises for jobs that have just begun to wait: for all of them, or for every k-th."""
+        """Promises for jobs that have just begun to wait, or started at once: for all of them, or for every k-th."""
         if not self._every:
             return []
         quoted = set()
@@ -306,10 +308,17 @@ class Quoter:
         return math.exp(self._stretch.at(0.5)) if len(self._stretch) else 1.0
 
     def _play(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Start times and run times, one for each draw, of ``lives``, which have just begun to wait."""
+        """Start times and run times, one for each draw, of ``lives``, which have just begun to wait or started."""
         rehearsed = self._rehearsal(view, lives)
         if rehearsed.keys() >= {life.id for life in lives}:
             return rehearsed
+        played = {
+            life.id: (np.array([view.now]), self._run_time(view, life)) for life in lives if life.id in view.on_nodes
+        }
+        lives = [life for life in lives if life.id not in played]
+        return played | self._play_queue(view, lives) if lives else played
+
+    def _play_queue(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         if self._window and len(view.pending) <= SHUFFLED_MOST and all(life.id in view.pending for life in lives):
             return self._play_shuffled(view, lives)
         waiting = sorted((view.pending.key(life.id), life) for life in lives if life.id in view.pending)
@@ -319,20 +328,20 @@ class Quoter:
         queue = self._queue
         self._queue = None
         if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting]):
-            units = self._play_running(view, ends)
+            room = self._play_running(view, ends)
             last = view.pending.last() if blocked else None  # what blocked jobs wait for may be anywhere
             self._play_waiting(
-                view, units, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends
+                view, room, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends
             )
         else:
-            units = queue.units
+            room = queue.room
             for _, life in waiting:
-                played[life.id] = self._put(view, units, life)
+                played[life.id] = self._put_in_turn(view, room, life)
         if blocked:
             for life in blocked:
-                played[life.id] = self._put(view, units, life, self._ready(view, life, ends, units))
+                played[life.id] = self._put(view, room, life, self._ready(view, life, ends, room))
         elif waiting and waiting[-1][0] == view.pending.last():
-            self._queue = _Played(view.stamp, float(units.now[0]), waiting[-1][0], len(view.pending), units)
+            self._queue = _Played(view.stamp, float(room.now[0]), waiting[-1][0], len(view.pending), room)
         return played
 
     def _rehearsal(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -370,13 +379,17 @@ class Quoter:
             barred = {job: self._barred_until(view, view.jobs[job]) for job in order}
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
         for jitter in _JITTER:
-            units = self._play_running(view, {})
-            place = {
-                job: i + self._reach(view, job, len(order)) * jitter[job % len(jitter)] for i, job in enumerate(order)
-            }
+            room = self._play_running(view, {})
+            place: dict[int, float] = {}
+            latest = 0.0  # of those for whom others are displaced: nobody else who is behind them goes before them
+            for i, job in enumerate(order):
+                place[job] = i + self._reach(view, job, len(order)) * jitter[job % len(jitter)]
+                if room.displaced and self._displaces(view.jobs[job]):
+                    latest = max(latest, place[job])
+                else:
+                    place[job] = max(place[job], latest)
             for job in sorted(order, key=place.__getitem__):
-                ready = np.full(units.draws, barred[job]) if job in barred else None
-                start, seconds = self._put(view, units, view.jobs[job], ready)
+                start, seconds = self._put_in_turn(view, room, view.jobs[job], barred.get(job))
                 if job in found:
                     found[job].append((start, seconds))
         return {
@@ -388,22 +401,31 @@ class Quoter:
         """How many places later a job may be taken: any, for a harvest job, which gives way to all others."""
         return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
 
-    def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> _Units:
+    def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> Room:
+        """What is on the nodes; who stands still takes units only behind those who go."""
         self.plays += 1
-        units = _Units(view, self._whole_nodes)
-        for one in view.on_nodes.values():
-            left = self._rest(view, one, one.ran(view.now), disturbed=True)[: units.draws]
-            units.put(self._wants(one), left, units.now)
-            ends[one.id] = view.now + left
+        lives = view.on_nodes.values()
+        room = Room(view, self._whole_nodes, displaced=any(map(self._gives_way, lives)))
+        standing = [one for one in lives if one.state in _STANDS]
+        for one in lives:
+            if one.state not in _STANDS:
+                self._put_rest(view, room, one, ends)
         for cores, gpus in _strangers(view):
             wants = (1.0, 0.0) if self._whole_nodes else (float(cores), float(gpus))
-            units.put(wants, _STRANGERS_S[: units.draws], units.now)
-        return units
+            room.put(wants, _STRANGERS_S[: room.draws], room.now)
+        for one in standing:
+            self._put_rest(view, room, one, ends)
+        return room
+
+    def _put_rest(self, view: View, room: Room, life: Life, ends: dict[int, np.ndarray]) -> None:
+        left = self._rest(view, life, life.ran(view.now), disturbed=True)[: room.draws]
+        start = room.put(self._wants(life), left, room.now, gives_way=self._gives_way(life))
+        ends[life.id] = start + left
 
     def _play_waiting(
         self,
         view: View,
-        units: _Units,
+        room: Room,
         left: set[Key],
         played: dict[int, tuple[np.ndarray, np.ndarray]],
         ends: dict[int, np.ndarray],
@@ -413,38 +435,47 @@ class Quoter:
             if not left:
                 return
             if count == AHEAD:
-                units.spread(len(view.pending) / count - 1)
+                room.spread((len(view.pending) - count - len(left)) / count)
                 break
             left.discard(key)
             life = view.jobs[key[2]]
-            start, seconds = played[life.id] = self._put(view, units, life)
+            start, seconds = played[life.id] = self._put_in_turn(view, room, life)
             ends[life.id] = start + seconds
         for key in sorted(left):
             life = view.jobs[key[2]]
-            start, seconds = played[life.id] = self._put(view, units, life)
+            start, seconds = played[life.id] = self._put_in_turn(view, room, life)
             ends[life.id] = start + seconds
 
-    def _ready(self, view: View, life: Life, ends: dict[int, np.ndarray], units: _Units) -> np.ndarray:
+    def _ready(self, view: View, life: Life, ends: dict[int, np.ndarray], room: Room) -> np.ndarray:
         """When all that a blocked job waits for has ended."""
         chain, found = [life.id], {life.id}
         for job in chain:
             more = [one for one in view.jobs[job].waits_for if one not in ends and one not in found]
             chain += more
             found.update(more)
-        ready = units.now
+        ready = room.now
         for job in sorted(chain):  # a job waits only for earlier ones
             one = view.jobs[job]
-            ready = np.maximum.reduce([units.now, *(ends[k] for k in one.waits_for if k in ends)])
+            ready = np.maximum.reduce([room.now, *(ends[k] for k in one.waits_for if k in ends)])
             if job != life.id:
-                ends[job] = ready + self._draw(view, one)[: units.draws]
+                ends[job] = ready + self._draw(view, one)[: room.draws]
         return ready
 
-    def _put(
-        self, view: View, units: _Units, life: Life, ready: np.ndarray | None = None
+    def _put_in_turn(
+        self, view: View, room: Room, life: Life, earliest: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        seconds = self._draw(view, life)[: units.draws]
-        now = np.full(units.draws, view.now)
-        return units.put(self._wants(life), seconds, now if ready is None else ready), seconds
+        """Put a waiting job that all those ahead of it in the queue were put before."""
+        displaces = room.displaced and self._displaces(life)
+        ready = np.maximum(room.turn if displaces else room.now, view.now if earliest is None else earliest)
+        start, seconds = self._put(view, room, life, ready)
+        if room.displaced and not displaces:
+            room.turn = np.maximum(room.turn, start)
+        return start, seconds
+
+    def _put(self, view: View, room: Room, life: Life, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seconds = self._draw(view, life)[: room.draws]
+        gives_way, displaces = (self._gives_way(life), self._displaces(life)) if room.displaced else (False, False)
+        return room.put(self._wants(life), seconds, ready, gives_way=gives_way, displaces=displaces), seconds
 
     def _rest(self, view: View, life: Life, ran: float, *, disturbed: bool) -> np.ndarray:
         """Seconds, among neighbours or alone, that a job on its nodes still takes after ``ran`` such seconds."""
@@ -468,7 +499,7 @@ class _Played:
     at: float
     last: Key
     size: int
-    units: _Units
+    room: Room
 
     def ends_before(self, view: View, new: list[Key]) -> bool:
         """Whether nothing has changed but that ``new`` (sorted) has come to the end of the queue."""
@@ -476,46 +507,9 @@ class _Played:
         return same and view.now - self.at <= FRESH_S
 
 
-class _Units:
-    """When each core and GPU (or each node) comes free, in several draws at once: arrays (draw, unit)."""
-
-    def __init__(self, view: View, whole_nodes: bool) -> None:
-        up = [node for n, node in enumerate(view.ledger.nodes) if view.ledger.is_up(n)]
-        cores = float(len(up)) if whole_nodes else sum(node.cpu_milli for node in up) / 1000
-        gpus = 0.0 if whole_nodes else float(sum(len(node.gpus) for node in up))
-        self._bundle = (max(1.0, cores / UNITS), max(1.0, gpus / UNITS))
-        counts = [
-            max(1, math.ceil(amount / bundle)) for amount, bundle in zip((cores, gpus), self._bundle, strict=True)
-        ]
-        self.draws = 64 if max(counts) <= 64 else 16
-        self.now = np.full(self.draws, view.now)
-        self._free = [np.full((self.draws, count), view.now) for count in counts]
-        self._work = [np.zeros(self.draws) for _ in counts]  # that was put, in units' seconds
-
-    def put(self, wants: tuple[float, float], seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
-        """A job takes the units that come free first, from ``ready`` on; returns its start in each draw."""
-        taken = [self._columns(kind, amount) for kind, amount in enumerate(wants)]
-        start = ready.copy()
-        for kind, columns in enumerate(taken):
-            if columns:
-                free = self._free[kind]
-                free.sort(axis=1)
-                np.maximum(start, free[:, columns - 1], out=start)
-        for kind, columns in enumerate(taken):
-            if columns:
-                self._free[kind][:, :columns] = (start + seconds)[:, None]
-                self._work[kind] += columns * seconds
-        return start
-
-    def spread(self, more: float) -> None:
-        """``more`` times the work that was put so far, which was not played one by one, delays every unit alike."""
-        for free, work in zip(self._free, self._work, strict=True):
-            free += more * work[:, None] / free.shape[1]
-
-    def _columns(self, kind: int, amount: float) -> int:
-        if amount <= 0:
-            return 0
-        return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+def _never(life: Life) -> bool:
+    del life
+    return False
 
 
 def _strangers(view: View) -> list[tuple[int, int]]:

@@ -84,9 +84,8 @@ class Machine(Cluster):
         for event in events:
             self.transitions.apply(event)
         self._fire_timers()
-        if self._unquoted:
-            self._quote_submissions()
         decisions = self._decide() if self._dirty and not self.disk_full else ()
+        self._quote()
         if not (self._out or decisions or self._quotes or self._ignored or self._taken_back):
             return NOTHING
         quotes, ignored = tuple(self._quotes), tuple(self._ignored)
@@ -140,14 +139,19 @@ class Machine(Cluster):
         """Whether cores may be kept for a suspended job, which goes by when others are expected to end."""
         return not self._resumes and any(life.state is State.SUSPENDED for life in left_behind(self.view))
 
-    def _quote_submissions(self) -> None:
-        lives = dict.fromkeys(self._unquoted)  # one that was held in between is there twice
-        waiting = [life for life in lives if life.state in (State.QUEUED, State.BLOCKED)]
-        self._unquoted = []
-        known: dict[int, int | None] = {}
-        for life in waiting:
-            life.counted = held_ahead(self, life, known) is None  # else it is quoted once that is let go
-        self._quotes += self.quoter.submitted(self.view, [life for life in waiting if life.counted])
+    def _quote(self) -> None:
+        """Quote who was submitted, and who was started, in this step: after deciding, as they may be the same."""
+        if self._unquoted:
+            lives = dict.fromkeys(self._unquoted)  # one that was held in between is there twice
+            there = [life for life in lives if life.state in (State.QUEUED, State.BLOCKED, State.STARTING)]
+            self._unquoted = []
+            known: dict[int, int | None] = {}
+            for life in there:
+                life.counted = held_ahead(self, life, known) is None  # else it is quoted once that is let go
+            self._quotes += self.quoter.submitted(self.view, [life for life in there if life.counted])
+        if self._started:
+            self._quotes += self.quoter.started(self.view, self._started)
+            self._started = []
 
     def _decide(self) -> list[ev.Decision]:
         self._dirty = False
@@ -158,9 +162,6 @@ class Machine(Cluster):
                 if _CARRY[type(decision)](self, life, decision):
                     carried.append(decision)
         self.ledger.keep_nothing_free()
-        if self._started:
-            self._quotes += self.quoter.started(self.view, self._started)
-            self._started = []
         if self.view.placed:
             msg = f"the policy placed jobs {sorted(self.view.placed)} and decided nothing about them"
             raise AssertionError(msg)

@@ -24,6 +24,7 @@ class Beside:
     Attributes:
         beside: (job, application key) of each neighbour, sorted.
         rate: Steps per second, None where the job wrote no records.
+        again: What there was of the stretch is stored already; this takes its place.
     """
 
     job: int
@@ -35,6 +36,7 @@ class Beside:
     beside: tuple[tuple[int, str], ...]
     rate: float | None
     throttled: bool
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

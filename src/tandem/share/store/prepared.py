@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 
 class Prepared:
-    """An insert or update with named parameters, ready for one database's driver.
+    """An insert, update or deletion with named parameters, ready for one database's driver.
 
     Args:
         statement: What is run.
@@ -15,7 +15,7 @@ class Prepared:
         dialect: The database's own.
     """
 
-    def __init__(self, statement: sa.Insert | sa.Update, names: Sequence[str], dialect: sa.Dialect) -> None:
+    def __init__(self, statement: sa.Insert | sa.Update | sa.Delete, names: Sequence[str], dialect: sa.Dialect) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=list(names))
         self._sql = str(compiled)
         self._order = compiled.positiontup if compiled.positional else None

@@ -114,7 +114,7 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
     """
     table, quote, later = schema.JOBS.c, schema.QUOTES.c, schema.QUOTES.alias().c
     columns = (table.name, table.app, table.uid, table["class"], table.state, table.attempt, table.reason)
-    times = (table.submitted_at, table.started_at, table.ended_at)
+    times = (table.submitted_at, table.started_at, table.ended_at, table.ran_s)
     after = sa.and_(later.job == quote.job, later.id > quote.id)
     hold = sa.exists().where(schema.HOLDS.c.job == quote.job, schema.HOLDS.c.at > quote.at)
     again = sa.exists().where(after, later.moment == "submit") & ~hold

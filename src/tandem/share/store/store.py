@@ -43,6 +43,8 @@ _CHANGE_JOB = (
     .where(schema.JOBS.c.id == sa.bindparam("key"))
     .values({name: sa.bindparam(name) for name in _STATE})
 )
+_STRETCH = ("job", "attempt", "began_at")
+_FORGET_STRETCH = sa.delete(schema.CORUNS).where(*(schema.CORUNS.c[name] == sa.bindparam(name) for name in _STRETCH))
 
 
 class Store:
@@ -55,6 +57,7 @@ class Store:
         self._writer = engine.connect()
         self._insert = {table: _insert(table, engine.dialect) for table in schema.METADATA.sorted_tables}
         self._change_job = Prepared(_CHANGE_JOB, (*_STATE, "key"), engine.dialect)
+        self._forget_stretch = Prepared(_FORGET_STRETCH, _STRETCH, engine.dialect)
         self._epoch, self._seq, self._first = self._last()
         self._environs: set[str] = set()  # keys of environments that are stored
         self._fresh: set[str] = set()  # those of the transaction under way
@@ -193,7 +196,10 @@ class Store:
         self._add(schema.QUOTES, [rows.quote_row(quote) for quote in entry.quotes])
         self._add(schema.HOLDS, [{"job": job, "at": entry.now} for job in entry.taken_back])
         self._add(schema.ATTEMPTS, [rows.attempt_row(over) for over in entry.attempts])
-        self._add(schema.CORUNS, [rows.beside_row(beside) for beside in entry.besides])
+        stretches = [rows.beside_row(beside) for beside in entry.besides]
+        again = [row for row, beside in zip(stretches, entry.besides, strict=True) if beside.again]
+        self._forget_stretch.run(self._writer, again)
+        self._add(schema.CORUNS, stretches)
 
     def _add(self, table: sa.Table, added: Sequence[Row]) -> None:
         self._insert[table].run(self._writer, added)
