@@ -9,14 +9,13 @@ the fixed point of Bard and Schweitzer (1979). Of two on one core it is exact.
 from __future__ import annotations
 
 import math
-from operator import mul
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ROUNDS = 4
-"""Of the fixed point; each leaves about a quarter of the error."""
+_ROUNDS = 3
+"""Of the fixed point; each leaves less than a quarter of the error."""
 
 
 def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
@@ -52,14 +51,12 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     short = [i for i, cores in enumerate(at_work) if most[i] < cores - 1e-12]  # the others lack nothing, whoever comes
     if not short:
         return got
-    left = capacity - sum(cores for i, cores in enumerate(asked) if i not in short)
     widths = [at_work[i] for i in short]
     parts = [asked[i] / at_work[i] for i in short]
+    left = capacity - sum(asked) + sum([part * width for part, width in zip(parts, widths, strict=True)])
     for k, i in enumerate(short):
-        present = _present(left, parts, widths, k)
-        others = [(often, min(widths[k], width)) for often, width in zip(present, widths, strict=True) if often]
-        got[i] /= 1.0 + parts[k] * (_crowding(left, widths[k], others) - 1.0)
-    return fairly(capacity, got)
+        got[i] /= 1.0 + parts[k] * (_crowding(left, k, _present(left, parts, widths, k), widths) - 1.0)
+    return fairly(capacity, got) if sum(got) > capacity else got
 
 
 def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], without: int) -> list[float]:
@@ -69,7 +66,7 @@ def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], w
     waiting = [j for j, part in enumerate(parts) if part < 1.0 and j != without]
     if len(present) == 2:
         return present
-    taken = sum(map(mul, present, widths))
+    taken = sum([often * width for often, width in zip(present, widths, strict=True)])
     for _ in range(_ROUNDS):
         for j in waiting:
             part, width = parts[j], widths[j]
@@ -81,21 +78,26 @@ def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], w
     return present
 
 
-def _crowding(capacity: float, width: float, others: Sequence[tuple[float, float]]) -> float:
-    """How much longer one's work takes on average beside others, each (how often it is there, cores that it takes).
+def _crowding(capacity: float, one: int, present: Sequence[float], widths: Sequence[float]) -> float:
+    """How much longer the work of ``one`` takes on average beside others that are ``present`` so often.
 
     Where it matters who meets whom at once, the cores that others take are held to be normally distributed; a line from
     nobody to everybody, exact for one other, lies above whatever they are.
     """
-    mean = sum(often * taken for often, taken in others)
+    width = widths[one]
+    taken = [other if other < width else width for other in widths]
+    mean = sum([often * cores for often, cores in zip(present, taken, strict=True)])
     if width >= capacity:
         return (width + mean) / capacity
-    everybody = sum(taken for _, taken in others)
+    everybody = sum(taken) - width
     line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
-    deviation = math.sqrt(sum(often * (1.0 - often) * taken * taken for often, taken in others)) / capacity
-    if len(others) < 2 or deviation < 1e-9:
-        return line if len(others) < 2 else max(1.0, (width + mean) / capacity)
+    squares = sum([often * (1.0 - often) * cores * cores for often, cores in zip(present, taken, strict=True)])
+    deviation = math.sqrt(squares) / capacity
     over = (width + mean) / capacity - 1.0
+    if len(widths) == 2:
+        return line
+    if deviation < 1e-9:
+        return max(1.0, 1.0 + over)
     density = math.exp(-0.5 * (over / deviation) ** 2) / math.sqrt(2.0 * math.pi)
     below = 0.5 * (1.0 + math.erf(over / deviation / math.sqrt(2.0)))
     return min(line, 1.0 + over * below + deviation * density)

@@ -296,14 +296,16 @@ def _on_cores(members: Sequence[App], asked: list[float], at_work: Sequence[floa
     got = [0.0 if app.cores else asked[i] for i, app in enumerate(members)]
     beside = [0.0] * len(members)
     for here in on_core.values():
-        parts = [asked[i] / len(members[i].cores) for i in here]
+        wide = [len(members[i].cores) for i in here]
+        parts = [asked[i] / cores for i, cores in zip(here, wide, strict=True)]
+        all_parts = sum(parts)
         if at_work:
-            shares = by_chance(1.0, parts, [at_work[i] / len(members[i].cores) for i in here])
+            shares = by_chance(1.0, parts, [at_work[i] / cores for i, cores in zip(here, wide, strict=True)])
         else:
             shares = fairly(1.0, parts)
-        for i, part, granted in zip(here, parts, shares, strict=True):
+        for i, part, granted, cores in zip(here, parts, shares, wide, strict=True):
             got[i] += granted
-            beside[i] += min(1.0, sum(parts) - part) / len(members[i].cores)
+            beside[i] += min(1.0, all_parts - part) / cores
     return _Granted(asked, got, beside, sum(asked))
 
 
@@ -334,11 +336,11 @@ def _pinned(
         unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
         said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.0 + _SLIGHT else []
         why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > _SLIGHT)))
-    cores = [frozenset(app.cores) for app in members]
-    weights = tuple(
-        tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
-        for i in range(len(members))
-    )
+    cores = [app.cores for app in members]
+    placed = {here: frozenset(here) for here in cores}
+    apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}
+    count = range(len(members))
+    weights = tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
     return Sharing(tuple(stretch), weights, tuple(why), tuple(half), tuple(unmeasured))
 
 
