@@ -17,6 +17,7 @@ CURVE = Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.0))
 HALF = ((1.0, 1.0), (1.0, 0.0))  # phases: (seconds alone, cores kept busy)
 STEADY = ((1.0, 1.0),)
 WAITS = ((1.0, 0.3),)  # for less than a slice, again and again
+NARROW = ((1.0, 0.6),)
 VALIDATES = ((1.0, 0.1), (1.0, 1.0))
 SELDOM = ((0.4, 1.0), (1.6, 0.0))
 ALMOST = ((1.5, 0.9), (0.5, 0.0))
@@ -83,6 +84,8 @@ def on_one_core(profiles: list[Profile]) -> Sharing:
         [WAITS, HALF, STEADY],
         [ALMOST, HALF, SELDOM],
         [ALMOST, STEADY],
+        [ALMOST, NARROW],
+        [NARROW, HALF, SELDOM],
     ],
 )
 def test_they_meet_as_often_as_programmes_of_which_each_goes_its_own_way(cycles: list[Cycle]) -> None:

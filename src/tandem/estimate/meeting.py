@@ -66,15 +66,15 @@ def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], w
     waiting = [j for j, part in enumerate(parts) if part < 1.0 and j != without]
     if len(present) == 2:
         return present
-    taken = sum([often * width for often, width in zip(present, widths, strict=True)])
+    many = sum(present)
     for _ in range(_ROUNDS):
         for j in waiting:
-            part, width = parts[j], widths[j]
-            taken -= present[j] * width
-            here = (width + taken) / capacity
+            part = parts[j]
+            many -= present[j]
+            here = widths[j] * (1.0 + many) / capacity
             here = part * here if here > 1.0 else part
             present[j] = often = here / (here + 1.0 - part)
-            taken += often * width
+            many += often
     return present
 
 
@@ -85,11 +85,12 @@ def _crowding(capacity: float, one: int, present: Sequence[float], widths: Seque
     nobody to everybody, exact for one other, lies above whatever they are.
     """
     width = widths[one]
-    taken = [other if other < width else width for other in widths]
+    level = capacity / (1.0 + sum(present))  # what each gets about; the narrower ones take what they ask for
+    taken = [width if other >= level else width * other / level for other in widths]
     mean = sum([often * cores for often, cores in zip(present, taken, strict=True)])
     if width >= capacity:
         return (width + mean) / capacity
-    everybody = sum(taken) - width
+    everybody = sum(taken) - taken[one]
     line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
     squares = sum([often * (1.0 - often) * cores * cores for often, cores in zip(present, taken, strict=True)])
     deviation = math.sqrt(squares) / capacity
