@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity
+from tandem.estimate.meeting import fairly
 from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
-from tandem.estimate.sharing import CpuNeed, Sharing, fairly, needs, share
+from tandem.estimate.sharing import CpuNeed, Sharing, needs, share
 
 NODE = Capacity(2000)
 
@@ -50,7 +51,7 @@ def test_what_taking_turns_costs_is_as_uncertain_as_the_curve_that_it_comes_from
     assert answer.high - answer.mid > 0.2
 
 
-def test_phases_without_steps_leave_the_core_to_the_other_unless_those_with_steps_meet() -> None:
+def test_phases_without_steps_leave_the_core_to_the_other_as_often_as_they_meet_by_chance() -> None:
     curve = Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.0))
     train = PhaseProfile("train", 0.5, 100.0, 0.0, 1.0, {"cpu": curve})
     profile = Profile("a", (), "here", 1, 0.0, 0.0, 1, (train,), stepless={"save": Stepless(0.5, 0.0)})
@@ -62,14 +63,17 @@ def test_phases_without_steps_leave_the_core_to_the_other_unless_those_with_step
     assert not any("not measured" in words for words in nearly.why)
     found = share((pinned(0), pinned(0)), NODE, {"a": need})
     assert found is not None
-    assert found.stretch == (1.0, 1.0)
-    assert found.unmeasured == (0.5, 0.5)  # 2 s of work in 4 s, and 1 s of waiting, both at once: 6 s for 4 s
+    assert found.stretch == pytest.approx((1.25, 1.25))
+    assert found.least == (1.0, 1.0)
+    assert found.unmeasured == pytest.approx((0.25, 0.25))  # 2 s of work and 1 s of waiting at once: 6 s for 4
     answer = estimators.make("bubble", (), (profile,)).predict((pinned(0), pinned(0)), NODE)[0]
-    assert (answer.low, answer.mid, answer.high) == (1.0, 1.0, 1.5)
-    assert "up to 1.50x where phases with steps meet" in str(answer.why)
-    crowd = share((App("a", 1000),) * 3, NODE, {"a": need})  # 1.5 of 2 cores, or 3
+    assert (answer.low, answer.mid, answer.high) == pytest.approx((1.0, 1.25, 1.5), abs=0.005)
+    assert "1.25x as it meets the others on the core by chance (1.00x to 1.50x)" in str(answer.why)
+    crowd = share((App("a", 1000),) * 3, NODE, {"a": need})  # 1.5 of 2 cores, or 3 for an eighth of the time
     assert crowd is not None
-    assert (crowd.stretch, crowd.unmeasured) == ((1.0,) * 3, pytest.approx((0.25,) * 3))
+    assert crowd.stretch == pytest.approx((1.07,) * 3, abs=0.01)
+    assert crowd.least == (1.0,) * 3
+    assert "on the cores by chance (1.00x to 1.25x)" in crowd.why[0]
 
 
 def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None:

@@ -48,7 +48,10 @@ class Pressed:
         one = self.vectors[i]
         if one is None:
             return None
-        load = self._load(i, one) if self._members.weights is None else self._weighted_load(i)
+        weights = self._members.weights
+        if weights is not None and not any(weights[i]):  # all are on its core
+            return Contended(0.0, 0.0, 0.0, -1)
+        load = self._load(i, one) if weights is None else self._weighted_load(i)
         felt = contention.feel(one, load)
         if not self._whole:
             unknown = contention.ignorance(one, load[:KINDS_FELT], self._weighted(i, "silent", 1))

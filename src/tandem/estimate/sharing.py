@@ -10,8 +10,9 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
   it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
   feel each other's bandwidth, and the weight is 0.
-- A member with phases without steps (`Profile.stepless`) asks for what it keeps busy over all its time. Whether its
-  busy phases meet those of others nobody knows: the interval reaches up to where they always do.
+- A member with phases without steps (`Profile.stepless`) or pauses works and waits in turns. When it works it meets
+  others that do by chance (`tandem.estimate.meeting`); the interval reaches from where they never meet to where they
+  always do.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -26,8 +27,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from operator import sub
+from typing import TYPE_CHECKING, NamedTuple
 
+from tandem.estimate.meeting import by_chance, fairly
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
@@ -58,8 +61,8 @@ class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
-    is not known. ``peak`` cores are kept busy for ``peak_part`` of the time where phases
-    without steps make ``use`` less.
+    is not known. ``peak`` cores are kept busy for ``peak_part`` of the time by one that works and waits in turns:
+    it has phases without steps, or pauses, and ``use`` is less.
     ``ends`` are what the two profiles that it is the middle of say, the older one first, where those
     contradict each other.
     """
@@ -87,7 +90,8 @@ class Sharing:
         why: in words, "" for a member that lacks nothing.
         half: half-widths of the 90 % intervals of ``stretch`` for what taking turns costs; () where nobody does.
         unmeasured: how far the intervals of ``stretch`` reach up besides, where what turns cost was not measured.
-        least: what ``stretch`` may be as well, where members without a profile mostly wait; () where there are none.
+        least: what ``stretch`` may be as well, where members without a profile mostly wait, and those that wait in
+            turns never meet; () where there are none.
     """
 
     stretch: tuple[float, ...]
@@ -113,44 +117,55 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     else:
         if stated <= capacity.cpu_milli:
             return None
-    found = _meeting(members, capacity, known, _shared(members, capacity, known))
+    found = (_meeting if _in_turns(members, known) else _shared)(members, capacity, known)
     strangers = [app for app in members if app.key not in known]
     if found is None or not strangers:
         return found
     calm = {app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in strangers}
     played = _shared(members, capacity, {**known, **calm})
-    least = (1.0,) * len(members) if played is None else tuple(map(min, found.stretch, played.stretch))
+    least = (1.0,) * len(members) if played is None else tuple(map(min, found.least or found.stretch, played.stretch))
     return replace(found, least=least)
 
 
-def _meeting(
-    members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], found: Sharing | None
-) -> Sharing | None:
-    """The same, with intervals up to what it is where phases with steps always meet, instead of never.
+def _in_turns(members: Sequence[App], known: Mapping[str, CpuNeed]) -> bool:
+    return any([(need := known.get(app.key)) and need.peak > need.use for app in members])  # noqa: C419 - it is faster
 
-    Members that began together stay together: each waits while the other does.
+
+def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
+    """The same where some work and wait in turns, and meet by chance.
+
+    The intervals reach from where they never meet to where they always do: those that began together stay together.
     """
-    peaks = {key: replace(known[key], use=known[key].peak) for app in members if (key := app.key) in known}
-    peaks = {key: need for key, need in peaks.items() if need.peak > known[key].use}
-    if not peaks or (met := _shared(members, capacity, {**known, **peaks})) is None:
-        return found
-    count = range(len(members))
-    if found is None:
-        found = Sharing(
-            (1.0,) * len(members), tuple(tuple(float(i != j) for j in count) for i in count), ("",) * len(members)
-        )
-    parts = [known.get(app.key, _UNKNOWN).peak_part for app in members]
-    most = [1.0 + part * (stretch - 1.0) for part, stretch in zip(parts, met.stretch, strict=True)]
-    up = [max(0.0, high - stretch) for high, stretch in zip(most, found.stretch, strict=True)]
-    words = [
-        f"up to {high:.2f}x where phases with steps meet" * (more > _SLIGHT)
-        for high, more in zip(most, up, strict=True)
+    needed = [known.get(app.key, _UNKNOWN) for app in members]
+    asked = [_asked(app, known) for app in members]
+    at_work = [
+        max(one, min(need.peak, len(app.cores)) if app.cores else need.peak)
+        for app, need, one in zip(members, needed, asked, strict=True)
     ]
+    never = _granted(members, capacity, asked)
+    met = _granted(members, capacity, at_work)
+    if met.enough:
+        return None
+    mean = _told(members, capacity, known, _granted(members, capacity, asked, at_work))
+    apart, together = _stretches(never, needed), _stretches(met, needed)
+    always = [1.0 + need.peak_part * (most - 1.0) for need, most in zip(needed, together, strict=True)]
+    low = tuple(map(min, mean.stretch, apart, always))
+    high = [*map(max, mean.stretch, apart, always)]
     return replace(
-        found,
-        unmeasured=tuple(map(max, up, found.unmeasured or (0.0,) * len(members))),
-        why=tuple(", ".join(filter(None, both)) for both in zip(found.why, words, strict=True)),
+        mean,
+        least=low,
+        unmeasured=tuple(map(max, map(sub, high, mean.stretch), mean.unmeasured or (0.0,) * len(members))),
+        why=tuple(_by_chance_in_words(mean, low, high, "cores" if met.beside is None else "core")),
     )
+
+
+def _by_chance_in_words(mean: Sharing, low: Sequence[float], high: Sequence[float], where: str) -> Iterator[str]:
+    for words, mid, least, most in zip(mean.why, mean.stretch, low, high, strict=True):
+        if most <= least + _SLIGHT:
+            yield words
+            continue
+        said = f"{mid:.2f}x as it meets the others on the {where} by chance ({least:.2f}x to {most:.2f}x)"
+        yield f"{said}, {_UNMEASURED}" if words.endswith(_UNMEASURED) else said
 
 
 def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Iterator[dict[str, CpuNeed]]:
@@ -176,22 +191,8 @@ def _little(need: CpuNeed) -> tuple[float, float]:
 
 
 def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
-    return _pinned(members, known) if any(app.cores for app in members) else _crowded(members, capacity, known)
-
-
-def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
-    """Max-min fair shares of ``capacity``.
-
-    >>> fairly(1.0, [0.2, 1.0, 1.0])
-    [0.2, 0.4, 0.4]
-    """
-    shares = [0.0] * len(asked)
-    left = capacity
-    order = sorted(range(len(asked)), key=asked.__getitem__)
-    for position, i in enumerate(order):
-        shares[i] = min(asked[i], left / (len(order) - position))
-        left -= shares[i]
-    return shares
+    granted = _granted(members, capacity, [_asked(app, known) for app in members])
+    return None if granted.enough else _told(members, capacity, known, granted)
 
 
 def _between_ends(profile: Profile) -> CpuNeed:
@@ -207,24 +208,38 @@ def _contradicted(phase: PhaseProfile) -> bool:
 
 def _need(profile: Profile, end: float) -> CpuNeed:
     use = turns = half = unmeasured = total = 0.0
+    levels = []  # (part of the time, cores kept busy)
     for phase in profile.phases:
         cpu_use = phase.cpu_use + end * phase.cpu_use_apart
         use += phase.share * cpu_use
+        total += phase.share
         curve = phase.sensitivity.get("cpu")
+        share = phase.share * (1.0 - phase.pauses.part if phase.pauses else 1.0)  # curves are those of its work
+        turns += phase.share - share
+        if phase.pauses:
+            levels.append((phase.share - share, 0.0))
+            cpu_use = min(cpu_use * phase.share / share, max(profile.cpus, cpu_use))
+        levels.append((share, cpu_use))
         on_a_core = min(1.0, max(cpu_use, 1e-3))
         ideal = on_a_core / fairly(1.0, [on_a_core, 1.0])[0]
         measured = curve.toward(end).at(1.0) / ideal if curve else 1.0
-        turns += phase.share * min(_TURNS_MOST, max(1.0, measured))
-        half += phase.share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
-        unmeasured += 0.0 if curve else phase.share
-        total += phase.share
-    peak, peak_part = (use / total, total) if profile.stepless else (0.0, 1.0)
+        turns += share * min(_TURNS_MOST, max(1.0, measured))
+        half += share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
+        unmeasured += 0.0 if curve else share
     for one in profile.stepless.values():
         use += one.share * one.cpu_use
         turns += one.share
         unmeasured += one.share * min(1.0, one.cpu_use)
         total += one.share
-    return CpuNeed(use / total, turns / total, half / total, unmeasured / total, peak=peak, peak_part=peak_part / total)
+        levels.append((one.share, one.cpu_use))
+    peak, peak_part = 0.0, 1.0
+    if profile.stepless or any(phase.pauses for phase in profile.phases):
+        busy = [(part, cores) for part, cores in levels if cores > use / total]
+        if busy:
+            peak_part = sum(part for part, _ in busy)
+            peak = sum(part * cores for part, cores in busy) / peak_part
+            peak_part /= total
+    return CpuNeed(use / total, turns / total, half / total, unmeasured / total, peak=peak, peak_part=peak_part)
 
 
 def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
@@ -233,33 +248,99 @@ def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
     return min(max(asked, 1e-3), len(app.cores)) if app.cores else max(asked, 1e-3)
 
 
-def _pinned(members: Sequence[App], known: Mapping[str, CpuNeed]) -> Sharing:
-    asked = [_asked(app, known) for app in members]
+class _Granted(NamedTuple):
+    """Of one set: cores that each asks for, and gets; what others ask of each of its own; what all ask for.
+
+    ``beside`` is None where nobody is pinned.
+    """
+
+    asked: list[float]
+    got: list[float]
+    beside: list[float] | None
+    total: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether each has what it asks for, and cores of its own."""
+        return self.beside is None and self.got is self.asked
+
+    def running(self) -> list[float]:
+        """How much of the time that each would run alone it does."""
+        return [min(1.0, got / asked) for got, asked in zip(self.got, self.asked, strict=True)]
+
+
+def _granted(
+    members: Sequence[App],
+    capacity: Capacity,
+    asked: list[float],
+    at_work: Sequence[float] | None = None,
+) -> _Granted:
+    """``at_work``: what they ask for while they work; with it those that wait in turns meet by chance."""
+    if any([app.cores for app in members]):  # noqa: C419 - it is faster
+        return _on_cores(members, asked, at_work)
+    total = capacity.cpu_milli / 1000
+    stated = [app.cpu_milli / 1000 for app in members]
+    asked = [max(1e-3, min(one, limit)) for one, limit in zip(asked, stated, strict=True)]
+    alone = [min(one, total) for one in asked]
+    if at_work:
+        at_most = [max(1e-3, min(one, limit, total)) for one, limit in zip(at_work, stated, strict=True)]
+        return _Granted(alone, by_chance(total, alone, at_most), None, sum(asked))
+    return _Granted(alone, alone if sum(alone) <= total else fairly(total, alone), None, sum(asked))
+
+
+def _on_cores(members: Sequence[App], asked: list[float], at_work: Sequence[float] | None) -> _Granted:
     on_core: dict[int, list[int]] = {}
     for i, app in enumerate(members):
         for core in app.cores:
             on_core.setdefault(core, []).append(i)
     got = [0.0 if app.cores else asked[i] for i, app in enumerate(members)]
-    beside = [0.0] * len(members)  # what others ask for of the same cores, per core
+    beside = [0.0] * len(members)
     for here in on_core.values():
-        parts = [asked[i] / len(members[i].cores) for i in here]
-        for i, part, granted in zip(here, parts, fairly(1.0, parts), strict=True):
+        wide = [len(members[i].cores) for i in here]
+        parts = [asked[i] / cores for i, cores in zip(here, wide, strict=True)]
+        all_parts = sum(parts)
+        if at_work:
+            shares = by_chance(1.0, parts, [at_work[i] / cores for i, cores in zip(here, wide, strict=True)])
+        else:
+            shares = fairly(1.0, parts)
+        for i, part, granted, cores in zip(here, parts, shares, wide, strict=True):
             got[i] += granted
-            beside[i] += min(1.0, sum(parts) - part) / len(members[i].cores)
-    running = [min(1.0, got[i] / asked[i]) for i in range(len(members))]
-    stretch, half, unmeasured, why = [], [], [], []
-    for i, app in enumerate(members):
-        need = known.get(app.key, _UNKNOWN)
-        stretch.append((1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / running[i])
+            beside[i] += min(1.0, all_parts - part) / cores
+    return _Granted(asked, got, beside, sum(asked))
+
+
+def _stretches(granted: _Granted, needed: Sequence[CpuNeed]) -> list[float]:
+    beside = granted.beside
+    if beside is None:
+        return [1.0 / part for part in granted.running()]
+    return [
+        (1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / part
+        for i, (need, part) in enumerate(zip(needed, granted.running(), strict=True))
+    ]
+
+
+def _told(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], granted: _Granted) -> Sharing:
+    if granted.beside is None:
+        return _crowded(capacity.cpu_milli / 1000, granted)
+    return _pinned(members, known, granted, granted.beside)
+
+
+def _pinned(
+    members: Sequence[App], known: Mapping[str, CpuNeed], granted: _Granted, beside: Sequence[float]
+) -> Sharing:
+    needed = [known.get(app.key, _UNKNOWN) for app in members]
+    running, stretch = granted.running(), _stretches(granted, needed)
+    half, unmeasured, why = [], [], []
+    for i, (app, need) in enumerate(zip(members, needed, strict=True)):
         half.append(need.turns_half * max(0.0, beside[i]) / running[i])
         unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
         said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.0 + _SLIGHT else []
         why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > _SLIGHT)))
-    cores = [frozenset(app.cores) for app in members]
-    weights = tuple(
-        tuple(0.0 if i == j else running[j] * _apart(cores[i], cores[j]) for j in range(len(members)))
-        for i in range(len(members))
-    )
+    cores = [app.cores for app in members]
+    placed = {here: frozenset(here) for here in cores}
+    apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}
+    count = range(len(members))
+    weights = tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
     return Sharing(tuple(stretch), weights, tuple(why), tuple(half), tuple(unmeasured))
 
 
@@ -268,20 +349,13 @@ def _apart(a: frozenset[int], b: frozenset[int]) -> float:
     return 1.0 - len(a & b) / (len(a) * len(b)) if a and b else 1.0
 
 
-def _crowded(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
-    total = capacity.cpu_milli / 1000
-    asked = [max(1e-3, min(_asked(app, known), app.cpu_milli / 1000)) for app in members]
-    alone = [min(one, total) for one in asked]
-    if sum(alone) <= total:
-        return None
-    got = fairly(total, alone)
-    running = [got[i] / alone[i] for i in range(len(members))]
+def _crowded(total: float, granted: _Granted) -> Sharing:
+    alone, got, running = granted.asked, granted.got, granted.running()
     stretch = tuple(1.0 / part for part in running)
-    words = f"by cores: {sum(asked):.5g} of {total:.5g} cores"
+    words = f"by cores: {granted.total:.5g} of {total:.5g} cores"
     why = tuple(f"{factor:.2f}x {words}" if factor > 1.0 + _SLIGHT else "" for factor in stretch)
     # While i runs, the others have what it leaves.
-    left = [min(1.0, (total - alone[i]) / max(sum(got) - got[i], 1e-9)) for i in range(len(members))]
-    weights = tuple(
-        tuple(0.0 if i == j else running[j] * left[i] for j in range(len(members))) for i in range(len(members))
-    )
+    all_got, count = sum(got), range(len(got))
+    left = [min(1.0, (total - alone[i]) / max(all_got - got[i], 1e-9)) for i in count]
+    weights = tuple(tuple(0.0 if i == j else running[j] * left[i] for j in count) for i in count)
     return Sharing(stretch, weights, why)
