@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tandem.kernels.sparse import lanes, reference
-from tandem.kernels.sparse.arranged import ArrangedLinear, arrange
+from tandem.kernels.sparse.arranged import ArrangedLinear, arrange, arranged_linear
 from tandem.kernels.sparse.format import pack
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseFormatError, SparseShapeError
@@ -35,6 +35,20 @@ def test_what_lies_on_no_gpu_stays_as_it_is() -> None:
     model = nn.Sequential(layer)
     assert arrange(model) == []
     assert model[0] is layer
+
+
+def test_x_that_does_not_fit_is_refused_as_for_a_sparse_layer() -> None:
+    found = lanes.arrange(sparse_layer(32, 64, 0.4, torch.bfloat16).weight)
+    rest = (*found[:4], None, None, 32, 64, found.longest, "none")
+    assert arranged_linear(torch.ones(2, 0, 64), *rest).shape == (2, 0, 32)
+    for x, why in [
+        (torch.ones(3, 63), "for a weight of 32 x 64"),
+        (torch.ones(3, 64, dtype=torch.int64), "torch.int64"),
+        (torch.eye(64).to_sparse(), "sparse_coo tensor"),
+        (torch.ones(3, 64, device="meta"), "x on meta"),
+    ]:
+        with pytest.raises(SparseShapeError, match=why):
+            arranged_linear(x, *rest)
 
 
 def test_the_order_of_lanes_keeps_every_value_and_types() -> None:
@@ -119,6 +133,14 @@ def test_what_an_arranged_layer_cannot_do_is_said() -> None:
         arranged(torch.randn(2, 127, device="cuda"))
     with pytest.raises(SparseShapeError, match="to be moved to cpu"):
         arranged.cpu()
+    hooked = copy.deepcopy(layer)
+    hooked.register_forward_hook(lambda *_: None)
+    with pytest.raises(SparseShapeError, match="has hooks"):
+        ArrangedLinear(hooked)
+    twice = nn.Sequential(layer, nn.Linear(64, 128).cuda(), layer).eval()
+    assert arrange(twice) == ["0", "2"]
+    assert twice[0] is twice[2]
+    assert not twice[0].training
     with pytest.raises(SparseShapeError, match="is being trained"):
         ArrangedLinear(layer.trainable())
     assert arranged.half().values.dtype == torch.bfloat16

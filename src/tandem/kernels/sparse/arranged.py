@@ -22,7 +22,7 @@ from tandem.kernels.sparse.lanes import CHUNK_COLUMNS, PANEL_ROWS, SLOTS, Lanes
 from tandem.kernels.sparse.lanes import arrange as in_order
 from tandem.kernels.sparse.linear import SparseLinear
 from tandem.kernels.sparse.mistakes import SparseShapeError
-from tandem.kernels.sparse.ops import in_own_types
+from tandem.kernels.sparse.ops import check_x, in_own_types, rows_of, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class ArrangedLinear(nn.Module):
         """Arrange the weight of a sparse layer, which stays as it is.
 
         Raises:
-            SparseShapeError: It lies on no GPU, is being trained, is empty, or is to be multiplied by another backend.
+            SparseShapeError: It lies on no GPU, is trained, empty, has hooks, or is to be multiplied by another backend.
             BackendError: This machine cannot multiply so.
         """
         super().__init__()
@@ -82,6 +82,7 @@ class ArrangedLinear(nn.Module):
         self.register_buffer("begins", found.begins)
         self.register_buffer("scales", layer.scales)
         self.bias = layer.bias
+        self.train(layer.training)
 
     @property
     def size_bytes(self) -> int:
@@ -137,12 +138,16 @@ def arrange(model: nn.Module) -> list[str]:
     Raises:
         BackendError: This machine cannot multiply so.
     """
-    places = [name for name, part in model.named_modules() if isinstance(part, SparseLinear) and not _why_not(part)]
-    for name in places:
-        parent, _, own = name.rpartition(".")
-        owner = model.get_submodule(parent)
-        setattr(owner, own, ArrangedLinear(getattr(owner, own)))
-    return places
+    places: dict[int, list[str]] = {}  # of each layer, which may stand in several
+    for name, part in model.named_modules(remove_duplicate=False):
+        if isinstance(part, SparseLinear) and not _why_not(part):
+            places.setdefault(id(part), []).append(name)
+    for names in places.values():
+        made = ArrangedLinear(model.get_submodule(names[0]))  # type: ignore[arg-type]  # torch knows modules alone
+        for name in names:
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, made)
+    return [name for names in places.values() for name in names]
 
 
 def _why_not(layer: SparseLinear) -> str:
@@ -153,6 +158,8 @@ def _why_not(layer: SparseLinear) -> str:
         return "is being trained"
     if not layer.out_features * layer.in_features:
         return f"is empty, {layer.out_features} x {layer.in_features}"
+    if any(vars(layer)[kind] for kind in ("_forward_pre_hooks", "_forward_hooks")) or "forward" in vars(layer):
+        return "has hooks or another forward"
     return f"is to be multiplied by {layer.backend}" if layer.backend not in ("", "cuda") else ""
 
 
@@ -176,15 +183,9 @@ def arranged_linear(
     Raises:
         SparseShapeError: x has other columns than the weight, another device, or is not of a floating type.
     """
-    if x.ndim == 0 or x.shape[-1] != cols or not x.is_floating_point() or x.device != masks.device:
-        raise SparseShapeError(
-            given=f"x of shape {tuple(x.shape)} and type {x.dtype} on {x.device} for a weight of {rows} x {cols}",
-            allowed=f"floating types with {cols} columns last, on {masks.device}",
-            todo="transpose, convert or move x",
-        )
+    check_x(x, rows, cols, masks.device)
     lanes = Lanes(masks, turns, values, begins, longest)
-    y_NM = multiply(lanes, rows, x.reshape(x.shape[:-1].numel(), cols), scales, bias, activation)
-    return y_NM.to(x.dtype).reshape(*x.shape[:-1], rows)
+    return stacked(multiply(lanes, rows, rows_of(x, cols), scales, bias, activation).to(x.dtype), x)
 
 
 @arranged_linear.register_fake
@@ -201,7 +202,8 @@ def _(
     longest: int,
     activation: str,
 ) -> torch.Tensor:
-    del masks, turns, values, begins, scales, bias, cols, longest, activation
+    check_x(x, rows, cols, masks.device)
+    del turns, values, begins, scales, bias, longest, activation
     return x.new_empty(*x.shape[:-1], rows)
 
 

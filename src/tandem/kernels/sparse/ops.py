@@ -60,8 +60,8 @@ def sparse_linear(
     """
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
     check(weight, x, bias)
-    y_NM = running.multiply(weight, _rows_of(x, cols), bias, activation, backend)
-    return _stacked(y_NM.to(x.dtype), x)
+    y_NM = running.multiply(weight, rows_of(x, cols), bias, activation, backend)
+    return stacked(y_NM.to(x.dtype), x)
 
 
 @sparse_linear.register_fake
@@ -94,12 +94,12 @@ def grad_x(
 ) -> torch.Tensor:
     """Return `grad @ weight`, `[..., K]`."""
     weight = SparseWeight(rows, cols, masks, values, starts, scales)
-    grad_NM = _rows_of(grad, rows).float()
+    grad_NM = rows_of(grad, rows).float()
     sum_NK = torch.zeros(len(grad_NM), cols, dtype=torch.float32, device=grad.device)
     for first, last in _blocks(weight):
         block_MK = running.unpacked(weight, first, last)
         sum_NK.addmm_(grad_NM[:, first * TILE : first * TILE + len(block_MK)], block_MK)
-    return _stacked(sum_NK.to(grad.dtype), grad)
+    return stacked(sum_NK.to(grad.dtype), grad)
 
 
 @grad_x.register_fake
@@ -122,7 +122,7 @@ def grad_values(
     grad: torch.Tensor, x: torch.Tensor, masks: torch.Tensor, values: torch.Tensor, rows: int, cols: int
 ) -> torch.Tensor:
     """Return `grad.T @ x` at the kept places, in the values' order and type, with zeros for the tail."""
-    grad_NM, x_NK = _rows_of(grad, rows).float(), _rows_of(x, cols).float()
+    grad_NM, x_NK = rows_of(grad, rows).float(), rows_of(x, cols).float()
     parts = [values.new_zeros(0)]
     for first in range(0, len(masks), _BLOCK_ROWS // TILE):
         block = masks[first : first + _BLOCK_ROWS // TILE]
@@ -146,20 +146,7 @@ def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> N
         SparseShapeError: Says what was given.
     """
     _check_weight(weight)
-    if x.layout != torch.strided:
-        raise SparseShapeError(given=f"x as a {x.layout} tensor", allowed="dense x", todo="pass x.to_dense()")
-    if x.ndim == 0 or x.shape[-1] != weight.cols or not x.is_floating_point():
-        raise SparseShapeError(
-            given=f"x of shape {tuple(x.shape)} and type {x.dtype} for a weight of {weight.rows} x {weight.cols}",
-            allowed=f"floating types with {weight.cols} columns last",
-            todo="transpose or convert x",
-        )
-    if x.device != weight.device:
-        raise SparseShapeError(
-            given=f"x on {x.device} and the weight on {weight.device}",
-            allowed="both on one device",
-            todo="move one of them",
-        )
+    check_x(x, weight.rows, weight.cols, weight.device)
     if bias is not None and (bias.shape != (weight.rows,) or bias.device != weight.device):
         raise SparseShapeError(
             given=f"a bias of shape {tuple(bias.shape)} on {bias.device}",
@@ -168,15 +155,37 @@ def check(weight: SparseWeight, x: torch.Tensor, bias: torch.Tensor | None) -> N
         )
 
 
-def _rows_of(tensor: torch.Tensor, width: int) -> torch.Tensor:
+def check_x(x: torch.Tensor, rows: int, cols: int, device: torch.device) -> None:
+    """Refuse x that does not fit a weight of so many rows and columns on a device.
+
+    Raises:
+        SparseShapeError: Says what was given.
+    """
+    if x.layout != torch.strided:
+        raise SparseShapeError(given=f"x as a {x.layout} tensor", allowed="dense x", todo="pass x.to_dense()")
+    if x.ndim == 0 or x.shape[-1] != cols or not x.is_floating_point():
+        raise SparseShapeError(
+            given=f"x of shape {tuple(x.shape)} and type {x.dtype} for a weight of {rows} x {cols}",
+            allowed=f"floating types with {cols} columns last",
+            todo="transpose or convert x",
+        )
+    if x.device != device:
+        raise SparseShapeError(
+            given=f"x on {x.device} and the weight on {device}",
+            allowed="both on one device",
+            todo="move one of them",
+        )
+
+
+def rows_of(tensor: torch.Tensor, width: int) -> torch.Tensor:
     """Return all rows as a matrix; with a width of 0, too, where -1 would be ambiguous."""
     return tensor.reshape(tensor.shape[:-1].numel(), width)
 
 
-def _stacked(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def stacked(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Return rows in stacks like another tensor's; no view, which torch lets nobody change in place, nor a copy."""
-    stacked: torch.Tensor = torch.ops.aten._unsafe_view(rows, [*like.shape[:-1], rows.shape[1]])
-    return stacked
+    view: torch.Tensor = torch.ops.aten._unsafe_view(rows, [*like.shape[:-1], rows.shape[1]])
+    return view
 
 
 def _check_weight(weight: SparseWeight) -> None:
@@ -223,7 +232,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]: 
     wants_x, _, wants_values, _, _, wants_bias, *_ = ctx.needs_input_grad
     of_x = grad_x(grad, masks, values, starts, scales, ctx.rows, ctx.cols) if wants_x else None
     of_values = grad_values(grad, x, masks, values, ctx.rows, ctx.cols) if wants_values else None
-    of_bias = _rows_of(grad, ctx.rows).sum(0) if wants_bias else None
+    of_bias = rows_of(grad, ctx.rows).sum(0) if wants_bias else None
     return of_x, None, of_values, None, None, of_bias, None, None, None, None
 
 
