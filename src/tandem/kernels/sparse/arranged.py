@@ -62,7 +62,7 @@ class ArrangedLinear(nn.Module):
         """Arrange the weight of a sparse layer, which stays as it is.
 
         Raises:
-            SparseShapeError: It lies on no GPU, is trained, empty, has hooks, or is to be multiplied by another backend.
+            SparseShapeError: It lies on no GPU, is trained, is empty, has hooks, or has another backend.
             BackendError: This machine cannot multiply so.
         """
         super().__init__()
