@@ -4,6 +4,8 @@ import os
 import signal
 import time
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,17 @@ class InMemory:
         parts = [self.contents[number] for number in numbers_N.tolist()]
         ends = np.cumsum([0, *map(len, parts)])
         return Batch(numbers_N, np.frombuffer(b"".join(parts), dtype=np.uint8), ends)
+
+
+class Returning(InMemory):
+    """Whose `read_batch` returns what `made` makes of a list of bytes."""
+
+    def __init__(self, contents: list[bytes], made: Callable[[list[bytes]], Any]) -> None:
+        super().__init__(contents)
+        self.made = made
+
+    def read_batch(self, numbers_N: NDArray[np.int64]) -> Batch:
+        return self.made([self.contents[number] for number in numbers_N])
 
 
 def numbered(count: int) -> InMemory:

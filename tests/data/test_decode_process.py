@@ -8,16 +8,19 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tandem.core.interrupts import AGAIN_S
 from tandem.data import Decode, Loader
+from tandem.data.batch import Batch
 from tandem.data.decode_process import DecoderTraceback, DecodingProcess
 from tandem.data.decoding import DecodeError, DecoderFailure
 from tests.data import samples as decoders
-from tests.data.samples import InMemory, numbered
+from tests.data.samples import InMemory, Returning, numbered
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,27 @@ def test_results_are_those_of_threads_in_the_same_order() -> None:
             for theirs, ours in zip(there, here, strict=True):
                 assert len(theirs) == len(ours)
                 assert all(np.array_equal(a, b) for a, b in zip(theirs, ours, strict=True))
+
+
+def apart(few: list[bytes]) -> list[NDArray[np.uint8]]:
+    """Samples whose bytes do not lie side by side."""
+    return [np.repeat(np.frombuffer(one, np.uint8), 2)[::2] for one in few]
+
+
+def apart_in_a_batch(few: list[bytes]) -> Batch:
+    batch = InMemory(few).read_batch(np.arange(len(few)))
+    return Batch(batch.numbers_N, np.repeat(batch.data_S, 2)[::2], batch.offsets_N1)
+
+
+@pytest.mark.parametrize("made", [apart, apart_in_a_batch])
+def test_bytes_that_do_not_lie_side_by_side_are_decoded_like_others_in_every_way(
+    made: Callable[[list[bytes]], object],
+) -> None:
+    samples = Returning(numbered(20).contents, made)
+    ways: list[dict[str, Any]] = [{"workers": 0}, {"workers": 1}, {"workers": 1, "decode_in": "processes"}]
+    for how in ways:
+        with Loader(samples, 6, shuffle=False, decode=decoders.to_array, **how) as loader:
+            assert [one.tobytes() for batch in loader for one in batch] == samples.contents
 
 
 def test_results_are_ones_own_to_change_and_survive_the_next_batch() -> None:

@@ -23,7 +23,7 @@ from tandem.data.ahead import ClosedError
 from tandem.data.decoding import DecodeError
 from tandem.data.order import Shuffled
 from tandem.data.steps import LoaderError
-from tests.data.samples import InMemory, crc, numbered, numbers_of, refuse_seven, with_number
+from tests.data.samples import InMemory, Returning, crc, numbered, numbers_of, refuse_seven, with_number
 
 
 def epoch_of(loader: Loader, samples: InMemory) -> list[list[int]]:
@@ -274,17 +274,6 @@ def test_what_reading_raises_is_raised_at_its_batch() -> None:
     assert len(next(batches)) == 5
     with pytest.raises(OSError, match="a broken disk"):
         next(batches)
-
-
-class Returning(InMemory):
-    """Whose `read_batch` returns what `made` makes of a list of bytes."""
-
-    def __init__(self, contents: list[bytes], made: Callable[[list[bytes]], object]) -> None:
-        super().__init__(contents)
-        self.made = made
-
-    def read_batch(self, numbers_N: np.ndarray) -> object:  # type: ignore[type-arg,override]
-        return self.made([self.contents[number] for number in numbers_N])
 
 
 @pytest.mark.parametrize("in_mixture", [False, True])

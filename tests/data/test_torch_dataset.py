@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tandem.data.batch import Samples
 from tandem.data.decoding import DecodeError
+from tandem.data.mixture import Mixture
 from tandem.data.space import Space
 from tandem.data.space.writer import SpaceWriter
+from tandem.data.steps import LoaderError
 from tandem.data.torch_dataset import TorchDataset
 from tests.data.samples import InMemory, numbered, refuse_seven
 
@@ -87,3 +90,15 @@ def test_torchs_dataloader_reads_a_space_through_it(workers: int, tmp_path: Path
 def test_a_decoders_error_names_the_sample() -> None:
     with pytest.raises(DecodeError, match=r"sample 7 \('folder/7.bin'\)"):
         TorchDataset(numbered(20), refuse_seven).__getitems__(np.arange(20).tolist())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (Mixture([numbered(2)], weights=[1]), "samples is a Mixture; .*; iterate a Loader of it: a DataLoader would"),
+        ([b"a", b"b"], "samples is a list; allowed: a Space, or anything else with __len__ and read_batch; pack it"),
+    ],
+)
+def test_what_cannot_be_read_by_its_numbers_is_refused_at_once(wrong: Samples, words: str) -> None:
+    with pytest.raises(LoaderError, match=words):
+        TorchDataset(wrong)

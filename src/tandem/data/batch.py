@@ -60,7 +60,7 @@ class Batch:
 
     def views(self) -> list[memoryview]:
         """All samples in order, without a copy."""
-        data = self.data_S.data
+        data = np.ascontiguousarray(self.data_S).data
         return [data[begin:end] for begin, end in itertools.pairwise(self.offsets_N1.tolist())]
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,18 +142,22 @@ class MixedOrder:
         return within_N
 
 
-def refuse_unreadable(name: str, samples: object) -> None:
-    """Refuse what a loader cannot read.
+def refuse_unreadable(name: str, samples: object, of_mixture: str = "mix all sources in one Mixture") -> None:
+    """Refuse what cannot be read by the numbers of samples.
+
+    Args:
+        name: What it is called in the error.
+        samples: What is to be read.
+        of_mixture: What to do where it is a mixture.
 
     Raises:
         LoaderError: It is no space, nor anything like one.
     """
     if not (callable(getattr(samples, "read_batch", None)) and hasattr(type(samples), "__len__")):
-        of_mixtures = isinstance(samples, Mixture)
         raise LoaderError(
             given=f"{name} is a {type(samples).__name__}",
             allowed="a Space, or anything else with __len__ and read_batch",
-            todo="mix all sources in one Mixture" if of_mixtures else "pack it, and open the space",
+            todo=of_mixture if isinstance(samples, Mixture) else "pack it, and open the space",
         )
 
 
@@ -182,7 +188,7 @@ def _bytes_of(one: bytes | bytearray | memoryview) -> memoryview:
     if view.format != "B" or view.ndim != 1:
         message = f"{type(one).__name__} is no row of bytes"
         raise TypeError(message)
-    return view
+    return view if view.c_contiguous else memoryview(bytes(view))
 
 
 def turns_of(weights: Sequence[float]) -> list[int]:
@@ -216,15 +222,17 @@ def _weight(weight: Any) -> Fraction | None:  # noqa: ANN401 - whatever was give
         if (whole := integer(weight)) is not None:
             return Fraction(whole)
         return Fraction(weight if isinstance(weight, Fraction | Decimal) else float(weight))
-    except (TypeError, ValueError, OverflowError):  # no number at all, several, or an integer beyond all floats
-        return None
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None  # no number at all, several, an integer beyond all floats, or a tensor without values
 
 
 def _row(name: str, given: Iterable[T]) -> tuple[T, ...]:
     try:
-        return tuple(given)
+        if not isinstance(given, Mapping | AbstractSet):  # which weight is whose would be left to chance
+            return tuple(given)
     except TypeError:
-        _refuse(f"{name}={given!r}", _EACH)
+        pass
+    _refuse(f"{name}={given!r}", f"{_EACH}, in a row")
 
 
 @functools.lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from tandem.data.batch import whole_numbers
 from tandem.data.decoding import Decode, DecoderFailure, told
 from tandem.data.integers import sample_number
-from tandem.data.mixture import read_views
+from tandem.data.mixture import read_views, refuse_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,12 +29,19 @@ class TorchDataset(Dataset[Any]):
     """Numbered samples, decoded.
 
     Args:
-        samples: A `Space`, or anything else that a `Loader` reads.
+        samples: A `Space`, or anything else with `__len__` and `read_batch`; no `Mixture`, whose turns a `DataLoader`,
+            which draws the numbers itself, would not keep.
         decode: Called with the bytes of a sample, a view; by default they are copied into `bytes`, which can go from
             one process to another.
+
+    Raises:
+        LoaderError: Samples that cannot be read so.
     """
 
     def __init__(self, samples: Samples, decode: Callable[[memoryview], Any] = bytes) -> None:
+        refuse_unreadable(
+            "samples", samples, of_mixture="iterate a Loader of it: a DataLoader would not keep its weights"
+        )
         self._samples = samples
         self._decode = Decode(decode)
 
