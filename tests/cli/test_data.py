@@ -363,8 +363,17 @@ def test_a_missing_shard_is_named_with_its_first_samples_and_comes_back_from_the
     assert done.stderr.endswith("from the source: tandem data repair --source SOURCE s\n")
     (tmp_path / "other").mkdir()
     done = tandem_.run("data", "repair", "--source", "other", "s")
-    assert (done.returncode, done.stderr.startswith("other does not have the bytes that were packed")) == (1, True)
-    assert tandem_("data", "repair", "--source", "many", "s") == "25 samples taken from many\ns: all is well\n"
+    lacks = "other does not have the bytes that were packed of what is still damaged; put the files back from a copy\n"
+    assert (done.returncode, done.stderr) == (1, lacks)
+    shutil.copy(tmp_path / "many" / "03", tmp_path / "other")
+    done = tandem_.run("data", "repair", "--source", "other", "s")
+    assert done.stdout.startswith("1 sample taken from other\nstill damaged: the shard s/shards/")
+    assert (done.returncode, done.stderr) == (1, lacks)
+    stray = "s/README is no part of the space it lies in; move it out of s\n"
+    assert tandem_("data", "repair", "--source", "many", "s") == "24 samples taken from many\ns: all is well\n"
+    (tmp_path / "s" / "README").touch()
+    done = tandem_.run("data", "repair", "s")
+    assert (done.returncode, done.stdout, done.stderr) == (1, stray, "")
 
 
 @pytest.mark.slow

@@ -328,19 +328,16 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
             say(f"restored: {file}")
         if done.samples:
             say(f"{counted(done.samples, 'sample')} taken from {source}")
-        for line in _named(done.left):
+        damaged = [one for one in done.left if one.what != "stray"]
+        for line in _named(damaged):
             say(f"still damaged: {line}")
+        for one in done.left:
+            if one.what == "stray":
+                say(one.message)
         if not done.left:
             say(f"{space}: all is well")
-        elif any(one.what == "index" for one in done.left):
-            anew = f"rm -r {space} and pack the space again"
-            say_err(f"no source brings an index back: put it back from a copy, or {anew} from its source")
-        elif all(one.what == "older" for one in done.left):
-            say_err(f"only readers of older generations need that; to remove those, run: tandem data compact {space}")
-        elif source is None:
-            say_err(f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}")
-        else:
-            say_err(f"{source} does not have the bytes that were packed; put the files back from a copy")
+        elif damaged:
+            say_err(_way_on(damaged, source, space))
     if done.left:
         raise click.exceptions.Exit(1)
 
@@ -471,6 +468,21 @@ def _say_left_out(found: dict[str, str], why: str) -> None:
         say_err(f"left out: {given if given.startswith('sample') else f'{path}: {given}'}")
     if found:
         say_err(f"{counted(len(found), 'sample')} left out as {why}")
+
+
+def _way_on(damaged: list[Finding], source: str | None, space: str) -> str:
+    """What can be done about what a repair could not put right."""
+    what = {one.what for one in damaged}
+    if "index" in what:
+        anew = f"rm -r {space} and pack the space again"
+        return f"no source brings an index back: put it back from a copy, or {anew} from its source"
+    if what == {"older"}:
+        return f"only readers of older generations need that; to remove those, run: tandem data compact {space}"
+    if not what & {"shard", "sample"}:
+        return f"move what lies in the place of a file out of {space}, and run this again"
+    if source is None:
+        return f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}"
+    return f"{source} does not have the bytes that were packed of what is still damaged; put the files back from a copy"
 
 
 def _named(found: list[Finding]) -> Iterator[str]:

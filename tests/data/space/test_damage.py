@@ -377,13 +377,92 @@ def test_what_else_lies_in_a_space_is_named_by_whoever_adds_or_deletes(folder: P
     words = rf"README.txt, which is no part of the space it lies in; .*; move it out of {folder}$"
     with pytest.raises(SpaceError, match=words):
         made(folder, {"new": b""})
-    assert repair(str(folder)).left == []
+    strays = repair(str(folder)).left
+    assert strays == list(scrub(str(folder)))
+    assert [(one.what, Path(one.file).name) for one in strays] == [("stray", "README.txt"), ("stray", "parity.x")]
+    assert all(one.message.endswith(f" is no part of the space it lies in; move it out of {folder}") for one in strays)
     with pytest.raises(SpaceError, match=words):
         delete(str(folder), prefix="d3/")
     (folder / "README.txt").unlink()
     (folder / "parity.x").rename(folder.parent / "parity.x")
     made(folder, {"new": b""})
     assert everything_read(folder) == {**CONTENTS, "new": b""}
+
+
+@pytest.mark.parametrize("part", ["lock", "pending"])
+def test_a_pipe_over_which_writers_would_trip_is_named_by_scrub(folder: Path, part: str) -> None:
+    if (folder / part).exists():
+        (folder / part).rename(folder.parent / "away")
+    os.mkfifo(folder / part)
+    (found,) = scrub(str(folder))
+    wanted = "file" if part == "lock" else "folder"
+    words = f"{folder}/{part} is neither file nor folder, where a {wanted} of the space was; move it out of {folder}"
+    assert found == Finding("stray", str(folder / part), None, None, words)
+
+
+@pytest.mark.parametrize(("link", "leads"), [("current", "itself"), ("elsewhere", "nothing")])
+def test_a_file_current_that_is_a_link_to_no_file_is_named_and_made_anew_once_it_is_moved(
+    folder: Path, link: str, leads: str
+) -> None:
+    (folder / "current").unlink()
+    (folder / "current").symlink_to(link)
+    for ask in every_change(folder):
+        with pytest.raises(
+            DataError, match=f"{folder}/current is a link to {leads}, where a file of the space was; .*; move it out"
+        ):
+            ask()
+    (folder / "current").unlink()
+    assert repair(str(folder)).left == []
+    assert everything_read(folder) == CONTENTS
+
+
+def test_a_folder_that_is_a_link_to_itself_is_no_space(tmp_path: Path) -> None:
+    (tmp_path / "s").symlink_to("s")
+    with pytest.raises(SpaceError, match="is not a space: it is no folder"):
+        Space.open(tmp_path / "s")
+
+
+def test_an_index_that_cannot_be_the_latest_is_named_and_nothing_earlier_is_taken_for_it(folder: Path) -> None:
+    delete(str(folder), prefix="d2/")
+    later = folder / "generations" / "00000009.index"
+    shutil.copy(folder / "generations" / "00000002.index", later)
+    given = f"{later} is later than generation 2, of which {folder}/current tells"
+    todo = f"move it out of {folder}; or, if it is of the latest generation, move {folder}/current out, and run: "
+    (found,) = scrub(str(folder))
+    assert found == Finding("stray", str(later), None, None, f"{given}; {todo}tandem data repair {folder}")
+    for ask in every_change(folder)[1:]:
+        with pytest.raises(DataError, match=f"{given}; .*; {todo}"):
+            ask()
+    current = (folder / "current").read_bytes()
+    (folder / "current").unlink()
+    todo = f"put it back from a copy; or, if it is no part of the space, move it out of {folder}, and run this again$"
+    for harm, words in (
+        (later.read_bytes(), " is an index of generation 2"),
+        (b"rubbish", ": its header is damaged"),
+    ):
+        later.write_bytes(harm)
+        with pytest.raises(DataError, match=f"{later}{words}, and no file `current` tells .*; {todo}"):
+            repair(str(folder))
+    later.unlink()
+    assert repair(str(folder)).left == []
+    assert (folder / "current").read_bytes() == current
+
+
+def test_an_index_of_another_space_does_not_become_the_present_one(folder: Path, tmp_path: Path) -> None:
+    other = made(tmp_path / "other", {"a": b"a"})
+    delete(str(other), ["a"])
+    shutil.copy(other / "generations" / "00000002.index", folder / "generations")
+    (folder / "current").unlink()
+    with pytest.raises(DataError, match=r"00000002.index is an index of another space, and no file `current`"):
+        repair(str(folder))
+
+
+def test_what_lies_among_shards_and_is_none_stays_when_it_is_compacted(folder: Path) -> None:
+    copy = folder / "shards" / f"{shards(folder)[0].name}.bak"
+    shutil.copy(shards(folder)[0], copy)
+    delete(str(folder), prefix="d3/")
+    compact(str(folder))
+    assert copy.exists()
 
 
 def test_shards_whose_folder_is_gone_come_back_by_their_parity(tmp_path: Path) -> None:

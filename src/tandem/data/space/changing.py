@@ -78,6 +78,7 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     """
     refuse_url(folder)
     refuse_misplaced_in(folder)
+    generations.refuse_later(Path(folder))
     before = _bytes(Path(folder))
     with Space.open(folder) as space:
         columns = Columns.of(space.index)

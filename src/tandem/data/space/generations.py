@@ -25,10 +25,11 @@ from tandem.data.space.index import Index
 from tandem.data.space.snapshot import index_path, read_current, refuse_misplaced, try_lock_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
-_INDEX_NAME = re.compile(r"(\d{8,})\.index")
+_INDEX_NAME = re.compile(r"(\d{8,})\.index", re.ASCII)
+_SHARD_NAME = re.compile(r"[0-9a-f]{16}\.shard")
 
 
 def publish(folder: Path, packed: Sequence[bytes], space_id: bytes, generation: int, level: int) -> None:
@@ -68,14 +69,50 @@ def generations(folder: Path) -> list[int]:
         names = [path.name for path in (folder / "generations").iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(int(match[1]) for name in names if (match := _INDEX_NAME.fullmatch(name)))
+    found = (int(match[1]) for name in names if (match := _INDEX_NAME.fullmatch(name)))
+    return sorted(one for one in set(found) if f"{one:08d}.index" in names)
+
+
+def later(folder: Path) -> Iterator[tuple[Path, DataError]]:
+    """What lies where later indexes do, and is none of the next generation's, which a killed writer may leave.
+
+    They are strays; or the file `current` is an old copy, and what came later is not to be lost for that.
+    """
+    found = generations(folder)  # first: others may publish meanwhile
+    present = read_current(folder).generation
+    for path in (Path(index_path(folder, one)) for one in found if one > present):
+        try:
+            refuse_misplaced(path, is_folder=False)
+        except DataError as error:
+            yield path, error
+            continue
+        if path != Path(index_path(folder, present + 1)):
+            yield (
+                path,
+                DataError(
+                    given=f"{path} is later than generation {present}, of which {folder}/current tells",
+                    allowed="indexes up to the present generation",
+                    todo=f"move it out of {folder}; or, if it is of the latest generation, move {folder}/current out, "
+                    f"and run: tandem data repair {folder}",
+                ),
+            )
+
+
+def refuse_later(folder: Path) -> None:
+    """Refuse a space in which there is such a thing.
+
+    Raises:
+        DataError: There is; names the first.
+    """
+    for _, error in later(folder):
+        raise error
 
 
 def size_bytes(file: Path) -> int:
-    """A file's size; 0 for one that others have just removed, or a link to nothing."""
+    """A file's size; 0 for one that others have just removed, or a link to nothing or to itself."""
     try:
         return file.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
@@ -118,7 +155,7 @@ def remove_unused(folder: Path) -> Removal:
     held_bytes = 0
     for file in (folder / "shards").iterdir():
         needed_by = named.get(file.name)
-        if needed_by is None and not file.is_dir():
+        if needed_by is None and _SHARD_NAME.fullmatch(file.name) and not file.is_dir():
             freed += size_bytes(file)
             file.unlink()
         elif needed_by not in (None, present):

@@ -224,14 +224,21 @@ def open_file(name: str | os.PathLike[str]) -> int:
     """Open a file for reading, without waiting: a pipe in its place would keep us until somebody writes to it.
 
     Raises:
-        IsADirectoryError: What lies there is no file: a folder, a pipe, a device.
+        IsADirectoryError: What lies there is no file: a folder, a pipe, a socket, a device, a link to itself.
         OSError: It cannot be opened.
     """
-    file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if S_ISREG(os.fstat(file).st_mode):
-        return file
-    os.close(file)
-    raise IsADirectoryError(errno.EISDIR, "Not a regular file", os.fspath(name))
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        why = error.strerror
+    else:
+        if S_ISREG(os.fstat(file).st_mode):
+            return file
+        os.close(file)
+        why = "Not a regular file"
+    raise IsADirectoryError(errno.EISDIR, why, os.fspath(name))
 
 
 def read_start(name: str | os.PathLike[str], size: int) -> bytes:

@@ -9,6 +9,7 @@ generation; so do those of a shard that is damaged outside of any sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,7 +96,7 @@ def _current(root: Path) -> list[str]:
         found = generations(root)
         if not found:
             raise
-        current = _of_latest(root, found[-1])
+        current = _of_latest(root, found)
     else:
         if current_damage(str(root)) is None:
             return []
@@ -104,15 +105,44 @@ def _current(root: Path) -> list[str]:
     return [str(root / "current")]
 
 
-def _of_latest(root: Path, generation: int) -> layout.Current:
-    """What `current` would say of a generation, whose index is restored first where it must be."""
+def _of_latest(root: Path, found: list[int]) -> layout.Current:
+    """What `current` would say of the latest generation, whose index is restored first where it must be.
+
+    No earlier one is taken where that is of no use: what came after it would count for nothing.
+    """
+    generation = found[-1]
     _index_by_parity(root, generation)
-    index = Index(index_path(root, generation))
+    path = index_path(root, generation)
+    ids = _ids_in_shards(root)
     try:
-        header = index.header
-        return layout.Current(header.generation, header.space_id, index.size, index.header_xxh3)
-    finally:
-        index.close()
+        index = Index(path)
+        try:
+            header = index.header
+            if header.generation == generation and (not ids or header.space_id in ids):
+                return layout.Current(generation, header.space_id, index.size, index.header_xxh3)
+        finally:
+            index.close()
+    except DataError as error:
+        if len(found) == 1:
+            raise
+        given = error.given
+    else:
+        of = f"generation {header.generation}" if header.generation != generation else "another space"
+        given = f"{path} is an index of {of}"
+    raise DataError(
+        given=f"{given}, and no file `current` tells which generation is present",
+        allowed="the index of the latest generation, whole",
+        todo=f"put it back from a copy; or, if it is no part of the space, move it out of {root}, and run this again",
+    )
+
+
+def _ids_in_shards(root: Path) -> set[bytes]:
+    """Of which space the shards are that are there."""
+    found = set()
+    for path in (root / "shards").glob("*.shard"):
+        with suppress(TandemError, OSError):
+            found.add(layout.ShardHeader.decode(layout.read_start(path, layout.SHARD_HEADER_BYTES), str(path)).space_id)
+    return found
 
 
 def _index_by_parity(root: Path, of: layout.Current | int) -> list[str]:

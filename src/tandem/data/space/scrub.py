@@ -1,5 +1,7 @@
 """Checking everything in a space: the index, every shard from end to end, every sample, and the parity of all these.
 
+So is whether anything lies there over which whoever changes the space would trip.
+
 Of older generations, which readers may still have open, the indexes and their parity are checked.
 
 Limits: at a URL parity is not checked, nor older generations, nor what stands behind the end of the file `current`.
@@ -24,6 +26,7 @@ from tandem.data.space.index import Index
 from tandem.data.space.shard import CHANGED, damage
 from tandem.data.space.shard_copy import fetched_shard
 from tandem.data.space.space import Space
+from tandem.data.space.writer import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +42,9 @@ class Finding(NamedTuple):
     """Something that is damaged or missing.
 
     Attributes:
-        what: "current", "index", "shard", "sample", "parity"; "older": the index of an older generation; or "newer": a
-            shard, an older index, or parity, of a newer version.
+        what: "current", "index", "shard", "sample", "parity"; "older": the index of an older generation; "newer": a
+            shard, an older index, or parity, of a newer version; or "stray": what is no part of the space, where
+            whoever changes the space trips over it.
         file: The file it lies in.
         number: The sample, or None.
         path: The sample's path, or None.
@@ -91,6 +95,7 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
             done += entry.size
             tell(done, total)
         if space.home.is_here:
+            yield from _strays(Path(folder))
             yield from _parity(Path(folder), space.index)
             yield from _older(Path(folder), space.generation)
 
@@ -102,6 +107,23 @@ def current_damage(folder: str) -> str | None:
     if size == layout.CURRENT_BYTES:
         return None
     return f"{path} is longer than it was written: {size:,} bytes instead of {layout.CURRENT_BYTES}"
+
+
+def _strays(root: Path) -> Iterator[Finding]:
+    """Name what writers refuse."""
+    for name, is_folder in snapshot.PARTS.items():
+        try:
+            snapshot.refuse_misplaced(root / name, is_folder=is_folder)
+        except DataError as error:
+            yield _stray(root / name, error.given, f"move it out of {root}")
+    for path in strays(root):
+        yield _stray(path, f"{path} is no part of the space it lies in", f"move it out of {root}")
+    for path, wrong in generations.later(root):
+        yield _stray(path, wrong.given, wrong.todo)
+
+
+def _stray(path: Path, said: str, todo: str) -> Finding:
+    return Finding("stray", str(path), None, None, f"{said}; {todo}")
 
 
 def _parity(root: Path, index: Index) -> Iterator[Finding]:

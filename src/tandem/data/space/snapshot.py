@@ -18,6 +18,17 @@ from tandem.data.space.index import Index
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
+PARTS = {
+    "shards": True,
+    "generations": True,
+    "pending": True,
+    "parity": True,
+    "current": False,
+    "lock": False,
+    "pending/space-id": False,
+}
+"""What a space is made of, and whether that is a folder."""
+
 
 def index_path(folder: str | os.PathLike[str], generation: int) -> str:
     """Where the index of a generation lies."""
@@ -48,9 +59,9 @@ def read_current(folder: str | os.PathLike[str]) -> layout.Current:
     try:
         packed = _read_small(name)
     except IsADirectoryError:
-        refuse_misplaced(name, is_folder=False)
-        raise
+        packed = None
     if packed is None:
+        refuse_misplaced(name, is_folder=False)
         raise no_space(os.fspath(folder))
     try:
         return layout.Current.decode(packed, name)
@@ -100,24 +111,24 @@ def refuse_misplaced_in(folder: str | os.PathLike[str], generation: int | None =
     Raises:
         DataError: There is one; names it.
     """
-    for name in ("shards", "generations", "pending", "parity"):
-        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=True)
-    for name in ("current", "lock", "pending/space-id"):
-        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=False)
+    for name, is_folder in PARTS.items():
+        refuse_misplaced(f"{os.fspath(folder)}/{name}", is_folder=is_folder)
     if generation is not None:
         refuse_misplaced(index_path(folder, generation), is_folder=False)
 
 
 def refuse_misplaced(path: str | os.PathLike[str], *, is_folder: bool) -> None:
     """The same for one part of a space, which is a folder or a file, or not there."""
-    name = os.fspath(path)
+    name, lies = os.fspath(path), "neither file nor folder"
     try:
         mode = os.stat(name).st_mode  # noqa: PTH116 - no pathlib here
-    except OSError:
-        return
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP) or not os.path.islink(name):  # noqa: PTH114
+            return
+        mode, lies = 0, "a link to nothing" if error.errno == errno.ENOENT else "a link to itself"
     wanted = "folder" if is_folder else "file"
     if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
-        lies = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "neither file nor folder"
+        lies = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else lies
         raise DataError(
             given=f"{name} is {lies}, where a {wanted} of the space was",
             allowed=f"a {wanted}, or nothing",
@@ -208,7 +219,9 @@ def no_space(folder: str) -> SpaceError:
     """The error for a folder without a file `current`: what it lacks, and how to get it."""
     try:
         os.listdir(folder)  # noqa: PTH208 - a Path would be one more import
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
         what = "is no folder"
     else:
         what = "has no file `current`"

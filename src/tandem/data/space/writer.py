@@ -159,6 +159,8 @@ class Target:
         snapshot.refuse_within(self.folder)
         snapshot.refuse_misplaced_in(self.folder)
         _refuse_lost(self.folder)
+        if snapshot.is_space(self.folder):
+            generations.refuse_later(self.folder)
         self._made = not self.folder.exists()
         self.published = 0  # which generation was, 0 for none
         self.pending = self.folder / "pending" / (name or uuid.uuid4().hex)
@@ -470,25 +472,30 @@ class SpaceWriter:
         self._target.discard()
 
 
+def strays(folder: Path) -> list[Path]:
+    """What lies in a folder and is no part of a space."""
+    ours = {name for name in snapshot.PARTS if "/" not in name}
+    return sorted(path for path in folder.iterdir() if path.name not in ours and path.suffix != ".aside")
+
+
 def refuse_other(folder: Path) -> None:
     """Refuse a folder that holds something else than a space, or beside one.
 
     Raises:
         SpaceError: It does, or it is no folder.
     """
-    ours = {"current", "generations", "shards", "pending", "lock", "parity"}
-    strays: list[Path] = []
+    found: list[Path] = []
     try:
-        strays += (path for path in folder.iterdir() if path.name not in ours and path.suffix != ".aside")
-        if not strays:
+        found += strays(folder)
+        if not found:
             return
     except FileNotFoundError:
         return
     except NotADirectoryError:
         pass
-    if strays and snapshot.begins_as_space(folder):
+    if found and snapshot.begins_as_space(folder):
         raise SpaceError(
-            given=f"{min(strays)}, which is no part of the space it lies in",
+            given=f"{found[0]}, which is no part of the space it lies in",
             allowed="nothing beside a space's own files",
             todo=f"move it out of {folder}",
         )
