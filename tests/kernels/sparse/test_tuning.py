@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def test_a_folder_that_cannot_be_written_is_no_harm(
     monkeypatch.setenv("TANDEM_SPARSE_TUNING", str(tmp_path / "file" / "under"))
     assert choose({"lanes": 1.0}, [], weight) == "lanes"
     assert "cannot be kept" in caplog.text
+
+
+def test_a_user_without_a_home_measures_in_each_process(
+    weight: SparseWeight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("TANDEM_SPARSE_TUNING", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, name, lambda: 2**31 - 77)  # whom the system does not know
+    assert choose({"lanes": 1.0}, [], weight) == "lanes"
+    assert "cannot be kept in /dev/null/no-home-folder/" in caplog.text
+    seen: list[str] = []
+    assert choose({"lists": 1.0}, seen, weight) == "lanes"
+    assert not seen
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

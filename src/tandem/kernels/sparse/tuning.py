@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from tandem.core.data_folder import cache_folder
 from tandem.core.durable import locked, written_aside
 from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
 
@@ -143,9 +144,7 @@ def _file(device: torch.device) -> Path:
 
 def _folder() -> Path:
     own = os.environ.get("TANDEM_SPARSE_TUNING")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem"
+    return Path(own) if own else cache_folder(os.environ, os.geteuid())
 
 
 def _processor() -> str:
