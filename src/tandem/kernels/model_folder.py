@@ -86,11 +86,13 @@ def check(path: Path) -> None:
         ModelFolderError: It cannot.
     """
     file = path / "config.json"
-    why = None
+    why, todo = None, "check the path; a model of the Hub has to be downloaded first"
     if not path.is_dir():
         why = "there is no such folder"
     elif not file.is_file():
         why = "it has no config.json"
+    elif (path / "sparse.safetensors").is_file():
+        why, todo = "it is packed already (sparse.safetensors)", "give the dense folder that it was made of"
     else:
         try:
             if not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
@@ -101,7 +103,7 @@ def check(path: Path) -> None:
         raise ModelFolderError(
             given=f"{path} is no model: {why}",
             allowed="a folder that save_pretrained wrote: config.json and weights in safetensors",
-            todo="check the path; a model of the Hub has to be downloaded first",
+            todo=todo,
         )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from benchmarks.range_server import RangeServer
 from tandem.core.errors import MissingPackageError
+from tandem.data.cache.block_cache import BlockCache
 from tandem.data.cache.remote import Range, Remote
 from tandem.data.cache.settings import RemoteError, RemoteSettings
 from tests.data import remotes
@@ -186,6 +188,15 @@ def test_a_file_system_that_cannot_begin_is_told_in_a_line(tmp_path: Path) -> No
 def test_settings_that_cannot_be(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(RemoteError, match="allowed"):
         remotes.settings(tmp_path, **wrong)
+
+
+def test_a_user_without_a_home_gets_no_folder_where_the_program_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TANDEM_DATA_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, name, lambda: 2**31 - 77)  # whom the system does not know
+    with pytest.raises(RemoteError, match=r"cache /dev/null/no-home-folder/.*; name one: TANDEM_DATA_CACHE="):
+        BlockCache(RemoteSettings())
 
 
 def test_the_environment_sets_what_is_not_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -107,6 +107,27 @@ def test_a_folder_that_is_there_is_not_written_over(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 
+def test_a_link_that_leads_nowhere_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("nothing")
+    with pytest.raises(PruneError, match="out is there already"), folder.written_aside(tmp_path / "out"):
+        pytest.fail("it was begun")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_longest_name_is_as_good_as_any_and_one_that_is_longer_is_refused_first(tmp_path: Path) -> None:
+    longest = tmp_path / ("é" * 127 + "x")
+    with folder.written_aside(longest) as aside:
+        (aside / "config.json").touch()
+        with pytest.raises(PruneError, match="another run is writing"), folder.written_aside(longest):
+            pytest.fail("it was begun")
+        with folder.written_aside(longest.with_name(longest.name[:-1] + "y")) as other:
+            (other / "config.json").touch()
+    assert (longest / "config.json").exists()
+    with pytest.raises(OSError, match="too long") as told, folder.written_aside(tmp_path / ("x" * 256)):
+        pytest.fail("it was begun")
+    assert told.value.filename == str(tmp_path / ("x" * 256))
+
+
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
     with folder.written_aside(tmp_path / "out") as aside:
         (aside / "config.json").touch()
@@ -126,6 +147,12 @@ def test_what_is_no_model(tmp_path: Path, copy: Path) -> None:
         folder.read(copy)
     (copy / "config.json").write_text("{")
     with pytest.raises(ModelFolderError, match=r"its config\.json is no JSON"):
+        folder.read(copy)
+
+
+def test_a_folder_of_packed_weights_asks_for_the_dense_one(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "sparse.safetensors")
+    with pytest.raises(ModelFolderError, match=r"is packed already .*; give the dense folder that it was made of"):
         folder.read(copy)
 
 

@@ -109,7 +109,7 @@ def as_version_1(path: Path) -> dict[str, Any]:
     tensors, told = load_file(path), metadata_of(path)
     for name, about in told["weights"].items():
         parts = [tensors.get(f"{name}.sparse_{part}") for part in ("masks", "values", "scales")]
-        content = b"".join(t.view(torch.uint8).numpy().tobytes() for t in parts if t is not None)
+        content = b"".join(t.view(-1).view(torch.uint8).numpy().tobytes() for t in parts if t is not None)
         about["xxh3"] = xxhash.xxh3_64_hexdigest(content)
     old = {"version": 1, "weights": told["weights"]}
     changed(path, {}, old)
@@ -215,3 +215,21 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, saved: Path) -> None:
     for name in ("plain.safetensors", "text", "cut", "absent"):
         with pytest.raises(SparseFormatError, match=name):
             files.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "scales",
+    [
+        torch.tensor(1.0),
+        torch.ones(9, 1),
+        torch.ones(8),
+        torch.ones(9, dtype=torch.float64),
+        torch.ones(9, dtype=torch.int32),
+    ],
+    ids=["no dimension", "two", "too few", "float64", "int32"],
+)
+def test_scales_of_another_type_or_shape_are_refused(saved: Path, scales: torch.Tensor) -> None:
+    changed(saved, {"v.sparse_scales": scales})
+    as_version_1(saved)
+    with pytest.raises(SparseFormatError, match="parts of v that do not fit 9 x 9"):
+        files.load(saved)

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from tandem.core.durable import locked
-from tandem.kernels.sparse import tuning
+from tandem.kernels.sparse import running, tuning
+from tandem.kernels.sparse.backends import cpu
 from tandem.kernels.sparse.format import SparseWeight, pack
 
 
@@ -85,6 +87,53 @@ def test_a_file_that_makes_no_sense_is_measured_again(weight: SparseWeight, tmp_
     assert choose({"lists": 1.0}, [], weight) == "lists"
 
 
+@pytest.mark.parametrize("word", ["7 splits", "blocks", "", 3])
+def test_a_word_that_is_no_way_of_the_product_is_measured_again(
+    weight: SparseWeight, tmp_path: Path, word: object
+) -> None:
+    choose({"lanes": 1.0}, [], weight)
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    (key,) = json.loads(file.read_text())
+    file.write_text(json.dumps({key: word}))
+    tuning.forget()
+    assert choose({"lanes": 2.0, "lists": 1.0}, [], weight) == "lists"
+    assert json.loads(file.read_text()) == {key: "lists"}
+
+
+def test_a_graph_is_not_made_of_a_word_that_is_no_layout(
+    weight: SparseWeight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnGpu:
+        is_cuda, dtype = True, torch.float32
+
+        def __len__(self) -> int:
+            return 8
+
+    def layout() -> str:
+        return running.layout_for("triton", weight, OnGpu())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert layout() == ""
+    tuning.chosen(weight, torch.float32, 8, lambda _weight, _x: {"1 splits": lambda: torch.empty(0)}, by="triton")
+    assert layout() == "1 splits"
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    for word in ("lists", "7 splits", "blocks"):
+        file.write_text(file.read_text().replace("1 splits", word))
+        tuning.forget()
+        assert layout() == ""
+        file.write_text(file.read_text().replace(word, "1 splits"))
+
+
+def test_processors_of_one_name_share_no_choice_where_their_instructions_differ(
+    weight: SparseWeight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in cpu.paths():
+        monkeypatch.setattr(cpu, "best_path", lambda path=path: path)
+        running.way_for(weight, torch.ones(8, weight.cols))
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    assert {key.split()[0] for key in json.loads(file.read_text())} == set(cpu.paths())
+
+
 def test_a_folder_that_cannot_be_written_is_no_harm(
     weight: SparseWeight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,6 +141,20 @@ def test_a_folder_that_cannot_be_written_is_no_harm(
     monkeypatch.setenv("TANDEM_SPARSE_TUNING", str(tmp_path / "file" / "under"))
     assert choose({"lanes": 1.0}, [], weight) == "lanes"
     assert "cannot be kept" in caplog.text
+
+
+def test_a_user_without_a_home_measures_in_each_process(
+    weight: SparseWeight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("TANDEM_SPARSE_TUNING", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, name, lambda: 2**31 - 77)  # whom the system does not know
+    assert choose({"lanes": 1.0}, [], weight) == "lanes"
+    assert "cannot be kept in /dev/null/no-home-folder/" in caplog.text
+    seen: list[str] = []
+    assert choose({"lists": 1.0}, seen, weight) == "lanes"
+    assert not seen
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -131,8 +194,10 @@ def test_a_lock_that_another_does_not_let_go_of_is_no_harm(
     monkeypatch.setattr(tuning, "_PATIENCE_S", 0.0)
     with locked(file.with_suffix(".lock")):
         assert choose({"lists": 1.0}, [], weight, count=16) == "lists"
-    assert "cannot be locked: another process holds it" in caplog.text
-    assert sorted(json.loads(file.read_text()).values()) == ["lanes", "lists"]
+        monkeypatch.setattr(tuning, "locked", None)  # it is not tried again
+        assert choose({"blocks": 1.0}, [], weight, count=32) == "blocks"
+    assert caplog.text.count("without a lock from now on: another process holds it") == 1
+    assert sorted(json.loads(file.read_text()).values()) == ["blocks", "lanes", "lists"]
 
 
 def test_what_was_chosen_can_be_asked_for_without_measuring(weight: SparseWeight) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tandem.core import data_folder
 from tandem.core.errors import TandemError
 from tandem.core.units import parse_duration, parse_size
 
@@ -34,8 +35,7 @@ def _text(name: str, default: str) -> str:
 
 def cache_folder() -> str:
     """Where the cache is, if nothing else is said."""
-    below = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")  # noqa: PTH111 - as the others
-    return _text("TANDEM_DATA_CACHE", f"{below}/tandem/data")
+    return _text("TANDEM_DATA_CACHE", f"{data_folder.cache_folder(os.environ, os.geteuid())}/data")
 
 
 def _limit() -> int | None:

@@ -6,6 +6,7 @@ The only file here that needs transformers.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 NOTE = "tandem_pruning"
 """Key of `config.json` under which the folder says how it was pruned. Masks are not stored: a zero is a zero."""
+
+_LONG = 200
+"""Bytes of a name from which on it is not put in a longer one; names have 255 at most."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
@@ -97,7 +101,7 @@ def written_aside(out: Path) -> Iterator[Path]:
         PruneError: `out` is there already, or another run is writing it.
     """
     _refuse_existing(out)
-    aside = out.with_name(f".{out.name}.aside")
+    aside = out.with_name(f".{_short(out.name)}.aside")
     aside.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -118,8 +122,16 @@ def written_aside(out: Path) -> Iterator[Path]:
 
 
 def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise PruneError(given=f"{out} is there already", allowed="a folder that is new", todo="choose another name")
+    try:
+        out.lstat()  # a link that leads nowhere is there too
+    except FileNotFoundError:
+        return
+    raise PruneError(given=f"{out} is there already", allowed="a folder that is new", todo="choose another name")
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for what stands before and after it, the same each time."""
+    return name if len(os.fsencode(name)) <= _LONG else hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def _lock(descriptor: int, out: Path) -> None:

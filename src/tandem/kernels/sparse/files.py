@@ -196,7 +196,8 @@ def _weight(path: Path, name: str, about: object, version: int, parts: dict[str,
     masks, values, scales = parts["masks"], parts["values"], parts.get("scales")
     strips, tiles = shape_of_masks(rows, cols)
     fits = rows >= 0 and cols >= 0 and masks.dtype == torch.uint8 and tuple(masks.shape) == (strips, tiles, TILE)
-    if not fits or values.dtype not in VALUE_TYPES or values.ndim != 1 or (scales is not None and len(scales) != rows):
+    fits &= scales is None or (scales.dtype == torch.float32 and tuple(scales.shape) == (rows,))
+    if not fits or values.dtype not in VALUE_TYPES or values.ndim != 1:
         raise _bad(path, f"has parts of {name} that do not fit {rows} x {cols}")
     masks_ST = masks.contiguous().view(-1).view(torch.int64).reshape(strips, tiles)
     keep_ST88 = kept_tiles(masks_ST)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from tandem.core.data_folder import cache_folder
 from tandem.core.durable import written_aside
 
 GPU = Path(__file__).parent / "gpu"
@@ -43,7 +44,7 @@ def cubin(name: str, arch: str, options: tuple[tuple[str, int], ...]) -> bytes:
 
     text = source(name)
     digest = hashlib.sha256(f"{arch} {options} {cuda.__version__} {text}".encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem"
+    folder = cache_folder(os.environ, os.geteuid())
     path = folder / f"sparse-{name.removesuffix('.cu')}-{arch}-{digest}.cubin"
     try:
         return path.read_bytes()

@@ -66,7 +66,7 @@ def way_for(weight: SparseWeight, x_NK: torch.Tensor) -> str:
         return "lanes"
     if count >= ALWAYS_BLOCKS:
         return "blocks"
-    return tuning.chosen(weight, x_NK.dtype, tuning.bucket(count), _candidates)
+    return tuning.chosen(weight, x_NK.dtype, tuning.bucket(count), _candidates, by=cpu.best_path())
 
 
 def layout_for(name: str, weight: SparseWeight, x_NK: torch.Tensor) -> str:
@@ -79,7 +79,9 @@ def layout_for(name: str, weight: SparseWeight, x_NK: torch.Tensor) -> str:
     if x_NK.is_cuda and torch.cuda.is_current_stream_capturing():
         # nothing can be measured within a graph: the usual one, unless another was chosen before
         chosen = tuning.known(weight, x_NK.dtype, tuning.bucket(count), by=name)
-        return "" if chosen == "blocks" and name != "cuda" else chosen  # others ask the GPU where blocks begin
+        if chosen == "blocks":
+            return chosen if name == "cuda" else ""  # others ask the GPU where blocks begin
+        return chosen if chosen and chosen in _module(name).geometries(weight) else ""
     candidates = functools.partial(_layouts, name)
     return tuning.chosen(weight, x_NK.dtype, tuning.bucket(count), candidates, by=name)
 

@@ -1,10 +1,10 @@
 """Which way of multiplying is fastest here, measured once for every kind of product and kept on disk.
 
-A product is known by shape, type, tenths of density, rows of x up to a power of two, threads, and the device. The first
-of its kind is measured (some milliseconds), what was chosen is logged and written to
-`$XDG_CACHE_HOME/tandem/sparse-tuning-DEVICE.json`; `TANDEM_SPARSE_TUNING` names another folder. Of several processes
-that measure the same at once the first one's choice is kept, and the others take it. A file that cannot be read or
-written only means that it is measured again.
+A product is known by shape, type, tenths of density, rows of x up to a power of two, threads, the device, and the
+processor's instruction set or the GPU's backend. The first of its kind is measured (some milliseconds), what was chosen
+is logged and written to `$XDG_CACHE_HOME/tandem/sparse-tuning-DEVICE.json`; `TANDEM_SPARSE_TUNING` names another
+folder. Of several processes that measure the same at once the first one's choice is kept, and the others take it. A
+file that cannot be read or written, or whose word is no way of this product, only means that it is measured again.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import itertools
 import json
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
+from tandem.core.data_folder import cache_folder
 from tandem.core.durable import locked, written_aside
 from tandem.kernels.sparse.format import VALUE_TYPES, SparseWeight
 
 Candidate = Callable[[], torch.Tensor]
 
-_NAMES = re.compile(r"lanes|lists|blocks|([1-9]\d{0,3} warps x [1-9]\d{0,3} groups x )?[1-9]\d{0,3} splits")
 _TRIES = 7
 _FAIR_TRIES = 2
 _HOPELESS = 3.0
 _CLEARLY = 1.1
 """By how much another way must be faster than the first to be chosen: a choice is kept for long."""
-_PATIENCE_S = 10.0
-"""How long to wait for another process that writes."""
+_PATIENCE_S = 1.0
+"""How long a product waits for another process that writes; once, from then on it is not waited for."""
 
 _log = logging.getLogger(__name__)
 _known: dict[Path, dict[str, str]] = {}
+_unlocked: set[Path] = set()
 _at_hand: dict[tuple[object, ...], str] = {}
 """The same by what makes a key: a product of some hundred microseconds should not wait for texts and files."""
 
@@ -66,27 +66,31 @@ def chosen(
         x_type: The type of x.
         count: Rows of x that are tried, as `bucket` gives them.
         candidates: Makes the functions that are timed, by name; the first is the usual one.
-        by: Whose candidates they are, where a device has several backends.
+        by: Whose candidates they are: a GPU's backend, or the processor's path.
         clock: Seconds; tests pass their own.
     """
     kind = _kind(weight, x_type, count, by)
     if kind in _at_hand:
         return _at_hand[kind]
     path, key = _place(weight, x_type, count, by)
-    if key not in _known[path]:
-        own = torch.Generator(weight.device).manual_seed(0)  # a program's random numbers are its own
-        x_NK = torch.randn(count, weight.cols, dtype=torch.float32, device=weight.device, generator=own).to(x_type)
-        times_s = _times_s(candidates(weight, x_NK), clock)
+    own = torch.Generator(weight.device).manual_seed(0)  # a program's random numbers are its own
+    x_NK = torch.randn(count, weight.cols, dtype=torch.float32, device=weight.device, generator=own).to(x_type)
+    found = candidates(weight, x_NK)
+    if _known[path].get(key) not in found:
+        times_s = _times_s(found, clock)
         usual = next(iter(times_s))
         best = min(times_s, key=lambda name: times_s[name] * (1 if name == usual else _CLEARLY))
         told = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in sorted(times_s.items()))
-        _keep(path, key, best)
+        _keep(path, key, best, found)
         _log.info("sparse product %s: %s (%s)", key, _known[path][key], told)
     return _at_hand.setdefault(kind, _known[path][key])
 
 
 def known(weight: SparseWeight, x_type: torch.dtype, count: int, *, by: str = "") -> str:
-    """Return what was chosen before for products of this kind, empty where nothing was; nothing is measured."""
+    """Return what was chosen before for products of this kind, empty where nothing was; nothing is measured.
+
+    What was read from disk is not checked: it may be no way of this product.
+    """
     at_hand = _at_hand.get(_kind(weight, x_type, count, by))
     if at_hand is not None:
         return at_hand
@@ -95,8 +99,9 @@ def known(weight: SparseWeight, x_type: torch.dtype, count: int, *, by: str = ""
 
 
 def forget() -> None:
-    """Read what is on disk again at the next product."""
+    """Read what is on disk, and try its lock, again at the next product."""
     _known.clear()
+    _unlocked.clear()
     _at_hand.clear()
 
 
@@ -143,9 +148,7 @@ def _file(device: torch.device) -> Path:
 
 def _folder() -> Path:
     own = os.environ.get("TANDEM_SPARSE_TUNING")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem"
+    return Path(own) if own else cache_folder(os.environ, os.geteuid())
 
 
 def _processor() -> str:
@@ -163,18 +166,21 @@ def _read(path: Path) -> dict[str, str]:
         return {}
     if not isinstance(told, dict):
         return {}
-    return {str(key): str(value) for key, value in told.items() if _NAMES.fullmatch(str(value))}
+    return {str(key): str(value) for key, value in told.items()}
 
 
-def _keep(path: Path, key: str, best: str) -> None:
-    """Write a choice down, unless another process has since: then that one's is known here too."""
+def _keep(path: Path, key: str, best: str, names: Collection[str]) -> None:
+    """Write a choice down, unless another process has written one of the names since: then that is known here too."""
     with ExitStack() as held:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(path.with_suffix(".lock"), patience_s=_PATIENCE_S))
-        except OSError as error:  # a file system without locks: what is written is most often kept
-            _log.warning("%s cannot be locked: %s", path, error.strerror)
-        _known[path] |= {key: best} | _read(path)
+        if path not in _unlocked:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(path.with_suffix(".lock"), patience_s=_PATIENCE_S))
+            except OSError as error:  # held for long, or no locks there: what is written is most often kept
+                _unlocked.add(path)
+                _log.warning("%s is written without a lock from now on: %s", path, error.strerror)
+        there = _read(path)
+        _known[path] |= there if there.get(key) in names else there | {key: best}
         try:
             with written_aside(path) as out:
                 out.write(json.dumps(_known[path], indent=1, sort_keys=True).encode())

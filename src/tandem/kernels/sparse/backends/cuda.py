@@ -110,7 +110,7 @@ def forward(
     if weight.rows == 0 or weight.cols == 0:
         return activated(y_NM.zero_(), bias_M, activation)
     chosen = Geometry.named(geometry) if geometry else None
-    if chosen is None or not _fits(chosen, weight):  # another weight of this kind may have shorter chunks
+    if chosen is None or not _fits(chosen, weight, chunks_of(weight)):  # another of this kind may have shorter chunks
         chosen = Geometry.named(geometries(weight)[0])
     epilogue = Epilogue(None if bias_M is None else bias_M.float().contiguous(), ACTIVATIONS.index(activation))
     for first in range(0, len(x_NK), MOST_COLUMNS_OF_X):
@@ -171,15 +171,14 @@ def geometries(weight: SparseWeight) -> list[str]:
     """Return the names of the layouts that are worth trying for a weight, the usual one first."""
     properties = torch.cuda.get_device_properties(weight.device)
     found = geometries_for(weight.rows, weight.cols, properties.multi_processor_count)
-    return [str(geometry) for geometry in found if _fits(geometry, weight)]
+    chunks = chunks_of(weight)
+    return [str(geometry) for geometry in found if _fits(geometry, weight, chunks)]
 
 
-def _fits(geometry: Geometry, weight: SparseWeight) -> bool:
+def _fits(geometry: Geometry, weight: SparseWeight, chunks: Chunks) -> bool:
     """Tell whether a block's shared memory is enough, with as many rows of x as there can be."""
     options = options_of(torch.bfloat16, weight.values_P.dtype, MOST_COLUMNS_OF_X, geometry)
-    return shared_size_bytes(options, chunks_of(weight).piece_bytes(weight)) <= launching.most_shared_bytes(
-        _index(weight)
-    )
+    return shared_size_bytes(options, chunks.piece_bytes(weight)) <= launching.most_shared_bytes(_index(weight))
 
 
 def geometries_for(rows: int, cols: int, processors: int) -> list[Geometry]:
