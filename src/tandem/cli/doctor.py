@@ -100,7 +100,7 @@ def _measure() -> None:
     before = bandwidth.kept(places.bandwidth)
     ours = os.sched_getaffinity(0)
     cores = None if before is None or not ours.issuperset(before.cores) else before.cores
-    bandwidth.measure(places.bandwidth, machine.discover(usable=cores), time.time())
+    bandwidth.keep(places.bandwidth, bandwidth.measure(machine.discover(usable=cores), time.time()))
 
 
 def _bandwidth(places: Paths) -> dict[str, Any] | None:
