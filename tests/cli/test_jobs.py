@@ -612,6 +612,16 @@ def test_an_output_that_was_removed_is_said(tandem: Shell, tmp_path: Path) -> No
     assert "the file was removed" in done.stderr
 
 
+def test_a_pipe_in_place_of_an_output_is_not_waited_for(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "--wait", "-o", "out", "--", "true")
+    (tmp_path / "out").unlink()
+    os.mkfifo(tmp_path / "out")
+    for args in ([], ["-n", "1"], ["-f"]):
+        done = tandem.run("logs", *args, 1)
+        assert done.returncode == 2
+        assert f"the output {tmp_path}/out is a file no more" in done.stderr
+
+
 def test_logs_tell_what_is_empty_from_what_was_removed(tandem: Shell) -> None:
     tandem("submit", "--wait", "--", "true")
     tandem("submit", "--wait", "--", "false", status=1)
