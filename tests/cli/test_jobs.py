@@ -549,6 +549,32 @@ def test_down_with_kill_reaches_what_a_killed_daemon_left(tandem: Shell, tmp_pat
     assert ends == {1: ("cancelled", "it was cancelled"), 2: ("cancelled", "it was cancelled")}
 
 
+def test_a_socket_that_was_removed_is_made_again(tandem: Shell, home: Path) -> None:
+    daemon = json.loads(tandem("doctor", "--json"))["daemon"]["pid"]
+    for args in (["submit", "-q", "--hold", "--", "true"], ["up"], ["doctor"]):
+        (home / "tandem.sock").unlink()
+        tandem(*args)
+    assert json.loads(tandem("doctor", "--json"))["daemon"]["pid"] == daemon
+    (home / "tandem.sock").unlink()
+    assert tandem("down").startswith("daemon stopped; 1 job kept")
+
+
+def test_a_daemon_that_cannot_be_reached_is_seen_and_stopped(tandem: Shell, tmp_path: Path, home: Path) -> None:
+    gate = tmp_path / "gate"
+    tandem("submit", "-q", *blocked_by(gate))
+    daemon = json.loads(tandem("doctor", "--json"))["daemon"]["pid"]
+    (home / "tandem.sock").unlink()
+    (home / "tandem.sock").mkdir()
+    refused = tandem.run("queue")
+    assert refused.returncode == 2
+    assert f"the daemon (process {daemon}) runs, but nobody listens" in refused.stderr
+    assert f"process {daemon}" in json.loads(tandem("doctor", "--json", status=1))["problems"][0]
+    assert tandem("down") == f"daemon stopped (process {daemon}, which could not be reached); its jobs are kept\n"
+    assert tandem("down") == "no daemon runs\n"
+    (home / "tandem.sock").rmdir()
+    assert state(tandem, 1) == "running"
+
+
 def test_down_with_kill_makes_nothing_where_nothing_was(tandem_: Shell, home: Path) -> None:
     assert tandem_("down", "--kill") == "no daemon runs\n"
     assert not home.exists()
@@ -584,6 +610,16 @@ def test_an_output_that_was_removed_is_said(tandem: Shell, tmp_path: Path) -> No
     done = tandem.run("logs", 1)
     assert done.returncode == 2
     assert "the file was removed" in done.stderr
+
+
+def test_a_pipe_in_place_of_an_output_is_not_waited_for(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "--wait", "-o", "out", "--", "true")
+    (tmp_path / "out").unlink()
+    os.mkfifo(tmp_path / "out")
+    for args in ([], ["-n", "1"], ["-f"]):
+        done = tandem.run("logs", *args, 1)
+        assert done.returncode == 2
+        assert f"the output {tmp_path}/out is a file no more" in done.stderr
 
 
 def test_logs_tell_what_is_empty_from_what_was_removed(tandem: Shell) -> None:

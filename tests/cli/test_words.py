@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -242,7 +243,7 @@ def test_the_live_view_of_a_lab_shows_quotes() -> None:
     assert lab._quoted(dict.fromkeys(quote, math.inf), 100.0) == "no idea"
 
 
-def test_output_goes_to_a_folder_that_is_there(tmp_path: Path) -> None:
+def test_output_goes_to_a_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(output: str | None = None, error: str | None = None, *, after: tuple[str, ...] = ()) -> None:
         submit.check_outputs({"output": output, "error": error, "cwd": str(tmp_path), "after": after})
 
@@ -261,6 +262,25 @@ def test_output_goes_to_a_folder_that_is_there(tmp_path: Path) -> None:
     for folder in (".", "logs", "logs/", f"{tmp_path}/logs", ".."):
         with pytest.raises(ConfigError, match=rf"--output {folder}, which is a folder; .*name a file, such as"):
             check(folder, after=("3",))
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "to nowhere").symlink_to("none")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "one").touch()
+    (tmp_path / "two").hardlink_to(tmp_path / "one")
+    for other, what in (
+        ("link", "is a link"),
+        ("to nowhere", "is a link"),
+        ("pipe", "is a pipe"),
+        ("two", "has several names"),
+        ("a" * 300, r"cannot be used \(File name too long\)"),
+    ):
+        with pytest.raises(ConfigError, match=rf"--output {other}, which {what}; .*name a file, such as"):
+            check(other)
+    check("/dev/null")
+    monkeypatch.setattr("os.geteuid", lambda: (tmp_path / "file").stat().st_uid + 1)
+    check("new", "/dev/null")
+    with pytest.raises(ConfigError, match="--output file, which belongs to another user"):
+        check("file")
     with pytest.raises(ConfigError, match="--error '', which names no file"):
         check("out", "")
     with pytest.raises(ConfigError, match=rf"the folder {tmp_path}/~ does not exist; .*leave ~ unquoted") as home:
@@ -291,6 +311,7 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
     assert "there is no programme 'solve' on your PATH" in submit.misgivings(["solve"], mine, None)[0]
     assert "there is no programme './here'" in submit.misgivings(["./here"], mine, None)[0]
     assert "'./plain' may not be executed" in submit.misgivings(["./plain"], mine, None)[0]
+    assert f"{mine!r} is a folder, no programme" in submit.misgivings([mine], None, None)[0]
     assert f"the folder {mine}x does not exist" in submit.misgivings(["here"], f"{mine}x", None)[0]
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 

@@ -73,8 +73,8 @@ def examine() -> dict[str, Any]:
         "unwritable": _unwritable(places.data),
         "free_bytes": _free_bytes(places.data),
         "database": _database(places),
-        "daemon": _daemon(),
-        "profiles": _profiles(),
+        "daemon": (daemon := _daemon(places)),
+        "profiles": _profiles() if daemon and "problem" not in daemon else [],
         "unread_profiles": _unread(places.data, hardware.fingerprint),
         "calibration": _calibration(places.data),
     }
@@ -100,7 +100,7 @@ def _measure() -> None:
     before = bandwidth.kept(places.bandwidth)
     ours = os.sched_getaffinity(0)
     cores = None if before is None or not ours.issuperset(before.cores) else before.cores
-    bandwidth.measure(places.bandwidth, machine.discover(usable=cores), time.time())
+    bandwidth.keep(places.bandwidth, bandwidth.measure(machine.discover(usable=cores), time.time()))
 
 
 def _bandwidth(places: Paths) -> dict[str, Any] | None:
@@ -124,13 +124,14 @@ def _database(places: Paths) -> str | None:
     return "ok"
 
 
-def _daemon() -> dict[str, Any] | None:
+def _daemon(places: Paths) -> dict[str, Any] | None:
     from tandem.share.daemon.client import Client
+    from tandem.share.daemon.holder import holder
 
     try:
-        client = Client.connect(start=False)
-    except DaemonError:
-        return None
+        client = Client.connect(start=False, paths=places)
+    except DaemonError as error:
+        return {"problem": str(error)} if holder(places.lock) else None
     with client:
         try:
             return client.doctor()

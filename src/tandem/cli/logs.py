@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from tandem.cli.selection import checked, label, resolve
 from tandem.cli.terminal import json_option, print_json, say_err
 from tandem.cli.wait import sentence
 from tandem.core.errors import ConfigError, JobStateError
+from tandem.core.records import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,10 +125,23 @@ def _size(path: Path) -> int | None:
 
 
 def _opened(path: Path, stack: contextlib.ExitStack) -> IO[bytes] | None:
+    """The job's output; None where there is none.
+
+    Raises:
+        JobStateError: Something else has taken its place, such as a pipe, for which a reader would wait.
+    """
     try:
-        return stack.enter_context(path.open("rb"))
+        stream = stack.enter_context(os.fdopen(open_regular(path), "rb"))
     except FileNotFoundError:
         return None
+    mode = os.fstat(stream.fileno()).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        raise JobStateError(
+            given=f"the output {path} is a file no more",
+            allowed="jobs whose file is there",
+            todo="look at what has taken its place",
+        )
+    return stream
 
 
 def _copy(stream: IO[bytes] | None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,13 +122,13 @@ def submission(given: Mapping[str, Any], argv: Sequence[str]) -> dict[str, objec
 
 
 def check_outputs(given: Mapping[str, Any]) -> None:
-    """Refuse a file for output that is a folder, or in a folder that is not there, as the job would fail.
+    """Refuse what is no file for output, such as a folder or a link, or whose folder is not there: it would fail.
 
     Not where the folder's name has a % (of which the daemon makes the job's id), nor where a job that this one waits
     for may make it: if nobody does, the job says so when it fails.
 
     Raises:
-        ConfigError: the file is a folder; its folder does not exist, or is none.
+        ConfigError: the file is none, or is never written to; its folder does not exist, or is none.
     """
     where = Path(given["cwd"] or ".")
     for option in ("output", "error"):
@@ -136,8 +137,8 @@ def check_outputs(given: Mapping[str, Any]) -> None:
             continue
         parent = Path(text).parent
         folder = where / parent
-        if not text or (where / text).is_dir():
-            wrong, todo = "which is a folder" if text else "which names no file", "name a file, such as out-%j.txt"
+        if unfit := _unfit(where / text) if text else "which names no file":
+            wrong, todo = unfit, "name a file, such as out-%j.txt"
         elif "%" in str(parent) or given["after"] or not where.is_dir() or folder.is_dir():
             continue
         elif folder.exists():
@@ -146,9 +147,30 @@ def check_outputs(given: Mapping[str, Any]) -> None:
             wrong, todo = f"and the folder {_shown(str(folder))} does not exist", _how_to_make(text, folder)
         raise ConfigError(
             given=f"--{option} {_shown(text) or repr(text)}, {wrong}",
-            allowed="a file in a folder that is there",
+            allowed="a file of your own, or a new one, in a folder that is there",
             todo=todo,
         )
+
+
+def _unfit(path: Path) -> str | None:
+    """What makes the keeper refuse to write to it; None where nothing does that can be seen now."""
+    try:
+        if path.is_dir():
+            return "which is a folder"
+        info = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"which cannot be used ({error.strerror})"
+    if stat.S_ISLNK(info.st_mode):
+        return "which is a link"
+    if stat.S_ISCHR(info.st_mode):
+        return None
+    if not stat.S_ISREG(info.st_mode):
+        return "which is a pipe" if stat.S_ISFIFO(info.st_mode) else "which is no file"
+    if info.st_nlink > 1:
+        return "which has several names"
+    return None if info.st_uid == os.geteuid() else "which belongs to another user"
 
 
 def _how_to_make(output: str, folder: Path) -> str:
@@ -184,7 +206,12 @@ def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:
     if any(path.is_file() and os.access(path, os.X_OK) for path in found):
         return []
     there = any(path.is_file() for path in found)
-    said = f"{programme!r} may not be executed" if there else f"there is no programme {programme!r}{where}"
+    if there:
+        said = f"{programme!r} may not be executed"
+    elif not where and found[0].is_dir():
+        said = f"{programme!r} is a folder, no programme"
+    else:
+        said = f"there is no programme {programme!r}{where}"
     return [f"{said}; the job fails unless that has changed when it starts"]
 
 

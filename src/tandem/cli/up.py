@@ -87,7 +87,8 @@ def down(kill: bool, as_json: bool) -> None:
     try:
         client = Client.connect(start=False)
     except DaemonError:
-        _without_daemon(_cancel_left() if kill else [], as_json=as_json)
+        ended = _end_unreached()
+        _without_daemon(ended, _cancel_left() if kill else None, as_json=as_json)
         return
     with client:
         states = [view["state"] for view in client.queue()]
@@ -105,6 +106,16 @@ def down(kill: bool, as_json: bool) -> None:
         say(f"daemon stopped; {count(live, 'job')} kept: {kept}")
 
 
+def _end_unreached() -> int | None:
+    """End a daemon that runs but cannot be reached by its socket; returns its process."""
+    from tandem.share import paths as places
+    from tandem.share.daemon.holder import end, holder
+
+    lock = places.of_client(os.environ, os.geteuid()).lock
+    process = holder(lock)
+    return process if process is not None and end(process, lock) else None
+
+
 def _cancel_left() -> list[int]:
     """Cancel what a daemon that has gone left running or waiting."""
     from tandem.share import paths as places
@@ -114,13 +125,17 @@ def _cancel_left() -> list[int]:
     return cancel_all(places.of_client(os.environ, uid), uid)
 
 
-def _without_daemon(cancelled: Sequence[int], *, as_json: bool) -> None:
+def _without_daemon(ended: int | None, cancelled: Sequence[int] | None, *, as_json: bool) -> None:
+    """Say what was done without asking a daemon; ``cancelled`` is None where no job was to be."""
     if as_json:
-        print_json({"stopped": False, "cancelled": list(cancelled)})
-    elif cancelled:
-        say(f"no daemon runs; {count(len(cancelled), 'job')} that the last one had left: cancelled")
-    else:
-        say("no daemon runs")
+        print_json({"stopped": ended is not None, "cancelled": list(cancelled or ())})
+        return
+    said = "no daemon runs" if ended is None else f"daemon stopped (process {ended}, which could not be reached)"
+    if cancelled:
+        said += f"; {count(len(cancelled), 'job')} that the last one had left: cancelled"
+    elif ended is not None and cancelled is None:
+        said += "; its jobs are kept"
+    say(said)
 
 
 def _settings(

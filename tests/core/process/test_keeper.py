@@ -1,7 +1,9 @@
 """The life of a job under its keeper."""
 
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +154,29 @@ def test_why_it_could_not_execute(launch: Launch, change: dict[str, object], num
     assert ended.fate.exec_error == fate.exec_error
     assert fate.exit_code is None
     assert journal.state(attempt.folder) == "ended"
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda path: path.symlink_to("/dev/null"), "open the output '{}': it is a link"),
+        (os.mkfifo, "open the output '{}': it is a pipe"),
+        (Path.mkdir, "open the output '{}': it is a folder"),
+        (
+            lambda path: path.hardlink_to(shutil.copy(__file__, f"{path}2")),
+            "use as an output '{}': it has several names",
+        ),
+    ],
+    ids=["link", "pipe", "folder", "names"],
+)
+def test_what_is_never_an_output_is_named(
+    launch: Launch, tmp_path: Path, made: Callable[[Path], object], why: str
+) -> None:
+    out = tmp_path / "out"
+    made(out)
+    fate = launch(spec=Spec(argv=("true",), env=ENV, output=Output(stdout=str(out)))).end()
+    assert fate.exec_error is not None
+    assert fate.exec_error[1] == f"cannot {why.format(out)}"
 
 
 def test_a_missing_interpreter_is_named(launch: Launch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the local engine gives a job: cores, memory, environment, locks; and what it tells of strangers."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -221,13 +222,23 @@ def test_the_best_burst_is_the_bandwidth_and_is_kept_for_these_cores(
     assert not left
 
 
+def test_a_measurement_that_cannot_be_kept_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "bw")
+
+    monkeypatch.setattr("tandem.share.node.bandwidth.written_aside", full)
+    bursts(monkeypatch, *[5e9] * 5)
+    assert local_node.discover({}, Path("bw"), lab()).node.membw_mbs == 5000
+
+
 @pytest.mark.parametrize(("load", "doubtful"), [(1.9, False), (2.1, True)])
 def test_a_measurement_is_kept_with_when_and_under_which_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, doubtful: bool
 ) -> None:
     bursts(monkeypatch, *[5e9] * 5)
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
-    made = bandwidth.measure(tmp_path / "bw", lab(), now=123.0)
+    made = bandwidth.measure(lab(), now=123.0)
+    bandwidth.keep(tmp_path / "bw", made)
     assert bandwidth.kept(tmp_path / "bw") == made
     assert (made.mbs, made.measured_at, made.load, made.doubtful) == (5000, 123.0, load, doubtful)
 

@@ -22,8 +22,12 @@ from typing import Any, Self
 from tandem.core.errors import DaemonError, TandemError
 from tandem.core.process.peer import peer_of
 from tandem.share import paths as places
+from tandem.share.daemon.holder import holder, watched
 from tandem.share.daemon.patience import wait_ready
 from tandem.share.paths import Paths
+
+LISTENS_S = 3.0
+"""How long a client waits for a daemon that runs to listen: its socket was removed, or it is about to start or end."""
 
 START_S = 30.0
 """How long a daemon that was just started may take until it answers, in seconds."""
@@ -69,12 +73,12 @@ class Client:
             tied_to: The reading end of a pipe; a daemon that is started ends, and its jobs, when the other end closes.
 
         Raises:
-            DaemonError: None runs and none is to be started, or it does not start; says why.
+            DaemonError: None runs and none is to be started, it does not start, or cannot be reached; says why.
         """
         found = paths or places.of_client(os.environ, os.geteuid())
         connection = _try(found.socket)
-        if connection is None and start:
-            connection = _start(found, options, tied_to)
+        if connection is None:
+            connection = _start(found, options, tied_to) if start else _awaited(found)
         if connection is None:
             raise DaemonError(
                 given=f"no daemon answers on {found.socket}", allowed="one that runs", todo="start it with `tandem up`"
@@ -233,7 +237,7 @@ class Client:
 
     def down(self, *, kill: bool = False) -> None:
         """Stop the daemon, with `kill` all jobs too; returns when its process has ended and left the data folder."""
-        with _process(self._daemon) as process:
+        with watched(self._daemon) as process:
             self.call("down", kill=kill)
             with contextlib.suppress(ConnectionResetError):
                 while self._socket.recv(_CHUNK):
@@ -277,18 +281,26 @@ class Client:
         return self._lines.pop(0)
 
 
-@contextlib.contextmanager
-def _process(pid: int) -> Iterator[int | None]:
-    """A descriptor that can be read once the process has ended; None where it is hidden, gone or this one."""
-    try:
-        process = os.pidfd_open(pid) if pid not in (0, os.getpid()) else None
-    except OSError:
-        process = None
-    try:
-        yield process
-    finally:
-        if process is not None:
-            os.close(process)
+def _awaited(paths: Paths) -> socket.socket | None:
+    """Connect, and wait a little for a daemon that runs but does not listen; None where none runs.
+
+    Raises:
+        DaemonError: One runs, and does not listen.
+    """
+    until = time.monotonic() + LISTENS_S
+    while True:
+        process = holder(paths.lock)  # asked before: one that was about to listen, or to end, is not missed
+        connection = _try(paths.socket)
+        if connection is not None or process is None:
+            return connection
+        if time.monotonic() > until:
+            raise DaemonError(
+                given=f"the daemon (process {process}) runs, but nobody listens on {paths.socket}",
+                allowed="one that listens",
+                todo="unless it is about to start, stop it with `tandem down`: its jobs run on, and the next command "
+                "starts another",
+            )
+        time.sleep(0.01)
 
 
 def _try(path: Path) -> socket.socket | None:
@@ -322,7 +334,7 @@ def _start(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _try(paths.socket) or _spawn(paths, options, tied_to)
+        return _awaited(paths) or _spawn(paths, options, tied_to)
     finally:
         os.close(lock)
 

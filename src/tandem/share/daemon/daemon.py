@@ -22,6 +22,7 @@ from tandem.core.units import counted
 from tandem.share import paths as places
 from tandem.share.daemon.api import Api
 from tandem.share.daemon.driver import Driver
+from tandem.share.daemon.listener import Listener
 from tandem.share.daemon.wire import Connection
 from tandem.share.model import ENDS, ON_NODE, State
 from tandem.share.node.engine import Engine, EngineContext
@@ -33,6 +34,9 @@ from tandem.share.store.store import Store
 
 CONNECTIONS_MOST = 1024
 CONNECTIONS_OF_USER_MOST = 128
+
+LOOK_S = 1.0
+"""How often it is looked whether the socket's path is still there, in seconds."""
 
 _SETTINGS = {"cores": "cores", "mem": "mem_mib", "membw": "membw_mbs", "labels": "labels"}
 """Setting of the machine -> what it changes in a node."""
@@ -99,7 +103,10 @@ class Daemon:
         self.api = Api(self.driver)
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}
-        self._listener = self._listen()
+        self._listener = Listener(config.paths)
+        self._selector.register(self._listener.socket, selectors.EVENT_READ)
+        self._look_at = 0.0
+        self._deaf = ""  # why nobody can connect
         for fileno in engine.filenos():
             self._selector.register(fileno, selectors.EVENT_READ, None)
         self._tied_to = config.tied_to
@@ -135,10 +142,11 @@ class Daemon:
 
     def _round(self) -> None:
         due = self.driver.due_at()
-        timeout = None if due is None else max(0.0, due - self._clock.monotonic())
+        until = self._look_at if due is None else min(due, self._look_at)
+        timeout = max(0.0, until - self._clock.monotonic())
         somebody_new = False
         for key, mask in self._selector.select(timeout):
-            if key.fileobj is self._listener:
+            if key.fileobj is self._listener.socket:
                 somebody_new = True
             elif isinstance(key.data, Connection):
                 self._serve(key.data, mask)
@@ -152,28 +160,36 @@ class Daemon:
             self._tend(connection)
         if somebody_new:  # after those who left made room
             self._accept()
+        self._listen_on()
 
     # -------------------------------------------------------------------------------------- clients
 
-    def _listen(self) -> socket.socket:
-        """Listen where clients look; the data folder's lock is held, so a socket that is there is a dead one's."""
-        path = self._paths.socket
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o111 if self._paths.shared else 0o177)
+    def _listen_on(self) -> None:
+        """Listen anew where the socket's path has gone."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        if not self._listener.is_lost():
+            return
         try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(1024)
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
-        return listener
+            fresh = Listener(self._paths)
+        except OSError as error:
+            if self._deaf != (why := str(error)):
+                _log.error("nobody can connect: %s", why)
+            self._deaf = why
+            return
+        self._accept()  # who came before it had gone
+        self._selector.unregister(self._listener.socket)
+        self._listener.close()
+        self._listener, self._deaf = fresh, ""
+        self._selector.register(fresh.socket, selectors.EVENT_READ)
+        _log.warning("the socket %s had gone: made again", self._paths.socket)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # nobody waits any more, or no descriptor is left
             while True:
-                self._welcome(self._listener.accept()[0])
+                self._welcome(self._listener.socket.accept()[0])
 
     def _welcome(self, accepted: socket.socket) -> None:
         connection = Connection(accepted)
@@ -242,7 +258,6 @@ class Daemon:
 
     def _close(self) -> None:
         """Hang up last: who waits for the end of the connection finds the data folder free."""
-        self._paths.socket.unlink(missing_ok=True)
         self._listener.close()
         self.driver.close()
         for connection in self._connections.values():

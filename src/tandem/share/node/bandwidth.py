@@ -56,18 +56,21 @@ def is_of(found: Bandwidth, hardware: Hardware) -> bool:
     return (found.host, found.cores) == (hardware.hostname, _cores(hardware))
 
 
-def measure(file: Path, hardware: Hardware, now: float) -> Bandwidth:
-    """Measure now (about a second), and keep it in `file`.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+def measure(hardware: Hardware, now: float) -> Bandwidth:
+    """Measure now (about a second)."""
     load = os.getloadavg()[0]
     mbs = int(hardware.memory_bandwidth_bytes_per_s / 1e6)
-    made = Bandwidth(hardware.hostname, _cores(hardware), mbs, now, load)
+    return Bandwidth(hardware.hostname, _cores(hardware), mbs, now, load)
+
+
+def keep(file: Path, found: Bandwidth) -> None:
+    """Keep a measurement in `file`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     with written_aside(file) as out:
-        out.write(json.dumps(asdict(made)).encode())
-    return made
+        out.write(json.dumps(asdict(found)).encode())
 
 
 def _cores(hardware: Hardware) -> tuple[int, ...]:

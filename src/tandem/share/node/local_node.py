@@ -1,5 +1,6 @@
 """This machine as a node: the cores, memory and GPUs that one daemon may give out."""
 
+import logging
 import os
 import re
 import time
@@ -15,6 +16,8 @@ from tandem.share.model import Gpu, Node
 from tandem.share.node import bandwidth
 
 OPTIONS = ("cores", "mem", "membw", "labels")
+
+_log = logging.getLogger(__name__)
 _NOT_A_TYPE = {"nvidia", "geforce", "tesla", "quadro"}
 
 
@@ -132,6 +135,11 @@ def _bandwidth(given: str | None, found: machine.Hardware, cache: Path) -> int |
     if given is not None:
         return int(parse_size(given, bare_unit_bytes=10**6) // 10**6)
     kept = bandwidth.kept(cache)
-    if kept is None or not bandwidth.is_of(kept, found):
-        kept = bandwidth.measure(cache, found, time.time())
-    return kept.mbs
+    if kept is not None and bandwidth.is_of(kept, found):
+        return kept.mbs
+    measured = bandwidth.measure(found, time.time())
+    try:
+        bandwidth.keep(cache, measured)
+    except OSError as error:  # on a full disk too there are jobs to adopt and to cancel
+        _log.warning("the measured memory bandwidth is not kept: %s", error)
+    return measured.mbs

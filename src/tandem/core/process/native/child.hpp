@@ -36,8 +36,8 @@ class Child {
     }
 
   private:
-    [[noreturn]] void fail(const char* what, const string& subject, int error = errno) {
-        string text = std::to_string(error) + " cannot " + what + " '" + subject + "': " + strerror(error);
+    [[noreturn]] void fail(const char* what, const string& subject, int error = errno, const char* why = nullptr) {
+        string text = std::to_string(error) + " cannot " + what + " '" + subject + "': " + (why ? why : strerror(error));
         if (write(errors_, text.data(), std::min(text.size(), static_cast<size_t>(PIPE_BUF))) < 0) _exit(126);
         _exit(127);
     }
@@ -54,6 +54,17 @@ class Child {
                 fail("set resource limit", std::to_string(limit.resource));
     }
 
+    // Why it is never an output of the user's, in words; null where it may be one.
+    static const char* unfit(const struct stat& info, uid_t uid) {
+        if (S_ISLNK(info.st_mode)) return "it is a link";
+        if (S_ISFIFO(info.st_mode)) return "it is a pipe";
+        if (S_ISDIR(info.st_mode)) return "it is a folder";
+        if (S_ISCHR(info.st_mode)) return nullptr;
+        if (!S_ISREG(info.st_mode)) return "it is no file";
+        if (info.st_nlink != 1) return info.st_nlink == 0 ? "it was removed" : "it has several names";
+        return info.st_uid == uid || info.st_uid == geteuid() ? nullptr : "it belongs to another user";
+    }
+
     // Never through a link, never a pipe that would block, and as root only into a file of root or of the job's user.
     // Made private, or as a shell's redirection would make it: with what the job's umask leaves.
     int open_output(const string& path, bool by_umask) {
@@ -66,11 +77,14 @@ class Child {
         errno = error;
         if (!made && errno == EEXIST) fd = open(path.c_str(), flags);
         struct stat info{};
-        if (fd < 0 || fstat(fd, &info) != 0) fail("open the output", path);
         auto uid = spec_.uid < 0 ? geteuid() : static_cast<uid_t>(spec_.uid);
+        if (fd < 0 || fstat(fd, &info) != 0) {
+            error = errno;
+            bool there = lstat(path.c_str(), &info) == 0;
+            fail("open the output", path, error, there ? unfit(info, uid) : nullptr);
+        }
         if (made && uid != info.st_uid && fchown(fd, uid, static_cast<gid_t>(spec_.gid)) != 0) fail("give away the output", path);
-        bool plain = S_ISREG(info.st_mode) && info.st_nlink == 1 && (info.st_uid == uid || info.st_uid == geteuid());
-        if (!plain && !S_ISCHR(info.st_mode)) fail("use as an output", path, EPERM);
+        if (const char* why = unfit(info, uid)) fail("use as an output", path, EPERM, why);
         fcntl(fd, F_SETFL, O_APPEND);
         return fd;
     }
