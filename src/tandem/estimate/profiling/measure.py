@@ -26,7 +26,7 @@ from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
-from tandem.estimate.profiling.course import paused
+from tandem.estimate.profiling.course import LEAST_HAD, lived, paused
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
@@ -88,9 +88,6 @@ LEAST_SHARE = 0.1
 MOST_WAITING = 0.5
 """Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below,
 what was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
-
-LEAST_HAD = 0.1
-"""Part of the time that a programme is taken to have had its cores at least."""
 
 LEAST_SILENCE_S, SILENT_STEPS, SILENT_WAITS = 1.0, 10.0, 2.0
 """A programme that says nothing until the end of the time hangs where that is longer than each of these: seconds,
@@ -336,6 +333,7 @@ class _Session:
             if not until.fits(start_s + beside_s + (2 if since_solo == 0 else 1) * solo_s):
                 break
             if setting not in antagonists:
+                self._stage.switch(frozenset())  # what it does while somebody starts on its cores would be no pause
                 if (bubble := self._equipment.bubble(setting[0], until.share(START_PART))) is None:
                     campaign.give_up(setting)
                     continue
@@ -358,6 +356,7 @@ class _Session:
         round_s = 2 * REPORTER_S + self._press_s + 3 * SETTLE_S
         affordable = int(max(0.0, self._deadline.left_s()) / (HURRIED_ROUNDS * round_s + START_S))
         feelers: dict[str, Feeler] = {}
+        self._stage.switch(frozenset())
         for kind in self._reported[:affordable]:
             if (reporter := self._equipment.reporter(kind, self._deadline.share(START_PART))) is None:
                 continue
@@ -398,7 +397,7 @@ class _Session:
     def stepless(self) -> tuple[dict[str, Stepless], int]:
         """Its phases without steps, and how many whole cycles of them were seen."""
         known = self._counting_phases()
-        shares, cycles = stepless(self._stage, self._subject.trace, self._name, known, self._alone_since)
+        shares, cycles = stepless(self._lived(), self._subject.trace, known, self._alone_since)
         use = round(self._standing_use() or 0.0, 4)
         return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
 
@@ -526,8 +525,13 @@ class _Session:
 
     def _paused(self, phase: str) -> tuple[Pauses, float] | None:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
-        rate, noise = self._working_rate(phase), self._noise_of(phase)
-        return paused(self._stage, self._subject.trace, self._name, phase, rate, noise, self._alone_since)
+        about = self._name, len(self._terms.cores)
+        rate = statistics.median(w.rates[self._name] / _had(w, *about) for w in self._alone_windows(phase))
+        noise, window_s = self._noise_of(phase), self._stage.window_s
+        return paused(self._lived(phase), self._subject.trace, phase, window_s, rate, noise, self._alone_since)
+
+    def _lived(self, phase: str | None = None) -> list[tuple[float, float]]:
+        return lived(self._stage, self._name, len(self._terms.cores), phase)
 
     def _standing_use(self) -> float | None:
         """Cores that it keeps busy while it is waited for; None where it never was."""
@@ -540,8 +544,11 @@ class _Session:
         return noise_of(self._alone_rates(phase)) or self._noise
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
+        return [(window.middle, window.rates[self._name]) for window in self._alone_windows(phase)]
+
+    def _alone_windows(self, phase: str | None) -> list[Window]:
         return [
-            (w.middle, w.rates[self._name])
+            w
             for w in self._stage.windows
             if w.running == {self._name} and self._name in w.rates and phase in (None, w.phases.get(self._name))
         ]
