@@ -100,7 +100,7 @@ def test_time_in_which_others_had_its_cores_is_no_pause() -> None:
     trace, stage = schedule(1.0, 0.0, 10.0), Stage([], window_s=0.1)
     alone = frozenset({"ck"})
     stage.switches += [(0.0, alone), (12.0, frozenset()), (12.1, alone | {"cache@1"})]
-    stage.kept["ck"] = [(0.0, 0.0), (10.0, 0.0), (11.0, 0.0), (12.0, 2.0), (13.0, 2.1)]  # told once it runs again
+    stage.kept["ck"] = [(0.0, 0.0), (10.0, 0.0), (12.0, 2.0), (13.0, 2.1)]
     begun = trace.last
     assert begun is not None
     for k in range(1, 50):

@@ -152,16 +152,13 @@ def lived(stage: Stage, name: str, cores: int, phase: str | None = None) -> list
 
 
 def _had(kept: Sequence[tuple[float, float]], cores: int) -> list[tuple[float, float]]:
-    """Since when it had what part of its cores. The kernel tells how long it waited once it runs again."""
-    found = [(end, 1.0) for end, _ in kept[-1:]]
-    waited_s = 0.0
-    for (begin, before_s), (end, then_s) in reversed([*pairwise(kept)]):
-        waited_s += then_s - before_s
-        here_s = min(waited_s, (end - begin) * cores)
-        waited_s -= here_s
-        if end > begin:
-            found.append((begin, max(LEAST_HAD, 1.0 - here_s / (end - begin) / cores)))
-    return found
+    """Since when it had what part of its cores."""
+    found = [
+        (begin, max(LEAST_HAD, 1.0 - (then_s - before_s) / (end - begin) / cores))
+        for (begin, before_s), (end, then_s) in pairwise(kept)
+        if end > begin
+    ]
+    return found + [(end, 1.0) for end, _ in kept[-1:]]
 
 
 def paused(

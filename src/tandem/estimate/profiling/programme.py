@@ -187,8 +187,6 @@ class Programme:
         now, used_s = time.monotonic(), self.cpu_s()
         waited = self._waited_s + sum(map(waited_s, self._members()))
         then, was_used_s, was_waited = self._looked
-        if (used_s, waited) == (was_used_s, was_waited):  # one that waits is told of once it runs again
-            return self._kept_s
         most = len(self.cores) * (now - then) - (used_s - was_used_s)
         self._kept_s += max(0.0, min(waited - was_waited, most))
         self._looked = now, used_s, waited
