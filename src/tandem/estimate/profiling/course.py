@@ -151,10 +151,24 @@ def lived(stage: Stage, name: str, cores: int, phase: str | None = None) -> list
     return found
 
 
+def had_s(passed_s: float, kept_s: float, cores: int) -> float:
+    """Seconds in which a programme had its cores.
+
+    Args:
+        passed_s: that passed.
+        kept_s: for which others kept its threads, all together, from its cores meanwhile.
+        cores: how many it has.
+
+    >>> had_s(2.0, 1.0, 2)
+    1.5
+    """
+    return max(LEAST_HAD * passed_s, passed_s - kept_s / cores)
+
+
 def _had(kept: Sequence[tuple[float, float]], cores: int) -> list[tuple[float, float]]:
     """Since when it had what part of its cores."""
     found = [
-        (begin, max(LEAST_HAD, 1.0 - (then_s - before_s) / (end - begin) / cores))
+        (begin, had_s(end - begin, then_s - before_s, cores) / (end - begin))
         for (begin, before_s), (end, then_s) in pairwise(kept)
         if end > begin
     ]

@@ -26,7 +26,7 @@ from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
-from tandem.estimate.profiling.course import LEAST_HAD, lived, paused
+from tandem.estimate.profiling.course import had_s, lived, paused
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
@@ -218,7 +218,7 @@ def own_noise(windows: Sequence[Window], name: str, cores: int) -> float | None:
 
 def _had(window: Window, name: str, cores: int) -> float:
     """Part of a window in which a programme had its cores; others had the rest."""
-    return max(LEAST_HAD, 1.0 - window.waits.get(name, 0.0) / cores)
+    return had_s(1.0, window.waits.get(name, 0.0), cores)
 
 
 def unsteady(windows: Sequence[Window], reporter: str) -> bool:
@@ -396,8 +396,7 @@ class _Session:
 
     def stepless(self) -> tuple[dict[str, Stepless], int]:
         """Its phases without steps, and how many whole cycles of them were seen."""
-        known = self._counting_phases()
-        shares, cycles = stepless(self._lived(), self._subject.trace, known, self._alone_since)
+        shares, cycles = stepless(self._lived(), self._subject.trace, self._counting_phases(), self._alone_since)
         use = round(self._standing_use() or 0.0, 4)
         return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
 
@@ -496,11 +495,11 @@ class _Session:
     def _await_work(self) -> None:
         self._stage.switch({self._name})
         begun, programme = time.monotonic(), self._subject.programme
-        runs, before = programme.runs, programme.cpu_s()
+        runs, before, kept_s = programme.runs, programme.cpu_s(), programme.waited_s()
         works = self._subject.until_it_works(self._deadline)
         waited_s = time.monotonic() - begun
-        if programme.runs == runs:
-            self._stood_s += waited_s
+        if programme.runs == runs and waited_s > self._stage.window_s:  # else it was at its steps, in another phase
+            self._stood_s += had_s(waited_s, programme.waited_s() - kept_s, len(self._terms.cores))
             self._stood_cpu_s += programme.cpu_s() - before
         if works:
             self._longest_wait_s = max(self._longest_wait_s, waited_s)
