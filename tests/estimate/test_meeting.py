@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity
 from tandem.estimate.meeting import by_chance, fairly
 from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
@@ -122,6 +123,20 @@ def test_two_are_exact_and_the_reason_is_said() -> None:
     assert by_chance(1.0, [0.2, 0.6], [1.0, 1.0]) == pytest.approx([0.2 / 1.12, 0.6 / 1.12])
 
 
+def test_neighbours_on_its_core_are_none_that_it_hardly_feels() -> None:
+    profiles = (profile("a", HALF), profile("b", STEADY), profile("c", STEADY))
+    here, there = (App(key, cores=(0,)) for key in "ab"), App("c", cores=(1,))
+    two = tuple(here)
+    met = "1.50x as it meets the others on the core by chance (1.00x to 1.50x); "
+    for name in ("bubble", "learned"):
+        model = estimators.make(name, (), profiles)
+        assert str(model.predict(two, Capacity(2000))[0].why) == f"{met}nobody runs on another core meanwhile"
+        assert (
+            str(model.predict((*two, there), Capacity(2000))[0].why)
+            == f"{met}profiles: hardly feels those on other cores"
+        )
+
+
 def test_five_meet_no_less_than_four() -> None:
     four, five = (on_one_core([profile(str(i), HALF) for i in range(many)]).stretch[0] for many in (4, 5))
     assert four == pytest.approx(2.1, abs=0.05)
@@ -143,6 +158,16 @@ def test_nobody_gets_more_than_it_asks_for_nor_all_more_than_there_is(
     got = by_chance(capacity, asked, at_work)
     assert sum(got) <= capacity * (1.0 + 1e-9)
     assert all(0.0 < one <= most + 1e-12 for one, most in zip(got, asked, strict=True))
+
+
+@given(members.flatmap(lambda them: st.tuples(st.just(them), st.permutations(range(len(them))))))
+def test_the_order_in_which_they_are_named_changes_nothing(
+    named: tuple[list[tuple[float, float]], list[int]],
+) -> None:
+    them, order = named
+    got = by_chance(1.0, *map(list, zip(*them, strict=True)))
+    turned = by_chance(1.0, *map(list, zip(*(them[i] for i in order), strict=True)))
+    assert turned == pytest.approx([got[i] for i in order], rel=1e-9)
 
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6), st.floats(0.01, 1.0))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,11 @@ st.register_type_strategy(
         pressure=st.dictionaries(st.text(), numbers),
         pressure_half=st.dictionaries(st.text(), numbers),
     ),
+)
+_OF_PROFILE = typing.get_type_hints(profile.Profile)
+del _OF_PROFILE["between"]  # two more of them; see tests/estimate/profiling/test_contradictions.py
+st.register_type_strategy(
+    profile.Profile, st.builds(profile.Profile, **{name: st.from_type(hint) for name, hint in _OF_PROFILE.items()})
 )
 
 

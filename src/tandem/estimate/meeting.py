@@ -51,6 +51,7 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     short = [i for i, cores in enumerate(at_work) if most[i] < cores - 1e-12]  # the others lack nothing, whoever comes
     if not short:
         return got
+    short.sort(key=lambda i: (at_work[i], asked[i]))  # the fixed point is near, but not reached: in one order for all
     widths = [at_work[i] for i in short]
     parts = [asked[i] / at_work[i] for i in short]
     left = capacity - sum(asked) + sum([part * width for part, width in zip(parts, widths, strict=True)])

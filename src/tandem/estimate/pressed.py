@@ -69,7 +69,12 @@ class Pressed:
         assert felt is not None
         ignored = " (some kinds are not known)" if felt.ignorance > 0.0 else ""
         if felt.kind < 0 or felt.excess < _SLIGHT:
-            return f"profiles: hardly feels these neighbours{ignored}"
+            weights = self._members.weights
+            if weights is not None and not any(weights[i]):
+                return "nobody runs on another core meanwhile"
+            apart = weights is None or len(weights) - 1 == sum(weight > 0.0 for weight in weights[i])
+            whom = "these neighbours" if apart else "those on other cores"
+            return f"profiles: hardly feels {whom}{ignored}"
         load = self._load(i, one) if self._members.weights is None else self._weighted_load(i)
         for excess, k in contention.felt_kinds(one, load):
             by = self._pressing(i, k) if excess >= _SLIGHT else ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 FORMAT = 1
 """Version of the stored form. A profile of another version is not read."""
@@ -65,9 +65,8 @@ class Curve:
         levels: ascending, the first is 0.
         slowdowns: run time beside the bubble over run time alone, one for each level; the first is 1.
         halves: half-widths of their 90 % intervals, in the same unit.
-        apart: what to add to each slowdown for that of the newer one of two profiles which contradict each other, and
-            to take from it for the older one's, where this curve is the middle of theirs
-            (`tandem.estimate.profiling.contradictions.spanning`); () where none does.
+        apart: how far each slowdown is from those of two profiles which contradict each other, where this curve is the
+            middle of theirs (`tandem.estimate.profiling.contradictions.spanning`); () where none does.
     """
 
     levels: tuple[float, ...]
@@ -86,13 +85,6 @@ class Curve:
         if self.levels[0] != 0.0 or any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
             message = f"the levels of a curve begin with 0 and ascend, not {self.levels}"
             raise ValueError(message)
-
-    def toward(self, end: float) -> Curve:
-        """The curve of the older (-1) or the newer one (1) of two profiles that this one is the middle of."""
-        if not self.apart:
-            return self
-        slowdowns = tuple(one + end * apart for one, apart in zip(self.slowdowns, self.apart, strict=True))
-        return replace(self, slowdowns=slowdowns, apart=())
 
     def at(self, level: float) -> float:
         """Slowdown at ``level``; beyond the last one its segment goes on.
@@ -135,7 +127,6 @@ class PhaseProfile:
         pressure: kind of bubble -> dial level that presses as hard; beyond 1 it presses harder than any bubble, and
             `HARDEST` says that it is at least so much. A kind of which nothing is known is absent.
         pressure_half: half-widths of their 90 % intervals.
-        cpu_use_apart: as `Curve.apart`, of ``cpu_use``; 0 where no profile contradicts it.
         pauses: those that are part of it; None where it works all the time. What slows it down is measured while it
             works.
     """
@@ -148,7 +139,6 @@ class PhaseProfile:
     sensitivity: Mapping[str, Curve] = field(default_factory=dict)
     pressure: Mapping[str, float] = field(default_factory=dict)
     pressure_half: Mapping[str, float] = field(default_factory=dict)
-    cpu_use_apart: float = 0.0
     pauses: Pauses | None = None
 
     @property
@@ -198,6 +188,8 @@ class Profile:
         waited: part of the time that it was to be alone in which others kept it from its cores; 0 where that was not
             looked at.
         stepless: phases without steps, by name; their shares and those of ``phases`` are parts of the same time.
+        between: the two that this one is the middle of, the older one first, where those contradict each other
+            (`tandem.estimate.profiling.contradictions.spanning`); () for one that was measured.
     """
 
     key: str
@@ -217,6 +209,7 @@ class Profile:
     waited: float = 0.0
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stepless: Mapping[str, Stepless] = field(default_factory=dict)
+    between: tuple[Profile, ...] = ()
 
     @property
     def disturbed(self) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tandem.estimate.corun import App, Capacity
-    from tandem.estimate.profile import PhaseProfile, Profile
+    from tandem.estimate.profile import Profile
 
 _TURNS_MOST = 2.0
 """Taking turns is believed to cost at most this factor: beyond it the curve measured something else."""
@@ -196,21 +196,27 @@ def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuN
 
 
 def _between_ends(profile: Profile) -> CpuNeed:
-    need = _need(profile, 0.0)
-    if not any(phase.cpu_use_apart or _contradicted(phase) for phase in profile.phases):
-        return need
-    return replace(need, ends=(_need(profile, -1.0), _need(profile, 1.0)))
+    if not profile.between:
+        return _need(profile)
+    old, new = map(_need, profile.between)
+    middle = CpuNeed(
+        use=(old.use + new.use) / 2,
+        turns=(old.turns + new.turns) / 2,
+        turns_half=max(old.turns_half, new.turns_half),
+        unmeasured=max(old.unmeasured, new.unmeasured),
+        ends=(old, new),
+    )
+    if not (old.peak or new.peak):
+        return middle
+    peak, peak_part = (max(old.peak, old.use) + max(new.peak, new.use)) / 2, (old.peak_part + new.peak_part) / 2
+    return replace(middle, peak=peak, peak_part=peak_part)
 
 
-def _contradicted(phase: PhaseProfile) -> bool:
-    return (curve := phase.sensitivity.get("cpu")) is not None and any(curve.apart)
-
-
-def _need(profile: Profile, end: float) -> CpuNeed:
+def _need(profile: Profile) -> CpuNeed:
     use = turns = half = unmeasured = total = 0.0
     levels = []  # (part of the time, cores kept busy)
     for phase in profile.phases:
-        cpu_use = phase.cpu_use + end * phase.cpu_use_apart
+        cpu_use = phase.cpu_use
         use += phase.share * cpu_use
         total += phase.share
         curve = phase.sensitivity.get("cpu")
@@ -222,7 +228,7 @@ def _need(profile: Profile, end: float) -> CpuNeed:
         levels.append((share, cpu_use))
         on_a_core = min(1.0, max(cpu_use, 1e-3))
         ideal = on_a_core / fairly(1.0, [on_a_core, 1.0])[0]
-        measured = curve.toward(end).at(1.0) / ideal if curve else 1.0
+        measured = curve.at(1.0) / ideal if curve else 1.0
         turns += share * min(_TURNS_MOST, max(1.0, measured))
         half += share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
         unmeasured += 0.0 if curve else share

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tandem.estimate import contention, estimators
 from tandem.estimate.corun import App, Capacity
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.contradictions import contradiction, spanning
 from tandem.estimate.profiling.store import from_json, load, save
+from tandem.share import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -196,7 +197,7 @@ def test_the_interval_of_contradictory_busy_cores_reaches_to_those_of_either_rev
 
     revisions = [(revision("cg", 0), revision("cg", 1)), (revision("lu", int(turned)), revision("lu", 1 - int(turned)))]
     for one in map(spanning, revisions):
-        assume(all(phase.cpu_use_apart and phase.sensitivity["cpu"].apart for phase in one.phases))
+        assume(one.between)
     assert_reaches_to_all(revisions, tuple(App(key, cores=cores) for key, cores in members))
 
 
@@ -232,6 +233,58 @@ def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is(
 
 def test_the_middle_of_two_profiles_is_stored_as_it_is() -> None:
     found = spanning([OLD, with_phase(sensitivity={"cache": curve(2.4)}, cpu_use=0.5)])
-    assert (found.phases[0].cpu_use, found.phases[0].cpu_use_apart) == (0.75, -0.25)
+    assert found.phases[0].cpu_use == 0.75
     assert found.phases[0].sensitivity["cache"].apart == (0.0, pytest.approx(0.5))
     assert from_json(json.loads(json.dumps(asdict(found)))) == found
+    assert codec.from_json(json.loads(json.dumps(codec.to_json(found)))) == found
+
+
+def saving(share: float, cpu_use: float = 0.0) -> Profile:
+    stepless = {"save": Stepless(share, cpu_use)} if share else {}
+    return replace(OLD, revision=2, phases=(replace(PHASE, share=1.0 - share),), stepless=stepless)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (saving(0.1), saving(0.9), "10% -> 90% of the time in save"),
+        (saving(0.5), saving(0.0), "50% -> 0% of the time in save"),
+        (saving(0.5), saving(0.5, 1.0), "in save busy 0.00 -> 1.00 cores"),
+        (saving(0.05), saving(0.05, 1.0), ""),
+        (saving(0.1), saving(0.3), ""),
+        (with_phase(pauses=Pauses(0.5, 1.0, 9)), with_phase(), "stands still 50% -> 0% of the time"),
+    ],
+)
+def test_so_do_phases_without_steps_and_pauses(old: Profile, new: Profile, words: str) -> None:
+    for first, second in ((old, new), (new, old)):
+        assert bool(contradiction(first, second)) == bool(words)
+        assert (spanning([first, second]) is second) == (not words)
+    assert words in contradiction(old, new)
+    other = replace(new, phases=(replace(new.phases[0], phase="other"),))
+    assert contradiction(old, other) == "", "it announces other phases"
+
+
+@given(
+    parts=st.tuples(st.floats(0.0, 0.9), st.floats(0.0, 0.9)),
+    busy=st.tuples(use, use),
+    paused=st.tuples(st.booleans(), st.booleans()),
+    others=st.sampled_from([["lu"], ["cg"], ["lu", "new"], ["cg", "lu"]]),
+)
+def test_whichever_of_those_that_wait_in_turns_was_newer_the_interval_holds_both(
+    parts: tuple[float, float], busy: tuple[float, float], paused: tuple[bool, bool], others: list[str]
+) -> None:
+    def revision(n: int) -> Profile:
+        sensitivity = {"cpu": curve(2.0)}
+        if not paused[n]:
+            one = saving(parts[n], busy[n])
+            return replace(one, phases=(replace(one.phases[0], sensitivity=sensitivity),))
+        pauses = Pauses(parts[n], 1.0, 9)
+        return with_phase(cpu_use=1.0 - parts[n], rate=40.0 * (1.0 - parts[n]), pauses=pauses, sensitivity=sensitivity)
+
+    lu = with_phase(sensitivity={"cpu": curve(2.0)}, cpu_use=0.8)
+    both = [(revision(0), revision(1)), (replace(lu, key="lu"),) * 2]
+    assume(contradiction(*both[0]))
+    apps = tuple(App(key, cores=(0,)) for key in ("cg", *others))
+    assert_reaches_to_all(both, apps)
+    told, turned = (told_of([spanning(one), both[1][0]], apps) for one in (both[0], both[0][::-1]))
+    assert [one[:3] for one in told] == [pytest.approx(one[:3]) for one in turned]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate.profile import Pauses
-from tandem.estimate.profiling.course import course, paused
+from tandem.estimate.profiling.course import LEAST_HAD, course, lived, own_seconds, paused
 from tandem.estimate.profiling.progress import Trace
-from tandem.estimate.profiling.windows import Stage, Window
+from tandem.estimate.profiling.windows import Stage
 
 
 def schedule(work_s: float, pause_s: float, until_s: float, step_s: float = 0.02, slow_from: float = 1e9) -> Trace:
@@ -72,19 +72,9 @@ def test_what_lies_between_runs_or_in_another_phase_is_no_pause() -> None:
     assert course(trace, "save", [], 2.0) is None
 
 
-def windows(trace: Trace, until_s: float, window_s: float) -> Stage:
-    stage, t = Stage([], window_s=window_s), 0.0
-    while t < until_s:
-        rate = trace.rate(t, t + window_s)
-        rates = {} if rate is None else {"ck": rate}
-        stage.windows.append(Window(frozenset({"ck"}), t, t + window_s, rates, {"ck": ""}))
-        t += window_s
-    return stage
-
-
 def test_windows_pass_over_pauses_and_all_the_time_does_not() -> None:
     trace = schedule(3.0, 2.0, 30.0)
-    assert paused(windows(trace, 30.0, 0.1), trace, "ck", "", 50.0, 0.01, 6.0) == (
+    assert paused([], trace, "", 0.1, 50.0, 0.01, 6.0) == (
         Pauses(pytest.approx(0.4, abs=0.01), pytest.approx(2.0, abs=0.05), 3),
         0.01,
     )
@@ -92,7 +82,7 @@ def test_windows_pass_over_pauses_and_all_the_time_does_not() -> None:
 
 def test_what_others_take_of_its_cores_is_no_pause_but_noise() -> None:
     trace = schedule(3.0, 2.0, 60.0, slow_from=20.0)
-    found = paused(windows(trace, 60.0, 0.1), trace, "ck", "", 50.0, 0.01, 20.0)
+    found = paused([], trace, "", 0.1, 50.0, 0.01, 20.0)
     assert found is not None
     assert found[0].part == pytest.approx(0.4, abs=0.01)
     assert found[1] == pytest.approx(0.5, abs=0.01), "its steps took twice as long there as in windows"
@@ -103,4 +93,22 @@ def test_steps_of_uneven_length_are_no_pauses() -> None:
     for step in range(1000):
         trace.add(t, step)
         t += 0.03 * rng.lognormvariate(-0.06, 0.35)
-    assert paused(windows(trace, t, 0.1), trace, "ck", "", 1000 / t, 0.05, 5.0) is None
+    assert paused([], trace, "", 0.1, 1000 / t, 0.05, 5.0) is None
+
+
+def test_time_in_which_others_had_its_cores_is_no_pause() -> None:
+    trace, stage = schedule(1.0, 0.0, 10.0), Stage([], window_s=0.1)
+    alone = frozenset({"ck"})
+    stage.switches += [(0.0, alone), (12.0, frozenset()), (12.1, alone | {"cache@1"})]
+    stage.kept["ck"] = [(0.0, 0.0), (10.0, 0.0), (12.0, 2.0), (13.0, 2.1)]
+    begun = trace.last
+    assert begun is not None
+    for k in range(1, 50):
+        trace.add(12.02 + 0.02 * k, begun[1] + k)
+    assert paused([(0.0, 1.0)], trace, "", 0.1, 50.0, 0.01, 0.0) is not None
+    assert paused(lived(stage, "ck", 1), trace, "", 0.1, 50.0, 0.01, 0.0) is None
+    own_s = own_seconds(lived(stage, "ck", 1))
+    assert own_s(12.0) - own_s(10.0) == pytest.approx(2.0 * LEAST_HAD)
+    assert own_s(12.1) == own_s(12.0), "it stood still while others started"
+    assert own_s(13.0) - own_s(12.1) == pytest.approx(0.9 * 0.9)
+    assert own_s(10.0) - own_s(0.0) == pytest.approx(10.0)

@@ -6,6 +6,7 @@ import random
 import statistics
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from tandem.estimate.profiling.measure import (
     MOST_SLOWED,
     POINTS_PER_WINDOW,
     Terms,
+    _Session,
     kept_waiting,
     measure,
     own_noise,
@@ -161,6 +163,29 @@ def test_seconds_in_which_it_ran_unheard_are_those_of_its_windows() -> None:
     assert unheard_s(windows, "cg", 0.25) == pytest.approx(2.75)
     assert unheard_s(windows, "cg", 2.5) == pytest.approx(1.5)
     assert unheard_s(windows, "cg", 7.0) == 0.0
+
+
+def test_cores_busy_while_it_is_waited_for_are_those_of_the_time_that_it_had_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stands for 2 s, of which others have its core for half, and then for a moment at its steps."""
+    clock, used, kept = iter([0.0, 2.0, 5.0, 5.05]), iter([0.0, 1.0, 1.0, 1.0]), iter([0.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr("tandem.estimate.profiling.measure.time.monotonic", lambda: next(clock))
+    programme = SimpleNamespace(runs=1, cpu_s=lambda: next(used), waited_s=lambda: next(kept))
+    session = SimpleNamespace(
+        _name="cg",
+        _deadline=None,
+        _terms=SimpleNamespace(cores=(0,)),
+        _stage=SimpleNamespace(switch=lambda running: None, window_s=0.1),
+        _subject=SimpleNamespace(programme=programme, until_it_works=lambda deadline: True),
+        _longest_wait_s=0.0,
+        _stood_s=0.0,
+        _stood_cpu_s=0.0,
+    )
+    for _ in range(2):
+        _Session._await_work(session)  # type: ignore[arg-type]
+    assert _Session._standing_use(session) == pytest.approx(1.0)  # type: ignore[arg-type]
+    assert session._longest_wait_s == 2.0
 
 
 def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:

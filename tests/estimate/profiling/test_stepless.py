@@ -18,13 +18,10 @@ from tandem.estimate.profiling import picture, store
 from tandem.estimate.profiling.measure import Terms, measure
 from tandem.estimate.profiling.progress import Trace
 from tandem.estimate.profiling.stepless import stepless
-from tandem.estimate.profiling.windows import Stage
 from tests.estimate.disturbance import holds
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ALONE = frozenset({"one"})
 
 PROGRAMME = """
 import time
@@ -66,48 +63,43 @@ def cycles(work_s: float, save_s: float, until_s: float, load_s: float = 0.0, to
     return trace
 
 
-def alone(since: float = 0.0) -> Stage:
-    stage = Stage([])
-    stage.switches.append((since, ALONE))
-    return stage
+ALONE = [(0.0, 1.0)]
 
 
 @given(work_s=st.floats(0.5, 4.0), save_s=st.floats(0.2, 4.0), since=st.floats(0.0, 20.0))
 def test_a_share_is_that_of_whole_cycles_wherever_it_was_looked_at_first(
     work_s: float, save_s: float, since: float
 ) -> None:
-    shares, seen = stepless(alone(), cycles(work_s, save_s, 60.0), "one", ["train"], since)
+    shares, seen = stepless(ALONE, cycles(work_s, save_s, 60.0), ["train"], since)
     assert shares == {"save": pytest.approx(save_s / (work_s + save_s), rel=1e-6)}
     assert seen >= 2
 
 
 def test_what_is_seen_once_only_is_a_part_of_all_the_time() -> None:
-    shares, seen = stepless(alone(), cycles(6.0, 2.0, 12.0), "one", ["train"])
+    shares, seen = stepless(ALONE, cycles(6.0, 2.0, 12.0), ["train"])
     assert (shares, seen) == ({"save": pytest.approx(0.25)}, 1)
     trace = Trace()
     trace.enter(-1.0, "train")
     trace.enter(3.0, "save")
     trace.add(4.0, 1.0)
-    assert stepless(alone(), trace, "one", ["train"]) == ({"save": pytest.approx(0.25)}, 0)
+    assert stepless(ALONE, trace, ["train"]) == ({"save": pytest.approx(0.25)}, 0)
 
 
 def test_time_that_it_was_stopped_does_not_count() -> None:
-    stage = alone()
-    stage.switches += [(10.5, frozenset()), (19.5, ALONE)]
-    shares, _ = stepless(stage, cycles(10.0, 10.0, 60.0), "one", ["train"])
+    shares, _ = stepless([(0.0, 1.0), (10.5, 0.0), (19.5, 1.0)], cycles(10.0, 10.0, 60.0), ["train"])
     assert shares == {"save": pytest.approx(11.0 / 31.0)}
 
 
 def test_the_start_of_a_run_and_a_phase_with_steps_are_none() -> None:
     trace = cycles(2.0, 1.0, 40.0, load_s=3.0)
-    assert stepless(alone(3.5), trace, "one", ["train"])[0] == {"save": pytest.approx(1 / 3)}
-    assert stepless(alone(3.5), trace, "one", [])[0].keys() == {"save"}
-    assert stepless(Stage([]), Trace(), "one", [], math.inf) == ({}, 0)
+    assert stepless([(3.5, 1.0)], trace, ["train"])[0] == {"save": pytest.approx(1 / 3)}
+    assert stepless([(3.5, 1.0)], trace, [])[0].keys() == {"save"}
+    assert stepless([], Trace(), [], math.inf) == ({}, 0)
 
 
 @pytest.mark.parametrize("load_s", [0.0, 3.0])
 def test_phases_that_are_named_again_and_again_are_the_same(load_s: float) -> None:
-    once, often = (stepless(alone(3.5), cycles(2.0, 1.0, 40.0, load_s, told), "one", ["train"]) for told in (1, 100))
+    once, often = (stepless([(3.5, 1.0)], cycles(2.0, 1.0, 40.0, load_s, told), ["train"]) for told in (1, 100))
     assert once == often
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tandem.estimate.profile import IN_WORDS
 from tandem.estimate.profiling.commands import profile_again
 from tandem.estimate.profiling.drift import LEAST
-from tandem.estimate.profiling.trust import believed
+from tandem.estimate.profiling.trust import believed, noise
 from tandem.estimate.recalibrated import rescaled
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ def contradiction(old: Profile, new: Profile) -> str:
     """One line that says in what ``new`` contradicts ``old``, and what to do; "" where they agree.
 
     Rates alone contradict each other where they differ by more than both noises and 15 % (as much as the speed of a
-    virtual machine's cores changes); so do the cores that are kept busy, in parts of at least one core; slowdowns and
-    pressures where they differ by more than both half-widths and 0.15. Only what both measured, in phases of the same
-    name, is compared; pressures in units of the newer calibration.
+    virtual machine's cores changes); so do the cores that are kept busy, in parts of at least one core, and the parts
+    of the time that it stands still or is in a phase without steps, 0 where there is none; slowdowns and pressures
+    where they differ by more than both half-widths and 0.15. Only phases of the same name, and what both measured in
+    them, are compared, and phases without steps where there is such a one; pressures in units of the newer calibration.
 
     Args:
         old, new: two profiles of one application on one machine.
@@ -37,6 +38,8 @@ def contradiction(old: Profile, new: Profile) -> str:
     before = {phase.phase: phase for phase in believed(rescaled(old, new)).phases}
     after = [phase for phase in believed(new).phases if phase.phase in before]
     found = [words for phase in after for words in _between(before[phase.phase], phase)]
+    if after:
+        found += _without_steps(old, new)
     if old.rate_pattern != new.rate_pattern:  # other steps are counted
         found = [words for words in found if "alone" not in words]
     if not found:
@@ -56,15 +59,17 @@ def newest_contradiction(revisions: Sequence[Profile]) -> str:
 def spanning(revisions: Sequence[Profile]) -> Profile:
     """The newest of an application's profiles, oldest first, as it may be used where it contradicts the one before.
 
-    Each slowdown, pressure and number of busy cores that is contradicted is the middle of both, with an interval that
-    spans them; the very same profile where nothing is.
+    Each slowdown, pressure and number of busy cores that is contradicted is the middle of both, slowdowns and pressures
+    with an interval that spans them. Shares of cores are reckoned with both, which it is `Profile.between`. It is the
+    very same profile where nothing is contradicted.
     """
     new = revisions[-1]
     if not newest_contradiction(revisions):
         return new
-    before = {phase.phase: phase for phase in believed(rescaled(revisions[-2], new)).phases}
-    phases = [_spanning(before[one.phase], one) if one.phase in before else one for one in believed(new).phases]
-    return replace(believed(new), phases=tuple(phases))
+    both = believed(rescaled(revisions[-2], new)), believed(new)
+    before = {phase.phase: phase for phase in both[0].phases}
+    phases = [_spanning(before[one.phase], one) if one.phase in before else one for one in both[1].phases]
+    return replace(both[1], phases=tuple(phases), between=both)
 
 
 def _spanning(old: PhaseProfile, new: PhaseProfile) -> PhaseProfile:
@@ -82,7 +87,7 @@ def _spanning(old: PhaseProfile, new: PhaseProfile) -> PhaseProfile:
     found = replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
     if not _busy_apart(old, new):
         return found
-    return replace(found, cpu_use=(old.cpu_use + new.cpu_use) / 2, cpu_use_apart=(new.cpu_use - old.cpu_use) / 2)
+    return replace(found, cpu_use=(old.cpu_use + new.cpu_use) / 2)
 
 
 def _middle(old: Curve, new: Curve) -> Curve:
@@ -102,6 +107,9 @@ def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:
         yield f"{where}alone {old.rate:.4g} -> {new.rate:.4g} steps/s"
     if _busy_apart(old, new):
         yield f"{where}busy {old.cpu_use:.2f} -> {new.cpu_use:.2f} cores"
+    was, now = (one.pauses.part if one.pauses else 0.0 for one in (old, new))
+    if abs(now - was) > old.noise + new.noise + LEAST:
+        yield f"{where}stands still {was:.0%} -> {now:.0%} of the time"
     for kind, curve in new.sensitivity.items():
         if kind in old.sensitivity and (apart := _apart(old.sensitivity[kind], curve)) is not None:
             yield f"{where}slowed by {IN_WORDS.get(kind, kind)} {apart[0]:.2f}x -> {apart[1]:.2f}x"
@@ -113,9 +121,28 @@ def _between(old: PhaseProfile, new: PhaseProfile) -> Iterator[str]:
             yield f"{where}presses on {IN_WORDS.get(kind, kind)} {old.pressure[kind]:.2f} -> {level:.2f}"
 
 
+def _without_steps(old: Profile, new: Profile) -> Iterator[str]:
+    allowed = noise(old) + noise(new) + LEAST
+    for name in dict.fromkeys([*old.stepless, *new.stepless]):
+        was, now = old.stepless.get(name), new.stepless.get(name)
+        before, after = _share(old, name), _share(new, name)
+        if abs(after - before) > allowed:
+            yield f"{before:.0%} -> {after:.0%} of the time in {name}"
+        elif was and now and min(before, after) > LEAST and _uses_apart(was.cpu_use, now.cpu_use, allowed):
+            yield f"in {name} busy {was.cpu_use:.2f} -> {now.cpu_use:.2f} cores"
+
+
+def _share(profile: Profile, name: str) -> float:
+    with_steps = sum(phase.share for phase in profile.phases if phase.phase == name)
+    return profile.stepless[name].share if name in profile.stepless else with_steps
+
+
 def _busy_apart(old: PhaseProfile, new: PhaseProfile) -> bool:
-    allowed = (old.noise + new.noise + LEAST) * max(1.0, old.cpu_use, new.cpu_use)
-    return abs(new.cpu_use - old.cpu_use) > allowed
+    return _uses_apart(old.cpu_use, new.cpu_use, old.noise + new.noise + LEAST)
+
+
+def _uses_apart(old: float, new: float, allowed: float) -> bool:
+    return abs(new - old) > allowed * max(1.0, old, new)
 
 
 def _apart(old: Curve, new: Curve) -> tuple[float, float] | None:

@@ -30,6 +30,9 @@ LEAST_PAUSED = 0.1
 """Pauses are told from this part of the time on, where it also exceeds the noise of windows: steps of uneven length are
 none."""
 
+LEAST_HAD = 0.1
+"""Part of the time that a programme is taken to have had its cores at least."""
+
 _LONG = 0.5
 """Gaps of at least this part of the longest one are counted with it."""
 
@@ -118,22 +121,17 @@ def own_seconds(stretches: Sequence[tuple[float, float]]) -> Callable[[float], f
     return own_s
 
 
-def paused(
-    stage: Stage, trace: Trace, name: str, phase: str, rate: float, noise: float, since: float
-) -> tuple[Pauses, float] | None:
-    """A programme's pauses in a phase, and the noise of its rate while it works; None where it does not pause.
+def lived(stage: Stage, name: str, cores: int, phase: str | None = None) -> list[tuple[float, float]]:
+    """Since when a second counts for how much of one alone; see `course`.
 
-    Where all its steps together came slower or faster than windows say (others had its cores), that is noise too.
+    Beside others it counts by the slowdown that windows tell, and wherever others had its cores by what it had of them,
+    if that is less.
 
     Args:
-        stage: its windows, and who ran when; windows hold shorter pauses than they are long.
-        trace: its progress.
+        stage: its windows, and who ran when.
         name: the programme's.
-        phase: the phase.
-        rate: what its windows alone say.
-        noise: relative half-width of the 90 % interval of one of them.
-        since: when it began to run alone without a break. Whole cycles from then on are preferred: one that pauses by
-            the clock works less between two pauses where it is slowed or stopped.
+        cores: how many it has.
+        phase: the one whose windows tell of slowdowns; all unless given.
     """
 
     def counts(running: frozenset[str]) -> float:
@@ -141,11 +139,69 @@ def paused(
         return 1.0 / max(1.0, statistics.median(ratios)) if ratios else float(name in running)
 
     known = {running: counts(running) for running in {running for _, running in stage.switches}}
-    stretches = [(t, known[running]) for t, running in stage.switches]
-    found = course(trace, phase, stretches, stage.window_s)
+    changes: list[tuple[float, float | None, float | None]] = [
+        (t, known[running], None) for t, running in stage.switches
+    ]
+    changes += [(t, None, part) for t, part in _had(stage.kept.get(name, []), cores)]
+    found, weight, part = [], 1.0, 1.0
+    for t, by_others, by_cores in sorted(changes, key=lambda change: change[0]):
+        weight = weight if by_others is None else by_others
+        part = part if by_cores is None else by_cores
+        found.append((t, min(weight, part)))
+    return found
+
+
+def had_s(passed_s: float, kept_s: float, cores: int) -> float:
+    """Seconds in which a programme had its cores.
+
+    Args:
+        passed_s: that passed.
+        kept_s: for which others kept its threads, all together, from its cores meanwhile.
+        cores: how many it has.
+
+    >>> had_s(2.0, 1.0, 2)
+    1.5
+    """
+    return max(LEAST_HAD * passed_s, passed_s - kept_s / cores)
+
+
+def _had(kept: Sequence[tuple[float, float]], cores: int) -> list[tuple[float, float]]:
+    """Since when it had what part of its cores."""
+    found = [
+        (begin, had_s(end - begin, then_s - before_s, cores) / (end - begin))
+        for (begin, before_s), (end, then_s) in pairwise(kept)
+        if end > begin
+    ]
+    return found + [(end, 1.0) for end, _ in kept[-1:]]
+
+
+def paused(
+    stretches: Sequence[tuple[float, float]],
+    trace: Trace,
+    phase: str,
+    least_s: float,
+    rate: float,
+    noise: float,
+    since: float,
+) -> tuple[Pauses, float] | None:
+    """A programme's pauses in a phase, and the noise of its rate while it works; None where it does not pause.
+
+    Where all its steps together came slower or faster than windows say (others had its cores), that is noise too.
+
+    Args:
+        stretches: see `course`.
+        trace: its progress.
+        phase: the phase.
+        least_s: how long windows are; they hold shorter pauses.
+        rate: what its windows alone say, in the time in which it had its cores.
+        noise: relative half-width of the 90 % interval of one of them.
+        since: when it began to run alone without a break. Whole cycles from then on are preferred: one that pauses by
+            the clock works less between two pauses where it is slowed or stopped.
+    """
+    found = course(trace, phase, stretches, least_s)
     if found is None or not max(LEAST_PAUSED, noise) < found.part < 1.0:
         return None
-    alone, seen = course(trace, phase, stretches, stage.window_s, since), found.seen
+    alone, seen = course(trace, phase, stretches, least_s, since), found.seen
     if alone is not None and alone.seen > 1 and _LONG * found.longest_s <= alone.longest_s and alone.part > 0.0:
         found, seen = alone, alone.seen
     elif since < math.inf:

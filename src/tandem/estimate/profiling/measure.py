@@ -26,7 +26,7 @@ from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
-from tandem.estimate.profiling.course import paused
+from tandem.estimate.profiling.course import had_s, lived, paused
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
@@ -88,9 +88,6 @@ LEAST_SHARE = 0.1
 MOST_WAITING = 0.5
 """Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below,
 what was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
-
-LEAST_HAD = 0.1
-"""Part of the time that a programme is taken to have had its cores at least."""
 
 LEAST_SILENCE_S, SILENT_STEPS, SILENT_WAITS = 1.0, 10.0, 2.0
 """A programme that says nothing until the end of the time hangs where that is longer than each of these: seconds,
@@ -221,7 +218,7 @@ def own_noise(windows: Sequence[Window], name: str, cores: int) -> float | None:
 
 def _had(window: Window, name: str, cores: int) -> float:
     """Part of a window in which a programme had its cores; others had the rest."""
-    return max(LEAST_HAD, 1.0 - window.waits.get(name, 0.0) / cores)
+    return had_s(1.0, window.waits.get(name, 0.0), cores)
 
 
 def unsteady(windows: Sequence[Window], reporter: str) -> bool:
@@ -336,6 +333,7 @@ class _Session:
             if not until.fits(start_s + beside_s + (2 if since_solo == 0 else 1) * solo_s):
                 break
             if setting not in antagonists:
+                self._stage.switch(frozenset())  # what it does while somebody starts on its cores would be no pause
                 if (bubble := self._equipment.bubble(setting[0], until.share(START_PART))) is None:
                     campaign.give_up(setting)
                     continue
@@ -358,6 +356,7 @@ class _Session:
         round_s = 2 * REPORTER_S + self._press_s + 3 * SETTLE_S
         affordable = int(max(0.0, self._deadline.left_s()) / (HURRIED_ROUNDS * round_s + START_S))
         feelers: dict[str, Feeler] = {}
+        self._stage.switch(frozenset())
         for kind in self._reported[:affordable]:
             if (reporter := self._equipment.reporter(kind, self._deadline.share(START_PART))) is None:
                 continue
@@ -397,8 +396,7 @@ class _Session:
 
     def stepless(self) -> tuple[dict[str, Stepless], int]:
         """Its phases without steps, and how many whole cycles of them were seen."""
-        known = self._counting_phases()
-        shares, cycles = stepless(self._stage, self._subject.trace, self._name, known, self._alone_since)
+        shares, cycles = stepless(self._lived(), self._subject.trace, self._counting_phases(), self._alone_since)
         use = round(self._standing_use() or 0.0, 4)
         return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
 
@@ -497,11 +495,11 @@ class _Session:
     def _await_work(self) -> None:
         self._stage.switch({self._name})
         begun, programme = time.monotonic(), self._subject.programme
-        runs, before = programme.runs, programme.cpu_s()
+        runs, before, kept_s = programme.runs, programme.cpu_s(), programme.waited_s()
         works = self._subject.until_it_works(self._deadline)
         waited_s = time.monotonic() - begun
-        if programme.runs == runs:
-            self._stood_s += waited_s
+        if programme.runs == runs and waited_s > self._stage.window_s:  # else it was at its steps, in another phase
+            self._stood_s += had_s(waited_s, programme.waited_s() - kept_s, len(self._terms.cores))
             self._stood_cpu_s += programme.cpu_s() - before
         if works:
             self._longest_wait_s = max(self._longest_wait_s, waited_s)
@@ -526,8 +524,13 @@ class _Session:
 
     def _paused(self, phase: str) -> tuple[Pauses, float] | None:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
-        rate, noise = self._working_rate(phase), self._noise_of(phase)
-        return paused(self._stage, self._subject.trace, self._name, phase, rate, noise, self._alone_since)
+        about = self._name, len(self._terms.cores)
+        rate = statistics.median(w.rates[self._name] / _had(w, *about) for w in self._alone_windows(phase))
+        noise, window_s = self._noise_of(phase), self._stage.window_s
+        return paused(self._lived(phase), self._subject.trace, phase, window_s, rate, noise, self._alone_since)
+
+    def _lived(self, phase: str | None = None) -> list[tuple[float, float]]:
+        return lived(self._stage, self._name, len(self._terms.cores), phase)
 
     def _standing_use(self) -> float | None:
         """Cores that it keeps busy while it is waited for; None where it never was."""
@@ -540,8 +543,11 @@ class _Session:
         return noise_of(self._alone_rates(phase)) or self._noise
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
+        return [(window.middle, window.rates[self._name]) for window in self._alone_windows(phase)]
+
+    def _alone_windows(self, phase: str | None) -> list[Window]:
         return [
-            (w.middle, w.rates[self._name])
+            w
             for w in self._stage.windows
             if w.running == {self._name} and self._name in w.rates and phase in (None, w.phases.get(self._name))
         ]

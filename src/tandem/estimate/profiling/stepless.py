@@ -7,47 +7,37 @@ were announced, in seconds that the programme ran alone (`tandem.estimate.profil
 from __future__ import annotations
 
 import math
-import statistics
 from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tandem.estimate.profiling.course import own_seconds
-from tandem.estimate.profiling.windows import slowdowns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from tandem.estimate.profiling.progress import Trace
-    from tandem.estimate.profiling.windows import Stage
 
 LEAST_SHARE = 0.01
 """Phases that take less of the time are passed over."""
 
 
 def stepless(
-    stage: Stage, trace: Trace, name: str, counted: Collection[str], since: float = math.inf
+    stretches: Sequence[tuple[float, float]], trace: Trace, counted: Collection[str], since: float = math.inf
 ) -> tuple[dict[str, float], int]:
     """Part of the time that each phase without steps takes, and how many whole cycles that rests on.
 
     Args:
-        stage: who ran when.
+        stretches: since when it ran, and what a second counts (see `tandem.estimate.profiling.course.course`).
         trace: the programme's progress.
-        name: the programme's.
         counted: phases whose rate is known; what later runs begin with before those is their start, and no part of it.
         since: when it began to run alone without a break: two whole cycles from then on are preferred, since one that
             waits by the clock works less between two waits where it is slowed or stopped.
     """
-
-    def counts(running: frozenset[str]) -> float:
-        ratios = slowdowns(stage.windows, name, running) if len(running) > 1 else []
-        return 1.0 / max(1.0, statistics.median(ratios)) if ratios else float(name in running)
-
-    if not stage.switches or trace.last is None:
+    if not stretches or trace.last is None:
         return {}, 0
-    known = {running: counts(running) for running in {running for _, running in stage.switches}}
-    own_s = own_seconds([(t, known[running]) for t, running in stage.switches])
-    shares, cycles = _shares(trace, counted, own_s, stage.switches[0][0])
+    own_s = own_seconds(stretches)
+    shares, cycles = _shares(trace, counted, own_s, stretches[0][0])
     if since < math.inf:
         alone, whole = _shares(trace, counted, own_s, since)
         shares, cycles = (alone, whole) if whole > 1 else (shares, min(cycles, 2))

@@ -217,7 +217,6 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
             sensitivity={kind: _curve(curve) for kind, curve in one["sensitivity"].items()},
             pressure=_numbers_by_kind("pressure", one["pressure"]),
             pressure_half=_numbers_by_kind("pressure_half", one["pressure_half"]),
-            cpu_use_apart=_number("cpu_use_apart", one.get("cpu_use_apart", 0.0)),
             pauses=None if one.get("pauses") is None else _pauses(one["pauses"]),
         )
         for one in told["phases"]
@@ -243,6 +242,7 @@ def from_json(told: Any) -> Profile:  # noqa: ANN401 - whatever was in the file
             _text("phase", phase): Stepless(_number("share", one["share"]), _number("cpu_use", one["cpu_use"]))
             for phase, one in told.get("stepless", {}).items()
         },
+        between=tuple(map(from_json, told.get("between", ()))),
     )
 
 
@@ -329,7 +329,6 @@ def senseless(profile: Profile) -> str:
             ("rate", phase.rate, 1e-30, 1e30),
             ("noise", phase.noise, 0.0, LARGEST),
             ("cpu_use", phase.cpu_use, 0.0, most_cores),
-            ("cpu_use_apart", phase.cpu_use_apart, -phase.cpu_use, phase.cpu_use),
         ]
         if phase.pauses is not None:
             values += [("part", phase.pauses.part, 0.0, 1.0 - 1e-6), ("longest_s", phase.pauses.longest_s, 0.0, 1e9)]

@@ -89,7 +89,8 @@ class Stage:
 
     Attributes:
         windows: by time.
-        switches: (when, who ran from then on), by time, unix seconds.
+        switches: (when, who ran from then on), by time, unix seconds. While it switches, those run who go on.
+        kept: of each, (when, seconds that others had kept it from its cores by then), by time.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Stage:
     ) -> None:
         self.windows: list[Window] = []
         self.switches: list[tuple[float, frozenset[str]]] = []
+        self.kept: dict[str, list[tuple[float, float]]] = {}
         self.settle_s = settle_s
         self.window_s = window_s
         self._all = {one.name: one for one in participants}
@@ -113,6 +115,9 @@ class Stage:
         """Let exactly these run."""
         if self._running == running:
             return
+        before = self.switches[-1][1] if self.switches else frozenset()
+        self._look(before)
+        self.switches.append((self._clock.now(), before & running))
         for name, one in self._all.items():
             if name not in running:
                 one.pause()
@@ -120,6 +125,7 @@ class Stage:
             self._all[name].go()
         self._running, self._switched = frozenset(running), self._clock.now()
         self.switches.append((self._switched, self._running))
+        self._look(running)
 
     def run(self, running: AbstractSet[str], seconds: float) -> None:
         """Let exactly these run for a while that is no window."""
@@ -128,6 +134,7 @@ class Stage:
         self._wait(self._clock.now() + seconds, names)
         for name in names:
             self._all[name].read()
+        self._look(names)
 
     def take(self, running: AbstractSet[str], seconds: float | None = None) -> Window:
         """Take one window.
@@ -142,13 +149,13 @@ class Stage:
             self._wait(self._switched + self.settle_s, names)
         for name in names:
             self._all[name].read()
-        waited = {name: self._all[name].waited_s() for name in names}
+        waited = self._look(names)
         begin = self._clock.now()
         self._wait(begin + (self.window_s if seconds is None else seconds), names)
         for name in names:
             self._all[name].read()
         end = self._clock.now()
-        waits = {name: (self._all[name].waited_s() - waited[name]) / (end - begin) for name in names}
+        waits = {name: (kept_s - waited[name]) / (end - begin) for name, kept_s in self._look(names).items()}
         traces = {name: self._all[name].trace for name in names}
         rates = {name: trace.rate(begin, end, self._switched) for name, trace in traces.items()}
         phases = {name: trace.phase(begin, end) for name, trace in traces.items()}
@@ -162,6 +169,14 @@ class Stage:
         )
         self.windows.append(window)
         return window
+
+    def _look(self, names: Iterable[str]) -> dict[str, float]:
+        """How long others have kept each from its cores so far, in seconds."""
+        found = {name: self._all[name].waited_s() for name in names}
+        now = self._clock.now()
+        for name, kept_s in found.items():
+            self.kept.setdefault(name, []).append((now, kept_s))
+        return found
 
     def compare(
         self,
