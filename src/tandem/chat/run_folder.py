@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tandem.chat import lineage
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import ResumeError, StageError
 from tandem.core import config, records
@@ -200,7 +201,9 @@ class RunFolder:
             before = self.recipe()
         except ConfigError as error:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
-        open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
+        begun = {stage for stage in TRAINED if self.has(stage) or self.checkpoint(stage).exists()}
+        begun |= {stage for stage in TRAINED if lineage.trained_from(self, stage, before)}
+        open_stages = {*TRAINED} - begun
         open_stages |= {"eval", "save_every_steps", "strategy", "device"}
         differences = recipes.differences(before, recipe)
         changed = {key: values for key, values in differences.items() if key.partition(".")[0] not in open_stages}
@@ -210,7 +213,8 @@ class RunFolder:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",
-                allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun",
+                allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun, "
+                "nor any that starts from their model",
                 todo="put the recipe back, or give another --out",
             )
         if self.events.exists():
