@@ -243,6 +243,30 @@ def test_what_an_earlier_attempt_recorded_and_the_later_does_not_go_on_from_is_l
     assert told() == ([1, 2], [0, 1])  # where its checkpoint is
 
 
+def test_samples_that_are_damaged_are_passed_over(recipe_file: Recipe, tmp_path: Path) -> None:
+    file, folder = recipe_file(GRPO), RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.sample("rl", 9, "kept", "\u2028", 0.5)
+    whole = (folder.path / "samples.jsonl").read_bytes()
+    half = whole.replace(b'"step": 9, ', b"")
+    other = whole.replace(b"kept", b"other").replace(b"0.5", b'"high"')
+    lines = [b"\xff\xfe", whole[:-9], b"1", b"[]", b"null", b"[" * 100_000, half, other]
+    (folder.path / "samples.jsonl").write_bytes(whole + b"\n".join(lines) + b"\n")
+    assert [(one["step"], one["prompt"], one["response"]) for one in folder.samples()] == [(9, "kept", "\u2028")]
+    done = run(file, folder.path, "rl.steps=1")
+    assert [one["step"] for one in done.samples()] == [0]
+    assert len((folder.path / "samples.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_an_average_goes_when_its_stage_is_trained_anew(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(GRPO)
+    done = run(file, tmp_path / "run", "rl.steps=1", "rl.ema=0.9")
+    assert done.has("rl-average")
+    shutil.rmtree(done.model("rl"))
+    assert run(file, tmp_path / "run", "rl.steps=1").has("rl")
+    assert not done.model("rl-average").exists()
+
+
 def test_what_a_stage_recorded_that_the_recipe_has_no_more_is_left_out(recipe_file: Recipe, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     run(recipe_file(SFT + GRPO), folder.path, stages=["sft"])

@@ -134,9 +134,14 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def goes_on(self, stage: str, step: int) -> None:
-        """Say that a stage goes on after a step, 0 for anew: what was told of later ones before counts no more."""
+        """Say that a stage goes on after a step, 0 for anew: what was told of later ones before counts no more.
+
+        An average of what was learnt before goes with a stage that begins anew.
+        """
         self.record(**{f"{stage}/after_step": step})
         file = self.path / "samples.jsonl"
+        if self._writes and step == 0:
+            shutil.rmtree(self.model(f"{stage}-average"), ignore_errors=True)
         if not self._writes or not file.exists():
             return
         kept = [sample for sample in self.samples() if sample["stage"] != stage or sample["step"] < step]
@@ -144,16 +149,11 @@ class RunFolder:
             aside.writelines(json.dumps(sample).encode() + b"\n" for sample in kept)
 
     def samples(self) -> list[dict[str, Any]]:
-        """Return what was appended, a step's once; a line that a kill cut short is passed over."""
+        """Return what was appended, a step's once; a line that a kill cut short, or that is damaged, is passed over."""
         file = self.path / "samples.jsonl"
-        found: dict[tuple[str, int, str], dict[str, Any]] = {}
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-            try:
-                sample = json.loads(line)
-            except ValueError:
-                continue
-            found[sample["stage"], sample["step"], sample["prompt"]] = sample
-        return list(found.values())
+        lines = file.read_bytes().split(b"\n") if file.exists() else []
+        found = [sample for sample in map(_sample, lines) if sample is not None]
+        return list({(one["stage"], one["step"], one["prompt"]): one for one in found}.values())
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a small table."""
@@ -220,3 +220,16 @@ class RunFolder:
         if self.events.exists():
             for stage in {key.partition(".")[0] for key in differences}.intersection(TRAINED):
                 self.goes_on(stage, 0)  # also one that the recipe has no more
+
+
+_SAMPLE = {"stage": str, "step": int, "prompt": str, "response": str, "score": int | float}
+
+
+def _sample(line: bytes) -> dict[str, Any] | None:
+    """Return the sample in one line, or None where the line is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _SAMPLE.items())
+    return found if whole else None
