@@ -68,7 +68,8 @@ class RunFolder:
         A model that is trained once more has a higher number.
         """
         told = [record.metrics for record in records.read(self.events)]
-        begun = {name: [metrics.get(f"{name}/after_step") for metrics in told].count(0.0) for name in names}
+        keys = {name: f"{name.removesuffix('-average')}/after_step" for name in names}
+        begun = {name: [metrics.get(key) for metrics in told].count(0.0) for name, key in keys.items()}
         return {name: count if self.has(name) else 0 for name, count in begun.items()}
 
     def checkpoint(self, stage: str) -> Path:
@@ -171,12 +172,8 @@ class RunFolder:
             return {}
         try:
             return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise StageError(
-                given=f"{file}, which is damaged ({error})",
-                allowed="the file as it was written",
-                todo="remove it, and run the stage that writes it again",
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise damaged(file, str(error)) from error
 
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """Return what was recorded of a stage, as (step, value) by name; as far as the last attempt went on from it."""
@@ -220,6 +217,15 @@ class RunFolder:
         if self.events.exists():
             for stage in {key.partition(".")[0] for key in differences}.intersection(TRAINED):
                 self.goes_on(stage, 0)  # also one that the recipe has no more
+
+
+def damaged(file: Path, why: str) -> StageError:
+    """Return what to raise of a small table that is not as it was written."""
+    return StageError(
+        given=f"{file}, which is damaged ({why})",
+        allowed="the file as it was written",
+        todo="remove it, and run the stage that writes it again",
+    )
 
 
 _SAMPLE = {"stage": str, "step": int, "prompt": str, "response": str, "score": int | float}

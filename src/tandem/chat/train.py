@@ -14,7 +14,7 @@ Shapes: B rows, T slots.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -343,7 +343,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     ]
     work.run.record(**{"eval/step": 1, "eval/peak_bytes": memory.peak_bytes()})
     basis = measured.basis(work.run, work.recipe, [*names, *(["reward"] if scorer is not None else [])])
-    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown, "basis": basis})
+    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown, "basis": asdict(basis)})
 
 
 SHOWN = 8
