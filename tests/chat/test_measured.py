@@ -5,8 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tandem.chat import evaluating, measured, page
 from tandem.chat import recipe as recipes
+from tandem.chat.errors import StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.report.page import render
@@ -52,6 +55,40 @@ def test_figures_that_an_older_tandem_left_are_told_to_be_of_some_evaluation(rec
     del kept["basis"]
     done.write_json("eval.json", kept)
     assert "did not tell with what it was made" in render(page.of_run(done))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"basis": {}}', "figures: Field required"),
+        ('{"figures": {}, "basis": {"rows": 2}}', "basis.temperature: "),
+        ('{"figures": {}, "basis": 1}', "basis: "),
+        ('{"figures": {"rl": 1}}', "figures.rl: "),
+        ('{"figures": {"rl": {"score": {"mean": "high", "low": 0, "high": 1, "rows": 2}}}}', "figures.rl.score.mean: "),
+        ('{"figures": {}, "samples": [1]}', "samples.0: "),
+        ("[1]", "cannot convert"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_figures_that_are_not_as_they_were_written_are_refused(
+    text: str, told: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    done = RunFolder(tmp_path / "run")
+    with done.begun(recipes.load(recipe_file("[sft]\nsteps = 1\n"))):
+        (done.path / "eval.json").write_text(text)
+    for read in (measured.differs, page.of_run, page.nothing_measured):
+        with pytest.raises(StageError, match=rf"eval\.json, which is damaged \(.*{told}.*\); .* remove it"):
+            read(done)
+
+
+def test_an_average_is_measured_by_its_name_and_told_when_it_is_another(recipe_file: Recipe) -> None:
+    file = recipe_file(RL.format("grpo").replace("steps = 1", "steps = 1\nema = 0.9") + EVAL)
+    done = run(file)
+    evaluating.again(done.path, file.parent, rows=None, temperature=None, names=["rl-average"])
+    assert measured.differs(done) == ""
+    assert "average over RL" in render(page.of_run(done))
+    shutil.rmtree(done.model("rl"))
+    assert "(the average of the RL model is gone or was trained anew since)" in measured.differs(run(file, "rl"))
 
 
 def test_what_was_measured_of_two_runs_alike_is_the_same(recipe_file: Recipe, tmp_path: Path) -> None:

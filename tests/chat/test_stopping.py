@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,17 @@ from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tests import disks
 from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, Recipe, run, same, weights
+
+
+def left_behind(file: Path, folder: Path, *left: str) -> RunFolder:
+    """A run that has begun, with places of models and checkpoints that nothing is read from."""
+    found = RunFolder(folder)
+    with found.begun(recipes.load(file)):
+        for path in left:
+            where = folder / path if path.endswith(".pt") else folder / path / "config.json"
+            where.parent.mkdir(parents=True)
+            where.write_text("{}")
+    return found
 
 
 @pytest.mark.slow
@@ -155,6 +167,52 @@ def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun
     assert len(RunFolder(tmp_path / "run").series("rl")["loss"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("stages", "missing", "left", "told"),
+    [
+        (SFT + REWARD + PPO, "sft", ["models/reward", "models/rl"], "models/reward, models/rl"),
+        (SFT + REWARD + PPO, "reward", ["models/sft", "models/rl"], "models/rl"),
+        (SFT + GRPO, "sft", ["checkpoints/rl.pt"], "checkpoints/rl.pt"),
+        (GRPO, "sft", ["models/rl"], "models/rl"),  # it is put before what began without
+    ],
+    ids=["sft", "reward", "checkpoint", "before"],
+)
+def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
+    stages: str, missing: str, left: list[str], told: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    left_behind(recipe_file(stages), tmp_path / "run", *left)
+    file = recipe_file(stages if f"[{missing}]" in stages else SFT + stages)
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    for overrides in ([], [f"{missing}.steps=1"]):
+        with pytest.raises(ResumeError, match=f"{missing} to train in .*, which holds {told} already.*remove {told}"):
+            run(file, tmp_path / "run", *overrides)
+    with pytest.raises(ResumeError, match=rf"another recipe: .*{missing}\.steps: "):
+        run(file, tmp_path / "run", f"{missing}.steps=1", "eval={reward='none'}", stages=["eval"])
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "grpo"])
+def test_a_reward_model_that_no_policy_learnt_from_may_come_later(
+    algorithm: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    learnt = {"dpo": '[rl]\nalgorithm = "dpo"\nsteps = 1\nprompts = 2\n', "grpo": GRPO}[algorithm]
+    left_behind(recipe_file(learnt), tmp_path / "run", "models/rl")
+    done = run(recipe_file(REWARD + learnt), tmp_path / "run", "reward.steps=1")
+    assert done.has("reward")
+
+
+def test_a_chain_is_trained_anew_once_all_of_it_is_gone(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD)
+    first = run(file, tmp_path / "run", "sft.steps=1", "reward.steps=1")
+    shutil.rmtree(first.model("sft"))
+    with pytest.raises(ResumeError, match="remove models/reward to train all of it anew"):
+        run(file, tmp_path / "run", "sft.steps=2", "reward.steps=1")
+    shutil.rmtree(first.model("reward"))
+    done = run(file, tmp_path / "run", "sft.steps=2", "reward.steps=1")
+    assert [step for step, _ in done.series("sft")["loss"]] == [1, 2]
+    assert done.has("reward")
+
+
 def test_what_an_earlier_attempt_recorded_and_the_later_does_not_go_on_from_is_left_out(
     recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +241,30 @@ def test_what_an_earlier_attempt_recorded_and_the_later_does_not_go_on_from_is_l
         with pytest.raises(ZeroDivisionError):
             run(file, folder.path, "rl.steps=4")
     assert told() == ([1, 2], [0, 1])  # where its checkpoint is
+
+
+def test_samples_that_are_damaged_are_passed_over(recipe_file: Recipe, tmp_path: Path) -> None:
+    file, folder = recipe_file(GRPO), RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.sample("rl", 9, "kept", "\u2028", 0.5)
+    whole = (folder.path / "samples.jsonl").read_bytes()
+    half = whole.replace(b'"step": 9, ', b"")
+    other = whole.replace(b"kept", b"other").replace(b"0.5", b'"high"')
+    lines = [b"\xff\xfe", whole[:-9], b"1", b"[]", b"null", b"[" * 100_000, half, other]
+    (folder.path / "samples.jsonl").write_bytes(whole + b"\n".join(lines) + b"\n")
+    assert [(one["step"], one["prompt"], one["response"]) for one in folder.samples()] == [(9, "kept", "\u2028")]
+    done = run(file, folder.path, "rl.steps=1")
+    assert [one["step"] for one in done.samples()] == [0]
+    assert len((folder.path / "samples.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_an_average_goes_when_its_stage_is_trained_anew(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(GRPO)
+    done = run(file, tmp_path / "run", "rl.steps=1", "rl.ema=0.9")
+    assert done.has("rl-average")
+    shutil.rmtree(done.model("rl"))
+    assert run(file, tmp_path / "run", "rl.steps=1").has("rl")
+    assert not done.model("rl-average").exists()
 
 
 def test_what_a_stage_recorded_that_the_recipe_has_no_more_is_left_out(recipe_file: Recipe, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A talk: replies as they are drawn, history, and a context that is too short."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tandem.chat import recipe as recipes
 from tandem.chat.errors import RowsError, ShortOfMemoryError, StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.talk import Talk, begun
+from tandem.chat.talk import model_of as model_called
 from tandem.chat.train import train
 from tandem.core.errors import ConfigError
 from tandem.kernels.model_folder import ModelFolderError
@@ -106,6 +108,15 @@ def test_a_run_is_talked_to_by_its_last_model(recipe_file: Callable[[str], Path]
         begun(tmp_path / "run", model="rl", **asked)
     with pytest.raises(StageError, match="is no run"):
         begun(tmp_path, model="", **asked)
+
+
+def test_an_average_is_talked_to_by_its_name_alone(recipe_file: Callable[[str], Path], tmp_path: Path) -> None:
+    stages = '[rl]\nsteps = 1\nreward = "gsm8k"\nprompts = 2\nresponse_tokens = 4\nema = 0.5\n'
+    train(recipes.load(recipe_file(stages)), tmp_path / "run", recipe_folder=tmp_path)
+    assert model_called(tmp_path / "run", "rl-average")[0] == "rl-average"
+    assert model_called(tmp_path / "run", "")[0] == "rl"
+    shutil.rmtree(tmp_path / "run" / "models" / "rl")
+    assert model_called(tmp_path / "run", "")[0] == "start"
 
 
 def test_a_model_or_a_reply_that_does_not_fit_into_memory_is_told(

@@ -1,10 +1,15 @@
-"""With what figures were made, as it is kept beside them: they may be older than the models and the recipe."""
+"""Figures on held-out rows, and with what they were made: they may be older than the models and the recipe."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter, ValidationError
+
+from tandem.chat.interval import Interval
 from tandem.chat.recipe import Eval, evaluation_reward
+from tandem.chat.run_folder import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,11 +17,58 @@ if TYPE_CHECKING:
     from tandem.chat.recipe import Recipe
     from tandem.chat.run_folder import RunFolder
 
-_MODELS = {"start": "first model", "sft": "SFT model", "reward": "reward model", "rl": "RL model"}
+_MODELS = {
+    "start": "first model",
+    "sft": "SFT model",
+    "reward": "reward model",
+    "rl": "RL model",
+    "rl-average": "average of the RL model",
+}
 
 
-def basis(run: RunFolder, recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
-    """Return what figures hang on: the settings of the evaluation, and of which training each model is.
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """With what figures were made: the settings of the evaluation, and of which training each model is."""
+
+    rows: int
+    temperature: float
+    reward: str
+    response_tokens: int | None
+    models: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What eval.json holds.
+
+    Attributes:
+        figures: By model and name.
+        samples: Prompts with the models' responses.
+        basis: With what both were made; older versions did not tell.
+    """
+
+    figures: dict[str, dict[str, Interval]]
+    samples: list[dict[str, str]] = field(default_factory=list)
+    basis: Basis | None = None
+
+
+def read(run: RunFolder) -> Measured:
+    """Return a run's eval.json, without any figure where there is none.
+
+    Raises:
+        StageError: It is damaged.
+    """
+    found = run.read_json("eval.json") or {"figures": {}}
+    try:
+        return TypeAdapter(Measured).validate_python(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged(run.path / "eval.json", f"{where}: {first['msg']}") from error
+
+
+def basis(run: RunFolder, recipe: Recipe, names: Iterable[str]) -> Basis:
+    """Return what figures hang on.
 
     Args:
         run: Whose models.
@@ -24,13 +76,13 @@ def basis(run: RunFolder, recipe: Recipe, names: Iterable[str]) -> dict[str, Any
         names: Which models.
     """
     how, rl = recipe.eval or Eval(), recipe.rl
-    return {
-        "rows": how.rows,
-        "temperature": how.temperature,
-        "reward": evaluation_reward(recipe),
-        "response_tokens": how.response_tokens or (rl and rl.response_tokens),
-        "models": run.trainings(names),
-    }
+    return Basis(
+        rows=how.rows,
+        temperature=how.temperature,
+        reward=evaluation_reward(recipe),
+        response_tokens=how.response_tokens or (rl.response_tokens if rl else None),
+        models=run.trainings(names),
+    )
 
 
 def differs(run: RunFolder) -> str:
@@ -39,17 +91,18 @@ def differs(run: RunFolder) -> str:
     Raises:
         StageError: They are damaged.
     """
-    measured = run.read_json("eval.json")
-    if not measured:
+    measured = read(run)
+    if not measured.figures:
         return ""
     to_do = f"To measure as things are: tandem chat eval {run.path}"
-    before = measured.get("basis")
-    if before is None:
+    if measured.basis is None:
         return f"Figures of an evaluation that did not tell with what it was made. {to_do}"
-    now = basis(run, run.recipe(), before["models"])
+    before, now = (asdict(one) for one in (measured.basis, basis(run, run.recipe(), measured.basis.models)))
     models, trainings = before.pop("models"), now.pop("models")
     told = [f"{key} {value}, not {now[key]}" for key, value in before.items() if value != now[key]]
     told += [
-        f"the {_MODELS[name]} is gone or was trained anew since" for name in models if models[name] != trainings[name]
+        f"the {_MODELS.get(name, name)} is gone or was trained anew since"
+        for name in models
+        if models[name] != trainings[name]
     ]
     return f"Figures of another evaluation ({'; '.join(told)}). {to_do}" if told else ""

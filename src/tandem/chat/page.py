@@ -47,7 +47,13 @@ CURVES: dict[str, dict[str, tuple[str, str]]] = {
 
 TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "rl": "Reinforcement learning"}
 
-NAMES = {"start": "at the start", "sft": "after SFT", "rl": "after RL", "reward": "reward model"}
+NAMES = {
+    "start": "at the start",
+    "sft": "after SFT",
+    "rl": "after RL",
+    "rl-average": "average over RL",
+    "reward": "reward model",
+}
 
 
 def write(run: RunFolder) -> Path:
@@ -68,7 +74,7 @@ def of_run(run: RunFolder) -> Page:
             curve(found[name], title, unit) for name, (title, unit) in CURVES[stage].items() if name in found
         ]
         sections.append(Section(TITLES[stage], [*body, _speeds(found)]))
-    if samples := run.read_json("eval.json").get("samples"):
+    if samples := measured.read(run).samples:
         sections.append(Section("Responses to held-out prompts", [*differing, _responses(samples)]))
     if drawn := run.samples():
         sections.append(Section("Responses as training went", [_drawn(drawn)]))
@@ -88,8 +94,8 @@ def figures_table(run: RunFolder) -> Table:
         Column("rows", "", "number", 0),
     ]
     rows: list[list[Cell | Value]] = [
-        [NAMES.get(model, model), name, one["mean"], one["low"], one["high"], one["rows"]]
-        for model, by_name in run.read_json("eval.json").get("figures", {}).items()
+        [NAMES.get(model, model), name, one.mean, one.low, one.high, one.rows]
+        for model, by_name in measured.read(run).figures.items()
         for name, one in by_name.items()
     ]
     return Table(
@@ -99,8 +105,8 @@ def figures_table(run: RunFolder) -> Table:
 
 def nothing_measured(run: RunFolder) -> str:
     """What to say of an evaluation without any figure; empty where there is one, or no evaluation."""
-    found = run.read_json("eval.json")
-    if not found or any(found["figures"].values()):
+    figures = measured.read(run).figures
+    if not figures or any(figures.values()):
         return ""
     return (
         f"The evaluation measured nothing: of the rows held out (data.held_out = {run.recipe().data.held_out:g}) there "
@@ -184,9 +190,9 @@ def _median(values: Sequence[float]) -> float:
     return ordered[len(ordered) // 2]
 
 
-def _responses(samples: Sequence[dict[str, Any]]) -> Table:
+def _responses(samples: Sequence[dict[str, str]]) -> Table:
     names = list(samples[0])
-    rows: list[list[Cell | Value]] = [[str(sample.get(name, ""))[:400] for name in names] for sample in samples]
+    rows: list[list[Cell | Value]] = [[sample.get(name, "")[:400] for name in names] for sample in samples]
     return Table([Column(NAMES.get(name, name)) for name in names], rows)
 
 

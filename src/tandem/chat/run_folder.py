@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tandem.chat import lineage
 from tandem.chat import recipe as recipes
 from tandem.chat.errors import ResumeError, StageError
 from tandem.core import config, records
@@ -67,7 +68,8 @@ class RunFolder:
         A model that is trained once more has a higher number.
         """
         told = [record.metrics for record in records.read(self.events)]
-        begun = {name: [metrics.get(f"{name}/after_step") for metrics in told].count(0.0) for name in names}
+        keys = {name: f"{name.removesuffix('-average')}/after_step" for name in names}
+        begun = {name: [metrics.get(key) for metrics in told].count(0.0) for name, key in keys.items()}
         return {name: count if self.has(name) else 0 for name, count in begun.items()}
 
     def checkpoint(self, stage: str) -> Path:
@@ -133,9 +135,14 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def goes_on(self, stage: str, step: int) -> None:
-        """Say that a stage goes on after a step, 0 for anew: what was told of later ones before counts no more."""
+        """Say that a stage goes on after a step, 0 for anew: what was told of later ones before counts no more.
+
+        An average of what was learnt before goes with a stage that begins anew.
+        """
         self.record(**{f"{stage}/after_step": step})
         file = self.path / "samples.jsonl"
+        if self._writes and step == 0:
+            shutil.rmtree(self.model(f"{stage}-average"), ignore_errors=True)
         if not self._writes or not file.exists():
             return
         kept = [sample for sample in self.samples() if sample["stage"] != stage or sample["step"] < step]
@@ -143,16 +150,11 @@ class RunFolder:
             aside.writelines(json.dumps(sample).encode() + b"\n" for sample in kept)
 
     def samples(self) -> list[dict[str, Any]]:
-        """Return what was appended, a step's once; a line that a kill cut short is passed over."""
+        """Return what was appended, a step's once; a line that a kill cut short, or that is damaged, is passed over."""
         file = self.path / "samples.jsonl"
-        found: dict[tuple[str, int, str], dict[str, Any]] = {}
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-            try:
-                sample = json.loads(line)
-            except ValueError:
-                continue
-            found[sample["stage"], sample["step"], sample["prompt"]] = sample
-        return list(found.values())
+        lines = file.read_bytes().split(b"\n") if file.exists() else []
+        found = [sample for sample in map(_sample, lines) if sample is not None]
+        return list({(one["stage"], one["step"], one["prompt"]): one for one in found}.values())
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a small table."""
@@ -170,12 +172,8 @@ class RunFolder:
             return {}
         try:
             return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise StageError(
-                given=f"{file}, which is damaged ({error})",
-                allowed="the file as it was written",
-                todo="remove it, and run the stage that writes it again",
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise damaged(file, str(error)) from error
 
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """Return what was recorded of a stage, as (step, value) by name; as far as the last attempt went on from it."""
@@ -200,7 +198,9 @@ class RunFolder:
             before = self.recipe()
         except ConfigError as error:
             raise ResumeError(given=str(error), allowed="a recipe as it was written", todo="put it back") from error
-        open_stages = {stage for stage in TRAINED if not self.has(stage) and not self.checkpoint(stage).exists()}
+        begun = {stage for stage in TRAINED if self.has(stage) or self.checkpoint(stage).exists()}
+        begun |= {stage for stage in TRAINED if lineage.trained_from(self, stage, before)}
+        open_stages = {*TRAINED} - begun
         open_stages |= {"eval", "save_every_steps", "strategy", "device"}
         differences = recipes.differences(before, recipe)
         changed = {key: values for key, values in differences.items() if key.partition(".")[0] not in open_stages}
@@ -210,9 +210,32 @@ class RunFolder:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",
-                allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun",
+                allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun, "
+                "nor any that starts from their model",
                 todo="put the recipe back, or give another --out",
             )
         if self.events.exists():
             for stage in {key.partition(".")[0] for key in differences}.intersection(TRAINED):
                 self.goes_on(stage, 0)  # also one that the recipe has no more
+
+
+def damaged(file: Path, why: str) -> StageError:
+    """Return what to raise of a small table that is not as it was written."""
+    return StageError(
+        given=f"{file}, which is damaged ({why})",
+        allowed="the file as it was written",
+        todo="remove it, and run the stage that writes it again",
+    )
+
+
+_SAMPLE = {"stage": str, "step": int, "prompt": str, "response": str, "score": int | float}
+
+
+def _sample(line: bytes) -> dict[str, Any] | None:
+    """Return the sample in one line, or None where the line is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _SAMPLE.items())
+    return found if whole else None

@@ -78,12 +78,12 @@ def of_seeds(runs: Sequence[RunFolder]) -> Page:
 
 def figures_table(runs: Sequence[RunFolder]) -> Table:
     """A row for each figure on held-out rows that all runs have: its mean over them."""
-    found = [run.read_json("eval.json").get("figures", {}) for run in runs]
+    found = [measured.read(run).figures for run in runs]
     rows: list[list[Cell | Value]] = []
     for model, by_name in found[0].items():
         for name in by_name:
             if all(name in one.get(model, {}) for one in found):
-                mean = of_runs([one[model][name]["mean"] for one in found])
+                mean = of_runs([one[model][name].mean for one in found])
                 rows.append([NAMES.get(model, model), name, mean.mean, mean.low, mean.high, mean.rows])
     columns = [Column("model"), Column("figure")]
     columns += [Column(heading, "", "number", 3) for heading in ("mean of runs", "95 % from", "to")]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-NAMES = ("rl", "sft", "start")
+NAMES = ("rl", "sft", "start", "rl-average")
+"""In the order in which one is looked for that is not named."""
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ def begun(
 
     Args:
         run: The run's folder.
-        model: Which; empty for the last that is there.
+        model: Which; empty for that of the last stage that is done.
         system: What it is told first.
         temperature: At which tokens are drawn.
         tokens: Of a reply at most.
@@ -170,7 +171,7 @@ def model_of(run: Path, name: str, device: str | None = None) -> tuple[str, mode
 
     Args:
         run: The run's folder.
-        name: Which; empty for the last that is there.
+        name: Which; empty for that of the last stage that is done.
         device: Where to; None for the recipe's.
 
     Raises:

@@ -14,13 +14,13 @@ Shapes: B rows, T slots.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tandem.chat import algorithm as algorithms
-from tandem.chat import evaluation, forward, heads, lora, measured, memory, models, placing, sharing
+from tandem.chat import evaluation, forward, heads, lineage, lora, measured, memory, models, placing, sharing
 from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
@@ -84,7 +84,7 @@ def train(
         RewardError: The reward is none, or its module cannot be imported.
         ModelFolderError: There is no such model, or its tokenizer or chat template cannot be used.
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
-        ResumeError: The folder holds a run of another recipe.
+        ResumeError: The folder holds a run of another recipe, or models from one of a stage that is to be trained.
         StoppedError: A signal asked to stop; the checkpoint is written.
         DivergedError: A loss is no number any more.
         RankError: Another rank ended, or the strategy is none for so many.
@@ -114,8 +114,8 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
         stages: Which; None for all that the recipe has.
 
     Raises:
-        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError, DeviceError: As
-            `train` does.
+        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError, DeviceError,
+            ResumeError: As `train` does.
     """
     run = RunFolder(folder, writes=False)
     silent = Work(recipe, run, recipe_folder, lambda text: None, lambda what, done, of: None, SystemClock(), Asked())
@@ -140,6 +140,9 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe, _ = work.recipe, work.place  # raises where there is no such device
+    for stage in chosen:
+        if stage != "eval" and not work.run.has(stage):
+            lineage.check(work.run, stage, recipe)
     if not work.run.trained():
         models.check(recipe.model)
     if "sft" not in chosen and any(stage in chosen and not work.run.has(stage) for stage in ("reward", "rl")):
@@ -340,7 +343,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
     ]
     work.run.record(**{"eval/step": 1, "eval/peak_bytes": memory.peak_bytes()})
     basis = measured.basis(work.run, work.recipe, [*names, *(["reward"] if scorer is not None else [])])
-    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown, "basis": basis})
+    work.run.write_json("eval.json", {"figures": evaluation.as_json(figures), "samples": shown, "basis": asdict(basis)})
 
 
 SHOWN = 8

@@ -157,7 +157,7 @@ def evaluate(run: Path, rewards: Path | None, as_json: bool, **how: Any) -> None
 
 @chat.command()
 @RUN
-@click.option("--model", default="", metavar="NAME", help="start, sft or rl. [the last that is there]")
+@click.option("--model", default="", metavar="NAME", help="start, sft, rl, rl-average. [the last stage's]")
 @click.option("--system", default="", metavar="TEXT", help="What the model is told first.")
 @click.option("--temperature", **TEMPERATURE, default=0.7, show_default=True, help="0: none.")
 @click.option("--tokens", type=click.IntRange(1), default=256, show_default=True, metavar="N", help="Of a reply.")
@@ -193,7 +193,7 @@ def talk(run: Path, as_json: bool, **asked: Any) -> None:  # noqa: ANN401 - the 
 
 @chat.command()
 @RUN
-@click.option("--model", default="", metavar="NAME", help="start, sft or rl. [the last that is there]")
+@click.option("--model", default="", metavar="NAME", help="start, sft, rl, rl-average. [the last stage's]")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="0.0.0.0 lets all machines in.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="N", help="0: any.")
 @click.option("--token-file", type=click.Path(path_type=Path), metavar="FILE", help="Made if absent. [RUN/serve-token]")

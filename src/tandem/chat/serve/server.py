@@ -66,7 +66,7 @@ def serve(
 
     Args:
         run: The run's folder.
-        model: Which of its models; empty for the last that is there.
+        model: Which of its models; empty for that of the last stage that is done.
         host: Where to listen.
         port: Which; 0 for any that is free.
         token_file: Where the token stands, or is written to; None for the run's own.
