@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.chat import siblings
+from tandem.chat import llama_body, siblings
 from tandem.learn.logprobs import token_logprobs
 from tandem.learn.sharding import through
 
@@ -23,30 +23,41 @@ if TYPE_CHECKING:
     from tandem.chat.data.batches import Batch
 
 
-def hidden(model: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers has no types
-    """Return what a model's body says at each slot, [B, T, D].
+def hidden_at(model: Any, batch: Batch, at_BT: Tensor) -> Tensor:  # noqa: ANN401 - transformers has no types
+    """Return what a model's body says at some slots, row by row, [N, D].
 
     Rows that begin at slot 0 need no attention mask: no token sees what comes after it, and only padding does. Then
     attention takes its fast causal path.
     """
-    body = model.base_model
     if batch.positions_BT is not None:
         apart_B1TT = _apart(batch.positions_BT, model.dtype)
-        return _last(
-            body(
-                input_ids=batch.tokens_BT,
-                attention_mask=apart_B1TT,
-                position_ids=batch.positions_BT,
-                use_cache=False,
-            )
-        )
+        return _said(model, batch.tokens_BT, _places(at_BT), batch.positions_BT, apart_B1TT)
     if bool(batch.real_BT[:, 0].all()):
-        return _last(body(input_ids=batch.tokens_BT, use_cache=False))
+        return _said(model, batch.tokens_BT, _places(at_BT))
     positions_BT = (batch.real_BT.long().cumsum(dim=1) - 1).clamp(min=0)
     attention_BT = batch.real_BT.long()
-    return _last(
-        body(input_ids=batch.tokens_BT, attention_mask=attention_BT, position_ids=positions_BT, use_cache=False)
+    output = model.base_model(
+        input_ids=batch.tokens_BT, attention_mask=attention_BT, position_ids=positions_BT, use_cache=False
     )
+    return _last(output)[at_BT]
+
+
+def _said(
+    model: Any,  # noqa: ANN401 - transformers has no types
+    tokens_RW: Tensor,
+    at_N: Tensor,
+    positions_RW: Tensor | None = None,
+    added_R1WW: Tensor | None = None,
+) -> Tensor:
+    """What the body says at slots, as row · W + slot, [N, D]; see `tandem.chat.llama_body.hidden`."""
+    if not llama_body.why_not(model, tokens_RW.shape[1]):
+        return llama_body.hidden(model, tokens_RW, at_N, positions_RW=positions_RW, added_R1WW=added_R1WW)
+    given = {} if positions_RW is None else {"attention_mask": added_R1WW, "position_ids": positions_RW}
+    return _last(model.base_model(input_ids=tokens_RW, use_cache=False, **given)).flatten(0, 1)[at_N]
+
+
+def _places(at_BT: Tensor) -> Tensor:
+    return at_BT.flatten().nonzero().squeeze(1)
 
 
 def logprobs(model: Any, batch: Batch, *, temperature: float = 1.0) -> Tensor:  # noqa: ANN401
@@ -64,7 +75,7 @@ def logprobs(model: Any, batch: Batch, *, temperature: float = 1.0) -> Tensor:  
 def _logprobs(model: Any, batch: Batch, temperature: float) -> Tensor:  # noqa: ANN401
     next_BT = batch.mask_BT[:, 1:]
     together = siblings.best_together(model, batch)
-    hidden_ND = hidden(model, batch)[:, :-1][next_BT] if together == 1 else _hidden_before(model, batch, together)
+    hidden_ND = _hidden_before(model, batch, together)
     logits_NV = model.get_output_embeddings()(hidden_ND)
     tokens_N = batch.tokens_BT[:, 1:][next_BT]
     logps_N = token_logprobs(logits_NV[None], tokens_N[None], temperature=temperature)[0]
@@ -74,16 +85,10 @@ def _logprobs(model: Any, batch: Batch, temperature: float) -> Tensor:  # noqa: 
 
 def _hidden_before(model: Any, batch: Batch, together: int) -> Tensor:  # noqa: ANN401
     """What the body says before each response token, [N, D], with prompts computed once for so many neighbours."""
+    if together == 1:
+        return hidden_at(model, batch, torch.nn.functional.pad(batch.mask_BT[:, 1:], (0, 1), value=False))
     joined = siblings.join(batch, together)
-    hidden_RWD = _last(
-        model.base_model(
-            input_ids=joined.tokens_RW,
-            attention_mask=_added(joined.sees_RWW, model.dtype),
-            position_ids=joined.positions_RW,
-            use_cache=False,
-        )
-    )
-    return hidden_RWD.flatten(0, 1)[joined.before_N]
+    return _said(model, joined.tokens_RW, joined.before_N, joined.positions_RW, _added(joined.sees_RWW, model.dtype))
 
 
 def head_is_plain(model: Any) -> bool:  # noqa: ANN401 - transformers has no types

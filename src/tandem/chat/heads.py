@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.chat.forward import hidden
+from tandem.chat.forward import hidden_at
 from tandem.chat.models import loaded_whole
 from tandem.chat.placing import ON_CPU
 from tandem.kernels.model_folder import ModelFolderError, quiet
@@ -95,7 +95,9 @@ def values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401 
 
 
 def _values(scorer: Any, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    after_BT = scorer.score(hidden(scorer, batch).to(scorer.score.weight.dtype)).squeeze(-1)
+    at_BT = batch.mask_BT | torch.nn.functional.pad(batch.mask_BT[:, 1:], (0, 1), value=False)
+    after_N = scorer.score(hidden_at(scorer, batch, at_BT).to(scorer.score.weight.dtype)).squeeze(-1)
+    after_BT = after_N.new_zeros(at_BT.shape).masked_scatter(at_BT, after_N)
     before_BT = torch.nn.functional.pad(after_BT[:, :-1], (1, 0))
     return before_BT.masked_fill(~batch.mask_BT, 0.0), at_last(after_BT, batch.mask_BT)
 
@@ -107,9 +109,9 @@ def scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - transformers 
 
 
 def _scores(scorer: Any, batch: Batch) -> Tensor:  # noqa: ANN401
-    hidden_BTD = hidden(scorer, batch)
-    last_B1D = last_slots(batch)[:, None, None].expand(-1, 1, hidden_BTD.shape[-1])
-    last_BD = hidden_BTD.gather(1, last_B1D).to(scorer.score.weight.dtype)
+    last_B1 = last_slots(batch)[:, None]
+    at_BT = torch.zeros_like(batch.real_BT).scatter(1, last_B1, value=True)
+    last_BD = hidden_at(scorer, batch, at_BT).to(scorer.score.weight.dtype)
     scored: Tensor = scorer.score(last_BD).view(-1)
     return scored
 

@@ -9,6 +9,7 @@
 #include "kernel.hpp"
 #include "llama_bindings.hpp"
 #include "pace.hpp"
+#include "passes_bindings.hpp"
 #include "sparse_bindings.hpp"
 #include "unlocked.hpp"
 
@@ -45,6 +46,7 @@ NB_MODULE(_native, module) {
              nb::call_guard<tandem::Unlocked>(),
              "Operations that one kernel of `tandem.estimate.bubbles` does in this thread in about `seconds`.");
   tandem::chat::bind(module);
+  tandem::chat::bind_passes(module);
   tandem::data::bind(module);
   tandem::sparse::bind(module);
 }
