@@ -172,10 +172,11 @@ def test_a_changed_recipe_is_refused_and_told_what_differs_but_a_stage_not_begun
     [
         (SFT + REWARD + PPO, "sft", ["models/reward", "models/rl"], "models/reward, models/rl"),
         (SFT + REWARD + PPO, "reward", ["models/sft", "models/rl"], "models/rl"),
+        (SFT + REWARD + PPO, "sft", ["models/rl-average"], "models/rl-average"),
         (SFT + GRPO, "sft", ["checkpoints/rl.pt"], "checkpoints/rl.pt"),
         (GRPO, "sft", ["models/rl"], "models/rl"),  # it is put before what began without
     ],
-    ids=["sft", "reward", "checkpoint", "before"],
+    ids=["sft", "reward", "average", "checkpoint", "before"],
 )
 def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
     stages: str, missing: str, left: list[str], told: str, recipe_file: Recipe, tmp_path: Path

@@ -436,6 +436,12 @@ def test_a_space_at_a_url_and_its_cache(
         assert json.loads(tandem_("data", "cache", "--json"))["spaces"] == []
         refused = tandem_.run("data", "pack", "--append", "images", url)
         assert (refused.returncode, refused.stderr.startswith(f"tandem: a change of {url}; ")) == (2, True)
+        (shard,) = (tmp_path / "s" / "shards").iterdir()
+        shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+        exported = tandem_.run("data", "export", url, "again")
+        assert (exported.returncode, exported.stdout) == (1, "2 files in again\n")
+        way_on = f"tandem data scrub {url}; repair it in its folder, and copy it there\n"
+        assert exported.stderr.endswith(f"1 sample left out as damaged: {way_on}")
     gone = tandem_.run("data", "cat", url, "dog.png")
     assert (gone.returncode, gone.stdout) == (2, "")
     assert gone.stderr.startswith(f"tandem: {url}/current: ")

@@ -23,7 +23,7 @@ def trained_from(run: RunFolder, stage: str, recipe: Recipe) -> list[str]:
     if stage == "rl" or (stage == "reward" and not _learns_from_scores(recipe)):
         return []
     later = ("reward", "rl") if stage == "sft" else ("rl",)
-    models = [run.model(name) for name in later if run.has(name)]
+    models = [run.model(name) for name in (*later, "rl-average") if run.has(name)]
     checkpoints = [run.checkpoint(name) for name in later if run.checkpoint(name).exists()]
     return [str(path.relative_to(run.path)) for path in models + checkpoints]
 

@@ -4,7 +4,7 @@ On a processor a step of a small or middling model spends as much time on these 
 again: torch makes of a norm's forward and backward pass some fifteen operations, each through all tokens. Here each is
 one native call, float32 on a processor with AVX2; `why_not` says where they cannot be used.
 
-A token's numbers, and each gradient, are sums in one order, whatever the number of threads.
+A token's numbers, and each piece's share of a weight's gradient, are sums in one order, on any number of threads.
 
 Shapes: M tokens, E width, I width of the MLP, R rows of W tokens, H heads of D numbers.
 """

@@ -204,7 +204,7 @@ class RunFolder:
         open_stages |= {"eval", "save_every_steps", "strategy", "device"}
         differences = recipes.differences(before, recipe)
         changed = {key: values for key, values in differences.items() if key.partition(".")[0] not in open_stages}
-        if changed and not self.trained():
+        if changed and not (begun or self.trained()):
             shutil.rmtree(self.model("start"), ignore_errors=True)
         elif changed:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())

@@ -221,7 +221,8 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     if as_json:
         print_json({"files": count, "damaged": damaged, "not_written": not_written})
     elif any_:
-        _say_left_out(damaged, f"damaged: tandem data repair {space}")
+        at_url = f"damaged: tandem data scrub {space}; repair it in its folder, and copy it there"
+        _say_left_out(damaged, at_url if "://" in space else f"damaged: tandem data repair {space}")
         _say_left_out(not_written, "impossible to write there")
         say(f"{counted(count, 'file')} in {folder}")
     if damaged or not_written or not any_:

@@ -55,6 +55,17 @@ def test_what_compacting_moves_is_not_freed(folder: Path) -> None:
     assert compact(str(folder)).freed_bytes == before - size(folder)
 
 
+@pytest.mark.parametrize("place", ["", "generations", "parity", "shards"])
+def test_compacting_removes_what_was_being_written_when_its_writer_was_killed(folder: Path, place: str) -> None:
+    compact(str(folder))
+    (folder / place).mkdir(exist_ok=True)
+    aside = folder / place / ".4711-4712.aside"
+    aside.write_bytes(bytes(5000))
+    assert compact(str(folder)).freed_bytes == (5000 if place else 0)
+    assert not aside.exists()
+    assert unused_bytes(str(folder)) == 0
+
+
 def test_compacting_frees_what_was_deleted_but_not_under_a_reader(folder: Path) -> None:
     shards = sum(path.stat().st_size for path in (folder / "shards").iterdir())
     with Space.open(folder) as reader:

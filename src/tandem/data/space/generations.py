@@ -166,9 +166,10 @@ def remove_unused(folder: Path) -> Removal:
         ):
             freed += size_bytes(file)
             file.unlink()
-    for place in (folder, folder / "generations", folder / "pending", folder / "parity"):
-        for file in place.glob(".*.aside"):
-            file.unlink()  # left by a writer that was killed
+    for place in (folder, folder / "generations", folder / "pending", folder / "parity", folder / "shards"):
+        for file in place.glob(".*.aside"):  # left by a writer or a repair that was killed
+            freed += size_bytes(file)
+            file.unlink()
     sync_folder(folder / "shards")
     return Removal(freed, held, held_bytes)
 

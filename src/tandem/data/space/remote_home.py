@@ -69,6 +69,7 @@ class RemoteHome:
         self._firsts = np.cumsum([0, *(file.blocks for file in self.files)])
         self._there_B = np.zeros(self._firsts[-1], np.bool_)  # as far as this process knows
         self._used_ns_B = np.zeros(self._firsts[-1], np.uint64)
+        self._bad: set[int] = set()  # blocks that were damaged at every try
         self._hits, self._flushed_ns = 0, time.time_ns()
         self._lock = Lock()
         self._records_N3: NDArray[np.uint64] = np.empty((0, 3), np.uint64)
@@ -222,7 +223,10 @@ class RemoteHome:
         return found
 
     def _read_kept(self, numbers_N: NDArray[np.int64], blocks: NDArray[np.int64], once: Callable[[], Done]) -> Done:
-        """Read while the blocks cannot be evicted; those that are damaged are fetched again."""
+        """Read while the blocks cannot be evicted; those that are damaged are fetched again.
+
+        What was damaged at every try is from then on fetched once more for whoever reads of it, without a pause.
+        """
         self._flush()
         self._look(blocks)
         known = int(self._which_are_there(numbers_N)[0].sum()) if len(blocks) else len(numbers_N)
@@ -240,12 +244,15 @@ class RemoteHome:
                 self._there_B[blocks] = True
                 self._used_ns_B[blocks] = time.time_ns()
                 self._count_hits(known)
+                self._bad.difference_update(blocks.tolist())
                 return done
             bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
             for block in bad.tolist():
                 fetched[block] = fetched.get(block, 0) + 1
-            times = max(fetched.values(), default=self.settings.tries + 1)
-            if times > self.settings.tries:
+            tries = 1 if self._bad.issuperset(bad.tolist()) else self.settings.tries
+            times = min((fetched[block] for block in bad.tolist()), default=tries + 1)
+            if times > tries:
+                self._bad.update(bad.tolist())
                 return done
             if times > 1:  # it was not the cache
                 time.sleep(self.settings.backoff_s * 2 ** (times - 2))
