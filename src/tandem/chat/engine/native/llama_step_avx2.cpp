@@ -34,11 +34,29 @@ void store(const Product& p, int64_t row, int64_t output, int64_t count, __m128 
 
 template <int ROWS>
 void rows_by_four(const Product& p, int64_t row, int64_t output, const float* weight, int64_t weight_stride,
-                  int64_t count) {
+                  int64_t count, Ahead ahead) {
   __m128 sums[ROWS];
-  dots<ROWS>(p.x + row * p.x_stride, p.x_stride, weight, weight_stride, p.inputs, sums);
+  dots<ROWS>(p.x + row * p.x_stride, p.x_stride, weight, weight_stride, p.inputs, ahead, sums);
   for (int r = 0; r < ROWS; ++r) store(p, row + r, output, count, sums[r]);
 }
+
+// The next outputs' weights, of which each group of rows brings its part into the cache while it is computed.
+class Next {
+ public:
+  Next(const float* weights, int64_t count, int64_t rows) : weights_(weights), count_(count), rows_(rows) {}
+
+  Ahead part(int64_t rows) {
+    const float* first = weights_ + count_ * done_rows_ / rows_;
+    done_rows_ += rows;
+    return {first, weights_ + count_ * done_rows_ / rows_};
+  }
+
+ private:
+  const float* weights_;
+  int64_t count_;
+  int64_t rows_;
+  int64_t done_rows_ = 0;
+};
 
 void compute(const Product& p, int64_t first, int64_t last) {
   for (int64_t output = first; output < last; output += 4) {
@@ -49,16 +67,19 @@ void compute(const Product& p, int64_t first, int64_t last) {
     if (count < 4) {
       for (int64_t m = 0; m < count; ++m) {
         for (int64_t row = 0; row < p.rows; ++row) {
-          rows_by_four<1>(p, row, output + m, weight + m * p.weight_stride, stride, 1);
+          rows_by_four<1>(p, row, output + m, weight + m * p.weight_stride, stride, 1, {});
         }
       }
       continue;
     }
+    Next next(weight + 4 * stride, output + 8 <= last ? 4 * stride : 0, p.rows);
     int64_t row = 0;
     // Three rows by four outputs fill twelve of sixteen registers; four rows left are two twice.
-    for (; p.rows - row >= 3 && p.rows - row != 4; row += 3) rows_by_four<3>(p, row, output, weight, stride, 4);
-    for (; p.rows - row >= 2; row += 2) rows_by_four<2>(p, row, output, weight, stride, 4);
-    if (row < p.rows) rows_by_four<1>(p, row, output, weight, stride, 4);
+    for (; p.rows - row >= 3 && p.rows - row != 4; row += 3) {
+      rows_by_four<3>(p, row, output, weight, stride, 4, next.part(3));
+    }
+    for (; p.rows - row >= 2; row += 2) rows_by_four<2>(p, row, output, weight, stride, 4, next.part(2));
+    if (row < p.rows) rows_by_four<1>(p, row, output, weight, stride, 4, next.part(1));
   }
 }
 

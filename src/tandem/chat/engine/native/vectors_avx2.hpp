@@ -44,17 +44,27 @@ inline __m256 exp_of(__m256 x) {
   return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(power)), alive);
 }
 
+// Numbers [first, last) that are needed soon: brought into the cache meanwhile, a line with each eight inputs.
+struct Ahead {
+  const float* first = nullptr;
+  const float* last = nullptr;
+};
+
 // Dot products of ROWS rows of x with four rows of a weight: out[r] holds those of row r. Each is one sum in one
 // order, whatever ROWS is.
 template <int ROWS>
 inline void dots(const float* x, int64_t x_stride, const float* weight, int64_t weight_stride, int64_t inputs,
-                 __m128* out) {
+                 Ahead ahead, __m128* out) {
   __m256 sums[ROWS][4];
   for (int r = 0; r < ROWS; ++r) {
     for (int m = 0; m < 4; ++m) sums[r][m] = _mm256_setzero_ps();
   }
   int64_t k = 0;
   for (; k + 8 <= inputs; k += 8) {
+    if (ahead.first < ahead.last) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead.first), _MM_HINT_T0);
+      ahead.first += 16;
+    }
     __m256 rows[ROWS];
     for (int r = 0; r < ROWS; ++r) rows[r] = _mm256_loadu_ps(x + r * x_stride + k);
     for (int m = 0; m < 4; ++m) {
