@@ -311,7 +311,8 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
     assert "there is no programme 'solve' on your PATH" in submit.misgivings(["solve"], mine, None)[0]
     assert "there is no programme './here'" in submit.misgivings(["./here"], mine, None)[0]
     assert "'./plain' may not be executed" in submit.misgivings(["./plain"], mine, None)[0]
-    assert f"{mine!r} is a folder, no programme" in submit.misgivings([mine], None, None)[0]
+    for folder in (mine, ".", "./", ".."):
+        assert f"{folder!r} is a folder, no programme" in submit.misgivings([folder], None, None)[0]
     assert f"the folder {mine}x does not exist" in submit.misgivings(["here"], f"{mine}x", None)[0]
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 

@@ -198,7 +198,7 @@ def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:
         what = "is no folder" if folder.exists() else "does not exist"
         return [f"the folder {cwd} {what}; the job fails unless it is there when it starts"]
     programme = argv[0]
-    if "/" in programme:
+    if "/" in programme or programme in (".", ".."):
         found, where = [folder / programme], ""
     else:
         places = str(own.get("PATH", os.environ.get("PATH", os.defpath))).split(os.pathsep)
