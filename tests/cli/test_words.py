@@ -276,6 +276,10 @@ def test_output_goes_to_a_folder_that_is_there(tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(ConfigError, match=rf"--output {other}, which {what}; .*name a file, such as"):
             check(other)
+    for output in ("to nowhere/out", "to nowhere/below/out"):
+        with pytest.raises(ConfigError, match=rf"and {tmp_path}/to nowhere is a link that leads nowhere; ") as link:
+            check(output)
+        assert "mkdir" not in str(link.value)
     check("/dev/null")
     monkeypatch.setattr("os.geteuid", lambda: (tmp_path / "file").stat().st_uid + 1)
     check("new", "/dev/null")

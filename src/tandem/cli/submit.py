@@ -143,6 +143,9 @@ def check_outputs(given: Mapping[str, Any]) -> None:
             continue
         elif folder.exists():
             wrong, todo = f"and the folder {_shown(str(folder))} is none", "name another folder"
+        elif link := _leading_nowhere(folder):
+            wrong = f"and {_shown(str(link))} is a link that leads nowhere"
+            todo = "make what it is to lead to, or name another folder"
         else:
             wrong, todo = f"and the folder {_shown(str(folder))} does not exist", _how_to_make(text, folder)
         raise ConfigError(
@@ -171,6 +174,11 @@ def _unfit(path: Path) -> str | None:
     if info.st_nlink > 1:
         return "which has several names"
     return None if info.st_uid == os.geteuid() else "which belongs to another user"
+
+
+def _leading_nowhere(folder: Path) -> Path | None:
+    """The link on the way to the folder whose target is not there, if there is one."""
+    return next((path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()), None)
 
 
 def _how_to_make(output: str, folder: Path) -> str:
