@@ -276,6 +276,10 @@ def test_output_goes_to_a_folder_that_is_there(tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(ConfigError, match=rf"--output {other}, which {what}; .*name a file, such as"):
             check(other)
+    for output in ("to nowhere/out", "to nowhere/below/out"):
+        with pytest.raises(ConfigError, match=rf"and {tmp_path}/to nowhere is a link that leads nowhere; ") as link:
+            check(output)
+        assert "mkdir" not in str(link.value)
     check("/dev/null")
     monkeypatch.setattr("os.geteuid", lambda: (tmp_path / "file").stat().st_uid + 1)
     check("new", "/dev/null")
@@ -311,7 +315,8 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
     assert "there is no programme 'solve' on your PATH" in submit.misgivings(["solve"], mine, None)[0]
     assert "there is no programme './here'" in submit.misgivings(["./here"], mine, None)[0]
     assert "'./plain' may not be executed" in submit.misgivings(["./plain"], mine, None)[0]
-    assert f"{mine!r} is a folder, no programme" in submit.misgivings([mine], None, None)[0]
+    for folder in (mine, ".", "./", ".."):
+        assert f"{folder!r} is a folder, no programme" in submit.misgivings([folder], None, None)[0]
     assert f"the folder {mine}x does not exist" in submit.misgivings(["here"], f"{mine}x", None)[0]
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
 

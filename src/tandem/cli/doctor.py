@@ -126,12 +126,12 @@ def _database(places: Paths) -> str | None:
 
 def _daemon(places: Paths) -> dict[str, Any] | None:
     from tandem.share.daemon.client import Client
-    from tandem.share.daemon.holder import holder
+    from tandem.share.store.lock import holder
 
     try:
         client = Client.connect(start=False, paths=places)
     except DaemonError as error:
-        return {"problem": str(error)} if holder(places.lock) else None
+        return {"problem": str(error)} if holder(places) else None
     with client:
         try:
             return client.doctor()

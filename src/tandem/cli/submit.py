@@ -143,6 +143,9 @@ def check_outputs(given: Mapping[str, Any]) -> None:
             continue
         elif folder.exists():
             wrong, todo = f"and the folder {_shown(str(folder))} is none", "name another folder"
+        elif link := _leading_nowhere(folder):
+            wrong = f"and {_shown(str(link))} is a link that leads nowhere"
+            todo = "make what it is to lead to, or name another folder"
         else:
             wrong, todo = f"and the folder {_shown(str(folder))} does not exist", _how_to_make(text, folder)
         raise ConfigError(
@@ -173,6 +176,11 @@ def _unfit(path: Path) -> str | None:
     return None if info.st_uid == os.geteuid() else "which belongs to another user"
 
 
+def _leading_nowhere(folder: Path) -> Path | None:
+    """The link on the way to the folder whose target is not there, if there is one."""
+    return next((path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()), None)
+
+
 def _how_to_make(output: str, folder: Path) -> str:
     if output.startswith("~"):
         return "leave ~ unquoted, after a space, so that your shell puts your home folder in for it; or write $HOME"
@@ -198,7 +206,7 @@ def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:
         what = "is no folder" if folder.exists() else "does not exist"
         return [f"the folder {cwd} {what}; the job fails unless it is there when it starts"]
     programme = argv[0]
-    if "/" in programme:
+    if "/" in programme or programme in (".", ".."):
         found, where = [folder / programme], ""
     else:
         places = str(own.get("PATH", os.environ.get("PATH", os.defpath))).split(os.pathsep)

@@ -109,11 +109,12 @@ def down(kill: bool, as_json: bool) -> None:
 def _end_unreached() -> int | None:
     """End a daemon that runs but cannot be reached by its socket; returns its process."""
     from tandem.share import paths as places
-    from tandem.share.daemon.holder import end, holder
+    from tandem.share.daemon.holder import end
+    from tandem.share.store.lock import holder
 
-    lock = places.of_client(os.environ, os.geteuid()).lock
-    process = holder(lock)
-    return process if process is not None and end(process, lock) else None
+    found = places.of_client(os.environ, os.geteuid())
+    process = holder(found)
+    return process if process is not None and end(process, found) else None
 
 
 def _cancel_left() -> list[int]:

@@ -348,6 +348,47 @@ def test_a_second_daemon_is_refused(make_home: Callable[..., Home]) -> None:
     assert home.answers()
 
 
+@pytest.mark.parametrize("socket", ["removed", "there"])
+def test_a_daemon_whose_lock_is_removed_stays_the_only_one(home: Home, socket: str) -> None:
+    home.start()
+    assert home.process is not None
+    with home.client() as client:
+        waits, runs = submit(client, shell("true", hold=True), {"argv": NEVER_ENDS})
+        until(running(client, runs), "the start")
+    home.paths.lock.unlink()
+    if socket == "removed":
+        home.paths.socket.unlink()
+    words = [sys.executable, "-m", "tandem.share.daemon"]
+    second = subprocess.run(words, env=home.env, capture_output=True, text=True, timeout=60, check=False)
+    assert f"process {home.process.pid}" in second.stderr
+    with Client.connect(paths=home.paths) as client:  # which would start one, if none ran
+        assert client.call("ping")["pid"] == home.process.pid
+        assert {view["id"] for view in client.queue()} == {waits, runs}
+    until(home.paths.lock.exists, "the lock's file to be made again")
+    until(lambda: home.paths.lock.read_text() == f"{home.process.pid}\n", "its process in it")
+
+
+def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes_on(
+    make_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    first, moved, gate = make_home("home").start(), make_home("moved"), tmp_path / "gate"
+    assert first.process is not None
+    with first.client() as client:
+        [job] = submit(client, shell(f"while ! test -e {gate}; do sleep 0.05; done"))
+        until(running(client, job), "the start")
+    first.folder.rename(moved.folder)
+    assert first.process.wait(60) == 0
+    assert f"{first.folder} is no longer the folder" in (moved.folder / "out").read_text()
+    assert not first.folder.exists(), "nothing was made at the path that it had"
+    with first.start().client() as client:  # another one's job of the same number, which ends first
+        [other] = submit(client, shell("true"))
+        assert (other, client.wait([other])[0]["state"]) == (job, "done")
+    with moved.start().client() as client:
+        assert client.show(job)["state"] == "running"
+        gate.touch()
+        assert client.wait([job])[0]["state"] == "done"
+
+
 def test_the_first_client_starts_the_daemon_once(home: Home) -> None:
     script = "from tandem.share.daemon.client import Client; print(Client.connect().call('ping')['pid'])"
     words = [sys.executable, "-c", script]

@@ -162,6 +162,8 @@ def test_only_the_trusted_raise_their_priority() -> None:
         (["perl", "-e", "1"], "perl -e 1"),
         (["Rscript", "fit.R"], "fit"),
         (["bash"], "bash"),
+        (["."], "."),
+        (["./"], "./"),
     ],
 )
 def test_the_programme_is_the_key_of_history(argv: list[str], key: str) -> None:

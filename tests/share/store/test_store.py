@@ -1,6 +1,5 @@
 """The store keeps what it acknowledged, and leaves alone what is not its own."""
 
-import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.core.errors import DaemonError, StoreError
+from tandem.core.errors import StoreError
 from tandem.share import events as ev
 from tandem.share import paths
 from tandem.share.codec import from_json
@@ -187,12 +186,6 @@ def test_a_quote_is_told_with_the_attempts_that_were_over_after_it(place: Paths,
         assert found == [second, ("submit", 5.0, 8.0, [])], "those from before the hold hold no more"
     else:
         assert found == [second, ("start", 1.0, 8.0, [1]), ("submit", 1.0, 1.0, [1])]
-
-
-def test_a_second_daemon_is_told_who_has_the_folder(place: Paths) -> None:
-    with Store.open(place), pytest.raises(DaemonError, match=f"process {os.getpid()}"):
-        Store.open(place)
-    Store.open(place).close()
 
 
 def _damage(path: Path) -> bytes:

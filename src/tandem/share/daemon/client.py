@@ -22,9 +22,10 @@ from typing import Any, Self
 from tandem.core.errors import DaemonError, TandemError
 from tandem.core.process.peer import peer_of
 from tandem.share import paths as places
-from tandem.share.daemon.holder import holder, watched
+from tandem.share.daemon.holder import watched
 from tandem.share.daemon.patience import wait_ready
 from tandem.share.paths import Paths
+from tandem.share.store.lock import holder
 
 LISTENS_S = 3.0
 """How long a client waits for a daemon that runs to listen: its socket was removed, or it is about to start or end."""
@@ -289,7 +290,7 @@ def _awaited(paths: Paths) -> socket.socket | None:
     """
     until = time.monotonic() + LISTENS_S
     while True:
-        process = holder(paths.lock)  # asked before: one that was about to listen, or to end, is not missed
+        process = holder(paths)  # asked before: one that was about to listen, or to end, is not missed
         connection = _try(paths.socket)
         if connection is not None or process is None:
             return connection

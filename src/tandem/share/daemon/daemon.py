@@ -107,6 +107,7 @@ class Daemon:
         self._selector.register(self._listener.socket, selectors.EVENT_READ)
         self._look_at = 0.0
         self._deaf = ""  # why nobody can connect
+        self._ousted = False  # the data folder is no longer this daemon's
         for fileno in engine.filenos():
             self._selector.register(fileno, selectors.EVENT_READ, None)
         self._tied_to = config.tied_to
@@ -118,7 +119,7 @@ class Daemon:
         with _signals(self._stop) as wakeup:
             self._selector.register(wakeup, selectors.EVENT_READ, wakeup)
             _log.info("process %d serves %s on %s", os.getpid(), self._paths.data, self._paths.socket)
-            while not self.api.ready_to_stop:
+            while not (self.api.ready_to_stop or self._ousted):
                 self._round()
         self._close()
 
@@ -155,12 +156,23 @@ class Daemon:
                     key.data.recv(64)
             elif key.fd == self._tied_to:
                 self._untied(key.fd)
+        if not self._has_folder():
+            return
         self.driver.turn()
         for connection in list(self._connections.values()):
             self._tend(connection)
         if somebody_new:  # after those who left made room
             self._accept()
         self._listen_on()
+
+    def _has_folder(self) -> bool:
+        """Whether the data folder is still this daemon's; if not, it says why, and takes no other folder for it."""
+        try:
+            self.driver.store.keep_lock()
+        except DaemonError as error:
+            _log.error("%s", error)
+            self._ousted = True
+        return not self._ousted
 
     # -------------------------------------------------------------------------------------- clients
 
@@ -259,7 +271,7 @@ class Daemon:
     def _close(self) -> None:
         """Hang up last: who waits for the end of the connection finds the data folder free."""
         self._listener.close()
-        self.driver.close()
+        self.driver.close(settle=not self._ousted)
         for connection in self._connections.values():
             connection.finish()
         self._selector.close()

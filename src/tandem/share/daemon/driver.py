@@ -150,8 +150,14 @@ class Driver:
         self._advance(now, due)
         return True
 
-    def close(self) -> None:
-        """Store what is left to store and let go; jobs run on."""
+    def close(self, *, settle: bool = True) -> None:
+        """Let go, so that jobs run on, and before that, to ``settle``, store what is left to store."""
+        if settle:
+            self._settle()
+        self.engine.close()
+        self.store.close()
+
+    def _settle(self) -> None:
         self._collect()
         self._meter.close(self.now())
         self._keep(self._meter.take()[1])
@@ -159,8 +165,6 @@ class Driver:
             with contextlib.suppress(StoreFullError):  # the engine tells its news again; stretches are lost
                 step = self.machine.step(self.now(), self._events)
                 self.store.commit(self._entry(self._events, (), step, self._touched(self._events, step)))
-        self.engine.close()
-        self.store.close()
 
     def _collect(self) -> None:
         """Take in what the engine and the meter have to say."""

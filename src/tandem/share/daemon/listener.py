@@ -26,7 +26,6 @@ class Listener:
         """
         places.prepare(paths)
         self._paths = paths
-        self._lock = _file(paths.lock)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o111 if paths.shared else 0o177)
         try:
@@ -42,8 +41,8 @@ class Listener:
         self.socket.setblocking(False)
 
     def is_lost(self) -> bool:
-        """Whether nobody listens at the path any more, in a data folder that is still this daemon's."""
-        if _file(self._paths.socket) == self._bound or _file(self._paths.lock) != self._lock:
+        """Whether nobody listens at the path any more."""
+        if _file(self._paths.socket) == self._bound:
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.setblocking(False)

@@ -216,7 +216,7 @@ def programme(argv: Sequence[str]) -> str:
     >>> programme(["sh", "-c", "sleep 1"])
     "sh -c 'sleep 1'"
     """
-    name = PurePath(argv[0]).name
+    name = PurePath(argv[0]).name or argv[0]  # "." has none
     key = name
     if _SHELL.fullmatch(name):
         key = _script(argv, "c") or name

@@ -68,8 +68,9 @@ class LocalEngine:
         self._plans = attempt_spec.CgroupPlans(self._layout)
         self._command = keeper.keeper_command()
         self._core_locks = str(locks.lock_file("cores"))
-        folder = os.fsencode(context.paths.data.resolve())
-        self._prefix = f"{hashlib.sha256(folder).hexdigest()[:10]}."
+        folder = context.paths.data.stat()  # a folder that is moved keeps its groups; its path may be another's then
+        identity = hashlib.sha256(f"{folder.st_dev}.{folder.st_ino}".encode())
+        self._prefix = f"{identity.hexdigest()[:10]}."
         self._attempts: dict[Key, Attempt] = {}
         self._by_fileno: dict[int, Attempt] = {}
         self._epoll = select.epoll()

@@ -1,11 +1,9 @@
 """Opening the database, and what is special about SQLite.
 
-One daemon at a time: a file lock on the data folder is held for the daemon's life. A database that is corrupted, of
-another program, or newer than this one is said so and never written to.
+A database that is corrupted, of another program, or newer than this one is said so and never written to.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from tandem.core.durable import FULL
-from tandem.core.errors import DaemonError, StoreError
+from tandem.core.errors import StoreError
 from tandem.share.store import schema
 
 _CHECKED_BYTES = 256 << 20  # a larger file is not read whole at every start
@@ -25,35 +23,6 @@ _CHECKED_BYTES = 256 << 20  # a larger file is not read whole at every start
 
 class StoreFullError(StoreError):
     """There is no room for another row; what was stored is unharmed."""
-
-
-class Lock:
-    """The right to be the daemon of a data folder, held until `close` or the end of the process."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock and write the process id into the file.
-
-        Raises:
-            DaemonError: Another daemon holds it; says which process.
-        """
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._fd)
-            raise DaemonError(
-                given=f"a second daemon on {path.parent} (the first is process {holder})",
-                allowed="one daemon on each data folder",
-                todo="use the one that runs, or stop it with `tandem down`",
-            ) from None
-        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def close(self) -> None:
-        """Let another daemon have the folder."""
-        os.close(self._fd)
 
 
 def open_engine(path: Path, *, new: bool) -> sa.Engine:

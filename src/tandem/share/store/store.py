@@ -24,8 +24,9 @@ from tandem.share.scheduler.recorded import follow
 from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.store import entry as rows
 from tandem.share.store import schema
-from tandem.share.store.database import Lock, StoreFullError, corrupted, full, open_engine, reading, storing
+from tandem.share.store.database import StoreFullError, corrupted, full, open_engine, reading, storing
 from tandem.share.store.entry import Entry, Row
+from tandem.share.store.lock import Lock
 from tandem.share.store.prepared import Prepared
 from tandem.share.store.reserve import Reserve
 
@@ -72,7 +73,7 @@ class Store:
             DaemonError: Another daemon has the lock.
             StoreError: The database is corrupted, newer, of another program, or the disk is full.
         """
-        lock = Lock(paths.lock)
+        lock = Lock(paths)
         try:
             return cls(paths, lock, open_engine(paths.database, new=not is_there(paths)))
         except BaseException:
@@ -91,6 +92,14 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def keep_lock(self) -> None:
+        """See that the data folder is still this daemon's, and what shows so in its place.
+
+        Raises:
+            DaemonError: It is not.
+        """
+        self._lock.keep()
 
     def short_of_room(self) -> StoreFullError | None:
         """Return why only ends and cancellations should be stored now; None while there is room for everything."""

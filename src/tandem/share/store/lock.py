@@ -1,0 +1,137 @@
+"""The right to be the daemon of a data folder, and who has it.
+
+The folder itself is locked: it cannot go away without the store. So is a file in it that says which process it is;
+where that is removed, as by a cleaner of temporary folders, it is made again. A file system that cannot lock folders,
+such as NFS, has the file alone.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tandem.core.errors import DaemonError
+from tandem.share.paths import Paths
+
+_log = logging.getLogger(__name__)
+
+
+class Lock:
+    """The right to be the daemon of a data folder, held until `close` or the end of the process."""
+
+    def __init__(self, paths: Paths) -> None:
+        """Take the lock and write the process id into its file.
+
+        Raises:
+            DaemonError: Another daemon holds it; says which process.
+        """
+        self._paths = paths
+        self._folder = os.open(paths.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._take(self._folder)
+            self._file = self._make_file()
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def keep(self) -> None:
+        """Make the file again where its path leads elsewhere; what keeps it from that is met again the next time.
+
+        Raises:
+            DaemonError: The folder's path leads elsewhere, or another daemon holds the file.
+        """
+        if not _leads_to(self._paths.data, self._folder):
+            raise DaemonError(
+                given=f"{self._paths.data} is no longer the folder that this daemon was started on",
+                allowed="a data folder that stays in its place while a daemon runs on it",
+                todo="where it was moved to, the next daemon goes on with its jobs",
+            )
+        if not _leads_to(self._paths.lock, self._file):
+            with contextlib.suppress(OSError):
+                fresh = self._make_file()
+                os.close(self._file)
+                self._file = fresh
+                _log.warning("the lock %s had gone: made again", self._paths.lock)
+
+    def close(self) -> None:
+        """Let another daemon have the folder."""
+        os.close(self._file)
+        os.close(self._folder)
+
+    def _make_file(self) -> int:
+        file = os.open(self._paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._take(file)
+        except BaseException:
+            os.close(file)
+            raise
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        return file
+
+    def _take(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            first = holder(self._paths) or next(_written(self._paths), "unknown")
+            raise DaemonError(
+                given=f"a second daemon on {self._paths.data} (the first is process {first})",
+                allowed="one daemon on each data folder",
+                todo="use the one that runs, or stop it with `tandem down`",
+            ) from None
+        except OSError as error:
+            if fd != self._folder:
+                raise
+            _log.info("%s cannot be locked, only a file in it (%s)", self._paths.data, error.strerror)
+
+
+def holder(paths: Paths) -> int | None:
+    """Return which process holds a data folder's lock now; None where none does, or it is hidden from this user.
+
+    The lock is only looked at: a daemon that starts meanwhile still finds it free.
+    """
+    files = []
+    for path in (paths.data, paths.lock):
+        with contextlib.suppress(OSError):
+            files.append(path.stat())
+    found = (process for process in (*_written(paths), *_lockers(files)) if _holds(process, files))
+    return next(found, None)
+
+
+def _written(paths: Paths) -> Iterator[int]:
+    """The process that the lock's file names; it may have ended."""
+    with contextlib.suppress(OSError, ValueError):
+        yield int(paths.lock.read_text())
+
+
+def _lockers(files: Sequence[os.stat_result]) -> Iterator[int]:
+    """Processes that hold locks on files with these numbers, if on other disks."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, process, file, *_ = line.split()  # 1: FLOCK ADVISORY WRITE 4711 08:01:131 0 EOF
+            if kind == "FLOCK" and int(file.rpartition(":")[2]) in {one.st_ino for one in files}:
+                yield int(process)
+
+
+def _holds(process: int, files: Sequence[os.stat_result]) -> bool:
+    """Whether the process has one of the files open with a lock on it."""
+    with contextlib.suppress(OSError):
+        for one in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                ours = any(os.path.samestat(one.stat(), file) for file in files)
+                if ours and "FLOCK" in Path(f"/proc/{process}/fdinfo/{one.name}").read_text():
+                    return True
+    return False
+
+
+def _leads_to(path: Path, fd: int) -> bool:
+    """Whether the path leads to the open file; one that cannot be looked at just now counts as doing so."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,90 @@
+"""Who may be the daemon of a data folder, whatever becomes of the files in it."""
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tandem.core.errors import DaemonError
+from tandem.share import paths
+from tandem.share.paths import Paths
+from tandem.share.store.lock import Lock, holder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Paths:
+    (tmp_path / "home").mkdir()
+    return paths.home(tmp_path / "home")
+
+
+@pytest.mark.parametrize("file", ["there", "removed", "another's"])
+def test_a_second_daemon_is_told_who_has_the_folder(place: Paths, file: str) -> None:
+    lock = Lock(place)
+    if file != "there":
+        place.lock.unlink()
+    if file == "another's":
+        place.lock.write_text("1\n")
+    assert holder(place) == os.getpid()
+    with pytest.raises(DaemonError, match=f"the first is process {os.getpid()}"):
+        Lock(place)
+    lock.close()
+    assert holder(place) is None
+    Lock(place).close()
+
+
+def test_a_file_that_has_gone_is_made_again(place: Paths) -> None:
+    lock = Lock(place)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    place.lock.unlink()
+    lock.keep()
+    made = place.lock.stat().st_ino
+    lock.keep()
+    assert place.lock.stat().st_ino == made
+    assert place.lock.read_text() == f"{os.getpid()}\n"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with place.lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock.close()
+
+
+def test_a_file_that_another_holds_is_left_to_it(place: Paths) -> None:
+    lock = Lock(place)
+    place.lock.unlink()
+    with place.lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DaemonError, match="a second daemon"):
+            lock.keep()
+    lock.close()
+
+
+@pytest.mark.parametrize("in_its_place", ["nothing", "another"])
+def test_a_folder_that_was_moved_is_missed(place: Paths, tmp_path: Path, in_its_place: str) -> None:
+    lock = Lock(place)
+    place.data.rename(tmp_path / "moved")
+    if in_its_place == "another":
+        place.data.mkdir()
+        Lock(place).close()
+    with pytest.raises(DaemonError, match=f"{place.data} is no longer the folder"):
+        lock.keep()
+    with pytest.raises(DaemonError, match=f"process {os.getpid()}"):
+        Lock(paths.home(tmp_path / "moved"))
+    lock.close()
+
+
+def test_where_no_folder_can_be_locked_the_file_is(place: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    truly = fcntl.flock
+
+    def of_files_only(fd: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        truly(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", of_files_only)
+    lock = Lock(place)
+    assert holder(place) == os.getpid()
+    with pytest.raises(DaemonError, match=f"process {os.getpid()}"):
+        Lock(place)
+    lock.close()
