@@ -165,6 +165,16 @@ def test_seconds_in_which_it_ran_unheard_are_those_of_its_windows() -> None:
     assert unheard_s(windows, "cg", 7.0) == 0.0
 
 
+def test_the_rate_alone_is_that_of_the_time_in_which_it_had_its_cores() -> None:
+    windows = [
+        Window(frozenset({"cg"}), t, t + 1.0, {"cg": 100.0 * (1.0 - kept / 2)}, {"cg": ""}, {"cg": kept})
+        for t, kept in ((0.0, 0.0), (1.0, 0.5), (2.0, 1.2))
+    ]
+    session = SimpleNamespace(_name="cg", _terms=SimpleNamespace(cores=(0, 1)), _alone_windows=lambda phase: windows)
+    found = _Session._alone_rates(session, "")  # type: ignore[arg-type]
+    assert found == [(t + 0.5, pytest.approx(100.0)) for t in range(3)]
+
+
 def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.estimate.profiling.measure.stepless", lambda *_: ({"save": 0.1, "check": 0.2}, 2))
     session = SimpleNamespace(

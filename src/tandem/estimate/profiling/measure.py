@@ -244,8 +244,8 @@ def unheard_s(windows: Sequence[Window], name: str, last: float) -> float:
 def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
     """What was measured while others had the programme's cores for a part of the time, with intervals to match.
 
-    Windows alone and beside bubbles alternate, and either may have been hit by all of it: rates and slowdowns are
-    uncertain by so much of themselves, pressures by so much of the dial.
+    Windows alone and beside bubbles alternate, and either may have been hit by all of it: slowdowns are uncertain by so
+    much of themselves, pressures by so much of the dial. So are rates, though of the time in which it had its cores.
 
     Args:
         phase: as measured.
@@ -527,9 +527,7 @@ class _Session:
 
     def _paused(self, phase: str) -> tuple[Pauses, float] | None:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
-        about = self._name, len(self._terms.cores)
-        rate = statistics.median(w.rates[self._name] / _had(w, *about) for w in self._alone_windows(phase))
-        noise, window_s = self._noise_of(phase), self._stage.window_s
+        rate, noise, window_s = self._working_rate(phase), self._noise_of(phase), self._stage.window_s
         return paused(self._lived(phase), self._subject.trace, phase, window_s, rate, noise, self._alone_since)
 
     def _lived(self, phase: str | None = None) -> list[tuple[float, float]]:
@@ -542,7 +540,9 @@ class _Session:
         return noise_of(self._alone_rates(phase)) or self._noise
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
-        return [(window.middle, window.rates[self._name]) for window in self._alone_windows(phase)]
+        """Of each window its middle, and steps per second of the time in which it had its cores."""
+        about = self._name, len(self._terms.cores)
+        return [(w.middle, w.rates[self._name] / _had(w, *about)) for w in self._alone_windows(phase)]
 
     def _alone_windows(self, phase: str | None) -> list[Window]:
         return [
