@@ -230,6 +230,14 @@ def test_a_bare_number_counts_minutes_as_everywhere(tandem_: Shell) -> None:
 
 
 @pytest.mark.usefixtures("profiled")
+def test_where_they_never_all_meet_it_is_said_what_the_slowdown_together_is(tandem_: Shell) -> None:
+    clause = "they never all run at once: SLOWDOWN TOGETHER is what it would be then"
+    assert clause in tandem_("estimate", "loud", "calm", "loud", "--cores", "0-1", "--stagger", "50s")
+    assert clause not in tandem_("estimate", "loud", "calm", "loud", "--cores", "0-1", "--stagger", "10s")
+    assert clause not in tandem_("estimate", "loud", "--stagger", "50s")
+
+
+@pytest.mark.usefixtures("profiled")
 def test_a_disturbed_profile_and_a_disturbed_calibration_are_said_with_the_estimate(tandem_: Shell, home: Path) -> None:
     here = discover()
     busy = Response((0.0, 1.0), (1.0, 1.0), 0.02, waited=0.84)

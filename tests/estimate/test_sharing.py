@@ -76,6 +76,37 @@ def test_phases_without_steps_leave_the_core_to_the_other_as_often_as_they_meet_
     assert "on the cores by chance (1.00x to 1.25x)" in crowd.why[0]
 
 
+BUSY = st.floats(0.05, 1.0)
+
+
+@given(st.lists(st.tuples(BUSY, BUSY, st.floats(0.02, 0.9)), min_size=2, max_size=2))
+def test_nobody_is_told_less_than_what_all_at_their_least_busy_would_cost(
+    levels: list[tuple[float, float, float]],
+) -> None:
+    """Of two that may be busy all the time, at two levels each."""
+    held = [
+        Profile(
+            f"k{i}", (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("train", 1.0 - part, 10.0, 0.0, train),),
+            stepless={"check": Stepless(part, check)},
+        )
+        for i, (train, check, part) in enumerate(levels)
+    ]  # fmt: skip
+    members = [pinned(0, key=one.key) for one in held]
+    found = share(members, NODE, needs(held))
+    assert found is not None
+    calm = [min(train, check) for train, check, _ in levels]
+    for least, mine, got in zip(found.least or found.stretch, calm, fairly(1.0, calm), strict=True):
+        assert least >= mine / got - 1e-6
+
+
+def test_a_short_peak_leaves_no_room_below_what_it_needs_elsewhere() -> None:
+    train = PhaseProfile("train", 0.94, 10.0, 0.0, 0.97)
+    profile = Profile("a", (), "here", 1, 0.0, 0.0, 1, (train,), stepless={"check": Stepless(0.06, 1.0)})
+    found = share((pinned(0), pinned(0)), NODE, needs([profile]))
+    assert found is not None
+    assert found.least == pytest.approx((0.94 * 1.94 + 0.06 * 2.0,) * 2)
+
+
 def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None:
     def profile(key: str, use: float, noise: float, **sensitivity: Curve) -> Profile:
         return Profile(key, (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 6.0, noise, use, sensitivity),))

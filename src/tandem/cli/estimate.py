@@ -281,6 +281,8 @@ def _show(told: Prediction) -> None:
         for one in told.courses
     ]
     show_table(Table(columns, rows))
+    if not any(len(piece.members) == len(told.courses) for piece in told.pieces):
+        say("they never all run at once: SLOWDOWN TOGETHER is what it would be then, all else is as they really meet")
     for one in told.courses:
         if one.why:
             say(f"{one.work.app.key}: {one.why}")

@@ -153,7 +153,7 @@ class Stepless:
 
     Attributes:
         share: part of the run time that it takes.
-        cpu_use: cores that it keeps busy meanwhile, all such phases of a profile together.
+        cpu_use: cores that it keeps busy meanwhile; as many as its steps do, where it was too short to be looked at.
     """
 
     share: float

@@ -12,7 +12,7 @@ The part of every model that has nothing to do with caches or bandwidth, so that
   feel each other's bandwidth, and the weight is 0.
 - A member with phases without steps (`Profile.stepless`) or pauses works and waits in turns. When it works it meets
   others that do by chance (`tandem.estimate.meeting`); the interval reaches from where they never meet to where they
-  always do.
+  always do, and are below their peaks together.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -74,6 +74,13 @@ class CpuNeed:
     ends: tuple[CpuNeed, CpuNeed] | None = None
     peak: float = 0.0
     peak_part: float = 1.0
+
+    @property
+    def rest(self) -> float:
+        """Cores that it keeps busy in the time outside its peak; ``use`` where it has none."""
+        if self.peak <= self.use:
+            return self.use
+        return max(0.0, self.use - self.peak_part * self.peak) / (1.0 - self.peak_part)
 
 
 _UNKNOWN = CpuNeed(1.0, unmeasured=1.0)
@@ -146,9 +153,16 @@ def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
     met = _granted(members, capacity, at_work)
     if met.enough:
         return None
-    mean = _told(members, capacity, known, _granted(members, capacity, asked, at_work))
-    apart, together = _stretches(never, needed), _stretches(met, needed)
-    always = [1.0 + need.peak_part * (most - 1.0) for need, most in zip(needed, together, strict=True)]
+    at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
+    rest = _granted(members, capacity, at_rest)
+    chance = _granted(members, capacity, asked, at_work)
+    got = [min(cores, one * most) for cores, one, most in zip(chance.got, chance.asked, rest.running(), strict=True)]
+    mean = _told(members, capacity, known, chance._replace(got=got))
+    apart, together, below = _stretches(never, needed), _stretches(met, needed), _stretches(rest, needed)
+    always = [
+        need.peak_part * most + (1.0 - need.peak_part) * least
+        for need, most, least in zip(needed, together, below, strict=True)
+    ]
     low = tuple(map(min, mean.stretch, apart, always))
     high = [*map(max, mean.stretch, apart, always)]
     return replace(
@@ -161,7 +175,7 @@ def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
 
 def _by_chance_in_words(mean: Sharing, low: Sequence[float], high: Sequence[float], where: str) -> Iterator[str]:
     for words, mid, least, most in zip(mean.why, mean.stretch, low, high, strict=True):
-        if most <= least + _SLIGHT:
+        if most <= least + 2 * _SLIGHT:  # the same to two digits
             yield words
             continue
         said = f"{mid:.2f}x as it meets the others on the {where} by chance ({least:.2f}x to {most:.2f}x)"

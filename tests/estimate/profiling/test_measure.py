@@ -15,7 +15,7 @@ from tandem.core.machine import discover
 from tandem.estimate import contention
 from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.bubbles.process import program
-from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling import picture, store, trust
 from tandem.estimate.profiling.measure import (
     MOST_NOISE,
@@ -165,27 +165,28 @@ def test_seconds_in_which_it_ran_unheard_are_those_of_its_windows() -> None:
     assert unheard_s(windows, "cg", 7.0) == 0.0
 
 
-def test_cores_busy_while_it_is_waited_for_are_those_of_the_time_that_it_had_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It stands for 2 s, of which others have its core for half, and then for a moment at its steps."""
-    clock, used, kept = iter([0.0, 2.0, 5.0, 5.05]), iter([0.0, 1.0, 1.0, 1.0]), iter([0.0, 1.0, 1.0, 1.0])
-    monkeypatch.setattr("tandem.estimate.profiling.measure.time.monotonic", lambda: next(clock))
-    programme = SimpleNamespace(runs=1, cpu_s=lambda: next(used), waited_s=lambda: next(kept))
+def test_the_rate_alone_is_that_of_the_time_in_which_it_had_its_cores() -> None:
+    windows = [
+        Window(frozenset({"cg"}), t, t + 1.0, {"cg": 100.0 * (1.0 - kept / 2)}, {"cg": ""}, {"cg": kept})
+        for t, kept in ((0.0, 0.0), (1.0, 0.5), (2.0, 1.2))
+    ]
+    session = SimpleNamespace(_name="cg", _terms=SimpleNamespace(cores=(0, 1)), _alone_windows=lambda phase: windows)
+    found = _Session._alone_rates(session, "")  # type: ignore[arg-type]
+    assert found == [(t + 0.5, pytest.approx(100.0)) for t in range(3)]
+
+
+def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.estimate.profiling.measure.stepless", lambda *_: ({"save": 0.1, "check": 0.2}, 2))
     session = SimpleNamespace(
-        _name="cg",
-        _deadline=None,
-        _terms=SimpleNamespace(cores=(0,)),
-        _stage=SimpleNamespace(switch=lambda running: None, window_s=0.1),
-        _subject=SimpleNamespace(programme=programme, until_it_works=lambda deadline: True),
-        _longest_wait_s=0.0,
-        _stood_s=0.0,
-        _stood_cpu_s=0.0,
+        _lived=lambda: [],
+        _subject=SimpleNamespace(trace=Trace()),
+        _counting_phases=lambda: ["train"],
+        _alone_since=0.0,
+        _standing=SimpleNamespace(use={"save": 0.0}.get),
+        _cpu=[("train", 0.9)],
     )
-    for _ in range(2):
-        _Session._await_work(session)  # type: ignore[arg-type]
-    assert _Session._standing_use(session) == pytest.approx(1.0)  # type: ignore[arg-type]
-    assert session._longest_wait_s == 2.0
+    found, _ = _Session.stepless(session)  # type: ignore[arg-type]
+    assert found == {"save": Stepless(0.1, 0.0), "check": Stepless(0.2, 0.9)}
 
 
 def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:

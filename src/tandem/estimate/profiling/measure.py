@@ -41,6 +41,7 @@ from tandem.estimate.profiling.refusals import (
     too_seldom,
 )
 from tandem.estimate.profiling.sources import follow
+from tandem.estimate.profiling.standing import Standing
 from tandem.estimate.profiling.stepless import stepless
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.trust import FEWEST_PAUSES
@@ -243,8 +244,8 @@ def unheard_s(windows: Sequence[Window], name: str, last: float) -> float:
 def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
     """What was measured while others had the programme's cores for a part of the time, with intervals to match.
 
-    Windows alone and beside bubbles alternate, and either may have been hit by all of it: rates and slowdowns are
-    uncertain by so much of themselves, pressures by so much of the dial.
+    Windows alone and beside bubbles alternate, and either may have been hit by all of it: slowdowns are uncertain by so
+    much of themselves, pressures by so much of the dial. So are rates, though of the time in which it had its cores.
 
     Args:
         phase: as measured.
@@ -295,7 +296,7 @@ class _Session:
         self._unsteady: list[str] = []
         self._campaign: Campaign | None = None
         self._pressure: dict[tuple[str, str], Interval] = {}
-        self._stood_s, self._stood_cpu_s, self._alone_since = 0.0, 0.0, math.inf
+        self._standing, self._alone_since = Standing(subject, len(terms.cores)), math.inf
         self._noise = 0.04
 
     def alone(self) -> None:
@@ -391,14 +392,20 @@ class _Session:
                 break
             if not begun:
                 self._alone_since = SystemClock().now()
-            self._stage.run({self._name}, _PAUSE_LOOK_S)
+            self._stage.switch({self._name})
+            self._standing.watch(_PAUSE_LOOK_S)
+            self._stage.run({self._name}, 0.0)
         self._stage.switch(frozenset())
 
     def stepless(self) -> tuple[dict[str, Stepless], int]:
-        """Its phases without steps, and how many whole cycles of them were seen."""
+        """Its phases without steps, and how many whole cycles of them were seen.
+
+        One that was too short to be looked at is held to keep as many cores busy as steps do.
+        """
         shares, cycles = stepless(self._lived(), self._subject.trace, self._counting_phases(), self._alone_since)
-        use = round(self._standing_use() or 0.0, 4)
-        return {phase: Stepless(round(share, 4), use) for phase, share in shares.items()}, cycles
+        at_steps = statistics.median(use for _, use in self._cpu)
+        uses = {phase: at_steps if (use := self._standing.use(phase)) is None else use for phase in shares}
+        return {phase: Stepless(round(share, 4), round(uses[phase], 4)) for phase, share in shares.items()}, cycles
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
         """See `Profile.left_out`; only where there are any.
@@ -437,7 +444,7 @@ class _Session:
             pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
             rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
             use = statistics.median(use for p, use in self._cpu if p == phase)
-            if pauses and (standing := self._standing_use()) is not None:
+            if pauses and (standing := self._standing.use(phase, self._stage.window_s)) is not None:
                 use += pauses.part * (standing - use)
             curves = {kind: curve for kind in self._kinds if (curve := self._campaign.curve(kind, phase)) is not None}
             pressed = {kind: one for (kind, p), one in self._pressure.items() if p == phase}
@@ -494,13 +501,9 @@ class _Session:
 
     def _await_work(self) -> None:
         self._stage.switch({self._name})
-        begun, programme = time.monotonic(), self._subject.programme
-        runs, before, kept_s = programme.runs, programme.cpu_s(), programme.waited_s()
-        works = self._subject.until_it_works(self._deadline)
+        begun = time.monotonic()
+        works = self._standing.until_it_works(self._deadline)
         waited_s = time.monotonic() - begun
-        if programme.runs == runs and waited_s > self._stage.window_s:  # else it was at its steps, in another phase
-            self._stood_s += had_s(waited_s, programme.waited_s() - kept_s, len(self._terms.cores))
-            self._stood_cpu_s += programme.cpu_s() - before
         if works:
             self._longest_wait_s = max(self._longest_wait_s, waited_s)
         else:
@@ -524,17 +527,11 @@ class _Session:
 
     def _paused(self, phase: str) -> tuple[Pauses, float] | None:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
-        about = self._name, len(self._terms.cores)
-        rate = statistics.median(w.rates[self._name] / _had(w, *about) for w in self._alone_windows(phase))
-        noise, window_s = self._noise_of(phase), self._stage.window_s
+        rate, noise, window_s = self._working_rate(phase), self._noise_of(phase), self._stage.window_s
         return paused(self._lived(phase), self._subject.trace, phase, window_s, rate, noise, self._alone_since)
 
     def _lived(self, phase: str | None = None) -> list[tuple[float, float]]:
         return lived(self._stage, self._name, len(self._terms.cores), phase)
-
-    def _standing_use(self) -> float | None:
-        """Cores that it keeps busy while it is waited for; None where it never was."""
-        return min(self._stood_cpu_s / self._stood_s, float(len(self._terms.cores))) if self._stood_s else None
 
     def _working_rate(self, phase: str) -> float:
         return statistics.median(rate for _, rate in self._alone_rates(phase))
@@ -543,7 +540,9 @@ class _Session:
         return noise_of(self._alone_rates(phase)) or self._noise
 
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
-        return [(window.middle, window.rates[self._name]) for window in self._alone_windows(phase)]
+        """Of each window its middle, and steps per second of the time in which it had its cores."""
+        about = self._name, len(self._terms.cores)
+        return [(w.middle, w.rates[self._name] / _had(w, *about)) for w in self._alone_windows(phase)]
 
     def _alone_windows(self, phase: str | None) -> list[Window]:
         return [

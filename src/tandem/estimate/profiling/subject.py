@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tandem.core.clock import SystemClock
 from tandem.core.records import FILE_NAME, Record, Tail
@@ -18,6 +18,9 @@ from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.matcher import LONGEST_LINE, MOST_CPU_S, Matcher
 from tandem.estimate.profiling.programme import Programme, ProgrammeError
 from tandem.estimate.profiling.progress import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE_S = 20.0
 LARGEST = 1e15
@@ -40,7 +43,8 @@ whoever reads, and its rate be theirs."""
 _STRETCH_S, _APART_S = 1.0, 0.2
 """How long that is looked at, without a break as long as the second."""
 _SHOWN = 60
-_POLL_S = 0.01
+POLL_S = 0.01
+"""How often one looks at a programme that is waited for."""
 
 
 class Source(Protocol):
@@ -339,8 +343,12 @@ class Subject:
         own = self.programme.fileno()
         return [*self.source.filenos(), *([own] if own >= 0 else [])]
 
-    def until_it_works(self, deadline: Deadline | None = None) -> bool:
+    def until_it_works(self, deadline: Deadline | None = None, look: Callable[[], None] | None = None) -> bool:
         """Wait until it has made progress in its present run, with nothing else going on; False: the deadline came.
+
+        Args:
+            deadline: wait no longer.
+            look: called again and again meanwhile instead of `read`, which it does as well.
 
         Raises:
             ProgrammeError: It ended badly, or no progress was seen for too long.
@@ -348,12 +356,12 @@ class Subject:
         known = len(self.trace)
         patience = Deadline.after(self._patience_s)
         while len(self.trace) < known + 2:
-            if deadline is not None and not deadline.fits(_POLL_S):
+            if deadline is not None and not deadline.fits(POLL_S):
                 return False
             if not patience.fits(0.0):
                 raise silent(self.programme, self.source.way, self._patience_s)
-            time.sleep(_POLL_S)
-            self.read()
+            time.sleep(POLL_S)
+            (look or self.read)()
         return True
 
     def step_s(self) -> float | None:
