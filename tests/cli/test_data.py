@@ -246,6 +246,26 @@ def test_where_samples_cannot_be_written_to_standard_output_is_called_so(
     assert (done.returncode, done.stderr) == (2, "tandem: standard output: No space left on device\n")
 
 
+def test_samples_are_written_whole_or_it_is_said_also_where_output_is_not_buffered(
+    tandem_: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    (tmp_path / "in").mkdir()
+    data = os.urandom(3_000_000)
+    (tmp_path / "in" / "x").write_bytes(data)
+    tandem_("data", "pack", "in", "s")
+    command = [*tandem_.prefix, "data", "cat", "s", "x"]
+    with disks.small(tmp_path / "small", 2):
+        for out in (tmp_path / "out", tmp_path / "small" / "out"):
+            with out.open("wb") as file:
+                done = subprocess.run(
+                    command, cwd=tmp_path, stdout=file, stderr=subprocess.PIPE, text=True, check=False
+                )
+            if out.parent == tmp_path:
+                assert (done.returncode, done.stderr, out.read_bytes()) == (0, "", data)
+    assert (done.returncode, done.stderr) == (2, "tandem: standard output: No space left on device\n")
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_said_with_the_file(source: Path, tandem_: Shell, tmp_path: Path) -> None:
     (source / "large").write_bytes(os.urandom(3 << 20))

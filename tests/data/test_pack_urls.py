@@ -26,6 +26,17 @@ def test_a_url(tmp_path: Path) -> None:
     assert contents(tmp_path / "one") == {"a.json": b"{}"}
 
 
+def test_names_at_a_url_are_no_patterns(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    said = {"img [1].png": b"one", "img 1.png": b"two", "x*": b"star", "xy": b"no star", "what?": b"question"}
+    for name, data in said.items():
+        files.pipe_file(f"/patterns/{name}", data)
+    packed("memory://patterns", tmp_path / "s")
+    assert contents(tmp_path / "s") == said
+    packed("memory://patterns/x*", tmp_path / "one")
+    assert contents(tmp_path / "one") == {"x*": b"star"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("name", ["t.tar", "t.tgz", "t.ZIP"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.group import Nouns
-from tandem.cli.terminal import json_option, print_json, progress, say, say_err, say_pairs, shell_name
+from tandem.cli.terminal import json_option, print_json, progress, put, say, say_err, say_pairs, shell_name
 from tandem.core.durable import FULL, naming
 from tandem.core.interrupts import counted_once, heard_sigterm
 from tandem.core.units import counted
@@ -161,10 +161,10 @@ def cat(as_json: bool, space: str, paths: tuple[str, ...]) -> None:
             print_json([{"path": path, "base64": b64encode(opened.read(number)).decode()} for path, number in told])
             return
         for number in numbers:
-            content = opened.read(number)
-            with naming("standard output", only=FULL):
-                sys.stdout.buffer.write(content)
-                sys.stdout.buffer.flush()
+            for content in opened.pieces(number):
+                with naming("standard output", only=FULL):
+                    put(content)
+                    sys.stdout.buffer.flush()
 
 
 @data.command()

@@ -14,7 +14,7 @@ import click
 
 from tandem.cli import words
 from tandem.cli.selection import checked, label, resolve
-from tandem.cli.terminal import json_option, print_json, say_err
+from tandem.cli.terminal import json_option, print_json, put, say_err
 from tandem.cli.wait import sentence
 from tandem.core.errors import ConfigError, JobStateError
 from tandem.core.records import open_regular
@@ -146,12 +146,11 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> IO[bytes] | None:
 
 def _copy(stream: IO[bytes] | None) -> bytes:
     """Write out what is new, as it is: it is the job's own. Returns the last of it."""
-    out = sys.stdout.buffer
     last = b""
     while stream is not None and (chunk := stream.read(_CHUNK)):
-        out.write(chunk)
+        put(chunk)
         last = chunk
-    out.flush()
+    sys.stdout.buffer.flush()
     return last
 
 

@@ -47,6 +47,13 @@ def say(text: str = "") -> None:
     click.echo(one_line(text))
 
 
+def put(data: bytes | memoryview) -> None:
+    """Write bytes to standard output, all of them: unbuffered (PYTHONUNBUFFERED), one write may take but a part."""
+    left = memoryview(data)
+    while left:
+        left = left[sys.stdout.buffer.write(left) :]
+
+
 def say_err(text: str) -> None:
     """Print one line to stderr, escaped."""
     click.echo(one_line(text), err=True)

@@ -156,7 +156,8 @@ class SpaceFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships
                 return f"{head}/", self._opened(head), tail
             head, _, part = head.rpartition("/")
             tail = f"{part}/{tail}" if tail else part
-        raise FileNotFoundError(errno.ENOENT, "no part of the path is a space", path)
+        chained = "; the files of a space at a URL are tandem://PATH::URL" if "://" in inner else ""
+        raise FileNotFoundError(errno.ENOENT, f"no part of the path is a space{chained}", path)
 
     def _opened(self, name: str) -> Space:
         if name not in self._spaces:

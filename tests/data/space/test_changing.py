@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.core.errors import DataError, SpaceError
-from tandem.data.space import Space
+from tandem.data.space import Space, exporting
+from tandem.data.space import space as space_module
 from tandem.data.space.changing import compact, delete
 from tandem.data.space.exporting import LeftOut, export
 from tandem.data.space.scrub import scrub, unused_bytes
@@ -177,6 +178,32 @@ def test_export_gives_the_files_back(folder: Path, tmp_path: Path) -> None:
             export(space, str(tmp_path / "out"))
         assert taken.read_bytes() == b"of somebody"
         assert export(space, str(tmp_path / "part"), "d3/file1") == 15
+
+
+@pytest.mark.parametrize("harm", [None, 0, 6_000, 9_999])
+def test_what_is_too_large_to_hold_is_exported_in_pieces_and_never_in_part(
+    harm: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_BATCH_BYTES", 5_000)
+    monkeypatch.setattr(space_module, "_PART_BYTES", 4_000)
+    data = {"a": os.urandom(10_000), "b": os.urandom(100), "c": os.urandom(5_001)}
+    with SpaceWriter(tmp_path / "s") as writer:
+        for path, content in data.items():
+            writer.add(path, content)
+        writer.commit()
+    (shard,) = (tmp_path / "s" / "shards").iterdir()
+    if harm is not None:
+        at = shard.read_bytes().index(data["a"]) + harm
+        with shard.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([data["a"][harm] ^ 1]))
+    left: list[int] = []
+    with Space.open(tmp_path / "s") as space:
+        for _ in range(2):
+            export(space, str(tmp_path / "out"), left_out=lambda number, _error: left.append(number))
+    there = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert there == {path: content for path, content in data.items() if harm is None or path != "a"}
+    assert left == ([] if harm is None else [0, 0])
 
 
 @pytest.mark.parametrize("nameless", [True, False])

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 
 from tandem.core.durable import naming
 from tandem.core.errors import DataError, SpaceError
-from tandem.data.hashing import xxh3
 from tandem.data.space.snapshot import is_space, refuse_within
 from tandem.data.space.writer import checked_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tandem.data.space.index import Sample
     from tandem.data.space.space import Space
@@ -65,14 +65,17 @@ def export(
         raise SpaceError(given=given, allowed="a folder for files", todo="name another folder") from None
     there = {root}
     while start < len(numbers):
-        end, size = start, 0
-        while end < len(numbers) and end - start < _BATCH and size < _BATCH_BYTES:
-            size += space.index.place(numbers[end])[3]
-            end += 1
-        for number, data in _whole(space, numbers[start:end], left_out):
+        end, size = start + 1, space.index.place(numbers[start])[3]
+        while end < len(numbers) and end - start < _BATCH:
+            more = space.index.place(numbers[end])[3]
+            if size + more > _BATCH_BYTES:
+                break
+            end, size = end + 1, size + more
+        few = numbers[start:end]
+        for number, data in _in_pieces(space, few) if size > _BATCH_BYTES else _whole(space, few, left_out):
             try:
                 _put(space.stat(number), data, root, there)
-            except (SpaceError, FileExistsError, NotADirectoryError) as error:
+            except (DataError, SpaceError, FileExistsError, NotADirectoryError) as error:
                 if left_out is None:
                     raise
                 left_out(number, error)
@@ -85,10 +88,10 @@ def export(
 
 def _whole(
     space: Space, numbers: list[int], left_out: Callable[[int, LeftOut], None] | None
-) -> Iterator[tuple[int, memoryview]]:
+) -> Iterator[tuple[int, Iterable[memoryview]]]:
     """The samples with their bytes; where one of them is damaged, those that are not, one by one."""
     try:
-        yield from zip(numbers, space.read_batch(np.array(numbers)), strict=True)
+        yield from ((number, [data]) for number, data in zip(numbers, space.read_batch(np.array(numbers)), strict=True))
     except DataError:
         if left_out is None:
             raise
@@ -98,10 +101,15 @@ def _whole(
             except DataError as error:
                 left_out(number, error)
             else:
-                yield number, data
+                yield number, [data]
 
 
-def _put(sample: Sample, data: memoryview, root: Path, there: set[Path]) -> None:
+def _in_pieces(space: Space, numbers: list[int]) -> Iterator[tuple[int, Iterable[bytes]]]:
+    """Samples that are too large to hold, which are read while they are written."""
+    yield from ((number, space.pieces(number)) for number in numbers)
+
+
+def _put(sample: Sample, data: Iterable[bytes | memoryview], root: Path, there: set[Path]) -> None:
     path = _path(sample, root)
     _make(path.parent, there)
     _write(sample, data, path)
@@ -139,7 +147,7 @@ def _make(folder: Path, there: set[Path]) -> None:
         there.add(one)
 
 
-def _write(sample: Sample, data: memoryview, path: Path) -> None:
+def _write(sample: Sample, data: Iterable[bytes | memoryview], path: Path) -> None:
     nameless = True
     try:
         file = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
@@ -151,10 +159,11 @@ def _write(sample: Sample, data: memoryview, path: Path) -> None:
             return
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        view = data
-        with naming(path):
-            while view:
-                view = view[os.write(file, view) :]
+        for piece in data:
+            view = memoryview(piece)
+            with naming(path):
+                while view:
+                    view = view[os.write(file, view) :]
         os.fchmod(file, sample.mode & 0o777)
         os.utime(file, ns=(sample.mtime_ns, sample.mtime_ns))
         if nameless:
@@ -179,6 +188,14 @@ def _is_there(sample: Sample, path: Path) -> bool:
     """
     if not path.exists() and not path.is_symlink():
         return False
-    if not path.is_file() or path.stat().st_size != sample.size or xxh3(path.read_bytes()) != sample.checksum:
+    if not path.is_file() or path.stat().st_size != sample.size or _checksum(path) != sample.checksum:
         raise FileExistsError(errno.EEXIST, "it is there with other bytes; move it away", str(path))
     return True
+
+
+def _checksum(path: Path) -> int:
+    found = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while piece := file.read(_BATCH_BYTES):
+            found.update(piece)
+    return found.intdigest()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tandem.data.space.reading import How
     from tandem.data.space.remote_home import RemoteHome
 
+_PART_BYTES = 16 << 20
+
 
 class Space:
     """One generation of a space; what writers do afterwards does not change it.
@@ -182,6 +184,21 @@ class Space:
             DataError: The sample's bytes, also others than these, are not what was packed; names it.
         """
         return self._pieces.read(self._in_range(number), start, size)
+
+    def pieces(self, number: int) -> Iterator[bytes]:
+        """Read a sample that may be larger than the memory: in parts of at most 16 MiB, each verified.
+
+        Raises:
+            IndexError: The number is out of range.
+            DataError: The sample's bytes are not what was packed; names it, before any of a sample that was damaged.
+        """
+        number = self._in_range(number)
+        size = self._index.place(number)[3]
+        if size <= _PART_BYTES:
+            yield self.read(number)
+            return
+        for start in range(0, size, _PART_BYTES):
+            yield self.read_part(number, start, _PART_BYTES)
 
     @cached_property
     def _pieces(self) -> Pieces:

@@ -126,6 +126,9 @@ def _refuse_existing(out: Path) -> None:
         out.lstat()  # a link that leads nowhere is there too
     except FileNotFoundError:
         return
+    except OSError as error:
+        given = f"{out}, which cannot be a folder's name ({error.strerror})"
+        raise PruneError(given=given, allowed="a folder that is new", todo="choose another name") from error
     raise PruneError(given=f"{out} is there already", allowed="a folder that is new", todo="choose another name")
 
 

@@ -37,6 +37,7 @@ _PATIENCE_S = 1.0
 _log = logging.getLogger(__name__)
 _known: dict[Path, dict[str, str]] = {}
 _unlocked: set[Path] = set()
+_unkept: set[Path] = set()
 _at_hand: dict[tuple[object, ...], str] = {}
 """The same by what makes a key: a product of some hundred microseconds should not wait for texts and files."""
 
@@ -99,9 +100,10 @@ def known(weight: SparseWeight, x_type: torch.dtype, count: int, *, by: str = ""
 
 
 def forget() -> None:
-    """Read what is on disk, and try its lock, again at the next product."""
+    """Read what is on disk, try its lock, and tell what goes wrong, again at the next product."""
     _known.clear()
     _unlocked.clear()
+    _unkept.clear()
     _at_hand.clear()
 
 
@@ -185,4 +187,6 @@ def _keep(path: Path, key: str, best: str, names: Collection[str]) -> None:
             with written_aside(path) as out:
                 out.write(json.dumps(_known[path], indent=1, sort_keys=True).encode())
         except OSError as error:
-            _log.warning("what was measured of sparse products cannot be kept in %s: %s", path, error.strerror)
+            if path not in _unkept:
+                _unkept.add(path)
+                _log.warning("what is measured of sparse products cannot be kept in %s: %s", path, error.strerror)

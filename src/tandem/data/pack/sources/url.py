@@ -12,6 +12,7 @@ import os
 import posixpath
 from collections import Counter
 from functools import partial
+from glob import has_magic
 from typing import IO, TYPE_CHECKING, Any
 
 from tandem.core.errors import SpaceError
@@ -68,7 +69,9 @@ class Source:
             if group and (entry is None or full or entry.size > _WHOLE_BYTES):
                 names = [_name(one) for one in group]
                 with failures_said(self._url):
-                    read = files.cat(names)
+                    plain = [name for name in names if not has_magic(name)]  # others would be taken for patterns
+                    read = files.cat(plain) if plain else {}
+                    read |= {name: files.cat_file(name) for name in names if has_magic(name)}
                 for one, name in zip(group, names, strict=True):
                     yield Item(one.path, read[name], len(read[name]), one.mtime_ns, _mode(one))
                 group = []
