@@ -1,7 +1,10 @@
 """Packing from URLs, and from folders and archives that are named by one."""
 
 import os
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -35,6 +38,20 @@ def test_names_at_a_url_are_no_patterns(tmp_path: Path) -> None:
     assert contents(tmp_path / "s") == said
     packed("memory://patterns/x*", tmp_path / "one")
     assert contents(tmp_path / "one") == {"x*": b"star"}
+
+
+@pytest.mark.slow
+def test_names_of_a_web_servers_list_are_those_of_its_files(tmp_path: Path) -> None:
+    said = {"sp ace.txt": b"1", "#frag.txt": b"2", "pct%41.txt": b"3", "sub dir/é.txt": b"4", "a*[1].png": b"5"}
+    for name, data in said.items():
+        (tmp_path / "web" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "web" / name).write_bytes(data)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        packed(f"http://127.0.0.1:{server.server_port}/", tmp_path / "s")
+        server.shutdown()
+    assert contents(tmp_path / "s") == said
 
 
 @pytest.mark.slow

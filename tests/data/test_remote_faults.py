@@ -22,6 +22,7 @@ from tandem.data.cache.block_cache import BlockCache
 from tandem.data.cache.cached_file import COMING
 from tandem.data.cache.keeping import cleared, contents
 from tandem.data.cache.settings import RemoteError
+from tandem.data.space import Space
 from tandem.data.space.pieces import PIECE_BYTES
 from tests.data import remotes
 from tests.data.remotes import all_of, opened
@@ -71,6 +72,28 @@ def test_garbage_for_ever_is_told_with_the_sample_and_the_url(server: RangeServe
         assert asked < server.asked <= asked + 2  # anew each time, but once for each block that was bad at every try
         server.fault = lambda path, nth: None
         assert all_of(space) == FILES
+
+
+def test_what_was_damaged_at_every_try_is_not_tried_so_often_again_whatever_is_read_beside(server: RangeServer) -> None:
+    with Space.open(server.folder) as local:
+        _, shard, offset, _ = local.index.place(7)
+        path = server.folder / "shards" / local.index.shards[shard].file_name
+        neighbour = next(
+            n for n in range(len(local)) if local.index.place(n)[1:3] == (shard, offset + len(local.read(7)))
+        )
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    with opened(server, tries=4) as space:
+        for most in (5, 2, 2):
+            asked = server.asked
+            with pytest.raises(DataError, match="sample 7"):
+                space.read(7)
+            assert server.asked <= asked + 2 * most
+            assert space.read(neighbour) == FILES[space.path(neighbour)]
+        data[offset] ^= 1
+        path.write_bytes(data)
+        assert space.read(7) == FILES[space.path(7)]
 
 
 def test_a_remote_that_stays_away_is_told_and_what_is_cached_is_read(server: RangeServer) -> None:

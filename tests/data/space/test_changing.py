@@ -207,6 +207,18 @@ def test_what_is_too_large_to_hold_is_exported_in_pieces_and_never_in_part(
 
 
 @pytest.mark.parametrize("nameless", [True, False])
+def test_what_is_exported_already_is_not_written_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    if not nameless:  # a file system without O_TMPFILE
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY | os.O_CREAT)
+    with Space.open(folder) as space:
+        export(space, str(tmp_path / "out"))
+        monkeypatch.setattr(os, "write", lambda *_: pytest.fail("it was written again"))
+        assert export(space, str(tmp_path / "out")) == len(CONTENTS)
+
+
+@pytest.mark.parametrize("nameless", [True, False])
 def test_export_goes_on_where_it_was(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
 ) -> None:

@@ -170,6 +170,35 @@ def test_that_its_own_processes_wait_for_one_another_is_not_laid_on_others(progr
     assert used + waited < 1.1 * (time.monotonic() - begun), "two take turns: each waits as long as the other runs"
 
 
+TURNS_AND_PAUSES = (
+    "import multiprocessing, time\n"
+    "def burn(_):\n"
+    "    until = time.process_time() + 0.05\n"
+    "    while time.process_time() < until: pass\n"
+    "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+    "    for step in range(10_000):\n"
+    "        pool.map(burn, range(2), chunksize=1)\n"
+    "        time.sleep(0.1)\n"
+    "        print('step', step, flush=True)\n"
+)
+
+
+@pytest.mark.slow
+def test_nor_is_it_where_they_pause_in_between(programmes: Programmes) -> None:
+    one = programmes.add("one", python(TURNS_AND_PAUSES), [core()])
+    one.start()
+    out = one.run_dir / "stdout"
+
+    def steps() -> int:
+        return out.read_text().count("\n")
+
+    until(lambda: steps() >= 1)
+    began, first, waited = time.monotonic(), steps(), one.waited_s()
+    until(lambda: steps() >= first + 8)
+    kept_at_most_s = time.monotonic() - began - 0.2 * (steps() - first)
+    assert one.waited_s() - waited < kept_at_most_s + 0.3, "others had no more than what it neither used nor slept"
+
+
 @pytest.mark.slow
 def test_a_killed_watcher_takes_the_programme_with_it(programmes: Programmes) -> None:
     one = programmes.add("one", python(SPIN), [core()])

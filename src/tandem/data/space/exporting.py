@@ -148,6 +148,8 @@ def _make(folder: Path, there: set[Path]) -> None:
 
 
 def _write(sample: Sample, data: Iterable[bytes | memoryview], path: Path) -> None:
+    if _is_there(sample, path):
+        return
     nameless = True
     try:
         file = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
@@ -155,8 +157,6 @@ def _write(sample: Sample, data: Iterable[bytes | memoryview], path: Path) -> No
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise
         nameless = False
-        if _is_there(sample, path):
-            return
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         for piece in data:

@@ -69,7 +69,7 @@ class RemoteHome:
         self._firsts = np.cumsum([0, *(file.blocks for file in self.files)])
         self._there_B = np.zeros(self._firsts[-1], np.bool_)  # as far as this process knows
         self._used_ns_B = np.zeros(self._firsts[-1], np.uint64)
-        self._bad: set[int] = set()  # blocks that were damaged at every try
+        self._bad: set[int] = set()  # samples that were damaged at every try
         self._hits, self._flushed_ns = 0, time.time_ns()
         self._lock = Lock()
         self._records_N3: NDArray[np.uint64] = np.empty((0, 3), np.uint64)
@@ -244,15 +244,17 @@ class RemoteHome:
                 self._there_B[blocks] = True
                 self._used_ns_B[blocks] = time.time_ns()
                 self._count_hits(known)
-                self._bad.difference_update(blocks.tolist())
+                if self._bad:
+                    self._bad.difference_update(numbers_N.tolist())
                 return done
-            bad = self.blocks_of(numbers_N[done[1] : done[1] + 1])  # type: ignore[index]  # a fault: kind, place, error
+            sample = int(numbers_N[done[1]])  # type: ignore[index]  # a fault: kind, place, error
+            bad = self.blocks_of(np.array([sample]))
             for block in bad.tolist():
                 fetched[block] = fetched.get(block, 0) + 1
-            tries = 1 if self._bad.issuperset(bad.tolist()) else self.settings.tries
+            tries = 1 if sample in self._bad else self.settings.tries
             times = min((fetched[block] for block in bad.tolist()), default=tries + 1)
             if times > tries:
-                self._bad.update(bad.tolist())
+                self._bad.add(sample)
                 return done
             if times > 1:  # it was not the cache
                 time.sleep(self.settings.backoff_s * 2 ** (times - 2))

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tandem.core.clock import SystemClock
 from tandem.core.errors import TandemError, one_line
-from tandem.core.process.schedstat import waited_s
+from tandem.core.process.schedstat import threads
 from tandem.core.records import RUN_DIR_VARIABLE
 from tandem.estimate.profiling.watcher import descendants
 
@@ -88,6 +88,7 @@ class Programme:
         self._paused = False
         self._waited_s = self._kept_s = 0.0
         self._looked = time.monotonic(), 0.0, 0.0
+        self._threads: dict[int, tuple[float, float]] = {}
         self._socket, theirs = socket.socketpair()
         self._answers = self._socket.makefile("rb")
         with theirs:
@@ -181,15 +182,22 @@ class Programme:
     def waited_s(self) -> float:
         """Seconds that its threads were ready to run while others had its cores, all its runs together.
 
-        Those for which its own processes waited for one another are left out: between two calls others had at most what
-        it did not use itself. Of runs that have ended, their first process.
+        Those for which its own threads waited for one another are left out: where they are more than its cores, each
+        second on a core is one for which the others wait, and a core that others have is one for which all do. Between
+        two calls others had at most what it did not use itself. Of runs that have ended, their first process.
         """
         now, used_s = time.monotonic(), self.cpu_s()
-        waited = self._waited_s + sum(map(waited_s, self._members()))
-        then, was_used_s, was_waited = self._looked
+        seen = {thread: told for pid in self._members() for thread, told in threads(pid).items()}
+        ran_s, waited_s = [], 0.0
+        for thread, (ran, waited) in seen.items():
+            had_run, had_waited = self._threads.get(thread, (0.0, 0.0))
+            ran_s.append(max(0.0, ran - had_run))
+            waited_s += max(0.0, waited - had_waited)
+        then, was_used_s, was_ended_s = self._looked
+        kept_s = _kept_by_others_s(ran_s, waited_s + self._waited_s - was_ended_s, len(self.cores))
         most = len(self.cores) * (now - then) - (used_s - was_used_s)
-        self._kept_s += max(0.0, min(waited - was_waited, most))
-        self._looked = now, used_s, waited
+        self._kept_s += max(0.0, min(kept_s, most))
+        self._looked, self._threads = (now, used_s, self._waited_s), seen
         return self._kept_s
 
     def memory_bytes(self) -> int:
@@ -295,6 +303,27 @@ class Programmes:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _kept_by_others_s(ran_s: Sequence[float], waited_s: float, cores: int) -> float:
+    """How long others kept threads from cores.
+
+    Args:
+        ran_s: For how long each thread ran.
+        waited_s: For how long they were ready and did not run, all together.
+        cores: How many they have.
+
+    >>> _kept_by_others_s([0.5, 0.5], 1.0, cores=1)  # they took turns
+    0.0
+    >>> _kept_by_others_s([0.25, 0.25], 1.5, cores=1)  # somebody else had the core for half a second
+    0.5
+    """
+    squares = sum(ran * ran for ran in ran_s)
+    at_once = sum(ran_s) ** 2 / squares if squares else 1.0  # as many as it would be if all ran as long
+    if at_once <= cores:
+        return waited_s
+    for_each_other_s = (at_once / cores - 1.0) * sum(ran_s)
+    return max(0.0, waited_s - for_each_other_s) * cores / at_once
 
 
 def _entries(folder: Path) -> list[Path]:

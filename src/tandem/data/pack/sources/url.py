@@ -14,6 +14,7 @@ from collections import Counter
 from functools import partial
 from glob import has_magic
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from tandem.core.errors import SpaceError
 from tandem.data.pack.archives import is_at_url
@@ -56,7 +57,7 @@ class Source:
                 given=f"{self._url}, below which there is no file", allowed="a URL with files", todo="check it"
             )
         return sorted(
-            Entry(os.fsencode(_relative(name, root)), int(info.get("size") or 0), _mtime_ns(info), _place(name, info))
+            Entry(self._path(_relative(name, root)), int(info.get("size") or 0), _mtime_ns(info), _place(name, info))
             for name, info in found.items()
         )
 
@@ -84,6 +85,11 @@ class Source:
     def left_out(self) -> Mapping[str, int]:
         """Links to nothing, pipes, ..., where fsspec tells them from files."""
         return self._left_out
+
+    def _path(self, name: str) -> bytes:
+        """The path that a name stands for; web servers' are percent-encoded."""
+        is_web = self._url.startswith(("http://", "https://"))
+        return unquote_to_bytes(name) if is_web else os.fsencode(name)
 
     def _piece(self, file: IO[bytes]) -> bytes:
         with failures_said(self._url):
