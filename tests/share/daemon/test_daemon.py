@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tandem.estimate.profiling.store import as_json, save
 from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
+from tandem.share.store.lock import named_socket
 from tests.share.conftest import Home, fill
 from tests.waiting import until
 
@@ -365,7 +368,26 @@ def test_a_daemon_whose_lock_is_removed_stays_the_only_one(home: Home, socket: s
         assert client.call("ping")["pid"] == home.process.pid
         assert {view["id"] for view in client.queue()} == {waits, runs}
     until(home.paths.lock.exists, "the lock's file to be made again")
-    until(lambda: home.paths.lock.read_text() == f"{home.process.pid}\n", "its process in it")
+    until(lambda: named_socket(home.paths, home.process.pid) == home.paths.socket, "its process in it")
+
+
+def test_a_daemon_is_found_from_a_session_with_another_runtime_folder(home: Home, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    here, there = home.paths.socket, run / "tandem" / "tandem.sock"
+    run.mkdir()
+    home.start("--home", str(home.folder), "--socket", str(there))
+    assert home.process is not None
+    elsewhere = replace(home.paths, socket=tmp_path / "other" / "tandem.sock")
+    for places in (home.paths, elsewhere, replace(home.paths, socket=there)):
+        with Client.connect(paths=places) as client:  # which would start one, if none ran
+            assert client.call("ping")["pid"] == home.process.pid
+    shutil.rmtree(run)
+    run.touch()  # the last session has ended: the folder cannot be made again
+    until(lambda: named_socket(home.paths, home.process.pid) == here, "the lock to name another socket")
+    for places in (home.paths, elsewhere):
+        with Client.connect(start=False, paths=places) as client:
+            assert client.call("ping")["pid"] == home.process.pid
+            assert client.doctor()["socket"] == str(here)
 
 
 def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes_on(

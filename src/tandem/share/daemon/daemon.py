@@ -12,7 +12,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from tandem.core import plug
@@ -184,12 +184,8 @@ class Daemon:
         self._look_at = now + LOOK_S
         if not self._listener.is_lost():
             return
-        try:
-            fresh = Listener(self._paths)
-        except OSError as error:
-            if self._deaf != (why := str(error)):
-                _log.error("nobody can connect: %s", why)
-            self._deaf = why
+        fresh = self._fresh_listener()
+        if fresh is None:
             return
         self._accept()  # who came before it had gone
         self._selector.unregister(self._listener.socket)
@@ -197,6 +193,26 @@ class Daemon:
         self._listener, self._deaf = fresh, ""
         self._selector.register(fresh.socket, selectors.EVENT_READ)
         _log.warning("the socket %s had gone: made again", self._paths.socket)
+
+    def _fresh_listener(self) -> Listener | None:
+        """Bind the path again, else one in the data folder: a runtime folder goes with its user's last login."""
+        kept = replace(self._paths, socket=places.home(self._paths.data).socket)
+        why = ""
+        for here in dict.fromkeys((self._paths, kept)):
+            try:
+                fresh = Listener(here)
+            except OSError as error:
+                why = why or str(error)
+                continue
+            if here.socket != self._paths.socket:
+                _log.warning("listening on %s from now on: %s", here.socket, why)
+                self._paths = here
+                self.driver.store.listen_at(here.socket)
+            return fresh
+        if self._deaf != why:
+            _log.error("nobody can connect: %s", why)
+        self._deaf = why
+        return None
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # nobody waits any more, or no descriptor is left

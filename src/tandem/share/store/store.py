@@ -9,6 +9,8 @@ with Store.open(paths) as store:
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -100,6 +102,11 @@ class Store:
             DaemonError: It is not.
         """
         self._lock.keep()
+
+    def listen_at(self, socket: Path) -> None:
+        """Name another socket as this daemon's."""
+        self.paths = replace(self.paths, socket=socket)
+        self._lock.name(socket)
 
     def short_of_room(self) -> StoreFullError | None:
         """Return why only ends and cancellations should be stored now; None while there is room for everything."""
