@@ -396,7 +396,8 @@ def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes
     first, moved, gate = make_home("home").start(), make_home("moved"), tmp_path / "gate"
     assert first.process is not None
     with first.client() as client:
-        [job] = submit(client, shell(f"while ! test -e {gate}; do sleep 0.05; done"))
+        gated = shell(f"echo first; while ! test -e {gate}; do sleep 0.05; done")
+        [job, next_] = submit(client, gated, shell("echo next", hold=True))
         until(running(client, job), "the start")
     first.folder.rename(moved.folder)
     assert first.process.wait(60) == 0
@@ -407,8 +408,12 @@ def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes
         assert (other, client.wait([other])[0]["state"]) == (job, "done")
     with moved.start().client() as client:
         assert client.show(job)["state"] == "running"
+        assert text(client, job) == "first\n"
+        client.release([next_])  # it had not started
         gate.touch()
-        assert client.wait([job])[0]["state"] == "done"
+        assert [end["state"] for end in client.wait([job, next_])] == ["done", "done"]
+        assert text(client, next_) == "next\n"
+        assert client.show(next_)["run_dir"] == str(moved.paths.job_dir(next_))
 
 
 def test_the_first_client_starts_the_daemon_once(home: Home) -> None:

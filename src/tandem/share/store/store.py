@@ -260,14 +260,15 @@ class Store:
         return kept if kept is not None else self.launches([job]).get(job)
 
     def launches(self, jobs: Sequence[int]) -> dict[int, Launch]:
-        """Return how each of the jobs is started."""
+        """Return how each of the jobs is started, with paths in the data folder where that is now."""
         wanted = (
             sa.select(schema.LAUNCHES.c.job, schema.LAUNCHES.c.launch, schema.ENVIRONS.c.environ.label("text"))
             .join(schema.ENVIRONS, schema.ENVIRONS.c.id == schema.LAUNCHES.c.environ)
             .where(schema.LAUNCHES.c.job.in_(jobs))
         )
         with storing(self.paths.database), self.engine.connect() as connection:
-            return {row["job"]: rows.launch_of(dict(row)) for row in connection.execute(wanted).mappings()}
+            found = {row["job"]: rows.launch_of(dict(row)) for row in connection.execute(wanted).mappings()}
+        return {job: launch.moved_to(str(self.paths.job_dir(job))) for job, launch in found.items()}
 
     def _last(self) -> tuple[int, int, int]:
         """The last epoch, the last step, and the step before that epoch's first; 0 in a new store."""
