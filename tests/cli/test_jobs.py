@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Sequence
@@ -612,10 +613,14 @@ def test_an_output_that_was_removed_is_said(tandem: Shell, tmp_path: Path) -> No
     assert "the file was removed" in done.stderr
 
 
-def test_a_pipe_in_place_of_an_output_is_not_waited_for(tandem: Shell, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFDIR])
+def test_what_has_taken_an_outputs_place_is_not_waited_for(tandem: Shell, tmp_path: Path, kind: int) -> None:
     tandem("submit", "--wait", "-o", "out", "--", "true")
     (tmp_path / "out").unlink()
-    os.mkfifo(tmp_path / "out")
+    if kind == stat.S_IFDIR:
+        (tmp_path / "out").mkdir()
+    else:
+        os.mknod(tmp_path / "out", 0o600 | kind)
     for args in ([], ["-n", "1"], ["-f"]):
         done = tandem.run("logs", *args, 1)
         assert done.returncode == 2

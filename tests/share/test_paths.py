@@ -25,6 +25,9 @@ def test_root_is_the_system_and_a_user_is_their_own(tmp_path: Path, monkeypatch:
     environ = {"XDG_DATA_HOME": "/data", "XDG_RUNTIME_DIR": str(tmp_path)}
     runtime = paths.of_daemon(environ, 1000)
     assert (runtime.data, runtime.socket) == (Path("/data/tandem"), tmp_path / "tandem" / "tandem.sock")
+    with monkeypatch.context() as su:  # which leaves the variable of who called it
+        su.setattr(os, "access", lambda path, _: path != str(tmp_path))
+        assert paths.of_daemon(environ, 1000).socket == Path("/data/tandem/tandem.sock")
     monkeypatch.setattr(paths, "SYSTEM_SOCKET", tmp_path / "system.sock")
     assert paths.of_client(environ, 1000) == runtime
     (tmp_path / "system.sock").touch()

@@ -131,17 +131,16 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> IO[bytes] | None:
         JobStateError: Something else has taken its place, such as a pipe, for which a reader would wait.
     """
     try:
-        stream = stack.enter_context(os.fdopen(open_regular(path), "rb"))
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISCHR(mode):
+            return stack.enter_context(os.fdopen(open_regular(path), "rb"))
     except FileNotFoundError:
         return None
-    mode = os.fstat(stream.fileno()).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
-        raise JobStateError(
-            given=f"the output {path} is a file no more",
-            allowed="jobs whose file is there",
-            todo="look at what has taken its place",
-        )
-    return stream
+    raise JobStateError(
+        given=f"the output {path} is a file no more",
+        allowed="jobs whose file is there",
+        todo="look at what has taken its place",
+    )
 
 
 def _copy(stream: IO[bytes] | None) -> bytes:

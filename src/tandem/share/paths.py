@@ -3,7 +3,8 @@
 `TANDEM_HOME` decides where it is set. Otherwise root's daemon is the system daemon (`/var/lib/tandem`,
 `/run/tandem/tandem.sock`) that serves every user, and an ordinary user's daemon is their own
 (`$XDG_DATA_HOME/tandem`, `$XDG_RUNTIME_DIR/tandem/tandem.sock`). A client takes the first of: `TANDEM_HOME`, the
-system daemon where its socket is there, the user's own.
+system daemon where its socket is there, the user's own. `XDG_RUNTIME_DIR` comes and goes with logins, so a client
+that finds nobody at its place asks the data folder's lock where its daemon listens.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ class Paths:
 
     @property
     def lock(self) -> Path:
-        """The file whose lock says that a daemon runs on this data folder; it holds the daemon's pid."""
+        """The file whose lock says that a daemon runs on this data folder; it holds the daemon's pid and socket."""
         return self.data / "daemon.lock"
 
     @property
@@ -130,7 +131,8 @@ def _folder(path: Path, mode: int) -> None:
 def _of_user(environ: Mapping[str, str], uid: int) -> Paths:
     own = home(data_folder(environ, uid))
     runtime = environ.get("XDG_RUNTIME_DIR")
-    if runtime and Path(runtime).is_dir() and len(runtime) < _LONGEST_SOCKET_PATH - 20:
+    usable = runtime and Path(runtime).is_dir() and os.access(runtime, os.W_OK | os.X_OK)  # su leaves another's set
+    if runtime and usable and len(runtime) < _LONGEST_SOCKET_PATH - 20:
         return Paths(own.data, Path(runtime) / "tandem" / "tandem.sock")
     return own
 

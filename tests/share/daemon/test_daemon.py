@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tandem.estimate.profiling.store import as_json, save
 from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
+from tandem.share.store.lock import named_socket
 from tests.share.conftest import Home, fill
 from tests.waiting import until
 
@@ -365,7 +368,26 @@ def test_a_daemon_whose_lock_is_removed_stays_the_only_one(home: Home, socket: s
         assert client.call("ping")["pid"] == home.process.pid
         assert {view["id"] for view in client.queue()} == {waits, runs}
     until(home.paths.lock.exists, "the lock's file to be made again")
-    until(lambda: home.paths.lock.read_text() == f"{home.process.pid}\n", "its process in it")
+    until(lambda: named_socket(home.paths, home.process.pid) == home.paths.socket, "its process in it")
+
+
+def test_a_daemon_is_found_from_a_session_with_another_runtime_folder(home: Home, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    here, there = home.paths.socket, run / "tandem" / "tandem.sock"
+    run.mkdir()
+    home.start("--home", str(home.folder), "--socket", str(there))
+    assert home.process is not None
+    elsewhere = replace(home.paths, socket=tmp_path / "other" / "tandem.sock")
+    for places in (home.paths, elsewhere, replace(home.paths, socket=there)):
+        with Client.connect(paths=places) as client:  # which would start one, if none ran
+            assert client.call("ping")["pid"] == home.process.pid
+    shutil.rmtree(run)
+    run.touch()  # the last session has ended: the folder cannot be made again
+    until(lambda: named_socket(home.paths, home.process.pid) == here, "the lock to name another socket")
+    for places in (home.paths, elsewhere):
+        with Client.connect(start=False, paths=places) as client:
+            assert client.call("ping")["pid"] == home.process.pid
+            assert client.doctor()["socket"] == str(here)
 
 
 def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes_on(
@@ -374,10 +396,11 @@ def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes
     first, moved, gate = make_home("home").start(), make_home("moved"), tmp_path / "gate"
     assert first.process is not None
     with first.client() as client:
-        [job] = submit(client, shell(f"while ! test -e {gate}; do sleep 0.05; done"))
+        gated = shell(f"echo first; while ! test -e {gate}; do sleep 0.05; done")
+        [job, next_] = submit(client, gated, shell("echo next", hold=True))
         until(running(client, job), "the start")
     first.folder.rename(moved.folder)
-    assert first.process.wait(60) == 0
+    assert first.process.wait(60) == 2
     assert f"{first.folder} is no longer the folder" in (moved.folder / "out").read_text()
     assert not first.folder.exists(), "nothing was made at the path that it had"
     with first.start().client() as client:  # another one's job of the same number, which ends first
@@ -385,8 +408,12 @@ def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes
         assert (other, client.wait([other])[0]["state"]) == (job, "done")
     with moved.start().client() as client:
         assert client.show(job)["state"] == "running"
+        assert text(client, job) == "first\n"
+        client.release([next_])  # it had not started
         gate.touch()
-        assert client.wait([job])[0]["state"] == "done"
+        assert [end["state"] for end in client.wait([job, next_])] == ["done", "done"]
+        assert text(client, next_) == "next\n"
+        assert client.show(next_)["run_dir"] == str(moved.paths.job_dir(next_))
 
 
 def test_the_first_client_starts_the_daemon_once(home: Home) -> None:

@@ -105,6 +105,8 @@ def test_parts_make_a_heterogeneous_gang() -> None:
         ({"max_slowdown": 1.1, "class": "harvest"}, ["max_slowdown = 1.1", "primary"]),
         ({"expected": "5m", "time": "1m"}, ["expected = '5m'", "at most its limit, 1m"]),
         ({"stdout": "o-%%-%z"}, ["stdout = 'o-%%-%z'", "%j, %A, %a, %% for a percent sign", "write %%z if"]),
+        ({"stdout": "a/"}, ["stdout = 'a/'", "a file's path", "name a file in that folder"]),
+        ({"stderr": ".."}, ["stderr = '..'", "a file's path"]),
         ({"stderr": "full-100%"}, ["stderr = 'full-100%'", "%j, %A, %a"]),
         ({"array": "5-1"}, ["array"]),
         ({"array": "1,1,1"}, ["array", "1 is there twice"]),

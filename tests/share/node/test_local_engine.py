@@ -171,6 +171,16 @@ def test_a_frozen_job_is_thawed_to_save(stage: Stage) -> None:
     assert said.read_text() == "on\n"  # it was not started anew
 
 
+def test_a_job_whose_own_folder_cannot_be_made_ends_with_the_reason(stage: Stage) -> None:
+    (stage.paths.data / "jobs").rmdir()
+    stage.start(1, "exit 0")
+    until(lambda: [stage.poll(), _end(stage, 1)][1], "the end")
+    end = _end(stage, 1)
+    assert end is not None
+    assert end.code == 126
+    assert f"{stage.paths.job_dir(1)}, which cannot be made (No such file or directory)" in end.reason
+
+
 @pytest.mark.slow
 def test_a_full_disk_delays_a_start(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:

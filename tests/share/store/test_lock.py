@@ -11,7 +11,7 @@ import pytest
 from tandem.core.errors import DaemonError
 from tandem.share import paths
 from tandem.share.paths import Paths
-from tandem.share.store.lock import Lock, holder
+from tandem.share.store.lock import Lock, holder, named_socket
 
 
 @pytest.fixture
@@ -43,10 +43,24 @@ def test_a_file_that_has_gone_is_made_again(place: Paths) -> None:
     made = place.lock.stat().st_ino
     lock.keep()
     assert place.lock.stat().st_ino == made
-    assert place.lock.read_text() == f"{os.getpid()}\n"
+    assert place.lock.read_text() == f"{os.getpid()}\n{place.socket}\n"
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     with place.lock.open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock.close()
+
+
+def test_the_file_says_where_its_process_listens(place: Paths) -> None:
+    lock = Lock(place)
+    assert named_socket(place, os.getpid()) == place.socket
+    assert named_socket(place, os.getpid() + 1) is None
+    lock.name(Path("/run/odd\nname.sock"))
+    assert named_socket(place, os.getpid()) == Path("/run/odd\nname.sock")
+    place.lock.unlink()
+    lock.keep()
+    assert named_socket(place, os.getpid()) == Path("/run/odd\nname.sock")
+    place.lock.write_text(f"{os.getpid()}\n")
+    assert named_socket(place, os.getpid()) is None
     lock.close()
 
 

@@ -81,7 +81,9 @@ def test_a_restored_machine_is_in_the_state_of_the_last_step(place: Paths) -> No
 def test_launches_survive_with_any_bytes_and_share_their_environment(place: Paths) -> None:
     odd = {"NAME": "\udcff\n'\"é", "PATH": "/bin"}
     made = {
-        k: Launch(("a b", "\udcfe"), "/tmp/\udcfd", odd, {"K": str(k)}, 1, 2, (3, 4), 0o77, "o", "e", "r")
+        k: Launch(
+            ("a b", "\udcfe"), "/tmp/\udcfd", odd, {"K": str(k)}, 1, 2, (3, 4), 0o77, "o", "e", str(place.job_dir(k))
+        )
         for k in (1, 2)
     }
     with Store.open(place) as store:
@@ -92,6 +94,21 @@ def test_launches_survive_with_any_bytes_and_share_their_environment(place: Path
         assert store.launch(3) is None
         with store.engine.connect() as connection:
             assert connection.execute(sa.select(sa.func.count()).select_from(schema.ENVIRONS)).scalar() == 1
+
+
+def test_launches_follow_a_data_folder_that_was_moved(place: Paths, tmp_path: Path) -> None:
+    run_dir, data, now = place.job_dir(1), place.data, tmp_path / "moved"
+    made = replace(launch(stdout=f"{run_dir}/stdout", stderr=f"{data}/../err", run_dir=str(run_dir)), cwd=str(data))
+    beside = launch(run_dir=str(place.job_dir(2)), stdout=f"{data}-too/out", stderr="/e")
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        step(store, Machine(SETUP), 1.0, [ev.Submitted(job(1)), ev.Submitted(job(2))], {1: made, 2: beside})
+    place.data.rename(now)
+    with Store.open(paths.home(now)) as store:
+        found = store.launches([1, 2])
+    assert (found[1].run_dir, found[1].stdout) == (f"{now}/jobs/1", f"{now}/jobs/1/stdout")
+    assert (found[1].stderr, found[1].cwd) == (f"{data}/../err", str(now))
+    assert (found[2].stdout, found[2].stderr) == (f"{data}-too/out", "/e")
 
 
 def test_what_people_ask_for(place: Paths) -> None:

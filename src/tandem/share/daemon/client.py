@@ -25,7 +25,7 @@ from tandem.share import paths as places
 from tandem.share.daemon.holder import watched
 from tandem.share.daemon.patience import wait_ready
 from tandem.share.paths import Paths
-from tandem.share.store.lock import holder
+from tandem.share.store.lock import holder, named_socket
 
 LISTENS_S = 3.0
 """How long a client waits for a daemon that runs to listen: its socket was removed, or it is about to start or end."""
@@ -283,7 +283,7 @@ class Client:
 
 
 def _awaited(paths: Paths) -> socket.socket | None:
-    """Connect, and wait a little for a daemon that runs but does not listen; None where none runs.
+    """Connect, here or where the lock says; wait a little for one that runs but does not listen; None where none runs.
 
     Raises:
         DaemonError: One runs, and does not listen.
@@ -294,14 +294,29 @@ def _awaited(paths: Paths) -> socket.socket | None:
         connection = _try(paths.socket)
         if connection is not None or process is None:
             return connection
+        named = named_socket(paths, process) or paths.socket
+        connection = _of_process(named, process)
+        if connection is not None:
+            return connection
         if time.monotonic() > until:
             raise DaemonError(
-                given=f"the daemon (process {process}) runs, but nobody listens on {paths.socket}",
+                given=f"the daemon (process {process}) runs, but nobody listens on {named}",
                 allowed="one that listens",
                 todo="unless it is about to start, stop it with `tandem down`: its jobs run on, and the next command "
                 "starts another",
             )
         time.sleep(0.01)
+
+
+def _of_process(path: Path, process: int) -> socket.socket | None:
+    """Connect if this process, which holds the data folder's lock, listens there and can be reached."""
+    with contextlib.suppress(DaemonError):
+        connection = _try(path)
+        if connection is not None and peer_of(connection).pid == process:
+            return connection
+        if connection is not None:
+            connection.close()
+    return None
 
 
 def _try(path: Path) -> socket.socket | None:

@@ -12,7 +12,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from tandem.core import plug
@@ -107,7 +107,7 @@ class Daemon:
         self._selector.register(self._listener.socket, selectors.EVENT_READ)
         self._look_at = 0.0
         self._deaf = ""  # why nobody can connect
-        self._ousted = False  # the data folder is no longer this daemon's
+        self._ousted: DaemonError | None = None  # why the data folder is no longer this daemon's
         for fileno in engine.filenos():
             self._selector.register(fileno, selectors.EVENT_READ, None)
         self._tied_to = config.tied_to
@@ -115,13 +115,19 @@ class Daemon:
             self._selector.register(self._tied_to, selectors.EVENT_READ, None)
 
     def run(self) -> None:
-        """Serve until somebody asks it to stop."""
+        """Serve until somebody asks it to stop.
+
+        Raises:
+            DaemonError: The data folder is no longer its own.
+        """
         with _signals(self._stop) as wakeup:
             self._selector.register(wakeup, selectors.EVENT_READ, wakeup)
             _log.info("process %d serves %s on %s", os.getpid(), self._paths.data, self._paths.socket)
             while not (self.api.ready_to_stop or self._ousted):
                 self._round()
         self._close()
+        if self._ousted:
+            raise self._ousted
 
     def _check_in_force(self, settings: Mapping[str, str]) -> None:
         """Refuse settings of the machine that are not in force: it stays as it was as long as adopted jobs hold it.
@@ -171,8 +177,8 @@ class Daemon:
             self.driver.store.keep_lock()
         except DaemonError as error:
             _log.error("%s", error)
-            self._ousted = True
-        return not self._ousted
+            self._ousted = error
+        return self._ousted is None
 
     # -------------------------------------------------------------------------------------- clients
 
@@ -184,12 +190,8 @@ class Daemon:
         self._look_at = now + LOOK_S
         if not self._listener.is_lost():
             return
-        try:
-            fresh = Listener(self._paths)
-        except OSError as error:
-            if self._deaf != (why := str(error)):
-                _log.error("nobody can connect: %s", why)
-            self._deaf = why
+        fresh = self._fresh_listener()
+        if fresh is None:
             return
         self._accept()  # who came before it had gone
         self._selector.unregister(self._listener.socket)
@@ -197,6 +199,26 @@ class Daemon:
         self._listener, self._deaf = fresh, ""
         self._selector.register(fresh.socket, selectors.EVENT_READ)
         _log.warning("the socket %s had gone: made again", self._paths.socket)
+
+    def _fresh_listener(self) -> Listener | None:
+        """Bind the path again, else one in the data folder: a runtime folder goes with its user's last login."""
+        kept = replace(self._paths, socket=places.home(self._paths.data).socket)
+        why = ""
+        for here in dict.fromkeys((self._paths, kept)):
+            try:
+                fresh = Listener(here)
+            except OSError as error:
+                why = why or str(error)
+                continue
+            if here.socket != self._paths.socket:
+                _log.warning("listening on %s from now on: %s", here.socket, why)
+                self._paths = here
+                self.driver.store.listen_at(here.socket)
+            return fresh
+        if self._deaf != why:
+            _log.error("nobody can connect: %s", why)
+        self._deaf = why
+        return None
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # nobody waits any more, or no descriptor is left
@@ -271,7 +293,7 @@ class Daemon:
     def _close(self) -> None:
         """Hang up last: who waits for the end of the connection finds the data folder free."""
         self._listener.close()
-        self.driver.close(settle=not self._ousted)
+        self.driver.close(settle=self._ousted is None)
         for connection in self._connections.values():
             connection.finish()
         self._selector.close()

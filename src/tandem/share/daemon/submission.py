@@ -136,6 +136,8 @@ def _placed(
         if unknown is not None:
             raise _wrong(text, key, f"{', '.join(marks)} for a percent sign", f"write %{unknown} if it means itself")
         text = re.sub("%.", lambda match: marks[match[0]], text)
+        if text.rpartition("/")[2] in ("", ".", ".."):
+            raise _wrong(text, key, "a file's path", "name a file in that folder, or leave it out for the job's own")
         return str(PurePath(launch.cwd) / text)
 
     stdout = path("stdout", f"{run_dir}/stdout")

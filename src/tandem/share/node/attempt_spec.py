@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from tandem.core.errors import DaemonError
 from tandem.core.process import cgroups, locks
 from tandem.core.process.spec import ByteRange, CgroupStep, Limits, Locks, Output, Spec, User
 from tandem.share.model import Share
@@ -116,11 +117,22 @@ class CgroupPlans:
 
 
 def make_run_dir(launch: Launch) -> None:
-    """Make the job's own folder, closed to others, and give it to the job's user."""
+    """Make the job's own folder, closed to others, and give it to the job's user.
+
+    Raises:
+        DaemonError: It cannot be made there, now or later.
+        OSError: It cannot be made just now.
+    """
     folder = Path(launch.run_dir)
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         return
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise DaemonError(
+            given=f"the job's own folder {folder}, which cannot be made ({error.strerror})",
+            allowed="a data folder that is whole and the daemon's own",
+            todo=f"make {folder.parent} anew and start the daemon again, then submit the job again",
+        ) from error
     if os.geteuid() == 0 and (launch.uid or launch.gid):
         os.chown(folder, launch.uid, launch.gid, follow_symlinks=False)

@@ -5,7 +5,9 @@ paths. Every attempt of a job uses the same launch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Self
 
 from tandem.core.process.spec import TimeLimit
 
@@ -54,3 +56,21 @@ class Launch:
     def environment(self) -> dict[str, str]:
         """Return the environment as the submission asked for it, before what the placement adds."""
         return {**self.environ, **self.env}
+
+    def moved_to(self, run_dir: str) -> Self:
+        """Return the same with the run folder there: what lay in its data folder, two above, lies in the one there.
+
+        >>> Launch(("x",), "/work", stdout="/a/jobs/7/stdout", run_dir="/a/jobs/7").moved_to("/b/jobs/7").stdout
+        '/b/jobs/7/stdout'
+        """
+        if run_dir == self.run_dir or not self.run_dir:
+            return self
+        before, now = (PurePath(folder).parent.parent for folder in (self.run_dir, run_dir))
+
+        def there(path: str) -> str:
+            lay = PurePath(path)
+            inside = lay.is_relative_to(before) and ".." not in lay.parts
+            return str(now / lay.relative_to(before)) if inside else path
+
+        out, err = there(self.stdout), there(self.stderr)
+        return replace(self, cwd=there(self.cwd), stdout=out, stderr=err, run_dir=run_dir)

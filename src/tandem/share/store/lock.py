@@ -1,8 +1,8 @@
 """The right to be the daemon of a data folder, and who has it.
 
-The folder itself is locked: it cannot go away without the store. So is a file in it that says which process it is;
-where that is removed, as by a cleaner of temporary folders, it is made again. A file system that cannot lock folders,
-such as NFS, has the file alone.
+The folder itself is locked: it cannot go away without the store. So is a file in it that says which process it is and
+on which socket it listens; where that is removed, as by a cleaner of temporary folders, it is made again. A file system
+that cannot lock folders, such as NFS, has the file alone.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tandem.core.errors import DaemonError
@@ -22,7 +23,7 @@ class Lock:
     """The right to be the daemon of a data folder, held until `close` or the end of the process."""
 
     def __init__(self, paths: Paths) -> None:
-        """Take the lock and write the process id into its file.
+        """Take the lock and write the process id and the socket into its file.
 
         Raises:
             DaemonError: Another daemon holds it; says which process.
@@ -46,7 +47,7 @@ class Lock:
             raise DaemonError(
                 given=f"{self._paths.data} is no longer the folder that this daemon was started on",
                 allowed="a data folder that stays in its place while a daemon runs on it",
-                todo="where it was moved to, the next daemon goes on with its jobs",
+                todo="where it was moved to within its file system, the next daemon goes on with its jobs",
             )
         if not _leads_to(self._paths.lock, self._file):
             with contextlib.suppress(OSError):
@@ -54,6 +55,11 @@ class Lock:
                 os.close(self._file)
                 self._file = fresh
                 _log.warning("the lock %s had gone: made again", self._paths.lock)
+
+    def name(self, socket: Path) -> None:
+        """Say in the file that the daemon listens there from now on."""
+        self._paths = replace(self._paths, socket=socket)
+        self._write(self._file)
 
     def close(self) -> None:
         """Let another daemon have the folder."""
@@ -67,10 +73,13 @@ class Lock:
         except BaseException:
             os.close(file)
             raise
+        self._write(file)
+        return file
+
+    def _write(self, file: int) -> None:
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
             os.ftruncate(file, 0)
-            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-        return file
+            os.pwrite(file, b"%d\n%s\n" % (os.getpid(), os.fsencode(self._paths.socket)), 0)
 
     def _take(self, fd: int) -> None:
         try:
@@ -101,10 +110,19 @@ def holder(paths: Paths) -> int | None:
     return next(found, None)
 
 
+def named_socket(paths: Paths, process: int) -> Path | None:
+    """Return on which socket the data folder's daemon, this process, says that it listens; None where it does not."""
+    with contextlib.suppress(OSError):
+        written, _, rest = paths.lock.read_bytes().partition(b"\n")
+        if written == b"%d" % process and rest.endswith(b"\n"):
+            return Path(os.fsdecode(rest[:-1]))
+    return None
+
+
 def _written(paths: Paths) -> Iterator[int]:
     """The process that the lock's file names; it may have ended."""
     with contextlib.suppress(OSError, ValueError):
-        yield int(paths.lock.read_text())
+        yield int(paths.lock.read_bytes().partition(b"\n")[0])
 
 
 def _lockers(files: Sequence[os.stat_result]) -> Iterator[int]:

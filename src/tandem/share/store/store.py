@@ -9,6 +9,8 @@ with Store.open(paths) as store:
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -100,6 +102,11 @@ class Store:
             DaemonError: It is not.
         """
         self._lock.keep()
+
+    def listen_at(self, socket: Path) -> None:
+        """Name another socket as this daemon's."""
+        self.paths = replace(self.paths, socket=socket)
+        self._lock.name(socket)
 
     def short_of_room(self) -> StoreFullError | None:
         """Return why only ends and cancellations should be stored now; None while there is room for everything."""
@@ -253,14 +260,15 @@ class Store:
         return kept if kept is not None else self.launches([job]).get(job)
 
     def launches(self, jobs: Sequence[int]) -> dict[int, Launch]:
-        """Return how each of the jobs is started."""
+        """Return how each of the jobs is started, with paths in the data folder where that is now."""
         wanted = (
             sa.select(schema.LAUNCHES.c.job, schema.LAUNCHES.c.launch, schema.ENVIRONS.c.environ.label("text"))
             .join(schema.ENVIRONS, schema.ENVIRONS.c.id == schema.LAUNCHES.c.environ)
             .where(schema.LAUNCHES.c.job.in_(jobs))
         )
         with storing(self.paths.database), self.engine.connect() as connection:
-            return {row["job"]: rows.launch_of(dict(row)) for row in connection.execute(wanted).mappings()}
+            found = {row["job"]: rows.launch_of(dict(row)) for row in connection.execute(wanted).mappings()}
+        return {job: launch.moved_to(str(self.paths.job_dir(job))) for job, launch in found.items()}
 
     def _last(self) -> tuple[int, int, int]:
         """The last epoch, the last step, and the step before that epoch's first; 0 in a new store."""
