@@ -115,6 +115,56 @@ class LlamaModel:
 def llama_product(x: int, rows: int, inputs: int, weight: int, bias: int, outputs: int, threads: int, y: int) -> None:
     """y[N, M] = x[N, K] weight^T + bias as a step computes it; tensors by address."""
 
+PASSES_NEED: tuple[str, ...] | None
+PASSES_PIECE_TOKENS: int
+
+def norm(
+    tokens: int,
+    width: int,
+    weight: int,
+    eps: float,
+    x: int,
+    added: int,
+    sum: int,
+    y: int,
+    factors: int,
+    threads: int,
+) -> None:
+    """sum = x + added, and its root-mean-square norm y; tensors by address, 0 for none."""
+
+def norm_backward(
+    tokens: int,
+    width: int,
+    weight: int,
+    dy: int,
+    dsum: int,
+    sum: int,
+    factors: int,
+    dx: int,
+    shares: int,
+    threads: int,
+) -> None:
+    """The gradients of a norm: of what is summed, and shares of the weight's."""
+
+def rotate(
+    x: int,
+    shape: tuple[int, int, int, int],
+    strides: tuple[int, int, int],
+    cosines: int,
+    sines: int,
+    table: int,
+    transposed: bool,
+    y: int,
+    threads: int,
+) -> None:
+    """Heads turned by their tokens' angles, or back."""
+
+def gate(gates: int, ups: int, count: int, y: int, threads: int) -> None:
+    """y = silu(gate) up."""
+
+def gate_backward(dy: int, gates: int, ups: int, count: int, dgates: int, dups: int, threads: int) -> None:
+    """Both gradients of silu(gate) up."""
+
 @final
 class SpaceReader:
     """Verified reads through the index of a space."""

@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tandem.chat import passes
 from tandem.chat.engine.adapters import inner_model
-from tandem.chat.engine.llama import STATIC_ROTATIONS
+from tandem.chat.engine.llama import unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,11 +34,8 @@ def why_not(model: nn.Module, slots: int) -> str:
     config = inner.config
     if type(inner).__name__ not in {family + head for family in SHAPED_LIKE_LLAMA for head in HEADS}:
         return f"{type(inner).__name__} is not of Llama's shape"
-    if config.hidden_act != "silu":
-        return f"its activation is {config.hidden_act}"
-    rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rotation not in STATIC_ROTATIONS:
-        return f"its rotary embedding is {rotation}"
+    if why := unlike(config):
+        return why
     if any(window is not None and window < slots for window in _windows(config)):
         return "some of its layers attend to the last tokens alone"
     if getattr(config, "_attn_implementation", "sdpa") not in ("eager", "sdpa"):

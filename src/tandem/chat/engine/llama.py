@@ -36,15 +36,11 @@ STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 def why_not(model: nn.Module) -> str:
     """Return why a model cannot be run this way; empty where it can."""
-    inner = inner_model(model)
-    config: Any = inner.config
+    inner: Any = inner_model(model)
     if type(inner).__name__ not in SHAPED_LIKE_LLAMA:
         return f"{type(inner).__name__} is not of Llama's shape"
-    if config.hidden_act != "silu":
-        return f"its activation is {config.hidden_act}"
-    rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rotation not in STATIC_ROTATIONS:
-        return f"its rotary embedding is {rotation}"
+    if why := unlike(inner.config):
+        return why
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return "its modules have hooks, which would not be called"
     if len({(type(p.data), p.device) for p in model.parameters()}) > 1 or any(
@@ -52,6 +48,14 @@ def why_not(model: nn.Module) -> str:
     ):
         return "its parameters are in shards or on several devices"
     return ""
+
+
+def unlike(config: Any) -> str:  # noqa: ANN401  # transformers has no types
+    """Return what of a configuration keeps a model of Llama's shape from being run as one; empty where nothing does."""
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act}"
+    rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    return "" if rotation in STATIC_ROTATIONS else f"its rotary embedding is {rotation}"
 
 
 @dataclass(frozen=True, slots=True)
