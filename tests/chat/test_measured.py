@@ -14,14 +14,14 @@ from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.report.page import render
 
-RL = '[rl]\nalgorithm = "{}"\nreward = "capitals:score"\nsteps = 1\nprompts = 2\nresponse_tokens = 4\n'
+RL = '[rl]\nalgorithm = "{}"\nreward = "measured_reward:score"\nsteps = 1\nprompts = 2\nresponse_tokens = 4\n'
 EVAL = "[eval]\nrows = 2\ntemperature = 1.0\n"
 
 Recipe = Callable[[str], Path]
 
 
 def run(file: Path, *stages: str, asked: tuple[str, ...] = ()) -> RunFolder:
-    (file.parent / "capitals.py").write_text(
+    (file.parent / "measured_reward.py").write_text(
         "def score(prompts, responses, answers):\n    return [float(len(r)) for r in responses]\n"
     )
     return train(recipes.load(file, asked), file.parent / "run", recipe_folder=file.parent, stages=stages or None)
