@@ -85,7 +85,7 @@ def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
 def clock_hz(seconds: float) -> float:
     """Cycles a second of one core, from dependent additions over about `seconds`."""
 
-LLAMA_NEEDS: tuple[str, ...] | None
+CHAT_NEEDS: tuple[str, ...] | None
 
 @final
 class LlamaModel:
@@ -115,7 +115,6 @@ class LlamaModel:
 def llama_product(x: int, rows: int, inputs: int, weight: int, bias: int, outputs: int, threads: int, y: int) -> None:
     """y[N, M] = x[N, K] weight^T + bias as a step computes it; tensors by address."""
 
-PASSES_NEED: tuple[str, ...] | None
 PASSES_PIECE_TOKENS: int
 
 def norm(

@@ -33,7 +33,7 @@ def gradients(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(outputs, inputs, factors))
 
 
-def compare(ours: list[Tensor], told: list[Tensor]) -> None:
+def assert_same_numbers(ours: list[Tensor], told: list[Tensor]) -> None:
     for mine, other in zip(ours, (one.detach() for one in told), strict=True):
         assert mine.dtype == torch.float32
         assert torch.allclose(mine.double(), other, rtol=1e-5, atol=1e-5 * (1.0 + float(other.abs().max())))
@@ -54,17 +54,17 @@ def test_norms_and_their_gradients(rows: int, tokens: int, width: int, adds: boo
     wide = [one.double().requires_grad_() for one in (x, added, weight)]
     sums, normed = passes.rms_norm(own[0], own[2], EPS, own[1] if adds else None)
     told = wide[0] + wide[1] if adds else wide[0]
-    compare([sums, normed], [told, norm_in_float64(told, wide[2])])
+    assert_same_numbers([sums, normed], [told, norm_in_float64(told, wide[2])])
     used = [0, 1, 2] if adds else [0, 2]
     asked = [sums, normed] if adds else [normed]
     of_told = [told, norm_in_float64(told, wide[2])] if adds else [norm_in_float64(told, wide[2])]
-    compare(gradients(asked, [own[i] for i in used]), gradients(of_told, [wide[i] for i in used]))
+    assert_same_numbers(gradients(asked, [own[i] for i in used]), gradients(of_told, [wide[i] for i in used]))
 
 
 def test_a_sum_whose_norm_nobody_reads_has_a_gradient() -> None:
     x, added = drawn(3, 5, seed=1).requires_grad_(), drawn(3, 5, seed=2).requires_grad_()
     sums, _ = passes.rms_norm(x, torch.ones(5), EPS, added)
-    compare(gradients([sums], [x, added]), [drawn(3, 5, seed=90).double()] * 2)
+    assert_same_numbers(gradients([sums], [x, added]), [drawn(3, 5, seed=90).double()] * 2)
 
 
 @given(
@@ -81,7 +81,7 @@ def test_rotations_are_those_of_transformers(rows: int, tokens: int, heads: int,
     ours, wide = x.clone().requires_grad_(), x.double().requires_grad_()
     turned = passes.rotated(ours, cos.float().flatten(0, 1), sin.float().flatten(0, 1))
     told, _ = apply_rotary_pos_emb(wide, wide, cos, sin, unsqueeze_dim=2)
-    compare([turned, *gradients([turned], [ours])], [told, *gradients([told], [wide])])
+    assert_same_numbers([turned, *gradients([turned], [ours])], [told, *gradients([told], [wide])])
 
 
 def test_a_gradient_that_lies_by_heads_is_turned_back() -> None:
@@ -105,7 +105,7 @@ def test_gates_and_their_gradients(shape: list[int], scale: float) -> None:
     given_ = [drawn(*shape, seed=8) * scale, drawn(*shape, seed=9)]
     own, wide = [one.clone().requires_grad_() for one in given_], [one.double().requires_grad_() for one in given_]
     ours, told = passes.gated(*own), torch.nn.functional.silu(wide[0]) * wide[1]
-    compare([ours, *gradients([ours], own)], [told, *gradients([told], wide)])
+    assert_same_numbers([ours, *gradients([ours], own)], [told, *gradients([told], wide)])
 
 
 def test_what_is_no_number_stays_none() -> None:

@@ -1,8 +1,7 @@
 """What lies between a training step's products, each in one pass over memory: norms, rotations, gates.
 
-On a processor a step of a small or middling model spends as much time on these as on moving what they write and read
-again: torch makes of a norm's forward and backward pass some fifteen operations, each through all tokens. Here each is
-one native call, float32 on a processor with AVX2; `why_not` says where they cannot be used.
+torch makes some fifteen operations of a norm's forward and backward pass, each of which reads and writes all tokens.
+Here each is one native call, float32 on a processor with AVX2; `why_not` says where they cannot be used.
 
 A token's numbers, and each piece's share of a weight's gradient, are sums in one order, on any number of threads.
 
@@ -21,12 +20,12 @@ from torch.autograd.function import once_differentiable
 
 
 def why_not() -> str:
-    """Return why this machine has no such passes; empty where it has."""
-    native = _native()
-    if native is None:
+    """Return why this machine has no native code for chat models; empty where it has."""
+    code = native()
+    if code is None:
         return "tandem was installed without its native parts (a C++ compiler was missing)"
-    needs = native.PASSES_NEED
-    if needs is None or not set(needs) <= set(native.cpu_features()):
+    needs = code.CHAT_NEEDS
+    if needs is None or not set(needs) <= set(code.cpu_features()):
         return "this processor has no AVX2"
     return ""
 
@@ -126,7 +125,7 @@ class _Gated(Function):
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401  # torch's own context
         gate, up = gate.contiguous(), up.contiguous()
         y = torch.empty_like(gate)
-        _native().gate(gate.data_ptr(), up.data_ptr(), gate.numel(), y.data_ptr(), torch.get_num_threads())
+        native().gate(gate.data_ptr(), up.data_ptr(), gate.numel(), y.data_ptr(), torch.get_num_threads())
         ctx.save_for_backward(gate, up)
         return y
 
@@ -136,7 +135,7 @@ class _Gated(Function):
         gate, up = ctx.saved_tensors
         dy, dgate, dup = dy.contiguous(), torch.empty_like(gate), torch.empty_like(up)
         reads, writes = (dy.data_ptr(), gate.data_ptr(), up.data_ptr()), (dgate.data_ptr(), dup.data_ptr())
-        _native().gate_backward(*reads, gate.numel(), *writes, torch.get_num_threads())
+        native().gate_backward(*reads, gate.numel(), *writes, torch.get_num_threads())
         return dgate, dup
 
 
@@ -144,7 +143,7 @@ def _forward_norm(
     x: Tensor, added: Tensor | None, sum_: Tensor, weight_E: Tensor, eps: float, y: Tensor, factors_M: Tensor
 ) -> None:
     weight_E = weight_E.contiguous()
-    _native().norm(
+    native().norm(
         factors_M.numel(),
         weight_E.numel(),
         weight_E.data_ptr(),
@@ -161,12 +160,12 @@ def _forward_norm(
 def _backward_norm(
     dy: Tensor, dsum: Tensor | None, sum_: Tensor, weight_E: Tensor, factors_M: Tensor
 ) -> tuple[Tensor, Tensor]:
-    native = _native()
+    code = native()
     dy, weight_E = dy.contiguous(), weight_E.contiguous()
     dsum = None if dsum is None else dsum.contiguous()
     tokens, width = factors_M.numel(), weight_E.numel()
-    dx, shares_PE = torch.empty_like(dy), dy.new_empty(-(-tokens // native.PASSES_PIECE_TOKENS), width)
-    native.norm_backward(
+    dx, shares_PE = torch.empty_like(dy), dy.new_empty(-(-tokens // code.PASSES_PIECE_TOKENS), width)
+    code.norm_backward(
         tokens,
         width,
         weight_E.data_ptr(),
@@ -186,7 +185,7 @@ def _turned(x_RWHD: Tensor, cos_TD: Tensor, sin_TD: Tensor, *, back: bool) -> Te
         x_RWHD = x_RWHD.contiguous()
     cos_TD, sin_TD = cos_TD.contiguous(), sin_TD.contiguous()
     y_RWHD = torch.empty(x_RWHD.shape, dtype=x_RWHD.dtype)
-    _native().rotate(
+    native().rotate(
         x_RWHD.data_ptr(),
         tuple(x_RWHD.shape),
         x_RWHD.stride()[:3],
@@ -204,7 +203,8 @@ def _apply(function: type[Function], *given: object) -> Any:  # noqa: ANN401  # 
     return function.apply(*given)  # type: ignore[no-untyped-call]
 
 
-def _native() -> Any:  # noqa: ANN401  # a module, or None where it was not built
+def native() -> Any:  # noqa: ANN401  # the module
+    """Return the extension; None where it was not built."""
     try:
         return importlib.import_module("tandem._native")
     except ImportError:

@@ -9,12 +9,12 @@ Shapes: N rows in use, V vocabulary; of the cache see `cache`.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
+from tandem.chat import passes
 from tandem.chat.engine.llama import Dense, Layer, LlamaDecoder
 
 if TYPE_CHECKING:
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 
 def why_not(decoder: LlamaDecoder) -> str:
     """Return why native code cannot run this model; empty where it can."""
-    native = _native()
-    if native is None:
-        return "tandem was installed without its native parts (a C++ compiler was missing)"
-    needs = native.LLAMA_NEEDS
-    if needs is None or not set(needs) <= set(native.cpu_features()):
-        return "this processor has no AVX2"
+    if why := passes.why_not():
+        return why
     try:
         tensors = _tensors(decoder)
     except TypeError as error:
@@ -55,7 +51,7 @@ class NativeLlamaDecoder:
         mlp_width = len(_dense(decoder.layers[0].gate_up).weight_MK) // 2
         width = decoder.embedding_VE.shape[1]
         self._kept = _tensors(decoder)  # the native model holds their addresses
-        self._model = _native().LlamaModel(
+        self._model = passes.native().LlamaModel(
             (width, decoder.queries, decoder.keys, decoder.size, mlp_width, self._vocabulary),
             decoder.eps,
             decoder.scale,
@@ -123,10 +119,3 @@ def _addresses(layer: Layer) -> list[int]:
 def _pair(product: object) -> list[int]:
     dense = _dense(product)
     return [dense.weight_MK.data_ptr(), 0 if dense.bias_M is None else dense.bias_M.data_ptr()]
-
-
-def _native() -> Any:  # noqa: ANN401  # a module, or None where it was not built
-    try:
-        return importlib.import_module("tandem._native")
-    except ImportError:
-        return None

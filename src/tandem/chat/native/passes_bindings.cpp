@@ -34,11 +34,6 @@ void run(const Pass& pass) {
 }  // namespace
 
 void bind_passes(nb::module_& module) {
-#if defined(TANDEM_CHAT_AVX2)
-  module.attr("PASSES_NEED") = nb::make_tuple("avx2", "fma");
-#else
-  module.attr("PASSES_NEED") = nb::none();
-#endif
   module.attr("PASSES_PIECE_TOKENS") = PIECE_TOKENS;
   module.def(
       "norm",

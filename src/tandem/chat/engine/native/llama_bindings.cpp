@@ -70,9 +70,9 @@ void multiply(Address x, int64_t rows, int64_t inputs, Address weight, Address b
 
 void bind(nb::module_& module) {
 #if defined(TANDEM_CHAT_AVX2)
-  module.attr("LLAMA_NEEDS") = nb::make_tuple("avx2", "fma");
+  module.attr("CHAT_NEEDS") = nb::make_tuple("avx2", "fma");
 #else
-  module.attr("LLAMA_NEEDS") = nb::none();
+  module.attr("CHAT_NEEDS") = nb::none();
 #endif
   nb::class_<Model>(module, "LlamaModel", "A model of Llama's shape in float32; tensors by address.")
       .def("__init__",
