@@ -198,7 +198,6 @@ class Daemon:
         self._listener.close()
         self._listener, self._deaf = fresh, ""
         self._selector.register(fresh.socket, selectors.EVENT_READ)
-        _log.warning("the socket %s had gone: made again", self._paths.socket)
 
     def _fresh_listener(self) -> Listener | None:
         """Bind the path again, else one in the data folder: a runtime folder goes with its user's last login."""
@@ -214,6 +213,8 @@ class Daemon:
                 _log.warning("listening on %s from now on: %s", here.socket, why)
                 self._paths = here
                 self.driver.store.listen_at(here.socket)
+            else:
+                _log.warning("the socket %s had gone: made again", here.socket)
             return fresh
         if self._deaf != why:
             _log.error("nobody can connect: %s", why)
