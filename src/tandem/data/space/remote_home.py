@@ -70,6 +70,7 @@ class RemoteHome:
         self._there_B = np.zeros(self._firsts[-1], np.bool_)  # as far as this process knows
         self._used_ns_B = np.zeros(self._firsts[-1], np.uint64)
         self._bad: set[int] = set()  # samples that were damaged at every try
+        self._bad_blocks: set[int] = set()  # which they lie in
         self._hits, self._flushed_ns = 0, time.time_ns()
         self._lock = Lock()
         self._records_N3: NDArray[np.uint64] = np.empty((0, 3), np.uint64)
@@ -244,17 +245,19 @@ class RemoteHome:
                 self._there_B[blocks] = True
                 self._used_ns_B[blocks] = time.time_ns()
                 self._count_hits(known)
-                if self._bad:
-                    self._bad.difference_update(numbers_N.tolist())
+                if mended := self._bad.intersection(numbers_N.tolist()):
+                    self._bad -= mended
+                    self._bad_blocks.difference_update(self.blocks_of(np.array(sorted(mended))).tolist())
                 return done
             sample = int(numbers_N[done[1]])  # type: ignore[index]  # a fault: kind, place, error
             bad = self.blocks_of(np.array([sample]))
             for block in bad.tolist():
                 fetched[block] = fetched.get(block, 0) + 1
-            tries = 1 if sample in self._bad else self.settings.tries
+            tries = 1 if self._bad_blocks.issuperset(bad.tolist()) else self.settings.tries
             times = min((fetched[block] for block in bad.tolist()), default=tries + 1)
             if times > tries:
                 self._bad.add(sample)
+                self._bad_blocks.update(bad.tolist())
                 return done
             if times > 1:  # it was not the cache
                 time.sleep(self.settings.backoff_s * 2 ** (times - 2))

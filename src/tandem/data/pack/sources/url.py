@@ -87,9 +87,11 @@ class Source:
         return self._left_out
 
     def _path(self, name: str) -> bytes:
-        """The path that a name stands for; web servers' are percent-encoded."""
-        is_web = self._url.startswith(("http://", "https://"))
-        return unquote_to_bytes(name) if is_web else os.fsencode(name)
+        """The path that a name stands for; web servers' are percent-encoded, up to a query, which is as it is."""
+        if not self._url.startswith(("http://", "https://")):
+            return os.fsencode(name)
+        path, mark, query = name.partition("?")
+        return unquote_to_bytes(path) + os.fsencode(mark + query)
 
     def _piece(self, file: IO[bytes]) -> bytes:
         with failures_said(self._url):
