@@ -1,11 +1,15 @@
 """Packing from URLs, and from folders and archives that are named by one."""
 
+import html
 import os
 import threading
 import zipfile
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, ClassVar
 
 import fsspec
 import pytest
@@ -13,7 +17,9 @@ import pytest
 from benchmarks.range_server import RangeServer
 from tandem.core.errors import SpaceError
 from tandem.data.cache.settings import RemoteError
+from tandem.data.pack import urls
 from tandem.data.pack.fetching import fetch_from
+from tandem.data.pack.sources import url as url_source
 from tandem.data.space import Space
 from tandem.data.space.repair import repair
 from tests.data.test_pack import SOME, contents, packed, tarred
@@ -113,17 +119,27 @@ def test_a_url_of_a_single_file_whose_size_no_list_tells(tmp_path: Path) -> None
     assert contents(tmp_path / "s") == {"one.bin": bytes(range(256))}
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries again at once."""
+    monkeypatch.setattr(urls, "_PAUSE_S", 0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_url_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "t.zip").write_bytes(bytes(1000))
-    faults = iter(["500", "close"])
+    (tmp_path / "web" / "one").write_bytes(bytes(1000))
     with RangeServer(tmp_path / "web") as server:
         with pytest.raises(RemoteError, match=f"{server.url}/no.zip: there is no such file; "):
             packed(f"{server.url}/no.zip", tmp_path / "s")
-        server.fault = lambda path, nth: next(faults)
-        for _ in range(2):
-            with pytest.raises(RemoteError, match=f"{server.url}/t.zip: Client.*Error: "):
-                packed(f"{server.url}/t.zip", tmp_path / "s")
+        for fault in ("500", "403", "close"):
+            server.fault = lambda path, nth, fault=fault: fault
+            for name in ("t.zip", "one"):
+                before = server.asked
+                with pytest.raises(RemoteError, match=f"{server.url}/{name}: Client.*Error: "):
+                    packed(f"{server.url}/{name}", tmp_path / "s")
+                assert (server.asked - before > 3) == (fault != "403")
         url = server.url
     with pytest.raises(RemoteError, match="http://: "):
         packed("http://", tmp_path / "s")
@@ -132,6 +148,126 @@ def test_a_url_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "web" / "t.tar").write_bytes(b"no archive" * 100)
     with RangeServer(tmp_path / "web") as server, pytest.raises(SpaceError, match=f"{server.url}/t.tar, which cannot"):
         packed(f"{server.url}/t.tar", tmp_path / "s")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("fault", ["500", "close"])
+def test_a_url_that_fails_now_and_then_is_read_all_the_same(tmp_path: Path, fault: str) -> None:
+    (tmp_path / "web").mkdir()
+    tarred(tmp_path / "web" / "t.tar", SOME)
+    (tmp_path / "web" / "one").write_bytes(bytes(range(256)))
+    with RangeServer(tmp_path / "web") as server:
+        server.fault = lambda path, nth: fault if nth % 3 else None
+        packed(f"{server.url}/t.tar", tmp_path / "archive")
+        packed(f"{server.url}/one", tmp_path / "s")
+    assert contents(tmp_path / "archive") == SOME
+    assert contents(tmp_path / "s") == {"one": bytes(range(256))}
+
+
+class Listing(SimpleHTTPRequestHandler):
+    """Lists folders as Apache and others do: a heading that sorts, `&amp;`, `./`; `refused` are answered with 500."""
+
+    refused: ClassVar[set[str]] = set()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+    def send_head(self) -> BinaryIO | None:  # type: ignore[override]
+        """Refuse a folder, or answer."""
+        if self.path in self.refused:
+            self.send_error(500)
+            return None
+        return super().send_head()  # type: ignore[return-value]
+
+    def list_directory(self, path: str | os.PathLike[str]) -> BytesIO:
+        """A page of links."""
+        names = [f"{one.name}/" if one.is_dir() else one.name for one in Path(path).iterdir()]
+        links = ["?C=N;O=D", "?C=M;O=A", "#top", "../", "/", *(f"./{html.escape(name)}" for name in names)]
+        page = "".join(f'<a href="{link}">{link}</a>' for link in links).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html;charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        return BytesIO(page)
+
+
+@pytest.fixture
+def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder of a web server, and its URL."""
+    (tmp_path / "web" / "top").mkdir(parents=True)
+    monkeypatch.setattr(Listing, "refused", set())
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Listing, directory=str(tmp_path / "web"))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield tmp_path / "web" / "top", f"http://127.0.0.1:{server.server_port}/top"
+        server.shutdown()
+
+
+def test_a_web_servers_list_gives_its_files_and_nothing_else(tmp_path: Path, listing: tuple[Path, str]) -> None:
+    folder, url = listing
+    said = {"a": b"1", "b&c": b"2", "sub/d": b"3", "sub/sub/e": b""}
+    for number, (name, data) in enumerate(said.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+        os.utime(folder / name, (0, 1_500_000_000 + number))
+    (folder / "none").mkdir()
+    for space, end in {"s": "", "again": "/"}.items():
+        packed(url + end, tmp_path / space)
+        assert contents(tmp_path / space) == said
+    with Space.open(tmp_path / "s") as space:
+        times = {space.path(n): space.stat(n).mtime_ns for n in space.under()}
+    assert times == {name: (1_500_000_000 + number) * 10**9 for number, name in enumerate(said)}
+    with pytest.raises(SpaceError, match="below which there is no file"):
+        packed(f"{url}/none", tmp_path / "empty")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_folder_of_a_web_server_that_cannot_be_listed_is_named(tmp_path: Path, listing: tuple[Path, str]) -> None:
+    folder, url = listing
+    for name in ("a", "sub/b"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    Listing.refused.add("/top/sub/")
+    with pytest.raises(RemoteError, match=f"{url}/sub/: ClientResponseError: 500"):
+        packed(url, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    tarred(folder / "sub" / "t.tar", SOME)
+    tarred(folder / "u.tar", {"u": b""})
+    for pattern in ("*/t.tar", "**/*.tar"):
+        with pytest.raises(RemoteError, match=f"{url}/sub/: ClientResponseError: 500"):
+            packed(f"{url}/{pattern}", tmp_path / "s")
+    packed(f"{url}/*.tar", tmp_path / "not below")
+    assert contents(tmp_path / "not below") == {"u": b""}
+    Listing.refused.clear()
+    packed(f"{url}/*/t.tar", tmp_path / "one")
+    packed(f"{url}/**/*.tar", tmp_path / "both")
+    assert (contents(tmp_path / "one"), contents(tmp_path / "both")) == (SOME, SOME | {"u": b""})
+    packed(url, tmp_path / "s")
+    assert contents(tmp_path / "s").keys() == {"a", "sub/b", "sub/t.tar", "u.tar"}
+
+
+def test_large_files_of_a_web_server_are_read_in_pieces(
+    tmp_path: Path, listing: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = listing
+    said = {f"{n}": bytes([n]) * size for n, size in enumerate((10, 5000, 100, 5001, 0))}
+    for name, data in said.items():
+        (folder / name).write_bytes(data)
+    monkeypatch.setattr(url_source, "_WHOLE_BYTES", 4096)
+    monkeypatch.setattr(url_source, "_AT_ONCE_BYTES", 4096)
+    monkeypatch.setattr(url_source, "_PIECE_BYTES", 1024)
+    source = url_source.Source(url)
+    items = {os.fsdecode(item.path): item for item in source.items(source.entries())}
+    assert {name for name, item in items.items() if not isinstance(item.data, bytes)} == {"1", "3"}
+    packed(url, tmp_path / "s")
+    assert contents(tmp_path / "s") == said
+
+
+def test_a_query_of_a_url_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a b").write_bytes(b"signed")
+    with RangeServer(tmp_path / "web") as server:
+        packed(f"{server.url}/a%20b?signature=%2Fx%2Fy%3D", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a b?signature=%2Fx%2Fy%3D": b"signed"}
 
 
 def modes(space: Path) -> dict[str, int]:

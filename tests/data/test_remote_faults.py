@@ -96,6 +96,26 @@ def test_what_was_damaged_at_every_try_is_not_tried_so_often_again_whatever_is_r
         assert space.read(7) == FILES[space.path(7)]
 
 
+def test_damage_costs_its_tries_once_a_block_whatever_samples_lie_in_it(tmp_path: Path) -> None:
+    files = {f"{n:02d}": bytes([n]) * 100 for n in range(30)}
+    remotes.space_of(tmp_path / "at", files)
+    with RangeServer(tmp_path / "at") as server, opened(server, tries=6) as space:
+        server.fault = lambda path, nth: "garbage"
+        asked = []
+        for number in range(len(space)):
+            before = server.asked
+            with pytest.raises(DataError, match=f"sample {number},"):
+                space.read(number)
+            asked.append(server.asked - before)
+        assert asked[0] >= 6
+        assert max(asked[1:]) <= 2
+        server.fault = lambda path, nth: None
+        assert all_of(space) == files
+        server.fault = lambda path, nth: "garbage" if nth % 2 else None  # tried as often as at first
+        space.home.cache.forget(space.home.files[0], [0])  # type: ignore[attr-defined]
+        assert all_of(space) == files
+
+
 def test_a_remote_that_stays_away_is_told_and_what_is_cached_is_read(server: RangeServer) -> None:
     with opened(server, tries=2) as space:
         here = [number for number in range(len(space)) if space.index.place(number)[1] == 0]

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import errno
+import re
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.core.errors import MissingPackageError, SpaceError, TandemError
 from tandem.data.cache.settings import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+_TRIES = 4
+_PAUSE_S = 0.25
+_SILENCE_S = 60.0
+_MISSING = 404
+_TOO_MANY = 429
+
+WEB_REQUESTS = 16
+"""How many a web server is sent at once: small ones drop what does not fit in their queue, and it waits for seconds."""
+
+T = TypeVar("T")
 
 
 def is_url(text: str) -> bool:
@@ -29,7 +44,7 @@ def file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     try:
-        files, root = url_to_fs(url)
+        files, root = url_to_fs(url, **_options(url))
     except ImportError as error:
         raise MissingPackageError(
             given=f"{url}: {error}", allowed="URLs whose packages are installed", todo="install the package"
@@ -37,6 +52,109 @@ def file_system(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise SpaceError(given=f"{url}: {error}", allowed="URLs that fsspec reads", todo="check it") from error
     return files, root
+
+
+def is_web(url: str) -> bool:
+    """Whether a web server has it: names are percent-encoded then, and folders are pages of links."""
+    return url.startswith(("http://", "https://"))
+
+
+def _options(url: str) -> dict[str, Any]:
+    """For a web server: a file may take as long as bytes come, which aiohttp itself ends after 5 minutes."""
+    if not is_web(url):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)}}
+
+
+def files_below(url: str) -> dict[str, Mapping[str, Any]]:
+    """What fsspec knows of every file below a URL, or of the one file, by its name.
+
+    Raises:
+        RemoteError: A folder cannot be listed, or a file's size not be asked for.
+    """
+    files, root = file_system(url)
+    listed = _listed_at_once(files, root) if _lists_at_once(files) else _listed_by_folder(files, root)
+    untold = [name for name, info in listed.items() if info.get("size") is None]
+    with ThreadPoolExecutor(WEB_REQUESTS) as pool:
+        asked = {name: pool.submit(attempted, name, partial(files.info, name)) for name in untold}
+        try:
+            return listed | {name: {**listed[name], **one.result()} for name, one in asked.items()}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _lists_at_once(files: Any) -> bool:  # noqa: ANN401 - fsspec ships no types
+    """Whether a protocol has its own way to list all below a folder, as object stores do."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    if isinstance(files, AsyncFileSystem):
+        return type(files)._find is not AsyncFileSystem._find
+    return type(files).find is not AbstractFileSystem.find
+
+
+def _listed_at_once(files: Any, root: str) -> dict[str, Mapping[str, Any]]:  # noqa: ANN401
+    found: dict[str, Mapping[str, Any]] = attempted(root, lambda: files.find(root, detail=True))
+    return found
+
+
+def _listed_by_folder(files: Any, root: str, levels: int | None = None) -> dict[str, Mapping[str, Any]]:  # noqa: ANN401
+    """As fsspec's own walk does, which leaves out without a word what it cannot list."""
+    found: dict[str, Mapping[str, Any]] = {}
+    folders = [(root, 1)]
+    while folders:
+        folder, level = folders.pop()
+        for info in attempted(folder, partial(files.ls, folder, detail=True)):
+            name = info["name"]
+            if is_web(root):
+                name = name.replace("&amp;", "&").replace("/./", "/")  # as it is written in a page, and by some servers
+                if name[len(folder.rstrip("/")) + 1 :].startswith(("?", "#")):  # the page itself, in another order
+                    continue
+            if info["type"] != "directory":
+                found[name] = info
+            elif name.rstrip("/") != folder.rstrip("/") and level != levels:
+                folders.append((name, level + 1))
+    if not found:
+        info = attempted(root, partial(files.info, root))
+        if info["type"] != "directory" and not str(info.get("url", root)).endswith("/"):  # a page without links
+            found[root] = info
+    return found
+
+
+def attempted(url: str, call: Callable[[], T]) -> T:
+    """What a call gives, made again where the remote failed in a way that may pass.
+
+    Raises:
+        RemoteError: It failed at every try, or for good.
+        OSError: The disk of this machine is full.
+    """
+    with failures_said(url):
+        for nth in range(_TRIES - 1):
+            try:
+                return call()
+            except Exception as error:
+                if _lasts(error):
+                    raise
+            time.sleep(_PAUSE_S * 2**nth)
+        return call()
+
+
+def _lasts(error: Exception) -> bool:
+    """Whether trying again would be in vain."""
+    status = getattr(_cause(error), "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status != _TOO_MANY
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    kinds = (TandemError, FileNotFoundError, PermissionError, NotADirectoryError, NotImplementedError, ValueError)
+    return full or isinstance(_cause(error), kinds)
+
+
+def _cause(error: Exception) -> BaseException:
+    """What went wrong; fsspec says of whatever a web server refuses that it is not there."""
+    return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
 
 
 def fetched(url: str, path: str) -> None:
@@ -47,8 +165,7 @@ def fetched(url: str, path: str) -> None:
         OSError: There is no room for it.
     """
     files, name = file_system(url)
-    with failures_said(url):
-        files.get_file(name, path)
+    attempted(url, partial(files.get_file, name, path))
 
 
 def matching(pattern: str) -> list[str]:
@@ -57,10 +174,19 @@ def matching(pattern: str) -> list[str]:
     Raises:
         RemoteError: What is there cannot be listed.
     """
-    files, root = file_system(pattern)
-    with failures_said(pattern):
-        found = sorted(name for name, info in files.glob(root, detail=True).items() if info["type"] == "file")
-    return [files.unstrip_protocol(name) for name in found]
+    from fsspec.utils import glob_translate
+
+    files, text = file_system(pattern)
+    if _lists_at_once(files):
+        listed = attempted(pattern, partial(files.glob, text, detail=True))
+    else:
+        plain = text[: text.index("*")].rpartition("/")[0]
+        levels = None if "**" in text else text.count("/") - plain.count("/")
+        pages = _listed_by_folder(files, plain, levels)
+        with failures_said(pattern):
+            meant = re.compile(glob_translate(text))
+        listed = {name: info for name, info in pages.items() if meant.fullmatch(name)}
+    return [files.unstrip_protocol(name) for name, info in sorted(listed.items()) if info["type"] == "file"]
 
 
 @contextmanager
@@ -78,9 +204,10 @@ def failures_said(url: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise OSError(errno.ENOSPC, error.strerror, tempfile.gettempdir()) from error
-        missing = isinstance(error, FileNotFoundError)
+        cause = _cause(error)
+        missing = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == _MISSING
         raise RemoteError(
-            given=f"{url}: " + ("there is no such file" if missing else f"{type(error).__name__}: {error}"),
+            given=f"{url}: " + ("there is no such file" if missing else f"{type(cause).__name__}: {cause}"),
             allowed="URLs of files that can be read",
             todo="check the URL" if missing else "check the URL, the rights and the server; run again, it goes on",
         ) from error

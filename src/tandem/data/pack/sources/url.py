@@ -11,6 +11,8 @@ import math
 import os
 import posixpath
 from collections import Counter
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
 from glob import has_magic
 from typing import IO, TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 from tandem.core.errors import SpaceError
 from tandem.data.pack.archives import is_at_url
 from tandem.data.pack.source import Entry, Item
-from tandem.data.pack.urls import failures_said, file_system, is_url
+from tandem.data.pack.urls import WEB_REQUESTS, attempted, failures_said, file_system, files_below, is_url, is_web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 _AT_ONCE = 64
 _AT_ONCE_BYTES = 32 << 20
 _WHOLE_BYTES = 64 << 20
+_UNTOLD_BYTES = 4 << 20
 _PIECE_BYTES = 4 << 20
 _MODE = 0o644
-_TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created", "Last-Modified")
 
 
 def accepts(text: str) -> bool:
@@ -48,9 +51,8 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         """All files, in the order of their paths."""
         files, root = file_system(self._url)
-        with failures_said(self._url):
-            listed = {name: info or files.info(name) for name, info in files.find(root, detail=True).items()}
-            found = {name: info for name, info in listed.items() if _is_file(files, name, info)}
+        listed = files_below(self._url)
+        found = {name: info for name, info in listed.items() if _is_file(files, name, info)}
         self._left_out = +Counter({"what is no file": len(listed) - len(found)})
         if not found:
             raise SpaceError(
@@ -64,23 +66,28 @@ class Source:
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
         """Read files, small ones many at a time."""
         files, _ = file_system(self._url)
-        group: list[Entry] = []
-        for entry in [*run, None]:
-            full = len(group) == _AT_ONCE or sum(one.size for one in group) > _AT_ONCE_BYTES
-            if group and (entry is None or full or entry.size > _WHOLE_BYTES):
-                names = [_name(one) for one in group]
-                with failures_said(self._url):
-                    plain = [name for name in names if not has_magic(name)]  # others would be taken for patterns
-                    read = files.cat(plain) if plain else {}
-                    read |= {name: files.cat_file(name) for name in names if has_magic(name)}
-                for one, name in zip(group, names, strict=True):
-                    yield Item(one.path, read[name], len(read[name]), one.mtime_ns, _mode(one))
-                group = []
-            if entry is not None and entry.size > _WHOLE_BYTES:
-                with failures_said(self._url), files.open(_name(entry), "rb") as file:
-                    yield Item(entry.path, partial(self._piece, file), entry.size, entry.mtime_ns, _mode(entry))
-            elif entry is not None:
-                group.append(entry)
+        for group in _groups(run):
+            if group[0].size > _WHOLE_BYTES:
+                yield from self._streamed(files, group[0])
+                continue
+            read = self._read(files, [_name(one) for one in group])
+            for one, data in zip(group, read, strict=True):
+                yield Item(one.path, data, len(data), one.mtime_ns, _mode(one))
+
+    def _read(self, files: Any, names: Sequence[str]) -> Iterator[bytes]:  # noqa: ANN401 - fsspec ships no types
+        plain = [name for name in names if not has_magic(name)]  # others would be taken for patterns
+        limit = {"batch_size": WEB_REQUESTS} if is_web(self._url) else {}
+        with failures_said(self._url):
+            read = files.cat(plain, on_error="return", **limit) if plain else {}
+        for name in names:
+            data = read.get(name)
+            yield data if isinstance(data, bytes) else attempted(name, partial(files.cat_file, name))
+
+    def _streamed(self, files: Any, entry: Entry) -> Iterator[Item]:  # noqa: ANN401 - fsspec ships no types
+        """A large file, in one request of a web server: not all know ranges."""
+        options = {"block_size": 0} if is_web(self._url) else {}
+        with failures_said(_name(entry)), files.open(_name(entry), "rb", **options) as file:
+            yield Item(entry.path, partial(_piece, file, _name(entry)), entry.size, entry.mtime_ns, _mode(entry))
 
     def left_out(self) -> Mapping[str, int]:
         """Links to nothing, pipes, ..., where fsspec tells them from files."""
@@ -88,14 +95,30 @@ class Source:
 
     def _path(self, name: str) -> bytes:
         """The path that a name stands for; web servers' are percent-encoded, up to a query, which is as it is."""
-        if not self._url.startswith(("http://", "https://")):
+        if not is_web(self._url):
             return os.fsencode(name)
         path, mark, query = name.partition("?")
         return unquote_to_bytes(path) + os.fsencode(mark + query)
 
-    def _piece(self, file: IO[bytes]) -> bytes:
-        with failures_said(self._url):
-            return file.read(_PIECE_BYTES)
+
+def _piece(file: IO[bytes], name: str) -> bytes:
+    with failures_said(name):
+        return file.read(_PIECE_BYTES)
+
+
+def _groups(run: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """What is read at once: many small files, one large one."""
+    group: list[Entry] = []
+    size = 0
+    for entry in run:
+        large = entry.size or _UNTOLD_BYTES
+        if group and (len(group) == _AT_ONCE or size + large > _AT_ONCE_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(entry)
+        size += large
+    if group:
+        yield group
 
 
 def _relative(name: str, root: str) -> str:
@@ -130,6 +153,9 @@ def _name(entry: Entry) -> str:
 def _mtime_ns(info: Mapping[str, Any]) -> int:
     for key in _TIMES:
         value = info.get(key)
+        if key == "Last-Modified" and isinstance(value, str):
+            with suppress(ValueError):
+                value = parsedate_to_datetime(value)
         if isinstance(value, datetime.datetime):
             return int(value.timestamp() * 10**9)
         if isinstance(value, int | float) and math.isfinite(value):
