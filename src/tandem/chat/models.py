@@ -17,7 +17,7 @@ from tandem.chat import lora, tokenizers
 from tandem.chat.forward import head_is_plain
 from tandem.chat.placing import ON_CPU
 from tandem.chat.template import Template
-from tandem.core.durable import sync_folder
+from tandem.core.durable import sync_below, sync_folder
 from tandem.kernels import model_folder
 from tandem.kernels.model_folder import ModelFolderError, quiet
 
@@ -202,7 +202,7 @@ def save(model: Any, template: Template, folder: Path, *, base: str = "") -> Non
                 model.save_pretrained(aside)
             lora.save(model, aside / "adapter", base)
             template.tokenizer.save_pretrained(aside)
-            sync_folder(aside)
+            sync_below(aside)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
             sync_folder(folder.parent)

@@ -32,6 +32,18 @@ def sync_folder(folder: Path | str) -> None:
         os.close(descriptor)
 
 
+def sync_below(folder: Path | str) -> None:
+    """Make a folder durable, with all files and folders in it."""
+    for path, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            descriptor = os.open(os.path.join(path, name), os.O_RDONLY)  # noqa: PTH118 - names may be no UTF-8
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(path)
+
+
 @contextmanager
 def naming(path: Path | str, only: Collection[int] = ()) -> Iterator[None]:
     """Errors of the system that name no file, as those of writing to an open one, name this.
