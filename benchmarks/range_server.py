@@ -11,6 +11,7 @@ Faults: "500", "403", "close" (in the middle of the body), "stall" (within the b
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -107,9 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (FileNotFoundError, IsADirectoryError):
             return self._refuse(404)
         with file:
-            size = file.seek(0, 2)
-            match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if fault != "whole" else None
-            start, end = (int(match[1]), min(size, int(match[2]) + 1)) if match else (0, size)
+            size, changed_s = file.seek(0, 2), os.fstat(file.fileno()).st_mtime
+            match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if fault != "whole" else None
+            start, end = (int(match[1]), min(size, int(match[2] or size) + 1)) if match else (0, size)
             file.seek(start)
             data = file.read(end - start)
         if fault == "garbage":
@@ -120,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         if match:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.send_header("Content-Length", str(len(data)))
+        self.send_header("Last-Modified", self.date_time_string(int(changed_s)))
         self.end_headers()
         self._send(data, fault)
         with owner.lock:

@@ -1,6 +1,8 @@
 """Spaces to serve, and settings that try again without long waits, for tests of remote spaces."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,20 @@ def settings(folder: Path, **changed: object) -> RemoteSettings:
 def opened(server: RangeServer, **changed: object) -> Space:
     """The space that a server shows, through a cache beside what it shows."""
     return Space.open(server.url, remote=settings(server.folder.parent / "cache", **changed))
+
+
+@contextmanager
+def s3_endpoint() -> Iterator[str]:
+    """The URL of a real S3 server, empty, that takes any key."""
+    from moto.server import ThreadedMotoServer
+
+    endpoint = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    endpoint.start()
+    host, port = endpoint.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        endpoint.stop()
 
 
 def all_of(space: Space) -> dict[str, bytes]:

@@ -1,7 +1,9 @@
 """Packing from URLs, and from folders and archives that are named by one."""
 
+import gzip
 import html
 import os
+import random
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -10,18 +12,20 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, ClassVar
+from urllib.parse import unquote
 
 import fsspec
 import pytest
 
 from benchmarks.range_server import RangeServer
-from tandem.core.errors import SpaceError
+from tandem.core.errors import DataError, SpaceError
 from tandem.data.cache.settings import RemoteError
-from tandem.data.pack import urls
+from tandem.data.pack import stream, urls
 from tandem.data.pack.fetching import fetch_from
 from tandem.data.pack.sources import url as url_source
 from tandem.data.space import Space
 from tandem.data.space.repair import repair
+from tests.data import remotes
 from tests.data.test_pack import SOME, contents, packed, tarred
 
 
@@ -165,24 +169,42 @@ def test_a_url_that_fails_now_and_then_is_read_all_the_same(tmp_path: Path, faul
 
 
 class Listing(SimpleHTTPRequestHandler):
-    """Lists folders as Apache and others do: a heading that sorts, `&amp;`, `./`; `refused` are answered with 500."""
+    """Lists folders as Apache and others do: a heading that sorts, `&amp;`, `./`, apostrophes as they are.
+
+    `refused` are answered with 500, `cut` with half of what they have; `.gz` files are said to be encoded so.
+    """
 
     refused: ClassVar[set[str]] = set()
+    cut: ClassVar[set[str]] = set()
+    asked: ClassVar[set[str]] = set()
 
     def log_message(self, format: str, *args: object) -> None:
         """Stay silent."""
 
     def send_head(self) -> BinaryIO | None:  # type: ignore[override]
         """Refuse a folder, or answer."""
+        self.asked.add(self.path)
         if self.path in self.refused:
             self.send_error(500)
             return None
+        if self.command == "GET" and self.path in self.cut:
+            data = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.end_headers()
+            return BytesIO(data[: len(data) // 2])
         return super().send_head()  # type: ignore[return-value]
+
+    def end_headers(self) -> None:
+        """Say how it is encoded."""
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
 
     def list_directory(self, path: str | os.PathLike[str]) -> BytesIO:
         """A page of links."""
         names = [f"{one.name}/" if one.is_dir() else one.name for one in Path(path).iterdir()]
-        links = ["?C=N;O=D", "?C=M;O=A", "#top", "../", "/", *(f"./{html.escape(name)}" for name in names)]
+        links = ["?C=N;O=D", "?C=M;O=A", "#top", "../", "/", "http://[", *(html.escape(name, False) for name in names)]
+        links = [f"./{link}" if names else link for link in links] if self.path.startswith("/dotted") else links
         page = "".join(f'<a href="{link}">{link}</a>' for link in links).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html;charset=utf-8")
@@ -196,6 +218,8 @@ def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
     """A folder of a web server, and its URL."""
     (tmp_path / "web" / "top").mkdir(parents=True)
     monkeypatch.setattr(Listing, "refused", set())
+    monkeypatch.setattr(Listing, "cut", set())
+    monkeypatch.setattr(Listing, "asked", set())
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Listing, directory=str(tmp_path / "web"))) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield tmp_path / "web" / "top", f"http://127.0.0.1:{server.server_port}/top"
@@ -204,13 +228,13 @@ def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
 
 def test_a_web_servers_list_gives_its_files_and_nothing_else(tmp_path: Path, listing: tuple[Path, str]) -> None:
     folder, url = listing
-    said = {"a": b"1", "b&c": b"2", "sub/d": b"3", "sub/sub/e": b""}
+    said = {"a": b"1", "b&c": b"2", "http_notes": b"3", "httpd/it's": b"4", "sub/d": b"5", "sub/sub/e": b""}
     for number, (name, data) in enumerate(said.items()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
         os.utime(folder / name, (0, 1_500_000_000 + number))
     (folder / "none").mkdir()
-    for space, end in {"s": "", "again": "/"}.items():
+    for space, end in {"s": "", "again": "/", "signed": "/?token=a/b"}.items():
         packed(url + end, tmp_path / space)
         assert contents(tmp_path / space) == said
     with Space.open(tmp_path / "s") as space:
@@ -218,6 +242,82 @@ def test_a_web_servers_list_gives_its_files_and_nothing_else(tmp_path: Path, lis
     assert times == {name: (1_500_000_000 + number) * 10**9 for number, name in enumerate(said)}
     with pytest.raises(SpaceError, match="below which there is no file"):
         packed(f"{url}/none", tmp_path / "empty")
+
+
+def test_a_web_servers_files_are_kept_as_they_lie_there(tmp_path: Path, listing: tuple[Path, str]) -> None:
+    folder, url = listing
+    said = {"a.gz": gzip.compress(b"a" * 1000), "b.gz": b"no archive"}
+    for name, data in said.items():
+        (folder / name).write_bytes(data)
+    packed(url, tmp_path / "s")
+    assert contents(tmp_path / "s") == said
+    tarred(folder / "t.tar.gz", SOME, mode="w:gz")
+    packed(f"{url}/t.tar.gz", tmp_path / "archive")
+    assert contents(tmp_path / "archive") == SOME
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("whole_bytes", [1 << 20, 100])
+def test_a_web_servers_file_that_comes_in_part_is_no_sample(
+    tmp_path: Path, listing: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, whole_bytes: int
+) -> None:
+    folder, url = listing
+    monkeypatch.setattr(url_source, "_WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(url_source, "_AT_ONCE_BYTES", whole_bytes)
+    (folder / "a").write_bytes(bytes(1000))
+    Listing.cut.add("/top/a")
+    with pytest.raises(RemoteError, match=f"{url}/a: BrokenOffError: 500 bytes came, where 1,000 were told"):
+        packed(url, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("faults", [["close", "500", "close"], ["close", "whole"], ["close", "500", "500"]])
+def test_a_large_file_of_a_web_server_goes_on_where_it_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: list[str]
+) -> None:
+    monkeypatch.setattr(url_source, "_WHOLE_BYTES", 4096)
+    monkeypatch.setattr(url_source, "_AT_ONCE_BYTES", 4096)
+    monkeypatch.setattr(stream, "PIECE_BYTES", 10_000)
+    (tmp_path / "web").mkdir()
+    data = random.Random(1).randbytes(2_000_000)  # some of it comes before it breaks off
+    (tmp_path / "web" / "large").write_bytes(data)
+    coming = iter([None, *faults])  # what it is comes first
+    with RangeServer(tmp_path / "web") as server:
+        server.fault = lambda path, nth: next(coming, None)
+        packed(f"{server.url}/large", tmp_path / "s")
+        assert contents(tmp_path / "s") == {"large": data}
+        server.fault = lambda path, nth: "500" if nth > before else None
+        before = server.asked
+        with pytest.raises(RemoteError, match=f"{server.url}/large: ClientResponseError: 500"):
+            packed(f"{server.url}/large", tmp_path / "none")
+
+        def changing(path: str, nth: int) -> str | None:
+            if nth == 2 + before:
+                (tmp_path / "web" / "large").write_bytes(data[::-1])
+                os.utime(tmp_path / "web" / "large", (0, 1))
+            return "close" if nth == 1 + before else None
+
+        server.fault, before = changing, server.asked
+        with pytest.raises(DataError, match=f"{server.url}/large, which changed while it was packed"):
+            packed(f"{server.url}/large", tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_empty_objects_in_the_place_of_folders_are_no_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with remotes.s3_endpoint() as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        files = fsspec.filesystem("s3")
+        files.mkdir("marked")
+        for key, data in {"p/": b"", "p/a": b"1", "p/d/": b"", "p/d/b": b"2", "p/none/": b""}.items():
+            files.pipe_file(f"marked/{key}", data)
+        done = packed("s3://marked/p", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"1", "d/b": b"2"}
+    assert done.left_out == {"what is no file": 3}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -254,7 +354,7 @@ def test_large_files_of_a_web_server_are_read_in_pieces(
         (folder / name).write_bytes(data)
     monkeypatch.setattr(url_source, "_WHOLE_BYTES", 4096)
     monkeypatch.setattr(url_source, "_AT_ONCE_BYTES", 4096)
-    monkeypatch.setattr(url_source, "_PIECE_BYTES", 1024)
+    monkeypatch.setattr(stream, "PIECE_BYTES", 1024)
     source = url_source.Source(url)
     items = {os.fsdecode(item.path): item for item in source.items(source.entries())}
     assert {name for name, item in items.items() if not isinstance(item.data, bytes)} == {"1", "3"}
@@ -262,12 +362,14 @@ def test_large_files_of_a_web_server_are_read_in_pieces(
     assert contents(tmp_path / "s") == said
 
 
-def test_a_query_of_a_url_is_not_decoded(tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "a b").write_bytes(b"signed")
-    with RangeServer(tmp_path / "web") as server:
-        packed(f"{server.url}/a%20b?signature=%2Fx%2Fy%3D", tmp_path / "s")
-    assert contents(tmp_path / "s") == {"a b?signature=%2Fx%2Fy%3D": b"signed"}
+def test_a_query_of_a_url_is_asked_with_as_it_is_and_is_no_part_of_the_files_name(
+    tmp_path: Path, listing: tuple[Path, str]
+) -> None:
+    folder, url = listing
+    (folder / "a b").write_bytes(b"signed")
+    packed(f"{url}/a%20b?signature=%2Fx%2By%3D/", tmp_path / "s")
+    assert set(map(unquote, Listing.asked)) == {"/top/a b?signature=/x+y=/"}
+    assert contents(tmp_path / "s") == {"a b": b"signed"}
 
 
 def modes(space: Path) -> dict[str, int]:

@@ -67,6 +67,12 @@ def test_compacting_removes_what_was_being_written_when_its_writer_was_killed(fo
     assert unused_bytes(str(folder)) == 0
 
 
+def test_compacting_removes_the_empty_folder_of_a_writer_that_was_killed_at_its_beginning_or_end(folder: Path) -> None:
+    (folder / "pending" / ("0" * 32)).mkdir()
+    compact(str(folder))
+    assert not list((folder / "pending").iterdir())
+
+
 def test_compacting_frees_what_was_deleted_but_not_under_a_reader(folder: Path) -> None:
     shards = sum(path.stat().st_size for path in (folder / "shards").iterdir())
     with Space.open(folder) as reader:

@@ -379,19 +379,14 @@ def test_a_mixture_tells_each_space_its_own_part(server: RangeServer, tmp_path: 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[RemoteSettings]:
-    from moto.server import ThreadedMotoServer
-
-    endpoint = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    endpoint.start()
-    host, port = endpoint.get_host_and_port()
-    options = {
-        "endpoint_url": f"http://{host}:{port}",
-        "key": "k",
-        "secret": "s",
-        "client_kwargs": {"region_name": "eu-central-1"},
-    }
-    yield RemoteSettings(options=options, block_bytes=remotes.BLOCK_BYTES, tries=2, backoff_s=0.01)
-    endpoint.stop()
+    with remotes.s3_endpoint() as url:
+        options = {
+            "endpoint_url": url,
+            "key": "k",
+            "secret": "s",
+            "client_kwargs": {"region_name": "eu-central-1"},
+        }
+        yield RemoteSettings(options=options, block_bytes=remotes.BLOCK_BYTES, tries=2, backoff_s=0.01)
 
 
 @pytest.mark.slow

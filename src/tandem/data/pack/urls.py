@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import re
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +13,7 @@ from tandem.core.errors import MissingPackageError, SpaceError, TandemError
 from tandem.data.cache.settings import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 _TRIES = 4
 _PAUSE_S = 0.25
@@ -60,68 +58,18 @@ def is_web(url: str) -> bool:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """For a web server: a file may take as long as bytes come, which aiohttp itself ends after 5 minutes."""
+    """For web servers: bytes as they lie there, not unpacked, and as long as they come, not aiohttp's 5 minutes."""
     if not is_web(url):
         return {}
     from aiohttp import ClientTimeout
 
-    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)}}
-
-
-def files_below(url: str) -> dict[str, Mapping[str, Any]]:
-    """What fsspec knows of every file below a URL, or of the one file, by its name.
-
-    Raises:
-        RemoteError: A folder cannot be listed, or a file's size not be asked for.
-    """
-    files, root = file_system(url)
-    listed = _listed_at_once(files, root) if _lists_at_once(files) else _listed_by_folder(files, root)
-    untold = [name for name, info in listed.items() if info.get("size") is None]
-    with ThreadPoolExecutor(WEB_REQUESTS) as pool:
-        asked = {name: pool.submit(attempted, name, partial(files.info, name)) for name in untold}
-        try:
-            return listed | {name: {**listed[name], **one.result()} for name, one in asked.items()}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _lists_at_once(files: Any) -> bool:  # noqa: ANN401 - fsspec ships no types
-    """Whether a protocol has its own way to list all below a folder, as object stores do."""
-    from fsspec.asyn import AsyncFileSystem
-    from fsspec.spec import AbstractFileSystem
-
-    if isinstance(files, AsyncFileSystem):
-        return type(files)._find is not AsyncFileSystem._find
-    return type(files).find is not AbstractFileSystem.find
-
-
-def _listed_at_once(files: Any, root: str) -> dict[str, Mapping[str, Any]]:  # noqa: ANN401
-    found: dict[str, Mapping[str, Any]] = attempted(root, lambda: files.find(root, detail=True))
-    return found
-
-
-def _listed_by_folder(files: Any, root: str, levels: int | None = None) -> dict[str, Mapping[str, Any]]:  # noqa: ANN401
-    """As fsspec's own walk does, which leaves out without a word what it cannot list."""
-    found: dict[str, Mapping[str, Any]] = {}
-    folders = [(root, 1)]
-    while folders:
-        folder, level = folders.pop()
-        for info in attempted(folder, partial(files.ls, folder, detail=True)):
-            name = info["name"]
-            if is_web(root):
-                name = name.replace("&amp;", "&").replace("/./", "/")  # as it is written in a page, and by some servers
-                if name[len(folder.rstrip("/")) + 1 :].startswith(("?", "#")):  # the page itself, in another order
-                    continue
-            if info["type"] != "directory":
-                found[name] = info
-            elif name.rstrip("/") != folder.rstrip("/") and level != levels:
-                folders.append((name, level + 1))
-    if not found:
-        info = attempted(root, partial(files.info, root))
-        if info["type"] != "directory" and not str(info.get("url", root)).endswith("/"):  # a page without links
-            found[root] = info
-    return found
+    return {
+        "client_kwargs": {
+            "timeout": ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S),
+            "headers": {"Accept-Encoding": "identity"},
+            "auto_decompress": False,
+        }
+    }
 
 
 def attempted(url: str, call: Callable[[], T]) -> T:
@@ -166,27 +114,6 @@ def fetched(url: str, path: str) -> None:
     """
     files, name = file_system(url)
     attempted(url, partial(files.get_file, name, path))
-
-
-def matching(pattern: str) -> list[str]:
-    """The URLs of files that match one with `*` in it, in order.
-
-    Raises:
-        RemoteError: What is there cannot be listed.
-    """
-    from fsspec.utils import glob_translate
-
-    files, text = file_system(pattern)
-    if _lists_at_once(files):
-        listed = attempted(pattern, partial(files.glob, text, detail=True))
-    else:
-        plain = text[: text.index("*")].rpartition("/")[0]
-        levels = None if "**" in text else text.count("/") - plain.count("/")
-        pages = _listed_by_folder(files, plain, levels)
-        with failures_said(pattern):
-            meant = re.compile(glob_translate(text))
-        listed = {name: info for name, info in pages.items() if meant.fullmatch(name)}
-    return [files.unstrip_protocol(name) for name, info in sorted(listed.items()) if info["type"] == "file"]
 
 
 @contextmanager

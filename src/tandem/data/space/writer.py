@@ -519,7 +519,9 @@ def clear_abandoned(folder: Path, now_s: float) -> None:
         try:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            continue  # it is just being made, or removed
+            with suppress(OSError):  # it is just being removed, or was just being made: its maker makes it again
+                path.rmdir()
+            continue
         try:
             if try_lock_alone(lock):
                 shutil.rmtree(path, ignore_errors=True)

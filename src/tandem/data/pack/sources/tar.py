@@ -19,8 +19,9 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from tandem.core.errors import SpaceError
 from tandem.data.pack.archives import COMPRESSED_TAR, PLAIN_TAR, Archive, Fetched, content, is_called
+from tandem.data.pack.listing import matching
 from tandem.data.pack.source import EARLIER_MEMBER, EMPTY_FOLDER, NO_FILE, Entry, Item, empty_folders, member_path
-from tandem.data.pack.urls import is_url, matching
+from tandem.data.pack.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

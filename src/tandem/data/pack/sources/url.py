@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
-import posixpath
 from collections import Counter
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
 from glob import has_magic
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import SpaceError
 from tandem.data.pack.archives import is_at_url
+from tandem.data.pack.listing import all_below
 from tandem.data.pack.source import Entry, Item
-from tandem.data.pack.urls import WEB_REQUESTS, attempted, failures_said, file_system, files_below, is_url, is_web
+from tandem.data.pack.stream import Stream, refuse_other_size
+from tandem.data.pack.urls import WEB_REQUESTS, attempted, failures_said, file_system, is_url, is_web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from tandem.data.pack.listing import Found
 
 _AT_ONCE = 64
 _AT_ONCE_BYTES = 32 << 20
 _WHOLE_BYTES = 64 << 20
 _UNTOLD_BYTES = 4 << 20
-_PIECE_BYTES = 4 << 20
 _MODE = 0o644
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created", "Last-Modified")
 
@@ -50,17 +50,17 @@ class Source:
 
     def entries(self) -> Sequence[Entry]:
         """All files, in the order of their paths."""
-        files, root = file_system(self._url)
-        listed = files_below(self._url)
-        found = {name: info for name, info in listed.items() if _is_file(files, name, info)}
+        files, _ = file_system(self._url)
+        listed = list(all_below(self._url))
+        found = [one for one in listed if _is_file(files, one)]
         self._left_out = +Counter({"what is no file": len(listed) - len(found)})
         if not found:
             raise SpaceError(
                 given=f"{self._url}, below which there is no file", allowed="a URL with files", todo="check it"
             )
         return sorted(
-            Entry(self._path(_relative(name, root)), int(info.get("size") or 0), _mtime_ns(info), _place(name, info))
-            for name, info in found.items()
+            Entry(one.path, int(one.info.get("size") or 0), _mtime_ns(one.info), _place(one.name, one.info))
+            for one in found
         )
 
     def items(self, run: Sequence[Entry]) -> Iterator[Item]:
@@ -68,42 +68,35 @@ class Source:
         files, _ = file_system(self._url)
         for group in _groups(run):
             if group[0].size > _WHOLE_BYTES:
-                yield from self._streamed(files, group[0])
+                (entry,) = group
+                with Stream(files, _name(entry), entry.size, is_web=is_web(self._url)) as stream:
+                    yield Item(entry.path, stream.piece, entry.size, entry.mtime_ns, _mode(entry))
                 continue
-            read = self._read(files, [_name(one) for one in group])
-            for one, data in zip(group, read, strict=True):
-                yield Item(one.path, data, len(data), one.mtime_ns, _mode(one))
+            for entry, data in zip(group, self._read(files, group), strict=True):
+                yield Item(entry.path, data, len(data), entry.mtime_ns, _mode(entry))
 
-    def _read(self, files: Any, names: Sequence[str]) -> Iterator[bytes]:  # noqa: ANN401 - fsspec ships no types
-        plain = [name for name in names if not has_magic(name)]  # others would be taken for patterns
+    def _read(self, files: Any, group: Sequence[Entry]) -> Iterator[bytes]:  # noqa: ANN401 - fsspec ships no types
+        plain = [_name(one) for one in group if not has_magic(_name(one))]  # others would be taken for patterns
         limit = {"batch_size": WEB_REQUESTS} if is_web(self._url) else {}
         with failures_said(self._url):
             read = files.cat(plain, on_error="return", **limit) if plain else {}
-        for name in names:
+        for entry in group:
+            name = _name(entry)
             data = read.get(name)
-            yield data if isinstance(data, bytes) else attempted(name, partial(files.cat_file, name))
-
-    def _streamed(self, files: Any, entry: Entry) -> Iterator[Item]:  # noqa: ANN401 - fsspec ships no types
-        """A large file, in one request of a web server: not all know ranges."""
-        options = {"block_size": 0} if is_web(self._url) else {}
-        with failures_said(_name(entry)), files.open(_name(entry), "rb", **options) as file:
-            yield Item(entry.path, partial(_piece, file, _name(entry)), entry.size, entry.mtime_ns, _mode(entry))
+            if not isinstance(data, bytes) or len(data) != (entry.size or len(data)):
+                data = attempted(name, partial(_whole, files, name, entry.size))
+            yield data
 
     def left_out(self) -> Mapping[str, int]:
         """Links to nothing, pipes, ..., where fsspec tells them from files."""
         return self._left_out
 
-    def _path(self, name: str) -> bytes:
-        """The path that a name stands for; web servers' are percent-encoded, up to a query, which is as it is."""
-        if not is_web(self._url):
-            return os.fsencode(name)
-        path, mark, query = name.partition("?")
-        return unquote_to_bytes(path) + os.fsencode(mark + query)
 
-
-def _piece(file: IO[bytes], name: str) -> bytes:
-    with failures_said(name):
-        return file.read(_PIECE_BYTES)
+def _whole(files: Any, name: str, size: int) -> bytes:  # noqa: ANN401 - fsspec ships no types
+    data: bytes = files.cat_file(name)
+    if size:
+        refuse_other_size(len(data), size)
+    return data
 
 
 def _groups(run: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -121,19 +114,15 @@ def _groups(run: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
-def _relative(name: str, root: str) -> str:
-    return posixpath.basename(name) if name == root else name.removeprefix(root.rstrip("/") + "/")
-
-
-def _is_file(files: Any, name: str, info: Mapping[str, Any]) -> bool:  # noqa: ANN401 - fsspec ships no types
-    """Whether it is a file, or a link to one."""
-    kind = info.get("type", "file")
+def _is_file(files: Any, found: Found) -> bool:  # noqa: ANN401 - fsspec ships no types
+    """Whether it is a file, or a link to one; object stores have empty ones in the place of folders."""
+    kind = found.info.get("type", "file")
     if kind == "link":
         try:
-            kind = files.info(name)["type"]
+            kind = files.info(found.name)["type"]
         except FileNotFoundError:
             return False
-    return bool(kind == "file")
+    return bool(kind == "file") and not found.path.endswith(b"/") and found.path != b""
 
 
 def _place(name: str, info: Mapping[str, Any]) -> str:
