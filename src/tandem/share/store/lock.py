@@ -48,7 +48,7 @@ class Lock:
             raise DaemonError(
                 given=f"{self._paths.data} is no longer the folder that this daemon was started on",
                 allowed="a data folder that stays in its place while a daemon runs on it",
-                todo="where it was moved to within its file system, the next daemon goes on with its jobs",
+                todo="ask again where it is now: within its file system, the next daemon goes on with its jobs",
             )
         if not _leads_to(self._paths.lock, self._file):
             with contextlib.suppress(OSError):
