@@ -1,6 +1,7 @@
 """Jobs from end to end: the command as a user types it, a real daemon, real processes."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -574,6 +575,17 @@ def test_a_daemon_that_cannot_be_reached_is_seen_and_stopped(tandem: Shell, tmp_
     assert tandem("down") == "no daemon runs\n"
     (home / "tandem.sock").rmdir()
     assert state(tandem, 1) == "running"
+
+
+def test_who_locks_the_data_folder_is_not_stopped_for_its_daemon(tandem_: Shell, home: Path) -> None:
+    home.mkdir()
+    folder = os.open(home, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_SH)
+    refused = tandem_.run("queue")
+    assert refused.returncode == 2
+    assert f"{home} is locked by process {os.getpid()}, which is no daemon" in refused.stderr
+    assert tandem_("down") == "no daemon runs\n"
+    os.close(folder)
 
 
 def test_down_with_kill_makes_nothing_where_nothing_was(tandem_: Shell, home: Path) -> None:

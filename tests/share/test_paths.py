@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,24 @@ def test_root_is_the_system_and_a_user_is_their_own(tmp_path: Path, monkeypatch:
     runtime = paths.of_daemon(environ, 1000)
     assert (runtime.data, runtime.socket) == (Path("/data/tandem"), tmp_path / "tandem" / "tandem.sock")
     with monkeypatch.context() as su:  # which leaves the variable of who called it
-        su.setattr(os, "access", lambda path, _: path != str(tmp_path))
+        su.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
         assert paths.of_daemon(environ, 1000).socket == Path("/data/tandem/tandem.sock")
     monkeypatch.setattr(paths, "SYSTEM_SOCKET", tmp_path / "system.sock")
     assert paths.of_client(environ, 1000) == runtime
     (tmp_path / "system.sock").touch()
     assert paths.of_client(environ, 1000).shared
     assert paths.of_daemon(environ, 1000) == runtime
+
+
+def test_a_runtime_folder_that_cannot_hold_the_socket_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.chdir(short)
+        too_long = Path(short) / ("\N{SNOWMAN}" * 30)  # in bytes, not in characters
+        for folder in (Path("relative"), too_long):
+            folder.mkdir()
+            environ = {"XDG_DATA_HOME": "/data", "XDG_RUNTIME_DIR": str(folder)}
+            assert paths.of_daemon(environ, 1000).socket == Path("/data/tandem/tandem.sock")
+        monkeypatch.undo()
 
 
 def test_a_folder_too_deep_for_a_socket_gets_a_short_one(tmp_path: Path) -> None:

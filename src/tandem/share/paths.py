@@ -12,14 +12,14 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tandem.core.data_folder import SYSTEM_DATA, data_folder
 
 SYSTEM_SOCKET = Path("/run/tandem/tandem.sock")
 _OF_JOB = re.compile(r"([0-9]{1,18})(?:\.[0-9]+)?")
-_LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes with the terminating zero
+_LONGEST_SOCKET_PATH = 100  # in bytes: sockaddr_un holds 108 with the terminating zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def home(folder: Path, *, shared: bool = False) -> Paths:
     """
     folder = folder.absolute()
     socket = folder / "tandem.sock"
-    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+    if not _fits(socket):
         short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         socket = Path(f"/tmp/tandem-{_owner(folder)}") / f"{short}.sock"
     return Paths(folder, socket, shared)
@@ -130,11 +130,14 @@ def _folder(path: Path, mode: int) -> None:
 
 def _of_user(environ: Mapping[str, str], uid: int) -> Paths:
     own = home(data_folder(environ, uid))
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    usable = runtime and Path(runtime).is_dir() and os.access(runtime, os.W_OK | os.X_OK)  # su leaves another's set
-    if runtime and usable and len(runtime) < _LONGEST_SOCKET_PATH - 20:
-        return Paths(own.data, Path(runtime) / "tandem" / "tandem.sock")
-    return own
+    runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
+    socket = runtime / "tandem" / "tandem.sock"
+    usable = runtime.is_absolute() and runtime.is_dir() and os.access(runtime, os.W_OK | os.X_OK)  # su leaves another's
+    return replace(own, socket=socket) if usable and _fits(socket) else own
+
+
+def _fits(socket: Path) -> bool:
+    return len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH
 
 
 def _owner(folder: Path) -> int:

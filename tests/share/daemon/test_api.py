@@ -15,6 +15,7 @@ import pytest
 
 from tandem.core.errors import (
     ConfigError,
+    DaemonError,
     DependencyError,
     ImpossibleDemandError,
     JobStateError,
@@ -179,8 +180,14 @@ def test_a_daemon_of_ones_own_serves_nobody_else(system: Home, monkeypatch: pyte
         as_user(BOB, theirs, lambda c: c.queue())
     theirs.folder.chmod(0o755)
     theirs.paths.socket.chmod(0o777)
-    with pytest.raises(ConfigError, match=f"uid {BOB} on the daemon of uid {ALICE}"):
+    with pytest.raises(DaemonError, match=f"a process of another user listens .uid {ALICE}.: nothing was sent to it"):
         as_user(BOB, theirs, lambda c: c.queue())
+    with socket.socket(socket.AF_UNIX) as connection:
+        os.seteuid(BOB)
+        connection.connect(str(theirs.paths.socket))
+        os.seteuid(0)
+        with pytest.raises(ConfigError, match=f"uid {BOB} on the daemon of uid {ALICE}"):
+            Client(connection).queue()
     with theirs.client() as root:
         job = submit(root, argv=["id", "-u"])
         assert root.wait([job])[0]["state"] == "done"

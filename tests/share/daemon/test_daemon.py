@@ -399,7 +399,16 @@ def test_a_daemon_ends_when_its_data_folder_is_moved_and_the_next_one_there_goes
         gated = shell(f"echo first; while ! test -e {gate}; do sleep 0.05; done")
         [job, next_] = submit(client, gated, shell("echo next", hold=True))
         until(running(client, job), "the start")
-    first.folder.rename(moved.folder)
+        first.process.send_signal(signal.SIGSTOP)
+        first.folder.rename(moved.folder)
+        with moved.client() as there:
+            asked = [(there, there.send("queue")), (client, client.send("wait", jobs=[job]))]
+            first.process.send_signal(signal.SIGCONT)
+            for each, key in asked:
+                with pytest.raises(
+                    DaemonError, match=f"{first.folder} is no longer the folder.*ask again where it is now"
+                ):
+                    each.receive(key)
     assert first.process.wait(60) == 2
     assert f"{first.folder} is no longer the folder" in (moved.folder / "out").read_text()
     assert not first.folder.exists(), "nothing was made at the path that it had"

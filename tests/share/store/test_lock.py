@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,31 @@ def test_a_second_daemon_is_told_who_has_the_folder(place: Paths, file: str) -> 
         Lock(place)
     lock.close()
     assert holder(place) is None
+    Lock(place).close()
+
+
+@pytest.mark.parametrize("how", ["-s", "-x"])
+def test_who_locks_the_folder_alone_is_no_daemon(place: Paths, how: str) -> None:
+    Lock(place).close()  # leaves its file, with the number of a process that runs
+    with subprocess.Popen(
+        ["flock", how, place.data, "sh", "-c", "echo locked; read end"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        assert holder(place) is None
+        with pytest.raises(DaemonError, match=f"{place.data} is locked by process {other.pid}, which is no daemon"):
+            Lock(place)
+        other.communicate()
+    Lock(place).close()
+
+
+def test_a_lock_whose_process_has_gone_is_told_of(place: Paths) -> None:
+    folder = os.open(place.data, os.O_RDONLY)
+    subprocess.run(["flock", str(folder)], pass_fds=[folder], check=True)  # which ends, as in `flock 9`
+    assert holder(place) is None
+    with pytest.raises(DaemonError, match=f"{place.data} is locked by a process that cannot be seen from here"):
+        Lock(place)
+    os.close(folder)
     Lock(place).close()
 
 

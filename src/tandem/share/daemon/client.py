@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,10 +75,11 @@ class Client:
             tied_to: The reading end of a pipe; a daemon that is started ends, and its jobs, when the other end closes.
 
         Raises:
-            DaemonError: None runs and none is to be started, it does not start, or cannot be reached; says why.
+            DaemonError: None runs and none is to be started, it does not start, cannot be reached, or is a process of
+                somebody else, who is told nothing; says why.
         """
         found = paths or places.of_client(os.environ, os.geteuid())
-        connection = _try(found.socket)
+        connection = _try(found)
         if connection is None:
             connection = _start(found, options, tied_to) if start else _awaited(found)
         if connection is None:
@@ -291,11 +293,11 @@ def _awaited(paths: Paths) -> socket.socket | None:
     until = time.monotonic() + LISTENS_S
     while True:
         process = holder(paths)  # asked before: one that was about to listen, or to end, is not missed
-        connection = _try(paths.socket)
+        connection = _try(paths)
         if connection is not None or process is None:
             return connection
         named = named_socket(paths, process) or paths.socket
-        connection = _of_process(named, process)
+        connection = _of_process(replace(paths, socket=named), process)
         if connection is not None:
             return connection
         if time.monotonic() > until:
@@ -308,10 +310,10 @@ def _awaited(paths: Paths) -> socket.socket | None:
         time.sleep(0.01)
 
 
-def _of_process(path: Path, process: int) -> socket.socket | None:
+def _of_process(paths: Paths, process: int) -> socket.socket | None:
     """Connect if this process, which holds the data folder's lock, listens there and can be reached."""
     with contextlib.suppress(DaemonError):
-        connection = _try(path)
+        connection = _try(paths)
         if connection is not None and peer_of(connection).pid == process:
             return connection
         if connection is not None:
@@ -319,22 +321,43 @@ def _of_process(path: Path, process: int) -> socket.socket | None:
     return None
 
 
-def _try(path: Path) -> socket.socket | None:
-    """Connect if somebody listens there."""
+def _try(paths: Paths) -> socket.socket | None:
+    """Connect if somebody listens there.
+
+    Raises:
+        DaemonError: The socket cannot be used, or it is another user's, who is to be told nothing.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(str(path))
+        connection.connect(str(paths.socket))
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
     except OSError as error:
         connection.close()
         raise DaemonError(
-            given=f"the socket {path} cannot be used ({error.strerror})",
+            given=f"the socket {paths.socket} cannot be used ({error.strerror})",
             allowed="a daemon of this user, or the system's",
             todo="look at the folder's owner and mode, or set TANDEM_HOME",
         ) from error
+    listens = peer_of(connection).uid
+    if listens not in _believed(paths):
+        connection.close()
+        raise DaemonError(
+            given=f"on {paths.socket} a process of another user listens (uid {listens}): nothing was sent to it",
+            allowed="a daemon of this user, or the system's",
+            todo="set TANDEM_HOME to a folder of your own, with a path so short that its socket is in it",
+        )
     return connection
+
+
+def _believed(paths: Paths) -> set[int]:
+    """Whose daemon may be told what this user runs: their own, root's, and for root that of the data folder's owner."""
+    ours = os.geteuid()
+    if ours == 0:
+        with contextlib.suppress(OSError):
+            return {0, paths.data.stat().st_uid}
+    return {0, ours}
 
 
 def _start(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.socket | None:
@@ -384,11 +407,11 @@ def _answering(process: subprocess.Popen[bytes], paths: Paths, began: int) -> so
     """The connection to a daemon once it answers; None where that takes too long. Its log begins at ``began``."""
     until = time.monotonic() + START_S
     while time.monotonic() < until:
-        connection = _try(paths.socket)
+        connection = _try(paths)
         if connection is not None:
             return connection
         if process.poll() is not None:
-            connection = _try(paths.socket)
+            connection = _try(paths)
             if connection is None:
                 raise _failed(paths, process.returncode, began)
             return connection

@@ -293,9 +293,13 @@ class Daemon:
 
     def _close(self) -> None:
         """Hang up last: who waits for the end of the connection finds the data folder free."""
+        if self._ousted:
+            self._accept()  # who came through the socket in a folder that was moved
         self._listener.close()
         self.driver.close(settle=self._ousted is None)
         for connection in self._connections.values():
+            if self._ousted:
+                connection.send({"id": None, "error": self._ousted.as_dict()})
             connection.finish()
         self._selector.close()
         _log.info("stopped%s%s", self._stopped_by, _left(life.state for life in self.driver.machine.jobs.values()))

@@ -2,7 +2,8 @@
 
 The folder itself is locked: it cannot go away without the store. So is a file in it that says which process it is and
 on which socket it listens; where that is removed, as by a cleaner of temporary folders, it is made again. A file system
-that cannot lock folders, such as NFS, has the file alone.
+that cannot lock folders, such as NFS, has the file alone. Others lock folders too (`flock FOLDER command`): a daemon is
+who has locked such a file besides.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ class Lock:
             raise DaemonError(
                 given=f"{self._paths.data} is no longer the folder that this daemon was started on",
                 allowed="a data folder that stays in its place while a daemon runs on it",
-                todo="where it was moved to within its file system, the next daemon goes on with its jobs",
+                todo="ask again where it is now: within its file system, the next daemon goes on with its jobs",
             )
         if not _leads_to(self._paths.lock, self._file):
             with contextlib.suppress(OSError):
@@ -85,20 +86,32 @@ class Lock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            first = holder(self._paths) or next(_written(self._paths), "unknown")
-            raise DaemonError(
-                given=f"a second daemon on {self._paths.data} (the first is process {first})",
-                allowed="one daemon on each data folder",
-                todo="use the one that runs, or stop it with `tandem down`",
-            ) from None
+            raise self._taken(os.fstat(fd)) from None
         except OSError as error:
             if fd != self._folder:
                 raise
             _log.info("%s cannot be locked, only a file in it (%s)", self._paths.data, error.strerror)
 
+    def _taken(self, file: os.stat_result) -> DaemonError:
+        """Say who has this locked: a daemon, or somebody else."""
+        first = holder(self._paths)
+        if first is not None:
+            return DaemonError(
+                given=f"a second daemon on {self._paths.data} (the first is process {first})",
+                allowed="one daemon on each data folder",
+                todo="use the one that runs, or stop it with `tandem down`",
+            )
+        other = next((process for process in _lockers([file]) if _holds([file], _locks_of(process))), None)
+        who = "a process that cannot be seen from here" if other is None else f"process {other}, which is no daemon"
+        return DaemonError(
+            given=f"{self._paths.data} is locked by {who}",
+            allowed="a data folder that nobody locks but its one daemon",
+            todo="wait until that process has ended, or have it lock a file elsewhere",
+        )
+
 
 def holder(paths: Paths) -> int | None:
-    """Return which process holds a data folder's lock now; None where none does, or it is hidden from this user.
+    """Return which process is a data folder's daemon by its locks; None where none is, or it is hidden from this user.
 
     The lock is only looked at: a daemon that starts meanwhile still finds it free.
     """
@@ -106,8 +119,11 @@ def holder(paths: Paths) -> int | None:
     for path in (paths.data, paths.lock):
         with contextlib.suppress(OSError):
             files.append(path.stat())
-    found = (process for process in (*_written(paths), *_lockers(files)) if _holds(process, files))
-    return next(found, None)
+    for process in (*_written(paths), *_lockers(files)):
+        locks = _locks_of(process)
+        if _holds(files, locks) and any(name == paths.lock.name for _, name in locks):
+            return process
+    return None
 
 
 def named_socket(paths: Paths, process: int) -> Path | None:
@@ -134,15 +150,20 @@ def _lockers(files: Sequence[os.stat_result]) -> Iterator[int]:
                 yield int(process)
 
 
-def _holds(process: int, files: Sequence[os.stat_result]) -> bool:
-    """Whether the process has one of the files open with a lock on it."""
+def _locks_of(process: int) -> list[tuple[os.stat_result, str]]:
+    """What the process has open with a lock on it, and what that is or was called."""
+    found = []
     with contextlib.suppress(OSError):
         for one in Path(f"/proc/{process}/fd").iterdir():
             with contextlib.suppress(OSError):  # closed meanwhile
-                ours = any(os.path.samestat(one.stat(), file) for file in files)
-                if ours and "FLOCK" in Path(f"/proc/{process}/fdinfo/{one.name}").read_text():
-                    return True
-    return False
+                if "FLOCK" in Path(f"/proc/{process}/fdinfo/{one.name}").read_text():
+                    found.append((one.stat(), one.readlink().name.removesuffix(" (deleted)")))
+    return found
+
+
+def _holds(files: Sequence[os.stat_result], locks: Sequence[tuple[os.stat_result, str]]) -> bool:
+    """Whether one of the files is among what is locked."""
+    return any(os.path.samestat(one, file) for one, _ in locks for file in files)
 
 
 def _leads_to(path: Path, fd: int) -> bool:
