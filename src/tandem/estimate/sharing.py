@@ -10,9 +10,9 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
   it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
   feel each other's bandwidth, and the weight is 0.
-- A member with phases without steps (`Profile.stepless`) or pauses works and waits in turns. When it works it meets
-  others that do by chance (`tandem.estimate.meeting`); the interval reaches from where they never meet to where they
-  always do, and are below their peaks together.
+- A member whose phases keep unlike numbers of cores busy, those without steps (`Profile.stepless`) and pauses
+  included, works and waits in turns. When it works it meets others that do by chance (`tandem.estimate.meeting`); the
+  interval reaches from where they never meet to where they always do, and are below their peaks together.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -49,6 +49,9 @@ _UNMEASURED = "what taking turns costs it was not measured"
 
 _SLIGHT = 0.005
 
+_ALIKE = 0.005
+"""A phase that keeps so many cores more busy than the mean is no peak."""
+
 _ALL_COMBINED = 3
 """Of so many contradicted applications in a set all combinations are played."""
 
@@ -62,7 +65,7 @@ class CpuNeed:
 
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
     is not known. ``peak`` cores are kept busy for ``peak_part`` of the time by one that works and waits in turns:
-    it has phases without steps, or pauses, and ``use`` is less.
+    its phases keep unlike numbers busy, or it pauses, and ``use`` is less.
     ``ends`` are what the two profiles that it is the middle of say, the older one first, where those
     contradict each other.
     """
@@ -228,7 +231,7 @@ def _between_ends(profile: Profile) -> CpuNeed:
 
 def _need(profile: Profile) -> CpuNeed:
     use = turns = half = unmeasured = total = 0.0
-    levels = []  # (part of the time, cores kept busy)
+    levels: list[tuple[float, float]] = []  # (part of the time, cores kept busy)
     for phase in profile.phases:
         cpu_use = phase.cpu_use
         use += phase.share * cpu_use
@@ -253,12 +256,11 @@ def _need(profile: Profile) -> CpuNeed:
         total += one.share
         levels.append((one.share, one.cpu_use))
     peak, peak_part = 0.0, 1.0
-    if profile.stepless or any(phase.pauses for phase in profile.phases):
-        busy = [(part, cores) for part, cores in levels if cores > use / total]
-        if busy:
-            peak_part = sum(part for part, _ in busy)
-            peak = sum(part * cores for part, cores in busy) / peak_part
-            peak_part /= total
+    busy = [(part, cores) for part, cores in levels if part > 0.0 and cores > use / total + _ALIKE]
+    if busy:
+        peak_part = sum(part for part, _ in busy)
+        peak = sum(part * cores for part, cores in busy) / peak_part
+        peak_part /= total
     return CpuNeed(use / total, turns / total, half / total, unmeasured / total, peak=peak, peak_part=peak_part)
 
 
