@@ -239,6 +239,29 @@ def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkey
     assert found == {"save": Stepless(0.1, 0.0), "check": Stepless(0.2, 0.9)}
 
 
+def test_what_time_a_phase_takes_is_no_count_of_its_windows() -> None:
+    """Windows are taken until the rarest phase has some: the last ones are its."""
+    trace = Trace()
+    for k in range(40):
+        trace.enter(float(k), "ab"[k % 2])
+        trace.add(float(k), k)
+
+    def shares(trace: Trace, phases: list[str]) -> dict[str, float]:
+        session = SimpleNamespace(
+            _lived=lambda phase: [(0.0, 1.0)],
+            _subject=SimpleNamespace(trace=trace),
+            _counting_phases=lambda: phases,
+            _alone_since=float("inf"),
+            _cpu=[*[("a", 1.0)] * 6, *[("b", 1.0)] * 4, ("rare", 1.0)],
+            stepless=lambda: ({"save": Stepless(0.2, 0.0)}, 3),
+        )
+        return _Session._shares(session)  # type: ignore[arg-type]
+
+    assert shares(trace, ["a", "b"]) == pytest.approx({"a": 0.4, "b": 0.4})
+    assert shares(Trace(), ["a", "b"]) == pytest.approx({"a": 0.48, "b": 0.32}), "nothing else is known"
+    assert shares(Trace(), ["a"]) == pytest.approx({"a": 0.8})
+
+
 def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:
     """What is measured of a programme that writes `step N` beside nothing but a bubble of its cores."""
     here = discover()

@@ -44,7 +44,7 @@ from tandem.estimate.profiling.refusals import (
 )
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.standing import Standing
-from tandem.estimate.profiling.stepless import stepless
+from tandem.estimate.profiling.stepless import stepless, with_steps
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.trust import FEWEST_PAUSES
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
@@ -392,9 +392,7 @@ class _Session:
     def phases(self) -> tuple[PhaseProfile, ...]:
         """What was found, by phase."""
         assert self._campaign is not None
-        counted = Counter(phase for phase, _ in self._cpu)
-        left = 1.0 - sum(one.share for one in self.stepless()[0].values())
-        found = []
+        shares, found = self._shares(), []
         for phase in self._counting_phases():
             pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
             rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
@@ -407,7 +405,7 @@ class _Session:
             found.append(
                 PhaseProfile(
                     phase=phase,
-                    share=round(left * counted[phase] / sum(counted[p] for p in self._counting_phases()), 4),
+                    share=round(shares[phase], 4),
                     rate=float(f"{rate:.5g}"),
                     noise=round(noise, 4),
                     cpu_use=round(use, 4),
@@ -418,6 +416,14 @@ class _Session:
                 )
             )
         return tuple(found)
+
+    def _shares(self) -> dict[str, float]:
+        """Part of the time that each phase with steps takes; by its windows alone where the programme tells of none."""
+        counting = self._counting_phases()
+        counted = Counter(phase for phase, _ in self._cpu if phase in counting)
+        parts = with_steps({one: self._lived(one) for one in counting}, self._subject.trace, self._alone_since)
+        left = 1.0 - sum(one.share for one in self.stepless()[0].values())
+        return {one: left * (parts[one] if parts else counted[one] / counted.total()) for one in counting}
 
     def _solos(self) -> None:
         """Windows alone: all there should be, of every phase too, or as many as there is time for."""
