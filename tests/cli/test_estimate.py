@@ -73,6 +73,9 @@ def test_short_times_have_two_digits_that_say_something(tandem_: Shell) -> None:
     assert "0.0030 s (0.00" in told
     assert "0.10 s" in told
     assert "20.1 s" in told
+    tiny = tandem_("estimate", "calm=1e-300")
+    assert "6.0e-299 s (6.0e-299-6.0e-299)" in tiny
+    assert "0000" not in tiny
 
 
 @pytest.mark.usefixtures("profiled")

@@ -115,6 +115,31 @@ def test_pauses_are_as_good_as_phases_without_steps_that_were_announced(others: 
     assert pausing.unmeasured == pytest.approx(told.unmeasured)
 
 
+@pytest.mark.parametrize("cycle", [((4.0, 1.0), (4.0, 0.2)), ((3.0, 0.3), (1.0, 1.0))])
+def test_phases_with_steps_meet_others_as_those_without_do(cycle: Cycle) -> None:
+    total = sum(seconds for seconds, _ in cycle)
+    phases = tuple(
+        PhaseProfile(str(k), seconds / total, 1.0, 0.0, cores, {"cpu": CURVE if cores == 1.0 else FREE})
+        for k, (seconds, cores) in enumerate(cycle)
+    )
+    stepping = Profile("a", (), "here", 1, 0.0, 0.0, 1, phases)
+    found = on_one_core([stepping, profile("b", STEADY)])
+    for low, seen, mid, up in zip(
+        found.least, played([cycle, STEADY], 1.0, 4000.0), found.stretch, found.unmeasured, strict=True
+    ):
+        assert low <= seen <= mid + up
+    assert found.stretch == pytest.approx(on_one_core([profile("a", cycle), profile("b", STEADY)]).stretch)
+    assert "by chance" in found.why[0]
+
+
+def test_a_peak_that_takes_no_time_is_none() -> None:
+    (steady,) = profile("a", NARROW).phases
+    alike = Profile("a", (), "here", 1, 0.0, 0.0, 1, (steady,), stepless={"never": Stepless(0.0, 1.0)})
+    assert needs([alike])["a"].peak == 0.0
+    near = Profile("a", (), "here", 1, 0.0, 0.0, 1, (steady,), stepless={"as busy": Stepless(0.5, 0.604)})
+    assert needs([near])["a"].peak == 0.0
+
+
 def test_two_are_exact_and_the_reason_is_said() -> None:
     found = on_one_core([profile("a", HALF), profile("b", STEADY)])
     assert found.stretch == pytest.approx((1.5, 1.5))

@@ -127,6 +127,25 @@ def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None
     assert alone.unmeasured == (0.0, 0.0)
 
 
+def test_phases_of_which_it_was_not_measured_are_named() -> None:
+    train = PhaseProfile("train", 0.6, 10.0, 0.0, 1.0, {"cpu": Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.02))})
+    save, check = PhaseProfile("save", 0.2, 1.0, 0.0, 1.0), Stepless(0.2, 0.2)
+
+    def why(*phases: PhaseProfile, **stepless: Stepless) -> str:
+        held = Profile("a", (), "here", 1, 0.0, 0.0, 1, phases, stepless=stepless)
+        found = share((pinned(0), pinned(0)), NODE, needs([held]))
+        assert found is not None
+        return found.why[0]
+
+    assert why(train, save) == "2.00x by sharing a core, what taking turns costs it was not measured in save"
+    both = why(train, save, check=check)
+    assert both.endswith(
+        "on the core by chance (1.68x to 1.80x), what taking turns costs it was not measured in save, check"
+    )
+    assert why(save) == "2.00x by sharing a core, what taking turns costs it was not measured"
+    assert why(train) == "2.00x by sharing a core"
+
+
 @given(st.lists(st.sampled_from(["profiled", "noisy", "stranger"]), min_size=2, max_size=5), st.floats(0.02, 1.0))
 def test_whoever_shares_a_core_is_never_told_an_interval_without_width(keys: list[str], use: float) -> None:
     curve = Curve((0.0, 1.0), (1.0, 1.1), (0.0, 0.02))

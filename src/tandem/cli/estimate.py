@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from tandem.estimate.profiling.store import Loaded
 
 
+_SHORTEST_S = 1e-6
+"""A shorter time is written with an exponent."""
+
+
 @click.command()
 @click.argument("apps", nargs=-1, metavar="APP[=TIME]...")
 @click.option("--stagger", default="0s", metavar="TIME", help="Each starts so much after the one before. [0s]")
@@ -291,17 +295,23 @@ def _show(told: Prediction) -> None:
 
 
 def _span(span: Span) -> str:
-    digits = _digits(span.mid)
-    return f"{span.mid:.{digits}f} s ({span.low:.{digits}f}-{span.high:.{digits}f})"
+    told = _digits(span.mid)
+    return f"{span.mid:{told}} s ({span.low:{told}}-{span.high:{told}})"
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.{_digits(seconds)}f} s"
+    return f"{seconds:{_digits(seconds)}} s"
 
 
-def _digits(seconds: float) -> int:
-    """Behind the point: one, or more where two significant digits of a short time need them."""
-    return max(1, 1 - int(f"{seconds:.1e}".partition("e")[2])) if seconds > 0.0 else 1
+def _digits(seconds: float) -> str:
+    """How a time is written: with one digit behind the point, or more where two significant ones need them.
+
+    >>> f"{20.04:{_digits(20.04)}}", f"{0.003:{_digits(0.003)}}", f"{6e-299:{_digits(6e-299)}}"
+    ('20.0', '0.0030', '6.0e-299')
+    """
+    if 0.0 < seconds < _SHORTEST_S:
+        return ".1e"
+    return f".{max(1, 1 - int(f'{seconds:.1e}'.partition('e')[2]))}f" if seconds > 0.0 else ".1f"
 
 
 def _plain(told: Prediction, model: str, machine: str, hints: Mapping[str, str]) -> Mapping[str, Any]:

@@ -28,6 +28,8 @@ _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 
 _ORDER = attrgetter("key", "cpu_milli", "membw_mbs", "nic_mbs", "cores")
 
+_MID, _LOW, _HIGH = attrgetter("mid"), attrgetter("low"), attrgetter("high")
+
 
 @dataclass(slots=True)
 class Felt:
@@ -153,9 +155,13 @@ class Answering:
         unlike = len(set(keys)) == len(keys)
         order = sorted(range(len(apps)), key=(keys if unlike else [_ORDER(app) for app in apps]).__getitem__)
         ordered = [apps[position] for position in order]
-        found = self._played(ordered, capacity, self._known, unlike=unlike)
-        for known in by_ends(ordered, capacity, self._known) if self._contradicted else ():
-            found = list(map(_reaching, found, self._played(ordered, capacity, known, unlike=unlike)))
+        ends = [*by_ends(ordered, capacity, self._known)] if self._contradicted else []
+        if ends:
+            twice = [key for key in keys if (need := self._known.get(key)) and need.ends]
+            played = [self._played(ordered, capacity, known, unlike=unlike) for known in ends]
+            found = [_middle(of_one, twice) for of_one in zip(*played, strict=True)]
+        else:
+            found = self._played(ordered, capacity, self._known, unlike=unlike)
         answers = [_ALONE] * len(apps)
         for position, one in zip(order, found, strict=True):
             answers[position] = one
@@ -192,9 +198,22 @@ def named(keys: Iterable[str]) -> str:
 _NEVER = (0, 0)
 
 
-def _reaching(one: Slowdown, other: Slowdown) -> Slowdown:
-    """The one, with an interval that reaches to both ends of the other's."""
-    return one._replace(low=min(one.low, other.low), high=max(one.high, other.high))
+def _middle(answers: Sequence[Slowdown], twice: Sequence[str]) -> Slowdown:
+    """The middle of what one's slowdown may be, with an interval that reaches to the ends of all.
+
+    Args:
+        answers: by one or the other of the profiles that contradict each other.
+        twice: the applications whose profiles those are.
+    """
+    least, most = min(answers, key=_MID), max(answers, key=_MID)
+    mid = (least.mid + most.mid) / 2
+    words = most.words
+    if f"{least.mid:.2f}" != f"{most.mid:.2f}":
+        by = (
+            "{:.2f}x in the middle of {:.2f}x and {:.2f}x, by profiles of {} that contradict each other; the latter: {}"
+        )
+        words = Words(by.format, mid, least.mid, most.mid, named(twice), words)
+    return Slowdown(mid, min(map(_LOW, answers)), max(map(_HIGH, answers)), most.known, words)
 
 
 def _slowdown(felt: Felt) -> Slowdown:

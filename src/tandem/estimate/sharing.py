@@ -10,9 +10,9 @@ The part of every model that has nothing to do with caches or bandwidth, so that
 - A member with the share s of what it asks for, d, takes d / s times as long, and really runs s / d of the time that
   it would run alone. So others feel it that part of the time: its *weight*. Members of one core take turns: they never
   feel each other's bandwidth, and the weight is 0.
-- A member with phases without steps (`Profile.stepless`) or pauses works and waits in turns. When it works it meets
-  others that do by chance (`tandem.estimate.meeting`); the interval reaches from where they never meet to where they
-  always do, and are below their peaks together.
+- A member whose phases keep unlike numbers of cores busy, those without steps (`Profile.stepless`) and pauses
+  included, works and waits in turns. When it works it meets others that do by chance (`tandem.estimate.meeting`); the
+  interval reaches from where they never meet to where they always do, and are below their peaks together.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -49,6 +49,9 @@ _UNMEASURED = "what taking turns costs it was not measured"
 
 _SLIGHT = 0.005
 
+_ALIKE = 0.005
+"""A phase that keeps so many cores more busy than the mean is no peak."""
+
 _ALL_COMBINED = 3
 """Of so many contradicted applications in a set all combinations are played."""
 
@@ -61,16 +64,17 @@ class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
-    is not known. ``peak`` cores are kept busy for ``peak_part`` of the time by one that works and waits in turns:
-    it has phases without steps, or pauses, and ``use`` is less.
-    ``ends`` are what the two profiles that it is the middle of say, the older one first, where those
-    contradict each other.
+    is not known, in the phases ``unmeasured_in``: "" where those are all of it. ``peak`` cores are kept busy for
+    ``peak_part`` of the time by one that works and waits in turns: its phases keep unlike numbers busy, or it pauses,
+    and ``use`` is less. ``ends`` are what its last two profiles say, the older one first, where those contradict each
+    other; each is reckoned by itself (`by_ends`).
     """
 
     use: float
     turns: float = 1.0
     turns_half: float = 0.0
     unmeasured: float = 0.0
+    unmeasured_in: str = ""
     ends: tuple[CpuNeed, CpuNeed] | None = None
     peak: float = 0.0
     peak_part: float = 1.0
@@ -111,7 +115,7 @@ class Sharing:
 
 def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
     """What profiles say, by application key; phases count by the run time they take."""
-    return {profile.key: _between_ends(profile) for profile in profiles}
+    return {profile.key: _with_ends(profile) for profile in profiles}
 
 
 def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
@@ -179,7 +183,8 @@ def _by_chance_in_words(mean: Sharing, low: Sequence[float], high: Sequence[floa
             yield words
             continue
         said = f"{mid:.2f}x as it meets the others on the {where} by chance ({least:.2f}x to {most:.2f}x)"
-        yield f"{said}, {_UNMEASURED}" if words.endswith(_UNMEASURED) else said
+        _, unmeasured, phases = words.partition(_UNMEASURED)
+        yield f"{said}, {unmeasured}{phases}" if unmeasured else said
 
 
 def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Iterator[dict[str, CpuNeed]]:
@@ -209,26 +214,17 @@ def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuN
     return None if granted.enough else _told(members, capacity, known, granted)
 
 
-def _between_ends(profile: Profile) -> CpuNeed:
+def _with_ends(profile: Profile) -> CpuNeed:
     if not profile.between:
         return _need(profile)
     old, new = map(_need, profile.between)
-    middle = CpuNeed(
-        use=(old.use + new.use) / 2,
-        turns=(old.turns + new.turns) / 2,
-        turns_half=max(old.turns_half, new.turns_half),
-        unmeasured=max(old.unmeasured, new.unmeasured),
-        ends=(old, new),
-    )
-    if not (old.peak or new.peak):
-        return middle
-    peak, peak_part = (max(old.peak, old.use) + max(new.peak, new.use)) / 2, (old.peak_part + new.peak_part) / 2
-    return replace(middle, peak=peak, peak_part=peak_part)
+    return replace(new, ends=(old, new))
 
 
 def _need(profile: Profile) -> CpuNeed:
-    use = turns = half = unmeasured = total = 0.0
-    levels = []  # (part of the time, cores kept busy)
+    use = turns = half = total = 0.0
+    unmeasured: dict[str, float] = {}
+    levels: list[tuple[float, float]] = []  # (part of the time, cores kept busy)
     for phase in profile.phases:
         cpu_use = phase.cpu_use
         use += phase.share * cpu_use
@@ -245,21 +241,29 @@ def _need(profile: Profile) -> CpuNeed:
         measured = curve.at(1.0) / ideal if curve else 1.0
         turns += share * min(_TURNS_MOST, max(1.0, measured))
         half += share * min(_TURNS_MOST - 1.0, max(curve.halves) / ideal) if curve else 0.0
-        unmeasured += 0.0 if curve else share
-    for one in profile.stepless.values():
+        unmeasured[phase.phase] = 0.0 if curve else share
+    for name, one in profile.stepless.items():
         use += one.share * one.cpu_use
         turns += one.share
-        unmeasured += one.share * min(1.0, one.cpu_use)
+        unmeasured[name] = one.share * min(1.0, one.cpu_use)
         total += one.share
         levels.append((one.share, one.cpu_use))
     peak, peak_part = 0.0, 1.0
-    if profile.stepless or any(phase.pauses for phase in profile.phases):
-        busy = [(part, cores) for part, cores in levels if cores > use / total]
-        if busy:
-            peak_part = sum(part for part, _ in busy)
-            peak = sum(part * cores for part, cores in busy) / peak_part
-            peak_part /= total
-    return CpuNeed(use / total, turns / total, half / total, unmeasured / total, peak=peak, peak_part=peak_part)
+    busy = [(part, cores) for part, cores in levels if part > 0.0 and cores > use / total + _ALIKE]
+    if busy:
+        peak_part = sum(part for part, _ in busy)
+        peak = sum(part * cores for part, cores in busy) / peak_part
+        peak_part /= total
+    named = [name for name, part in unmeasured.items() if part > _SLIGHT]
+    return CpuNeed(
+        use / total,
+        turns / total,
+        half / total,
+        sum(unmeasured.values()) / total,
+        ", ".join(named) if len(named) < len(unmeasured) else "",
+        peak=peak,
+        peak_part=peak_part,
+    )
 
 
 def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
@@ -355,7 +359,9 @@ def _pinned(
         half.append(need.turns_half * max(0.0, beside[i]) / running[i])
         unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
         said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.0 + _SLIGHT else []
-        why.append(", ".join(said + [_UNMEASURED] * (app.key in known and unmeasured[i] > _SLIGHT)))
+        if app.key in known and unmeasured[i] > _SLIGHT:
+            said.append(f"{_UNMEASURED} in {need.unmeasured_in}" if need.unmeasured_in else _UNMEASURED)
+        why.append(", ".join(said))
     cores = [app.cores for app in members]
     placed = {here: frozenset(here) for here in cores}
     apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}

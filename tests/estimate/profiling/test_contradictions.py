@@ -149,6 +149,25 @@ def test_busy_cores_that_contradict_are_spanned(uses: tuple[float, float], pinne
     assert middle.low < middle.mid < middle.high
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_middle_of_contradictory_profiles_is_that_of_what_each_would_cost(turned: bool) -> None:
+    """One that is busy for seven tenths of its time, and either waits or works for the rest, beside one at work."""
+    half = Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.02))
+    work = replace(PHASE, phase="work", share=0.7, sensitivity={"cpu": half})
+    revisions = [
+        replace(OLD, phases=(work, replace(PHASE, phase="save", share=0.3, cpu_use=use, sensitivity={"cpu": half})))
+        for use in (0.1, 1.0)[:: -1 if turned else 1]
+    ]
+    beside = replace(OLD, key="sum", phases=(replace(PHASE, sensitivity={"cpu": half}),))
+    apps = App("cg", cores=(0,)), App("sum", cores=(0,))
+    each = [told_of((one, beside), apps) for one in revisions]
+    both = told_of((spanning(revisions), beside), apps)
+    for one, first, second in zip(both, *each, strict=True):
+        assert one.mid == pytest.approx((first.mid + second.mid) / 2)
+        ends = " and ".join(f"{mid:.2f}x" for mid in sorted((first.mid, second.mid)))
+        assert one.why.startswith(f"{one.mid:.2f}x in the middle of {ends}, by profiles of cg that contradict each")
+
+
 use, at_full = st.floats(0.05, 1.0), st.floats(1.0, 4.0)
 
 
@@ -233,7 +252,7 @@ def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is(
 
 def test_the_middle_of_two_profiles_is_stored_as_it_is() -> None:
     found = spanning([OLD, with_phase(sensitivity={"cache": curve(2.4)}, cpu_use=0.5)])
-    assert found.phases[0].cpu_use == 0.75
+    assert [one.phases[0].cpu_use for one in found.between] == [1.0, 0.5]
     assert found.phases[0].sensitivity["cache"].apart == (0.0, pytest.approx(0.5))
     assert from_json(json.loads(json.dumps(asdict(found)))) == found
     assert codec.from_json(json.loads(json.dumps(codec.to_json(found)))) == found

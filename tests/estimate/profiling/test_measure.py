@@ -17,18 +17,17 @@ from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.bubbles.process import program
 from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling import picture, store, trust
+from tandem.estimate.profiling.disturbed import kept_waiting, widened
 from tandem.estimate.profiling.measure import (
     MOST_NOISE,
     MOST_SLOWED,
     POINTS_PER_WINDOW,
     Terms,
     _Session,
-    kept_waiting,
     measure,
     own_noise,
     unheard_s,
     unsteady,
-    widened,
 )
 from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.progress import Trace
@@ -175,6 +174,57 @@ def test_the_rate_alone_is_that_of_the_time_in_which_it_had_its_cores() -> None:
     assert found == [(t + 0.5, pytest.approx(100.0)) for t in range(3)]
 
 
+def known(setting: tuple[str, float], alone: list[float], beside: list[float], noise: float = 0.004) -> Curve:
+    """The curve of a phase "work" that keeps a core busy, from such rates; others came between its windows."""
+    bubble = f"{setting[0]}@{setting[1]:g}"
+    windows = [
+        Window(frozenset({"cg"}), 2.0 * k, 2.0 * k + 1, {"cg": rate}, {"cg": "work"}) for k, rate in enumerate(alone)
+    ]
+    windows += [
+        Window(frozenset({"cg", bubble}), 2.0 * k + 1, 2.0 * k + 2, {"cg": rate}, {"cg": "work"})
+        for k, rate in enumerate(beside)
+    ]
+    windows.sort(key=lambda window: window.begin)
+    session = SimpleNamespace(
+        _name="cg",
+        _stage=SimpleNamespace(windows=windows),
+        _noise=noise,
+        _cpu=[("work", 1.0)],
+        _alone_rates=lambda phase: [(w.middle, w.rates["cg"]) for w in windows if w.running == {"cg"}],
+    )
+    found = _Session._known(session, setting, "work")  # type: ignore[arg-type]
+    assert found is not None
+    return Curve((0.0, 1.0), (1.0, found.mid), (0.0, found.half))
+
+
+QUIETLY = [100.0] * 12
+UNEVENLY = [100.0, 104.0, 97.0, 101.0, 96.0, 103.0] * 4
+
+
+@pytest.mark.parametrize("many", [1, 2])
+@pytest.mark.parametrize("alone", [QUIETLY, UNEVENLY])
+def test_one_window_or_two_may_have_been_bursts(many: int, alone: list[float]) -> None:
+    slow = known(("membw_write", 1.0), alone, [55.0] * many)
+    assert slow.halves[1] >= slow.slowdowns[1] - 1.0 > 0.7
+    profile = replace(QUIET, phases=(replace(PHASE, sensitivity={"membw_write": slow}),))
+    assert trust.felt(profile, profile.phases[0], "membw_write") == "no"
+    fast = known(("net", 1.0), alone, [106.0] * many)
+    assert fast.slowdowns[1] + fast.halves[1] >= 1.0
+    turns = known(("cpu", 1.0), alone, [50.0] * many)  # two on a core take turns: that is known beforehand
+    assert turns.halves[1] < 0.4
+
+
+def test_three_windows_are_known_as_well_as_all_of_its_own_are_alike() -> None:
+    lucky = 0.004  # the first windows alone said so
+    even, uneven = (known(("cache", 1.0), alone, [80.0] * 3, lucky) for alone in (QUIETLY, UNEVENLY))
+    assert uneven.halves[1] > 1.5 * even.halves[1]
+    assert 0.01 < even.halves[1] < 0.04
+    few = known(("cache", 1.0), QUIETLY[:4], [80.0] * 3, lucky)
+    assert even.halves[1] < few.halves[1], "four that are alike say less than twelve"
+    steady = replace(PHASE, sensitivity={"cache": even})
+    assert trust.felt(replace(QUIET, phases=(steady,)), steady, "cache") == "sure"
+
+
 def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.estimate.profiling.measure.stepless", lambda *_: ({"save": 0.1, "check": 0.2}, 2))
     session = SimpleNamespace(
@@ -187,6 +237,29 @@ def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkey
     )
     found, _ = _Session.stepless(session)  # type: ignore[arg-type]
     assert found == {"save": Stepless(0.1, 0.0), "check": Stepless(0.2, 0.9)}
+
+
+def test_what_time_a_phase_takes_is_no_count_of_its_windows() -> None:
+    """Windows are taken until the rarest phase has some: the last ones are its."""
+    trace = Trace()
+    for k in range(40):
+        trace.enter(float(k), "ab"[k % 2])
+        trace.add(float(k), k)
+
+    def shares(trace: Trace, phases: list[str]) -> dict[str, float]:
+        session = SimpleNamespace(
+            _lived=lambda phase: [(0.0, 1.0)],
+            _subject=SimpleNamespace(trace=trace),
+            _counting_phases=lambda: phases,
+            _alone_since=float("inf"),
+            _cpu=[*[("a", 1.0)] * 6, *[("b", 1.0)] * 4, ("rare", 1.0)],
+            stepless=lambda: ({"save": Stepless(0.2, 0.0)}, 3),
+        )
+        return _Session._shares(session)  # type: ignore[arg-type]
+
+    assert shares(trace, ["a", "b"]) == pytest.approx({"a": 0.4, "b": 0.4})
+    assert shares(Trace(), ["a", "b"]) == pytest.approx({"a": 0.48, "b": 0.32}), "nothing else is known"
+    assert shares(Trace(), ["a"]) == pytest.approx({"a": 0.8})
 
 
 def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:

@@ -17,7 +17,7 @@ from tandem.estimate.profile import PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling import picture, store
 from tandem.estimate.profiling.measure import Terms, measure
 from tandem.estimate.profiling.progress import Trace
-from tandem.estimate.profiling.stepless import stepless
+from tandem.estimate.profiling.stepless import stepless, with_steps
 from tests.estimate.disturbance import holds
 
 if TYPE_CHECKING:
@@ -101,6 +101,36 @@ def test_the_start_of_a_run_and_a_phase_with_steps_are_none() -> None:
 def test_phases_that_are_named_again_and_again_are_the_same(load_s: float) -> None:
     once, often = (stepless([(3.5, 1.0)], cycles(2.0, 1.0, 40.0, load_s, told), ["train"]) for told in (1, 100))
     assert once == often
+
+
+def stepping(lasting: list[tuple[str, float]], until_s: float) -> Trace:
+    """Ten steps a second in phases that last so long, again and again."""
+    trace, t, step = Trace(), 0.0, 0
+    while t < until_s:
+        for phase, seconds in lasting:
+            trace.enter(t, phase)
+            for k in range(round(10 * seconds)):
+                trace.add(t + k / 10, step + k)
+            t, step = t + seconds, step + round(10 * seconds)
+    return trace
+
+
+@given(a_s=st.floats(0.5, 6.0), b_s=st.floats(0.5, 6.0), begin=st.floats(0.0, 20.0))
+def test_phases_with_steps_take_the_time_that_was_announced_wherever_it_was_looked_at_first(
+    a_s: float, b_s: float, begin: float
+) -> None:
+    found = with_steps({phase: [(begin, 1.0)] for phase in "ab"}, stepping([("a", a_s), ("b", b_s)], 60.0))
+    assert found == pytest.approx({"a": a_s / (a_s + b_s), "b": b_s / (a_s + b_s)}, rel=1e-6)
+
+
+def test_time_beside_others_counts_by_how_much_they_slow_each_phase() -> None:
+    trace = stepping(
+        [("a", 2.0), ("b", 1.0), ("a", 4.0), ("b", 1.0), ("check", 1.0)], 20.0
+    )  # beside others from 3 to 8
+    stretches = {"a": [(0.0, 1.0), (3.0, 0.5), (8.0, 1.0)], "b": [(0.0, 1.0)]}
+    assert with_steps(stretches, trace) == pytest.approx({"a": 12 / 17, "b": 5 / 17})  # until 21, when "a" began last
+    assert with_steps({"a": stretches["a"], "c": stretches["b"]}, trace) == {}, "one was never announced"
+    assert with_steps({"": [(0.0, 1.0)]}, trace) == with_steps({"": []}, Trace()) == {}
 
 
 def test_they_are_kept_and_said(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def newest_contradiction(revisions: Sequence[Profile]) -> str:
 def spanning(revisions: Sequence[Profile]) -> Profile:
     """The newest of an application's profiles, oldest first, as it may be used where it contradicts the one before.
 
-    Each slowdown, pressure and number of busy cores that is contradicted is the middle of both, slowdowns and pressures
-    with an interval that spans them. Shares of cores are reckoned with both, which it is `Profile.between`. It is the
-    very same profile where nothing is contradicted.
+    Each slowdown and pressure that is contradicted is the middle of both, with an interval that spans them. Shares of
+    cores are reckoned with each of them (`Profile.between`), and the middle taken of the slowdowns that come of it. It
+    is the very same profile where nothing is contradicted.
     """
     new = revisions[-1]
     if not newest_contradiction(revisions):
@@ -84,10 +84,7 @@ def _spanning(old: PhaseProfile, new: PhaseProfile) -> PhaseProfile:
         if kind in old.pressure and abs(level - old.pressure[kind]) > sum(halves) + LEAST:
             pressure[kind] = (level + old.pressure[kind]) / 2
             half[kind] = abs(level - old.pressure[kind]) / 2 + max(halves)
-    found = replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
-    if not _busy_apart(old, new):
-        return found
-    return replace(found, cpu_use=(old.cpu_use + new.cpu_use) / 2)
+    return replace(new, sensitivity={**new.sensitivity, **curves}, pressure=pressure, pressure_half=half)
 
 
 def _middle(old: Curve, new: Curve) -> Curve:

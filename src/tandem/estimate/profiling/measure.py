@@ -17,20 +17,22 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
-from tandem.estimate.profile import GPU_KINDS, KINDS, Curve, Pauses, PhaseProfile, Profile, Stepless
+from tandem.estimate.meeting import fairly
+from tandem.estimate.profile import GPU_KINDS, KINDS, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
 from tandem.estimate.profiling.course import had_s, lived, paused
 from tandem.estimate.profiling.deadline import Deadline
+from tandem.estimate.profiling.disturbed import MOST_WAITING, kept_waiting, waited, widened
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
-from tandem.estimate.profiling.ratios import Interval, interval, noise_of, paired, scatter_of
+from tandem.estimate.profiling.ratios import Interval, interval, noise_known, noise_of, paired, reaching, scatter_of
 from tandem.estimate.profiling.refusals import (
     LONGEST_WINDOW_S,
     MOST_NOISE,
@@ -42,7 +44,7 @@ from tandem.estimate.profiling.refusals import (
 )
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.standing import Standing
-from tandem.estimate.profiling.stepless import stepless
+from tandem.estimate.profiling.stepless import stepless, with_steps
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.trust import FEWEST_PAUSES
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
@@ -85,10 +87,6 @@ START_PART = 0.3
 
 LEAST_SHARE = 0.1
 """Phases that take less of the time than this are not waited for."""
-
-MOST_WAITING = 0.5
-"""Part of the time alone that others may keep it from its cores: beyond it most of what is measured is they. Below,
-what was measured is kept with wider intervals, and `Profile.waited` says how long it was."""
 
 LEAST_SILENCE_S, SILENT_STEPS, SILENT_WAITS = 1.0, 10.0, 2.0
 """A programme that says nothing until the end of the time hangs where that is longer than each of these: seconds,
@@ -151,8 +149,8 @@ def measure(
         progress("beside reporters")
         session.pressure()
         session.pauses()
-        waited = session.check_quiet()
-        phases = tuple(widened(phase, waited) for phase in session.phases())
+        kept = session.check_quiet()
+        phases = tuple(widened(phase, kept) for phase in session.phases())
         left_out, (silent, _) = session.left_out(), session.stepless()
         felt = {kind: one for kind, one in calibration.reporter_excess.items() if kind not in session.uncalibrated}
     cost_s = time.monotonic() - begun
@@ -169,30 +167,10 @@ def measure(
         bubble_cores=max(1, len(terms.beside)),
         reporter_excess=felt,
         calibrated=calibration.made,
-        waited=round(waited, 4),
+        waited=round(kept, 4),
         left_out=left_out,
         stepless=silent,
     )
-
-
-def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
-    """Part of the time alone in which others kept a programme from its cores.
-
-    Raises:
-        ProgrammeError: It was most of it.
-    """
-    waiting = _waiting(windows, name, cores)
-    if waiting > MOST_WAITING:
-        raise ProgrammeError(
-            given=f"others used the cores of {name} for {waiting:.0%} of the time that it was to be alone",
-            allowed=f"up to {MOST_WAITING:.0%}",
-            todo="profile it when the machine is quiet, or on cores that nobody else uses",
-        )
-    return waiting
-
-
-def _waiting(windows: Sequence[Window], name: str, cores: int) -> float:
-    return statistics.mean(w.waits.get(name, 0.0) for w in windows if w.running == {name}) / cores
 
 
 def own_noise(windows: Sequence[Window], name: str, cores: int) -> float | None:
@@ -241,29 +219,6 @@ def unheard_s(windows: Sequence[Window], name: str, last: float) -> float:
     )
 
 
-def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:
-    """What was measured while others had the programme's cores for a part of the time, with intervals to match.
-
-    Windows alone and beside bubbles alternate, and either may have been hit by all of it: slowdowns are uncertain by so
-    much of themselves, pressures by so much of the dial. So are rates, though of the time in which it had its cores.
-
-    Args:
-        phase: as measured.
-        waited: see `Profile.waited`.
-    """
-
-    def wider(curve: Curve) -> Curve:
-        halves = [math.hypot(half, waited * slow) for slow, half in zip(curve.slowdowns, curve.halves, strict=True)]
-        return replace(curve, halves=(0.0, *(round(half, 4) for half in halves[1:])))
-
-    return replace(
-        phase,
-        noise=round(math.hypot(phase.noise, waited), 4),
-        sensitivity={kind: wider(curve) for kind, curve in phase.sensitivity.items()},
-        pressure_half={kind: round(math.hypot(half, waited), 4) for kind, half in phase.pressure_half.items()},
-    )
-
-
 class _Session:
     """One profiling under way."""
 
@@ -306,7 +261,7 @@ class _Session:
             self._solos()
             about = self._stage.windows, self._name, len(self._terms.cores)
             self._noise = own_noise(*about) or self._noise
-            if self._noise <= MOST_NOISE and _waiting(*about) <= MOST_WAITING:
+            if self._noise <= MOST_NOISE and waited(*about) <= MOST_WAITING:
                 return
             longer_s = self._longer_s() if self._noise > MOST_NOISE else self._stage.window_s
             if not until.fits(FEWEST_SOLOS * longer_s):
@@ -437,9 +392,7 @@ class _Session:
     def phases(self) -> tuple[PhaseProfile, ...]:
         """What was found, by phase."""
         assert self._campaign is not None
-        counted = Counter(phase for phase, _ in self._cpu)
-        left = 1.0 - sum(one.share for one in self.stepless()[0].values())
-        found = []
+        shares, found = self._shares(), []
         for phase in self._counting_phases():
             pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
             rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
@@ -452,7 +405,7 @@ class _Session:
             found.append(
                 PhaseProfile(
                     phase=phase,
-                    share=round(left * counted[phase] / sum(counted[p] for p in self._counting_phases()), 4),
+                    share=round(shares[phase], 4),
                     rate=float(f"{rate:.5g}"),
                     noise=round(noise, 4),
                     cpu_use=round(use, 4),
@@ -463,6 +416,14 @@ class _Session:
                 )
             )
         return tuple(found)
+
+    def _shares(self) -> dict[str, float]:
+        """Part of the time that each phase with steps takes; by its windows alone where the programme tells of none."""
+        counting = self._counting_phases()
+        counted = Counter(phase for phase, _ in self._cpu if phase in counting)
+        parts = with_steps({one: self._lived(one) for one in counting}, self._subject.trace, self._alone_since)
+        left = 1.0 - sum(one.share for one in self.stepless()[0].values())
+        return {one: left * (parts[one] if parts else counted[one] / counted.total()) for one in counting}
 
     def _solos(self) -> None:
         """Windows alone: all there should be, of every phase too, or as many as there is time for."""
@@ -573,7 +534,11 @@ class _Session:
         ratios = slowdowns(self._stage.windows, self._name, beside, phase)
         if not ratios:
             return None
-        return interval(ratios, self._noise if len(ratios) < FEWEST else min(self._noise, 0.1))
+        noise = noise_known(self._alone_rates(phase), self._noise)
+        if len(ratios) >= FEWEST:
+            return interval(ratios, min(noise, 0.1))
+        use = statistics.median(use for p, use in self._cpu if p == phase)
+        return reaching(interval(ratios, noise), taking_turns(use, setting[1]) if setting[0] == "cpu" else 1.0)
 
     def _felt(self, feeler: Feeler, phase: str) -> Interval | None:
         """How much slower a reporter was beside the programme in a phase."""
@@ -594,6 +559,16 @@ class _Session:
         unit = self._calibration.slowdown(kind, 1.0) - 1.0
         every = [self._felt(feeler, phase) for phase in self._counting_phases()]
         return all(one is not None and one.half <= max(0.03, 0.1 * unit) for one in every)
+
+
+def taking_turns(use: float, level: float) -> float:
+    """Slowdown of one that keeps so many cores busy beside a bubble of its own cores, as its dial is made.
+
+    >>> taking_turns(1.0, 0.5), taking_turns(0.4, 1.0)
+    (1.5, 1.0)
+    """
+    asked = min(1.0, use)
+    return 1.0 + level * (asked / fairly(1.0, [asked, 1.0])[0] - 1.0) if asked > 0.0 else 1.0
 
 
 __all__ = ["BubbleError", "Terms", "measure"]

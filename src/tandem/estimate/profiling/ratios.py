@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate.observed import student_95
@@ -92,6 +92,15 @@ def interval(ratios: Sequence[float], noise: float = NOISE) -> Interval:
     return Interval(mid, mid * t * cost * math.sqrt(variance / count), count)
 
 
+def reaching(found: Interval, expected: float) -> Interval:
+    """What too few windows tell: any of them may have been a burst, so that what was expected without them may hold.
+
+    >>> reaching(Interval(1.5, 0.25, 1), 1.0)
+    Interval(mid=1.5, half=0.5, count=1)
+    """
+    return replace(found, half=max(found.half, abs(found.mid - expected)))
+
+
 def _deviation(off: Sequence[float]) -> float:
     """Standard deviation by the median absolute deviation, unbiased for normal values in small samples too.
 
@@ -131,3 +140,20 @@ def noise_of(alone: Sequence[tuple[float, float]]) -> float | None:
     if len(off) < 2:
         return None
     return _Z * 1.4826 * statistics.median(off) / math.sqrt(1.5)
+
+
+def noise_known(alone: Sequence[tuple[float, float]], otherwise: float) -> float:
+    """The same as far as it is known: a few windows that happen to be alike do not make a machine quiet.
+
+    Args:
+        alone: (time, rate above 0) of the windows alone, by time.
+        otherwise: what is believed where those are fewer than four; the noise floor at least.
+
+    Returns:
+        `noise_of`, drawn towards the noise floor while there are few.
+    """
+    found = noise_of(alone)
+    if found is None:
+        return max(otherwise, NOISE)
+    counted = _MAD_EFFICIENCY * (len(alone) - 2)
+    return math.sqrt((_PRIOR_COUNT * NOISE**2 + counted * found**2) / (_PRIOR_COUNT + counted))

@@ -1,7 +1,8 @@
-"""Phases in which a programme tells of no step: it writes a checkpoint, validates, or waits for somebody.
+"""What part of the time each phase takes, and in which of them a programme tells of no step.
 
-No window has a rate there, so that windows say nothing of them. How much of the time they take follows from when they
-were announced, in seconds that the programme ran alone (`tandem.estimate.profiling.course.own_seconds`).
+It follows from when phases were announced, in seconds that the programme ran alone
+(`tandem.estimate.profiling.course.own_seconds`), not from windows: those are taken until each phase has some, and none
+has a rate in a phase without steps, where the programme writes a checkpoint, validates, or waits for somebody.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from tandem.estimate.profiling.course import own_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tandem.estimate.profiling.progress import Trace
 
@@ -37,16 +38,42 @@ def stepless(
     if not stretches or trace.last is None:
         return {}, 0
     own_s = own_seconds(stretches)
-    shares, cycles = _shares(trace, counted, own_s, stretches[0][0])
-    if since < math.inf:
-        alone, whole = _shares(trace, counted, own_s, since)
-        shares, cycles = (alone, whole) if whole > 1 else (shares, min(cycles, 2))
+    shares, cycles = _of_cycles(trace, counted, lambda _: own_s, stretches[0][0], since)
     found = {phase: share for phase, share in shares.items() if phase not in counted and share >= LEAST_SHARE}
     return {phase: share for phase, share in found.items() if not any(done for *_, done in trace.gaps(phase))}, cycles
 
 
+def with_steps(
+    stretches: Mapping[str, Sequence[tuple[float, float]]], trace: Trace, since: float = math.inf
+) -> dict[str, float]:
+    """Of the time that all the phases with steps take, the part of each; none where one was not seen.
+
+    Args:
+        stretches: of each phase, since when it ran, and what a second counts there; see `stepless`.
+        trace: the programme's progress.
+        since: see `stepless`.
+    """
+    own_s = {phase: own_seconds(one) for phase, one in stretches.items()}
+    begin = min((one[0][0] for one in stretches.values() if one), default=math.inf)
+    if trace.last is None or begin == math.inf:
+        return {}
+    shares, _ = _of_cycles(trace, stretches, lambda phase: own_s.get(phase, float), begin, since)
+    total = sum(shares.get(phase, 0.0) for phase in stretches)
+    return {phase: shares[phase] / total for phase in stretches} if all(map(shares.get, stretches)) else {}
+
+
+def _of_cycles(
+    trace: Trace, counted: Collection[str], own_s: Callable[[str], Callable[[float], float]], begin: float, since: float
+) -> tuple[dict[str, float], int]:
+    shares, cycles = _shares(trace, counted, own_s, begin)
+    if since < math.inf:
+        alone, whole = _shares(trace, counted, own_s, since)
+        shares, cycles = (alone, whole) if whole > 1 else (shares, min(cycles, 2))
+    return shares, cycles
+
+
 def _shares(
-    trace: Trace, counted: Collection[str], own_s: Callable[[float], float], begin: float
+    trace: Trace, counted: Collection[str], own_s: Callable[[str], Callable[[float], float]], begin: float
 ) -> tuple[dict[str, float], int]:
     """Part of the time since ``begin`` by phase, of whole cycles where there are any, and how many there are."""
     assert trace.last is not None
@@ -61,7 +88,7 @@ def _shares(
     passed_s: dict[str, float] = {}
     for (t, phase), (end, _) in pairwise(spans):
         if phase is not None:
-            passed_s[phase] = passed_s.get(phase, 0.0) + own_s(end) - own_s(t)
+            passed_s[phase] = passed_s.get(phase, 0.0) + own_s(phase)(end) - own_s(phase)(t)
     total_s = sum(passed_s.values())
     return {phase: one_s / total_s for phase, one_s in passed_s.items()} if total_s > 0 else {}, max(0, len(again) - 1)
 
