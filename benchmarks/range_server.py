@@ -6,7 +6,8 @@
         print(server.url, server.requests)
 
 Faults: "500", "403", "close" (in the middle of the body), "stall" (within the body, until the server is stopped),
-"garbage" (other bytes, as many), "short" (fewer bytes, and said so), "whole" (ranges are ignored).
+"garbage" (other bytes, as many), "short" (fewer bytes, and said so), "whole" (ranges are ignored), "first" (as many
+bytes from the beginning).
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
             size, changed_s = file.seek(0, 2), os.fstat(file.fileno()).st_mtime
             match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if fault != "whole" else None
             start, end = (int(match[1]), min(size, int(match[2] or size) + 1)) if match else (0, size)
+            if fault == "first":
+                start, end = 0, end - start
             file.seek(start)
             data = file.read(end - start)
         if fault == "garbage":

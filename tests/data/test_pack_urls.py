@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -171,9 +172,12 @@ def test_a_url_that_fails_now_and_then_is_read_all_the_same(tmp_path: Path, faul
 class Listing(SimpleHTTPRequestHandler):
     """Lists folders as Apache and others do: a heading that sorts, `&amp;`, `./`, apostrophes as they are.
 
-    `refused` are answered with 500, `cut` with half of what they have; `.gz` files are said to be encoded so.
+    `refused` are answered with 500, `cut` with half of what they have; `.gz` files are said to be encoded so. `pages`
+    are answered with links of their own; where there are some, all other folders are refused.
     """
 
+    password = ""
+    pages: ClassVar[dict[str, str]] = {}
     refused: ClassVar[set[str]] = set()
     cut: ClassVar[set[str]] = set()
     asked: ClassVar[set[str]] = set()
@@ -184,7 +188,12 @@ class Listing(SimpleHTTPRequestHandler):
     def send_head(self) -> BinaryIO | None:  # type: ignore[override]
         """Refuse a folder, or answer."""
         self.asked.add(self.path)
-        if self.path in self.refused:
+        if self.password and self.headers.get("Authorization") != "Basic " + b64encode(self.password.encode()).decode():
+            self.send_error(401)
+            return None
+        if self.path in self.pages:
+            return self._page(self.pages[self.path])
+        if self.path in self.refused or (self.pages and self.path.partition("?")[0].endswith("/")):
             self.send_error(500)
             return None
         if self.command == "GET" and self.path in self.cut:
@@ -204,8 +213,10 @@ class Listing(SimpleHTTPRequestHandler):
         """A page of links."""
         names = [f"{one.name}/" if one.is_dir() else one.name for one in Path(path).iterdir()]
         links = ["?C=N;O=D", "?C=M;O=A", "#top", "../", "/", "http://[", *(html.escape(name, False) for name in names)]
-        links = [f"./{link}" if names else link for link in links] if self.path.startswith("/dotted") else links
-        page = "".join(f'<a href="{link}">{link}</a>' for link in links).encode()
+        return self._page("".join(f'<a href="{link}">{link}</a>' for link in links))
+
+    def _page(self, text: str) -> BytesIO:
+        page = text.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html;charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
@@ -219,6 +230,8 @@ def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
     (tmp_path / "web" / "top").mkdir(parents=True)
     monkeypatch.setattr(Listing, "refused", set())
     monkeypatch.setattr(Listing, "cut", set())
+    monkeypatch.setattr(Listing, "pages", {})
+    monkeypatch.setattr(Listing, "password", "")
     monkeypatch.setattr(Listing, "asked", set())
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Listing, directory=str(tmp_path / "web"))) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -242,6 +255,44 @@ def test_a_web_servers_list_gives_its_files_and_nothing_else(tmp_path: Path, lis
     assert times == {name: (1_500_000_000 + number) * 10**9 for number, name in enumerate(said)}
     with pytest.raises(SpaceError, match="below which there is no file"):
         packed(f"{url}/none", tmp_path / "empty")
+
+
+def test_a_pages_links_are_followed_as_browsers_do(tmp_path: Path, listing: tuple[Path, str]) -> None:
+    folder, url = listing
+    (folder / "s").mkdir()
+    for name in ("a", "x(.bin", "s/b", "later", "based"):
+        (folder / name).write_bytes(name.encode())
+    Listing.pages["/top/"] = "<a href='./a'><a href='x%28.bin'><a href='x(.bin'><a href='s/?token=1'><a href='?page=2'>"
+    Listing.pages["/top/?page=2"] = "<a href=later><a href='?page=1'><a href='?sort=name&order=asc'><a href='dir/'>"
+    Listing.pages["/top/?page=1"] = Listing.pages["/top/"]
+    Listing.pages["/top/s/?token=1"] = "<a href='b'><a href='/top/s/?token=1'><A HREF=../a>"
+    Listing.pages["/top/dir/"] = "<base href='/top/'><a href='based'><a name=x><a href='dir/nothing'><a href='b'>"
+    done = packed(url + "/", tmp_path / "s")
+    assert contents(tmp_path / "s") == {n: n.encode() for n in ("a", "x(.bin", "s/b", "later", "based")}
+    assert done.left_out == {"what is no file": 2}
+
+
+def test_a_user_with_a_password_is_one_for_all_that_lies_below(tmp_path: Path, listing: tuple[Path, str]) -> None:
+    folder, url = listing
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a").write_bytes(b"1")
+    tarred(folder / "b c[.tar", SOME)
+    Listing.password = "user:p@ss"
+    known = url.replace("//", "//user:p%40ss@")
+    packed(f"{known}/sub", tmp_path / "s")
+    assert contents(tmp_path / "s") == {"a": b"1"}
+    for number, pattern in enumerate(("b c*.tar", "b%20*%5B.tar", "*.tar")):
+        packed(f"{known}/{pattern}", tmp_path / f"archive{number}")
+        assert contents(tmp_path / f"archive{number}") == SOME
+    with pytest.raises(RemoteError, match=r"//user:\*\*\*@.*/none: there is no such file"):
+        packed(f"{known}/none", tmp_path / "none")
+
+
+def test_an_address_of_the_sixth_version_is_no_chain(tmp_path: Path) -> None:
+    with pytest.raises(RemoteError, match=r"http://\[::1\]:9/d/: ClientConnectorError"):
+        packed("http://[::1]:9/d/", tmp_path / "s")
+    with pytest.raises(RemoteError, match=r"http://\[::1\]:9/s.*Connect.*\(tried once\)"):
+        Space.open("http://[::1]:9/s", remote=remotes.settings(tmp_path / "cache", tries=1))
 
 
 def test_a_web_servers_files_are_kept_as_they_lie_there(tmp_path: Path, listing: tuple[Path, str]) -> None:
@@ -287,6 +338,13 @@ def test_a_large_file_of_a_web_server_goes_on_where_it_broke_off(
         server.fault = lambda path, nth: next(coming, None)
         packed(f"{server.url}/large", tmp_path / "s")
         assert contents(tmp_path / "s") == {"large": data}
+        coming = iter([None, *faults])
+        stream.fetched(f"{server.url}/large", str(tmp_path / "copy"))
+        assert (tmp_path / "copy").read_bytes() == data
+        assert "whole" in faults or server.requests[-1].start > 0
+        coming = iter([None, "close", "first", "first", "first", "first"])
+        with pytest.raises(RemoteError, match=r"large: WrongRangeError: bytes from .* on were asked for, and bytes 0-"):
+            packed(f"{server.url}/large", tmp_path / "none")
         server.fault = lambda path, nth: "500" if nth > before else None
         before = server.asked
         with pytest.raises(RemoteError, match=f"{server.url}/large: ClientResponseError: 500"):

@@ -96,6 +96,15 @@ def test_what_was_damaged_at_every_try_is_not_tried_so_often_again_whatever_is_r
         assert space.read(7) == FILES[space.path(7)]
 
 
+def test_a_password_in_a_url_is_not_kept_in_the_cache(server: RangeServer) -> None:
+    url = server.url.replace("//", "//user:secret@")
+    with Space.open(url, remote=remotes.settings(server.folder.parent / "cache")) as space:
+        assert all_of(space) == FILES
+    kept = [path.read_bytes() for path in (server.folder.parent / "cache").rglob("*") if path.is_file()]
+    assert any(b"http://user:***@127.0.0.1" in data for data in kept)
+    assert not any(b"secret" in data for data in kept)
+
+
 def test_damage_costs_its_tries_once_a_block_whatever_samples_lie_in_it(tmp_path: Path) -> None:
     files = {f"{n:02d}": bytes([n]) * 100 for n in range(30)}
     remotes.space_of(tmp_path / "at", files)

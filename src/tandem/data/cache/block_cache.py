@@ -29,7 +29,7 @@ from tandem.data.cache.ledger import LedgerFile
 from tandem.data.cache.locks import BlockLocks, runs
 from tandem.data.cache.remote import Range, Remote
 from tandem.data.cache.room import cached_files, make_room
-from tandem.data.cache.settings import DEFAULT_LIMIT_BYTES, RemoteError, RemoteSettings
+from tandem.data.cache.settings import DEFAULT_LIMIT_BYTES, RemoteError, RemoteSettings, without_password
 from tandem.data.hashing import xxh3
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class SpaceFolder:
         self.block_bytes = self._geometry(cache.settings.block_bytes)
         source = Path(self.path) / "source"
         if not source.exists():
-            source.write_text(url)
+            source.write_text(without_password(url))
 
     def close(self) -> None:
         """Let it go."""

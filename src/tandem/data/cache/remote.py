@@ -15,10 +15,9 @@ from concurrent.futures import Future, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsspec.asyn import get_loop
-from fsspec.core import url_to_fs
 
 from tandem.core.errors import MissingPackageError
-from tandem.data.cache.settings import RemoteError
+from tandem.data.cache.settings import RemoteError, file_system_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -101,7 +100,7 @@ class Remote:
     def _open(self) -> None:
         """Find the file system; anew in each process."""
         try:
-            self._files, self._root = url_to_fs(self.url, **self._settings.options)
+            self._files, self._root = file_system_at(self.url, **self._settings.options)
         except ImportError as error:
             raise MissingPackageError(
                 given=f"{self.url}: {error}", allowed="URLs whose packages are installed",

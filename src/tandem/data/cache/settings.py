@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,22 @@ _LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 4096, 1 << 30
 
 class RemoteError(TandemError):
     """A remote that does not answer, or not with what was asked for; or a cache that cannot be kept."""
+
+
+def file_system_at(url: str, **options: Any) -> tuple[Any, str]:  # noqa: ANN401 - fsspec ships no types
+    """What reads a URL, and what the URL is called there, as fsspec finds it; `::` in a web address is of no chain."""
+    from fsspec import filesystem
+    from fsspec.core import url_to_fs
+
+    if url.startswith(("http://", "https://")):
+        return filesystem(url.partition(":")[0], **options), url
+    files, root = url_to_fs(url, **options)
+    return files, root
+
+
+def without_password(url: str) -> str:
+    """A URL for others to read: what lies between a user's name and the host is left out."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
 def _text(name: str, default: str) -> str:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tandem.data.pack.urls import fetched, is_url
+from tandem.data.pack.stream import fetched
+from tandem.data.pack.urls import is_url
 
 ZIP = (".zip",)
 PLAIN_TAR = (".tar",)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import posixpath
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from tandem.data.pack import web_pages
 from tandem.data.pack.urls import attempted, failures_said, file_system, is_web
@@ -59,17 +60,23 @@ def matching(pattern: str) -> list[str]:
     if _lists_at_once(files):
         found = attempted(pattern, partial(files.glob, text, detail=True))
         return [files.unstrip_protocol(name) for name, info in sorted(found.items()) if info["type"] == "file"]
-    with failures_said(pattern):
-        meant = re.compile(glob_translate(text))
     root = text[: text.index("*")].rpartition("/")[0] + "/"
-    levels = None if "**" in text else text.count("/") - root.count("/") + 1
+    below = text.removeprefix(root)
+    levels = None if "**" in below else below.count("/") + 1
+    if is_web(pattern):  # what is percent-encoded is no pattern
+        below = re.sub("(?:%[0-9A-Fa-f]{2})+", lambda encoded: glob.escape(unquote(encoded[0])), below)
+    with failures_said(pattern):
+        meant = re.compile(glob_translate(below))
     if is_web(pattern):
         place, pages = web_pages.files_below(files, root, levels)
-        of_pattern = root if place else ""  # as the server writes it, it may be encoded otherwise
-        return sorted(place + one for one in pages if meant.fullmatch(of_pattern + one))
+        return sorted(
+            place + one
+            for one, info in pages.items()
+            if place and info["type"] == "file" and meant.fullmatch(unquote(one.partition("?")[0]))
+        )
     listed = _listed_by_folder(files, root, levels)
-    names = sorted(name for name, info in listed.items() if info["type"] == "file" and meant.fullmatch(name))
-    return [files.unstrip_protocol(name) for name in names]
+    names = sorted(name for name, info in listed.items() if info["type"] == "file" and name.startswith(root))
+    return [files.unstrip_protocol(name) for name in names if meant.fullmatch(name.removeprefix(root))]
 
 
 def _lists_at_once(files: Any) -> bool:  # noqa: ANN401 - fsspec ships no types

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import DataError
-from tandem.data.pack.urls import attempted
+from tandem.data.cache.settings import without_password
+from tandem.data.pack.urls import attempted, failures_said, file_system, is_web
 
 if TYPE_CHECKING:
     from typing import Self
@@ -21,6 +23,13 @@ class BrokenOffError(Exception):
         super().__init__(f"{size:,} bytes came, where {told:,} were told")
 
 
+class WrongRangeError(Exception):
+    """A web server sends another part of a file than was asked for."""
+
+    def __init__(self, begin: int, came: str) -> None:
+        super().__init__(f"bytes from {begin:,} on were asked for, and {came or 'none that are told'} came")
+
+
 def refuse_other_size(size: int, told: int) -> None:
     """What came is to be as large as was told.
 
@@ -29,6 +38,25 @@ def refuse_other_size(size: int, told: int) -> None:
     """
     if size != told:
         raise BrokenOffError(size, told)
+
+
+def fetched(url: str, path: str) -> None:
+    """Copy a file at a URL to one on this machine.
+
+    Raises:
+        RemoteError: It cannot be read.
+        DataError: It changed meanwhile.
+        OSError: There is no room for it.
+    """
+    files, name = file_system(url)
+    size = attempted(url, partial(files.info, name)).get("size")
+    if not size:
+        attempted(url, partial(files.get_file, name, path))
+        return
+    stream = Stream(files, name, int(size), is_web=is_web(url))
+    with failures_said(url), open(path, "wb") as file, stream:  # noqa: PTH123 - names are texts here
+        while piece := stream.piece():
+            file.write(piece)
 
 
 class Stream:
@@ -89,10 +117,17 @@ class Stream:
         version = tuple(self._file.r.headers.get(name) for name in ("ETag", "Last-Modified"))
         if self._at and version != self._version:
             raise DataError(
-                given=f"{self._name}, which changed while it was packed", allowed="files at rest", todo="run it again"
+                given=f"{without_password(self._name)}, which changed while it was packed",
+                allowed="files at rest",
+                todo="run it again",
             )
         self._version = version
-        left = 0 if self._at and self._file.r.status == _PARTIAL else self._at
+        left = self._at
+        if self._at and self._file.r.status == _PARTIAL:
+            came = self._file.r.headers.get("Content-Range", "")
+            if not came.startswith(f"bytes {self._at}-"):
+                raise WrongRangeError(self._at, came)
+            left = 0
         while left:
             skipped = len(self._file.read(min(left, PIECE_BYTES)))
             if not skipped:

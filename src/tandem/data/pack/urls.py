@@ -6,11 +6,10 @@ import errno
 import tempfile
 import time
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.core.errors import MissingPackageError, SpaceError, TandemError
-from tandem.data.cache.settings import RemoteError
+from tandem.data.cache.settings import RemoteError, file_system_at, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +26,10 @@ WEB_REQUESTS = 16
 T = TypeVar("T")
 
 
+class MissingError(RemoteError):
+    """A file at a URL that is not there."""
+
+
 def is_url(text: str) -> bool:
     """Whether a user named a URL rather than a file."""
     return "://" in text
@@ -39,10 +42,8 @@ def file_system(url: str) -> tuple[Any, str]:
         SpaceError: fsspec does not read it.
         MissingPackageError: What reads it is not installed.
     """
-    from fsspec.core import url_to_fs
-
     try:
-        files, root = url_to_fs(url, **_options(url))
+        files, root = file_system_at(url, **(_options() if is_web(url) else {}))
     except ImportError as error:
         raise MissingPackageError(
             given=f"{url}: {error}", allowed="URLs whose packages are installed", todo="install the package"
@@ -57,10 +58,8 @@ def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options() -> dict[str, Any]:
     """For web servers: bytes as they lie there, not unpacked, and as long as they come, not aiohttp's 5 minutes."""
-    if not is_web(url):
-        return {}
     from aiohttp import ClientTimeout
 
     return {
@@ -105,17 +104,6 @@ def _cause(error: Exception) -> BaseException:
     return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
 
 
-def fetched(url: str, path: str) -> None:
-    """Copy a file at a URL to one on this machine.
-
-    Raises:
-        RemoteError: It cannot be read.
-        OSError: There is no room for it.
-    """
-    files, name = file_system(url)
-    attempted(url, partial(files.get_file, name, path))
-
-
 @contextmanager
 def failures_said(url: str) -> Iterator[None]:
     """Turn what a package raises meanwhile into a RemoteError about a URL.
@@ -133,8 +121,10 @@ def failures_said(url: str) -> Iterator[None]:
             raise OSError(errno.ENOSPC, error.strerror, tempfile.gettempdir()) from error
         cause = _cause(error)
         missing = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == _MISSING
-        raise RemoteError(
-            given=f"{url}: " + ("there is no such file" if missing else f"{type(cause).__name__}: {cause}"),
+        kind = MissingError if missing else RemoteError
+        why = "there is no such file" if missing else f"{type(cause).__name__}: {cause}"
+        raise kind(
+            given=f"{without_password(url)}: {why}",
             allowed="URLs of files that can be read",
             todo="check the URL" if missing else "check the URL, the rights and the server; run again, it goes on",
         ) from error
