@@ -17,19 +17,18 @@ from tandem.chat.engine.decoder import Step
 from tandem.chat.engine.slots import Slots
 from tandem.chat.errors import ResumeError, RowsError, StoppedError
 from tandem.chat.run_folder import RunFolder
-from tandem.chat.train import train
+from tandem.chat.train import check, train
 from tests import disks
 from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, Recipe, run, same, weights
 
 
 def left_behind(file: Path, folder: Path, *left: str) -> RunFolder:
     """A run that has begun, with places of models and checkpoints that nothing is read from."""
-    found = RunFolder(folder)
-    with found.begun(recipes.load(file)):
-        for path in left:
-            where = folder / path if path.endswith(".pt") else folder / path / "config.json"
-            where.parent.mkdir(parents=True)
-            where.write_text("{}")
+    found = run(file, folder, stages=[])
+    for path in left:
+        where = folder / path if path.endswith(".pt") else folder / path / "config.json"
+        where.parent.mkdir(parents=True)
+        where.write_text("{}")
     return found
 
 
@@ -190,6 +189,23 @@ def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
     with pytest.raises(ResumeError, match=rf"another recipe: .*{missing}\.steps: "):
         run(file, tmp_path / "run", f"{missing}.steps=1", "eval={reward='none'}", stages=["eval"])
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "left", ["models/sft", "models/reward", "models/rl", "models/rl-average", "checkpoints/sft.pt"]
+)
+def test_a_start_is_not_made_anew_under_what_was_trained_from_it(
+    left: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + REWARD + PPO + EVAL)
+    shutil.rmtree(left_behind(file, tmp_path / "run", left).model("start"))
+    for stages in (None, ["eval"]):
+        told = f"which holds {left}, and models/start is not there any more.*put back the models/start .* remove {left}"
+        with pytest.raises(ResumeError, match=told):
+            check(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path, stages=stages)
+        with pytest.raises(ResumeError, match=told):
+            run(file, tmp_path / "run", stages=stages)
+    assert not (tmp_path / "run" / "models" / "start").exists()
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "grpo"])

@@ -63,14 +63,14 @@ class RunFolder:
         return begun or (self.path / "checkpoints").exists() or any(map(self.has, TRAINED))
 
     def trainings(self, names: Iterable[str]) -> dict[str, int]:
-        """Return of each model how often its stage began anew until it was there; 0 for one that is not, or no stage's.
+        """Return of each model how often its stage began anew until it was there; -1 for one that is not.
 
-        A model that is trained once more has a higher number.
+        A model that is trained once more has a higher number; the start's first is 0.
         """
         told = [record.metrics for record in records.read(self.events)]
         keys = {name: f"{name.removesuffix('-average')}/after_step" for name in names}
         begun = {name: [metrics.get(key) for metrics in told].count(0.0) for name, key in keys.items()}
-        return {name: count if self.has(name) else 0 for name, count in begun.items()}
+        return {name: count if self.has(name) else -1 for name, count in begun.items()}
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage's checkpoint is or will be."""
