@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ import torch
 
 from tandem.chat import checkpoint, loop, models
 from tandem.chat import recipe as recipes
+from tandem.chat.data.fingerprint import Fingerprint
+from tandem.chat.data.rows import Rows
 from tandem.chat.engine.decoder import Step
 from tandem.chat.engine.slots import Slots
 from tandem.chat.errors import ResumeError, RowsError, StoppedError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import check, train
 from tests import disks
-from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, Recipe, run, same, weights
+from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, REWARDS, SFT, SPARSE, Recipe, run, same, weights
 
 
 def left_behind(file: Path, folder: Path, *left: str) -> RunFolder:
@@ -346,6 +349,44 @@ def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_one_before
         assert error.value.filename == str(disk / "rl.pt")
         assert checkpoint.restore(disk / "rl.pt", {"model": torch.nn.Linear(2, 2)}) == 1
         assert [path.name for path in disk.iterdir()] == ["rl.pt"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "stage"), [(SFT, "sft"), (REWARD, "reward"), (GRPO, "rl")], ids=["sft", "reward", "rl"]
+)
+def test_a_stage_that_goes_on_with_other_rows_says_so(
+    stages: str, stage: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file, told = recipe_file(stages), list[str]()
+    (tmp_path / "capitals.py").write_text(REWARDS)
+
+    def attempt(progress: Callable[[str, int, int], None] = lambda stage, done, of: None) -> list[str]:
+        told.clear()
+        train(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path, say=told.append, progress=progress)
+        return [line for line in told if "other rows" in line]
+
+    def broken_off(stage: str, done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(broken_off)
+    shutil.copytree(tmp_path / "run", tmp_path / "kept")
+    assert attempt() == []
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "kept").rename(tmp_path / "run")
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(reversed(rows)) + "\n")
+    (line,) = attempt()
+    assert line.startswith(f"stage {stage} goes on with other rows than its checkpoint was made with")
+
+
+def test_a_checkpoint_of_an_older_version_that_tells_no_rows_is_taken_over(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    checkpoint.save(tmp_path / "sft.pt", 3, {"model": model})
+    assert checkpoint.restore(tmp_path / "sft.pt", {"model": model, "rows": Fingerprint(Rows(), "sft", print)}) == 3
+    with pytest.raises(ResumeError, match="it holds model, not model, critic"):
+        checkpoint.restore(tmp_path / "sft.pt", {"model": model, "critic": model})
 
 
 def test_two_runs_do_not_share_a_folder(recipe_file: Recipe, tmp_path: Path) -> None:
