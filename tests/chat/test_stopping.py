@@ -186,12 +186,28 @@ def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
     left_behind(recipe_file(stages), tmp_path / "run", *left)
     file = recipe_file(stages if f"[{missing}]" in stages else SFT + stages)
     before = (tmp_path / "run" / "config.toml").read_bytes()
+    instead = f"put back the models/{missing} that was there" if f"[{missing}]" in stages else f"leave .{missing}. out"
     for overrides in ([], [f"{missing}.steps=1"]):
-        with pytest.raises(ResumeError, match=f"{missing} to train in .*, which holds {told} already.*remove {told}"):
+        refused = f"{missing} to train in .*, which holds {told} already.*remove {told} .* or {instead}, or"
+        with pytest.raises(ResumeError, match=refused):
             run(file, tmp_path / "run", *overrides)
     with pytest.raises(ResumeError, match=rf"another recipe: .*{missing}\.steps: "):
         run(file, tmp_path / "run", f"{missing}.steps=1", "eval={reward='none'}", stages=["eval"])
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+def test_a_changed_recipe_is_told_before_what_to_remove_for_a_stage(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD)
+    left_behind(file, tmp_path / "run", "models/reward")
+    with pytest.raises(ResumeError, match=r"another recipe: seed: 0 before, 1 now, sft\.steps: 5 before, 6 now;"):
+        run(file, tmp_path / "run", "seed=1", "sft.steps=6")
+    left_behind(recipe_file(REWARD), tmp_path / "other", "models/reward")
+    recipe_file(SFT + REWARD)
+    for overrides in (["seed=1"], ["reward.steps=2"]):
+        with pytest.raises(ResumeError, match=f"another recipe: {overrides[0].partition('=')[0]}: . before"):
+            run(file, tmp_path / "other", *overrides)
+    with pytest.raises(ResumeError, match=r"holds models/reward already, of a recipe without \[sft\]; .* leave"):
+        run(file, tmp_path / "other")
 
 
 @pytest.mark.parametrize(

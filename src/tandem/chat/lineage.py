@@ -36,14 +36,18 @@ def check(run: RunFolder, stage: str, recipe: Recipe) -> None:
 
     Raises:
         ResumeError: Something is.
+        StageError: Something is, and no recipe of it.
         UnknownPluginError: There is no such algorithm as the recipe's.
     """
     if found := ", ".join(trained_from(run, stage, recipe)):
+        without = getattr(run.recipe(), stage) is None
         raise ResumeError(
-            given=f"stage {stage} to train in {run.path}, which holds {found} already",
+            given=f"stage {stage} to train in {run.path}, which holds {found} already"
+            + (f", of a recipe without [{stage}]" if without else ""),
             allowed="a stage before those that start from its model",
-            todo=f"remove {found} to train all of it anew, or put back the models/{stage} that was there, "
-            "or give another --out",
+            todo=f"remove {found} to train all of it anew, or "
+            + (f"leave [{stage}] out" if without else f"put back the models/{stage} that was there")
+            + ", or give another --out",
         )
 
 

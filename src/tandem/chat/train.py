@@ -140,10 +140,11 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe, _ = work.recipe, work.place  # raises where there is no such device
+    to_train = [stage for stage in chosen if stage != "eval" and not work.run.has(stage)]
+    work.run.check_recipe(recipe, left=to_train)
     lineage.check_start(work.run, recipe)
-    for stage in chosen:
-        if stage != "eval" and not work.run.has(stage):
-            lineage.check(work.run, stage, recipe)
+    for stage in to_train:
+        lineage.check(work.run, stage, recipe)
     if not work.run.trained():
         models.check(recipe.model)
     if "sft" not in chosen and any(stage in chosen and not work.run.has(stage) for stage in ("reward", "rl")):
