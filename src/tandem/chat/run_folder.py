@@ -171,9 +171,12 @@ class RunFolder:
         if not file.exists():
             return {}
         try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, RecursionError) as error:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise damaged(file, str(error)) from error
+        if not isinstance(found, dict):
+            raise damaged(file, "it is no object")
+        return found
 
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """Return what was recorded of a stage, as (step, value) by name; as far as the last attempt went on from it."""
