@@ -49,6 +49,15 @@ def test_a_model_that_went_or_is_another_since_is_told(recipe_file: Recipe) -> N
     assert measured.differs(run(file, "eval")) == ""
 
 
+def test_a_start_that_went_or_is_another_since_is_told(recipe_file: Recipe) -> None:
+    done = run(recipe_file("[sft]\nsteps = 1\n" + EVAL))
+    shutil.rmtree(done.path / "models")
+    told = "(the first model is gone or was trained anew since; the SFT model is gone or was trained anew since)"
+    assert told in measured.differs(done)
+    assert told in measured.differs(run(recipe_file("[sft]\nsteps = 1\n" + EVAL), "sft"))
+    assert measured.differs(run(recipe_file("[sft]\nsteps = 1\n" + EVAL))) == ""
+
+
 def test_figures_that_an_older_tandem_left_are_told_to_be_of_some_evaluation(recipe_file: Recipe) -> None:
     done = run(recipe_file(RL.format("grpo") + EVAL))
     kept = done.read_json("eval.json")
@@ -66,7 +75,14 @@ def test_figures_that_an_older_tandem_left_are_told_to_be_of_some_evaluation(rec
         ('{"figures": {"rl": 1}}', "figures.rl: "),
         ('{"figures": {"rl": {"score": {"mean": "high", "low": 0, "high": 1, "rows": 2}}}}', "figures.rl.score.mean: "),
         ('{"figures": {}, "samples": [1]}', "samples.0: "),
-        ("[1]", "cannot convert"),
+        ('{"figures": {"rl": {"score": {"mean": 1e999, "low": 0, "high": 1, "rows": 1}}}}', "rl.score: .*finite"),
+        ('{"figures": {"rl": {"score": {"mean": NaN, "low": 0, "high": 1, "rows": 1}}}}', "rl.score: .*finite"),
+        ('{"figures": {"rl": {"score": {"mean": 0, "low": 0, "high": Infinity, "rows": 1}}}}', "rl.score: .*finite"),
+        ('{"figures": {"rl": {"score": {"mean": 1, "low": 0, "high": 1, "rows": -3}}}}', "rl.score: .*one row"),
+        ("[1]", "it is no object"),
+        ("[]", "it is no object"),
+        ('""', "it is no object"),
+        ("{}", "figures: Field required"),
         ("[" * 100_000, "recursion"),
     ],
 )

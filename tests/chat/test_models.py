@@ -1,14 +1,15 @@
 """Models: read from folders, drawn, saved; and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tandem.chat import models, tokenizers
-from tandem.chat.recipe import Model
+from tandem.chat import lora, models, tokenizers
+from tandem.chat.recipe import Lora, Model
 from tandem.kernels.model_folder import ModelFolderError
 from tests import disks
 from tests.chat.small import FAMILIES, folder_of, model_of, template
@@ -31,6 +32,20 @@ def test_a_folder_comes_back_as_it_was_saved_without_dropout_and_plain_transform
     with torch.no_grad():
         first, again = (loaded.model(input_ids=tokens_BT).logits for _ in range(2))
     assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_weights_and_adapters_may_be_read_by_whom_the_umask_lets(umask: int, tmp_path: Path) -> None:
+    model = model_of("llama")
+    lora.put_in(model, Lora(rank=2), seed=0)
+    before = os.umask(umask)
+    try:
+        models.save(model, template(), tmp_path / "out", base="there")
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"model.safetensors", "adapter_model.safetensors"} <= {path.name for path in files}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
 def test_a_disk_that_is_full_is_told_and_the_model_that_was_there_stays(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tandem.chat.errors import StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.cli import main
 from tandem.report.page import render
+from tests.chat.small import write_rows
 
 Write = Callable[[str], Path]
 
@@ -92,6 +93,25 @@ def test_a_run_that_is_there_twice_and_damaged_figures_are_refused(recipe_file: 
     (runs[0].path / "eval.json").write_text("}{")
     with pytest.raises(StageError, match=r"seed-0/eval.json, which is damaged"):
         several.of_seeds(runs)
+
+
+@pytest.mark.parametrize("changed", [(), ("save_every_steps=7", "device=cpu")])
+def test_a_copy_and_a_run_of_the_same_seed_are_refused(
+    changed: tuple[str, ...], recipe_file: Write, tmp_path: Path
+) -> None:
+    file = recipe_file("[rl]\nsteps = 30\n")
+    runs = runs_of(file, tmp_path / "a", [0.5, 0.6])
+    (again,) = runs_of(file, tmp_path / "b", [0.7], *changed)
+    with pytest.raises(StageError, match=r"a/seed-0 and .*b/seed-0, both of seed 0 with the same data and model"):
+        several.of_seeds([*runs, again])
+
+
+def test_runs_of_one_seed_on_data_of_their_own_have_a_page(recipe_file: Write, tmp_path: Path) -> None:
+    file = recipe_file("[rl]\nsteps = 30\n")
+    write_rows(tmp_path / "others.jsonl", 9)
+    others = f"data.sources=[{{path='{tmp_path / 'others.jsonl'}'}}]"
+    runs = [*runs_of(file, tmp_path / "a", [0.5]), *runs_of(file, tmp_path / "b", [0.6], others)]
+    assert "seeds 0, 0" in render(several.of_seeds(runs))
 
 
 def test_runs_without_figures_have_a_page(recipe_file: Write, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,23 +14,24 @@ import torch
 
 from tandem.chat import checkpoint, loop, models
 from tandem.chat import recipe as recipes
+from tandem.chat.data.fingerprint import Fingerprint
+from tandem.chat.data.rows import Rows
 from tandem.chat.engine.decoder import Step
 from tandem.chat.engine.slots import Slots
 from tandem.chat.errors import ResumeError, RowsError, StoppedError
 from tandem.chat.run_folder import RunFolder
-from tandem.chat.train import train
+from tandem.chat.train import check, train
 from tests import disks
-from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, SFT, SPARSE, Recipe, run, same, weights
+from tests.chat.test_train import DAPO, EVAL, GRPO, PPO, REWARD, REWARDS, SFT, SPARSE, Recipe, run, same, weights
 
 
 def left_behind(file: Path, folder: Path, *left: str) -> RunFolder:
     """A run that has begun, with places of models and checkpoints that nothing is read from."""
-    found = RunFolder(folder)
-    with found.begun(recipes.load(file)):
-        for path in left:
-            where = folder / path if path.endswith(".pt") else folder / path / "config.json"
-            where.parent.mkdir(parents=True)
-            where.write_text("{}")
+    found = run(file, folder, stages=[])
+    for path in left:
+        where = folder / path if path.endswith(".pt") else folder / path / "config.json"
+        where.parent.mkdir(parents=True)
+        where.write_text("{}")
     return found
 
 
@@ -184,12 +186,45 @@ def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
     left_behind(recipe_file(stages), tmp_path / "run", *left)
     file = recipe_file(stages if f"[{missing}]" in stages else SFT + stages)
     before = (tmp_path / "run" / "config.toml").read_bytes()
+    instead = f"put back the models/{missing} that was there" if f"[{missing}]" in stages else f"leave .{missing}. out"
     for overrides in ([], [f"{missing}.steps=1"]):
-        with pytest.raises(ResumeError, match=f"{missing} to train in .*, which holds {told} already.*remove {told}"):
+        refused = f"{missing} to train in .*, which holds {told} already.*remove {told} .* or {instead}, or"
+        with pytest.raises(ResumeError, match=refused):
             run(file, tmp_path / "run", *overrides)
     with pytest.raises(ResumeError, match=rf"another recipe: .*{missing}\.steps: "):
         run(file, tmp_path / "run", f"{missing}.steps=1", "eval={reward='none'}", stages=["eval"])
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+def test_a_changed_recipe_is_told_before_what_to_remove_for_a_stage(recipe_file: Recipe, tmp_path: Path) -> None:
+    file = recipe_file(SFT + REWARD)
+    left_behind(file, tmp_path / "run", "models/reward")
+    with pytest.raises(ResumeError, match=r"another recipe: seed: 0 before, 1 now, sft\.steps: 5 before, 6 now;"):
+        run(file, tmp_path / "run", "seed=1", "sft.steps=6")
+    left_behind(recipe_file(REWARD), tmp_path / "other", "models/reward")
+    recipe_file(SFT + REWARD)
+    for overrides in (["seed=1"], ["reward.steps=2"]):
+        with pytest.raises(ResumeError, match=f"another recipe: {overrides[0].partition('=')[0]}: . before"):
+            run(file, tmp_path / "other", *overrides)
+    with pytest.raises(ResumeError, match=r"holds models/reward already, of a recipe without \[sft\]; .* leave"):
+        run(file, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "left", ["models/sft", "models/reward", "models/rl", "models/rl-average", "checkpoints/sft.pt"]
+)
+def test_a_start_is_not_made_anew_under_what_was_trained_from_it(
+    left: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + REWARD + PPO + EVAL)
+    shutil.rmtree(left_behind(file, tmp_path / "run", left).model("start"))
+    for stages in (None, ["eval"]):
+        told = f"which holds {left}, and models/start is not there any more.*put back the models/start .* remove {left}"
+        with pytest.raises(ResumeError, match=told):
+            check(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path, stages=stages)
+        with pytest.raises(ResumeError, match=told):
+            run(file, tmp_path / "run", stages=stages)
+    assert not (tmp_path / "run" / "models" / "start").exists()
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "grpo"])
@@ -330,6 +365,44 @@ def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_one_before
         assert error.value.filename == str(disk / "rl.pt")
         assert checkpoint.restore(disk / "rl.pt", {"model": torch.nn.Linear(2, 2)}) == 1
         assert [path.name for path in disk.iterdir()] == ["rl.pt"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "stage"), [(SFT, "sft"), (REWARD, "reward"), (GRPO, "rl")], ids=["sft", "reward", "rl"]
+)
+def test_a_stage_that_goes_on_with_other_rows_says_so(
+    stages: str, stage: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file, told = recipe_file(stages), list[str]()
+    (tmp_path / "capitals.py").write_text(REWARDS)
+
+    def attempt(progress: Callable[[str, int, int], None] = lambda stage, done, of: None) -> list[str]:
+        told.clear()
+        train(recipes.load(file), tmp_path / "run", recipe_folder=tmp_path, say=told.append, progress=progress)
+        return [line for line in told if "other rows" in line]
+
+    def broken_off(stage: str, done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(broken_off)
+    shutil.copytree(tmp_path / "run", tmp_path / "kept")
+    assert attempt() == []
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "kept").rename(tmp_path / "run")
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(reversed(rows)) + "\n")
+    (line,) = attempt()
+    assert line.startswith(f"stage {stage} goes on with other rows than its checkpoint was made with")
+
+
+def test_a_checkpoint_of_an_older_version_that_tells_no_rows_is_taken_over(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    checkpoint.save(tmp_path / "sft.pt", 3, {"model": model})
+    assert checkpoint.restore(tmp_path / "sft.pt", {"model": model, "rows": Fingerprint(Rows(), "sft", print)}) == 3
+    with pytest.raises(ResumeError, match="it holds model, not model, critic"):
+        checkpoint.restore(tmp_path / "sft.pt", {"model": model, "critic": model})
 
 
 def test_two_runs_do_not_share_a_folder(recipe_file: Recipe, tmp_path: Path) -> None:

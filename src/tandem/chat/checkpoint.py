@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+ADDED = ("rows",)
+"""Parts that older versions did not write."""
+
+
 class Stateful(Protocol):
     """What can be saved and go on."""
 
@@ -68,9 +72,10 @@ def restore(path: Path, parts: Mapping[str, Stateful]) -> int:
         return 0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        _check_names(list(state["parts"]), list(parts))
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+        wanted = [name for name in parts if name in state["parts"] or name not in ADDED]
+        _check_names(list(state["parts"]), wanted)
+        for name in wanted:
+            parts[name].load_state_dict(state["parts"][name])
         return int(state["step"])
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ResumeError(

@@ -1,4 +1,4 @@
-"""What of a run was trained from a stage's model: as long as it is there, no other model can take that one's place."""
+"""What of a run was trained from a model of it: as long as it is there, no other model can take that one's place."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ if TYPE_CHECKING:
     from tandem.chat.run_folder import RunFolder
 
 
-def trained_from(run: RunFolder, stage: str, recipe: Recipe) -> list[str]:
-    """Return the models and checkpoints of later stages that start from a stage's model, as paths within the run.
+_LATER = {"start": ("sft", "reward", "rl"), "sft": ("reward", "rl"), "reward": ("rl",), "rl": ()}
+
+
+def trained_from(run: RunFolder, name: str, recipe: Recipe) -> list[str]:
+    """Return the models and checkpoints of later stages that start from a model, as paths within the run.
 
     Reinforcement learning starts from the reward model where that scores its responses.
 
     Raises:
         UnknownPluginError: There is no such algorithm as the recipe's.
     """
-    if stage == "rl" or (stage == "reward" and not _learns_from_scores(recipe)):
+    later = _LATER[name]
+    if not later or (name == "reward" and not _learns_from_scores(recipe)):
         return []
-    later = ("reward", "rl") if stage == "sft" else ("rl",)
-    models = [run.model(name) for name in (*later, "rl-average") if run.has(name)]
-    checkpoints = [run.checkpoint(name) for name in later if run.checkpoint(name).exists()]
+    models = [run.model(stage) for stage in (*later, "rl-average") if run.has(stage)]
+    checkpoints = [run.checkpoint(stage) for stage in later if run.checkpoint(stage).exists()]
     return [str(path.relative_to(run.path)) for path in models + checkpoints]
 
 
@@ -33,13 +36,33 @@ def check(run: RunFolder, stage: str, recipe: Recipe) -> None:
 
     Raises:
         ResumeError: Something is.
+        StageError: Something is, and no recipe of it.
         UnknownPluginError: There is no such algorithm as the recipe's.
     """
     if found := ", ".join(trained_from(run, stage, recipe)):
+        without = getattr(run.recipe(), stage) is None
         raise ResumeError(
-            given=f"stage {stage} to train in {run.path}, which holds {found} already",
+            given=f"stage {stage} to train in {run.path}, which holds {found} already"
+            + (f", of a recipe without [{stage}]" if without else ""),
             allowed="a stage before those that start from its model",
-            todo=f"remove {found} to train all of it anew, or put back the models/{stage} that was there, "
+            todo=f"remove {found} to train all of it anew, or "
+            + (f"leave [{stage}] out" if without else f"put back the models/{stage} that was there")
+            + ", or give another --out",
+        )
+
+
+def check_start(run: RunFolder, recipe: Recipe) -> None:
+    """Check that the model that everything starts from is there, or that nothing is there that started from it.
+
+    Raises:
+        ResumeError: It is not, and something is.
+        UnknownPluginError: There is no such algorithm as the recipe's.
+    """
+    if not run.has("start") and (found := ", ".join(trained_from(run, "start", recipe))):
+        raise ResumeError(
+            given=f"{run.path}, which holds {found}, and models/start is not there any more",
+            allowed="a run with the model that all of its stages started from",
+            todo=f"put back the models/start that was there, or remove {found} to train all of it anew, "
             "or give another --out",
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from tandem.chat.interval import Interval
 from tandem.chat.recipe import Eval, evaluation_reward
@@ -37,6 +38,13 @@ class Basis:
     models: dict[str, int]
 
 
+def _made(interval: Interval) -> Interval:
+    if not all(map(math.isfinite, (interval.mean, interval.low, interval.high))) or interval.rows < 1:
+        message = "finite numbers over at least one row are wanted"
+        raise ValueError(message)
+    return interval
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What eval.json holds.
@@ -47,7 +55,7 @@ class Measured:
         basis: With what both were made; older versions did not tell.
     """
 
-    figures: dict[str, dict[str, Interval]]
+    figures: dict[str, dict[str, Annotated[Interval, AfterValidator(_made)]]]
     samples: list[dict[str, str]] = field(default_factory=list)
     basis: Basis | None = None
 
@@ -58,7 +66,9 @@ def read(run: RunFolder) -> Measured:
     Raises:
         StageError: It is damaged.
     """
-    found = run.read_json("eval.json") or {"figures": {}}
+    if not (run.path / "eval.json").exists():
+        return Measured(figures={})
+    found = run.read_json("eval.json")
     try:
         return TypeAdapter(Measured).validate_python(found)
     except ValidationError as error:

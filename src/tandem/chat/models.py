@@ -202,12 +202,20 @@ def save(model: Any, template: Template, folder: Path, *, base: str = "") -> Non
                 model.save_pretrained(aside)
             lora.save(model, aside / "adapter", base)
             template.tokenizer.save_pretrained(aside)
+            _share_weights(aside)
             sync_below(aside)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
             sync_folder(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _share_weights(folder: Path) -> None:
+    """Give weights, which safetensors writes for their owner alone, the rights of the files beside them."""
+    mode = (folder / "config.json").stat().st_mode
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(mode)
 
 
 def need_packages() -> None:

@@ -26,7 +26,7 @@ from tandem.core.durable import written_aside
 from tandem.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from tandem.chat.recipe import Recipe
 
@@ -63,14 +63,14 @@ class RunFolder:
         return begun or (self.path / "checkpoints").exists() or any(map(self.has, TRAINED))
 
     def trainings(self, names: Iterable[str]) -> dict[str, int]:
-        """Return of each model how often its stage began anew until it was there; 0 for one that is not, or no stage's.
+        """Return of each model how often its stage began anew until it was there; -1 for one that is not.
 
-        A model that is trained once more has a higher number.
+        A model that is trained once more has a higher number; the start's first is 0.
         """
         told = [record.metrics for record in records.read(self.events)]
         keys = {name: f"{name.removesuffix('-average')}/after_step" for name in names}
         begun = {name: [metrics.get(key) for metrics in told].count(0.0) for name, key in keys.items()}
-        return {name: count if self.has(name) else 0 for name, count in begun.items()}
+        return {name: count if self.has(name) else -1 for name, count in begun.items()}
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage's checkpoint is or will be."""
@@ -112,7 +112,7 @@ class RunFolder:
                     allowed="one at a time",
                     todo="wait for it, or give another --out",
                 ) from error
-            self._same_recipe(recipe)
+            self._take_over(recipe)
             with written_aside(self.path / "config.toml") as file:
                 file.write(config.dump(recipe).encode())
             yield
@@ -171,9 +171,12 @@ class RunFolder:
         if not file.exists():
             return {}
         try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, RecursionError) as error:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise damaged(file, str(error)) from error
+        if not isinstance(found, dict):
+            raise damaged(file, "it is no object")
+        return found
 
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """Return what was recorded of a stage, as (step, value) by name; as far as the last attempt went on from it."""
@@ -191,9 +194,19 @@ class RunFolder:
                     found.setdefault(name.removeprefix(prefix), {})[int(step)] = value
         return {name: sorted(values.items()) for name, values in found.items() if values}
 
-    def _same_recipe(self, recipe: Recipe) -> None:
+    def check_recipe(self, recipe: Recipe, *, left: Collection[str] = ()) -> dict[str, tuple[object, object]]:
+        """Check that a recipe is this run's but for what may change; return all differences by dotted key.
+
+        Args:
+            recipe: The one asked for.
+            left: Stages whose own changes are looked at elsewhere.
+
+        Raises:
+            ResumeError: It is another, or the run's own is damaged.
+            UnknownPluginError: There is no such algorithm as the run's.
+        """
         if not (self.path / "config.toml").exists():
-            return
+            return {}
         try:
             before = self.recipe()
         except ConfigError as error:
@@ -203,10 +216,8 @@ class RunFolder:
         open_stages = {*TRAINED} - begun
         open_stages |= {"eval", "save_every_steps", "strategy", "device"}
         differences = recipes.differences(before, recipe)
-        changed = {key: values for key, values in differences.items() if key.partition(".")[0] not in open_stages}
-        if changed and not (begun or self.trained()):
-            shutil.rmtree(self.model("start"), ignore_errors=True)
-        elif changed:
+        changed = {key: values for key, values in differences.items() if _table(key) not in open_stages}
+        if (begun or self.trained()) and not {*map(_table, changed)} <= {*left}:
             told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",
@@ -214,9 +225,24 @@ class RunFolder:
                 "nor any that starts from their model",
                 todo="put the recipe back, or give another --out",
             )
+        return differences
+
+    def _take_over(self, recipe: Recipe) -> None:
+        """Let go of what a recipe that differs in what may change makes void.
+
+        Raises:
+            ResumeError, UnknownPluginError: As `check_recipe` does.
+        """
+        tables = {*map(_table, self.check_recipe(recipe))}
+        if tables and not self.trained():
+            shutil.rmtree(self.model("start"), ignore_errors=True)
         if self.events.exists():
-            for stage in {key.partition(".")[0] for key in differences}.intersection(TRAINED):
+            for stage in tables.intersection(TRAINED):
                 self.goes_on(stage, 0)  # also one that the recipe has no more
+
+
+def _table(key: str) -> str:
+    return key.partition(".")[0]
 
 
 def damaged(file: Path, why: str) -> StageError:

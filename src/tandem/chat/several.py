@@ -5,6 +5,7 @@ Curves are means over runs, with 95 % intervals of the mean as bands and each ru
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -24,18 +25,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tandem.chat.recipe import Recipe
     from tandem.chat.run_folder import RunFolder
     from tandem.report.formats import Value
 
 MAY_DIFFER = ("seed", "save_every_steps", "device", "model.path", "data.sources.")
 """Beginnings of keys that runs on one page may have otherwise."""
 
+_SAME_RESULT = {"save_every_steps", "device"}
+"""Those of them that decide nothing."""
+
 
 def write(runs: Sequence[RunFolder], out: Path) -> Path:
     """Write the page and return its path.
 
     Raises:
-        StageError: One is no run or there twice, or their recipes differ in more than their seeds.
+        StageError: One is no run or there twice, two are of one seed, or their recipes differ in more than their seeds.
     """
     return page.write(of_seeds(runs), out)
 
@@ -44,7 +49,7 @@ def of_seeds(runs: Sequence[RunFolder]) -> Page:
     """Return the page.
 
     Raises:
-        StageError: One is no run or there twice, or their recipes differ in more than their seeds.
+        StageError: One is no run or there twice, two are of one seed, or their recipes differ in more than their seeds.
     """
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise StageError(
@@ -61,6 +66,7 @@ def of_seeds(runs: Sequence[RunFolder]) -> Page:
                 allowed="runs of one recipe that differ in their seeds",
                 todo="give those alone",
             )
+    _check_independent(runs, [first, *others])
     sections = [Section("In short", _short(runs))]
     for stage, curves in CURVES.items():
         series = [run.series(stage) for run in runs]
@@ -74,6 +80,17 @@ def of_seeds(runs: Sequence[RunFolder]) -> Page:
     how = f", {first.rl.algorithm}" if first.rl else ""
     seeds = ", ".join(str(recipe.seed) for recipe in (first, *others))
     return Page(f"{len(runs)} runs", f"{first.model.path or first.model.init}{how}, seeds {seeds}", sections)
+
+
+def _check_independent(runs: Sequence[RunFolder], chosen: Sequence[Recipe]) -> None:
+    """Check that each run has a seed, or data or a model, of its own: two that have not are one, told twice."""
+    for (run, recipe), (other, its) in itertools.combinations(zip(runs, chosen, strict=True), 2):
+        if recipes.differences(recipe, its).keys() <= _SAME_RESULT:
+            raise StageError(
+                given=f"{run.path} and {other.path}, both of seed {recipe.seed} with the same data and model",
+                allowed="runs that differ in their seeds: intervals are over runs that chance tells apart",
+                todo="leave one of them out, or train it with another seed",
+            )
 
 
 def figures_table(runs: Sequence[RunFolder]) -> Table:

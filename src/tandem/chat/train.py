@@ -84,7 +84,7 @@ def train(
         RewardError: The reward is none, or its module cannot be imported.
         ModelFolderError: There is no such model, or its tokenizer or chat template cannot be used.
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
-        ResumeError: The folder holds a run of another recipe, or models from one of a stage that is to be trained.
+        ResumeError: The folder holds a run of another recipe, or models from one that is to be made.
         StoppedError: A signal asked to stop; the checkpoint is written.
         DivergedError: A loss is no number any more.
         RankError: Another rank ended, or the strategy is none for so many.
@@ -140,9 +140,11 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
 def _find(work: Work, chosen: Sequence[str]) -> None:
     """Look up what later stages name: a mistake there must not come to light when the stages before are trained."""
     recipe, _ = work.recipe, work.place  # raises where there is no such device
-    for stage in chosen:
-        if stage != "eval" and not work.run.has(stage):
-            lineage.check(work.run, stage, recipe)
+    to_train = [stage for stage in chosen if stage != "eval" and not work.run.has(stage)]
+    work.run.check_recipe(recipe, left=to_train)
+    lineage.check_start(work.run, recipe)
+    for stage in to_train:
+        lineage.check(work.run, stage, recipe)
     if not work.run.trained():
         models.check(recipe.model)
     if "sft" not in chosen and any(stage in chosen and not work.run.has(stage) for stage in ("reward", "rl")):
@@ -191,6 +193,8 @@ def begin(work: Work) -> None:
     """Put the model that everything starts from into the folder."""
     loaded = models.start(work.recipe.model, work.rows.texts, work.recipe.seed, work.place)
     models.save(loaded.model, loaded.template, work.run.model("start"))
+    if work.run.events.exists():  # in the place of one that was removed; the first records nothing yet
+        work.run.goes_on("start", 0)
 
 
 def sft(work: Work) -> None:

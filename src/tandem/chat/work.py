@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import xxhash
 
 from tandem.chat import evaluation, heads, models, placing, scoring
+from tandem.chat.data.fingerprint import Fingerprint
 from tandem.chat.data.rows import gather
 from tandem.chat.data.turns import Fitting, Length
 from tandem.chat.errors import StageError, StoppedError
@@ -230,7 +231,7 @@ class Work:
             self.run,
             stage,
             steps=steps,
-            parts=parts,
+            parts=parts | {"rows": Fingerprint(self.rows, stage, self.say)},
             save_every=self.recipe.save_every_steps,
             asked=self.asked,
             clock=self.clock,
