@@ -24,6 +24,14 @@ def test_every_kind_survives_pickle_copy_and_json(kind: type[TandemError]) -> No
         assert str(twin) == "policy 'x'; allowed: a, b; choose one"
 
 
+def test_passwords_and_tokens_in_urls_are_not_told() -> None:
+    error = ConfigError(given="http://me:pass@host/a", allowed="https://token@host", todo="see s3://bucket/x:y@z")
+    for text in (str(error), json.dumps(error.as_dict()), repr(pickle.loads(pickle.dumps(error)))):
+        assert "http://me:***@host/a" in text
+        assert "https://***@host" in text
+        assert "s3://bucket/x:y@z" in text
+
+
 def test_the_exit_code_of_a_users_mistake_is_2() -> None:
     assert make(UnknownPluginError).as_dict()["exit_code"] == 2
 

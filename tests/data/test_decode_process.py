@@ -188,6 +188,14 @@ def test_samples_that_a_process_that_died_was_to_decode_later_are_not_blamed() -
     process.close()
 
 
+def test_a_decoder_that_is_interrupted_by_itself_is_told_as_one_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    process = DecodingProcess(Decode(decoders.interrupted))
+    with pytest.raises(DecoderFailure, match="KeyboardInterrupt"):
+        process([memoryview(b"1")], [0])
+    process.close()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_process_that_is_killed_is_an_error_not_a_hang() -> None:
     process = DecodingProcess(Decode(decoders.hang))
     os.kill(process._process.pid or 0, signal.SIGKILL)

@@ -146,6 +146,22 @@ def test_a_full_disk_is_said_and_harms_nothing(small_disk: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_compacting_frees_what_it_can_where_there_is_no_room_to_join_shards(small_disk: Path) -> None:
+    space = small_disk / "s"
+    large = os.urandom(1_800_000)
+    for samples in ({"gone": bytes(1_200_000), "keep": b"1"}, {"large": large}):
+        with SpaceWriter(space) as writer:
+            for path, data in samples.items():
+                writer.add(path, data)
+            writer.commit()
+    delete(str(space), ["gone"])
+    assert compact(str(space)).freed_bytes > 1_190_000
+    assert contents(space) == {"keep": b"1", "large": large}
+    assert list(scrub(str(space))) == []
+    assert not list((space / "pending").iterdir())
+
+
+@pytest.mark.slow
 def test_a_disk_that_fills_at_the_commit_leaves_the_generation_before(small_disk: Path) -> None:
     space = small_disk / "s"
     with SpaceWriter(space) as writer:

@@ -177,7 +177,7 @@ class Listing(SimpleHTTPRequestHandler):
     """
 
     password = ""
-    pages: ClassVar[dict[str, str]] = {}
+    pages: ClassVar[dict[str, str | bytes]] = {}
     refused: ClassVar[set[str]] = set()
     cut: ClassVar[set[str]] = set()
     asked: ClassVar[set[str]] = set()
@@ -215,8 +215,8 @@ class Listing(SimpleHTTPRequestHandler):
         links = ["?C=N;O=D", "?C=M;O=A", "#top", "../", "/", "http://[", *(html.escape(name, False) for name in names)]
         return self._page("".join(f'<a href="{link}">{link}</a>' for link in links))
 
-    def _page(self, text: str) -> BytesIO:
-        page = text.encode()
+    def _page(self, text: str | bytes) -> BytesIO:
+        page = text if isinstance(text, bytes) else text.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html;charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
@@ -265,7 +265,7 @@ def test_a_pages_links_are_followed_as_browsers_do(tmp_path: Path, listing: tupl
     Listing.pages["/top/"] = "<a href='./a'><a href='x%28.bin'><a href='x(.bin'><a href='s/?token=1'><a href='?page=2'>"
     Listing.pages["/top/?page=2"] = "<a href=later><a href='?page=1'><a href='?sort=name&order=asc'><a href='dir/'>"
     Listing.pages["/top/?page=1"] = Listing.pages["/top/"]
-    Listing.pages["/top/s/?token=1"] = "<a href='b'><a href='/top/s/?token=1'><A HREF=../a>"
+    Listing.pages["/top/s/?token=1"] = gzip.compress(b"<a href='b'><a href='/top/s/?token=1'><A HREF=../a>")
     Listing.pages["/top/dir/"] = "<base href='/top/'><a href='based'><a name=x><a href='dir/nothing'><a href='b'>"
     done = packed(url + "/", tmp_path / "s")
     assert contents(tmp_path / "s") == {n: n.encode() for n in ("a", "x(.bin", "s/b", "later", "based")}

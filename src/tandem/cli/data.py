@@ -12,6 +12,7 @@ import click
 from tandem.cli.group import Nouns
 from tandem.cli.terminal import json_option, print_json, progress, put, say, say_err, say_pairs, shell_name
 from tandem.core.durable import FULL, naming
+from tandem.core.errors import without_secrets
 from tandem.core.interrupts import counted_once, heard_sigterm
 from tandem.core.units import counted
 
@@ -221,7 +222,7 @@ def export(as_json: bool, prefix: str, space: str, folder: str) -> None:
     if as_json:
         print_json({"files": count, "damaged": damaged, "not_written": not_written})
     elif any_:
-        at_url = f"damaged: tandem data scrub {space}; repair it in its folder, and copy it there"
+        at_url = f"damaged: tandem data scrub {without_secrets(space)}; repair it in its folder, and copy it there"
         _say_left_out(damaged, at_url if "://" in space else f"damaged: tandem data repair {space}")
         _say_left_out(not_written, "impossible to write there")
         say(f"{counted(count, 'file')} in {folder}")
@@ -302,7 +303,7 @@ def scrub(as_json: bool, space: str) -> None:
     else:
         for line in _named(found):
             say(line)
-        say(counted(len(found), "problem") if found else f"{space}: all is well")
+        say(counted(len(found), "problem") if found else f"{without_secrets(space)}: all is well")
     if found:
         raise click.exceptions.Exit(1)
 
@@ -336,7 +337,7 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
             if one.what == "stray":
                 say(one.message)
         if not done.left:
-            say(f"{space}: all is well")
+            say(f"{without_secrets(space)}: all is well")
         elif damaged:
             say_err(_way_on(damaged, source, space))
     if done.left:
@@ -414,7 +415,7 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
             print_json({"space": whole_space, "mountpoint": whole_mountpoint, **about})
         else:
             end = f"to unmount it: fusermount3 -u {mountpoint}" if background else "Ctrl-C unmounts it"
-            say(f"{space}, {counted(len(opened), 'file')}, is mounted at {mountpoint}; {end}")
+            say(f"{without_secrets(space)}, {counted(len(opened), 'file')}, is mounted at {mountpoint}; {end}")
         sys.stdout.flush()
 
     if background:
@@ -459,7 +460,8 @@ def _is_any_under(opened: Space, prefix: str) -> bool:
     """Whether paths begin so; where none does, it is said. All begin with nothing, also those of an empty space."""
     if not prefix or opened.index.under(prefix):
         return True
-    say_err(f"no path in {opened.folder} begins with {prefix!r}; see what there is: tandem data ls {opened.folder}")
+    place = without_secrets(opened.folder)
+    say_err(f"no path in {place} begins with {prefix!r}; see what there is: tandem data ls {place}")
     return False
 
 

@@ -26,10 +26,8 @@ class TandemError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, *, given: str, allowed: str, todo: str) -> None:
-        self.given = given
-        self.allowed = allowed
-        self.todo = todo
-        super().__init__(given, allowed, todo)
+        self.given, self.allowed, self.todo = map(without_secrets, (given, allowed, todo))
+        super().__init__(self.given, self.allowed, self.todo)
 
     def __str__(self) -> str:
         """Return the one line that is shown to the user."""
@@ -124,6 +122,20 @@ class JobStateError(TandemError):
 
 class MachineBusyError(TandemError):
     """Cores or GPUs that somebody else holds."""
+
+
+def without_secrets(text: str) -> str:
+    """A text for logs and for others to read: passwords and tokens in its URLs are left out, users' names stay.
+
+    >>> without_secrets("http://me:word@host/a, https://token@host/b and sftp://me@host/c")
+    'http://me:***@host/a, https://***@host/b and sftp://me@host/c'
+    """
+    if "://" not in text or "@" not in text:
+        return text
+    import re
+
+    text = re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+    return re.sub(r"(https?://)[^/@:\s]+@", r"\1***@", text)
 
 
 def one_line(text: str) -> str:

@@ -271,7 +271,7 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
                 taken = ends[-1]
             except DecoderFailure as failure:
                 answer = _failed(failure.place, failure.cause)
-            except Exception as error:  # no room for results
+            except (Exception, KeyboardInterrupt) as error:  # no room for results, or a decoder's own
                 answer = _failed(None, error)
             begin += sum(lengths)
             requests.send(answer)

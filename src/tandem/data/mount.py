@@ -24,7 +24,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
 
-from tandem.core.errors import MissingPackageError, MountError, TandemError
+from tandem.core.errors import MissingPackageError, MountError, TandemError, without_secrets
 from tandem.data.space import Space
 from tandem.data.tree import entries, is_folder
 
@@ -80,7 +80,7 @@ def mount(
                 encoding=sys.getfilesystemencoding(),
                 errors=sys.getfilesystemencodeerrors(),
                 foreground=True,
-                fsname=opened.folder.replace("\\", "\\\\").replace(",", "\\,"),
+                fsname=without_secrets(opened.folder).replace("\\", "\\\\").replace(",", "\\,"),
                 subtype="tandem",
                 ro=True,
                 default_permissions=True,

@@ -24,12 +24,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tandem.core.errors import without_secrets
 from tandem.data.cache.cached_file import ABSENT, COMING, THERE, CachedFile, punch
 from tandem.data.cache.ledger import LedgerFile
 from tandem.data.cache.locks import BlockLocks, runs
 from tandem.data.cache.remote import Range, Remote
 from tandem.data.cache.room import cached_files, make_room
-from tandem.data.cache.settings import DEFAULT_LIMIT_BYTES, RemoteError, RemoteSettings, without_password
+from tandem.data.cache.settings import DEFAULT_LIMIT_BYTES, RemoteError, RemoteSettings
 from tandem.data.hashing import xxh3
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class SpaceFolder:
         self.block_bytes = self._geometry(cache.settings.block_bytes)
         source = Path(self.path) / "source"
         if not source.exists():
-            source.write_text(without_password(url))
+            source.write_text(without_secrets(url))
 
     def close(self) -> None:
         """Let it go."""

@@ -130,7 +130,8 @@ class CachedFile:
             raise RemoteError(
                 given=f"no room is left on the disk of {self.data_path}",
                 allowed="a cache that its disk can hold",
-                todo="set a lower limit: tandem data cache --limit SIZE",
+                todo="set a lower limit (tandem data cache --limit SIZE); where it is low, read less at once: smaller "
+                "batches, or the smaller blocks (TANDEM_DATA_CACHE_BLOCK) of a new cache",
             ) from error
         finally:
             os.close(file)

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,11 +38,6 @@ def file_system_at(url: str, **options: Any) -> tuple[Any, str]:  # noqa: ANN401
         return filesystem(url.partition(":")[0], **options), url
     files, root = url_to_fs(url, **options)
     return files, root
-
-
-def without_password(url: str) -> str:
-    """A URL for others to read: what lies between a user's name and the host is left out."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
 def _text(name: str, default: str) -> str:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import DataError
-from tandem.data.cache.settings import without_password
 from tandem.data.pack.urls import attempted, failures_said, file_system, is_web
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Stream:
         version = tuple(self._file.r.headers.get(name) for name in ("ETag", "Last-Modified"))
         if self._at and version != self._version:
             raise DataError(
-                given=f"{without_password(self._name)}, which changed while it was packed",
+                given=f"{self._name}, which changed while it was packed",
                 allowed="files at rest",
                 todo="run it again",
             )

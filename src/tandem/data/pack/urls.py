@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.core.errors import MissingPackageError, SpaceError, TandemError
-from tandem.data.cache.settings import RemoteError, file_system_at, without_password
+from tandem.data.cache.settings import RemoteError, file_system_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +124,7 @@ def failures_said(url: str) -> Iterator[None]:
         kind = MissingError if missing else RemoteError
         why = "there is no such file" if missing else f"{type(cause).__name__}: {cause}"
         raise kind(
-            given=f"{without_password(url)}: {why}",
+            given=f"{url}: {why}",
             allowed="URLs of files that can be read",
             todo="check the URL" if missing else "check the URL, the rights and the server; run again, it goes on",
         ) from error

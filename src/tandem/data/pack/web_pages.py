@@ -6,6 +6,7 @@ counts is what lies below the folder; a page's links to itself that sort it, and
 
 from __future__ import annotations
 
+import gzip
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,14 +15,15 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_to_bytes, urljoin, urlsplit
 
-from tandem.data.cache.settings import RemoteError, without_password
-from tandem.data.pack.urls import WEB_REQUESTS, MissingError, attempted
+from tandem.data.cache.settings import RemoteError
+from tandem.data.pack.urls import WEB_REQUESTS, MissingError, attempted, failures_said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     Told = Mapping[str, Any]  # by fsspec, of a file
 
+_GZIPPED = b"\x1f\x8b"
 _SORTS = re.compile(r"C=[A-Z][;&]O=[AD]|(?:sort|order)=\w*(?:&(?:sort|order)=\w*)?")  # Apache and nginx; Caddy
 
 
@@ -57,7 +59,7 @@ def files_below(files: Any, url: str, levels: int | None = None) -> tuple[str, d
                 found[place] = known
             elif (below := _below(leads_to, root)) is None:
                 raise RemoteError(
-                    given=f"{without_password(root + place)}, a folder that leads to {without_password(leads_to)}",
+                    given=f"{root}{place}, a folder that leads to {leads_to}",
                     allowed="folders below the one that is packed",
                     todo="pack what it leads to by itself",
                 )
@@ -90,7 +92,11 @@ def _known(files: Any, root: str, places: Iterable[str]) -> dict[str, Told]:  # 
 def _links(files: Any, page: str, root: str) -> Iterator[str]:  # noqa: ANN401
     """The places below a folder that a page links to; a folder's ends in `/`, up to a query."""
     anchors = _Anchors()
-    anchors.feed(attempted(page, partial(files.cat_file, page)).decode(errors="replace"))
+    text = attempted(page, partial(files.cat_file, page))
+    if text.startswith(_GZIPPED):  # by some servers, whatever was asked for
+        with failures_said(page):
+            text = gzip.decompress(text)
+    anchors.feed(text.decode(errors="replace"))
     for target in anchors.targets:
         with suppress(ValueError):  # no URL
             place = _below(urljoin(urljoin(page, anchors.base), target.strip()), root)

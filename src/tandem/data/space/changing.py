@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tandem.core.durable import FULL
 from tandem.core.errors import SpaceError
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
@@ -21,6 +22,8 @@ from tandem.data.space.space import Space
 from tandem.data.space.writer import SHARD_BYTES, PartWriter, Target, clear_abandoned
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from numpy.typing import NDArray
 
     from tandem.data.space.generations import Removal
@@ -65,6 +68,7 @@ def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) ->
 def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> Removal:
     """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
 
+    Where there is no room for all of it, shards with deleted samples are written anew one by one, and none is joined.
     What is moved keeps its parity: a new shard has the highest level of those that were moved, and of the space.
 
     Returns:
@@ -74,31 +78,51 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     Raises:
         SpaceError: There is no space.
         DataError: A sample that would be moved is damaged; or a file lies in the place of a folder.
-        OSError: Something cannot be written; the space stays as it was.
+        OSError: Something cannot be written, for want of room for one shard, say; what was written anew by then stays.
     """
     refuse_url(folder)
     refuse_misplaced_in(folder)
     generations.refuse_later(Path(folder))
     before = _bytes(Path(folder))
     with Space.open(folder) as space:
-        columns = Columns.of(space.index)
-        moving_N = _moving(columns, shard_bytes)
-        if moving_N.size:
-            target = Target(folder)
-            try:
-                moved = _rewritten(space, columns, moving_N, target, shard_bytes, tell)
-                moved_level = highest(space.index, np.unique(columns.shards_N[moving_N]).tolist())
-                target.commit(
-                    [moved],
-                    lambda present, added: relocated(present, added, columns, moving_N),
-                    moved_level=moved_level,
-                )
-            finally:
-                target.discard()
+        dead, small = _worth_moving(space.index.shards, shard_bytes)
+    try:
+        _move(folder, {*dead, *small}, shard_bytes, tell)
+    except OSError as error:
+        if error.errno not in FULL or not dead:
+            raise
+        for shard_id in dead:  # each frees what the next one needs
+            _remove_unused(folder)
+            _move(folder, {shard_id}, shard_bytes, tell)
+    removed = _remove_unused(folder)
+    return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))))
+
+
+def _remove_unused(folder: str) -> Removal:
     clear_abandoned(Path(folder), time.time())
     with generations.publishing(Path(folder)):
-        removed = generations.remove_unused(Path(folder))
-    return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))))
+        return generations.remove_unused(Path(folder))
+
+
+def _move(folder: str, shard_ids: Collection[int], shard_bytes: int, tell: Tell) -> None:
+    """Write the samples of some shards anew."""
+    with Space.open(folder) as space:
+        columns = Columns.of(space.index)
+        chosen = [place for place, entry in enumerate(columns.shards) if entry.shard_id in shard_ids]
+        moving_N = np.flatnonzero(np.isin(columns.shards_N, chosen))
+        if not moving_N.size:
+            return
+        target = Target(folder)
+        try:
+            moved = _rewritten(space, columns, moving_N, target, shard_bytes, tell)
+            moved_level = highest(space.index, np.unique(columns.shards_N[moving_N]).tolist())
+            target.commit(
+                [moved],
+                lambda present, added: relocated(present, added, columns, moving_N),
+                moved_level=moved_level,
+            )
+        finally:
+            target.discard()
 
 
 def _bytes(root: Path) -> int:
@@ -107,12 +131,11 @@ def _bytes(root: Path) -> int:
     return sum(map(generations.size_bytes, kept))
 
 
-def _moving(columns: Columns, shard_bytes: int) -> NDArray[np.int64]:
-    """The numbers of samples in shards with dead bytes, and in small ones if there are several."""
-    dead = {i for i, entry in enumerate(columns.shards) if _dead_bytes(entry) > 0}
-    small = {i for i, entry in enumerate(columns.shards) if entry.size < shard_bytes // 4}
-    chosen = dead | (small if len(small) > 1 else set())
-    return np.flatnonzero(np.isin(columns.shards_N, list(chosen)))
+def _worth_moving(shards: Sequence[layout.ShardEntry], shard_bytes: int) -> tuple[list[int], list[int]]:
+    """The shards with dead bytes, those with the least to move first; and the small ones, if there are several."""
+    dead = sorted((entry for entry in shards if _dead_bytes(entry) > 0), key=lambda entry: entry.live_bytes)
+    small = [entry.shard_id for entry in shards if entry.size < shard_bytes // 4]
+    return [entry.shard_id for entry in dead], small if len(small) > 1 else []
 
 
 def _dead_bytes(entry: layout.ShardEntry) -> int:
@@ -127,15 +150,19 @@ def _rewritten(
     sizes_N = columns.sizes_N[moving_N].astype(np.int64)
     ends = np.cumsum(sizes_N)
     start = done = 0
-    while start < len(moving_N):
-        end = max(start + 1, int(np.searchsorted(ends, done + _BATCH_BYTES, "right")))
-        batch = space.read_batch(moving_N[start:end])
-        for number, data in zip(moving_N[start:end].tolist(), batch, strict=True):
-            mode = int(columns.records_N3[number, 2]) >> layout.SIZE_BITS
-            writer.add(columns.paths[number], bytes(data), int(columns.mtimes_N[number]), mode)
-        start, done = end, int(ends[end - 1])
-        tell(done, int(ends[-1]))
-    return writer.finish()
+    try:
+        while start < len(moving_N):
+            end = max(start + 1, int(np.searchsorted(ends, done + _BATCH_BYTES, "right")))
+            batch = space.read_batch(moving_N[start:end])
+            for number, data in zip(moving_N[start:end].tolist(), batch, strict=True):
+                mode = int(columns.records_N3[number, 2]) >> layout.SIZE_BITS
+                writer.add(columns.paths[number], bytes(data), int(columns.mtimes_N[number]), mode)
+            start, done = end, int(ends[end - 1])
+            tell(done, int(ends[-1]))
+        return writer.finish()
+    except BaseException:
+        writer.abandon()  # its room, too
+        raise
 
 
 def relocated(present: Columns, added: Columns, old: Columns, moving_N: NDArray[np.int64]) -> Columns:
