@@ -174,19 +174,25 @@ def test_the_rate_alone_is_that_of_the_time_in_which_it_had_its_cores() -> None:
     assert found == [(t + 0.5, pytest.approx(100.0)) for t in range(3)]
 
 
-def known(setting: tuple[str, float], alone: list[float], beside: list[float], noise: float = 0.004) -> Curve:
-    """The curve of a phase "work" that keeps a core busy, from such rates; others came between its windows."""
+def known(
+    setting: tuple[str, float], alone: list[float], beside: list[float], noise: float = 0.004, waits: float = 0.0
+) -> Curve:
+    """The curve of a phase "work" that keeps a core busy, from such rates; others came between its windows.
+
+    Those had its core for ``waits`` of the time beside the bubble.
+    """
     bubble = f"{setting[0]}@{setting[1]:g}"
     windows = [
         Window(frozenset({"cg"}), 2.0 * k, 2.0 * k + 1, {"cg": rate}, {"cg": "work"}) for k, rate in enumerate(alone)
     ]
     windows += [
-        Window(frozenset({"cg", bubble}), 2.0 * k + 1, 2.0 * k + 2, {"cg": rate}, {"cg": "work"})
+        Window(frozenset({"cg", bubble}), 2.0 * k + 1, 2.0 * k + 2, {"cg": rate}, {"cg": "work"}, {"cg": waits})
         for k, rate in enumerate(beside)
     ]
     windows.sort(key=lambda window: window.begin)
     session = SimpleNamespace(
         _name="cg",
+        _terms=SimpleNamespace(cores=(0,)),
         _stage=SimpleNamespace(windows=windows),
         _noise=noise,
         _cpu=[("work", 1.0)],
@@ -223,6 +229,23 @@ def test_three_windows_are_known_as_well_as_all_of_its_own_are_alike() -> None:
     assert even.halves[1] < few.halves[1], "four that are alike say less than twelve"
     steady = replace(PHASE, sensitivity={"cache": even})
     assert trust.felt(replace(QUIET, phases=(steady,)), steady, "cache") == "sure"
+
+
+def test_others_that_come_to_its_core_when_a_bubble_has_the_other_are_no_slowdown() -> None:
+    """A pure interpreter loop, and somebody else who is not pinned: alone each has a core of its own."""
+
+    def told(kind: str, rate: float, waits: float) -> tuple[Curve, str]:
+        curve = known((kind, 1.0), QUIETLY, [rate] * 6, waits=waits)
+        phase = replace(PHASE, sensitivity={kind: curve})
+        return curve, trust.felt(replace(QUIET, phases=(phase,), waited=0.02), phase, kind)
+
+    moved, certainty = told("membw_write", 53.0, 0.47)
+    assert (moved.slowdowns[1], certainty) == (pytest.approx(1.0), "no")
+    assert moved.halves[1] == pytest.approx(0.47, abs=0.02), "how much it cost besides is not known"
+    slowed, certainty = told("membw_write", 45.0, 0.1)  # half as fast while it had its core
+    assert (slowed.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
+    turns, certainty = told("cpu", 50.0, 0.5)  # that bubble itself has the core
+    assert (turns.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
 
 
 def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:

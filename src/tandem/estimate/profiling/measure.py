@@ -27,9 +27,9 @@ from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.meeting import fairly
 from tandem.estimate.profile import GPU_KINDS, KINDS, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
-from tandem.estimate.profiling.course import had_s, lived, paused
+from tandem.estimate.profiling.course import lived, paused
 from tandem.estimate.profiling.deadline import Deadline
-from tandem.estimate.profiling.disturbed import MOST_WAITING, kept_waiting, waited, widened
+from tandem.estimate.profiling.disturbed import MOST_WAITING, doubted, kept_waiting, waited, widened
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.ratios import Interval, interval, noise_known, noise_of, paired, reaching, scatter_of
@@ -190,14 +190,9 @@ def own_noise(windows: Sequence[Window], name: str, cores: int) -> float | None:
     rates: dict[str, list[tuple[float, float]]] = {}
     for window in windows:
         if window.running == {name} and name in window.rates and name in window.phases:
-            own = window.rates[name] / _had(window, name, cores)
+            own = window.rates[name] / window.had(name, cores)
             rates.setdefault(window.phases[name], []).append((window.middle, own))
     return max((noise for of_one in rates.values() if (noise := noise_of(of_one)) is not None), default=None)
-
-
-def _had(window: Window, name: str, cores: int) -> float:
-    """Part of a window in which a programme had its cores; others had the rest."""
-    return had_s(1.0, window.waits.get(name, 0.0), cores)
 
 
 def unsteady(windows: Sequence[Window], reporter: str) -> bool:
@@ -445,7 +440,7 @@ class _Session:
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
             cores = len(self._terms.cores)
-            self._cpu.append((phase, min(spent_s / passed_s / _had(window, self._name, cores), float(cores))))
+            self._cpu.append((phase, min(spent_s / passed_s / window.had(self._name, cores), float(cores))))
 
     def _take(self, running: set[str], seconds: float | None = None) -> None:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
@@ -503,7 +498,7 @@ class _Session:
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
         """Of each window its middle, and steps per second of the time in which it had its cores."""
         about = self._name, len(self._terms.cores)
-        return [(w.middle, w.rates[self._name] / _had(w, *about)) for w in self._alone_windows(phase)]
+        return [(w.middle, w.rates[self._name] / w.had(*about)) for w in self._alone_windows(phase)]
 
     def _alone_windows(self, phase: str | None) -> list[Window]:
         return [
@@ -531,14 +526,17 @@ class _Session:
 
     def _known(self, setting: Setting, phase: str) -> Interval | None:
         beside = frozenset({self._name, f"{setting[0]}@{setting[1]:g}"})
-        ratios = slowdowns(self._stage.windows, self._name, beside, phase)
+        windows, cores, on_its_cores = self._stage.windows, len(self._terms.cores), setting[0] == "cpu"
+        ratios = slowdowns(windows, self._name, beside, phase, cores=None if on_its_cores else cores)
         if not ratios:
             return None
         noise = noise_known(self._alone_rates(phase), self._noise)
         if len(ratios) >= FEWEST:
-            return interval(ratios, min(noise, 0.1))
-        use = statistics.median(use for p, use in self._cpu if p == phase)
-        return reaching(interval(ratios, noise), taking_turns(use, setting[1]) if setting[0] == "cpu" else 1.0)
+            found = interval(ratios, min(noise, 0.1))
+        else:
+            use = statistics.median(use for p, use in self._cpu if p == phase)
+            found = reaching(interval(ratios, noise), taking_turns(use, setting[1]) if on_its_cores else 1.0)
+        return found if on_its_cores else doubted(found, waited(windows, self._name, cores, beside))
 
     def _felt(self, feeler: Feeler, phase: str) -> Interval | None:
         """How much slower a reporter was beside the programme in a phase."""
