@@ -37,6 +37,8 @@ from tests.estimate.disturbance import holds
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tandem.estimate.profiling.ratios import Interval
+
 PHASE = PhaseProfile(
     "", 1.0, 10.0, 0.03, 1.0, {"cache": Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.3))}, {"cache": 0.5}, {"cache": 0.12}
 )
@@ -98,6 +100,11 @@ def test_a_reporter_that_scatters_alone_or_stands_still_beside_tells_nothing() -
     assert unsteady(windows([None] * 6, [5.0, 4.0, 6.0]), "reporter net")
     assert unsteady(windows(steady, [0.0, None, 0.0]), "reporter net")
     assert not unsteady(windows(steady, []), "reporter net"), "it was not tried"
+    bursts = [
+        Window(frozenset({"reporter net"}), 0.0, 1.0, {"reporter net": 10.0 * (1.0 - kept)}, {}, {"reporter net": kept})
+        for kept in (0.0, 0.8, 0.4, 0.0, 0.7)
+    ]
+    assert not unsteady([*bursts, *windows([], [5.0])], "reporter net"), "others had its core"
 
 
 SPIN = (
@@ -246,6 +253,24 @@ def test_others_that_come_to_its_core_when_a_bubble_has_the_other_are_no_slowdow
     assert (slowed.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
     turns, certainty = told("cpu", 50.0, 0.5)  # that bubble itself has the core
     assert (turns.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
+
+
+def test_nor_are_they_a_pressure_on_the_reporter_that_has_it() -> None:
+    def felt(kind: str, rate: float, waits: float) -> Interval:
+        name = f"reporter {kind}"
+        windows = [
+            Window(frozenset({name, *beside}), k, k + 1.0, {name: one}, {"cg": "work"} if beside else {}, {name: wait})
+            for k, (beside, one, wait) in enumerate([((), 100.0, 0.0), (("cg",), rate, waits)] * 3)
+        ]
+        session = SimpleNamespace(_name="cg", _stage=SimpleNamespace(windows=windows))
+        found = _Session._felt(session, SimpleNamespace(name=name), "work")  # type: ignore[arg-type]
+        assert found is not None
+        return found
+
+    moved = felt("membw_write", 53.0, 0.47)
+    assert (moved.mid, moved.half) == (pytest.approx(1.0), pytest.approx(0.47, abs=0.02))
+    assert felt("membw_write", 45.0, 0.1).mid == pytest.approx(2.0)
+    assert felt("cpu", 50.0, 0.5).mid == pytest.approx(2.0), "they take turns"
 
 
 def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,10 +44,10 @@ def waited(windows: Sequence[Window], name: str, cores: int, running: AbstractSe
 
 
 def doubted(found: Interval, waited: float) -> Interval:
-    """A slowdown in the time in which a programme had its cores, where others had them for a part of it.
+    """A slowdown in the time in which a programme, or reporter, had its cores, where others had them for a part of it.
 
     How much they had is known, but not what they cost besides, caches that they emptied above all, nor whether it was
-    the bubble's own work: it is uncertain by so much of itself.
+    the work of whom it ran beside: it is uncertain by so much of itself.
 
     >>> from tandem.estimate.profiling.ratios import Interval
     >>> doubted(Interval(1.5, 0.25, 6), 0.2)

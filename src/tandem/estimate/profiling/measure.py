@@ -202,7 +202,7 @@ def unsteady(windows: Sequence[Window], reporter: str) -> bool:
         windows: all that were taken; one in which it did nothing at all counts with a rate of 0.
         reporter: its name as a participant.
     """
-    alone = [window.rates.get(reporter, 0.0) for window in windows if window.running == {reporter}]
+    alone = [w.rates.get(reporter, 0.0) / w.had(reporter, 1) for w in windows if w.running == {reporter}]
     beside = [window.rates.get(reporter, 0.0) for window in windows if window.running > {reporter}]
     return bool(beside) and (scatter_of(alone) > MOST_SCATTER or not any(beside))
 
@@ -539,19 +539,24 @@ class _Session:
         return found if on_its_cores else doubted(found, waited(windows, self._name, cores, beside))
 
     def _felt(self, feeler: Feeler, phase: str) -> Interval | None:
-        """How much slower a reporter was beside the programme in a phase."""
+        """How much slower a reporter was beside the programme in a phase, while it had its core."""
+        on_its_core = feeler.name == "reporter cpu"  # where the programme is as well
         alone: list[tuple[float, float]] = []
         beside: list[tuple[float, float]] = []
         for w in self._stage.windows:
             rate = w.rates.get(feeler.name)
             if rate is None:
                 continue
+            rate /= 1.0 if on_its_core else w.had(feeler.name, 1)
             if w.running == {feeler.name} and rate > 0:
                 alone.append((w.middle, rate))
             elif w.running == {feeler.name, self._name} and w.phases.get(self._name) == phase:
                 beside.append((w.middle, rate))
         ratios = [ratio for ratio in paired(alone, beside) if ratio < float("inf")]
-        return interval(ratios) if ratios else None
+        if not ratios:
+            return None
+        waits = 0.0 if on_its_core else waited(self._stage.windows, feeler.name, 1, {feeler.name, self._name})
+        return doubted(interval(ratios), waits)
 
     def _pressed_enough(self, kind: str, feeler: Feeler) -> bool:
         unit = self._calibration.slowdown(kind, 1.0) - 1.0
