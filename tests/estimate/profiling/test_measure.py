@@ -17,6 +17,7 @@ from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.bubbles.process import program
 from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling import picture, store, trust
+from tandem.estimate.profiling.campaign import Campaign
 from tandem.estimate.profiling.disturbed import kept_waiting, widened
 from tandem.estimate.profiling.measure import (
     MOST_NOISE,
@@ -31,7 +32,7 @@ from tandem.estimate.profiling.measure import (
 )
 from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.progress import Trace
-from tandem.estimate.profiling.windows import SETTLE_S, Window
+from tandem.estimate.profiling.windows import SETTLE_S, Stage, Window
 from tests.estimate.disturbance import holds
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkey
     session = SimpleNamespace(
         _lived=lambda: [],
         _subject=SimpleNamespace(trace=Trace()),
-        _counting_phases=lambda: ["train"],
+        _told_phases=lambda: ["train"],
         _alone_since=0.0,
         _standing=SimpleNamespace(use={"save": 0.0}.get),
         _cpu=[("train", 0.9)],
@@ -298,7 +299,7 @@ def test_what_time_a_phase_takes_is_no_count_of_its_windows() -> None:
         session = SimpleNamespace(
             _lived=lambda phase: [(0.0, 1.0)],
             _subject=SimpleNamespace(trace=trace),
-            _counting_phases=lambda: phases,
+            _told_phases=lambda: phases,
             _alone_since=float("inf"),
             _cpu=[*[("a", 1.0)] * 6, *[("b", 1.0)] * 4, ("rare", 1.0)],
             stepless=lambda: ({"save": Stepless(0.2, 0.0)}, 3),
@@ -308,6 +309,45 @@ def test_what_time_a_phase_takes_is_no_count_of_its_windows() -> None:
     assert shares(trace, ["a", "b"]) == pytest.approx({"a": 0.4, "b": 0.4})
     assert shares(Trace(), ["a", "b"]) == pytest.approx({"a": 0.48, "b": 0.32}), "nothing else is known"
     assert shares(Trace(), ["a"]) == pytest.approx({"a": 0.8})
+
+
+def test_a_phase_that_no_window_met_keeps_its_time_and_nothing_else_is_claimed() -> None:
+    """Six seconds of work at 100 steps a second, then two of looking back at 50; others come and go."""
+    trace, t = Trace(), 0.0
+    for phase, seconds, each_s in [("solve", 6, 0.01), ("post", 2, 0.02)] * 3:
+        trace.enter(t, phase)
+        for _ in range(round(seconds / each_s)):
+            trace.add(t, 0.0 if trace.last is None else trace.last[1] + 1.0)
+            t += each_s
+    alone = [
+        Window(frozenset({"ab"}), 8.0 * k + j, 8.0 * k + j + 1, {"ab": 100.0}, {"ab": "solve"})
+        for k in range(2)
+        for j in range(5)
+    ]
+    beside = [
+        Window(frozenset({"ab", "cache@1"}), 8.0 * k + 5, 8.0 * k + 6, {"ab": 50.0}, {"ab": "solve"}) for k in range(3)
+    ]
+    session = object.__new__(_Session)
+    session._name, session._terms, session._alone_since = "ab", Terms(key="ab", cores=(0,), beside=(1,)), float("inf")
+    session._stage = Stage([], window_s=0.1)
+    session._stage.windows += sorted(alone + beside, key=lambda window: window.begin)
+    session._stage.switches.append((0.0, frozenset({"ab"})))
+    session._subject = SimpleNamespace(trace=trace)  # type: ignore[assignment]
+    session._standing = SimpleNamespace(use=lambda phase: None)  # type: ignore[assignment]
+    session._cpu, session._kinds, session._pressure, session._noise = [("solve", 0.9)] * 10, ["cache"], {}, 0.04
+    session._calibration = SimpleNamespace(level_of=None)  # type: ignore[assignment]
+    session._campaign = Campaign(session._known, session._kinds, session._counting_phases)
+    solve, post = session.phases()
+    assert (solve.phase, solve.share, solve.rate) == ("solve", pytest.approx(0.75, abs=0.01), 100.0)
+    assert solve.sensitivity["cache"].slowdowns[1] == pytest.approx(2.0)
+    assert (post.phase, post.share, post.cpu_use) == ("post", pytest.approx(0.25, abs=0.01), 0.9)
+    assert post.rate == pytest.approx(50.0, rel=0.01)
+    assert not post.sensitivity
+    profile = replace(QUIET, phases=(solve, post))
+    assert "in post, what slows it is not known" in " ".join(picture.sentences(profile))
+    assert session.stepless() == ({}, 2)
+    one = contention.vector(profile)
+    assert one.numb[0] == pytest.approx(post.share), "nothing is known in a quarter of the time"
 
 
 def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:

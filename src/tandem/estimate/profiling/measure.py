@@ -27,7 +27,7 @@ from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.meeting import fairly
 from tandem.estimate.profile import GPU_KINDS, KINDS, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
-from tandem.estimate.profiling.course import lived, paused
+from tandem.estimate.profiling.course import lived, own_seconds, paused
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.disturbed import MOST_WAITING, doubted, kept_waiting, waited, widened
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
@@ -44,7 +44,7 @@ from tandem.estimate.profiling.refusals import (
 )
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.standing import Standing
-from tandem.estimate.profiling.stepless import stepless, with_steps
+from tandem.estimate.profiling.stepless import overlooked, stepless, with_steps
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.trust import FEWEST_PAUSES
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
@@ -324,7 +324,7 @@ class _Session:
             if unsteady(self._stage.windows, feeler.name):
                 self._unsteady.append(kind)
                 continue
-            for phase in self._counting_phases():
+            for phase in self._told_phases():
                 one = self._felt(feeler, phase)
                 if one is not None:
                     self._pressure[kind, phase] = one
@@ -352,7 +352,7 @@ class _Session:
 
         One that was too short to be looked at is held to keep as many cores busy as steps do.
         """
-        shares, cycles = stepless(self._lived(), self._subject.trace, self._counting_phases(), self._alone_since)
+        shares, cycles = stepless(self._lived(), self._subject.trace, self._told_phases(), self._alone_since)
         at_steps = statistics.median(use for _, use in self._cpu)
         uses = {phase: at_steps if (use := self._standing.use(phase)) is None else use for phase in shares}
         return {phase: Stepless(round(share, 4), round(uses[phase], 4)) for phase, share in shares.items()}, cycles
@@ -388,10 +388,10 @@ class _Session:
         """What was found, by phase."""
         assert self._campaign is not None
         shares, found = self._shares(), []
-        for phase in self._counting_phases():
+        for phase in shares:
             pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
             rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
-            use = statistics.median(use for p, use in self._cpu if p == phase)
+            use = statistics.median([use for p, use in self._cpu if p == phase] or [use for _, use in self._cpu])
             if pauses and (standing := self._standing.use(phase, self._stage.window_s)) is not None:
                 use += pauses.part * (standing - use)
             curves = {kind: curve for kind in self._kinds if (curve := self._campaign.curve(kind, phase)) is not None}
@@ -414,11 +414,11 @@ class _Session:
 
     def _shares(self) -> dict[str, float]:
         """Part of the time that each phase with steps takes; by its windows alone where the programme tells of none."""
-        counting = self._counting_phases()
-        counted = Counter(phase for phase, _ in self._cpu if phase in counting)
-        parts = with_steps({one: self._lived(one) for one in counting}, self._subject.trace, self._alone_since)
+        told = self._told_phases()
+        counted = Counter(phase for phase, _ in self._cpu if phase in told)
+        parts = with_steps({one: self._lived(one) for one in told}, self._subject.trace, self._alone_since)
         left = 1.0 - sum(one.share for one in self.stepless()[0].values())
-        return {one: left * (parts[one] if parts else counted[one] / counted.total()) for one in counting}
+        return {one: left * (parts[one] if parts else counted[one] / counted.total()) for one in told}
 
     def _solos(self) -> None:
         """Windows alone: all there should be, of every phase too, or as many as there is time for."""
@@ -483,6 +483,8 @@ class _Session:
 
     def _paused(self, phase: str) -> tuple[Pauses, float] | None:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
+        if not self._alone_rates(phase):
+            return None
         rate, noise, window_s = self._working_rate(phase), self._noise_of(phase), self._stage.window_s
         return paused(self._lived(phase), self._subject.trace, phase, window_s, rate, noise, self._alone_since)
 
@@ -490,7 +492,11 @@ class _Session:
         return lived(self._stage, self._name, len(self._terms.cores), phase)
 
     def _working_rate(self, phase: str) -> float:
-        return statistics.median(rate for _, rate in self._alone_rates(phase))
+        """By its windows alone; of a phase that none of them met, what all its steps say."""
+        if rates := [rate for _, rate in self._alone_rates(phase)]:
+            return statistics.median(rates)
+        own_s, gaps = own_seconds(self._lived(phase)), [*self._subject.trace.gaps(phase)]
+        return sum(done for *_, done in gaps) / sum(own_s(end) - own_s(begin) for begin, end, _ in gaps)
 
     def _noise_of(self, phase: str) -> float:
         return noise_of(self._alone_rates(phase)) or self._noise
@@ -513,6 +519,11 @@ class _Session:
         if not found:
             raise never_steady(self._subject, self._stage.window_s)
         return list(found)
+
+    def _told_phases(self) -> list[str]:
+        """The same, and those that take as much of the time by when they were announced, but met few windows alone."""
+        counting, trace = self._counting_phases(), self._subject.trace
+        return [*counting, *overlooked(self._lived(), trace, counting, LEAST_SHARE, self._alone_since)]
 
     def _steady_phases(self) -> dict[str, int]:
         """Phases that take at least a tenth of the windows alone, in the order of their first, with how many."""
