@@ -24,6 +24,15 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     >>> fairly(1.0, [0.2, 1.0, 1.0])
     [0.2, 0.4, 0.4]
     """
+    if sum(asked) <= capacity:
+        return list(asked)
+    if len(asked) == 2:
+        one, other = asked
+        if one <= other:
+            least = min(one, capacity / 2)
+            return [least, min(other, capacity - least)]
+        least = min(other, capacity / 2)
+        return [min(one, capacity - least), least]
     shares = [0.0] * len(asked)
     left = capacity
     order = sorted(range(len(asked)), key=asked.__getitem__)
@@ -45,6 +54,8 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     [0.3333333333333333, 0.6666666666666666]
     """
     got = list(asked)
+    if sum(at_work) <= capacity:
+        return got
     most = fairly(capacity, at_work)
     if asked == at_work:
         return most
@@ -64,9 +75,9 @@ def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], w
     """Of each, the part of the time that it is at work in the network ``without`` one member, which has 0."""
     present = list(parts)
     present[without] = 0.0
-    waiting = [j for j, part in enumerate(parts) if part < 1.0 and j != without]
     if len(present) == 2:
         return present
+    waiting = [j for j, part in enumerate(parts) if part < 1.0 and j != without]
     many = sum(present)
     for _ in range(_ROUNDS):
         for j in waiting:
@@ -87,17 +98,20 @@ def _crowding(capacity: float, one: int, present: Sequence[float], widths: Seque
     """
     width = widths[one]
     level = capacity / (1.0 + sum(present))  # what each gets about; the narrower ones take what they ask for
-    taken = [width if other >= level else width * other / level for other in widths]
-    mean = sum([often * cores for often, cores in zip(present, taken, strict=True)])
+    mean = everybody = squares = 0.0
+    for j, other in enumerate(widths):
+        if j != one:
+            cores, often = width if other >= level else width * other / level, present[j]
+            everybody += cores
+            mean += often * cores
+            squares += often * (1.0 - often) * cores * cores
     if width >= capacity:
         return (width + mean) / capacity
-    everybody = sum(taken) - taken[one]
-    line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
-    squares = sum([often * (1.0 - often) * cores * cores for often, cores in zip(present, taken, strict=True)])
-    deviation = math.sqrt(squares) / capacity
     over = (width + mean) / capacity - 1.0
+    line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
     if len(widths) == 2:
         return line
+    deviation = math.sqrt(squares) / capacity
     if deviation < 1e-9:
         return max(1.0, 1.0 + over)
     density = math.exp(-0.5 * (over / deviation) ** 2) / math.sqrt(2.0 * math.pi)
