@@ -26,20 +26,13 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     """
     if sum(asked) <= capacity:
         return list(asked)
-    if len(asked) == 2:
-        one, other = asked
-        if one <= other:
-            least = min(one, capacity / 2)
-            return [least, min(other, capacity - least)]
-        least = min(other, capacity / 2)
-        return [min(one, capacity - least), least]
-    shares = [0.0] * len(asked)
-    left = capacity
-    order = sorted(range(len(asked)), key=asked.__getitem__)
-    for position, i in enumerate(order):
-        shares[i] = min(asked[i], left / (len(order) - position))
-        left -= shares[i]
-    return shares
+    level, left, many = capacity, capacity, len(asked)
+    for one in sorted(asked):
+        level = left / many
+        if one >= level:
+            break
+        left, many = left - one, many - 1
+    return [one if one < level else level for one in asked]
 
 
 def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float]) -> list[float]:
@@ -59,14 +52,14 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     most = fairly(capacity, at_work)
     if asked == at_work:
         return most
-    short = [i for i, cores in enumerate(at_work) if most[i] < cores - 1e-12]  # the others lack nothing, whoever comes
+    # The others lack nothing, whoever comes. The fixed point is near, but not reached: in one order for all.
+    short = sorted([(at_work[i], asked[i], i) for i, one in enumerate(most) if one < at_work[i] - 1e-12])
     if not short:
         return got
-    short.sort(key=lambda i: (at_work[i], asked[i]))  # the fixed point is near, but not reached: in one order for all
-    widths = [at_work[i] for i in short]
-    parts = [asked[i] / at_work[i] for i in short]
-    left = capacity - sum(asked) + sum([part * width for part, width in zip(parts, widths, strict=True)])
-    for k, i in enumerate(short):
+    widths = [width for width, _, _ in short]
+    parts = [mean / width for width, mean, _ in short]
+    left = capacity - sum(asked) + sum([mean for _, mean, _ in short])
+    for k, (_, _, i) in enumerate(short):
         got[i] /= 1.0 + parts[k] * (_crowding(left, k, _present(left, parts, widths, k), widths) - 1.0)
     return fairly(capacity, got) if sum(got) > capacity else got
 

@@ -26,6 +26,7 @@ cores does not move its work to the emptier one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,9 @@ SHARE_SPREAD = 0.08
 
 _SLIGHT = 0.005
 
+_KEPT = 1 << 14
+"""Of so many companies on one core it is remembered what they get: most sets are made of pairs that were met."""
+
 _ALIKE = 0.005
 """A phase that keeps so many cores more busy than the mean is no peak."""
 
@@ -64,8 +68,8 @@ class CpuNeed:
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
     is not known, in the phases ``unmeasured_in``: "" where those are all of it. ``peak`` cores are kept busy for
     ``peak_part`` of the time by one that works and waits in turns: its phases keep unlike numbers busy, or it pauses,
-    and ``use`` is less; ``rest`` in the time outside it. ``ends`` are what its last two profiles say, the older one first, where those contradict each
-    other; each is reckoned by itself (`by_ends`).
+    and ``use`` is less, as is ``rest`` in the time outside it. ``ends`` are what its last two profiles say, the older
+    one first, where those contradict each other; each is reckoned by itself (`by_ends`).
     """
 
     use: float
@@ -152,14 +156,10 @@ def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
         max(one, min(need.peak, len(app.cores)) if app.cores else need.peak)
         for app, need, one in zip(members, needed, asked, strict=True)
     ]
-    places = _places(members)
-    met = _granted(members, capacity, places, at_work)
+    at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
+    never, chance, met, rest = _all_ways(members, capacity, asked, at_work, at_rest)
     if met.enough:
         return None
-    never = _granted(members, capacity, places, asked)
-    at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
-    rest = _granted(members, capacity, places, at_rest)
-    chance = _granted(members, capacity, places, asked, at_work)
     got = [min(cores, one * most) for cores, one, most in zip(chance.got, chance.asked, rest.running(), strict=True)]
     mean = _told(members, capacity, known, needed, chance._replace(got=got))
     apart, together, below = _stretches(never, needed), _stretches(met, needed), _stretches(rest, needed)
@@ -336,18 +336,53 @@ def _granted(
     return _Granted(alone, alone if sum(alone) <= total else fairly(total, alone), None, sum(asked))
 
 
+def _all_ways(
+    members: Sequence[App], capacity: Capacity, asked: list[float], at_work: list[float], at_rest: list[float]
+) -> tuple[_Granted, _Granted, _Granted, _Granted]:
+    """Where they never meet, by chance, where all are at work, and where all are at rest."""
+    places = _places(members)
+    if not places or places[0].widths:
+        one_way = partial(_granted, members, capacity, places)
+        return one_way(asked), one_way(asked, at_work), one_way(at_work), one_way(at_rest)
+    never, chance, met, rest = asked.copy(), asked.copy(), at_work.copy(), at_rest.copy()
+    beside, beside_at_work, beside_at_rest = [0.0] * len(asked), [0.0] * len(asked), [0.0] * len(asked)
+    for here, _ in places:
+        told = _on_one_core(
+            tuple([asked[i] for i in here]), tuple([at_work[i] for i in here]), tuple([at_rest[i] for i in here])
+        )
+        for i, one in zip(here, told, strict=True):
+            never[i], chance[i], met[i], rest[i], beside[i], beside_at_work[i], beside_at_rest[i] = one
+    return (
+        _Granted(asked, never, beside, 0.0),
+        _Granted(asked, chance, beside, 0.0),
+        _Granted(at_work, met, beside_at_work, 0.0),
+        _Granted(at_rest, rest, beside_at_rest, 0.0),
+    )
+
+
+@lru_cache(maxsize=_KEPT)
+def _on_one_core(
+    asked: tuple[float, ...], at_work: tuple[float, ...], at_rest: tuple[float, ...]
+) -> list[tuple[float, ...]]:
+    """Of each member what it gets in the four ways, and what others ask for: on average, at work, at rest."""
+    gets = fairly(1.0, asked), by_chance(1.0, asked, at_work), fairly(1.0, at_work), fairly(1.0, at_rest)
+    return [*zip(*gets, _others(asked), _others(at_work), _others(at_rest), strict=True)]
+
+
+def _others(asked: Sequence[float]) -> list[float]:
+    total = sum(asked)
+    return [1.0 if total - one > 1.0 else max(0.0, total - one) for one in asked]
+
+
 def _on_cores(places: list[_Place], asked: list[float], at_work: Sequence[float] | None) -> _Granted:
     got, beside = asked.copy(), [0.0] * len(asked)
     for here, widths in places:
         if widths:
             continue
         parts = [asked[i] for i in here]
-        all_parts = sum(parts)
         shares = by_chance(1.0, parts, [at_work[i] for i in here]) if at_work else fairly(1.0, parts)
-        for i, part, granted in zip(here, parts, shares, strict=True):
-            got[i] = granted
-            others = all_parts - part
-            beside[i] = 1.0 if others > 1.0 else others if others > 0.0 else 0.0
+        for i, granted, others in zip(here, shares, _others(parts), strict=True):
+            got[i], beside[i] = granted, others
     if places[0].widths:
         _spread(places, asked, at_work, got, beside)
     return _Granted(asked, got, beside, 0.0)
@@ -419,13 +454,14 @@ def _sharing_in_words(stretch: float, unmeasured: CpuNeed | None) -> str:
 
 def _weights(members: Sequence[App], running: Sequence[float]) -> tuple[tuple[float, ...], ...]:
     cores = [app.cores for app in members]
-    placed = {here: frozenset(here) for here in cores}
-    if all([len(here) == 1 for here in placed]):  # noqa: C419 - it is faster
+    kinds = set(cores)
+    if all([len(here) == 1 for here in kinds]):  # noqa: C419 - it is faster
         rows = {
             here: tuple([0.0 if there == here else part for there, part in zip(cores, running, strict=True)])
-            for here in placed
+            for here in kinds
         }
         return tuple([rows[here] for here in cores])
+    placed = {here: frozenset(here) for here in kinds}
     apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}
     count = range(len(members))
     return tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
