@@ -9,8 +9,8 @@ slower of the two models with profiles; figures of `bubble` are printed beside t
 of the three, of the two that are left and of the last one, each at the middle and at both ends of its interval.
 
 Sets that share cores are asked for as well: two to four members, all on one core or in turns on two, of applications of
-one phase or of three that keep unlike numbers of cores busy. Each kind is printed, in processor time; `shared_us` is that
-of the slowest. What pairs on one core get was worked out before, what larger companies get hardly ever.
+one phase or of three that keep unlike numbers of cores busy. Each kind is printed, in processor time; `shared_us` is
+the figure of the slowest. What pairs on one core get was worked out before, what larger companies get hardly ever.
 """
 
 from __future__ import annotations

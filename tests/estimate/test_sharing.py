@@ -122,9 +122,7 @@ def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None
         assert (answer.mid, answer.low) == (1.0, 1.0)
         assert answer.high == pytest.approx(1.0 + UNKNOWN_EXCESS)
         assert "what taking turns costs it was not measured" in answer.why
-    alone = share((waits, pinned(1, key="works")), NODE, needs(held))
-    assert alone is not None
-    assert alone.unmeasured == (0.0, 0.0)
+    assert share((waits, pinned(1, key="works")), NODE, needs(held)) is None, "each has a core of its own"
 
 
 def test_phases_of_which_it_was_not_measured_are_named() -> None:
@@ -206,7 +204,7 @@ def test_max_min_shares(asked: list[float], capacity: float) -> None:
         assert got == pytest.approx(wanted) or got == pytest.approx(level)
 
 
-@given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5))
+@given(st.lists(st.floats(0.05, 1.0), min_size=2, max_size=5))
 def test_shares_of_a_core_are_those_of_a_kernel_that_gives_each_slice_to_who_had_least(uses: list[float]) -> None:
     keys = [f"k{i}" for i in range(len(uses))]
     members = [pinned(0, key=key) for key in keys]

@@ -123,14 +123,9 @@ def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
 
 def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     """How the members share cores; None where each has what it asks for and cores of its own."""
-    stated = 0
-    for app in members:
-        if app.cores:
-            break
-        stated += app.cpu_milli
-    else:
-        if stated <= capacity.cpu_milli:
-            return None
+    pinned = [core for app in members for core in app.cores]
+    if len(set(pinned)) == len(pinned) if pinned else sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:
+        return None
     found = (_meeting if _in_turns(members, known) else _shared)(members, capacity, known)
     strangers = [app for app in members if app.key not in known]
     if found is None or not strangers:
