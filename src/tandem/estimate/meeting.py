@@ -70,15 +70,14 @@ def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], w
     present[without] = 0.0
     if len(present) == 2:
         return present
-    waiting = [j for j, part in enumerate(parts) if part < 1.0 and j != without]
-    many = sum(present)
+    many = 1.0 + sum(present)
+    steps = [(j, part, 1.0 - part, widths[j] / capacity) for j, part in enumerate(parts) if part < 1.0 and j != without]
     for _ in range(_ROUNDS):
-        for j in waiting:
-            part = parts[j]
+        for j, part, waiting, width in steps:
             many -= present[j]
-            here = widths[j] * (1.0 + many) / capacity
+            here = width * many
             here = part * here if here > 1.0 else part
-            present[j] = often = here / (here + 1.0 - part)
+            present[j] = often = here / (here + waiting)
             many += often
     return present
 
