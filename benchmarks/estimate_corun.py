@@ -58,7 +58,8 @@ def main() -> None:
             print(f"{raw.measure(table, ready, time.monotonic() + options.for_s)} sets are left")
     if not options.measure:
         found = figures(quick=options.quick)
-        kept = [name for name in found if name not in ("predict_us", "sets_per_s")] if options.quick else []
+        measured = ("predict_us", "sets_per_s", "shared_us", "course_us")
+        kept = [name for name in found if name not in measured] if options.quick else []
         measuring.finish(found, as_json=options.json, kept=kept)
 
 

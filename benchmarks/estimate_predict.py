@@ -7,11 +7,16 @@ that was never asked for, of a model that has run for a while; `sets_per_s` the 
 slower of the two models with profiles; figures of `bubble` are printed beside them. `course_us` is a whole answer of
 `tandem.estimate.predict` to three names whose profiles are kept in a folder: who ends when, which takes the slowdowns
 of the three, of the two that are left and of the last one, each at the middle and at both ends of its interval.
+
+Sets that share cores are asked for as well: two to four members, all on one core or in turns on two, of applications of
+one phase or of three that keep unlike numbers of cores busy. Each kind is printed, in processor time; `shared_us` is
+the figure of the slowest. What pairs on one core get was worked out before, what larger companies get hardly ever.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import statistics
 import sys
@@ -19,6 +24,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -31,6 +37,9 @@ from tandem.estimate.batch import Batch
 from tandem.estimate.corun import App, Capacity, CoRun
 from tandem.estimate.profile import KINDS, Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 APPS, PAIRS, MEMBERS = 40, 200, 3
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -55,9 +64,48 @@ def figures(*, quick: bool) -> dict[str, float | None]:
         one_by_one, with_words, at_once = _time(name, profiles, coruns, rounds, sets)
         found["predict_us"], found["sets_per_s"] = one_by_one, at_once
         print(f"{name:8s} {one_by_one:6.1f} us a set, with words {with_words:6.1f}; {at_once:10.0f} sets/s")
+    found["shared_us"] = _shared_us(rng, rounds)
     found["course_us"] = _course_us(profiles, rounds)
     print(f"learned  {found['course_us']:6.1f} us a whole course of {MEMBERS} names")
     return found
+
+
+def _shared_us(rng: random.Random, rounds: int) -> float:
+    """Microseconds a set of the slowest kind of sets that share cores, the least of the rounds each."""
+    slowest = 0.0
+    for phases, members, cores in itertools.product((1, 3), (2, 3, 4), (1, 2)):
+        profiles = tuple(_in_phases(_profile(f"app{n:02d}", rng), phases, rng) for n in range(APPS))
+        model = estimators.make("learned", _seen([profile.key for profile in profiles], rng), profiles)
+        keys = [profile.key for profile in profiles]
+        for pair in itertools.permutations(keys, 2):
+            model.predict(_pinned(pair, 1), NODE)
+        for _ in range(500):
+            model.predict(_pinned(rng.sample(keys, members), members), NODE)
+        times_us = []
+        for turn in range(rounds):
+            asked = [_pinned(rng.sample(keys, members), cores, first=turn + 1) for _ in range(500)]
+            gc.disable()
+            begun = time.process_time()
+            for one in asked:
+                model.predict(one, NODE)
+            times_us.append(1e6 * (time.process_time() - begun) / len(asked))
+            gc.enable()
+        print(f"learned  {min(times_us):6.1f} us a set of {members} on {cores} core(s), {phases} phase(s) each")
+        slowest = max(slowest, min(times_us))
+    return slowest
+
+
+def _pinned(keys: Sequence[str], cores: int, first: int = 0) -> tuple[App, ...]:
+    return tuple(App(key, cores=(first + k % cores,)) for k, key in enumerate(keys))
+
+
+def _in_phases(profile: Profile, count: int, rng: random.Random) -> Profile:
+    """The same, in phases that keep unlike numbers of cores busy; as it is where there is one."""
+    (phase,) = profile.phases
+    if count == 1:
+        return profile
+    parts = [replace(phase, phase=str(k), share=1 / count, cpu_use=rng.uniform(0.2, 1.0)) for k in range(count)]
+    return replace(profile, phases=tuple(parts))
 
 
 def _course_us(profiles: tuple[Profile, ...], rounds: int) -> float:

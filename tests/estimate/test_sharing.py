@@ -60,7 +60,7 @@ def test_phases_without_steps_leave_the_core_to_the_other_as_often_as_they_meet_
     hardly = needs([replace(profile, stepless={"save": Stepless(0.5, 0.01)})])
     nearly = share((pinned(0), pinned(0)), NODE, hardly)
     assert nearly is not None
-    assert not any("not measured" in words for words in nearly.why)
+    assert not any("not measured" in str(words) for words in nearly.why)
     found = share((pinned(0), pinned(0)), NODE, {"a": need})
     assert found is not None
     assert found.stretch == pytest.approx((1.25, 1.25))
@@ -73,7 +73,7 @@ def test_phases_without_steps_leave_the_core_to_the_other_as_often_as_they_meet_
     assert crowd is not None
     assert crowd.stretch == pytest.approx((1.07,) * 3, abs=0.01)
     assert crowd.least == (1.0,) * 3
-    assert "on the cores by chance (1.00x to 1.25x)" in crowd.why[0]
+    assert "on the cores by chance (1.00x to 1.25x)" in str(crowd.why[0])
 
 
 BUSY = st.floats(0.05, 1.0)
@@ -122,9 +122,7 @@ def test_what_taking_turns_costs_may_be_more_where_it_was_not_measured() -> None
         assert (answer.mid, answer.low) == (1.0, 1.0)
         assert answer.high == pytest.approx(1.0 + UNKNOWN_EXCESS)
         assert "what taking turns costs it was not measured" in answer.why
-    alone = share((waits, pinned(1, key="works")), NODE, needs(held))
-    assert alone is not None
-    assert alone.unmeasured == (0.0, 0.0)
+    assert share((waits, pinned(1, key="works")), NODE, needs(held)) is None, "each has a core of its own"
 
 
 def test_phases_of_which_it_was_not_measured_are_named() -> None:
@@ -135,7 +133,7 @@ def test_phases_of_which_it_was_not_measured_are_named() -> None:
         held = Profile("a", (), "here", 1, 0.0, 0.0, 1, phases, stepless=stepless)
         found = share((pinned(0), pinned(0)), NODE, needs([held]))
         assert found is not None
-        return found.why[0]
+        return str(found.why[0])
 
     assert why(train, save) == "2.00x by sharing a core, what taking turns costs it was not measured in save"
     both = why(train, save, check=check)
@@ -206,7 +204,7 @@ def test_max_min_shares(asked: list[float], capacity: float) -> None:
         assert got == pytest.approx(wanted) or got == pytest.approx(level)
 
 
-@given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5))
+@given(st.lists(st.floats(0.05, 1.0), min_size=2, max_size=5))
 def test_shares_of_a_core_are_those_of_a_kernel_that_gives_each_slice_to_who_had_least(uses: list[float]) -> None:
     keys = [f"k{i}" for i in range(len(uses))]
     members = [pinned(0, key=key) for key in keys]

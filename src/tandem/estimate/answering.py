@@ -225,12 +225,12 @@ def _slowdown(felt: Felt) -> Slowdown:
 def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     stretch, words = sharing.stretch[i], sharing.why[i]
     mid = stretch * (1.0 + felt.excess)
+    longer = 1.0 + felt.excess
     spread = SHARE_SPREAD * (1.0 - 1.0 / stretch) * mid
-    if sharing.half:
-        spread = math.hypot(spread, sharing.half[i] * (1.0 + felt.excess))
-    up = sharing.unmeasured[i] * (1.0 + felt.excess) if sharing.unmeasured else 0.0
-    above = math.hypot(stretch * felt.above, spread, up)
-    down = (stretch - sharing.least[i]) * (1.0 + felt.excess) if sharing.least else 0.0
-    below = math.hypot(stretch * felt.below, spread, down)
+    half = sharing.half[i] * longer if sharing.half else 0.0
+    up = sharing.unmeasured[i] * longer if sharing.unmeasured else 0.0
+    down = (stretch - sharing.least[i]) * longer if sharing.least else 0.0
+    low = mid - math.hypot(stretch * felt.below, spread, half, down)
+    high = mid + math.hypot(stretch * felt.above, spread, half, up)
     why = Words("{}; {}".format, words, felt.why) if words else felt.why
-    return Slowdown(mid, max(1.0, mid - below), mid + above, felt.known, why)
+    return Slowdown(mid, low if low > 1.0 else 1.0, high, felt.known, why)

@@ -93,8 +93,8 @@ class Vector:
         curves: excess by pressure.
         curve_half: half-width of the excess at full pressure; at another one in proportion, beyond it too.
         at_full: upper end of the excess at full pressure, at most what an unknown neighbour is believed to cause.
-        numb: kinds whose sensitivity was not measured, as 1; less in a disturbed profile, of kinds that cannot be told
-            from its noise, as that allows; else 0.
+        numb: part of the time in which the sensitivity to a kind was not measured; less in a disturbed profile, of
+            kinds that cannot be told from its noise, as that allows.
         silent: the same of pressures. A kind that the calibration did not feel is not silent: the strongest bubble
             slows nobody there, and an application is believed to press no harder.
         sure: kinds of which the pressure exceeds the half-width of its interval.
@@ -170,10 +170,8 @@ def vector(profile: Profile) -> Vector:
         curves=curves,
         curve_half=halves,
         at_full=tuple(min(UNKNOWN_EXCESS, _at(one, 1.0) + half) for one, half in zip(curves, halves, strict=True)),
-        numb=tuple(max(_numb(phase, kind, profile.disturbed) for phase, _ in shares) for kind in FELT),
-        silent=tuple(
-            max((_silent(phase, kind, profile.disturbed) for phase, _ in of), default=0.0) for kind, of in told
-        ),
+        numb=tuple(sum(share * _numb(phase, kind, profile.disturbed) for phase, share in shares) for kind in FELT),
+        silent=tuple(sum(share * _silent(phase, kind, profile.disturbed) for phase, share in of) for kind, of in told),
         sure=tuple(
             sum(share * (phase.pressure.get(kind, 0.0) - phase.pressure_half.get(kind, 0.0)) for phase, share in of) > 0
             for kind, of in told

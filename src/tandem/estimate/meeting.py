@@ -24,13 +24,15 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     >>> fairly(1.0, [0.2, 1.0, 1.0])
     [0.2, 0.4, 0.4]
     """
-    shares = [0.0] * len(asked)
-    left = capacity
-    order = sorted(range(len(asked)), key=asked.__getitem__)
-    for position, i in enumerate(order):
-        shares[i] = min(asked[i], left / (len(order) - position))
-        left -= shares[i]
-    return shares
+    if sum(asked) <= capacity:
+        return list(asked)
+    level, left, many = capacity, capacity, len(asked)
+    for one in sorted(asked):
+        level = left / many
+        if one >= level:
+            break
+        left, many = left - one, many - 1
+    return [one if one < level else level for one in asked]
 
 
 def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float]) -> list[float]:
@@ -45,17 +47,19 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     [0.3333333333333333, 0.6666666666666666]
     """
     got = list(asked)
+    if sum(at_work) <= capacity:
+        return got
     most = fairly(capacity, at_work)
     if asked == at_work:
         return most
-    short = [i for i, cores in enumerate(at_work) if most[i] < cores - 1e-12]  # the others lack nothing, whoever comes
+    # The others lack nothing, whoever comes. The fixed point is near, but not reached: in one order for all.
+    short = sorted([(at_work[i], asked[i], i) for i, one in enumerate(most) if one < at_work[i] - 1e-12])
     if not short:
         return got
-    short.sort(key=lambda i: (at_work[i], asked[i]))  # the fixed point is near, but not reached: in one order for all
-    widths = [at_work[i] for i in short]
-    parts = [asked[i] / at_work[i] for i in short]
-    left = capacity - sum(asked) + sum([part * width for part, width in zip(parts, widths, strict=True)])
-    for k, i in enumerate(short):
+    widths = [width for width, _, _ in short]
+    parts = [mean / width for width, mean, _ in short]
+    left = capacity - sum(asked) + sum([mean for _, mean, _ in short])
+    for k, (_, _, i) in enumerate(short):
         got[i] /= 1.0 + parts[k] * (_crowding(left, k, _present(left, parts, widths, k), widths) - 1.0)
     return fairly(capacity, got) if sum(got) > capacity else got
 
@@ -64,17 +68,16 @@ def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], w
     """Of each, the part of the time that it is at work in the network ``without`` one member, which has 0."""
     present = list(parts)
     present[without] = 0.0
-    waiting = [j for j, part in enumerate(parts) if part < 1.0 and j != without]
     if len(present) == 2:
         return present
-    many = sum(present)
+    many = 1.0 + sum(present)
+    steps = [(j, part, 1.0 - part, widths[j] / capacity) for j, part in enumerate(parts) if part < 1.0 and j != without]
     for _ in range(_ROUNDS):
-        for j in waiting:
-            part = parts[j]
+        for j, part, waiting, width in steps:
             many -= present[j]
-            here = widths[j] * (1.0 + many) / capacity
+            here = width * many
             here = part * here if here > 1.0 else part
-            present[j] = often = here / (here + 1.0 - part)
+            present[j] = often = here / (here + waiting)
             many += often
     return present
 
@@ -87,17 +90,20 @@ def _crowding(capacity: float, one: int, present: Sequence[float], widths: Seque
     """
     width = widths[one]
     level = capacity / (1.0 + sum(present))  # what each gets about; the narrower ones take what they ask for
-    taken = [width if other >= level else width * other / level for other in widths]
-    mean = sum([often * cores for often, cores in zip(present, taken, strict=True)])
+    mean = everybody = squares = 0.0
+    for j, other in enumerate(widths):
+        if j != one:
+            cores, often = width if other >= level else width * other / level, present[j]
+            everybody += cores
+            mean += often * cores
+            squares += often * (1.0 - often) * cores * cores
     if width >= capacity:
         return (width + mean) / capacity
-    everybody = sum(taken) - taken[one]
-    line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
-    squares = sum([often * (1.0 - often) * cores * cores for often, cores in zip(present, taken, strict=True)])
-    deviation = math.sqrt(squares) / capacity
     over = (width + mean) / capacity - 1.0
+    line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
     if len(widths) == 2:
         return line
+    deviation = math.sqrt(squares) / capacity
     if deviation < 1e-9:
         return max(1.0, 1.0 + over)
     density = math.exp(-0.5 * (over / deviation) ** 2) / math.sqrt(2.0 * math.pi)

@@ -24,13 +24,14 @@ _SLIGHT = 0.005
 class Pressed:
     """What the profiled members of a set do to each other."""
 
-    __slots__ = ("_members", "_there", "_total", "_whole", "unprofiled", "vectors")
+    __slots__ = ("_loads", "_members", "_there", "_total", "_whole", "unprofiled", "vectors")
 
     def __init__(self, members: Members, known: Mapping[str, Vector]) -> None:
         self._members = members
         self.vectors: list[Vector | None] = []
         self._there: list[Vector] = []
         self._whole = True
+        self._loads: dict[tuple[float, ...], Sequence[float]] = {}
         there, get = self._there, known.get
         for app in members.apps:
             vector = get(app.key)
@@ -51,10 +52,10 @@ class Pressed:
         weights = self._members.weights
         if weights is not None and not any(weights[i]):  # all are on its core
             return Contended(0.0, 0.0, 0.0, -1)
-        load = self._load(i, one) if weights is None else self._weighted_load(i)
+        load = self._load(i, one) if weights is None else self._weighted_load(weights[i])
         felt = contention.feel(one, load)
         if not self._whole:
-            unknown = contention.ignorance(one, load[:KINDS_FELT], self._weighted(i, "silent", 1))
+            unknown = contention.ignorance(one, load[:KINDS_FELT], self._weighted_silence(i))
             felt.ignorance = min(unknown, UNKNOWN_EXCESS**2 * load[-1])  # as of neighbours of which nothing is known
         return felt
 
@@ -75,7 +76,7 @@ class Pressed:
             apart = weights is None or len(weights) - 1 == sum(weight > 0.0 for weight in weights[i])
             whom = "these neighbours" if apart else "those on other cores"
             return f"profiles: hardly feels {whom}{ignored}"
-        load = self._load(i, one) if self._members.weights is None else self._weighted_load(i)
+        load = self._load(i, one) if self._members.weights is None else self._weighted_load(self._members.weights[i])
         for excess, k in contention.felt_kinds(one, load):
             by = self._pressing(i, k) if excess >= _SLIGHT else ""
             if by:
@@ -117,15 +118,25 @@ class Pressed:
             self._members.weight(i, j) if i != j else 0.0 for j, vector in enumerate(self.vectors) if vector is not None
         ]
 
-    def _weighted_load(self, i: int) -> list[float]:
-        neighbours = sum([weight * weight for weight in self._weights(i)])
-        return [*self._weighted(i, "pressure", 1), *self._weighted(i, "pressure_variance", 2), neighbours]
+    def _weighted_load(self, weights: tuple[float, ...]) -> Sequence[float]:
+        """The sum of the others' loads, by how much of the time each is there; those on one core have the same."""
+        load = self._loads.get(weights)
+        if load is None:
+            load = _NOTHING
+            for vector, weight in zip(self.vectors, weights, strict=True):
+                if vector is not None and weight > 0.0:
+                    square = weight * weight
+                    one = [weight * pressure for pressure in vector.pressure]
+                    one += [square * variance for variance in vector.pressure_variance]
+                    one.append(square)
+                    load = one if load is _NOTHING else list(map(add, load, one))
+            self._loads[weights] = load
+        return load
 
-    def _weighted(self, i: int, what: str, power: int) -> list[float]:
-        """Sum over the others of a part of their vectors, each by a power of how much of the time it is there."""
+    def _weighted_silence(self, i: int) -> list[float]:
+        """Of each kind, how many others there are of which it was not measured how hard they press on it."""
         total = [0.0] * KINDS_FELT
         for vector, weight in zip(self._there, self._weights(i), strict=True):
             if weight > 0.0:
-                factor = weight**power
-                total = [so_far + factor * value for so_far, value in zip(total, getattr(vector, what), strict=True)]
+                total = [so_far + weight * value for so_far, value in zip(total, vector.silent, strict=True)]
         return total

@@ -25,11 +25,12 @@ cores does not move its work to the emptier one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from itertools import product
-from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
 
+from tandem.estimate.corun import Words
 from tandem.estimate.meeting import by_chance, fairly
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
@@ -45,9 +46,10 @@ _TURNS_MOST = 2.0
 SHARE_SPREAD = 0.08
 """Relative half-width of the 90 % interval of a fair share of a contended core."""
 
-_UNMEASURED = "what taking turns costs it was not measured"
-
 _SLIGHT = 0.005
+
+_KEPT = 1 << 14
+"""Of so many companies on one core it is remembered what they get: most sets are made of pairs that were met."""
 
 _ALIKE = 0.005
 """A phase that keeps so many cores more busy than the mean is no peak."""
@@ -66,8 +68,8 @@ class CpuNeed:
     ``turns_half`` is the half-width of the latter's 90 % interval; ``unmeasured`` the part of the run time of which it
     is not known, in the phases ``unmeasured_in``: "" where those are all of it. ``peak`` cores are kept busy for
     ``peak_part`` of the time by one that works and waits in turns: its phases keep unlike numbers busy, or it pauses,
-    and ``use`` is less. ``ends`` are what its last two profiles say, the older one first, where those contradict each
-    other; each is reckoned by itself (`by_ends`).
+    and ``use`` is less, as is ``rest`` in the time outside it. ``ends`` are what its last two profiles say, the older
+    one first, where those contradict each other; each is reckoned by itself (`by_ends`).
     """
 
     use: float
@@ -78,13 +80,14 @@ class CpuNeed:
     ends: tuple[CpuNeed, CpuNeed] | None = None
     peak: float = 0.0
     peak_part: float = 1.0
+    rest: float = field(init=False, compare=False)
 
-    @property
-    def rest(self) -> float:
-        """Cores that it keeps busy in the time outside its peak; ``use`` where it has none."""
-        if self.peak <= self.use:
-            return self.use
-        return max(0.0, self.use - self.peak_part * self.peak) / (1.0 - self.peak_part)
+    def __post_init__(self) -> None:
+        """Make ready what is asked for again and again."""
+        rest = self.use
+        if self.peak > self.use:
+            rest = max(0.0, self.use - self.peak_part * self.peak) / (1.0 - self.peak_part)
+        object.__setattr__(self, "rest", rest)
 
 
 _UNKNOWN = CpuNeed(1.0, unmeasured=1.0)
@@ -107,7 +110,7 @@ class Sharing:
 
     stretch: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
-    why: tuple[str, ...]
+    why: tuple[str | Words, ...]
     half: tuple[float, ...] = ()
     unmeasured: tuple[float, ...] = ()
     least: tuple[float, ...] = ()
@@ -120,14 +123,9 @@ def needs(profiles: Iterable[Profile]) -> dict[str, CpuNeed]:
 
 def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
     """How the members share cores; None where each has what it asks for and cores of its own."""
-    stated = 0
-    for app in members:
-        if app.cores:
-            break
-        stated += app.cpu_milli
-    else:
-        if stated <= capacity.cpu_milli:
-            return None
+    pinned = [core for app in members for core in app.cores]
+    if len(set(pinned)) == len(pinned) if pinned else sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:
+        return None
     found = (_meeting if _in_turns(members, known) else _shared)(members, capacity, known)
     strangers = [app for app in members if app.key not in known]
     if found is None or not strangers:
@@ -153,38 +151,38 @@ def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
         max(one, min(need.peak, len(app.cores)) if app.cores else need.peak)
         for app, need, one in zip(members, needed, asked, strict=True)
     ]
-    never = _granted(members, capacity, asked)
-    met = _granted(members, capacity, at_work)
+    at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
+    never, chance, met, rest = _all_ways(members, capacity, asked, at_work, at_rest)
     if met.enough:
         return None
-    at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
-    rest = _granted(members, capacity, at_rest)
-    chance = _granted(members, capacity, asked, at_work)
     got = [min(cores, one * most) for cores, one, most in zip(chance.got, chance.asked, rest.running(), strict=True)]
-    mean = _told(members, capacity, known, chance._replace(got=got))
+    mean = _told(members, capacity, known, needed, chance._replace(got=got))
     apart, together, below = _stretches(never, needed), _stretches(met, needed), _stretches(rest, needed)
-    always = [
-        need.peak_part * most + (1.0 - need.peak_part) * least
-        for need, most, least in zip(needed, together, below, strict=True)
-    ]
-    low = tuple(map(min, mean.stretch, apart, always))
-    high = [*map(max, mean.stretch, apart, always)]
-    return replace(
-        mean,
-        least=low,
-        unmeasured=tuple(map(max, map(sub, high, mean.stretch), mean.unmeasured or (0.0,) * len(members))),
-        why=tuple(_by_chance_in_words(mean, low, high, "cores" if met.beside is None else "core")),
-    )
+    least, most, said = [], [], []
+    where = "cores" if met.beside is None else "core"
+    up = mean.unmeasured or (0.0,) * len(members)
+    for i, need in enumerate(needed):
+        mid = mean.stretch[i]
+        always = need.peak_part * together[i] + (1.0 - need.peak_part) * below[i]
+        low, high = min(mid, apart[i], always), max(mid, apart[i], always)
+        least.append(low)
+        most.append(max(high - mid, up[i]))
+        if high <= low + 2 * _SLIGHT:  # the same to two digits
+            said.append(mean.why[i])
+        else:
+            unmeasured = members[i].key in known and up[i] > _SLIGHT
+            said.append(Words(_by_chance_in_words, mid, low, high, where, need if unmeasured else None))
+    return Sharing(mean.stretch, mean.weights, tuple(said), mean.half, tuple(most), tuple(least))
 
 
-def _by_chance_in_words(mean: Sharing, low: Sequence[float], high: Sequence[float], where: str) -> Iterator[str]:
-    for words, mid, least, most in zip(mean.why, mean.stretch, low, high, strict=True):
-        if most <= least + 2 * _SLIGHT:  # the same to two digits
-            yield words
-            continue
-        said = f"{mid:.2f}x as it meets the others on the {where} by chance ({least:.2f}x to {most:.2f}x)"
-        _, unmeasured, phases = words.partition(_UNMEASURED)
-        yield f"{said}, {unmeasured}{phases}" if unmeasured else said
+def _by_chance_in_words(mid: float, least: float, most: float, where: str, unmeasured: CpuNeed | None) -> str:
+    said = f"{mid:.2f}x as it meets the others on the {where} by chance ({least:.2f}x to {most:.2f}x)"
+    return f"{said}, {_unmeasured_in_words(unmeasured)}" if unmeasured else said
+
+
+def _unmeasured_in_words(need: CpuNeed) -> str:
+    words = "what taking turns costs it was not measured"
+    return f"{words} in {need.unmeasured_in}" if need.unmeasured_in else words
 
 
 def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Iterator[dict[str, CpuNeed]]:
@@ -210,8 +208,10 @@ def _little(need: CpuNeed) -> tuple[float, float]:
 
 
 def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
-    granted = _granted(members, capacity, [_asked(app, known) for app in members])
-    return None if granted.enough else _told(members, capacity, known, granted)
+    granted = _granted(members, capacity, _places(members), [_asked(app, known) for app in members])
+    if granted.enough:
+        return None
+    return _told(members, capacity, known, [known.get(app.key, _UNKNOWN) for app in members], granted)
 
 
 def _with_ends(profile: Profile) -> CpuNeed:
@@ -290,18 +290,37 @@ class _Granted(NamedTuple):
 
     def running(self) -> list[float]:
         """How much of the time that each would run alone it does."""
-        return [min(1.0, got / asked) for got, asked in zip(self.got, self.asked, strict=True)]
+        return [got / asked if got < asked else 1.0 for got, asked in zip(self.got, self.asked, strict=True)]
+
+
+class _Place(NamedTuple):
+    """One core: the members that are pinned to it, and to how many each is; ``widths`` are () where all are to one."""
+
+    here: list[int]
+    widths: list[int]
+
+
+def _places(members: Sequence[App]) -> list[_Place]:
+    """The cores that any are pinned to; none where nobody is."""
+    on_core: dict[int, list[int]] = {}
+    wide = False
+    for i, app in enumerate(members):
+        wide = wide or len(app.cores) > 1
+        for core in app.cores:
+            on_core.setdefault(core, []).append(i)
+    return [_Place(here, [len(members[i].cores) for i in here] if wide else []) for here in on_core.values()]
 
 
 def _granted(
     members: Sequence[App],
     capacity: Capacity,
+    places: list[_Place],
     asked: list[float],
     at_work: Sequence[float] | None = None,
 ) -> _Granted:
     """``at_work``: what they ask for while they work; with it those that wait in turns meet by chance."""
-    if any([app.cores for app in members]):  # noqa: C419 - it is faster
-        return _on_cores(members, asked, at_work)
+    if places:
+        return _on_cores(places, asked, at_work)
     total = capacity.cpu_milli / 1000
     stated = [app.cpu_milli / 1000 for app in members]
     asked = [max(1e-3, min(one, limit)) for one, limit in zip(asked, stated, strict=True)]
@@ -312,62 +331,135 @@ def _granted(
     return _Granted(alone, alone if sum(alone) <= total else fairly(total, alone), None, sum(asked))
 
 
-def _on_cores(members: Sequence[App], asked: list[float], at_work: Sequence[float] | None) -> _Granted:
-    on_core: dict[int, list[int]] = {}
-    for i, app in enumerate(members):
-        for core in app.cores:
-            on_core.setdefault(core, []).append(i)
-    got = [0.0 if app.cores else asked[i] for i, app in enumerate(members)]
-    beside = [0.0] * len(members)
-    for here in on_core.values():
-        wide = [len(members[i].cores) for i in here]
-        parts = [asked[i] / cores for i, cores in zip(here, wide, strict=True)]
+def _all_ways(
+    members: Sequence[App], capacity: Capacity, asked: list[float], at_work: list[float], at_rest: list[float]
+) -> tuple[_Granted, _Granted, _Granted, _Granted]:
+    """Where they never meet, by chance, where all are at work, and where all are at rest."""
+    places = _places(members)
+    if not places or places[0].widths:
+        one_way = partial(_granted, members, capacity, places)
+        return one_way(asked), one_way(asked, at_work), one_way(at_work), one_way(at_rest)
+    never, chance, met, rest = asked.copy(), asked.copy(), at_work.copy(), at_rest.copy()
+    beside, beside_at_work, beside_at_rest = [0.0] * len(asked), [0.0] * len(asked), [0.0] * len(asked)
+    for here, _ in places:
+        told = _on_one_core(
+            tuple([asked[i] for i in here]), tuple([at_work[i] for i in here]), tuple([at_rest[i] for i in here])
+        )
+        for i, one in zip(here, told, strict=True):
+            never[i], chance[i], met[i], rest[i], beside[i], beside_at_work[i], beside_at_rest[i] = one
+    return (
+        _Granted(asked, never, beside, 0.0),
+        _Granted(asked, chance, beside, 0.0),
+        _Granted(at_work, met, beside_at_work, 0.0),
+        _Granted(at_rest, rest, beside_at_rest, 0.0),
+    )
+
+
+@lru_cache(maxsize=_KEPT)
+def _on_one_core(
+    asked: tuple[float, ...], at_work: tuple[float, ...], at_rest: tuple[float, ...]
+) -> list[tuple[float, ...]]:
+    """Of each member what it gets in the four ways, and what others ask for: on average, at work, at rest."""
+    gets = fairly(1.0, asked), by_chance(1.0, asked, at_work), fairly(1.0, at_work), fairly(1.0, at_rest)
+    return [*zip(*gets, _others(asked), _others(at_work), _others(at_rest), strict=True)]
+
+
+def _others(asked: Sequence[float]) -> list[float]:
+    total = sum(asked)
+    return [1.0 if total - one > 1.0 else max(0.0, total - one) for one in asked]
+
+
+def _on_cores(places: list[_Place], asked: list[float], at_work: Sequence[float] | None) -> _Granted:
+    got, beside = asked.copy(), [0.0] * len(asked)
+    for here, widths in places:
+        if widths:
+            continue
+        parts = [asked[i] for i in here]
+        shares = by_chance(1.0, parts, [at_work[i] for i in here]) if at_work else fairly(1.0, parts)
+        for i, granted, others in zip(here, shares, _others(parts), strict=True):
+            got[i], beside[i] = granted, others
+    if places[0].widths:
+        _spread(places, asked, at_work, got, beside)
+    return _Granted(asked, got, beside, 0.0)
+
+
+def _spread(
+    places: list[_Place], asked: list[float], at_work: Sequence[float] | None, got: list[float], beside: list[float]
+) -> None:
+    """Fill in ``got`` and ``beside`` where some are pinned to several cores."""
+    for i in {i for place in places for i in place.here}:
+        got[i] = 0.0
+    for here, widths in places:
+        parts = [asked[i] / cores for i, cores in zip(here, widths, strict=True)]
         all_parts = sum(parts)
         if at_work:
-            shares = by_chance(1.0, parts, [at_work[i] / cores for i, cores in zip(here, wide, strict=True)])
+            shares = by_chance(1.0, parts, [at_work[i] / cores for i, cores in zip(here, widths, strict=True)])
         else:
             shares = fairly(1.0, parts)
-        for i, part, granted, cores in zip(here, parts, shares, wide, strict=True):
+        for i, part, granted, cores in zip(here, parts, shares, widths, strict=True):
             got[i] += granted
-            beside[i] += min(1.0, all_parts - part) / cores
-    return _Granted(asked, got, beside, sum(asked))
+            beside[i] += max(0.0, min(1.0, all_parts - part)) / cores
 
 
 def _stretches(granted: _Granted, needed: Sequence[CpuNeed]) -> list[float]:
-    beside = granted.beside
+    asked, got, beside = granted.asked, granted.got, granted.beside
     if beside is None:
         return [1.0 / part for part in granted.running()]
     return [
-        (1.0 + (need.turns - 1.0) * max(0.0, beside[i])) / part
-        for i, (need, part) in enumerate(zip(needed, granted.running(), strict=True))
+        (1.0 + (need.turns - 1.0) * cost) / (had / one if had < one else 1.0)
+        for need, one, had, cost in zip(needed, asked, got, beside, strict=True)
     ]
 
 
-def _told(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed], granted: _Granted) -> Sharing:
+def _told(
+    members: Sequence[App],
+    capacity: Capacity,
+    known: Mapping[str, CpuNeed],
+    needed: Sequence[CpuNeed],
+    granted: _Granted,
+) -> Sharing:
     if granted.beside is None:
         return _crowded(capacity.cpu_milli / 1000, granted)
-    return _pinned(members, known, granted, granted.beside)
+    return _pinned(members, known, needed, granted, granted.beside)
 
 
 def _pinned(
-    members: Sequence[App], known: Mapping[str, CpuNeed], granted: _Granted, beside: Sequence[float]
+    members: Sequence[App],
+    known: Mapping[str, CpuNeed],
+    needed: Sequence[CpuNeed],
+    granted: _Granted,
+    beside: Sequence[float],
 ) -> Sharing:
-    needed = [known.get(app.key, _UNKNOWN) for app in members]
     running, stretch = granted.running(), _stretches(granted, needed)
-    half, unmeasured, why = [], [], []
-    for i, (app, need) in enumerate(zip(members, needed, strict=True)):
-        half.append(need.turns_half * max(0.0, beside[i]) / running[i])
-        unmeasured.append(UNKNOWN_EXCESS * need.unmeasured * max(0.0, beside[i]) / running[i])
-        said = [f"{stretch[i]:.2f}x by sharing a core"] if stretch[i] > 1.0 + _SLIGHT else []
-        if app.key in known and unmeasured[i] > _SLIGHT:
-            said.append(f"{_UNMEASURED} in {need.unmeasured_in}" if need.unmeasured_in else _UNMEASURED)
-        why.append(", ".join(said))
+    half, unmeasured = [], []
+    why: list[str | Words] = []
+    for app, need, cost, part, longer in zip(members, needed, beside, running, stretch, strict=True):
+        half.append(need.turns_half * cost / part)
+        up = UNKNOWN_EXCESS * need.unmeasured * cost / part
+        unmeasured.append(up)
+        unsaid = need if up > _SLIGHT and app.key in known else None
+        why.append(Words(_sharing_in_words, longer, unsaid) if unsaid or longer > 1.0 + _SLIGHT else "")
+    return Sharing(tuple(stretch), _weights(members, running), tuple(why), tuple(half), tuple(unmeasured))
+
+
+def _sharing_in_words(stretch: float, unmeasured: CpuNeed | None) -> str:
+    said = [f"{stretch:.2f}x by sharing a core"] if stretch > 1.0 + _SLIGHT else []
+    return ", ".join([*said, _unmeasured_in_words(unmeasured)] if unmeasured else said)
+
+
+def _weights(members: Sequence[App], running: Sequence[float]) -> tuple[tuple[float, ...], ...]:
     cores = [app.cores for app in members]
-    placed = {here: frozenset(here) for here in cores}
+    kinds = set(cores)
+    if all([len(here) == 1 for here in kinds]):  # noqa: C419 - it is faster
+        rows = {
+            here: tuple([0.0 if there == here else part for there, part in zip(cores, running, strict=True)])
+            for here in kinds
+        }
+        return tuple([rows[here] for here in cores])
+    placed = {here: frozenset(here) for here in kinds}
     apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}
     count = range(len(members))
-    weights = tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
-    return Sharing(tuple(stretch), weights, tuple(why), tuple(half), tuple(unmeasured))
+    return tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
 
 
 def _apart(a: frozenset[int], b: frozenset[int]) -> float:
@@ -379,7 +471,7 @@ def _crowded(total: float, granted: _Granted) -> Sharing:
     alone, got, running = granted.asked, granted.got, granted.running()
     stretch = tuple(1.0 / part for part in running)
     words = f"by cores: {granted.total:.5g} of {total:.5g} cores"
-    why = tuple(f"{factor:.2f}x {words}" if factor > 1.0 + _SLIGHT else "" for factor in stretch)
+    why = tuple([f"{factor:.2f}x {words}" if factor > 1.0 + _SLIGHT else "" for factor in stretch])
     # While i runs, the others have what it leaves.
     all_got, count = sum(got), range(len(got))
     left = [min(1.0, (total - alone[i]) / max(all_got - got[i], 1e-9)) for i in count]

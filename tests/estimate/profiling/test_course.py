@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate.profile import Pauses
-from tandem.estimate.profiling.course import LEAST_HAD, course, lived, own_seconds, paused
+from tandem.estimate.profiling.course import course, lived, own_seconds, paused
 from tandem.estimate.profiling.progress import Trace
-from tandem.estimate.profiling.windows import Stage
+from tandem.estimate.profiling.windows import LEAST_HAD, Stage
 
 
 def schedule(work_s: float, pause_s: float, until_s: float, step_s: float = 0.02, slow_from: float = 1e9) -> Trace:

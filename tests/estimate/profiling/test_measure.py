@@ -17,6 +17,7 @@ from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.bubbles.process import program
 from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling import picture, store, trust
+from tandem.estimate.profiling.campaign import Campaign
 from tandem.estimate.profiling.disturbed import kept_waiting, widened
 from tandem.estimate.profiling.measure import (
     MOST_NOISE,
@@ -31,11 +32,13 @@ from tandem.estimate.profiling.measure import (
 )
 from tandem.estimate.profiling.programme import ProgrammeError
 from tandem.estimate.profiling.progress import Trace
-from tandem.estimate.profiling.windows import SETTLE_S, Window
+from tandem.estimate.profiling.windows import SETTLE_S, Stage, Window
 from tests.estimate.disturbance import holds
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tandem.estimate.profiling.ratios import Interval
 
 PHASE = PhaseProfile(
     "", 1.0, 10.0, 0.03, 1.0, {"cache": Curve((0.0, 1.0), (1.0, 2.0), (0.0, 0.3))}, {"cache": 0.5}, {"cache": 0.12}
@@ -98,6 +101,11 @@ def test_a_reporter_that_scatters_alone_or_stands_still_beside_tells_nothing() -
     assert unsteady(windows([None] * 6, [5.0, 4.0, 6.0]), "reporter net")
     assert unsteady(windows(steady, [0.0, None, 0.0]), "reporter net")
     assert not unsteady(windows(steady, []), "reporter net"), "it was not tried"
+    bursts = [
+        Window(frozenset({"reporter net"}), 0.0, 1.0, {"reporter net": 10.0 * (1.0 - kept)}, {}, {"reporter net": kept})
+        for kept in (0.0, 0.8, 0.4, 0.0, 0.7)
+    ]
+    assert not unsteady([*bursts, *windows([], [5.0])], "reporter net"), "others had its core"
 
 
 SPIN = (
@@ -174,19 +182,25 @@ def test_the_rate_alone_is_that_of_the_time_in_which_it_had_its_cores() -> None:
     assert found == [(t + 0.5, pytest.approx(100.0)) for t in range(3)]
 
 
-def known(setting: tuple[str, float], alone: list[float], beside: list[float], noise: float = 0.004) -> Curve:
-    """The curve of a phase "work" that keeps a core busy, from such rates; others came between its windows."""
+def known(
+    setting: tuple[str, float], alone: list[float], beside: list[float], noise: float = 0.004, waits: float = 0.0
+) -> Curve:
+    """The curve of a phase "work" that keeps a core busy, from such rates; others came between its windows.
+
+    Those had its core for ``waits`` of the time beside the bubble.
+    """
     bubble = f"{setting[0]}@{setting[1]:g}"
     windows = [
         Window(frozenset({"cg"}), 2.0 * k, 2.0 * k + 1, {"cg": rate}, {"cg": "work"}) for k, rate in enumerate(alone)
     ]
     windows += [
-        Window(frozenset({"cg", bubble}), 2.0 * k + 1, 2.0 * k + 2, {"cg": rate}, {"cg": "work"})
+        Window(frozenset({"cg", bubble}), 2.0 * k + 1, 2.0 * k + 2, {"cg": rate}, {"cg": "work"}, {"cg": waits})
         for k, rate in enumerate(beside)
     ]
     windows.sort(key=lambda window: window.begin)
     session = SimpleNamespace(
         _name="cg",
+        _terms=SimpleNamespace(cores=(0,)),
         _stage=SimpleNamespace(windows=windows),
         _noise=noise,
         _cpu=[("work", 1.0)],
@@ -225,12 +239,47 @@ def test_three_windows_are_known_as_well_as_all_of_its_own_are_alike() -> None:
     assert trust.felt(replace(QUIET, phases=(steady,)), steady, "cache") == "sure"
 
 
+def test_others_that_come_to_its_core_when_a_bubble_has_the_other_are_no_slowdown() -> None:
+    """A pure interpreter loop, and somebody else who is not pinned: alone each has a core of its own."""
+
+    def told(kind: str, rate: float, waits: float) -> tuple[Curve, str]:
+        curve = known((kind, 1.0), QUIETLY, [rate] * 6, waits=waits)
+        phase = replace(PHASE, sensitivity={kind: curve})
+        return curve, trust.felt(replace(QUIET, phases=(phase,), waited=0.02), phase, kind)
+
+    moved, certainty = told("membw_write", 53.0, 0.47)
+    assert (moved.slowdowns[1], certainty) == (pytest.approx(1.0), "no")
+    assert moved.halves[1] == pytest.approx(0.47, abs=0.02), "how much it cost besides is not known"
+    slowed, certainty = told("membw_write", 45.0, 0.1)  # half as fast while it had its core
+    assert (slowed.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
+    turns, certainty = told("cpu", 50.0, 0.5)  # that bubble itself has the core
+    assert (turns.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
+
+
+def test_nor_are_they_a_pressure_on_the_reporter_that_has_it() -> None:
+    def felt(kind: str, rate: float, waits: float) -> Interval:
+        name = f"reporter {kind}"
+        windows = [
+            Window(frozenset({name, *beside}), k, k + 1.0, {name: one}, {"cg": "work"} if beside else {}, {name: wait})
+            for k, (beside, one, wait) in enumerate([((), 100.0, 0.0), (("cg",), rate, waits)] * 3)
+        ]
+        session = SimpleNamespace(_name="cg", _stage=SimpleNamespace(windows=windows))
+        found = _Session._felt(session, SimpleNamespace(name=name), "work")  # type: ignore[arg-type]
+        assert found is not None
+        return found
+
+    moved = felt("membw_write", 53.0, 0.47)
+    assert (moved.mid, moved.half) == (pytest.approx(1.0), pytest.approx(0.47, abs=0.02))
+    assert felt("membw_write", 45.0, 0.1).mid == pytest.approx(2.0)
+    assert felt("cpu", 50.0, 0.5).mid == pytest.approx(2.0), "they take turns"
+
+
 def test_a_phase_too_short_to_be_looked_at_is_held_to_be_as_busy_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.estimate.profiling.measure.stepless", lambda *_: ({"save": 0.1, "check": 0.2}, 2))
     session = SimpleNamespace(
         _lived=lambda: [],
         _subject=SimpleNamespace(trace=Trace()),
-        _counting_phases=lambda: ["train"],
+        _told_phases=lambda: ["train"],
         _alone_since=0.0,
         _standing=SimpleNamespace(use={"save": 0.0}.get),
         _cpu=[("train", 0.9)],
@@ -250,7 +299,7 @@ def test_what_time_a_phase_takes_is_no_count_of_its_windows() -> None:
         session = SimpleNamespace(
             _lived=lambda phase: [(0.0, 1.0)],
             _subject=SimpleNamespace(trace=trace),
-            _counting_phases=lambda: phases,
+            _told_phases=lambda: phases,
             _alone_since=float("inf"),
             _cpu=[*[("a", 1.0)] * 6, *[("b", 1.0)] * 4, ("rare", 1.0)],
             stepless=lambda: ({"save": Stepless(0.2, 0.0)}, 3),
@@ -260,6 +309,45 @@ def test_what_time_a_phase_takes_is_no_count_of_its_windows() -> None:
     assert shares(trace, ["a", "b"]) == pytest.approx({"a": 0.4, "b": 0.4})
     assert shares(Trace(), ["a", "b"]) == pytest.approx({"a": 0.48, "b": 0.32}), "nothing else is known"
     assert shares(Trace(), ["a"]) == pytest.approx({"a": 0.8})
+
+
+def test_a_phase_that_no_window_met_keeps_its_time_and_nothing_else_is_claimed() -> None:
+    """Six seconds of work at 100 steps a second, then two of looking back at 50; others come and go."""
+    trace, t = Trace(), 0.0
+    for phase, seconds, each_s in [("solve", 6, 0.01), ("post", 2, 0.02)] * 3:
+        trace.enter(t, phase)
+        for _ in range(round(seconds / each_s)):
+            trace.add(t, 0.0 if trace.last is None else trace.last[1] + 1.0)
+            t += each_s
+    alone = [
+        Window(frozenset({"ab"}), 8.0 * k + j, 8.0 * k + j + 1, {"ab": 100.0}, {"ab": "solve"})
+        for k in range(2)
+        for j in range(5)
+    ]
+    beside = [
+        Window(frozenset({"ab", "cache@1"}), 8.0 * k + 5, 8.0 * k + 6, {"ab": 50.0}, {"ab": "solve"}) for k in range(3)
+    ]
+    session = object.__new__(_Session)
+    session._name, session._terms, session._alone_since = "ab", Terms(key="ab", cores=(0,), beside=(1,)), float("inf")
+    session._stage = Stage([], window_s=0.1)
+    session._stage.windows += sorted(alone + beside, key=lambda window: window.begin)
+    session._stage.switches.append((0.0, frozenset({"ab"})))
+    session._subject = SimpleNamespace(trace=trace)  # type: ignore[assignment]
+    session._standing = SimpleNamespace(use=lambda phase: None)  # type: ignore[assignment]
+    session._cpu, session._kinds, session._pressure, session._noise = [("solve", 0.9)] * 10, ["cache"], {}, 0.04
+    session._calibration = SimpleNamespace(level_of=None)  # type: ignore[assignment]
+    session._campaign = Campaign(session._known, session._kinds, session._counting_phases)
+    solve, post = session.phases()
+    assert (solve.phase, solve.share, solve.rate) == ("solve", pytest.approx(0.75, abs=0.01), 100.0)
+    assert solve.sensitivity["cache"].slowdowns[1] == pytest.approx(2.0)
+    assert (post.phase, post.share, post.cpu_use) == ("post", pytest.approx(0.25, abs=0.01), 0.9)
+    assert post.rate == pytest.approx(50.0, rel=0.01)
+    assert not post.sensitivity
+    profile = replace(QUIET, phases=(solve, post))
+    assert "in post, what slows it is not known" in " ".join(picture.sentences(profile))
+    assert session.stepless() == ({}, 2)
+    one = contention.vector(profile)
+    assert one.numb[0] == pytest.approx(post.share), "nothing is known in a quarter of the time"
 
 
 def spinning(tmp_path: Path, key: str, most_s: float, code: str) -> Profile:

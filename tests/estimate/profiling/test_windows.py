@@ -5,6 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,11 @@ def test_windows_of_another_phase_do_not_count() -> None:
     assert slowdowns(windows, "a", {"a", "b"}, "train") == [2.0]
     assert slowdowns(windows, "a", {"a", "b"}, "generate") == [3.0]
     assert slowdown(windows, "a", {"a", "c"}) is None
+    assert slowdowns(windows, "a", {"a", "b"}) == [2.0, 3.0], "of all phases, each is compared with itself"
+    changing = [replace(one, phases={} if one.begin in (1, 4) else one.phases) for one in windows]
+    assert slowdowns(changing, "a", {"a", "b"}) == [3.0]
+    never_one = [replace(one, phases={}) for one in windows[:2]]
+    assert slowdowns(never_one, "a", {"a", "b"}) == [2.0]
 
 
 @pytest.mark.slow

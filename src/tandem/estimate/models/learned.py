@@ -47,6 +47,9 @@ _DEMAND = 0.5
 """Relative half-width of an excess that rests on stated demands alone."""
 
 
+_NOBODY = "nobody runs on another core meanwhile"
+
+
 def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator:
     """Return the estimator that holds ``profiles``, with everything in ``coruns`` learned."""
     held = tuple(profiles)
@@ -95,6 +98,9 @@ def _corrected_words(pressed: Pressed, i: int, corrections: Corrections) -> str:
 
 
 def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
+    weights = members.weights[i] if members.weights is not None else (1.0,) * len(members.apps)
+    if members.weights is not None and not any(weights):  # all are on its core
+        return Felt(0.0, 0.0, 0.0, True, _NOBODY)
     app = members.apps[i]
     by_profile = pressed.on(i)
     excess, variance, ignorance = 0.0, 0.0, 0.0  # of what is felt; of its half-width; upwards only
@@ -102,13 +108,13 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     seen: list[str] = []  # corrections by pairs that were seen, in words
     strangers: list[tuple[App, float]] = []
     there = 0  # how many ever run beside it
-    for j, (other, vector) in enumerate(zip(members.apps, pressed.vectors, strict=True)):
-        weight = members.weight(i, j)
+    for j, weight in enumerate(weights):
         if j == i or weight == 0.0:
             continue
         there += 1
+        other = members.apps[j]
         correction = corrections[other.key]
-        if correction.seen or (by_profile is not None and vector is not None):
+        if correction.seen or (by_profile is not None and pressed.vectors[j] is not None):
             excess += weight * correction.excess
             variance += weight * weight * correction.variance
             if correction.seen:
@@ -143,7 +149,7 @@ def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange
     if strange is not None:
         words.append(str(strange.why))
     if not words:
-        words.append("nobody runs on another core meanwhile")
+        words.append(_NOBODY)
     total = f"{1 + excess:.2f}x"
     said = "; ".join(words)
     return said if len(words) == 1 or said.startswith(f"{total} ") else f"{total}: {said}"

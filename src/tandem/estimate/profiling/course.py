@@ -18,7 +18,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from tandem.estimate.profile import Pauses
-from tandem.estimate.profiling.windows import slowdowns
+from tandem.estimate.profiling.windows import had_s, slowdowns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 LEAST_PAUSED = 0.1
 """Pauses are told from this part of the time on, where it also exceeds the noise of windows: steps of uneven length are
 none."""
-
-LEAST_HAD = 0.1
-"""Part of the time that a programme is taken to have had its cores at least."""
 
 _LONG = 0.5
 """Gaps of at least this part of the longest one are counted with it."""
@@ -131,7 +128,7 @@ def lived(stage: Stage, name: str, cores: int, phase: str | None = None) -> list
         stage: its windows, and who ran when.
         name: the programme's.
         cores: how many it has.
-        phase: the one whose windows tell of slowdowns; all unless given.
+        phase: the one whose windows tell of slowdowns; each by itself, and the middle of all, unless given.
     """
 
     def counts(running: frozenset[str]) -> float:
@@ -149,20 +146,6 @@ def lived(stage: Stage, name: str, cores: int, phase: str | None = None) -> list
         part = part if by_cores is None else by_cores
         found.append((t, min(weight, part)))
     return found
-
-
-def had_s(passed_s: float, kept_s: float, cores: int) -> float:
-    """Seconds in which a programme had its cores.
-
-    Args:
-        passed_s: that passed.
-        kept_s: for which others kept its threads, all together, from its cores meanwhile.
-        cores: how many it has.
-
-    >>> had_s(2.0, 1.0, 2)
-    1.5
-    """
-    return max(LEAST_HAD * passed_s, passed_s - kept_s / cores)
 
 
 def _had(kept: Sequence[tuple[float, float]], cores: int) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""What a programme is believed to do alone where others had its cores for a part of that time."""
+"""What is believed of a programme, alone and beside bubbles, where others had its cores for a part of that time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from tandem.estimate.profiling.programme import ProgrammeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from tandem.estimate.profile import Curve, PhaseProfile
+    from tandem.estimate.profiling.ratios import Interval
     from tandem.estimate.profiling.windows import Window
 
 MOST_WAITING = 0.5
@@ -36,9 +38,22 @@ def kept_waiting(windows: Sequence[Window], name: str, cores: int) -> float:
     return waiting
 
 
-def waited(windows: Sequence[Window], name: str, cores: int) -> float:
-    """The same part, however much it was."""
-    return statistics.mean(w.waits.get(name, 0.0) for w in windows if w.running == {name}) / cores
+def waited(windows: Sequence[Window], name: str, cores: int, running: AbstractSet[str] = frozenset()) -> float:
+    """The same part, however much it was; of the time in which others ran as well, where ``running`` names them all."""
+    return statistics.mean(w.waits.get(name, 0.0) for w in windows if w.running == (running or {name})) / cores
+
+
+def doubted(found: Interval, waited: float) -> Interval:
+    """A slowdown in the time in which a programme, or reporter, had its cores, where others had them for a part of it.
+
+    How much they had is known, but not what they cost besides, caches that they emptied above all, nor whether it was
+    the work of whom it ran beside: it is uncertain by so much of itself.
+
+    >>> from tandem.estimate.profiling.ratios import Interval
+    >>> doubted(Interval(1.5, 0.25, 6), 0.2)
+    Interval(mid=1.5, half=0.39051248379533277, count=6)
+    """
+    return replace(found, half=math.hypot(found.half, waited * found.mid))
 
 
 def widened(phase: PhaseProfile, waited: float) -> PhaseProfile:

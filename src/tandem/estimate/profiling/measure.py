@@ -27,9 +27,9 @@ from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.meeting import fairly
 from tandem.estimate.profile import GPU_KINDS, KINDS, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
-from tandem.estimate.profiling.course import had_s, lived, paused
+from tandem.estimate.profiling.course import lived, own_seconds, paused
 from tandem.estimate.profiling.deadline import Deadline
-from tandem.estimate.profiling.disturbed import MOST_WAITING, kept_waiting, waited, widened
+from tandem.estimate.profiling.disturbed import MOST_WAITING, doubted, kept_waiting, waited, widened
 from tandem.estimate.profiling.participants import Antagonist, Equipment, Feeler
 from tandem.estimate.profiling.programme import ProgrammeError, Programmes
 from tandem.estimate.profiling.ratios import Interval, interval, noise_known, noise_of, paired, reaching, scatter_of
@@ -44,7 +44,7 @@ from tandem.estimate.profiling.refusals import (
 )
 from tandem.estimate.profiling.sources import follow
 from tandem.estimate.profiling.standing import Standing
-from tandem.estimate.profiling.stepless import stepless, with_steps
+from tandem.estimate.profiling.stepless import overlooked, stepless, with_steps
 from tandem.estimate.profiling.subject import Output, Runs
 from tandem.estimate.profiling.trust import FEWEST_PAUSES
 from tandem.estimate.profiling.windows import SETTLE_S, WINDOW_S, Stage, Window, slowdowns
@@ -190,14 +190,9 @@ def own_noise(windows: Sequence[Window], name: str, cores: int) -> float | None:
     rates: dict[str, list[tuple[float, float]]] = {}
     for window in windows:
         if window.running == {name} and name in window.rates and name in window.phases:
-            own = window.rates[name] / _had(window, name, cores)
+            own = window.rates[name] / window.had(name, cores)
             rates.setdefault(window.phases[name], []).append((window.middle, own))
     return max((noise for of_one in rates.values() if (noise := noise_of(of_one)) is not None), default=None)
-
-
-def _had(window: Window, name: str, cores: int) -> float:
-    """Part of a window in which a programme had its cores; others had the rest."""
-    return had_s(1.0, window.waits.get(name, 0.0), cores)
 
 
 def unsteady(windows: Sequence[Window], reporter: str) -> bool:
@@ -207,7 +202,7 @@ def unsteady(windows: Sequence[Window], reporter: str) -> bool:
         windows: all that were taken; one in which it did nothing at all counts with a rate of 0.
         reporter: its name as a participant.
     """
-    alone = [window.rates.get(reporter, 0.0) for window in windows if window.running == {reporter}]
+    alone = [w.rates.get(reporter, 0.0) / w.had(reporter, 1) for w in windows if w.running == {reporter}]
     beside = [window.rates.get(reporter, 0.0) for window in windows if window.running > {reporter}]
     return bool(beside) and (scatter_of(alone) > MOST_SCATTER or not any(beside))
 
@@ -329,7 +324,7 @@ class _Session:
             if unsteady(self._stage.windows, feeler.name):
                 self._unsteady.append(kind)
                 continue
-            for phase in self._counting_phases():
+            for phase in self._told_phases():
                 one = self._felt(feeler, phase)
                 if one is not None:
                     self._pressure[kind, phase] = one
@@ -357,7 +352,7 @@ class _Session:
 
         One that was too short to be looked at is held to keep as many cores busy as steps do.
         """
-        shares, cycles = stepless(self._lived(), self._subject.trace, self._counting_phases(), self._alone_since)
+        shares, cycles = stepless(self._lived(), self._subject.trace, self._told_phases(), self._alone_since)
         at_steps = statistics.median(use for _, use in self._cpu)
         uses = {phase: at_steps if (use := self._standing.use(phase)) is None else use for phase in shares}
         return {phase: Stepless(round(share, 4), round(uses[phase], 4)) for phase, share in shares.items()}, cycles
@@ -393,10 +388,10 @@ class _Session:
         """What was found, by phase."""
         assert self._campaign is not None
         shares, found = self._shares(), []
-        for phase in self._counting_phases():
+        for phase in shares:
             pauses, noise = self._paused(phase) or (None, self._noise_of(phase))
             rate = self._working_rate(phase) * (1.0 - pauses.part if pauses else 1.0)
-            use = statistics.median(use for p, use in self._cpu if p == phase)
+            use = statistics.median([use for p, use in self._cpu if p == phase] or [use for _, use in self._cpu])
             if pauses and (standing := self._standing.use(phase, self._stage.window_s)) is not None:
                 use += pauses.part * (standing - use)
             curves = {kind: curve for kind in self._kinds if (curve := self._campaign.curve(kind, phase)) is not None}
@@ -419,11 +414,11 @@ class _Session:
 
     def _shares(self) -> dict[str, float]:
         """Part of the time that each phase with steps takes; by its windows alone where the programme tells of none."""
-        counting = self._counting_phases()
-        counted = Counter(phase for phase, _ in self._cpu if phase in counting)
-        parts = with_steps({one: self._lived(one) for one in counting}, self._subject.trace, self._alone_since)
+        told = self._told_phases()
+        counted = Counter(phase for phase, _ in self._cpu if phase in told)
+        parts = with_steps({one: self._lived(one) for one in told}, self._subject.trace, self._alone_since)
         left = 1.0 - sum(one.share for one in self.stepless()[0].values())
-        return {one: left * (parts[one] if parts else counted[one] / counted.total()) for one in counting}
+        return {one: left * (parts[one] if parts else counted[one] / counted.total()) for one in told}
 
     def _solos(self) -> None:
         """Windows alone: all there should be, of every phase too, or as many as there is time for."""
@@ -445,7 +440,7 @@ class _Session:
         phase = window.phases.get(self._name)
         if phase is not None and self._name in window.rates:
             cores = len(self._terms.cores)
-            self._cpu.append((phase, min(spent_s / passed_s / _had(window, self._name, cores), float(cores))))
+            self._cpu.append((phase, min(spent_s / passed_s / window.had(self._name, cores), float(cores))))
 
     def _take(self, running: set[str], seconds: float | None = None) -> None:
         """Take a window; where it says nothing of the programme (its run ended), wait until it works again."""
@@ -488,6 +483,8 @@ class _Session:
 
     def _paused(self, phase: str) -> tuple[Pauses, float] | None:
         """Its pauses in a phase, and the noise of its rate between them; None where it does not pause."""
+        if not self._alone_rates(phase):
+            return None
         rate, noise, window_s = self._working_rate(phase), self._noise_of(phase), self._stage.window_s
         return paused(self._lived(phase), self._subject.trace, phase, window_s, rate, noise, self._alone_since)
 
@@ -495,7 +492,11 @@ class _Session:
         return lived(self._stage, self._name, len(self._terms.cores), phase)
 
     def _working_rate(self, phase: str) -> float:
-        return statistics.median(rate for _, rate in self._alone_rates(phase))
+        """By its windows alone; of a phase that none of them met, what all its steps say."""
+        if rates := [rate for _, rate in self._alone_rates(phase)]:
+            return statistics.median(rates)
+        own_s, gaps = own_seconds(self._lived(phase)), [*self._subject.trace.gaps(phase)]
+        return sum(done for *_, done in gaps) / sum(own_s(end) - own_s(begin) for begin, end, _ in gaps)
 
     def _noise_of(self, phase: str) -> float:
         return noise_of(self._alone_rates(phase)) or self._noise
@@ -503,7 +504,7 @@ class _Session:
     def _alone_rates(self, phase: str | None) -> list[tuple[float, float]]:
         """Of each window its middle, and steps per second of the time in which it had its cores."""
         about = self._name, len(self._terms.cores)
-        return [(w.middle, w.rates[self._name] / _had(w, *about)) for w in self._alone_windows(phase)]
+        return [(w.middle, w.rates[self._name] / w.had(*about)) for w in self._alone_windows(phase)]
 
     def _alone_windows(self, phase: str | None) -> list[Window]:
         return [
@@ -519,6 +520,11 @@ class _Session:
             raise never_steady(self._subject, self._stage.window_s)
         return list(found)
 
+    def _told_phases(self) -> list[str]:
+        """The same, and those that take as much of the time by when they were announced, but met few windows alone."""
+        counting, trace = self._counting_phases(), self._subject.trace
+        return [*counting, *overlooked(self._lived(), trace, counting, LEAST_SHARE, self._alone_since)]
+
     def _steady_phases(self) -> dict[str, int]:
         """Phases that take at least a tenth of the windows alone, in the order of their first, with how many."""
         counted = Counter(phase for phase, _ in self._cpu)
@@ -531,29 +537,37 @@ class _Session:
 
     def _known(self, setting: Setting, phase: str) -> Interval | None:
         beside = frozenset({self._name, f"{setting[0]}@{setting[1]:g}"})
-        ratios = slowdowns(self._stage.windows, self._name, beside, phase)
+        windows, cores, on_its_cores = self._stage.windows, len(self._terms.cores), setting[0] == "cpu"
+        ratios = slowdowns(windows, self._name, beside, phase, cores=None if on_its_cores else cores)
         if not ratios:
             return None
         noise = noise_known(self._alone_rates(phase), self._noise)
         if len(ratios) >= FEWEST:
-            return interval(ratios, min(noise, 0.1))
-        use = statistics.median(use for p, use in self._cpu if p == phase)
-        return reaching(interval(ratios, noise), taking_turns(use, setting[1]) if setting[0] == "cpu" else 1.0)
+            found = interval(ratios, min(noise, 0.1))
+        else:
+            use = statistics.median(use for p, use in self._cpu if p == phase)
+            found = reaching(interval(ratios, noise), taking_turns(use, setting[1]) if on_its_cores else 1.0)
+        return found if on_its_cores else doubted(found, waited(windows, self._name, cores, beside))
 
     def _felt(self, feeler: Feeler, phase: str) -> Interval | None:
-        """How much slower a reporter was beside the programme in a phase."""
+        """How much slower a reporter was beside the programme in a phase, while it had its core."""
+        on_its_core = feeler.name == "reporter cpu"  # where the programme is as well
         alone: list[tuple[float, float]] = []
         beside: list[tuple[float, float]] = []
         for w in self._stage.windows:
             rate = w.rates.get(feeler.name)
             if rate is None:
                 continue
+            rate /= 1.0 if on_its_core else w.had(feeler.name, 1)
             if w.running == {feeler.name} and rate > 0:
                 alone.append((w.middle, rate))
             elif w.running == {feeler.name, self._name} and w.phases.get(self._name) == phase:
                 beside.append((w.middle, rate))
         ratios = [ratio for ratio in paired(alone, beside) if ratio < float("inf")]
-        return interval(ratios) if ratios else None
+        if not ratios:
+            return None
+        waits = 0.0 if on_its_core else waited(self._stage.windows, feeler.name, 1, {feeler.name, self._name})
+        return doubted(interval(ratios), waits)
 
     def _pressed_enough(self, kind: str, feeler: Feeler) -> bool:
         unit = self._calibration.slowdown(kind, 1.0) - 1.0

@@ -63,7 +63,7 @@ class Feeler:
         self.trace.add(self._offset_s + at_s, float(count))
 
     def waited_s(self) -> float:
-        return 0.0
+        return self._reporter.waited_s() if isinstance(self._reporter, Reporter) else 0.0
 
     def filenos(self) -> list[int]:
         return []

@@ -13,9 +13,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from tandem.estimate.profiling.course import had_s
 from tandem.estimate.profiling.deadline import Deadline
 from tandem.estimate.profiling.subject import POLL_S
+from tandem.estimate.profiling.windows import had_s
 
 if TYPE_CHECKING:
     from tandem.estimate.profiling.subject import Subject

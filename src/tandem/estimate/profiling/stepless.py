@@ -62,6 +62,22 @@ def with_steps(
     return {phase: shares[phase] / total for phase in stretches} if all(map(shares.get, stretches)) else {}
 
 
+def overlooked(
+    stretches: Sequence[tuple[float, float]],
+    trace: Trace,
+    counted: Collection[str],
+    least: float,
+    since: float = math.inf,
+) -> list[str]:
+    """Phases with steps that are not ``counted``, though they take that part of the time or more; see `stepless`."""
+    if not stretches or trace.last is None:
+        return []
+    own_s = own_seconds(stretches)
+    shares, _ = _of_cycles(trace, {phase for _, phase in trace.entered}, lambda _: own_s, stretches[0][0], since)
+    found = [phase for phase, share in shares.items() if phase not in counted and share >= least]
+    return [p for p in found if any(done for begin, end, done in trace.gaps(p) if own_s(end) > own_s(begin))]
+
+
 def _of_cycles(
     trace: Trace, counted: Collection[str], own_s: Callable[[str], Callable[[float], float]], begin: float, since: float
 ) -> tuple[dict[str, float], int]:

@@ -30,6 +30,9 @@ SETTLE_S = 0.025
 WINDOW_S = 0.1
 FEWEST = 3
 
+LEAST_HAD = 0.1
+"""Part of the time that a programme is taken to have had its cores at least."""
+
 
 class Participant(Protocol):
     """Somebody who can be let go and paused: a `Subject`, a bubble, a reporter."""
@@ -77,6 +80,10 @@ class Window:
     def middle(self) -> float:
         """Its middle, unix seconds."""
         return (self.begin + self.end) / 2
+
+    def had(self, name: str, cores: int) -> float:
+        """Part of it in which a participant had its cores; others had the rest."""
+        return had_s(1.0, self.waits.get(name, 0.0), cores)
 
 
 class Stage:
@@ -222,14 +229,32 @@ class Stage:
                 self._all[name].read()
 
 
+def had_s(passed_s: float, kept_s: float, cores: int) -> float:
+    """Seconds in which a programme had its cores.
+
+    Args:
+        passed_s: that passed.
+        kept_s: for which others kept its threads, all together, from its cores meanwhile.
+        cores: how many it has.
+
+    >>> had_s(2.0, 1.0, 2)
+    1.5
+    """
+    return max(LEAST_HAD * passed_s, passed_s - kept_s / cores)
+
+
 def slowdowns(
     windows: Iterable[Window],
     name: str,
     beside: AbstractSet[str],
     phase: str | None = None,
     alone: AbstractSet[str] | None = None,
+    cores: int | None = None,
 ) -> list[float]:
     """How many times slower ``name`` was in each window in which exactly ``beside`` ran, it included.
+
+    Windows are compared with those of the same phase; those across a change of phase with one another, where no others
+    tell anything.
 
     Args:
         windows: by time.
@@ -237,19 +262,26 @@ def slowdowns(
         beside: names of all who ran.
         phase: only windows in this phase; None takes all.
         alone: what counts as alone; it alone, unless given.
+        cores: how many it has, where only the time in which it had them counts; None where all does.
     """
-    solo: list[tuple[float, float]] = []
-    together: list[tuple[float, float]] = []
+    solo: dict[str | None, list[tuple[float, float]]] = {}
+    together: dict[str | None, list[tuple[float, float]]] = {}
     only = frozenset({name} if alone is None else alone)
     for window in windows:
-        rate = window.rates.get(name)
-        if rate is None or (phase is not None and window.phases.get(name) != phase):
+        within = window.phases.get(name)
+        if name not in window.rates or phase not in (None, within):
             continue
+        rate = window.rates[name] / (1.0 if cores is None else window.had(name, cores))
         if window.running == only and rate > 0:
-            solo.append((window.middle, rate))
+            solo.setdefault(within, []).append((window.middle, rate))
         elif window.running == beside:
-            together.append((window.middle, rate))
-    return [ratio for ratio in paired(solo, together) if math.isfinite(ratio)]
+            together.setdefault(within, []).append((window.middle, rate))
+    found = {
+        within: [ratio for ratio in paired(solo.get(within, []), those) if math.isfinite(ratio)]
+        for within, those in together.items()
+    }
+    across = found.pop(None, [])
+    return [ratio for ratios in found.values() for ratio in ratios] or across
 
 
 def slowdown(
