@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -249,7 +250,7 @@ def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell, tmp_p
 
     told = json.loads(tandem("submit", "--json", "--cwd", tmp_path / "later", "--hold", "--", "true"))
     assert told["warnings"] == [
-        f"the folder {tmp_path / 'later'} does not exist; the job fails unless it is there when it starts"
+        f"the folder {tmp_path / 'later'} does not exist; the job fails unless that has changed when it starts"
     ]
     (tmp_path / "later").mkdir()
     tandem("release", "2")
@@ -608,6 +609,22 @@ def test_ctrl_c_while_submit_waits_says_that_the_job_goes_on(tandem: Shell, tmp_
     assert process.returncode == 130
     assert said.strip() == "tandem: job 1 goes on; `tandem wait 1` waits again, `tandem cancel 1` stops it"
     assert state(tandem, 1) == "running"
+
+
+def test_ctrl_c_before_submit_is_answered_says_that_the_job_may_have_been_taken_in(tandem_: Shell, home: Path) -> None:
+    home.mkdir()
+    with socket.socket(socket.AF_UNIX) as daemon:  # which takes the request, and does not answer in time
+        daemon.bind(str(home / "tandem.sock"))
+        daemon.listen()
+        process = tandem_.start("submit", "--", "true")
+        with daemon.accept()[0] as asked, asked.makefile() as requests:
+            assert json.loads(requests.readline())["method"] == "submit"
+            process.send_signal(signal.SIGINT)
+            printed, said = process.communicate(timeout=30)
+    (home / "tandem.sock").unlink()
+    assert (process.returncode, printed) == (130, "")
+    told = "tandem: the job may have been taken in: `tandem queue` and `tandem history` show whether it was"
+    assert said.strip() == told
 
 
 def test_an_element_that_was_named_by_its_id_is_recognised_in_the_error(tandem: Shell) -> None:
