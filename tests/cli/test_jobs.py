@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tandem.core.process import locks
 from tests import disks
 from tests.cli.conftest import Shell
 from tests.waiting import until
@@ -758,6 +759,17 @@ def test_doctor_tells_when_the_bandwidth_was_measured_and_measures_anew(tandem_:
     again = json.loads(tandem_("doctor", "--measure", "--json"))["memory_bandwidth"]
     assert again["mbs"] > 100
     assert again["cores"] == told["cores"][:1]  # those of the daemon that measured it
+
+
+@pytest.mark.slow
+def test_doctor_names_a_core_that_was_given_out_twice(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", *blocked_by(tmp_path / "never"))
+    until(lambda: state(tandem, 1) == "running")
+    ((core,),) = json.loads(tandem("queue", "--json"))[0]["cores"]
+    (tmp_path / "locks" / "cores").unlink()
+    with locks.held([core]):
+        (problem,) = until(lambda: json.loads(tandem.run("doctor", "--json").stdout)["problems"])
+    assert f"core {core} of job 1 was given out twice" in problem
 
 
 def test_doctor_and_nodes(tandem: Shell) -> None:
