@@ -64,7 +64,8 @@ def identity(kind: Kind, now: float) -> tuple[int, int]:
     with _open(kind) as fd:
         info = os.fstat(fd)
         if abs(now - info.st_mtime) > _OLD_S:
-            os.utime(fd)
+            with suppress(OSError):  # not everybody may, where somebody made it by hand
+                os.utime(fd)
     return info.st_dev, info.st_ino
 
 
