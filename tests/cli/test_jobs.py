@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tandem.core.process import locks
 from tests import disks
 from tests.cli.conftest import Shell
 from tests.waiting import until
@@ -249,7 +251,7 @@ def test_a_binary_that_does_not_exist_fails_with_the_reason(tandem: Shell, tmp_p
 
     told = json.loads(tandem("submit", "--json", "--cwd", tmp_path / "later", "--hold", "--", "true"))
     assert told["warnings"] == [
-        f"the folder {tmp_path / 'later'} does not exist; the job fails unless it is there when it starts"
+        f"the folder {tmp_path / 'later'} does not exist; the job fails unless that has changed when it starts"
     ]
     (tmp_path / "later").mkdir()
     tandem("release", "2")
@@ -610,6 +612,22 @@ def test_ctrl_c_while_submit_waits_says_that_the_job_goes_on(tandem: Shell, tmp_
     assert state(tandem, 1) == "running"
 
 
+def test_ctrl_c_before_submit_is_answered_says_that_the_job_may_have_been_taken_in(tandem_: Shell, home: Path) -> None:
+    home.mkdir()
+    with socket.socket(socket.AF_UNIX) as daemon:  # which takes the request, and does not answer in time
+        daemon.bind(str(home / "tandem.sock"))
+        daemon.listen()
+        process = tandem_.start("submit", "--", "true")
+        with daemon.accept()[0] as asked, asked.makefile() as requests:
+            assert json.loads(requests.readline())["method"] == "submit"
+            process.send_signal(signal.SIGINT)
+            printed, said = process.communicate(timeout=30)
+    (home / "tandem.sock").unlink()
+    assert (process.returncode, printed) == (130, "")
+    told = "tandem: the job may have been taken in: `tandem queue` and `tandem history` show whether it was"
+    assert said.strip() == told
+
+
 def test_an_element_that_was_named_by_its_id_is_recognised_in_the_error(tandem: Shell) -> None:
     tandem("submit", "--wait", "--array", "4-5", "--", "true")
     assert "job 1_5 (id 2) has ended" in tandem.run("cancel", "2").stderr
@@ -741,6 +759,17 @@ def test_doctor_tells_when_the_bandwidth_was_measured_and_measures_anew(tandem_:
     again = json.loads(tandem_("doctor", "--measure", "--json"))["memory_bandwidth"]
     assert again["mbs"] > 100
     assert again["cores"] == told["cores"][:1]  # those of the daemon that measured it
+
+
+@pytest.mark.slow
+def test_doctor_names_a_core_that_was_given_out_twice(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", *blocked_by(tmp_path / "never"))
+    until(lambda: state(tandem, 1) == "running")
+    ((core,),) = json.loads(tandem("queue", "--json"))[0]["cores"]
+    (tmp_path / "locks" / "cores").unlink()
+    with locks.held([core]):
+        (problem,) = until(lambda: json.loads(tandem.run("doctor", "--json").stdout)["problems"])
+    assert f"core {core} of job 1 was given out twice" in problem
 
 
 def test_doctor_and_nodes(tandem: Shell) -> None:

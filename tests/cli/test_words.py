@@ -1,5 +1,6 @@
 """How instants, demands, ids, quotes and tables are written."""
 
+import errno
 import json
 import math
 import os
@@ -319,6 +320,23 @@ def test_what_will_fail_is_known_before(tmp_path: Path, monkeypatch: pytest.Monk
         assert f"{folder!r} is a folder, no programme" in submit.misgivings([folder], None, None)[0]
     assert f"the folder {mine}x does not exist" in submit.misgivings(["here"], f"{mine}x", None)[0]
     assert "is no folder" in submit.misgivings(["here"], f"{mine}/plain", None)[0]
+
+
+def test_what_cannot_be_looked_at_is_a_doubt_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, truly = tmp_path / "closed", Path.stat
+    (tmp_path / "solve").touch(mode=0o755)
+
+    def as_its_user(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:  # root may search any folder
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return truly(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", as_its_user)
+    assert submit.misgivings(["solve"], None, {"PATH": f"{closed}:{tmp_path}"}) == []
+    assert "there is no programme 'solve' on your PATH" in submit.misgivings(["solve"], None, {"PATH": f"{closed}"})[0]
+    assert "there is no programme" in submit.misgivings(["a" * 300], None, None)[0]
+    assert "cannot be entered (Permission denied)" in submit.misgivings(["solve"], f"{closed}/in", None)[0]
+    assert "cannot be entered (File name too long)" in submit.misgivings(["solve"], "a" * 300, None)[0]
 
 
 def test_one_that_goes_as_fast_as_alone_is_not_said_to_be_slower() -> None:

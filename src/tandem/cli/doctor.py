@@ -204,6 +204,11 @@ def _problems(told: dict[str, Any]) -> list[str]:
         found.append(f"the daemon is version {daemon['version']}: restart it with `tandem down` and `tandem up`")
     if daemon and daemon.get("store", "ok") != "ok":
         found.append(f"the daemon cannot store: {daemon['store']}")
+    engine = (daemon or {}).get("engine", {})
+    found += [
+        f"{what} was given out twice: the lock file in {engine['locks']} had been removed; wait until one has ended"
+        for what in engine.get("also_held", ())
+    ]
     left = (daemon or {}).get("unread_profiles", [])
     found += [f"a profile is left aside: {words}" for words in dict.fromkeys([*told["unread_profiles"], *left])]
     return [*found, told["calibration"]] if told["calibration"] else found

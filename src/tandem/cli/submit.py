@@ -78,12 +78,16 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
     with Client.connect() as client:
         asked = submission(given, argv)
         asked["after"] = [item for text in given["after"] for item in _after(client, text)] or None
+        doubts = misgivings(argv, given["cwd"], asked["env"])  # before it is taken in: nothing may fail after that
         try:
             (made,) = client.submit([{key: value for key, value in asked.items() if value is not None}])
         except ConfigError as error:
             error.given = _as_options(error.given)
             raise
-    doubts = [*made["warnings"], *misgivings(argv, given["cwd"], asked["env"])]
+        except KeyboardInterrupt:
+            say_err("tandem: the job may have been taken in: `tandem queue` and `tandem history` show whether it was")
+            raise
+    doubts = [*made["warnings"], *doubts]
     for doubt in () if as_json else doubts:
         say_err(f"tandem: warning: {doubt}")
     if quiet and not as_json:
@@ -202,25 +206,38 @@ def misgivings(argv: Sequence[str], cwd: str | None, env: object) -> list[str]:
     """
     own = env if isinstance(env, dict) else {}
     folder = Path(cwd or ".")
-    if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
-        return [f"the folder {cwd} {what}; the job fails unless it is there when it starts"]
+    try:
+        what = "" if stat.S_ISDIR(folder.stat().st_mode) else "is no folder"
+    except (FileNotFoundError, NotADirectoryError):
+        what = "does not exist"
+    except OSError as error:
+        what = f"cannot be entered ({error.strerror})"
+    if what:
+        return [f"the folder {folder} {what}; the job fails unless that has changed when it starts"]
     programme = argv[0]
     if "/" in programme or programme in (".", ".."):
         found, where = [folder / programme], ""
     else:
         places = str(own.get("PATH", os.environ.get("PATH", os.defpath))).split(os.pathsep)
         found, where = [folder / place / programme for place in places], " on your PATH"
-    if any(path.is_file() and os.access(path, os.X_OK) for path in found):
+    files = [path for path in found if stat.S_ISREG(_mode(path))]
+    if any(os.access(path, os.X_OK) for path in files):
         return []
-    there = any(path.is_file() for path in found)
-    if there:
+    if files:
         said = f"{programme!r} may not be executed"
-    elif not where and found[0].is_dir():
+    elif not where and stat.S_ISDIR(_mode(found[0])):
         said = f"{programme!r} is a folder, no programme"
     else:
         said = f"there is no programme {programme!r}{where}"
     return [f"{said}; the job fails unless that has changed when it starts"]
+
+
+def _mode(path: Path) -> int:
+    """What kind of file lies there; 0, which is none, where that cannot be seen."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _as_options(given: str) -> str:

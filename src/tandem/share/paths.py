@@ -42,6 +42,11 @@ class Paths:
         return self.data / "tandem.db"
 
     @property
+    def write_ahead_log(self) -> Path:
+        """What SQLite keeps beside the database while that is open, or was not closed."""
+        return self.data / "tandem.db-wal"
+
+    @property
     def lock(self) -> Path:
         """The file whose lock says that a daemon runs on this data folder; it holds the daemon's pid and socket."""
         return self.data / "daemon.lock"

@@ -145,3 +145,62 @@ def test_a_block_holds_cores_and_whole_gpus_and_gives_them_back() -> None:
             pass
         assert locks.foreign_holders("cores", range(4)) == {1}, "one that was refused holds nothing"
     assert locks.held_slots(0) == frozenset()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_held_is_locked_again_in_a_file_that_was_made_anew(launch: Launch, folder: Path, asked: bool) -> None:
+    attempt = launch(spec=holding(0, ranges=(locks.gpu_range(1, slots=50),)))
+    attempt.message("started")
+    for kind in locks.KINDS:
+        (folder / kind).unlink()
+    assert locks.foreign_holders("cores", range(2)) == frozenset(), "a new file, in which nobody has locked yet"
+    assert locks.held_slots(1) == frozenset()
+    if asked:
+        assert attempt.command("lock").kind == "ok"
+    else:  # no scheduler is there: it looks by itself
+        attempt.keeper.close()
+    until(lambda: locks.foreign_holders("cores", range(2)) == {0}, "the core's lock")
+    until(lambda: locks.held_slots(1) == frozenset(range(50)), "the GPU's lock")
+
+
+def test_a_core_that_was_taken_meanwhile_is_said_and_tried_again(launch: Launch, folder: Path) -> None:
+    attempt = launch(spec=holding(0, ranges=(locks.gpu_range(1),)))
+    attempt.message("started")
+    (folder / "cores").unlink()
+    assert attempt.command("lock").kind == "ok", "nobody else can hold it where no file is"
+    with locks.held([0]):
+        assert attempt.command("lock").text == f"lock busy {folder / 'cores'} 0"
+    assert attempt.command("lock").kind == "ok"
+    assert locks.foreign_holders("cores", range(2)) == {0}
+
+
+def test_cores_are_locked_in_the_file_that_is_there_now(launch: Launch, folder: Path) -> None:
+    attempt = launch(spec=holding(0))
+    attempt.message("started")
+    assert attempt.command("suspend").kind == "ok"
+    (folder / "cores").unlink()
+    assert locks.foreign_holders("cores", range(2)) == frozenset()
+    with locks.held([0]):
+        assert "busy" in attempt.command("resume").text
+    assert attempt.command("resume").kind == "ok"
+    assert locks.foreign_holders("cores", range(2)) == {0}
+    assert attempt.command("suspend").kind == "ok"
+    assert attempt.command("lock").kind == "ok"
+    assert locks.foreign_holders("cores", range(2)) == frozenset(), (
+        "a suspended job holds no core in the new file either"
+    )
+
+
+def test_a_removed_file_shows_and_an_old_one_is_touched(folder: Path) -> None:
+    now = 2_000_000_000.0
+    with locks.held([0]):
+        before = locks.identity("cores", now)
+        assert locks.identity("cores", now) == before
+        (folder / "cores").unlink()
+        assert locks.identity("cores", now) != before
+    path = folder / "cores"
+    os.utime(path, (now - 7200, now - 7200))
+    locks.identity("cores", now - 7100)
+    assert path.stat().st_mtime == now - 7200
+    locks.identity("cores", now)
+    assert path.stat().st_mtime != now - 7200

@@ -112,6 +112,22 @@ def test_a_core_that_somebody_else_holds_is_not_given_out(stage: Stage, tmp_path
     stage.expect(ev.Ended(2, 1))
 
 
+@pytest.mark.slow
+def test_a_core_is_still_held_once_its_lock_file_was_removed(stage: Stage) -> None:
+    """The file is looked for every few seconds."""
+    core = stage.engine.nodes()[0].cores[0]
+    stage.start(1, "exec sleep 1000")
+    stage.expect(ev.Started(1, 1))
+    stage.poll()
+    locks.lock_file("cores").unlink()
+    with locks.held([core]):  # who takes it before that
+        until(
+            lambda: [stage.poll(), stage.engine.describe()["also_held"]][1] == [f"core {core} of job 1"], "the notice"
+        )
+    until(lambda: [stage.poll(), stage.engine.describe()["also_held"]][1] == [], "the second try")
+    assert locks.foreign_holders("cores", [core]) == {core}
+
+
 def test_a_core_of_a_suspended_job_can_be_used_by_another(stage: Stage) -> None:
     stage.start(1, "while :; do sleep 0.01; done")
     stage.expect(ev.Started(1, 1))

@@ -37,10 +37,24 @@ def test_a_second_daemon_is_told_who_has_the_folder(place: Paths, file: str) -> 
 
 
 @pytest.mark.parametrize("how", ["-s", "-x"])
-def test_who_locks_the_folder_alone_is_no_daemon(place: Paths, how: str) -> None:
-    Lock(place).close()  # leaves its file, with the number of a process that runs
+@pytest.mark.parametrize(
+    ("what", "is_left"),
+    [
+        (["home"], True),
+        (["home"], False),
+        (["home/daemon.lock"], True),
+        (["home/daemon.lock"], False),
+        (["home", "home/daemon.lock"], True),
+    ],
+)
+def test_who_locks_the_folder_or_its_file_is_no_daemon(
+    place: Paths, tmp_path: Path, how: str, what: list[str], is_left: bool
+) -> None:
+    if is_left:
+        Lock(place).close()  # leaves its file, with the number of a process that runs
+    locked = [word for one in what for word in ("flock", how, str(tmp_path / one))]
     with subprocess.Popen(
-        ["flock", how, place.data, "sh", "-c", "echo locked; read end"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*locked, "sh", "-c", "echo locked; read end"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
@@ -49,6 +63,32 @@ def test_who_locks_the_folder_alone_is_no_daemon(place: Paths, how: str) -> None
             Lock(place)
         other.communicate()
     Lock(place).close()
+
+
+def test_a_daemon_on_a_full_disk_is_known_by_the_folder(place: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = Lock(place)
+    assert place.lock.read_bytes() == b""
+    assert holder(place) == os.getpid()
+    lock.close()
+    assert holder(place) is None
+
+
+def test_a_link_in_place_of_the_file_is_named(place: Paths, tmp_path: Path) -> None:
+    place.lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DaemonError, match=rf"{place.lock} is a link; .*remove the link"):
+        Lock(place)
+    assert not (tmp_path / "elsewhere").exists()
+    place.lock.unlink()
+    lock = Lock(place)
+    place.lock.unlink()
+    place.lock.symlink_to(tmp_path / "elsewhere")
+    lock.keep()  # whoever put it there cannot oust the daemon
+    assert holder(place) == os.getpid()
+    lock.close()
 
 
 def test_a_lock_whose_process_has_gone_is_told_of(place: Paths) -> None:

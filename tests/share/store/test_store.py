@@ -1,5 +1,6 @@
 """The store keeps what it acknowledged, and leaves alone what is not its own."""
 
+import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +252,73 @@ def test_an_empty_file_is_a_new_database_only_where_no_job_was(place: Paths) -> 
     place.job_dir(1).rmdir()
     Store.open(place).close()
     assert place.database.stat().st_size
+
+
+@pytest.fixture
+def killed(place: Paths, tmp_path: Path) -> Paths:
+    """What a daemon that was killed leaves: what it stored lies in the log only."""
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        step(store, Machine(SETUP), 2.0, [ev.Submitted(job(2))], {2: launch()})
+        place.job_dir(2).mkdir()
+        shutil.copytree(place.data, tmp_path / "killed")
+    return paths.home(tmp_path / "killed")
+
+
+def test_a_log_that_was_left_is_taken_in(killed: Paths) -> None:
+    assert killed.write_ahead_log.stat().st_size
+    examine(killed)
+    with Store.open(killed) as store:
+        assert store.launch(2) == launch()
+
+
+@pytest.mark.parametrize("harm", ["xxxx", "noise"])
+def test_a_damaged_log_is_refused_and_left_as_it_is(killed: Paths, harm: str) -> None:
+    content = b"xxxx" + killed.write_ahead_log.read_bytes()[4:] if harm == "xxxx" else noise(9000)
+    killed.write_ahead_log.write_bytes(content)
+    before = killed.database.read_bytes()
+    for look in (Store.open, examine):
+        with pytest.raises(StoreError, match=r"corrupted .*tandem.db-wal: its header is damaged"):
+            look(killed)
+    assert (killed.write_ahead_log.read_bytes(), killed.database.read_bytes()) == (content, before)
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied"])
+def test_a_database_without_the_last_jobs_that_have_folders_is_refused(killed: Paths, harm: str) -> None:
+    killed.write_ahead_log.write_bytes(b"")
+    if harm == "removed":
+        killed.write_ahead_log.unlink()
+    for look in (Store.open, examine):
+        with pytest.raises(StoreError, match=r"knows jobs up to 0, and folders of jobs up to 2 .*stored last is gone"):
+            look(killed)
+    killed.job_dir(2).rmdir()
+    examine(killed)
+    Store.open(killed).close()
+
+
+def test_folders_from_before_a_database_do_not_count_against_it(place: Paths) -> None:
+    place.job_dir(7).mkdir()
+    Store.open(place).close()
+    with sqlite3.connect(place.database) as connection:  # as of a version that did not keep it
+        connection.execute("DELETE FROM meta WHERE key = 'folders_before'")
+    connection.close()
+    place.job_dir(8).mkdir()
+    for _ in range(2):
+        examine(place)
+        Store.open(place).close()
+    place.job_dir(9).mkdir()
+    with pytest.raises(StoreError, match="folders of jobs up to 9"):
+        examine(place)
+
+
+def test_no_new_database_is_begun_beside_the_log_of_one_that_has_gone(killed: Paths) -> None:
+    killed.database.unlink()
+    for look in (Store.open, examine):
+        with pytest.raises(StoreError, match=r"it is gone, and its write-ahead log tandem.db-wal lies there"):
+            look(killed)
+    assert killed.write_ahead_log.stat().st_size
+    killed.write_ahead_log.unlink()
+    Store.open(killed).close()
 
 
 def test_a_newer_database_is_refused_and_left_as_it_is(place: Paths) -> None:

@@ -4,6 +4,9 @@ One byte of `cores` stands for one core; 100 bytes of `gpus` stand for one GPU, 
 them. A keeper holds its job's bytes with open-file-description locks; they vanish with it, however it ends. The files
 say nothing and need no trust: a user who locks bytes without using the cores only keeps cores idle.
 
+Where the files are removed, a core may be given out twice: `identity` tells that it happened, and keepers then lock in
+the new file. What `held` holds is not locked again.
+
 The directory is `$TANDEM_LOCK_DIR`, else `/run/lock/tandem`, else `/tmp/tandem-locks` (shared, sticky).
 """
 
@@ -20,11 +23,13 @@ from tandem.core.errors import MachineBusyError
 from tandem.core.process.spec import ByteRange
 
 Kind = Literal["cores", "gpus"]
+KINDS: Final[tuple[Kind, ...]] = ("cores", "gpus")
 
 GPU_SLOTS: Final = 100
 _SHARED_DIRS = (Path("/run/lock/tandem"), Path("/tmp/tandem-locks"))  # the same for every user of the machine
 _WIDTH: dict[Kind, int] = {"cores": 1, "gpus": GPU_SLOTS}
 _FLOCK = struct.Struct("hhqqi4x")
+_OLD_S = 3600.0
 
 
 def lock_dir() -> Path:
@@ -49,6 +54,19 @@ def lock_file(kind: Kind) -> Path:
         os.fchmod(fd, 0o666)  # whatever the umask
         os.close(fd)
     return path
+
+
+def identity(kind: Kind, now: float) -> tuple[int, int]:
+    """Return which file the lock file is: another one, once it was removed and made again while somebody held it.
+
+    One that looks an hour old at the time ``now`` is touched: cleaners of temporary folders leave it then.
+    """
+    with _open(kind) as fd:
+        info = os.fstat(fd)
+        if abs(now - info.st_mtime) > _OLD_S:
+            with suppress(OSError):  # not everybody may, where somebody made it by hand
+                os.utime(fd)
+    return info.st_dev, info.st_ino
 
 
 def gpu_range(index: int, *, first_slot: int = 0, slots: int = GPU_SLOTS) -> ByteRange:

@@ -23,7 +23,7 @@ from tandem.share import crash
 from tandem.share import events as ev
 from tandem.share.model import Node, Placement
 from tandem.share.node import attempt_spec, local_node
-from tandem.share.node.attempt import Attempt, Key
+from tandem.share.node.attempt import Attempt, Key, held
 from tandem.share.node.engine import Adoptee, Engine, EngineContext
 from tandem.share.node.launch import Launch
 
@@ -82,6 +82,7 @@ class LocalEngine:
         self._tidy_at = 0.0
         self._restarted = _machine_restarted(context.paths.data / "boot")
         self._foreign: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._lock_files: list[tuple[int, int]] = []  # where keepers hold what they hold
 
     # ------------------------------------------------------------------------- the engine's interface
 
@@ -168,6 +169,7 @@ class LocalEngine:
             "locks": str(locks.lock_dir()),
             "foreign_cores": list(self._foreign[0]),
             "foreign_gpus": list(self._foreign[1]),
+            "also_held": [f"{one.lost} of job {one.job}" for one in self._attempts.values() if one.lost],
             "jobs_as_submitter": os.geteuid() == 0,
         }
 
@@ -300,7 +302,9 @@ class LocalEngine:
 
     def _answered(self, attempt: Attempt, obeyed: bool, command: str, rest: str) -> None:
         """The keeper's answer to a command; a job that has ended says so by itself."""
-        if not obeyed and rest != "the job has ended":
+        if command == "lock":
+            self._locked_again(attempt, "" if obeyed else rest)
+        elif not obeyed and rest != "the job has ended":
             _log.warning("job %d: the keeper could not %s: %s", attempt.job, command, rest)
             if command in ("suspend", "resume", "pin") and not attempt.stop_asked:
                 self._later(AGAIN_S, attempt, command)
@@ -313,6 +317,17 @@ class LocalEngine:
         elif obeyed and command == "resume" and not attempt.stop_asked:
             attempt.suspended = False
             self._events.append(ev.ResumeDone(*attempt.key))
+
+    def _locked_again(self, attempt: Attempt, refused: str) -> None:
+        """Whether its keeper could lock all that it holds; what it could not is tried again."""
+        busy, _, place = refused.partition(" ")
+        path, _, byte = place.rpartition(" ")
+        lost = held(path, int(byte)) if busy == "busy" else ""
+        if lost and lost != attempt.lost:
+            _log.warning("job %d: its lock file was removed, and somebody else holds its %s now", attempt.job, lost)
+        attempt.lost = lost
+        if lost:
+            self._later(LOOK_S, attempt, "lock")
 
     def _gone(self, attempt: Attempt) -> None:
         """The keeper has ended: its last message, or the journal, says how the job did."""
@@ -404,6 +419,7 @@ class LocalEngine:
     def _look_for_strangers(self) -> None:
         """Say which cores and GPUs somebody else uses, if that has changed."""
         self._looked_at = self._clock.monotonic()
+        self._lock_again()
         attempts = self._attempts.values()
         ours = {core for one in attempts for core in (one.cores if one.suspended else one.cores + one.share.cores)}
         cores = locks.foreign_holders("cores", [core for core in self._local.node.cores if core not in ours])
@@ -416,6 +432,14 @@ class LocalEngine:
         if found != self._foreign:
             self._foreign = found
             self._events.append(ev.ForeignUse(self._local.node.id, *found))
+
+    def _lock_again(self) -> None:
+        """Have keepers lock in the files that are there now; at the first look too, for what happened before."""
+        files = [locks.identity(kind, self._clock.now()) for kind in locks.KINDS]
+        if files != self._lock_files:
+            self._lock_files = files
+            for attempt in self._attempts.values():
+                attempt.send("lock")
 
 
 def _machine_restarted(kept: Path) -> bool:

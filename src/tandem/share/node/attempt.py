@@ -31,6 +31,7 @@ class Attempt:
         killed: The kill was sent.
         stop_asked: A stop is under way.
         replaced: Somebody else connected to its keeper.
+        lost: What it holds that somebody else has locked meanwhile, in words.
         fate: The end, once it is known.
     """
 
@@ -45,6 +46,7 @@ class Attempt:
     killed: bool = False
     stop_asked: bool = False
     replaced: bool = False
+    lost: str = ""
     fate: Fate | None = None
 
     @property
@@ -76,7 +78,7 @@ class Attempt:
     def end(self, fate: Fate) -> Event:
         """Return the event that an end known from the journal amounts to."""
         if fate.busy is not None:
-            return StartRefused(self.job, self.number, f"somebody else on this machine holds {_held(*fate.busy)}")
+            return StartRefused(self.job, self.number, f"somebody else on this machine holds {held(*fate.busy)}")
         if fate.exec_error is not None:
             return Ended(self.job, self.number, code=127, reason=fate.exec_error[1], at=fate.ended_at)
         code, number = fate.exit_code or 0, fate.signal or 0
@@ -108,6 +110,6 @@ class Attempt:
         return ""
 
 
-def _held(path: str, byte: int) -> str:
+def held(path: str, byte: int) -> str:
     """What a byte of a lock file stands for, in words."""
     return f"GPU {byte // locks.GPU_SLOTS}" if path.endswith("/gpus") else f"core {byte}"

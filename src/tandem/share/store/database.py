@@ -110,7 +110,7 @@ def corrupted(path: Path, words: str) -> StoreError:
     return StoreError(
         given=f"the database {path} is corrupted ({words})",
         allowed="a whole database",
-        todo="nothing was overwritten; put a copy in its place, or move the file away to begin anew",
+        todo=f"nothing was overwritten; put a copy in its place, or move {path.name}* away to begin anew",
     )
 
 

@@ -2,22 +2,36 @@
 
 The folder itself is locked: it cannot go away without the store. So is a file in it that says which process it is and
 on which socket it listens; where that is removed, as by a cleaner of temporary folders, it is made again. A file system
-that cannot lock folders, such as NFS, has the file alone. Others lock folders too (`flock FOLDER command`): a daemon is
-who has locked such a file besides.
+that cannot lock folders, such as NFS, has the file alone. Others lock folders and
+files too (`flock FOLDER command`): a daemon is who has locked such a file that says so.
 """
 
 import contextlib
 import fcntl
 import logging
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tandem.core.errors import DaemonError
 from tandem.share.paths import Paths
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Locked:
+    """What a process has open and locked: where that can be read, and what it is or was called."""
+
+    place: Path
+    info: os.stat_result
+    name: str
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.info.st_mode)
 
 
 class Lock:
@@ -34,8 +48,12 @@ class Lock:
         try:
             self._take(self._folder)
             self._file = self._make_file()
-        except BaseException:
+        except BaseException as error:
             os.close(self._folder)
+            if isinstance(error, OSError) and paths.lock.is_symlink():
+                raise DaemonError(
+                    given=f"{paths.lock} is a link", allowed="a file of the daemon's own", todo="remove the link"
+                ) from error
             raise
 
     def keep(self) -> None:
@@ -121,7 +139,7 @@ def holder(paths: Paths) -> int | None:
             files.append(path.stat())
     for process in (*_written(paths), *_lockers(files)):
         locks = _locks_of(process)
-        if _holds(files, locks) and any(name == paths.lock.name for _, name in locks):
+        if _holds(files, locks) and _is_daemon(process, paths, locks):
             return process
     return None
 
@@ -135,10 +153,29 @@ def named_socket(paths: Paths, process: int) -> Path | None:
     return None
 
 
+def _is_daemon(process: int, paths: Paths, locks: Sequence[_Locked]) -> bool:
+    """Whether a lock's file says so; an empty one, as a full disk leaves it, will do beside the lock of the folder."""
+    for one in locks:
+        if one.name == paths.lock.name and one.is_file:
+            said = _process_in(one.place)
+            with contextlib.suppress(OSError):
+                if said == process or (said is None and _holds([paths.data.stat()], locks)):
+                    return True
+    return False
+
+
 def _written(paths: Paths) -> Iterator[int]:
     """The process that the lock's file names; it may have ended."""
+    process = _process_in(paths.lock)
+    if process is not None:
+        yield process
+
+
+def _process_in(lock: Path) -> int | None:
+    """The process that a lock's file names; None where it names none."""
     with contextlib.suppress(OSError, ValueError):
-        yield int(paths.lock.read_bytes().partition(b"\n")[0])
+        return int(lock.read_bytes().partition(b"\n")[0])
+    return None
 
 
 def _lockers(files: Sequence[os.stat_result]) -> Iterator[int]:
@@ -150,20 +187,20 @@ def _lockers(files: Sequence[os.stat_result]) -> Iterator[int]:
                 yield int(process)
 
 
-def _locks_of(process: int) -> list[tuple[os.stat_result, str]]:
-    """What the process has open with a lock on it, and what that is or was called."""
+def _locks_of(process: int) -> list[_Locked]:
+    """What the process has open with a lock on it."""
     found = []
     with contextlib.suppress(OSError):
         for one in Path(f"/proc/{process}/fd").iterdir():
             with contextlib.suppress(OSError):  # closed meanwhile
                 if "FLOCK" in Path(f"/proc/{process}/fdinfo/{one.name}").read_text():
-                    found.append((one.stat(), one.readlink().name.removesuffix(" (deleted)")))
+                    found.append(_Locked(one, one.stat(), one.readlink().name.removesuffix(" (deleted)")))
     return found
 
 
-def _holds(files: Sequence[os.stat_result], locks: Sequence[tuple[os.stat_result, str]]) -> bool:
+def _holds(files: Sequence[os.stat_result], locks: Sequence[_Locked]) -> bool:
     """Whether one of the files is among what is locked."""
-    return any(os.path.samestat(one, file) for one, _ in locks for file in files)
+    return any(os.path.samestat(one.info, file) for one in locks for file in files)
 
 
 def _leads_to(path: Path, fd: int) -> bool:

@@ -25,7 +25,7 @@ from tandem.share.scheduler.machine import Machine
 from tandem.share.scheduler.recorded import follow
 from tandem.share.scheduler.snapshot import check as check_snapshot
 from tandem.share.store import entry as rows
-from tandem.share.store import schema
+from tandem.share.store import schema, wal
 from tandem.share.store.database import StoreFullError, corrupted, full, open_engine, reading, storing
 from tandem.share.store.entry import Entry, Row
 from tandem.share.store.lock import Lock
@@ -34,6 +34,9 @@ from tandem.share.store.reserve import Reserve
 
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
+
+_FOLDERS_BEFORE = "folders_before"
+"""In `meta`: the highest job that had a folder when the database was begun."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Store:
         self._environs: set[str] = set()  # keys of environments that are stored
         self._fresh: set[str] = set()  # those of the transaction under way
         self._launches: dict[int, Launch] = {}
-        self._reserve = Reserve(paths.database.with_name(paths.database.name + "-wal"))
+        self._reserve = Reserve(paths.write_ahead_log)
 
     @classmethod
     def open(cls, paths: Paths) -> Self:
@@ -73,11 +76,14 @@ class Store:
 
         Raises:
             DaemonError: Another daemon has the lock.
-            StoreError: The database is corrupted, newer, of another program, or the disk is full.
+            StoreError: The database is corrupted, less than there was, newer, of another program, or the disk is full.
         """
         lock = Lock(paths)
         try:
-            return cls(paths, lock, open_engine(paths.database, new=not is_there(paths)))
+            engine = open_engine(paths.database, new=not is_there(paths))
+            with storing(paths.database):
+                _check_folders(engine, paths, keep=True)
+            return cls(paths, lock, engine)
         except BaseException:
             lock.close()
             raise
@@ -308,15 +314,46 @@ def is_there(paths: Paths) -> bool:
     """Whether there is a database; an empty file beside no job is none yet.
 
     Raises:
-        StoreError: It is empty, and jobs were here.
+        StoreError: It is empty, and jobs were here; its write-ahead log is damaged, or lies there without it.
     """
+    log = paths.write_ahead_log
     if not paths.database.exists():
+        if log.exists() and log.stat().st_size:
+            raise corrupted(paths.database, f"it is gone, and its write-ahead log {log.name} lies there")
         return False
+    if why := wal.damage(log):
+        raise corrupted(paths.database, f"its write-ahead log {log.name}: {why}")
     if paths.database.stat().st_size:
         return True
     if next(paths.jobs_with_folders(), None) is not None:
         raise corrupted(paths.database, "it is empty, and folders of jobs lie beside it")
     return False
+
+
+def _check_folders(engine: sa.Engine, paths: Paths, *, keep: bool = False) -> None:
+    """Refuse a database without the last jobs that have folders beside it, unless those were there before it.
+
+    Args:
+        keep: Keep which were there, in a database that does not say so: one that is new, or of before it was kept.
+    """
+    highest = max(paths.jobs_with_folders(), default=0)  # looked at first: a daemon stores a job before it makes any
+    with engine.connect() as connection:
+        asked = sa.select(schema.META.c.value).where(schema.META.c.key == _FOLDERS_BEFORE)
+        before = connection.execute(asked).scalar()
+        if before is None:
+            if keep:
+                connection.execute(sa.insert(schema.META), {"key": _FOLDERS_BEFORE, "value": str(highest)})
+                connection.commit()
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(FULL)")  # it must not go with the log
+            return
+        stored = connection.execute(sa.select(sa.func.max(schema.JOBS.c.id))).scalar() or 0
+    if highest > max(stored, int(before)):
+        raise StoreError(
+            given=f"the database {paths.database} knows jobs up to {stored}, and folders of jobs up to {highest} lie "
+            "beside it: what was stored last is gone",
+            allowed=f"the whole database, with its write-ahead log {paths.write_ahead_log.name}",
+            todo="put both back; or, to go on without those jobs, move their folders in jobs and attempts elsewhere",
+        )
 
 
 def examine(paths: Paths) -> None:
@@ -329,6 +366,7 @@ def examine(paths: Paths) -> None:
     if not is_there(paths):
         return
     with reading(paths.database) as engine, engine.connect() as connection:
+        _check_folders(engine, paths)
         last = sa.select(schema.EPOCHS.c.setup).order_by(schema.EPOCHS.c.id.desc()).limit(1)
         text = connection.execute(last).scalar()
     kept = None if text is None else json.loads(text).get("snapshot")

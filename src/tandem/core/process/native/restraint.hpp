@@ -53,11 +53,15 @@ class Restraint {
         return "";
     }
 
+    // Returns "" or which of its locks somebody else has taken.
+    string renew_locks() { return locks_.renew(); }
+
     bool held_back() const { return suspended_ || throttle_ < 1; }
 
     // No scheduler is there to lift what holds the job back in favour of others: lifted once no other job of anybody
     // holds a core. Returns whether a suspended job goes on.
     bool lift() {
+        if (!held_back()) return false;
         if (!core_lock_.empty() && locks_.others_hold(core_lock_)) return false;
         if (throttle_ < 1) throttle("1");
         return suspended_ && resume().empty();

@@ -106,19 +106,19 @@ class Supervisor {
         if (errors_ >= 0) hear_of_exec();
         reap();
         if (now_ms() >= restraint_.due_ms()) restraint_.duty_turn(job_.pid);
+        if (now_ms() >= limit_due_ms()) hold_time_limit();  // before what puts off the next look
         if (now_ms() >= alone_due_ms()) go_on_alone();
-        if (now_ms() >= limit_due_ms()) hold_time_limit();
         if (now_ms() >= kill_due_ms()) kill_pass();
         if (now_ms() >= end_due_ms()) write_end();
     }
 
     int64_t alone_due_ms() const {
-        bool waits = control_.client() < 0 && restraint_.held_back() && !killing_ && !ended_;
-        return waits ? alone_at_ : INT64_MAX;
+        return control_.client() < 0 && !killing_ && !ended_ ? alone_at_ : INT64_MAX;
     }
 
     // Told in the journal afterwards: a line before it would be wrong where the cores are taken in between.
     void go_on_alone() {
+        restraint_.renew_locks();
         if (restraint_.lift()) journal_.line("continued " + wall_clock());
         alone_at_ = now_ms() + ALONE_MS;
     }
@@ -265,7 +265,11 @@ class Supervisor {
         if (command == "resume") return restraint_.resume();
         if (command == "throttle") return restraint_.throttle(argument);
         if (command == "pin") return restraint_.pin(job_.pid, argument);
-        return "unknown; allowed: signal N, term, kill, suspend, resume, throttle FRACTION, pin CORES, ping";
+        if (command == "lock") {
+            string busy = restraint_.renew_locks();
+            return busy.empty() ? "" : "busy " + busy;
+        }
+        return "unknown; allowed: signal N, term, kill, suspend, resume, throttle FRACTION, pin CORES, lock, ping";
     }
 
     string send_signal(const string& argument) const {
