@@ -227,6 +227,28 @@ def test_a_start_is_not_made_anew_under_what_was_trained_from_it(
     assert not (tmp_path / "run" / "models" / "start").exists()
 
 
+@pytest.mark.parametrize("left", ["models/sft, models/rl", "checkpoints/sft.pt"])
+@pytest.mark.parametrize("context_tokens", [32, 24])
+def test_a_start_that_went_is_made_anew_once_all_that_is_told_is_removed(
+    context_tokens: int, left: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    first = run(file, tmp_path / "run")
+    before = {name: weights(first.path, name) for name in ("start", "sft", "rl")}
+    shutil.rmtree(first.model("start"))
+    if left == "checkpoints/sft.pt":
+        shutil.rmtree(first.path / "models")
+        first.checkpoint("sft").write_text("")
+    with pytest.raises(ResumeError, match=f"remove {left} to train all of it anew"):
+        run(file, first.path)
+    shutil.rmtree(first.path / "models", ignore_errors=True)
+    first.checkpoint("sft").unlink(missing_ok=True)
+    run(file, first.path, f"model.context_tokens={context_tokens}")
+    assert models.context_of(first.model("start")) == models.context_of(first.model("rl")) == context_tokens
+    if context_tokens == 32:  # the recipe's: all is as it was
+        assert all(same(before[name], weights(first.path, name)) for name in before)
+
+
 @pytest.mark.parametrize("algorithm", ["dpo", "grpo"])
 def test_a_reward_model_that_no_policy_learnt_from_may_come_later(
     algorithm: str, recipe_file: Recipe, tmp_path: Path

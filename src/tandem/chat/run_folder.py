@@ -60,7 +60,7 @@ class RunFolder:
     def trained(self) -> bool:
         """Whether a stage has begun; a start alone is made anew for another recipe."""
         begun = self.has("start") and self.events.exists()  # records alone may be the job's
-        return begun or (self.path / "checkpoints").exists() or any(map(self.has, TRAINED))
+        return begun or any(self.has(stage) or self.checkpoint(stage).exists() for stage in TRAINED)
 
     def trainings(self, names: Iterable[str]) -> dict[str, int]:
         """Return of each model how often its stage began anew until it was there; -1 for one that is not.
