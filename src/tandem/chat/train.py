@@ -86,7 +86,7 @@ def train(
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
         ResumeError: The folder holds a run of another recipe, or models from one that is to be made.
         StoppedError: A signal asked to stop; the checkpoint is written.
-        DivergedError: A loss is no number any more.
+        DivergedError: A loss is no number any more, in a step or on held-out rows.
         RankError: Another rank ended, or the strategy is none for so many.
         DeviceError: The recipe's device is not there.
         ShortOfMemoryError: A model or a batch does not fit.
@@ -323,7 +323,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
         work.progress("eval", done, len(names))
         model = work.load(name).model
         if held.turns:
-            figures[name]["perplexity"] = evaluation.perplexity(model, held.turns, pad_id)
+            figures[name] |= evaluation.likelihood(model, held.turns, pad_id, name)
         if held.prompts and response is not None:
             replies[name] = evaluation.replies(
                 model,
