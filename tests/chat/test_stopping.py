@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tandem.chat import checkpoint, loop, models
+from tandem.chat import checkpoint, loop, models, work
 from tandem.chat import recipe as recipes
 from tandem.chat.data.fingerprint import Fingerprint
-from tandem.chat.data.rows import Rows
+from tandem.chat.data.rows import Rows, gather
 from tandem.chat.engine.decoder import Step
 from tandem.chat.engine.slots import Slots
 from tandem.chat.errors import ResumeError, RowsError, StoppedError
@@ -389,6 +390,48 @@ def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_one_before
         assert [path.name for path in disk.iterdir()] == ["rl.pt"]
 
 
+DPO = '[rl]\nalgorithm = "dpo"\nsteps = 4\nprompts = 2\n'
+MIXED = GRPO.replace("[rl.settings]", "mixture_coefficient = 0.5\nmixture_tokens = 64\n[rl.settings]")
+PATIENT = SFT + "patience = 9\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "deciding"),
+    [
+        (SFT, "sft"),
+        (PATIENT, "sft held"),
+        (REWARD, "reward"),
+        (GRPO, "rl"),
+        (MIXED, "sft rl"),
+        (DPO, "reward"),
+    ],
+    ids=["sft", "patient", "reward", "grpo", "mixed", "dpo"],
+)
+def test_a_stage_goes_on_with_other_rows_where_those_that_decide_on_its_weights_are_others(
+    stages: str, deciding: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "capitals.py").write_text(REWARDS)
+    recipe, told = recipes.load(recipe_file(stages)), list[str]()
+    rows = gather(recipe.data, seed=recipe.seed, say=print)
+
+    def broken_off(stage: str, done: int, of: int) -> None:
+        if done >= 2:  # the last checkpoint is of 2
+            raise KeyboardInterrupt
+
+    def attempt(rows: Rows) -> None:
+        monkeypatch.setattr(work, "gather", lambda data, seed, say: rows)
+        train(recipe, tmp_path / "run", recipe_folder=tmp_path, say=told.append, progress=broken_off)
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(rows)
+    for name in ("sft", "reward", "rl", "held"):
+        told.clear()
+        others = rows.held_out[::-1] if name == "held" else [getattr(rows, name)[0][::-1]]
+        with pytest.raises(KeyboardInterrupt):
+            attempt(replace(rows, **{"held_out" if name == "held" else name: others}))
+        assert any("goes on with other rows" in line for line in told) == (name in deciding.split()), name
+
+
 @pytest.mark.parametrize(
     ("stages", "stage"), [(SFT, "sft"), (REWARD, "reward"), (GRPO, "rl")], ids=["sft", "reward", "rl"]
 )
@@ -422,7 +465,7 @@ def test_a_stage_that_goes_on_with_other_rows_says_so(
 def test_a_checkpoint_of_an_older_version_that_tells_no_rows_is_taken_over(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     checkpoint.save(tmp_path / "sft.pt", 3, {"model": model})
-    assert checkpoint.restore(tmp_path / "sft.pt", {"model": model, "rows": Fingerprint(Rows(), "sft", print)}) == 3
+    assert checkpoint.restore(tmp_path / "sft.pt", {"model": model, "rows": Fingerprint([], "sft", print)}) == 3
     with pytest.raises(ResumeError, match="it holds model, not model, critic"):
         checkpoint.restore(tmp_path / "sft.pt", {"model": model, "critic": model})
 

@@ -25,6 +25,7 @@ from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend, nothing_of
+from tandem.chat.data.rows import Response
 from tandem.chat.data.turns import Length
 from tandem.chat.errors import StageError
 from tandem.chat.experience import from_pairs, from_policy, length_of, mixture_of, needed_rl, settings
@@ -213,7 +214,8 @@ def sft(work: Work) -> None:
     learning, ranks = work.strategy.learning(loaded.model, work.ranks, schedule), work.ranks
     plateau = Plateau(recipe.patience)
     parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser, "plateau": plateau}
-    loop = work.loop("sft", recipe.steps, parts, plateau.reached)
+    deciding = [*work.rows.sft, *([work.rows.held(Response)] if recipe.validate_every and recipe.patience else [])]
+    loop = work.loop("sft", recipe.steps, parts, deciding, plateau.reached)
     for step in loop:
         loop.phase("train")
         batch = (packed if recipe.packing else padded)(budgeted.at(step), loaded.template.pad_id)
@@ -244,7 +246,7 @@ def reward(work: Work) -> None:
     schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
     learning, ranks = work.strategy.learning(scorer, work.ranks, schedule), work.ranks
     parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser}
-    loop = work.loop("reward", recipe.steps, parts)
+    loop = work.loop("reward", recipe.steps, parts, work.rows.reward)
     for step in loop:
         loop.phase("train")
         rows = blend.at(step * recipe.pairs, recipe.pairs)
@@ -286,7 +288,9 @@ def rl(work: Work) -> None:
         parts["kl"] = adaptive
     batches = from_pairs(work, recipe) if how.GROUP == "pair" else from_policy(work, recipe, whole, config)
     mixture = mixture_of(work, recipe)
-    loop = work.loop("rl", recipe.steps, parts)
+    deciding = [*(work.rows.reward if how.GROUP == "pair" else work.rows.rl)]
+    deciding += work.rows.sft if recipe.mixture_coefficient else []
+    loop = work.loop("rl", recipe.steps, parts, deciding)
     for step in loop:
         if adaptive is not None:
             config = replace(config, kl_coefficient=adaptive.coefficient)
