@@ -192,7 +192,8 @@ def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
         refused = f"{missing} to train in .*, which holds {told} already.*remove {told} .* or {instead}, or"
         with pytest.raises(ResumeError, match=refused):
             run(file, tmp_path / "run", *overrides)
-    with pytest.raises(ResumeError, match=rf"another recipe: .*{missing}\.steps: "):
+    differing = rf"{missing}\.steps: " if f"[{missing}]" in stages else rf"\[{missing}\] not there before"
+    with pytest.raises(ResumeError, match=f"another recipe: .*{differing}"):
         run(file, tmp_path / "run", f"{missing}.steps=1", "eval={reward='none'}", stages=["eval"])
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
@@ -209,6 +210,15 @@ def test_a_changed_recipe_is_told_before_what_to_remove_for_a_stage(recipe_file:
             run(file, tmp_path / "other", *overrides)
     with pytest.raises(ResumeError, match=r"holds models/reward already, of a recipe without \[sft\]; .* leave"):
         run(file, tmp_path / "other")
+
+
+def test_a_table_that_came_or_went_is_told_as_one(recipe_file: Recipe, tmp_path: Path) -> None:
+    left_behind(recipe_file(GRPO), tmp_path / "run", "models/rl")
+    with pytest.raises(ResumeError, match=r"another recipe: \[sft\] not there before; allowed"):
+        run(recipe_file(SFT + GRPO), tmp_path / "run", stages=["rl"])
+    left_behind(recipe_file(SFT + GRPO), tmp_path / "other", "models/rl", "models/sft")
+    with pytest.raises(ResumeError, match=r"another recipe: seed: 0 before, 1 now, \[sft\] not there now; allowed"):
+        run(recipe_file(GRPO), tmp_path / "other", "seed=1")
 
 
 @pytest.mark.parametrize(
