@@ -1,18 +1,21 @@
 """Figures that are older than the recipe's evaluation or than a model are told to be."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from tandem.chat import evaluating, measured, page
+from tandem.chat import evaluating, evaluation, measured, page
 from tandem.chat import recipe as recipes
-from tandem.chat.errors import StageError
+from tandem.chat.errors import DivergedError, StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
 from tandem.report.page import render
+from tests.chat.small import model_of, turns
 
 RL = '[rl]\nalgorithm = "{}"\nreward = "measured_reward:score"\nsteps = 1\nprompts = 2\nresponse_tokens = 4\n'
 EVAL = "[eval]\nrows = 2\ntemperature = 1.0\n"
@@ -95,6 +98,34 @@ def test_figures_that_are_not_as_they_were_written_are_refused(
     for read in (measured.differs, page.of_run, page.nothing_measured):
         with pytest.raises(StageError, match=rf"eval\.json, which is damaged \(.*{told}.*\); .* remove it"):
             read(done)
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.0, 0.0), (20.0, 28.0), (1e4, 1e4)])
+def test_a_perplexity_too_large_to_tell_is_told_by_its_loss(factor: float, least: float) -> None:
+    model, rows = model_of("llama"), turns([(3, 5), (2, 4), (4, 9)])
+    with torch.no_grad():
+        model.lm_head.weight.mul_(factor)
+    expected = evaluation.mean_loss(model, rows, 257)
+    ((name, figure),) = evaluation.likelihood(model, rows, 257, "sft").items()
+    assert expected > least
+    assert name == ("loss, nats a token" if least else "perplexity")
+    assert figure.mean == pytest.approx(expected if least else math.exp(expected))
+    assert figure.low <= figure.mean <= figure.high
+
+
+def test_a_model_whose_perplexity_is_too_large_to_tell_is_shown_beside_the_others(recipe_file: Recipe) -> None:
+    sft = "[sft]\nsteps = 8\nlearning_rate = 10\nwarmup_steps = 0\ndecay = false\n"
+    done = run(recipe_file(sft + EVAL))
+    figures = measured.read(done).figures
+    assert (figures["start"].keys(), figures["sft"].keys()) == ({"perplexity"}, {"loss, nats a token"})
+    assert "loss, nats a token" in render(page.of_run(done))
+
+
+def test_a_model_whose_loss_is_no_number_is_named(recipe_file: Recipe) -> None:
+    file = recipe_file("[sft]\nsteps = 1\n" + EVAL)
+    with pytest.raises(DivergedError, match=r"loss of model sft on held-out rows is nan; .* remove models/sft, lower"):
+        run(file, asked=("sft.learning_rate=1e18", "sft.warmup_steps=0"))
+    assert not (file.parent / "run" / "eval.json").exists()
 
 
 def test_an_average_is_measured_by_its_name_and_told_when_it_is_another(recipe_file: Recipe) -> None:

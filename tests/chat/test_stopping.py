@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tandem.chat import checkpoint, loop, models
+from tandem.chat import checkpoint, loop, models, work
 from tandem.chat import recipe as recipes
 from tandem.chat.data.fingerprint import Fingerprint
-from tandem.chat.data.rows import Rows
+from tandem.chat.data.rows import Rows, gather
 from tandem.chat.engine.decoder import Step
 from tandem.chat.engine.slots import Slots
 from tandem.chat.errors import ResumeError, RowsError, StoppedError
@@ -191,7 +192,8 @@ def test_a_stage_is_not_trained_under_what_was_trained_from_another_model_of_it(
         refused = f"{missing} to train in .*, which holds {told} already.*remove {told} .* or {instead}, or"
         with pytest.raises(ResumeError, match=refused):
             run(file, tmp_path / "run", *overrides)
-    with pytest.raises(ResumeError, match=rf"another recipe: .*{missing}\.steps: "):
+    differing = rf"{missing}\.steps: " if f"[{missing}]" in stages else rf"\[{missing}\] not there before"
+    with pytest.raises(ResumeError, match=f"another recipe: .*{differing}"):
         run(file, tmp_path / "run", f"{missing}.steps=1", "eval={reward='none'}", stages=["eval"])
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
@@ -210,6 +212,15 @@ def test_a_changed_recipe_is_told_before_what_to_remove_for_a_stage(recipe_file:
         run(file, tmp_path / "other")
 
 
+def test_a_table_that_came_or_went_is_told_as_one(recipe_file: Recipe, tmp_path: Path) -> None:
+    left_behind(recipe_file(GRPO), tmp_path / "run", "models/rl")
+    with pytest.raises(ResumeError, match=r"another recipe: \[sft\] not there before; allowed"):
+        run(recipe_file(SFT + GRPO), tmp_path / "run", stages=["rl"])
+    left_behind(recipe_file(SFT + GRPO), tmp_path / "other", "models/rl", "models/sft")
+    with pytest.raises(ResumeError, match=r"another recipe: seed: 0 before, 1 now, \[sft\] not there now; allowed"):
+        run(recipe_file(GRPO), tmp_path / "other", "seed=1")
+
+
 @pytest.mark.parametrize(
     "left", ["models/sft", "models/reward", "models/rl", "models/rl-average", "checkpoints/sft.pt"]
 )
@@ -225,6 +236,28 @@ def test_a_start_is_not_made_anew_under_what_was_trained_from_it(
         with pytest.raises(ResumeError, match=told):
             run(file, tmp_path / "run", stages=stages)
     assert not (tmp_path / "run" / "models" / "start").exists()
+
+
+@pytest.mark.parametrize("left", ["models/sft, models/rl", "checkpoints/sft.pt"])
+@pytest.mark.parametrize("context_tokens", [32, 24])
+def test_a_start_that_went_is_made_anew_once_all_that_is_told_is_removed(
+    context_tokens: int, left: str, recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    first = run(file, tmp_path / "run")
+    before = {name: weights(first.path, name) for name in ("start", "sft", "rl")}
+    shutil.rmtree(first.model("start"))
+    if left == "checkpoints/sft.pt":
+        shutil.rmtree(first.path / "models")
+        first.checkpoint("sft").write_text("")
+    with pytest.raises(ResumeError, match=f"remove {left} to train all of it anew"):
+        run(file, first.path)
+    shutil.rmtree(first.path / "models", ignore_errors=True)
+    first.checkpoint("sft").unlink(missing_ok=True)
+    run(file, first.path, f"model.context_tokens={context_tokens}")
+    assert models.context_of(first.model("start")) == models.context_of(first.model("rl")) == context_tokens
+    if context_tokens == 32:  # the recipe's: all is as it was
+        assert all(same(before[name], weights(first.path, name)) for name in before)
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "grpo"])
@@ -367,6 +400,48 @@ def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_one_before
         assert [path.name for path in disk.iterdir()] == ["rl.pt"]
 
 
+DPO = '[rl]\nalgorithm = "dpo"\nsteps = 4\nprompts = 2\n'
+MIXED = GRPO.replace("[rl.settings]", "mixture_coefficient = 0.5\nmixture_tokens = 64\n[rl.settings]")
+PATIENT = SFT + "patience = 9\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "deciding"),
+    [
+        (SFT, "sft"),
+        (PATIENT, "sft held"),
+        (REWARD, "reward"),
+        (GRPO, "rl"),
+        (MIXED, "sft rl"),
+        (DPO, "reward"),
+    ],
+    ids=["sft", "patient", "reward", "grpo", "mixed", "dpo"],
+)
+def test_a_stage_goes_on_with_other_rows_where_those_that_decide_on_its_weights_are_others(
+    stages: str, deciding: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "capitals.py").write_text(REWARDS)
+    recipe, told = recipes.load(recipe_file(stages)), list[str]()
+    rows = gather(recipe.data, seed=recipe.seed, say=print)
+
+    def broken_off(stage: str, done: int, of: int) -> None:
+        if done >= 2:  # the last checkpoint is of 2
+            raise KeyboardInterrupt
+
+    def attempt(rows: Rows) -> None:
+        monkeypatch.setattr(work, "gather", lambda data, seed, say: rows)
+        train(recipe, tmp_path / "run", recipe_folder=tmp_path, say=told.append, progress=broken_off)
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(rows)
+    for name in ("sft", "reward", "rl", "held"):
+        told.clear()
+        others = rows.held_out[::-1] if name == "held" else [getattr(rows, name)[0][::-1]]
+        with pytest.raises(KeyboardInterrupt):
+            attempt(replace(rows, **{"held_out" if name == "held" else name: others}))
+        assert any("goes on with other rows" in line for line in told) == (name in deciding.split()), name
+
+
 @pytest.mark.parametrize(
     ("stages", "stage"), [(SFT, "sft"), (REWARD, "reward"), (GRPO, "rl")], ids=["sft", "reward", "rl"]
 )
@@ -400,7 +475,7 @@ def test_a_stage_that_goes_on_with_other_rows_says_so(
 def test_a_checkpoint_of_an_older_version_that_tells_no_rows_is_taken_over(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     checkpoint.save(tmp_path / "sft.pt", 3, {"model": model})
-    assert checkpoint.restore(tmp_path / "sft.pt", {"model": model, "rows": Fingerprint(Rows(), "sft", print)}) == 3
+    assert checkpoint.restore(tmp_path / "sft.pt", {"model": model, "rows": Fingerprint([], "sft", print)}) == 3
     with pytest.raises(ResumeError, match="it holds model, not model, critic"):
         checkpoint.restore(tmp_path / "sft.pt", {"model": model, "critic": model})
 

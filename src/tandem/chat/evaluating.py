@@ -43,6 +43,7 @@ def again(
     Raises:
         StageError: It is no run.
         DeviceError: The device is not there.
+        DivergedError: A model's loss is no number.
         ShortOfMemoryError: A model or a batch does not fit.
     """
     run = RunFolder(folder)

@@ -16,6 +16,7 @@ from tandem.chat.data.batches import padded
 from tandem.chat.data.rows import Pair, Question, Response
 from tandem.chat.data.turns import Prompt, Turn
 from tandem.chat.drawing import draw, score
+from tandem.chat.errors import DivergedError
 from tandem.chat.interval import Interval, of_mean
 from tandem.learn.masking import only
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from tandem.chat.scoring import Rewarded
 
 ROWS_AT_ONCE = 64
+
+MOST_PERPLEXITY = 1e12
+"""A larger one is no figure to read, and soon none that a float holds: of a model that only ever errs."""
 
 T = TypeVar("T")
 
@@ -94,14 +98,29 @@ def mean_loss(model: Any, turns: Sequence[Turn], pad_id: int) -> float:  # noqa:
     return sum(nats) / max(1, sum(tokens))
 
 
-def perplexity(model: Any, turns: Sequence[Turn], pad_id: int) -> Interval:  # noqa: ANN401
-    """Return the perplexity of held-out responses; rows are resampled with their tokens."""
+def likelihood(model: Any, turns: Sequence[Turn], pad_id: int, name: str) -> dict[str, Interval]:  # noqa: ANN401
+    """Return the perplexity of held-out responses by its name; rows are resampled with their tokens.
+
+    Where it, or an end of its interval, is above `MOST_PERPLEXITY`, its logarithm takes its place: the mean loss.
+
+    Raises:
+        DivergedError: The loss of the model of that name is no finite number.
+    """
     nats, tokens = losses(model, turns, pad_id)
     mean = sum(tokens) / max(1, len(tokens))
     # the ratio of two means, linearised about itself: each row's share of what the ratio is off by
     ratio = sum(nats) / max(1, sum(tokens))
+    if not math.isfinite(ratio):
+        raise DivergedError(
+            given=f"the loss of model {name} on held-out rows is {ratio}",
+            allowed="finite losses",
+            todo=f"remove models/{name}, lower the learning rate or look at the data, and train it anew",
+        )
     spread = of_mean([ratio + (n - ratio * t) / mean for n, t in zip(nats, tokens, strict=True)])
-    return Interval(math.exp(ratio), math.exp(spread.low), math.exp(spread.high), len(nats))
+    loss = Interval(ratio, spread.low, spread.high, len(nats))
+    if max(loss.mean, loss.high) > math.log(MOST_PERPLEXITY):
+        return {"loss, nats a token": loss}
+    return {"perplexity": Interval(math.exp(loss.mean), math.exp(loss.low), math.exp(loss.high), loss.rows)}
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ class RunFolder:
     def trained(self) -> bool:
         """Whether a stage has begun; a start alone is made anew for another recipe."""
         begun = self.has("start") and self.events.exists()  # records alone may be the job's
-        return begun or (self.path / "checkpoints").exists() or any(map(self.has, TRAINED))
+        return begun or any(self.has(stage) or self.checkpoint(stage).exists() for stage in TRAINED)
 
     def trainings(self, names: Iterable[str]) -> dict[str, int]:
         """Return of each model how often its stage began anew until it was there; -1 for one that is not.
@@ -218,7 +218,7 @@ class RunFolder:
         differences = recipes.differences(before, recipe)
         changed = {key: values for key, values in differences.items() if _table(key) not in open_stages}
         if (begun or self.trained()) and not {*map(_table, changed)} <= {*left}:
-            told = ", ".join(f"{key}: {old} before, {new} now" for key, (old, new) in changed.items())
+            told = ", ".join(dict.fromkeys(_in_words(key, before, recipe, *values) for key, values in changed.items()))
             raise ResumeError(
                 given=f"{self.path} holds a run of another recipe: {told}",
                 allowed="changes to [eval], save_every_steps, strategy, device and stages that have not begun, "
@@ -243,6 +243,16 @@ class RunFolder:
 
 def _table(key: str) -> str:
     return key.partition(".")[0]
+
+
+def _in_words(key: str, before: Recipe, now: Recipe, old: object, new: object) -> str:
+    """Return what differs; of a table that is new or gone that alone, whichever of its keys it is."""
+    table = _table(key)
+    if getattr(before, table) is None:
+        return f"[{table}] not there before"
+    if getattr(now, table) is None:
+        return f"[{table}] not there now"
+    return f"{key}: {old} before, {new} now"
 
 
 def damaged(file: Path, why: str) -> StageError:

@@ -25,6 +25,7 @@ from tandem.chat.adaptive_kl import AdaptiveKl
 from tandem.chat.averaged import Averaged
 from tandem.chat.data.batches import Budgeted, packed, padded
 from tandem.chat.data.blend import ANSWERED, COMPARED, IMITATED, Blend, nothing_of
+from tandem.chat.data.rows import Response
 from tandem.chat.data.turns import Length
 from tandem.chat.errors import StageError
 from tandem.chat.experience import from_pairs, from_policy, length_of, mixture_of, needed_rl, settings
@@ -86,7 +87,7 @@ def train(
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
         ResumeError: The folder holds a run of another recipe, or models from one that is to be made.
         StoppedError: A signal asked to stop; the checkpoint is written.
-        DivergedError: A loss is no number any more.
+        DivergedError: A loss is no number any more, in a step or on held-out rows.
         RankError: Another rank ended, or the strategy is none for so many.
         DeviceError: The recipe's device is not there.
         ShortOfMemoryError: A model or a batch does not fit.
@@ -213,7 +214,8 @@ def sft(work: Work) -> None:
     learning, ranks = work.strategy.learning(loaded.model, work.ranks, schedule), work.ranks
     plateau = Plateau(recipe.patience)
     parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser, "plateau": plateau}
-    loop = work.loop("sft", recipe.steps, parts, plateau.reached)
+    deciding = [*work.rows.sft, *([work.rows.held(Response)] if recipe.validate_every and recipe.patience else [])]
+    loop = work.loop("sft", recipe.steps, parts, deciding, plateau.reached)
     for step in loop:
         loop.phase("train")
         batch = (packed if recipe.packing else padded)(budgeted.at(step), loaded.template.pad_id)
@@ -244,7 +246,7 @@ def reward(work: Work) -> None:
     schedule = Schedule(learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_steps)
     learning, ranks = work.strategy.learning(scorer, work.ranks, schedule), work.ranks
     parts = {"model": lora.Learnt(learning.model), "optimiser": learning.optimiser}
-    loop = work.loop("reward", recipe.steps, parts)
+    loop = work.loop("reward", recipe.steps, parts, work.rows.reward)
     for step in loop:
         loop.phase("train")
         rows = blend.at(step * recipe.pairs, recipe.pairs)
@@ -286,7 +288,9 @@ def rl(work: Work) -> None:
         parts["kl"] = adaptive
     batches = from_pairs(work, recipe) if how.GROUP == "pair" else from_policy(work, recipe, whole, config)
     mixture = mixture_of(work, recipe)
-    loop = work.loop("rl", recipe.steps, parts)
+    deciding = [*(work.rows.reward if how.GROUP == "pair" else work.rows.rl)]
+    deciding += work.rows.sft if recipe.mixture_coefficient else []
+    loop = work.loop("rl", recipe.steps, parts, deciding)
     for step in loop:
         if adaptive is not None:
             config = replace(config, kl_coefficient=adaptive.coefficient)
@@ -323,7 +327,7 @@ def evaluate(work: Work, names: Sequence[str] = ("start", "sft", "rl")) -> None:
         work.progress("eval", done, len(names))
         model = work.load(name).model
         if held.turns:
-            figures[name]["perplexity"] = evaluation.perplexity(model, held.turns, pad_id)
+            figures[name] |= evaluation.likelihood(model, held.turns, pad_id, name)
         if held.prompts and response is not None:
             replies[name] = evaluation.replies(
                 model,

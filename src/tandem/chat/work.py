@@ -27,7 +27,7 @@ from tandem.learn.ranks import Ranks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tandem.chat.data.rows import Rows
+    from tandem.chat.data.rows import Row, Rows
 
 
 ALONE = Ranks()
@@ -223,15 +223,30 @@ class Work:
                 todo="lower it, or take a model with more context",
             )
 
-    def loop(self, stage: str, steps: int, parts: dict[str, Any], ended: Callable[[], bool] = lambda: False) -> Loop:
-        """Return a stage's steps."""
+    def loop(
+        self,
+        stage: str,
+        steps: int,
+        parts: dict[str, Any],
+        rows: Sequence[Sequence[Row]],
+        ended: Callable[[], bool] = lambda: False,
+    ) -> Loop:
+        """Return a stage's steps.
+
+        Args:
+            stage: Which.
+            steps: How many.
+            parts: What its checkpoint holds.
+            rows: All that decide on its weights.
+            ended: Whether it ends before.
+        """
         of = {name: getattr(self.recipe, name).steps if getattr(self.recipe, name) else 0 for name in STAGES[:3]}
         before = sum(of[name] for name in STAGES[: STAGES.index(stage)])
         return Loop(
             self.run,
             stage,
             steps=steps,
-            parts=parts | {"rows": Fingerprint(self.rows, stage, self.say)},
+            parts=parts | {"rows": Fingerprint(rows, stage, self.say)},
             save_every=self.recipe.save_every_steps,
             asked=self.asked,
             clock=self.clock,

@@ -13,7 +13,7 @@ import xxhash
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tandem.chat.data.rows import Row, Rows
+    from tandem.chat.data.rows import Row
 
 
 @final
@@ -21,20 +21,19 @@ class Fingerprint:
     """What a checkpoint holds of the rows.
 
     Args:
-        rows: All that the recipe's sources hold now.
+        rows: What the recipe's sources hold for the stage now, of each phase and source by itself.
         stage: Who learns by them.
         say: Is told where a checkpoint is of others.
     """
 
-    def __init__(self, rows: Rows, stage: str, say: Callable[[str], None]) -> None:
+    def __init__(self, rows: Sequence[Sequence[Row]], stage: str, say: Callable[[str], None]) -> None:
         self._rows, self._stage, self._say = rows, stage, say
 
     @cached_property
     def digest(self) -> str:
-        """Of all rows in their order, of each phase and source by itself."""
-        rows, hashed = self._rows, xxhash.xxh3_128()
-        parts: list[Sequence[Row]] = [*rows.sft, *rows.reward, *rows.rl, rows.held_out]
-        for part in parts:
+        """Of all rows in their order."""
+        hashed = xxhash.xxh3_128()
+        for part in self._rows:
             hashed.update(f"{len(part)}:".encode())
             for row in part:
                 hashed.update(repr(row).encode())
@@ -49,5 +48,5 @@ class Fingerprint:
         if state["digest"] != self.digest:
             self._say(
                 f"stage {self._stage} goes on with other rows than its checkpoint was made with: data.sources hold "
-                "others now, and it does not end with the weights that either would have given alone"
+                "others for it now, and it need not end with the weights that either would have given alone"
             )
