@@ -25,11 +25,21 @@ def test_every_kind_survives_pickle_copy_and_json(kind: type[TandemError]) -> No
 
 
 def test_passwords_and_tokens_in_urls_are_not_told() -> None:
-    error = ConfigError(given="http://me:pass@host/a", allowed="https://token@host", todo="see s3://bucket/x:y@z")
+    error = ConfigError(
+        given="http://me:p@ss@host/a and HTTPS://tok@h/", allowed="https://token@host", todo="see s3://bucket/x:y@z"
+    )
     for text in (str(error), json.dumps(error.as_dict()), repr(pickle.loads(pickle.dumps(error)))):
         assert "http://me:***@host/a" in text
         assert "https://***@host" in text
+        assert "HTTPS://***@h/" in text
         assert "s3://bucket/x:y@z" in text
+
+
+def test_queries_keep_what_is_no_secret() -> None:
+    same = "http://example.com?mail=a@b.c and memory://a/b?part=2&name=x"
+    assert errors.without_secrets(same) == same
+    told = errors.without_secrets("pack 'http://h/x.tar?token=TOP&part=2': see http://h/?X-Amz-Signature=a%2Fb; it")
+    assert told == "pack 'http://h/x.tar?token=***&part=2': see http://h/?X-Amz-Signature=***; it"
 
 
 def test_the_exit_code_of_a_users_mistake_is_2() -> None:

@@ -188,10 +188,11 @@ def test_samples_that_a_process_that_died_was_to_decode_later_are_not_blamed() -
     process.close()
 
 
-def test_a_decoder_that_is_interrupted_by_itself_is_told_as_one_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_decoder_that_is_interrupted_by_itself_is_told_as_one_that_ends(capfd: pytest.CaptureFixture[str]) -> None:
     process = DecodingProcess(Decode(decoders.interrupted))
-    with pytest.raises(DecoderFailure, match="KeyboardInterrupt"):
-        process([memoryview(b"1")], [0])
+    with pytest.raises(DecoderFailure, match="the decoding process ended with status 130") as caught:
+        process([memoryview(b"1"), memoryview(b"2")], [0, 1])
+    assert caught.value.place == 0
     process.close()
     assert capfd.readouterr() == ("", "")
 

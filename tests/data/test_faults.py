@@ -159,6 +159,23 @@ def test_compacting_frees_what_it_can_where_there_is_no_room_to_join_shards(smal
     assert contents(space) == {"keep": b"1", "large": large}
     assert list(scrub(str(space))) == []
     assert not list((space / "pending").iterdir())
+    assert compact(str(space)).freed_bytes < 1000  # nothing is wrong where small shards cannot be joined
+
+
+@pytest.mark.slow
+def test_compacting_frees_what_readers_had_whatever_room_there_is(small_disk: Path) -> None:
+    space = small_disk / "s"
+    large = os.urandom(1_500_000)
+    for samples in ({"gone": bytes(1_000_000), "keep": b"1"}, {"large": large}):
+        with SpaceWriter(space) as writer:
+            for path, data in samples.items():
+                writer.add(path, data)
+            writer.commit()
+    with Space.open(space):
+        delete(str(space), ["gone"])
+        assert compact(str(space)).held_bytes > 1_000_000
+    assert compact(str(space)).freed_bytes > 1_000_000
+    assert contents(space) == {"keep": b"1", "large": large}
 
 
 @pytest.mark.slow

@@ -297,7 +297,10 @@ def scrub(as_json: bool, space: str) -> None:
     from tandem.data.space.scrub import scrub as run
 
     with progress("bytes", quiet=as_json) as tell:
-        found = list(run(space, lambda now, of: tell("checking", now, of)))
+        found = [
+            one._replace(file=without_secrets(one.file), message=without_secrets(one.message))
+            for one in run(space, lambda now, of: tell("checking", now, of))
+        ]
     if as_json:
         print_json([one._asdict() for one in found])
     else:
@@ -412,7 +415,7 @@ def mount(allow_other: bool, background: bool, log: str | None, as_json: bool, s
     def told(opened: Space, process: int) -> None:
         if as_json:
             about = {"generation": opened.generation, "samples": len(opened), "process": process}
-            print_json({"space": whole_space, "mountpoint": whole_mountpoint, **about})
+            print_json({"space": without_secrets(whole_space), "mountpoint": whole_mountpoint, **about})
         else:
             end = f"to unmount it: fusermount3 -u {mountpoint}" if background else "Ctrl-C unmounts it"
             say(f"{without_secrets(space)}, {counted(len(opened), 'file')}, is mounted at {mountpoint}; {end}")
@@ -521,7 +524,7 @@ def _summary(opened: Space) -> dict[str, Any]:
     here = opened.home.is_here
     guarded = {"parity": level(index), "less_guarded": len(weaker(index))} if here else {}
     return {
-        "space": opened.folder,
+        "space": without_secrets(opened.folder),
         "space_id": opened.space_id,
         "generation": opened.generation,
         "samples": len(opened),

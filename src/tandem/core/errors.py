@@ -10,8 +10,12 @@ from __future__ import annotations
 from tandem.core.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator, Mapping
     from typing import ClassVar
+
+_TOKEN_FIRST = ("http://", "https://", "ftp://")
+_SECRET = "token|sig|secret|password|passwd|credential|key|auth"
 
 
 class TandemError(Exception):
@@ -127,15 +131,23 @@ class MachineBusyError(TandemError):
 def without_secrets(text: str) -> str:
     """A text for logs and for others to read: passwords and tokens in its URLs are left out, users' names stay.
 
-    >>> without_secrets("http://me:word@host/a, https://token@host/b and sftp://me@host/c")
-    'http://me:***@host/a, https://***@host/b and sftp://me@host/c'
+    >>> without_secrets("http://me:word@host/a, https://token@host/b and sftp://me@host/c?mail=a@b")
+    'http://me:***@host/a, https://***@host/b and sftp://me@host/c?mail=a@b'
+    >>> without_secrets("https://bucket/a?X-Amz-Signature=abc&part=2")
+    'https://bucket/a?X-Amz-Signature=***&part=2'
     """
-    if "://" not in text or "@" not in text:
+    if "://" not in text:
         return text
     import re
 
-    text = re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
-    return re.sub(r"(https?://)[^/@:\s]+@", r"\1***@", text)
+    def user(found: re.Match[str]) -> str:
+        name, colon, _ = found[2].partition(":")
+        return (
+            f"{found[1]}{name}:***@" if colon else f"{found[1]}***@" if found[1].lower() in _TOKEN_FIRST else found[0]
+        )
+
+    text = re.sub(r"(\b[A-Za-z][\w+.-]*://)([^/?#\s]*)@", user, text)
+    return re.sub(rf"(?i)([?&][\w.-]*(?:{_SECRET})[\w.-]*=)[^&\s;,'\"]+", r"\1***", text)
 
 
 def one_line(text: str) -> str:

@@ -18,6 +18,7 @@ import pickle
 import select
 import signal
 import struct
+import sys
 import threading
 import traceback
 from contextlib import ExitStack
@@ -271,7 +272,9 @@ def serve(requests: Connection, fds: list[int], recipe: bytes, parent_pid: int) 
                 taken = ends[-1]
             except DecoderFailure as failure:
                 answer = _failed(failure.place, failure.cause)
-            except (Exception, KeyboardInterrupt) as error:  # no room for results, or a decoder's own
+            except KeyboardInterrupt:  # a decoder's own: nobody else's arrives
+                sys.exit(128 + signal.SIGINT)
+            except Exception as error:  # no room for results
                 answer = _failed(None, error)
             begin += sum(lengths)
             requests.send(answer)

@@ -84,16 +84,17 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     refuse_misplaced_in(folder)
     generations.refuse_later(Path(folder))
     before = _bytes(Path(folder))
+    _remove_unused(folder)  # it may be the room that is needed
     with Space.open(folder) as space:
         dead, small = _worth_moving(space.index.shards, shard_bytes)
     try:
         _move(folder, {*dead, *small}, shard_bytes, tell)
     except OSError as error:
-        if error.errno not in FULL or not dead:
+        if error.errno not in FULL:
             raise
         for shard_id in dead:  # each frees what the next one needs
-            _remove_unused(folder)
             _move(folder, {shard_id}, shard_bytes, tell)
+            _remove_unused(folder)
     removed = _remove_unused(folder)
     return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))))
 
