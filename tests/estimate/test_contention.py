@@ -26,7 +26,7 @@ from tandem.estimate.contention import (
     trust,
 )
 from tandem.estimate.prior import UNKNOWN_EXCESS
-from tandem.estimate.profile import LEAST_EXCESS, Curve, PhaseProfile, Profile
+from tandem.estimate.profile import LEAST_EXCESS, Curve, PhaseProfile, Profile, Stepless
 
 STRAIGHT = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.0))
 NOISY = Curve((0.0, 1.0), (1.0, 1.5), (0.0, 0.1))
@@ -231,3 +231,16 @@ def test_one_core_presses_no_harder_than_its_part_of_a_bubble_of_several() -> No
     at = FELT.index("membw_read")
     assert contention.vector(profile(pressed)).pressure[at] == contention.MOST
     assert contention.vector(profile(pressed, bubble_cores=4)).pressure[at] == pytest.approx(contention.MOST / 4)
+
+
+def test_time_without_steps_is_not_known_in_any_kind() -> None:
+    flat = Curve((0.0, 1.0), (1.0, 1.0), (0.01, 0.01))
+    phase = PhaseProfile("work", 1.0, 1.0, 0.01, 1.0, dict.fromkeys(FELT, flat), dict.fromkeys(FELT, 0.3))
+    half = contention.vector(replace(profile(phase), stepless={"save": Stepless(0.5, 1.0)}))
+    blank = contention.vector(profile(phase, PhaseProfile("save", 1.0, 1.0, 0.01, 1.0)))
+    assert half.numb == half.silent == blank.numb == blank.silent == (0.5,) * len(FELT)
+    assert (half.unseen, blank.unseen) == (("save",), ())
+    assert not any(contention.vector(profile(phase)).numb)
+    assert contention.ignorance(half, (1.0, *(0.0,) * (len(FELT) - 1)), (0.0,) * len(FELT)) == pytest.approx(
+        (UNKNOWN_EXCESS / 2) ** 2
+    )

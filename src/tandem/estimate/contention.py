@@ -83,7 +83,9 @@ Pieces = tuple[int, tuple[float, ...], tuple[Piece, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A profile as models use it: the mean over its phases, each by the part of the run time that it takes.
+    """A profile as models use it: the mean over its phases with steps, each by the part of the run time that it takes.
+
+    Nothing is known of how phases without steps press and feel.
 
     All tuples run over `FELT`.
 
@@ -98,6 +100,7 @@ class Vector:
         silent: the same of pressures. A kind that the calibration did not feel is not silent: the strongest bubble
             slows nobody there, and an application is believed to press no harder.
         sure: kinds of which the pressure exceeds the half-width of its interval.
+        unseen: names of the phases of which no window tells anything; part of `numb` and `silent`.
         felt: the curves that rise at all.
         load: pressures, their variances, and 1 neighbour, one after the other.
         said: pressures in words.
@@ -112,6 +115,7 @@ class Vector:
     numb: tuple[float, ...]
     silent: tuple[float, ...]
     sure: tuple[bool, ...]
+    unseen: tuple[str, ...]
     felt: tuple[Pieces, ...] = field(init=False)
     load: tuple[float, ...] = field(init=False)
     said: tuple[str, ...] = field(init=False)
@@ -155,6 +159,7 @@ def vectors(profiles: Iterable[Profile]) -> dict[str, Vector]:
 def vector(profile: Profile) -> Vector:
     """One profile as models use it."""
     total = sum(phase.share for phase in profile.phases)
+    blank = sum(one.share for one in profile.stepless.values())  # part of the time of which no window tells anything
     shares = [(phase, phase.share / total) for phase in profile.phases]
     most = MOST * profile.cpus / profile.bubble_cores
     unfelt = profile.unfelt
@@ -170,12 +175,21 @@ def vector(profile: Profile) -> Vector:
         curves=curves,
         curve_half=halves,
         at_full=tuple(min(UNKNOWN_EXCESS, _at(one, 1.0) + half) for one, half in zip(curves, halves, strict=True)),
-        numb=tuple(sum(share * _numb(phase, kind, profile.disturbed) for phase, share in shares) for kind in FELT),
-        silent=tuple(sum(share * _silent(phase, kind, profile.disturbed) for phase, share in of) for kind, of in told),
+        numb=tuple(
+            blank + (1 - blank) * sum(share * _numb(phase, kind, profile.disturbed) for phase, share in shares)
+            for kind in FELT
+        ),
+        silent=tuple(
+            (blank + (1 - blank) * sum(share * _silent(phase, kind, profile.disturbed) for phase, share in of))
+            if of
+            else 0.0
+            for kind, of in told
+        ),
         sure=tuple(
             sum(share * (phase.pressure.get(kind, 0.0) - phase.pressure_half.get(kind, 0.0)) for phase, share in of) > 0
             for kind, of in told
         ),
+        unseen=tuple(name for name, one in profile.stepless.items() if one.share > 0.0),
     )
 
 

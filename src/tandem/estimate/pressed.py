@@ -68,7 +68,8 @@ class Pressed:
         one, felt = self.vectors[i], self.on(i)
         assert one is not None
         assert felt is not None
-        ignored = " (some kinds are not known)" if felt.ignorance > 0.0 else ""
+        unseen = f"what slows it in {', '.join(one.unseen)} is not known" if one.unseen else "some kinds are not known"
+        ignored = f" ({unseen})" if felt.ignorance > 0.0 else ""
         if felt.kind < 0 or felt.excess < _SLIGHT:
             weights = self._members.weights
             if weights is not None and not any(weights[i]):

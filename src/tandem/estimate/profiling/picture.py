@@ -102,7 +102,8 @@ def sentences(profile: Profile) -> list[str]:
         found += [f"{where}{words}" for words in _slowed(profile, phase)]
         pressed = sorted(((v, k) for k, v in phase.pressure.items() if presses(phase, k)), reverse=True)
         words = ", ".join(f"{IN_WORDS.get(kind, kind)} ({level(one)})" for one, kind in pressed)
-        found.append(f"{where}presses on {words or _nothing_of(phase.pressure)}")
+        perhaps = "perhaps " if words and profile.disturbed else ""
+        found.append(f"{where}{perhaps}presses on {words or _nothing_of(phase.pressure)}")
     for name, one in profile.stepless.items():
         found.append(f"{one.share:.0%} of the time in {name}, without a step: {one.cpu_use:.2f} cores busy meanwhile")
     found += _left_out(profile)
