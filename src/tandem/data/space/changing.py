@@ -84,7 +84,6 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     refuse_misplaced_in(folder)
     generations.refuse_later(Path(folder))
     before = _bytes(Path(folder))
-    _remove_unused(folder)  # it may be the room that is needed
     with Space.open(folder) as space:
         dead, small = _worth_moving(space.index.shards, shard_bytes)
     try:
@@ -93,8 +92,8 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
         if error.errno not in FULL:
             raise
         for shard_id in dead:  # each frees what the next one needs
-            _move(folder, {shard_id}, shard_bytes, tell)
             _remove_unused(folder)
+            _move(folder, {shard_id}, shard_bytes, tell)
     removed = _remove_unused(folder)
     return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))))
 
