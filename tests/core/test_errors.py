@@ -38,6 +38,8 @@ def test_passwords_and_tokens_in_urls_are_not_told() -> None:
 def test_queries_keep_what_is_no_secret() -> None:
     same = "http://example.com?mail=a@b.c and memory://a/b?part=2&name=x"
     assert errors.without_secrets(same) == same
+    sample = "sample 3, 'index.php?token=3&author=4' of http://h/s?author=5&monkey=6: its bytes"
+    assert errors.without_secrets(sample) == sample
     told = errors.without_secrets("pack 'http://h/x.tar?token=TOP&part=2': see http://h/?X-Amz-Signature=a%2Fb; it")
     assert told == "pack 'http://h/x.tar?token=***&part=2': see http://h/?X-Amz-Signature=***; it"
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
 _TOKEN_FIRST = ("http://", "https://", "ftp://")
-_SECRET = "token|sig|secret|password|passwd|credential|key|auth"
+_SECRET = (
+    "(?:[a-z-]*-)?(?:signature|credential|security-token)"
+    "|(?:access_|auth_)?token|api_?key|sig|pass(?:word|wd)?|pwd|secret|jwt"
+)
 
 
 class TandemError(Exception):
@@ -142,12 +145,15 @@ def without_secrets(text: str) -> str:
 
     def user(found: re.Match[str]) -> str:
         name, colon, _ = found[2].partition(":")
-        return (
-            f"{found[1]}{name}:***@" if colon else f"{found[1]}***@" if found[1].lower() in _TOKEN_FIRST else found[0]
-        )
+        if colon:
+            return f"{found[1]}{name}:***@"
+        return f"{found[1]}***@" if found[1].lower() in _TOKEN_FIRST else found[0]
 
-    text = re.sub(r"(\b[A-Za-z][\w+.-]*://)([^/?#\s]*)@", user, text)
-    return re.sub(rf"(?i)([?&][\w.-]*(?:{_SECRET})[\w.-]*=)[^&\s;,'\"]+", r"\1***", text)
+    def url(found: re.Match[str]) -> str:
+        text = re.sub(r"^([^:]*://)([^/?#]*)@", user, found[0])
+        return re.sub(rf"(?i)([?&](?:{_SECRET})=)[^&]*[^&;:,.)]", r"\1***", text)
+
+    return re.sub(r"\b[A-Za-z][\w+.-]*://[^\s'\"]+", url, text)
 
 
 def one_line(text: str) -> str:
