@@ -11,10 +11,10 @@ is in the table.
 Figures: `noise_floor` (percent, alone against alone), `bubble_median`, `bubble_mean` (profiles only, sets that fit
 the cores), `learned_mean_3_4`, `additive_mean_3_4`, `worst_pair_mean_3_4` (percent, triples and quadruples, from pairs
 seen; with fewer cores than members cores are shared, and every model has the same CPU-share term), `coverage90`,
-`profile_s` (seconds an application, the mean), `predict_us`, `sets_per_s` (`estimate_predict`), `gavel_heldout_mape`
-(`estimate_gavel`: percent, GPU pairs not fitted). `again_median`: percent by which the same pair, measured a second
-time, differs. `perfect_mean`, `perfect_mean_3_4`: mean error of a model that knew the truth, by the half-widths of what
-was measured: no model can be better than that.
+`profile_s` (seconds an application, the mean), `predict_us`, `sets_per_s`, `shared_us` (`estimate_predict`),
+`gavel_heldout_mape` (`estimate_gavel`: percent, GPU pairs not fitted). `again_median`: percent by which the
+same pair, measured a second time, differs. `perfect_mean`, `perfect_mean_3_4`: mean error of a model that knew the
+truth, by the half-widths of what was measured: no model can be better than that.
 """
 
 from __future__ import annotations

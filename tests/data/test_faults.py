@@ -145,15 +145,20 @@ def test_a_full_disk_is_said_and_harms_nothing(small_disk: Path, tmp_path: Path)
     assert contents(space) == {"first": b"1" * 100_000, "second": b"2" * 100_000}
 
 
-@pytest.mark.slow
-def test_compacting_frees_what_it_can_where_there_is_no_room_to_join_shards(small_disk: Path) -> None:
-    space = small_disk / "s"
-    large = os.urandom(1_800_000)
-    for samples in ({"gone": bytes(1_200_000), "keep": b"1"}, {"large": large}):
+def two_shards(space: Path, gone_bytes: int, large: bytes) -> None:
+    """One with a sample to delete and one to keep, one with a large sample."""
+    for samples in ({"gone": bytes(gone_bytes), "keep": b"1"}, {"large": large}):
         with SpaceWriter(space) as writer:
             for path, data in samples.items():
                 writer.add(path, data)
             writer.commit()
+
+
+@pytest.mark.slow
+def test_compacting_frees_what_it_can_where_there_is_no_room_to_join_shards(small_disk: Path) -> None:
+    space = small_disk / "s"
+    large = os.urandom(1_800_000)
+    two_shards(space, 1_200_000, large)
     delete(str(space), ["gone"])
     assert compact(str(space)).freed_bytes > 1_190_000
     assert contents(space) == {"keep": b"1", "large": large}
@@ -166,11 +171,7 @@ def test_compacting_frees_what_it_can_where_there_is_no_room_to_join_shards(smal
 def test_compacting_frees_what_readers_had_whatever_room_there_is(small_disk: Path) -> None:
     space = small_disk / "s"
     large = os.urandom(1_500_000)
-    for samples in ({"gone": bytes(1_000_000), "keep": b"1"}, {"large": large}):
-        with SpaceWriter(space) as writer:
-            for path, data in samples.items():
-                writer.add(path, data)
-            writer.commit()
+    two_shards(space, 1_000_000, large)
     with Space.open(space):
         delete(str(space), ["gone"])
         assert compact(str(space)).held_bytes > 1_000_000

@@ -29,12 +29,17 @@ class RemoteError(TandemError):
     """A remote that does not answer, or not with what was asked for; or a cache that cannot be kept."""
 
 
+def is_web(url: str) -> bool:
+    """Whether a web server has it: names are percent-encoded then, and folders are pages of links."""
+    return url.startswith(("http://", "https://"))
+
+
 def file_system_at(url: str, **options: Any) -> tuple[Any, str]:  # noqa: ANN401 - fsspec ships no types
     """What reads a URL, and what the URL is called there, as fsspec finds it; `::` in a web address is of no chain."""
     from fsspec import filesystem
     from fsspec.core import url_to_fs
 
-    if url.startswith(("http://", "https://")):
+    if is_web(url):
         return filesystem(url.partition(":")[0], **options), url
     files, root = url_to_fs(url, **options)
     return files, root

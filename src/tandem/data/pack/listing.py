@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from tandem.data.cache.settings import is_web
 from tandem.data.pack import web_pages
-from tandem.data.pack.urls import attempted, failures_said, file_system, is_web
+from tandem.data.pack.urls import attempted, failures_said, file_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

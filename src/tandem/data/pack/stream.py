@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import DataError
-from tandem.data.pack.urls import attempted, failures_said, file_system, is_web
+from tandem.data.cache.settings import is_web
+from tandem.data.pack.urls import attempted, failures_said, file_system
 
 if TYPE_CHECKING:
     from typing import Self

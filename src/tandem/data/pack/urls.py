@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.core.errors import MissingPackageError, SpaceError, TandemError
-from tandem.data.cache.settings import RemoteError, file_system_at
+from tandem.data.cache.settings import RemoteError, file_system_at, is_web
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,11 +51,6 @@ def file_system(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise SpaceError(given=f"{url}: {error}", allowed="URLs that fsspec reads", todo="check it") from error
     return files, root
-
-
-def is_web(url: str) -> bool:
-    """Whether a web server has it: names are percent-encoded then, and folders are pages of links."""
-    return url.startswith(("http://", "https://"))
 
 
 def _options() -> dict[str, Any]:

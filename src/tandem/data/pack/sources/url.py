@@ -16,11 +16,12 @@ from glob import has_magic
 from typing import TYPE_CHECKING, Any
 
 from tandem.core.errors import SpaceError
+from tandem.data.cache.settings import is_web
 from tandem.data.pack.archives import is_at_url
 from tandem.data.pack.listing import all_below
 from tandem.data.pack.source import Entry, Item
 from tandem.data.pack.stream import Stream, refuse_other_size
-from tandem.data.pack.urls import WEB_REQUESTS, attempted, failures_said, file_system, is_url, is_web
+from tandem.data.pack.urls import WEB_REQUESTS, attempted, failures_said, file_system, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
