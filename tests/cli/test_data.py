@@ -83,10 +83,26 @@ def test_compacting_under_a_reader_says_what_is_freed_when(source: Path, tandem_
             "once they have closed it, free that by: tandem data compact s\n"
         )
         told = json.loads(tandem_("data", "compact", "s", "--json"))
-        assert told == {"freed_bytes": 0, "held_generations": [1], "held_bytes": 145}
+        assert told == {"freed_bytes": 0, "held_generations": [1], "held_bytes": 145, "unjoined_shards": 0}
     index_bytes = (tmp_path / "s" / "generations" / "00000001.index").stat().st_size
     done = tandem_.run("data", "compact", "s")
     assert (done.stdout, done.stderr) == (f"{145 + index_bytes}B freed\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_compacting_says_what_there_was_no_room_to_join(tandem_: Shell, tmp_path: Path) -> None:
+    with disks.small(tmp_path / "disk", 4):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / name).write_bytes(os.urandom(1_200_000))
+            tandem_("data", "pack", name, "disk/s", *([] if name == "a" else ["--append"]))
+        done = tandem_.run("data", "compact", "disk/s")
+        assert (done.returncode, done.stderr) == (
+            0,
+            "2 small shards not joined, for want of room on the disk of disk/s\n",
+        )
+        assert json.loads(tandem_("data", "compact", "disk/s", "--json"))["unjoined_shards"] == 2
 
 
 @pytest.mark.slow

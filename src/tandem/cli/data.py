@@ -274,9 +274,11 @@ def compact(as_json: bool, space: str) -> None:
         done = run(space, tell=lambda now, of: tell("moving", now, of))
     if as_json:
         held = {"held_generations": done.held, "held_bytes": done.held_bytes}
-        print_json({"freed_bytes": done.freed_bytes, **held})
+        print_json({"freed_bytes": done.freed_bytes, **held, "unjoined_shards": done.unjoined})
         return
     say(f"{human_size(done.freed_bytes)} freed")
+    if done.unjoined:
+        say_err(f"{counted(done.unjoined, 'small shard')} not joined, for want of room on the disk of {space}")
     if done.held:
         which = f"generation{'s' * (len(done.held) > 1)} {', '.join(map(str, done.held))}"
         say_err(

@@ -78,10 +78,10 @@ def test_compacting_frees_what_was_deleted_but_not_under_a_reader(folder: Path) 
     with Space.open(folder) as reader:
         delete(str(folder), prefix="d3/")
         for _ in range(2):
-            assert compact(str(folder)) == (0, [1], shards)
+            assert compact(str(folder)) == (0, [1], shards, 0)
         assert {reader.path(n): reader.read(n) for n in range(len(reader))} == CONTENTS
     before = size(folder)
-    freed, held, held_bytes = compact(str(folder))
+    freed, held, held_bytes, _ = compact(str(folder))
     left = {path: data for path, data in CONTENTS.items() if not path.startswith("d3/")}
     assert (held, held_bytes) == ([], 0)
     assert freed == before - size(folder) > shards  # with the index that the reader had
@@ -95,7 +95,7 @@ def test_compacting_frees_what_was_deleted_but_not_under_a_reader(folder: Path) 
 
 def test_compacting_a_whole_space_changes_nothing(folder: Path) -> None:
     before = sorted(path.name for path in (folder / "shards").iterdir())
-    assert compact(str(folder), shard_bytes=100_000) == (0, [], 0)
+    assert compact(str(folder), shard_bytes=100_000) == (0, [], 0, 0)
     assert sorted(path.name for path in (folder / "shards").iterdir()) == before
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_sample_is_not_moved(folder: Path) -> None:
 def test_what_another_removes_meanwhile_is_of_no_size(folder: Path) -> None:
     (folder / "shards" / "gone.shard").symlink_to("nothing")  # as what is listed, and not there any more
     assert unused_bytes(str(folder)) == 0
-    assert compact(str(folder), shard_bytes=100_000) == (0, [], 0)
+    assert compact(str(folder), shard_bytes=100_000) == (0, [], 0, 0)
     assert contents(folder) == CONTENTS
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from tandem.core.durable import FULL
 from tandem.core.errors import SpaceError
+from tandem.core.units import counted, human_size
 from tandem.data.space import generations, layout
 from tandem.data.space.columns import Columns
 from tandem.data.space.guarding import highest
@@ -68,15 +69,16 @@ def delete(folder: str, paths: Iterable[str] = (), prefix: str | None = None) ->
 def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda done, of: None) -> Removal:
     """Write shards anew that hold deleted samples, join small ones, and remove what nothing refers to.
 
-    Where there is no room for all of it, shards with deleted samples are written anew one by one, and none is joined.
-    What is moved keeps its parity: a new shard has the highest level of those that were moved, and of the space.
+    Where there is no room for all of it, shards with deleted samples are written anew one by one, and small ones are
+    joined after that if there is room then. What is moved keeps its parity: a new shard has the highest level of those
+    that were moved, and of the space.
 
     Returns:
-        The bytes by which the space is smaller now, and those that older generations still need since readers have
-        them open.
+        The bytes by which the space is smaller now; those that older generations still need since readers have them
+        open; and how many small shards were not joined for want of room.
 
     Raises:
-        SpaceError: There is no space.
+        SpaceError: There is no space; or no room for one shard while readers hold older generations.
         DataError: A sample that would be moved is damaged; or a file lies in the place of a folder.
         OSError: Something cannot be written, for want of room for one shard, say; what was written anew by then stays.
     """
@@ -91,11 +93,39 @@ def compact(folder: str, *, shard_bytes: int = SHARD_BYTES, tell: Tell = lambda 
     except OSError as error:
         if error.errno not in FULL:
             raise
-        for shard_id in dead:  # each frees what the next one needs
-            _remove_unused(folder)
-            _move(folder, {shard_id}, shard_bytes, tell)
+        unjoined = _moved_in_turn(folder, dead, shard_bytes, tell)
+    else:
+        unjoined = 0
     removed = _remove_unused(folder)
-    return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))))
+    return removed._replace(freed_bytes=max(0, before - _bytes(Path(folder))), unjoined=unjoined)
+
+
+def _moved_in_turn(folder: str, dead: Sequence[int], shard_bytes: int, tell: Tell) -> int:
+    """Write shards with deleted samples anew one by one, then join small ones; how many there was no room to join."""
+    removed = _remove_unused(folder)
+    for shard_id in dead:  # each frees what the next one needs
+        try:
+            _move(folder, {shard_id}, shard_bytes, tell)
+        except OSError as error:
+            if error.errno not in FULL or not removed.held_bytes:
+                raise
+            raise SpaceError(
+                given=f"no room on the disk of {folder} to write a shard anew, while {human_size(removed.held_bytes)} "
+                "are kept that only readers of older generations need",
+                allowed="room for one shard",
+                todo=f"close what has {counted(len(removed.held), 'older generation')} open "
+                f"({', '.join(map(str, removed.held))}), and run this again",
+            ) from error
+        removed = _remove_unused(folder)
+    with Space.open(folder) as space:
+        _, small = _worth_moving(space.index.shards, shard_bytes)
+    try:
+        _move(folder, small, shard_bytes, tell)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return len(small)
+    return 0
 
 
 def _remove_unused(folder: str) -> Removal:

@@ -123,11 +123,13 @@ class Removal(NamedTuple):
         freed_bytes: Of shards and parity that are gone.
         held: Old generations that are still open.
         held_bytes: Of shards that only these need.
+        unjoined: Small shards that there was no room to join.
     """
 
     freed_bytes: int
     held: list[int]
     held_bytes: int
+    unjoined: int = 0
 
 
 def remove_unused(folder: Path) -> Removal:
