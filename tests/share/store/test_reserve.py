@@ -1,6 +1,7 @@
 """Room that nobody else can take, on a real disk that is full."""
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -52,6 +53,57 @@ def test_a_full_disk_has_room_for_the_ends_of_all_jobs(small_disk: Path) -> None
         restored = store.restore()
     assert restored is not None
     assert {restored.ended[one.id] for one in jobs} == {State.DONE}
+
+
+@pytest.mark.parametrize("count", [501, 4_000, 40_000])
+def test_what_does_not_fit_is_refused_before_it_takes_the_room_of_others(
+    small_disk: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = paths.home(small_disk)
+    paths.prepare(place)
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
+        assert store.short_of_room() is None
+        room = os.statvfs(small_disk)
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - LEAST_FREE_BYTES - 200_000))
+        free: list[int] = []
+        cut = Reserve.cut
+        monkeypatch.setattr(Reserve, "cut", lambda *of: (free.append(shutil.disk_usage(small_disk).free), cut(*of)))
+        with pytest.raises(StoreFullError):
+            commit(store, Machine(SETUP), 2.0, *[ev.Submitted(job(k)) for k in range(2, count + 2)])
+        assert free[0] >= LEAST_FREE_BYTES  # before anything is taken back
+        assert store.short_of_room() is None
+        ballast.unlink()
+        commit(store, machine, 3.0, ev.Submitted(job(2)))
+
+
+def job(number: int) -> Job:
+    return Job(number, (Part(Need()),), app="true")
+
+
+def test_what_failed_for_want_of_room_gives_it_back(small_disk: Path) -> None:
+    place = paths.home(small_disk)
+    paths.prepare(place)
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
+        assert store.short_of_room() is None
+        before = shutil.disk_usage(small_disk).free
+        environ = {"LONG": "x" * 20_000_000}  # one row alone: nobody looks at it before
+        other = Machine(SETUP)
+        other.step(2.0, [ev.Submitted(job(2))])
+        with pytest.raises(StoreFullError):
+            store.commit(Entry(2.0, [], [], [], {2: Launch(("true",), "/", environ)}, [other.jobs[2]], []))
+        assert shutil.disk_usage(small_disk).free == before
+        assert store.short_of_room() is None
+        commit(store, machine, 3.0, ev.Submitted(job(2)))
+        restored = store.restore()
+    assert restored is not None
+    assert sorted(restored.jobs) == [1, 2]
 
 
 def test_the_reserve_is_not_in_the_way_of_the_log(small_disk: Path) -> None:

@@ -10,6 +10,7 @@ the first write that fails.
 import ctypes
 import errno
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -47,6 +48,25 @@ class Reserve:
                 return True
         return self._has_renewed(self._fd) and _is_roomy(self._fd)
 
+    def room_bytes(self) -> float:
+        """What the log may take of the disk until that counts as full, its reserve aside; infinite if nobody knows."""
+        return math.inf if self._fd is None else max(0.0, _free_bytes(self._fd) - LEAST_FREE_BYTES)
+
+    def log_bytes(self) -> int:
+        """How long the log is."""
+        return 0 if self._fd is None else os.fstat(self._fd).st_size
+
+    def cut(self, size_bytes: int) -> None:
+        """Give back what a transaction that failed added to the log, but for the reserve.
+
+        The database itself would write over it, and keep its blocks. Nobody reads it: the log counts up to its last
+        commit, which lies before.
+        """
+        if self._fd is not None and os.fstat(self._fd).st_size > size_bytes:
+            os.ftruncate(self._fd, size_bytes)
+            self._held_to = size_bytes
+            self._has_renewed(self._fd)
+
     def close(self) -> None:
         """Let the log go; the database removes it, and its blocks with it."""
         if self._fd is not None:
@@ -71,7 +91,11 @@ class Reserve:
 
 
 def _is_roomy(fd: int) -> bool:
-    """Whether the disk has room left; one that does not say how large it is counts as roomy."""
+    return _free_bytes(fd) >= LEAST_FREE_BYTES
+
+
+def _free_bytes(fd: int) -> float:
+    """What this user may still take of a disk; infinite for one that does not say how large it is."""
     disk = os.fstatvfs(fd)
     free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-    return disk.f_blocks == 0 or free * disk.f_frsize >= LEAST_FREE_BYTES
+    return free * disk.f_frsize if disk.f_blocks else math.inf

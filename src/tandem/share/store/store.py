@@ -6,6 +6,7 @@ with Store.open(paths) as store:
     store.commit(entry)                # durable when it returns
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from tandem.share.store.database import StoreFullError, corrupted, full, open_en
 from tandem.share.store.entry import Entry, Row
 from tandem.share.store.lock import Lock
 from tandem.share.store.prepared import Prepared
-from tandem.share.store.reserve import Reserve
+from tandem.share.store.reserve import LEAST_FREE_BYTES, Reserve
 
 _LAUNCHES_KEPT = 20_000
 """Launches of jobs that have not started yet, kept in memory beside the database."""
@@ -49,6 +50,12 @@ _CHANGE_JOB = (
     .where(schema.JOBS.c.id == sa.bindparam("key"))
     .values({name: sa.bindparam(name) for name in _STATE})
 )
+_MANY = 500
+"""Rows of one table that may need more room than is kept free."""
+
+_LOG_BYTES = 1.25
+"""The log grows by so many bytes for each of a row's values, pages that are not full included."""
+
 _STRETCH = ("job", "attempt", "began_at")
 _FORGET_STRETCH = sa.delete(schema.CORUNS).where(*(schema.CORUNS.c[name] == sa.bindparam(name) for name in _STRETCH))
 
@@ -69,6 +76,7 @@ class Store:
         self._fresh: set[str] = set()  # those of the transaction under way
         self._launches: dict[int, Launch] = {}
         self._reserve = Reserve(paths.write_ahead_log)
+        self._room_bytes: float | None = None  # that the transaction under way may still take; None before it was asked
 
     @classmethod
     def open(cls, paths: Paths) -> Self:
@@ -178,8 +186,10 @@ class Store:
 
     def begin_epoch(self, now: float, setup: Setup) -> None:
         """Begin a new log from ``setup``; later steps belong to it."""
-        row = {"id": self._epoch + 1, "began_at": now, "policy": setup.policy, "setup": setup_text(setup)}
-        with storing(self.paths.database), self._writer.begin():
+        row: Row = {"id": self._epoch + 1, "began_at": now, "policy": setup.policy, "setup": setup_text(setup)}
+        with self._transaction():
+            if len(row["setup"]) > LEAST_FREE_BYTES:
+                self._take_room(len(row["setup"]))
             self._writer.execute(sa.insert(schema.EPOCHS), row)
         self._epoch += 1
         self._first = self._seq
@@ -190,13 +200,25 @@ class Store:
         Raises:
             StoreFullError: There is no room; nothing of the entry was stored.
         """
-        with storing(self.paths.database), self._writer.begin():
+        with self._transaction():
             self._write(entry)
         self._seq += 1
         self._environs |= self._fresh
         for job, launch in entry.launches.items():
             if len(self._launches) < _LAUNCHES_KEPT:
                 self._launches[job] = launch
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing; one that fails for want of room leaves the disk as it was."""
+        before = self._reserve.log_bytes()
+        self._room_bytes = None
+        try:
+            with storing(self.paths.database), self._writer.begin():
+                yield
+        except StoreFullError:
+            self._reserve.cut(before)
+            raise
 
     def _write(self, entry: Entry) -> None:
         self._fresh = set()
@@ -224,7 +246,17 @@ class Store:
         self._add(schema.CORUNS, stretches)
 
     def _add(self, table: sa.Table, added: Sequence[Row]) -> None:
+        if len(added) > _MANY:
+            self._take_room(sum(len(str(value)) for row in added for value in row.values()))
         self._insert[table].run(self._writer, added)
+
+    def _take_room(self, needed_bytes: int) -> None:
+        """Refuse what would fill the disk before it does: jobs that run write there too."""
+        if self._room_bytes is None:
+            self._room_bytes = self._reserve.room_bytes()
+        self._room_bytes -= _LOG_BYTES * needed_bytes
+        if self._room_bytes < 0:
+            raise full(self.paths.database)
 
     def _launch_rows(self, launches: Mapping[int, Launch]) -> list[Row]:
         """Rows of `launches`; environments that are not stored yet are stored first."""
