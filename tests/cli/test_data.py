@@ -372,7 +372,9 @@ def test_a_missing_index_comes_back_from_no_source(source: Path, tandem_: Shell,
     (tmp_path / "s" / "generations" / "00000001.index").unlink()
     for terms in ([], ["--source", source]):
         done = tandem_.run("data", "repair", *terms, "s")
-        assert (done.returncode, done.stdout) == (1, "still damaged: s/generations/00000001.index is missing\n")
+        unseen = "so it is not known which shards there are to be, and none was checked"
+        told = f"still damaged: s/generations/00000001.index is missing; {unseen}\n"
+        assert (done.returncode, done.stdout) == (1, told)
         words = "no source brings an index back: put it back from a copy, or rm -r s and pack the space again"
         assert done.stderr == f"{words} from its source\n"
 

@@ -169,6 +169,24 @@ def test_a_url_that_fails_now_and_then_is_read_all_the_same(tmp_path: Path, faul
     assert contents(tmp_path / "s") == {"one": bytes(range(256))}
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_connects_when_it_is_made_is_tried_again_and_named(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    with zipfile.ZipFile(tmp_path / "web" / "a.zip", "w") as archive:
+        archive.writestr("d/1", b"1")
+    with RangeServer(tmp_path / "web") as server:
+        server.fault = lambda path, nth: "500" if nth < 3 else None
+        packed(f"zip://d::{server.url}/a.zip", tmp_path / "s")
+        assert contents(tmp_path / "s") == {"1": b"1"}
+        with_password = server.url.replace("http://", "http://me:word@")
+        with pytest.raises(RemoteError, match=r"^zip://d::http://me:\*\*\*@.*/none.zip: there is no such file; "):
+            packed(f"zip://d::{with_password}/none.zip", tmp_path / "none")
+    with pytest.raises(RemoteError, match=r"^ftp://me:\*\*\*@127.0.0.1:9/x: ConnectionRefusedError: "):
+        packed("ftp://me:word@127.0.0.1:9/x", tmp_path / "none")
+    with pytest.raises(RemoteError, match=r"ftp://me:\*\*\*@127.0.0.1:9/x: .* refused \(tried 3 times\); "):
+        Space.open("ftp://me:word@127.0.0.1:9/x", remote=remotes.settings(tmp_path / "cache", tries=3))
+
+
 class Listing(SimpleHTTPRequestHandler):
     """Lists folders as Apache and others do: a heading that sorts, `&amp;`, `./`, apostrophes as they are.
 

@@ -334,7 +334,7 @@ def repair(as_json: bool, source: str | None, space: str) -> None:
         for file in done.files:
             say(f"restored: {file}")
         if done.samples:
-            say(f"{counted(done.samples, 'sample')} taken from {source}")
+            say(f"{counted(done.samples, 'sample')} taken from {without_secrets(source or '')}")
         damaged = [one for one in done.left if one.what != "stray"]
         for line in _named(damaged):
             say(f"still damaged: {line}")
@@ -490,7 +490,8 @@ def _way_on(damaged: list[Finding], source: str | None, space: str) -> str:
         return f"move what lies in the place of a file out of {space}, and run this again"
     if source is None:
         return f"what parity does not cover comes from the source: tandem data repair --source SOURCE {space}"
-    return f"{source} does not have the bytes that were packed of what is still damaged; put the files back from a copy"
+    given = f"{without_secrets(source)} does not have the bytes that were packed of what is still damaged"
+    return f"{given}; put the files back from a copy"
 
 
 def _named(found: list[Finding]) -> Iterator[str]:

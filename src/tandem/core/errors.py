@@ -136,6 +136,8 @@ def without_secrets(text: str) -> str:
 
     >>> without_secrets("http://me:word@host/a, https://token@host/b and sftp://me@host/c?mail=a@b")
     'http://me:***@host/a, https://***@host/b and sftp://me@host/c?mail=a@b'
+    >>> without_secrets("zip://a.txt::http://me:word@host/b.zip")
+    'zip://a.txt::http://me:***@host/b.zip'
     >>> without_secrets("https://bucket/a?X-Amz-Signature=abc&part=2")
     'https://bucket/a?X-Amz-Signature=***&part=2'
     """
@@ -150,7 +152,7 @@ def without_secrets(text: str) -> str:
         return f"{found[1]}***@" if found[1].lower() in _TOKEN_FIRST else found[0]
 
     def url(found: re.Match[str]) -> str:
-        text = re.sub(r"^([^:]*://)([^/?#]*)@", user, found[0])
+        text = re.sub(r"(?:^|(?<=::))([^:]*://)([^/?#]*)@", user, found[0])  # each of a chain
         return re.sub(rf"(?i)([?&](?:{_SECRET})=)[^&]*[^&;:,.)]", r"\1***", text)
 
     return re.sub(r"\b[A-Za-z][\w+.-]*://[^\s'\"]+", url, text)

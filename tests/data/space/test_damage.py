@@ -279,7 +279,7 @@ def test_a_lost_file_current_is_damage_and_says_how_to_get_it_back(folder: Path,
     (folder / "current").write_bytes(harm(layout.CURRENT_BYTES))
     with pytest.raises(DataError, match=r"its header is damaged; .*; run: tandem data repair"):
         Space.open(folder)
-    assert [one.what for one in scrub(str(folder))] == ["index"]
+    assert [one.what for one in scrub(str(folder))] == ["current"]
     assert repair(str(folder)).left == []
     with Space.open(folder) as space:
         assert len(space) == len(CONTENTS)
@@ -294,12 +294,19 @@ def every_change(folder: Path) -> list[Callable[[], object]]:
     ]
 
 
+def unopened(folder: Path, which: str, words: str) -> Finding:
+    """What a check says of a space that cannot be opened."""
+    what, file = ("current", folder / which) if which == "current" else ("index", folder)
+    unseen = "so it is not known which shards there are to be, and none was checked"
+    return Finding(what, str(file), None, None, f"{words}; {unseen}")
+
+
 @pytest.mark.parametrize("which", ["current", "generations/00000001.index"])
 def test_a_folder_in_the_place_of_a_file_is_named(folder: Path, which: str) -> None:
     (folder / which).unlink()
     (folder / which).mkdir()
     words = f"{folder}/{which} is a folder, where a file of the space was"
-    assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
+    assert list(scrub(str(folder))) == [unopened(folder, which, words)]
     for ask in [lambda: Space.open(folder), *every_change(folder)]:
         with pytest.raises(DataError, match=f"{words}; allowed: a file, or nothing; move it out of the space, "):
             ask()
@@ -310,7 +317,7 @@ def test_a_pipe_in_the_place_of_a_file_is_named_and_nobody_waits_for_it(folder: 
     (folder / which).unlink()
     os.mkfifo(folder / which)
     words = f"{folder}/{which} is neither file nor folder, where a file of the space was"
-    assert list(scrub(str(folder))) == [Finding("index", str(folder), None, None, words)]
+    assert list(scrub(str(folder))) == [unopened(folder, which, words)]
     for ask in [lambda: Space.open(folder), *every_change(folder)]:
         with pytest.raises(DataError, match=words):
             ask()

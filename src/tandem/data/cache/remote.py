@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from concurrent.futures import Future, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,17 +99,24 @@ class Remote:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _open(self) -> None:
-        """Find the file system; anew in each process."""
-        try:
-            self._files, self._root = file_system_at(self.url, **self._settings.options)
-        except ImportError as error:
-            raise MissingPackageError(
-                given=f"{self.url}: {error}", allowed="URLs whose packages are installed",
-                todo="install it: pip install 'tandemlab[remote]' has those for http and s3",
-            ) from error  # fmt: skip
-        except (OSError, ValueError) as error:  # OSError: what its package needs, as Java for hdfs, is not there
-            why = str(error).partition("\n")[0]
-            raise RemoteError(given=f"{self.url}: {why}", allowed="URLs that fsspec reads", todo="check it") from error
+        """Find the file system; anew in each process. Some connect for that: that is tried again, too."""
+        for tried in range(1, self._settings.tries + 1):
+            try:
+                self._files, self._root = file_system_at(self.url, **self._settings.options)
+                break
+            except ImportError as error:
+                raise MissingPackageError(
+                    given=f"{self.url}: {error}", allowed="URLs whose packages are installed",
+                    todo="install it: pip install 'tandemlab[remote]' has those for http and s3",
+                ) from error  # fmt: skip
+            except Exception as error:  # OSError too: what its package needs, as Java for hdfs, is not there
+                if tried == self._settings.tries or not _may_pass(error):
+                    why = str(error).partition("\n")[0] or type(error).__name__
+                    times = "" if tried == 1 else f" (tried {tried} times)"
+                    raise RemoteError(
+                        given=f"{self.url}: {why}{times}", allowed="URLs that fsspec reads", todo="check it"
+                    ) from error
+            time.sleep(self._backoff_s(tried))
         self._loop = self._files.loop if self._files.async_impl else get_loop()
         self._streams = asyncio.Semaphore(self._settings.streams)
         self._process = os.getpid()
@@ -133,8 +141,11 @@ class Remote:
             except Exception as error:
                 if tried == settings.tries or _is_final(error):
                     raise self._failed(name, wanted, tried, error) from error
-            await asyncio.sleep(min(_MOST_BACKOFF_S, settings.backoff_s * 2 ** (tried - 1)))
+            await asyncio.sleep(self._backoff_s(tried))
         raise AssertionError
+
+    def _backoff_s(self, tried: int) -> float:
+        return min(_MOST_BACKOFF_S, self._settings.backoff_s * 2.0 ** (tried - 1))
 
     async def _once(self, name: str, wanted: Range | None) -> bytes:
         path = f"{self._root.rstrip('/')}/{name}"
@@ -212,3 +223,12 @@ def _is_final(error: Exception) -> bool:
     if isinstance(status, int) and 400 <= status < 500:
         return status not in _TRY_AGAIN
     return isinstance(error, PermissionError | IsADirectoryError | _KnowsNoRanges)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a file system that could not be made may be the next time: what it connects to did not answer."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else error  # as fsspec tells whatever is refused
+    status = getattr(cause, "status", None)
+    return isinstance(cause, ConnectionError | TimeoutError | EOFError) or (
+        isinstance(status, int) and (status >= 500 or status in _TRY_AGAIN)
+    )

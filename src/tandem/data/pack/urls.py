@@ -41,16 +41,20 @@ def file_system(url: str) -> tuple[Any, str]:
     Raises:
         SpaceError: fsspec does not read it.
         MissingPackageError: What reads it is not installed.
+        RemoteError: It connects, or looks into an archive, when it is made, and that failed at every try.
     """
-    try:
-        files, root = file_system_at(url, **(_options() if is_web(url) else {}))
-    except ImportError as error:
-        raise MissingPackageError(
-            given=f"{url}: {error}", allowed="URLs whose packages are installed", todo="install the package"
-        ) from error
-    except ValueError as error:
-        raise SpaceError(given=f"{url}: {error}", allowed="URLs that fsspec reads", todo="check it") from error
-    return files, root
+
+    def made() -> tuple[Any, str]:
+        try:
+            return file_system_at(url, **(_options() if is_web(url) else {}))
+        except ImportError as error:
+            raise MissingPackageError(
+                given=f"{url}: {error}", allowed="URLs whose packages are installed", todo="install the package"
+            ) from error
+        except ValueError as error:
+            raise SpaceError(given=f"{url}: {error}", allowed="URLs that fsspec reads", todo="check it") from error
+
+    return attempted(url, made)
 
 
 def _options() -> dict[str, Any]:

@@ -70,6 +70,8 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
     files = _current(root)
     files += _index_by_parity(root, read_current(root))
     found = list(scrub(folder))
+    if any(one.what == "index" for one in found):  # what it names cannot be put right before it
+        return Repaired(files, 0, found)
     for one in found:
         if one.what == "newer":
             raise layout.newer_version(given=one.message)
@@ -87,7 +89,8 @@ def repair(folder: str, fetch: Fetch | None = None) -> Repaired:
 
 
 def _current(root: Path) -> list[str]:
-    """Write `current` anew, where it is damaged or gone for the latest index."""
+    """Write `current` anew, where it is damaged or gone for the latest index; that is restored first."""
+    restored: list[str] = []
     try:
         current = read_current(root)
     except NewerVersionError:
@@ -96,22 +99,22 @@ def _current(root: Path) -> list[str]:
         found = generations(root)
         if not found:
             raise
+        restored = _index_by_parity(root, found[-1])
         current = _of_latest(root, found)
     else:
         if current_damage(str(root)) is None:
             return []
     with written_aside(root / "current") as file:
         file.write(current.encode())
-    return [str(root / "current")]
+    return [*restored, str(root / "current")]
 
 
 def _of_latest(root: Path, found: list[int]) -> layout.Current:
-    """What `current` would say of the latest generation, whose index is restored first where it must be.
+    """What `current` would say of the latest generation.
 
     No earlier one is taken where that is of no use: what came after it would count for nothing.
     """
     generation = found[-1]
-    _index_by_parity(root, generation)
     path = index_path(root, generation)
     ids = _ids_in_shards(root)
     try:

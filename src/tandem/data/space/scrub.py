@@ -5,12 +5,15 @@ So is whether anything lies there over which whoever changes the space would tri
 Of older generations, which readers may still have open, the indexes and their parity are checked.
 
 Limits: at a URL parity is not checked, nor older generations, nor what stands behind the end of the file `current`.
-Shards that only older generations name are not checked.
+Shards that only older generations name are not checked, nor are any where what names them (the file `current`, the
+index' header and its table of shards) cannot be read. Where other parts of the index are damaged, samples are checked
+of which it still tells where they lie.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,7 +50,7 @@ class Finding(NamedTuple):
             whoever changes the space trips over it.
         file: The file it lies in.
         number: The sample, or None.
-        path: The sample's path, or None.
+        path: The sample's path, or None, also where the index does not tell it any more.
         message: What is wrong, in words.
     """
 
@@ -73,7 +76,8 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
     try:
         space = Space.open(folder)
     except DataError as error:
-        yield Finding("index", folder, None, None, error.given)
+        unseen = "so it is not known which shards there are to be, and none was checked"
+        yield Finding(*_cannot_be_opened(folder), None, None, f"{error.given}; {unseen}")
         return
     with space:
         said = current_damage(folder) if space.home.is_here else None
@@ -81,10 +85,7 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
             yield Finding("current", f"{folder}/current", None, None, said)
         broken = [Finding("index", space.index.name, None, None, error.given) for error in space.index.verify()]
         yield from broken
-        if broken:
-            return
-        columns = Columns.of(space.index)
-        shards_N = columns.shards_N
+        shards_N = _shards_told(space.index) if broken else Columns.of(space.index).shards_N
         total, done = sum(entry.size for entry in space.index.shards), 0
         for place, entry in enumerate(space.index.shards):
             numbers_N = np.flatnonzero(shards_N == place)
@@ -96,8 +97,27 @@ def scrub(folder: str, tell: Callable[[int, int], None] = lambda done, of: None)
             tell(done, total)
         if space.home.is_here:
             yield from _strays(Path(folder))
-            yield from _parity(Path(folder), space.index)
+            yield from _parity(Path(folder), space.index, is_whole=not broken)
             yield from _older(Path(folder), space.generation)
+
+
+def _cannot_be_opened(folder: str) -> tuple[str, str]:
+    """Of a space that cannot be opened, what is damaged, and the file."""
+    if "://" not in folder:
+        try:
+            snapshot.read_current(folder)
+        except DataError:
+            return "current", f"{folder}/current"
+    return "index", folder
+
+
+def _shards_told(index: Index) -> NDArray[np.int64]:
+    """Of each sample the shard, as far as a damaged index tells; -1 where it does not."""
+    found_N = np.full(len(index), -1, np.int64)
+    for number in range(len(index)):
+        with suppress(DataError):
+            found_N[number] = index.place(number)[1]
+    return found_N
 
 
 def current_damage(folder: str) -> str | None:
@@ -126,12 +146,14 @@ def _stray(path: Path, said: str, todo: str) -> Finding:
     return Finding("stray", str(path), None, None, f"{said}; {todo}")
 
 
-def _parity(root: Path, index: Index) -> Iterator[Finding]:
-    """Check the parity of all that is present."""
+def _parity(root: Path, index: Index, *, is_whole: bool) -> Iterator[Finding]:
+    """Check the parity of all that is present; of an index that is not whole nobody knows what it was made of."""
     if not level(index):
         return
-    shards = [(entry.file_name, entry.size, entry.checksum) for entry in index.shards]
-    for name, size, checksum in [*shards, (Path(index.name).name, *file_xxh3(index.name))]:
+    files = [(entry.file_name, entry.size, entry.checksum) for entry in index.shards]
+    if is_whole:
+        files.append((Path(index.name).name, *file_xxh3(index.name)))
+    for name, size, checksum in files:
         yield from _parity_of(root, name, size, checksum)
 
 
@@ -230,7 +252,14 @@ def _one_by_one(space: Space, path: str, numbers: list[int]) -> Iterator[Finding
         try:
             space.read(number)
         except TandemError as error:
-            name = space.path(number)
+            name = _path(space, number)
             # A shard that is missing is named by itself; what is lost with it is named here.
-            given = error.given if f"{name!r} of " in error.given else f"sample {number}, {name!r}: {error.given}"
+            named = f"sample {number}, {name!r}" if name is not None else f"sample {number}, its path is damaged too"
+            given = error.given if f"{name!r} of " in error.given else f"{named}: {error.given}"
             yield Finding("sample", path, number, name, given)
+
+
+def _path(space: Space, number: int) -> str | None:
+    with suppress(DataError):
+        return space.path(number)
+    return None
