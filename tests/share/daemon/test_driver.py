@@ -1,6 +1,7 @@
 """The order of deciding, storing, answering and acting, with a fake engine and a virtual clock."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -220,6 +221,28 @@ def test_a_request_is_taken_as_soon_as_there_is_room_for_more_than_ends(small_di
     day.driver.turn()
     assert isinstance(day.answers[-1], Step)
     assert day.engine.starts() == [(1, 1)]
+    day.driver.store.close()
+
+
+def test_a_restart_goes_on_in_the_old_epoch_where_there_is_no_room_for_a_new_one(small_disk: Path) -> None:
+    day = Day(small_disk)
+    day.submit(*[job(k) for k in range(1, 120)])
+    day.driver.turn()
+    day.hear(ev.Started(1, 1))
+    assert len(day.driver.machine.jobs) == 119
+    state = json.dumps(day.driver.machine.snapshot()["jobs"])
+    fill(small_disk)
+    day.driver.store.close()  # killed: nothing is settled
+    ballast = fill(small_disk)
+    os.truncate(ballast, ballast.stat().st_size - 300_000)  # for what a restart always writes
+    day.open()
+    assert json.dumps(day.driver.machine.snapshot()["jobs"]) == state
+    assert [(one.job, one.attempt) for one in day.engine.adopted] == [(1, 1), (2, 1)]
+    with pytest.raises(StoreFullError):
+        day.again(policy="las")
+    ballast.unlink()
+    day.open(policy="las")
+    assert day.driver.machine.setup.policy == "las"
     day.driver.store.close()
 
 

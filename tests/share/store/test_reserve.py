@@ -1,5 +1,6 @@
 """Room that nobody else can take, on a real disk that is full."""
 
+import math
 import os
 import shutil
 import sqlite3
@@ -80,11 +81,40 @@ def test_what_does_not_fit_is_refused_before_it_takes_the_room_of_others(
         commit(store, machine, 3.0, ev.Submitted(job(2)))
 
 
+@pytest.mark.parametrize("room_mib", [2, 4, 6, 8, 10])
+@pytest.mark.parametrize(("count", "argument"), [(3_000, ""), (400, "x" * 4_200), (60, "x" * 50_000)])
+def test_a_batch_is_refused_or_leaves_room(small_disk: Path, room_mib: int, count: int, argument: str) -> None:
+    """The room for the log, for the database into which it is written later, and for the reserve behind it."""
+    place = paths.home(small_disk)
+    paths.prepare(place)
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
+        assert store.short_of_room() is None
+        (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - (room_mib << 20)))
+        before = shutil.disk_usage(small_disk).free
+        machine.step(2.0, [ev.Submitted(job(k)) for k in range(2, count + 2)])
+        submitted = [machine.jobs[k] for k in range(2, count + 2)]
+        launches = {life.id: Launch(("true", argument), "/") for life in submitted}
+        try:
+            store.commit(Entry(2.0, [], [], [], launches, submitted, []))
+        except StoreFullError:
+            assert room_mib < 10
+            assert shutil.disk_usage(small_disk).free == before
+        else:
+            assert room_mib > 2
+            with store.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(FULL)")
+        assert store.short_of_room() is None
+
+
 def job(number: int) -> Job:
     return Job(number, (Part(Need()),), app="true")
 
 
-def test_what_failed_for_want_of_room_gives_it_back(small_disk: Path) -> None:
+def test_what_failed_for_want_of_room_gives_it_back(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reserve, "room_bytes", lambda self: math.inf)  # as on a disk that does not tell its size
     place = paths.home(small_disk)
     paths.prepare(place)
     with Store.open(place) as store:
@@ -93,7 +123,7 @@ def test_what_failed_for_want_of_room_gives_it_back(small_disk: Path) -> None:
         commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
         assert store.short_of_room() is None
         before = shutil.disk_usage(small_disk).free
-        environ = {"LONG": "x" * 20_000_000}  # one row alone: nobody looks at it before
+        environ = {"LONG": "x" * 20_000_000}
         other = Machine(SETUP)
         other.step(2.0, [ev.Submitted(job(2))])
         with pytest.raises(StoreFullError):

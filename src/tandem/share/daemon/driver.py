@@ -83,7 +83,7 @@ class Driver:
             setup: Fields of `Setup` that are other than the stored ones from now on.
 
         Raises:
-            StoreError: The log cannot be read, or there is no room for a new epoch.
+            StoreError: The log cannot be read; or there is no room for its first epoch, or for one of another setup.
             UnknownPluginError, MissingPackageError: A policy or estimator, given or stored, cannot be had.
         """
         self.store = store
@@ -103,7 +103,12 @@ class Driver:
         self._setup = replace(machine.setup if machine is not None else Setup(), **(setup or {}))
         # A clock that was set back since the last daemon: time goes on from where the log stands, it does not halt.
         self._ahead_s = max(0.0, machine.now - clock.now()) if machine is not None else 0.0
-        self._begin_epoch(machine.snapshot() if machine is not None else None)
+        try:
+            self._begin_epoch(machine.snapshot() if machine is not None else None)
+        except StoreFullError:
+            if machine is None or self._setup != machine.setup:
+                raise
+            self.machine = machine  # the old epoch goes on
         self._take_over()
 
     def now(self) -> float:

@@ -7,6 +7,7 @@ be written. Where the file system cannot allocate ahead there is no reserve, and
 the first write that fails.
 """
 
+import contextlib
 import ctypes
 import errno
 import logging
@@ -21,6 +22,9 @@ RESERVE_BYTES = 4 << 20
 
 LEAST_FREE_BYTES = 1 << 20
 """With less than this free on the disk it counts as full."""
+
+_LATE_BYTES = 4 << 20
+"""SQLite brings a log of so much (1,000 pages) into the database by itself."""
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
 
@@ -41,20 +45,23 @@ class Reserve:
 
     def is_whole(self) -> bool:
         """Renew the reserve where the log has grown into it; returns whether it is whole and the disk has room."""
-        if self._fd is None:
-            try:
-                self._fd = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:  # nothing was written yet
-                return True
-        return self._has_renewed(self._fd) and _is_roomy(self._fd)
+        fd = self._opened()
+        return fd is None or (self._has_renewed(fd) and _is_roomy(fd))
 
     def room_bytes(self) -> float:
-        """What the log may take of the disk until that counts as full, its reserve aside; infinite if nobody knows."""
-        return math.inf if self._fd is None else max(0.0, _free_bytes(self._fd) - LEAST_FREE_BYTES)
+        """What may be taken of the disk until that counts as full, the reserve aside; infinite if nobody knows.
+
+        What the log may have yet to bring into the database counts as taken.
+        """
+        fd = self._opened()
+        if fd is None:
+            return math.inf
+        return max(0.0, _free_bytes(fd) - LEAST_FREE_BYTES - min(self.log_bytes(), _LATE_BYTES))
 
     def log_bytes(self) -> int:
         """How long the log is."""
-        return 0 if self._fd is None else os.fstat(self._fd).st_size
+        fd = self._opened()
+        return 0 if fd is None else os.fstat(fd).st_size
 
     def cut(self, size_bytes: int) -> None:
         """Give back what a transaction that failed added to the log, but for the reserve.
@@ -62,16 +69,24 @@ class Reserve:
         The database itself would write over it, and keep its blocks. Nobody reads it: the log counts up to its last
         commit, which lies before.
         """
-        if self._fd is not None and os.fstat(self._fd).st_size > size_bytes:
-            os.ftruncate(self._fd, size_bytes)
-            self._held_to = size_bytes
-            self._has_renewed(self._fd)
+        fd = self._opened()
+        if fd is not None and os.fstat(fd).st_size > size_bytes:
+            os.ftruncate(fd, size_bytes)
+            if self._held_to:
+                self._held_to = size_bytes
+                self._has_renewed(fd)
 
     def close(self) -> None:
         """Let the log go; the database removes it, and its blocks with it."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _opened(self) -> int | None:
+        if self._fd is None:
+            with contextlib.suppress(FileNotFoundError):  # nothing was written yet
+                self._fd = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
+        return self._fd
 
     def _has_renewed(self, fd: int) -> bool:
         wanted = os.fstat(fd).st_size + RESERVE_BYTES

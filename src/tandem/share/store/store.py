@@ -9,6 +9,7 @@ with Store.open(paths) as store:
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +51,17 @@ _CHANGE_JOB = (
     .where(schema.JOBS.c.id == sa.bindparam("key"))
     .values({name: sa.bindparam(name) for name in _STATE})
 )
-_MANY = 500
-"""Rows of one table that may need more room than is kept free."""
+_LITTLE_BYTES = LEAST_FREE_BYTES // 4
+"""Of rows of one transaction: so much has room wherever the disk does not count as full."""
 
-_LOG_BYTES = 1.25
-"""The log grows by so many bytes for each of a row's values, pages that are not full included."""
+_DISK_BYTES = 2.25
+"""Taken of the disk for each byte of a row: by the log and by the database, pages that are not full included."""
+
+_NUMBERS_BYTES = 60
+"""What a row takes besides its texts."""
+
+_PAGE_BYTES = 4096
+"""Of the database; the last page of a long text may be as good as empty."""
 
 _STRETCH = ("job", "attempt", "began_at")
 _FORGET_STRETCH = sa.delete(schema.CORUNS).where(*(schema.CORUNS.c[name] == sa.bindparam(name) for name in _STRETCH))
@@ -76,7 +83,8 @@ class Store:
         self._fresh: set[str] = set()  # those of the transaction under way
         self._launches: dict[int, Launch] = {}
         self._reserve = Reserve(paths.write_ahead_log)
-        self._room_bytes: float | None = None  # that the transaction under way may still take; None before it was asked
+        self._taken_bytes = 0  # by rows of the transaction under way
+        self._room_bytes: float | None = None  # that it may take; None before it was asked for
 
     @classmethod
     def open(cls, paths: Paths) -> Self:
@@ -187,9 +195,8 @@ class Store:
     def begin_epoch(self, now: float, setup: Setup) -> None:
         """Begin a new log from ``setup``; later steps belong to it."""
         row: Row = {"id": self._epoch + 1, "began_at": now, "policy": setup.policy, "setup": setup_text(setup)}
-        with self._transaction():
-            if len(row["setup"]) > LEAST_FREE_BYTES:
-                self._take_room(len(row["setup"]))
+        with self._transaction(may_refuse=True):
+            self._take_room([row])
             self._writer.execute(sa.insert(schema.EPOCHS), row)
         self._epoch += 1
         self._first = self._seq
@@ -200,7 +207,7 @@ class Store:
         Raises:
             StoreFullError: There is no room; nothing of the entry was stored.
         """
-        with self._transaction():
+        with self._transaction(may_refuse=bool(entry.submitted)):
             self._write(entry)
         self._seq += 1
         self._environs |= self._fresh
@@ -209,16 +216,31 @@ class Store:
                 self._launches[job] = launch
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing; one that fails for want of room leaves the disk as it was."""
+    def _transaction(self, *, may_refuse: bool) -> Iterator[None]:
+        """All or nothing; one that fails for want of room leaves the disk as it was.
+
+        Args:
+            may_refuse: It is refused before it fills the disk, where jobs that run write too.
+        """
         before = self._reserve.log_bytes()
-        self._room_bytes = None
+        self._taken_bytes, self._room_bytes = 0, None if may_refuse else math.inf
         try:
             with storing(self.paths.database), self._writer.begin():
                 yield
         except StoreFullError:
             self._reserve.cut(before)
             raise
+
+    def _take_room(self, added: Sequence[Row]) -> None:
+        """Count what rows take, and refuse them where that would be too much; little is kept free in any case."""
+        texts = [len(value) for row in added for value in row.values() if isinstance(value, str)]
+        on_pages_of_their_own = sum([length > _PAGE_BYTES // 2 for length in texts])
+        self._taken_bytes += sum(texts) + _NUMBERS_BYTES * len(added) + _PAGE_BYTES * on_pages_of_their_own
+        if self._taken_bytes > _LITTLE_BYTES:
+            if self._room_bytes is None:
+                self._room_bytes = self._reserve.room_bytes()
+            if _DISK_BYTES * self._taken_bytes > self._room_bytes:
+                raise full(self.paths.database)
 
     def _write(self, entry: Entry) -> None:
         self._fresh = set()
@@ -246,17 +268,8 @@ class Store:
         self._add(schema.CORUNS, stretches)
 
     def _add(self, table: sa.Table, added: Sequence[Row]) -> None:
-        if len(added) > _MANY:
-            self._take_room(sum(len(str(value)) for row in added for value in row.values()))
+        self._take_room(added)
         self._insert[table].run(self._writer, added)
-
-    def _take_room(self, needed_bytes: int) -> None:
-        """Refuse what would fill the disk before it does: jobs that run write there too."""
-        if self._room_bytes is None:
-            self._room_bytes = self._reserve.room_bytes()
-        self._room_bytes -= _LOG_BYTES * needed_bytes
-        if self._room_bytes < 0:
-            raise full(self.paths.database)
 
     def _launch_rows(self, launches: Mapping[int, Launch]) -> list[Row]:
         """Rows of `launches`; environments that are not stored yet are stored first."""
