@@ -161,15 +161,18 @@ class Batch:
         excess_KC = GAIN * powers_KC ** (1.0 / EXPONENT)
         variance_KC = GAIN * GAIN * variance_KC + (SPREAD * excess_KC) ** 2 + FLOOR * FLOOR * (len(members_KC) - 1)
         if self._refined is not None:
-            excess_KC, variance_KC = self._corrected(members_KC, excess_KC, variance_KC)
+            excess_KC, variance_KC, most_KC = self._corrected(members_KC, excess_KC, variance_KC)
         mid_KC[:] = 1.0 + excess_KC
         low_KC[:] = np.maximum(1.0, mid_KC - np.sqrt(variance_KC))
         high_KC[:] = mid_KC + np.sqrt(variance_KC + ignorance_KC)
+        if self._refined is not None:
+            np.maximum(high_KC, 1.0 + most_KC, out=high_KC)
 
     def _learn(self) -> None:
-        """Corrections of pairs as tables: excess, squared half-width, and whether the pair was seen."""
-        n = len(self.keys)
-        self._correction_NN, self._corrected_NN, self._seen_NN = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+        """Corrections of pairs as tables; `most` is above 0 where the pair was seen."""
+        shape = len(self.keys), len(self.keys)
+        self._correction_NN, self._corrected_NN, self._doubt_NN = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self._least_NN, self._most_NN = np.zeros(shape), np.zeros(shape)
         self._sets: dict[int, dict[int, tuple[float, float, float]]] = {}
         if self._refined is None:
             return
@@ -180,23 +183,31 @@ class Batch:
                 correction = corrections[other]
                 self._correction_NN[a, b] = correction.excess
                 self._corrected_NN[a, b] = correction.variance
-                self._seen_NN[a, b] = bool(correction.seen)
+                self._doubt_NN[a, b] = correction.doubt
+                self._least_NN[a, b], self._most_NN[a, b] = correction.least, correction.most
 
-    def _corrected(self, members_KC: Ints, excess_KC: Floats, variance_KC: Floats) -> tuple[Floats, Floats]:
+    def _corrected(self, members_KC: Ints, excess_KC: Floats, variance_KC: Floats) -> tuple[Floats, Floats, Floats]:
+        """Excess and its squared half-width with what was seen of pairs, and what the upper end is at least."""
         refined = self._refined
         assert refined is not None
         others = len(members_KC) - 1
-        added_KC, half_KC, seen_KC = (np.zeros(members_KC.shape) for _ in range(3))
+        shape = members_KC.shape
+        added_KC, half_KC, doubt_KC, seen_KC, least_KC, most_KC = (np.zeros(shape) for _ in range(6))
         n = len(self.keys)
         for i, own_C in enumerate(members_KC):
             for j, other_C in enumerate(members_KC):
                 if i != j:
                     pair_C = own_C * n + other_C
-                    added_KC[i] += self._correction_NN.ravel()[pair_C]
-                    half_KC[i] += self._corrected_NN.ravel()[pair_C]
-                    seen_KC[i] += self._seen_NN.ravel()[pair_C]
+                    added_KC[i] += self._correction_NN.take(pair_C)
+                    half_KC[i] += self._corrected_NN.take(pair_C)
+                    doubt_KC[i] += self._doubt_NN.take(pair_C)
+                    np.maximum(least_KC[i], self._least_NN.take(pair_C), out=least_KC[i])
+                    most_C = self._most_NN.take(pair_C)
+                    seen_KC[i] += most_C > 0.0
+                    np.maximum(most_KC[i], most_C, out=most_KC[i])
+        half_KC += doubt_KC * (1.0 - 1.0 / np.maximum(seen_KC, 1.0))
         inherited_KC = variance_KC * refined.left(seen_KC, others) * refined.scale**2
-        return np.maximum(0.0, excess_KC + added_KC), half_KC + inherited_KC
+        return np.maximum(least_KC, excess_KC + added_KC), half_KC + inherited_KC, most_KC
 
     def _as_seen(self, members_KS: Ints, answers: tuple[Floats, Floats, Floats]) -> None:
         """Put what was seen of whole sets in place of what was worked out."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.estimate.batch import Batch
 from tandem.estimate.contention import FELT
 from tandem.estimate.corun import App, Capacity, CoRun, Estimator
 from tandem.estimate.models import bubble, learned
@@ -32,6 +33,7 @@ def seen(app: str, *beside: str, times: int = 6) -> list[CoRun]:
     return [CoRun(app, tuple(sorted(beside)), 10.0 / truth(app, *beside), 10.0)] * times
 
 
+TRIPLE = ("cg", "stream", "fft")
 ALONE = [CoRun(key, (), 10.0, 10.0) for key in BOUND]
 PROFILES = [profiled(key, 0.5 if key == "cg" else 1.0) for key in BOUND]
 
@@ -64,6 +66,70 @@ def test_the_short_way_for_profiled_sets_says_what_the_general_one_does(keys: li
     for one, other in zip(short, general, strict=True):
         assert one[:3] == pytest.approx(other[:3], rel=1e-9)
         assert (one.known, one.why) == (other.known, other.why)
+
+
+def unfelt(pair: tuple[str, str], slowdown: float, times: int) -> list[CoRun]:
+    app, beside = pair
+    return [CoRun(app, (), 10.0, 10.0), *[CoRun(app, (beside,), 10.0 / slowdown, 10.0)] * times]
+
+
+@pytest.mark.parametrize("times", [1, 8, 50])
+@pytest.mark.parametrize("slowdown", [1.5, 3.0])
+def test_a_cost_that_profiles_deny_stays_in_larger_sets(slowdown: float, times: int) -> None:
+    flat = [profiled(key, 0.0) for key in ("cg", "fft", "sort")]
+    once = unfelt(("cg", "fft"), slowdown, times)
+    model = learned.make(once, flat)
+    pair, three = (model.predict(tuple(map(App, keys)), NODE)[0] for keys in (("cg", "fft"), ("cg", "fft", "sort")))
+    assert slowdown - 0.03 < three.mid <= slowdown
+    assert three.high >= pair.high
+    assert str(three.why).startswith(f"{three.mid:.2f}x: ")
+    both = learned.make([*once, *unfelt(("cg", "sort"), slowdown, times)], flat)
+    added = both.predict(tuple(map(App, ("cg", "fft", "sort"))), NODE)[0]
+    assert added.mid == pytest.approx(2 * slowdown - 1, abs=0.06)
+    assert added.low <= slowdown < 2 * slowdown - 1 < added.high  # they may as well contend for the same
+
+
+def test_a_difference_within_the_noise_is_shrunk() -> None:
+    flat = [profiled(key, 0.0) for key in ("cg", "fft", "sort")]
+    assert mid(learned.make(unfelt(("cg", "fft"), 1.1, 8), flat), "cg", "fft", "sort") < 1.05
+
+
+def test_pairs_that_proved_harmless_leave_no_wide_interval() -> None:
+    harmless = [*unfelt(("cg", "stream"), 1.0, 8), *unfelt(("cg", "fft"), 1.0, 8)]
+    three = learned.make(harmless, [profiled(key) for key in BOUND]).predict(tuple(map(App, TRIPLE)), NODE)[0]
+    assert three.mid < 1.02
+    assert three.high < 1.4
+
+
+companies = st.dictionaries(
+    st.tuples(st.sampled_from(sorted(BOUND)), st.sampled_from(sorted(BOUND))),
+    st.tuples(st.floats(1.0, 4.0), st.integers(1, 9)),
+    min_size=1,
+)
+
+
+@given(
+    companies,
+    st.lists(st.floats(0.0, 3.0), min_size=len(BOUND), max_size=len(BOUND)),
+    st.lists(st.sampled_from(sorted(BOUND)), min_size=3, max_size=6),
+    st.booleans(),
+)
+def test_more_neighbours_never_make_it_faster_than_a_pair_that_was_seen(
+    pairs: dict[tuple[str, str], tuple[float, int]], misjudged: list[float], keys: list[str], at_once: bool
+) -> None:
+    held = [profiled(key, by) for key, by in zip(BOUND, misjudged, strict=True)]
+    told = [corun for pair, (slowdown, times) in pairs.items() for corun in unfelt(pair, slowdown, times)]
+    model = learned.make(told, held)
+    if at_once:
+        batch = Batch.of(held, told)
+        mid, _, high = (float(part[0, 0]) for part in batch.predict(batch.indices([keys])))
+    else:
+        mid, _, high = model.predict(tuple(App(key, cores=(core,)) for core, key in enumerate(keys)), NODE)[0][:3]
+    for other in keys[1:]:
+        if (keys[0], other) in pairs:
+            pair = model.predict((App(keys[0]), App(other)), NODE)[0]
+            assert high > pair.high - 1e-9
+            assert mid > pair.mid - 2 * (pair.high - pair.mid)
 
 
 def test_what_one_proved_to_be_beside_some_tells_of_others() -> None:

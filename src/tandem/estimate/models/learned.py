@@ -72,6 +72,7 @@ def _corrected(refined: Refined, members: Members, pressed: Pressed, i: int) -> 
     assert by_profile is not None
     corrections = refined.corrections(apps[i].key)
     excess, variance, seen = 0.0, 0.0, 0
+    doubt, least, most = 0.0, 0.0, 0.0
     for j, other in enumerate(apps):
         if j != i:
             correction = corrections[other.key]
@@ -79,13 +80,24 @@ def _corrected(refined: Refined, members: Members, pressed: Pressed, i: int) -> 
             variance += correction.variance
             if correction.seen:
                 seen += 1
+                doubt += correction.doubt
+                if correction.least > least:
+                    least = correction.least
+                if correction.most > most:
+                    most = correction.most
     others = len(apps) - 1
     excess += by_profile.excess
+    if excess < least:
+        excess = least
     variance += by_profile.variance * refined.left(seen, others) * refined.scale**2
+    if doubt:
+        variance += doubt * (seen - 1) / seen
     below = math.sqrt(variance)
     above = math.sqrt(variance + by_profile.ignorance) if by_profile.ignorance else below
+    if above < most - excess:
+        above = most - excess
     why = Words(_corrected_words, pressed, i, corrections)
-    return Felt(excess if excess > 0.0 else 0.0, below, above, seen == others, why)
+    return Felt(excess, below, above, seen == others, why)
 
 
 def _corrected_words(pressed: Pressed, i: int, corrections: Corrections) -> str:
@@ -93,7 +105,7 @@ def _corrected_words(pressed: Pressed, i: int, corrections: Corrections) -> str:
     by_profile = pressed.on(i)
     assert by_profile is not None
     there = [corrections[app.key] for app in pressed.beside(i)]
-    excess = max(0.0, by_profile.excess + sum(one.excess for one in there))
+    excess = max(by_profile.excess + sum(one.excess for one in there), *(one.least for one in there))
     return _words(excess, pressed, i, [one.seen for one in there if one.seen], None)
 
 
@@ -105,6 +117,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     by_profile = pressed.on(i)
     excess, variance, ignorance = 0.0, 0.0, 0.0  # of what is felt; of its half-width; upwards only
     corrections = refined.corrections(app.key)
+    doubt, least, most = 0.0, 0.0, 0.0  # in squares; excess of the worst pair seen; highest upper end of one
     seen: list[str] = []  # corrections by pairs that were seen, in words
     strangers: list[tuple[App, float]] = []
     there = 0  # how many ever run beside it
@@ -117,6 +130,8 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         if correction.seen or (by_profile is not None and pressed.vectors[j] is not None):
             excess += weight * correction.excess
             variance += weight * weight * correction.variance
+            doubt += weight * weight * correction.doubt
+            least, most = max(least, weight * correction.least), max(most, weight * correction.most)
             if correction.seen:
                 seen.append(correction.seen)
         else:
@@ -125,8 +140,8 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     if by_profile is not None:
         if pressed.unprofiled < len(members.apps) - 1:
             left = refined.left(len(seen), max(1, there))
-            variance += by_profile.variance * left * refined.scale**2
-        excess = max(0.0, by_profile.excess + excess)
+            variance += by_profile.variance * left * refined.scale**2 + doubt * (1.0 - 1.0 / max(1, len(seen)))
+        excess = max(least, by_profile.excess + excess)
         ignorance = by_profile.ignorance
     elif len(seen) > 1:
         variance += (COMBINING * excess) ** 2
@@ -137,7 +152,8 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         ignorance += strange.above**2 - strange.below**2
     why = Words(_words, excess, pressed, i, seen, strange)
     below = math.sqrt(variance)
-    return Felt(excess, below, math.sqrt(variance + ignorance) if ignorance else below, len(seen) == there, why)
+    above = max(math.sqrt(variance + ignorance) if ignorance else below, most - excess)
+    return Felt(excess, below, above, len(seen) == there, why)
 
 
 def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange: Felt | None) -> str:
