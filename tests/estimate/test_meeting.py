@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from random import Random
 
 import pytest
@@ -26,11 +27,18 @@ ALMOST = ((1.5, 0.9), (0.5, 0.0))
 Cycle = tuple[tuple[float, float], ...]
 
 
-def played(cycles: list[Cycle], capacity: float, until_s: float, seed: int = 0) -> list[float]:
-    """Stretches of programmes whose phases take a random time about the given one alone; cores are shared fairly."""
+def played(
+    cycles: list[Cycle], capacity: float, until_s: float, seed: int = 0, late: tuple[float, ...] = ()
+) -> list[float]:
+    """Stretches of programmes whose phases take a random time about the given one alone; cores are shared fairly.
+
+    With ``late`` they take the given time, and each is so much late at first, in parts of its first phase.
+    """
     draw = Random(seed)
-    at = [draw.randrange(len(cycle)) for cycle in cycles]
-    left = [cycle[k][0] * draw.uniform(0.2, 1.8) for cycle, k in zip(cycles, at, strict=True)]
+    at = [0 if late else draw.randrange(len(cycle)) for cycle in cycles]
+    spread = 0.0 if late else 0.8
+    left = [cycle[k][0] * draw.uniform(1.0 - spread, 1.0 + spread) for cycle, k in zip(cycles, at, strict=True)]
+    left = [rest * (1.0 + more) for rest, more in zip(left, late or [0.0] * len(left), strict=True)]
     done, now = [0.0] * len(cycles), 0.0
     while now < until_s:
         asked = [cycle[k][1] for cycle, k in zip(cycles, at, strict=True)]
@@ -42,7 +50,7 @@ def played(cycles: list[Cycle], capacity: float, until_s: float, seed: int = 0) 
             left[i] -= step * rate
             if left[i] < 1e-9:
                 at[i] = (at[i] + 1) % len(cycles[i])
-                left[i] = cycles[i][at[i]][0] * draw.uniform(0.2, 1.8)
+                left[i] = cycles[i][at[i]][0] * draw.uniform(1.0 - spread, 1.0 + spread)
     return [now / one for one in done]
 
 
@@ -96,6 +104,37 @@ def test_they_meet_as_often_as_programmes_of_which_each_goes_its_own_way(cycles:
     assert found.least
     for low, mid, up in zip(found.least, found.stretch, found.unmeasured, strict=True):
         assert low <= mid <= mid + up
+
+
+NEARLY = ((0.07, 1.0), (0.93, 0.98))
+SAVES = ((0.95, 0.96), (0.05, 0.0))
+LULLS = ((0.7, 1.0), (0.3, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("cycles", "within"),
+    [
+        ([NEARLY, SAVES], 0.03),
+        ([NEARLY, ((0.38, 0.95), (0.02, 0.0))], 0.03),
+        ([NEARLY, ALMOST], 0.03),
+        ([LULLS, SAVES], 0.03),
+        ([LULLS, LULLS], 0.03),
+        ([LULLS, ((1.2, 1.0), (0.8, 0.5))], 0.1),
+        ([NEARLY, SAVES, SAVES], 0.15),
+        ([NEARLY, SAVES, ((1.9, 0.6), (0.1, 0.0))], 0.15),
+        ([LULLS, NEARLY, SAVES], 0.15),
+    ],
+)
+def test_whenever_they_begin_the_interval_holds_it_and_it_is_close_to_the_least_for_one_always_busy(
+    cycles: list[Cycle], within: float
+) -> None:
+    found = on_one_core([profile(str(i), cycle) for i, cycle in enumerate(cycles)])
+    lates = [(0.0, *late) for late in product([k / 8 for k in range(8)], repeat=len(cycles) - 1)]
+    seen = [*zip(*(played(cycles, 1.0, 200.0, late=late) for late in lates), strict=True)]
+    for of_one, low, mid, up in zip(seen, found.least, found.stretch, found.unmeasured, strict=True):
+        assert low <= min(of_one) * 1.01
+        assert max(of_one) <= (mid + up) * 1.01
+    assert found.least[0] >= min(seen[0]) * (1.0 - within)
 
 
 @pytest.mark.parametrize(("many", "cores"), [(3, 2), (4, 2), (5, 2), (6, 2), (6, 4)])

@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,8 @@ Pieces = tuple[int, tuple[float, ...], tuple[Piece, ...], float]
 class Vector:
     """A profile as models use it: the mean over its phases with steps, each by the part of the run time that it takes.
 
-    Nothing is known of how phases without steps press and feel.
+    Nothing is known of how phases without steps press and feel. Where profiles contradict each other
+    (`Profile.between`), as little is known as by the one that knows less.
 
     All tuples run over `FELT`.
 
@@ -101,6 +102,7 @@ class Vector:
             slows nobody there, and an application is believed to press no harder.
         sure: kinds of which the pressure exceeds the half-width of its interval.
         unseen: names of the phases of which no window tells anything; part of `numb` and `silent`.
+        partly_numb, partly_silent: whether a kind was not measured, or not for certain, in phases with steps either.
         felt: the curves that rise at all.
         load: pressures, their variances, and 1 neighbour, one after the other.
         said: pressures in words.
@@ -116,6 +118,8 @@ class Vector:
     silent: tuple[float, ...]
     sure: tuple[bool, ...]
     unseen: tuple[str, ...]
+    partly_numb: bool
+    partly_silent: bool
     felt: tuple[Pieces, ...] = field(init=False)
     load: tuple[float, ...] = field(init=False)
     said: tuple[str, ...] = field(init=False)
@@ -158,6 +162,21 @@ def vectors(profiles: Iterable[Profile]) -> dict[str, Vector]:
 
 def vector(profile: Profile) -> Vector:
     """One profile as models use it."""
+    one = _measured(profile)
+    if not profile.between:
+        return one
+    all_ways = [one, *map(_measured, profile.between)]
+    return replace(
+        one,
+        numb=tuple(map(max, *[way.numb for way in all_ways])),
+        silent=tuple(map(max, *[way.silent for way in all_ways])),
+        unseen=tuple(dict.fromkeys([name for way in all_ways for name in way.unseen])),
+        partly_numb=any(way.partly_numb for way in all_ways),
+        partly_silent=any(way.partly_silent for way in all_ways),
+    )
+
+
+def _measured(profile: Profile) -> Vector:
     total = sum(phase.share for phase in profile.phases)
     blank = sum(one.share for one in profile.stepless.values())  # part of the time of which no window tells anything
     shares = [(phase, phase.share / total) for phase in profile.phases]
@@ -167,6 +186,8 @@ def vector(profile: Profile) -> Vector:
     believed = {kind: _believed(shares, kind, profile.reporter_excess.get(kind)) for kind in FELT}
     curves = tuple(_mean_hinges(believed[kind]) for kind in FELT)
     halves = tuple(math.sqrt(sum((share * max(curve.halves)) ** 2 for curve, share in believed[kind])) for kind in FELT)
+    numb = [sum(share * _numb(phase, kind, profile.disturbed) for phase, share in shares) for kind in FELT]
+    silent = [sum(share * _silent(phase, kind, profile.disturbed) for phase, share in of) for kind, of in told]
     return Vector(
         pressure=tuple(sum(share * _pressure(phase, kind, most) for phase, share in of) for kind, of in told),
         pressure_variance=tuple(
@@ -175,21 +196,15 @@ def vector(profile: Profile) -> Vector:
         curves=curves,
         curve_half=halves,
         at_full=tuple(min(UNKNOWN_EXCESS, _at(one, 1.0) + half) for one, half in zip(curves, halves, strict=True)),
-        numb=tuple(
-            blank + (1 - blank) * sum(share * _numb(phase, kind, profile.disturbed) for phase, share in shares)
-            for kind in FELT
-        ),
-        silent=tuple(
-            (blank + (1 - blank) * sum(share * _silent(phase, kind, profile.disturbed) for phase, share in of))
-            if of
-            else 0.0
-            for kind, of in told
-        ),
+        numb=tuple(blank + (1 - blank) * part for part in numb),
+        silent=tuple(blank + (1 - blank) * part if of else 0.0 for part, (_, of) in zip(silent, told, strict=True)),
         sure=tuple(
             sum(share * (phase.pressure.get(kind, 0.0) - phase.pressure_half.get(kind, 0.0)) for phase, share in of) > 0
             for kind, of in told
         ),
         unseen=tuple(name for name, one in profile.stepless.items() if one.share > 0.0),
+        partly_numb=any(numb),
+        partly_silent=any(silent),
     )
 
 

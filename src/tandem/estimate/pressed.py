@@ -68,8 +68,7 @@ class Pressed:
         one, felt = self.vectors[i], self.on(i)
         assert one is not None
         assert felt is not None
-        unseen = f"what slows it in {', '.join(one.unseen)} is not known" if one.unseen else "some kinds are not known"
-        ignored = f" ({unseen})" if felt.ignorance > 0.0 else ""
+        ignored = f" ({self._unknown(i, one)})" if felt.ignorance > 0.0 else ""
         if felt.kind < 0 or felt.excess < _SLIGHT:
             weights = self._members.weights
             if weights is not None and not any(weights[i]):
@@ -85,6 +84,25 @@ class Pressed:
         return (
             f"{1 + felt.excess:.2f}x by profiles, none of it for certain: every pressure is within its noise{ignored}"
         )
+
+    def _unknown(self, i: int, one: Vector) -> str:
+        """What of member ``i`` and those beside it was not measured."""
+        beside = [
+            (app.key, vector)
+            for j, (app, vector) in enumerate(zip(self._members.apps, self.vectors, strict=True))
+            if vector is not None and j != i and self._members.weight(i, j) > 0.0
+        ]
+        unseen = [f"what slows it in {', '.join(one.unseen)}"] if one.unseen else []
+        presses = dict.fromkeys(
+            [f"{key} presses in {', '.join(vector.unseen)}" for key, vector in beside if vector.unseen]
+        )
+        if presses:
+            more = " and others" if len(presses) > _NAMED else ""
+            unseen.append(f"how hard {' and '.join([*presses][:_NAMED])}{more}")
+        known = f"{' and '.join(unseen)} {'are' if len(unseen) > 1 else 'is'} not known" if unseen else ""
+        if not one.partly_numb and not any(vector.partly_silent for _, vector in beside):
+            return known
+        return f"{known}, nor are some kinds elsewhere" if known else "some kinds are not known"
 
     def _pressing(self, i: int, k: int) -> str:
         """Who presses on the ``k``-th kind beside member ``i``, for certain, and how hard; "" for nobody."""

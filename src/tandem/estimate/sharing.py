@@ -12,7 +12,8 @@ The part of every model that has nothing to do with caches or bandwidth, so that
   feel each other's bandwidth, and the weight is 0.
 - A member whose phases keep unlike numbers of cores busy, those without steps (`Profile.stepless`) and pauses
   included, works and waits in turns. When it works it meets others that do by chance (`tandem.estimate.meeting`); the
-  interval reaches from where they never meet to where they always do, and are below their peaks together.
+  interval reaches from where they never meet to where they always do, and are below their peaks together as long as
+  each is below its own.
 - A member without a profile keeps busy some part of what it states, nobody knows which: all of it is assumed, and the
   least stretch is what it would be if it and its like mostly waited.
 - Taking turns costs caches that have to be filled again. How much was measured with the ``cpu`` bubble: what remains of
@@ -35,7 +36,7 @@ from tandem.estimate.meeting import by_chance, fairly
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tandem.estimate.corun import App, Capacity
     from tandem.estimate.profile import Profile
@@ -152,18 +153,25 @@ def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
         for app, need, one in zip(members, needed, asked, strict=True)
     ]
     at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
-    never, chance, met, rest = _all_ways(members, capacity, asked, at_work, at_rest)
+    never, chance, met, rest, lulled, roused = _all_ways(members, capacity, asked, at_work, at_rest)
     if met.enough:
         return None
     got = [min(cores, one * most) for cores, one, most in zip(chance.got, chance.asked, rest.running(), strict=True)]
     mean = _told(members, capacity, known, needed, chance._replace(got=got))
     apart, together, below = _stretches(never, needed), _stretches(met, needed), _stretches(rest, needed)
+    beside = _stretches(lulled, needed)
+    resting = [_rests(*one) for one in zip(needed, beside, _stretches(roused, needed), strict=True)]
     least, most, said = [], [], []
     where = "cores" if met.beside is None else "core"
     up = mean.unmeasured or (0.0,) * len(members)
     for i, need in enumerate(needed):
         mid = mean.stretch[i]
-        always = need.peak_part * together[i] + (1.0 - need.peak_part) * below[i]
+        alone = min(1.0, sum([part for j, part in enumerate(resting) if j != i and _meet(members[i], members[j])]))
+        always = max(
+            need.peak_part * together[i] + (1.0 - need.peak_part) * below[i],
+            (need.peak_part * together[i] + (1.0 - need.peak_part) * beside[i])
+            / (1.0 - alone + alone * beside[i] / below[i]),
+        )
         low, high = min(mid, apart[i], always), max(mid, apart[i], always)
         least.append(low)
         most.append(max(high - mid, up[i]))
@@ -173,6 +181,16 @@ def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, Cpu
             unmeasured = members[i].key in known and up[i] > _SLIGHT
             said.append(Words(_by_chance_in_words, mid, low, high, where, need if unmeasured else None))
     return Sharing(mean.stretch, mean.weights, tuple(said), mean.half, tuple(most), tuple(least))
+
+
+def _rests(need: CpuNeed, at_rest: float, at_work: float) -> float:
+    """The most of the time that one is outside its peak, there stretched the most, and in its peak the least."""
+    outside = (1.0 - need.peak_part) * at_rest
+    return outside / (outside + need.peak_part * at_work)
+
+
+def _meet(one: App, other: App) -> bool:
+    return not one.cores or not set(one.cores).isdisjoint(other.cores)
 
 
 def _by_chance_in_words(mid: float, least: float, most: float, where: str, unmeasured: CpuNeed | None) -> str:
@@ -333,34 +351,53 @@ def _granted(
 
 def _all_ways(
     members: Sequence[App], capacity: Capacity, asked: list[float], at_work: list[float], at_rest: list[float]
-) -> tuple[_Granted, _Granted, _Granted, _Granted]:
-    """Where they never meet, by chance, where all are at work, and where all are at rest."""
+) -> tuple[_Granted, ...]:
+    """Where they never meet; by chance; all at work; all at rest; each one at rest beside all at work; the reverse."""
     places = _places(members)
     if not places or places[0].widths:
         one_way = partial(_granted, members, capacity, places)
-        return one_way(asked), one_way(asked, at_work), one_way(at_work), one_way(at_rest)
-    never, chance, met, rest = asked.copy(), asked.copy(), at_work.copy(), at_rest.copy()
-    beside, beside_at_work, beside_at_rest = [0.0] * len(asked), [0.0] * len(asked), [0.0] * len(asked)
+        mixed = _each_beside(one_way, at_rest, at_work), _each_beside(one_way, at_work, at_rest)
+        return one_way(asked), one_way(asked, at_work), one_way(at_work), one_way(at_rest), *mixed
+    alone = [asked, asked, at_work, at_rest, at_rest, at_work]
+    ways, beside = [one.copy() for one in alone], [[0.0] * len(asked) for _ in range(3)]
     for here, _ in places:
         told = _on_one_core(
             tuple([asked[i] for i in here]), tuple([at_work[i] for i in here]), tuple([at_rest[i] for i in here])
         )
         for i, one in zip(here, told, strict=True):
-            never[i], chance[i], met[i], rest[i], beside[i], beside_at_work[i], beside_at_rest[i] = one
-    return (
-        _Granted(asked, never, beside, 0.0),
-        _Granted(asked, chance, beside, 0.0),
-        _Granted(at_work, met, beside_at_work, 0.0),
-        _Granted(at_rest, rest, beside_at_rest, 0.0),
-    )
+            for way, got in zip([*ways, *beside], one, strict=True):
+                way[i] = got
+    on_average, at_their_work, at_their_rest = beside
+    others = on_average, on_average, at_their_work, at_their_rest, at_their_work, at_their_rest
+    return tuple([_Granted(*one, 0.0) for one in zip(alone, ways, others, strict=True)])
+
+
+def _each_beside(granted: Callable[[list[float]], _Granted], own: Sequence[float], others: Sequence[float]) -> _Granted:
+    """Where each one asks for its ``own`` while the rest ask for what they do as ``others``."""
+    each = [granted([*others[:i], one, *others[i + 1 :]]) for i, one in enumerate(own)]
+    beside = [one.beside[i] for i, one in enumerate(each) if one.beside is not None]
+    got = [one.got[i] for i, one in enumerate(each)]
+    return _Granted([one.asked[i] for i, one in enumerate(each)], got, beside or None, 0.0)
 
 
 @lru_cache(maxsize=_KEPT)
 def _on_one_core(
     asked: tuple[float, ...], at_work: tuple[float, ...], at_rest: tuple[float, ...]
 ) -> list[tuple[float, ...]]:
-    """Of each member what it gets in the four ways, and what others ask for: on average, at work, at rest."""
-    gets = fairly(1.0, asked), by_chance(1.0, asked, at_work), fairly(1.0, at_work), fairly(1.0, at_rest)
+    """Of each member what it gets in `_all_ways`, and what others ask for: on average, at work, at rest."""
+    count = range(len(asked))
+    lulled, roused = (
+        [fairly(1.0, (*others[:i], own[i], *others[i + 1 :]))[i] for i in count]
+        for own, others in ((at_rest, at_work), (at_work, at_rest))
+    )
+    gets = (
+        fairly(1.0, asked),
+        by_chance(1.0, asked, at_work),
+        fairly(1.0, at_work),
+        fairly(1.0, at_rest),
+        lulled,
+        roused,
+    )
     return [*zip(*gets, _others(asked), _others(at_work), _others(at_rest), strict=True)]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +13,10 @@ from tandem.estimate.contention import FELT, GAIN
 from tandem.estimate.corun import App, Capacity
 from tandem.estimate.models import bubble
 from tandem.estimate.prior import UNKNOWN_EXCESS
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NODE = Capacity(64_000)
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -85,6 +91,30 @@ def test_a_pressure_within_its_noise_is_not_called_a_cause() -> None:
     )
     assert "most by last-level cache: lu 0." in why(noisy("lu", cache=0.8), noisy("sort", cache=0.9))
     assert "sort" not in why(noisy("lu", cache=0.8), noisy("sort", cache=0.9))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "kinds", "words"),
+    [
+        ("save", "", FELT, " (what slows it in save is not known)"),
+        ("", "load", FELT, " (how hard b presses in load is not known)"),
+        ("save", "load", FELT, " (what slows it in save and how hard b presses in load are not known)"),
+        ("save", "", FELT[1:], " (what slows it in save is not known, nor are some kinds elsewhere)"),
+        ("", "", FELT[1:], " (some kinds are not known)"),
+        ("", "", FELT, ""),
+    ],
+)
+def test_it_says_what_is_not_known_of_either(mine: str, theirs: str, kinds: tuple[str, ...], words: str) -> None:
+    def saving(one: Profile, phase: str, measured: Iterable[str] = FELT) -> Profile:
+        (steps,) = one.phases
+        curves = {kind: steps.sensitivity[kind] for kind in measured}
+        stepless = {phase: Stepless(0.5, 1.0)} if phase else {}
+        pressure = {**steps.pressure, "cache": 0.05}
+        return replace(one, phases=(replace(steps, sensitivity=curves, pressure=pressure),), stepless=stepless)
+
+    held = saving(profiled("a", 0.8, 0.9), mine, kinds), saving(profiled("b", 0.8, 0.9), theirs)
+    answer, _ = bubble.make((), held).predict((App("a"), App("b")), NODE)
+    assert answer.why == f"{answer.mid:.2f}x by profiles, most by memory reads: b 0.90{words}"
 
 
 def test_without_a_profile_it_says_so_and_is_wide() -> None:

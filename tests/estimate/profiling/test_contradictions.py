@@ -239,6 +239,25 @@ def test_what_contradicts_about_cores_is_nothing_to_those_with_cores_of_their_ow
     assert found == last
 
 
+@pytest.mark.parametrize(("was", "now"), [(0.5, 0.1), (0.1, 0.5), (0.5, 0.0), (0.0, 0.5)])
+def test_where_their_part_contradicts_as_little_is_known_of_phases_without_steps_as_by_either(
+    was: float, now: float
+) -> None:
+    felt, presses, halves = (dict.fromkeys(contention.FELT, one) for one in (curve(1.2), 0.5, 0.05))
+
+    def measured(one: Profile) -> Profile:
+        return replace(one, phases=(replace(one.phases[0], sensitivity=felt, pressure=presses, pressure_half=halves),))
+
+    beside = replace(measured(saving(0.0)), key="lu")
+    both = measured(saving(was)), measured(saving(now))
+    apps = App("cg"), App("lu")
+    assert_reaches_to_all([both, (beside, beside)], apps)
+    assert spanning(both).between
+    feels, presses_on = (one.why for one in told_of([spanning(both), beside], apps))
+    assert "what slows it in save is not known)" in feels
+    assert "how hard cg presses in save is not known)" in presses_on
+
+
 def test_pressures_that_contradict_are_spanned_and_what_agrees_is_left_as_it_is() -> None:
     new = with_phase(pressure={"cache": 0.1, "net": 0.5}, pressure_half={"cache": 0.02})
     (phase,) = spanning([OLD, new]).phases

@@ -15,6 +15,7 @@ from tandem.core.machine import discover
 from tandem.estimate import contention
 from tandem.estimate.bubbles import Calibration, Response
 from tandem.estimate.bubbles.process import program
+from tandem.estimate.meeting import fairly
 from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling import picture, store, trust
 from tandem.estimate.profiling.campaign import Campaign
@@ -183,15 +184,21 @@ def test_the_rate_alone_is_that_of_the_time_in_which_it_had_its_cores() -> None:
 
 
 def known(
-    setting: tuple[str, float], alone: list[float], beside: list[float], noise: float = 0.004, waits: float = 0.0
+    setting: tuple[str, float],
+    alone: list[float],
+    beside: list[float],
+    noise: float = 0.004,
+    waits: float = 0.0,
+    waits_alone: float = 0.0,
 ) -> Curve:
     """The curve of a phase "work" that keeps a core busy, from such rates; others came between its windows.
 
-    Those had its core for ``waits`` of the time beside the bubble.
+    Those had its core for ``waits`` of the time beside the bubble, and alone for ``waits_alone``.
     """
     bubble = f"{setting[0]}@{setting[1]:g}"
     windows = [
-        Window(frozenset({"cg"}), 2.0 * k, 2.0 * k + 1, {"cg": rate}, {"cg": "work"}) for k, rate in enumerate(alone)
+        Window(frozenset({"cg"}), 2.0 * k, 2.0 * k + 1, {"cg": rate}, {"cg": "work"}, {"cg": waits_alone})
+        for k, rate in enumerate(alone)
     ]
     windows += [
         Window(frozenset({"cg", bubble}), 2.0 * k + 1, 2.0 * k + 2, {"cg": rate}, {"cg": "work"}, {"cg": waits})
@@ -204,7 +211,7 @@ def known(
         _stage=SimpleNamespace(windows=windows),
         _noise=noise,
         _cpu=[("work", 1.0)],
-        _alone_rates=lambda phase: [(w.middle, w.rates["cg"]) for w in windows if w.running == {"cg"}],
+        _alone_rates=lambda phase: [(w.middle, w.rates["cg"] / w.had("cg", 1)) for w in windows if w.running == {"cg"}],
     )
     found = _Session._known(session, setting, "work")  # type: ignore[arg-type]
     assert found is not None
@@ -254,6 +261,20 @@ def test_others_that_come_to_its_core_when_a_bubble_has_the_other_are_no_slowdow
     assert (slowed.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
     turns, certainty = told("cpu", 50.0, 0.5)  # that bubble itself has the core
     assert (turns.slowdowns[1], certainty) == (pytest.approx(2.0), "sure")
+
+
+@pytest.mark.parametrize("third", [0.0, 0.05, 0.3, 0.4, 0.5, 1.0])
+@pytest.mark.parametrize("many", [2, 6])
+@pytest.mark.parametrize(("level", "wanted", "shared"), [(1.0, 1.0, 2.0), (0.5, 1 / 3, 1.5)])
+def test_nor_do_they_change_what_taking_turns_with_a_bubble_costs(
+    third: float, many: int, level: float, wanted: float, shared: float
+) -> None:
+    alone = fairly(1.0, [1.0, third])[0]
+    beside = fairly(1.0, [1.0, wanted, third])[0]
+    refilling = 0.9  # as fast while it has a core that it takes turns on
+    rates = [100.0 * alone] * 12, [100.0 * refilling * beside] * many
+    turns = known(("cpu", level), *rates, waits=1.0 - beside, waits_alone=1.0 - alone)
+    assert turns.slowdowns[1] == pytest.approx(shared / refilling, rel=0.03)
 
 
 def test_nor_are_they_a_pressure_on_the_reporter_that_has_it() -> None:

@@ -25,7 +25,7 @@ from tandem.core.clock import SystemClock
 from tandem.estimate.bubbles import BubbleError
 from tandem.estimate.bubbles.calibration import MOST_SCATTER
 from tandem.estimate.meeting import fairly
-from tandem.estimate.profile import GPU_KINDS, KINDS, Pauses, PhaseProfile, Profile, Stepless
+from tandem.estimate.profile import DISTURBED, GPU_KINDS, KINDS, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.campaign import FEWEST, Campaign
 from tandem.estimate.profiling.course import lived, own_seconds, paused
 from tandem.estimate.profiling.deadline import Deadline
@@ -538,15 +538,18 @@ class _Session:
     def _known(self, setting: Setting, phase: str) -> Interval | None:
         beside = frozenset({self._name, f"{setting[0]}@{setting[1]:g}"})
         windows, cores, on_its_cores = self._stage.windows, len(self._terms.cores), setting[0] == "cpu"
-        ratios = slowdowns(windows, self._name, beside, phase, cores=None if on_its_cores else cores)
+        crowded = on_its_cores and waited(windows, self._name, cores) > DISTURBED
+        all_counts = on_its_cores and not crowded
+        ratios = slowdowns(windows, self._name, beside, phase, cores=None if all_counts else cores)
         if not ratios:
             return None
+        uses = [use for p, use in self._cpu if p == phase]
+        turns = taking_turns(statistics.median(uses), setting[1]) if on_its_cores else 1.0
+        if crowded:  # what it had beside the bubble and others is no part of a core that is shared by two
+            ratios = [turns * ratio for ratio in ratios]
         noise = noise_known(self._alone_rates(phase), self._noise)
-        if len(ratios) >= FEWEST:
-            found = interval(ratios, min(noise, 0.1))
-        else:
-            use = statistics.median(use for p, use in self._cpu if p == phase)
-            found = reaching(interval(ratios, noise), taking_turns(use, setting[1]) if on_its_cores else 1.0)
+        enough = len(ratios) >= FEWEST
+        found = interval(ratios, min(noise, 0.1)) if enough else reaching(interval(ratios, noise), turns)
         return found if on_its_cores else doubted(found, waited(windows, self._name, cores, beside))
 
     def _felt(self, feeler: Feeler, phase: str) -> Interval | None:
