@@ -345,6 +345,15 @@ def test_rows_that_a_later_stage_lacks_are_missed_before_the_first(
     assert not RunFolder(tmp_path / "run").has("sft")
 
 
+def test_a_stage_that_lacks_rows_because_their_prompts_serve_another_says_so(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "ab", "response": "AB"}\n{"prompt": "ab", "answer": "AB"}\n')
+    with pytest.raises(RowsError, match="no prompt to respond to in any source: 1 rows are left out, as their prompts"):
+        run(file, tmp_path / "run", "data.held_out=0", "data.split=[1,0,1e-9]")
+
+
 def test_pairs_that_are_too_long_are_told_before_the_first_stage(recipe_file: Recipe, tmp_path: Path) -> None:
     file = recipe_file(SFT + REWARD)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]

@@ -170,7 +170,8 @@ def _find_rows(work: Work, chosen: Sequence[str]) -> list[str]:
         phases += ["sft"] if needed_rl(work).mixture_coefficient else []
     for phase in phases:
         if not any(getattr(work.rows, phase)):
-            raise nothing_of({"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase])
+            what = {"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase]
+            raise nothing_of(what, work.rows.left_out[phase])
     return phases
 
 
