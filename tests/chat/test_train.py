@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem.chat import evaluating, models, page
 from tandem.chat import recipe as recipes
+from tandem.chat.engine.errors import GenerationError
 from tandem.chat.errors import DivergedError, RowsError, StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
@@ -323,6 +324,22 @@ def test_a_response_as_long_as_a_models_own_context_is_refused_before_any_stage(
     run(file, tmp_path / "run", stages=["sft"])
     with pytest.raises(ConfigError, match="with a context of 48 tokens; allowed: 1 to 47"):
         run(file, tmp_path / "run", "rl.response_tokens=48")
+
+
+def test_a_model_without_layers_to_prune_is_refused_sparse_rollouts_before_any_stage(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO + SPARSE)
+    model = folder_of(tmp_path / "gpt2", "gpt2", n_positions=32)
+    file.write_text(file.read_text().replace('init = "tiny-llama"', f'path = "{model}"'))
+    with pytest.raises(GenerationError, match="a GPT2LMHeadModel to prune"):
+        run(file, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert run(file, tmp_path / "run", stages=["sft"]).has("sft")
+    with pytest.raises(GenerationError, match="a GPT2LMHeadModel to prune"):
+        run(file, tmp_path / "run", stages=["rl"])
+    check = recipes.load(file, ["rl.sparse_rollouts.zeros=0.0", "rl.steps=1"])
+    assert train(check, tmp_path / "run", recipe_folder=file.parent).has("rl")  # nothing to prune
 
 
 @pytest.mark.parametrize(
