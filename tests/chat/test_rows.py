@@ -1,12 +1,14 @@
 """Rows: read, checked, split and blended."""
 
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tandem.chat.data import sources
@@ -40,6 +42,88 @@ def test_no_prompt_serves_two_phases_or_is_held_out_too_whatever_file_it_stands_
     again = gather(data(first, second, held_out=0.2), seed=3, say=quiet)
     assert (again.sft, again.held_out) == (rows.sft, rows.held_out)
     assert gather(data(first, second, held_out=0.2), seed=4, say=quiet).held_out != rows.held_out
+
+
+def test_prompts_whose_rows_all_have_the_same_columns_are_split_as_ever(tmp_path: Path) -> None:
+    said: list[str] = []
+    rows = gather(data(write_rows(tmp_path / "a.jsonl", 200), held_out=0.2), seed=3, say=said.append)
+    digest = hashlib.sha256(repr((rows.sft, rows.reward, rows.rl, rows.held_out)).encode()).hexdigest()
+    assert digest == "c0d1705b995f58326b351d1b350f0995e7c10ae1b9265e1a1c2538e8e1a2c12c"  # of the first split there was
+    assert not said
+
+
+def test_files_of_responses_and_of_answers_share_out_their_prompts_and_tell_what_is_left_out(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text("".join(json.dumps({"prompt": f"q{i}", "response": "x"}) + "\n" for i in range(200)))
+    second.write_text(
+        "".join(json.dumps({"prompt": f"q{i}", "response": "y", "answer": "x"}) + "\n" for i in range(200))
+    )
+    sources = (Source(path=str(first), phases=("sft",)), Source(path=str(second), phases=("rl",)))
+    said: list[str] = []
+    rows = gather(Data(sources=sources), seed=0, say=said.append)
+    imitated, answered = {row.prompt for row in rows.sft[0]}, {row.prompt for row in rows.rl[1]}
+    assert imitated
+    assert answered
+    assert len(imitated | answered | {row.prompt for row in rows.held_out}) == 200
+    assert not imitated & answered
+    for file, missing in ((first, answered), (second, imitated)):
+        assert any(f"{file}: {len(missing)} rows left out: their prompts serve another stage" in text for text in said)
+
+
+def test_a_source_whose_prompts_all_serve_another_stage_is_refused_with_that_as_the_reason(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text('{"prompt": "p", "response": "r"}\n{"prompt": "q", "response": "r"}\n')
+    second.write_text('{"prompt": "p", "answer": "r"}\n')
+    with pytest.raises(
+        RowsError, match="none of 1 good rows is left to train on: the prompts of 1 serve another stage"
+    ):
+        gather(data(first, second, held_out=0.0, split=(1.0, 0.0, 1e-9)), seed=0, say=quiet)
+
+
+COLUMNS = {"sft": {"response": "r"}, "reward": {"chosen": "c", "rejected": "d"}, "rl": {"answer": "a"}}
+NAMES = st.sets(st.sampled_from(sorted(COLUMNS)), min_size=1)
+LINES = st.lists(st.tuples(st.integers(0, 20), NAMES), max_size=40)
+
+
+def serves(has: set[str], phases: set[str] | None) -> set[str]:
+    """What a row with these columns can serve in a source of these phases: pairs and named sources need no answer."""
+    can = has | ({"rl"} if "reward" in has else set())
+    return can if phases is None else (has | {"rl"}) & phases
+
+
+@given(
+    st.lists(st.tuples(st.none() | NAMES, LINES), min_size=1, max_size=3),
+    st.lists(st.sampled_from([0.0, 1.0, 3.0]), min_size=3, max_size=3).filter(any),
+    st.integers(0, 9),
+)
+@settings(max_examples=60)
+def test_whatever_columns_rows_have_a_prompt_serves_one_phase_and_every_row_is_used_or_counted(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[tuple[set[str] | None, list[tuple[int, set[str]]]]],
+    shares: list[float],
+    seed: int,
+) -> None:
+    folder, listed, said = tmp_path_factory.mktemp("rows"), [], list[str]()
+    lines = [
+        [*((f"q{i}", has) for i, has in some), *((f"all {n}", set(COLUMNS)) for n in range(12))] for _, some in files
+    ]
+    for number, ((phases, _), some) in enumerate(zip(files, lines, strict=True)):
+        made = [{"prompt": prompt} | {k: v for name in has for k, v in COLUMNS[name].items()} for prompt, has in some]
+        (folder / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+        listed.append(Source(path=str(folder / f"{number}.jsonl"), phases=phases and tuple(sorted(phases))))
+    try:
+        rows = gather(Data(sources=tuple(listed), split=tuple(shares), held_out=0.2), seed=seed, say=said.append)
+    except RowsError:  # a file of which nothing is left
+        reject()
+    trained = [[row.prompt for part in parts for row in part] for parts in (rows.sft, rows.reward, rows.rl)]
+    held = {row.prompt for row in rows.held_out}
+    assert sum(len(set(prompts)) for prompts in (*trained, held)) == len(set().union(*trained, held))
+    good = [
+        prompt for (phases, _), some in zip(files, lines, strict=True) for prompt, has in some if serves(has, phases)
+    ]
+    left_out = sum(int(count) for text in said for count in re.findall(r": (\d+) rows left out", text))
+    assert sum(map(len, trained)) + sum(prompt in held for prompt in good) + left_out == len(good)
+    assert len(good) + sum(rows.bad.values()) == sum(map(len, lines))
 
 
 def test_shares_are_about_those_that_were_asked_for(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem.chat import evaluating, models, page
 from tandem.chat import recipe as recipes
+from tandem.chat.engine.errors import GenerationError
 from tandem.chat.errors import DivergedError, RowsError, StageError
 from tandem.chat.run_folder import RunFolder
 from tandem.chat.train import train
@@ -325,6 +326,22 @@ def test_a_response_as_long_as_a_models_own_context_is_refused_before_any_stage(
         run(file, tmp_path / "run", "rl.response_tokens=48")
 
 
+def test_a_model_without_layers_to_prune_is_refused_sparse_rollouts_before_any_stage(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO + SPARSE)
+    model = folder_of(tmp_path / "gpt2", "gpt2", n_positions=32)
+    file.write_text(file.read_text().replace('init = "tiny-llama"', f'path = "{model}"'))
+    with pytest.raises(GenerationError, match="a GPT2LMHeadModel to prune"):
+        run(file, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert run(file, tmp_path / "run", stages=["sft"]).has("sft")
+    with pytest.raises(GenerationError, match="a GPT2LMHeadModel to prune"):
+        run(file, tmp_path / "run", stages=["rl"])
+    check = recipes.load(file, ["rl.sparse_rollouts.zeros=0.0", "rl.steps=1"])
+    assert train(check, tmp_path / "run", recipe_folder=file.parent).has("rl")  # nothing to prune
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -343,6 +360,15 @@ def test_rows_that_a_later_stage_lacks_are_missed_before_the_first(
         run(recipe_file(SFT + GRPO + EVAL), tmp_path / "run", *override.split())
     assert not (tmp_path / "run" / "events.jsonl").exists()
     assert not RunFolder(tmp_path / "run").has("sft")
+
+
+def test_a_stage_that_lacks_rows_because_their_prompts_serve_another_says_so(
+    recipe_file: Recipe, tmp_path: Path
+) -> None:
+    file = recipe_file(SFT + GRPO)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "ab", "response": "AB"}\n{"prompt": "ab", "answer": "AB"}\n')
+    with pytest.raises(RowsError, match="no prompt to respond to in any source: 1 rows are left out, as their prompts"):
+        run(file, tmp_path / "run", "data.held_out=0", "data.split=[1,0,1e-9]")
 
 
 def test_pairs_that_are_too_long_are_told_before_the_first_stage(recipe_file: Recipe, tmp_path: Path) -> None:

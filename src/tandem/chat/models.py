@@ -151,6 +151,17 @@ def context_of(path: Path) -> int:
     return _context_tokens(model_folder.config_of(path))
 
 
+def layers_of(path: Path) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a folder's model without its weights, which are not read.
+
+    Raises:
+        ModelFolderError: It is no language model.
+    """
+    import transformers
+
+    return model_folder.without_weights(transformers.AutoModelForCausalLM, path)
+
+
 def dtype_of(path: Path) -> torch.dtype:
     """Return the type that a folder's model was saved in; its weights are not read.
 

@@ -102,7 +102,7 @@ class Data:
     Attributes:
         sources: Where they come from.
         held_out: Share of prompts that nothing is trained on.
-        split: Shares of a source's prompts for sft, reward and rl, among those it serves (DeepSpeed-Chat: 2, 4, 4).
+        split: Shares of prompts for sft, reward and rl, among those their rows can serve (DeepSpeed-Chat: 2, 4, 4).
         bad_rows: Whether a bad row is passed over and counted, or stops the run.
     """
 

@@ -85,6 +85,7 @@ def train(
         RewardError: The reward is none, or its module cannot be imported.
         ModelFolderError: There is no such model, or its tokenizer or chat template cannot be used.
         ConfigError, TrainingInputError: A setting that the algorithm lacks, or outside of what it allows.
+        GenerationError: Sparse rollouts of a model without linear layers.
         ResumeError: The folder holds a run of another recipe, or models from one that is to be made.
         StoppedError: A signal asked to stop; the checkpoint is written.
         DivergedError: A loss is no number any more, in a step or on held-out rows.
@@ -115,8 +116,8 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
         stages: Which; None for all that the recipe has.
 
     Raises:
-        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError, DeviceError,
-            ResumeError: As `train` does.
+        StageError, UnknownPluginError, RewardError, ModelFolderError, ConfigError, TrainingInputError, GenerationError,
+            DeviceError, ResumeError: As `train` does.
     """
     run = RunFolder(folder, writes=False)
     silent = Work(recipe, run, recipe_folder, lambda text: None, lambda what, done, of: None, SystemClock(), Asked())
@@ -156,6 +157,7 @@ def _find(work: Work, chosen: Sequence[str]) -> None:
         if how.GROUP != "pair":
             work.find_reward(recipe.rl.reward, "rl", chosen)
             work.check_length(length_of(recipe.rl))
+            work.check_sparse_rollouts()
     if recipe.eval is not None and "eval" in chosen:
         work.find_reward(evaluation_reward(recipe), "eval", chosen)
         if recipe.eval.response_tokens is not None:
@@ -170,7 +172,8 @@ def _find_rows(work: Work, chosen: Sequence[str]) -> list[str]:
         phases += ["sft"] if needed_rl(work).mixture_coefficient else []
     for phase in phases:
         if not any(getattr(work.rows, phase)):
-            raise nothing_of({"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase])
+            what = {"sft": IMITATED, "reward": COMPARED, "rl": ANSWERED}[phase]
+            raise nothing_of(what, work.rows.left_out[phase])
     return phases
 
 

@@ -14,6 +14,7 @@ from tandem.chat import evaluation, heads, models, placing, scoring
 from tandem.chat.data.fingerprint import Fingerprint
 from tandem.chat.data.rows import gather
 from tandem.chat.data.turns import Fitting, Length
+from tandem.chat.engine.pruned import linear_layers
 from tandem.chat.errors import StageError, StoppedError
 from tandem.chat.loop import Loop
 from tandem.chat.recipe import STAGES, Recipe, evaluation_reward
@@ -202,6 +203,24 @@ class Work:
         else:
             self.rewarded(name)
 
+    @property
+    def _model_folder(self) -> Path | None:
+        """The folder of the model that everything starts from; None where it is yet to be drawn."""
+        if self.run.trained():
+            return self.run.model("start")
+        return None if self.recipe.model.path is None else Path(self.recipe.model.path)
+
+    def check_sparse_rollouts(self) -> None:
+        """Check, before the model is read, that it has layers to prune where a pruned copy of it is to draw.
+
+        Raises:
+            GenerationError: It has none.
+            ModelFolderError: It is no language model.
+        """
+        sparse = self.recipe.rl.sparse_rollouts if self.recipe.rl is not None else None
+        if sparse is not None and sparse.zeros and self._model_folder is not None:  # one that is drawn has them
+            linear_layers(models.layers_of(self._model_folder))
+
     def check_length(self, response: Length) -> None:
         """Check that responses leave room for a prompt in the model's context, before the model is read.
 
@@ -212,10 +231,8 @@ class Work:
             ConfigError: They do not.
             ModelFolderError: The model's configuration cannot be read.
         """
-        model = self.recipe.model
-        begun = self.run.model("start") if self.run.trained() else None
-        there = begun or (Path(model.path) if model.path is not None else None)
-        context_tokens = model.context_tokens if there is None else models.context_of(there)
+        there = self._model_folder
+        context_tokens = self.recipe.model.context_tokens if there is None else models.context_of(there)
         if response.tokens >= context_tokens:
             raise ConfigError(
                 given=f"{response.key} = {response.tokens} and a model with a context of {context_tokens} tokens",

@@ -159,6 +159,22 @@ def whole_model(
     return model.eval()
 
 
+def without_weights(kind: Any, path: Path) -> Any:  # noqa: ANN401 - transformers has no types
+    """Return a model of one of transformers' Auto classes on torch's meta device: no weight is read.
+
+    Raises:
+        ModelFolderError: Its configuration cannot be read, or is none of that class.
+    """
+    import torch
+
+    config = config_of(path)
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config)
+    except Exception as error:  # an architecture that is no such model
+        raise _not_loaded(path, error) from error
+
+
 def tokenizer_of(path: Path, todo: str) -> Any:  # noqa: ANN401 - transformers has no types
     """Return a folder's tokenizer.
 

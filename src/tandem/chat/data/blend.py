@@ -71,10 +71,11 @@ class Blend(Generic[T]):
         return rows
 
 
-def nothing_of(what: str) -> RowsError:
-    """Return what is said where all lists are empty."""
+def nothing_of(what: str, left_out: int = 0) -> RowsError:
+    """Return what is said where all lists are empty, or nothing is left of rows whose prompts serve another stage."""
+    why = f": {left_out:,} rows are left out, as their prompts serve another stage" if left_out else ""
     return RowsError(
-        given=f"no {what} in any source",
+        given=f"no {what} in any source{why}",
         allowed="at least one, after those that are held out and those of other phases",
         todo="check data.sources, their columns, data.held_out and data.split",
     )

@@ -3,19 +3,18 @@
     rows = gather(recipe.data, seed=0, say=print)
     rows.sft[0]          # the first source's responses to imitate
 
-Which prompts serve which phase, and which are held out, follows from the prompt's text and the seed alone: the same
-prompt never serves two, however often and wherever it stands.
+The same prompt never serves two phases, nor is held out as well, however often and wherever it stands (`split`). A row
+whose prompt serves a phase that the row cannot is left out, and told.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import xxhash
-
-from tandem.chat.data import sources
+from tandem.chat.data import sources, split
 from tandem.chat.errors import RowsError
 
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """How many bad rows are shown of each source."""
+
+ONE_EACH = "a prompt serves one, by data.split among all that its rows can serve (a source's phases narrow that)"
+"""Why a row is left out whose prompt stands elsewhere too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Rows:
         rl: To respond to.
         held_out: Rows of all kinds that nothing is trained on.
         bad: How many rows were passed over, by source.
+        left_out: How many rows each phase lacks because their prompts serve another.
     """
 
     sft: list[list[Response]] = field(default_factory=list)
@@ -73,6 +76,7 @@ class Rows:
     rl: list[list[Question]] = field(default_factory=list)
     held_out: list[Row] = field(default_factory=list)
     bad: dict[str, int] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def held(self, kind: type[T]) -> list[T]:
         """Return the held-out rows of a kind."""
@@ -89,51 +93,91 @@ class Rows:
 
 
 def gather(data: Data, *, seed: int, say: Callable[[str], None]) -> Rows:
-    """Read all sources.
+    """Read all sources; twice where rows of the same prompt cannot all serve the same phases.
 
     Args:
         data: The recipe's part.
         seed: Of the split.
-        say: Is told of bad rows.
+        say: Is told of bad rows, and of those that are left out.
 
     Raises:
-        RowsError: A source without a good row, or a bad row where none is allowed.
+        RowsError: A source without a good row, or a bad row where none is allowed, or a source of which none is left.
     """
-    rows = Rows()
-    for source in data.sources:
-        parts: dict[str, list[Any]] = {"sft": [], "reward": [], "rl": []}
-        bad: list[str] = []
-        good = 0
-        for number, raw in enumerate(sources.read(Path(source.path))):
-            made = raw if isinstance(raw, str) else _rows_of(raw, source, number)
-            if isinstance(made, str):
-                bad.append(made)
-                if data.bad_rows == "stop":
-                    raise RowsError(
-                        given=f"data {source.path}: {made}",
-                        allowed="good rows alone, as data.bad_rows = 'stop' wants it",
-                        todo="correct the row, or let bad ones be skipped",
-                    )
-                continue
-            good += 1
-            _share_out(made, data, seed, parts, rows.held_out)
-        if not any(parts.values()):
-            raise _nothing_left(source, data, good, bad)
-        if bad:
-            rows.bad[source.path] = len(bad)
-            say(f"{source.path}: {len(bad)} bad rows skipped: " + "; ".join(bad[:SHOWN]))
-        rows.sft.append(parts["sft"])
-        rows.reward.append(parts["reward"])
-        rows.rl.append(parts["rl"])
+    rows, lines, seen = _read(data, seed, {})
+    if unlike := seen.unlike():
+        del rows  # there is room for them once
+        rows, lines, _ = _read(data, seed, unlike)
+    for line in lines:
+        say(line)
     return rows
 
 
-def _nothing_left(source: Source, data: Data, good: int, bad: list[str]) -> RowsError:
+def _read(data: Data, seed: int, unlike: Mapping[int, int]) -> tuple[Rows, list[str], split.Seen]:
+    """Return rows, what is to be said of them, and what each could serve.
+
+    Args:
+        data: The recipe's part.
+        seed: Of the split.
+        unlike: Phases of prompts that have others than those of each of their rows, by digest.
+    """
+    rows, lines, seen = Rows(), list[str](), split.Seen()
+    for source in data.sources:
+        parts: dict[str, list[Any]] = {"sft": [], "reward": [], "rl": []}
+        bad: list[str] = []
+        good = elsewhere = unshared = 0
+        for made in _good(source, data, bad):
+            good += 1
+            digest, phases = split.digest_of(next(iter(made.values())).prompt, seed), split.phases_of(made)
+            seen.add(digest, phases)
+            phase = split.phase_of(digest, unlike.get(digest, phases), data)
+            if phase == split.HELD_OUT:
+                rows.held_out += made.values()
+            elif phase is None:
+                unshared += 1
+            elif phase in made:
+                parts[phase].append(made[phase])
+            else:
+                elsewhere += 1
+                rows.left_out.update(made.keys())
+        if not any(parts.values()):
+            raise _nothing_left(source, data, good, elsewhere, bad)
+        if bad:
+            rows.bad[source.path] = len(bad)
+            lines.append(f"{source.path}: {len(bad)} bad rows skipped: " + "; ".join(bad[:SHOWN]))
+        if elsewhere:
+            lines.append(f"{source.path}: {elsewhere:,} rows left out: their prompts serve another stage; {ONE_EACH}")
+        if unshared:
+            lines.append(f"{source.path}: {unshared:,} rows left out: data.split gives what they can serve no share")
+        rows.sft.append(parts["sft"])
+        rows.reward.append(parts["reward"])
+        rows.rl.append(parts["rl"])
+    return rows, lines, seen
+
+
+def _good(source: Source, data: Data, bad: list[str]) -> Iterator[dict[str, Row]]:
+    """Yield what each good row can serve, by phase; why others are bad is added to a list."""
+    for number, raw in enumerate(sources.read(Path(source.path))):
+        made = raw if isinstance(raw, str) else _rows_of(raw, source, number)
+        if not isinstance(made, str):
+            yield made
+            continue
+        bad.append(made)
+        if data.bad_rows == "stop":
+            raise RowsError(
+                given=f"data {source.path}: {made}",
+                allowed="good rows alone, as data.bad_rows = 'stop' wants it",
+                todo="correct the row, or let bad ones be skipped",
+            )
+
+
+def _nothing_left(source: Source, data: Data, good: int, elsewhere: int, bad: list[str]) -> RowsError:
     if good:
+        why = f": the prompts of {elsewhere:,} serve another stage; {ONE_EACH}" if elsewhere else ""
         return RowsError(
-            given=f"data {source.path}: none of {good:,} good rows is left to train on",
+            given=f"data {source.path}: none of {good:,} good rows is left to train on{why}",
             allowed=f"a share of them: data.held_out is {data.held_out:g}, data.split {list(data.split)}",
-            todo="lower data.held_out, or give a stage that they serve a share in data.split",
+            todo="lower data.held_out, or give a stage that they serve a share in data.split"
+            + (" (a larger one), or leave the source out" if elsewhere else ""),
         )
     what = f"no good row, {len(bad):,} bad ones, such as: {bad[0]}" if bad else "it is empty"
     return RowsError(
@@ -141,11 +185,6 @@ def _nothing_left(source: Source, data: Data, good: int, bad: list[str]) -> Rows
         allowed="rows with the columns that the recipe names",
         todo="look at the file, or at data.sources",
     )
-
-
-def place(prompt: str, seed: int) -> float:
-    """Return where a prompt stands in [0, 1), the same wherever and whenever it is asked."""
-    return xxhash.xxh3_64_intdigest(prompt.encode("utf-8", "surrogatepass"), seed=seed) / 2**64
 
 
 def _rows_of(raw: Mapping[str, Any], source: Source, number: int) -> dict[str, Row] | str:
@@ -173,25 +212,6 @@ def _rows_of(raw: Mapping[str, Any], source: Source, number: int) -> dict[str, R
         answer = raw.get(source.answer)
         found["rl"] = Question(prompt, "" if answer is None else str(answer))
     return found or f"row {number} has no text under {source.response!r}, {source.chosen!r} or {source.answer!r}"
-
-
-def _share_out(made: dict[str, Row], data: Data, seed: int, parts: dict[str, list[Any]], held_out: list[Row]) -> None:
-    """Give a prompt's rows to one phase, or hold them all out."""
-    at = place(next(iter(made.values())).prompt, seed)
-    if at < data.held_out:
-        held_out += made.values()
-        return
-    shares = {
-        phase: share
-        for phase, share in zip(("sft", "reward", "rl"), data.split, strict=True)
-        if phase in made and share
-    }
-    left = (at - data.held_out) / (1.0 - data.held_out) * sum(shares.values())
-    for phase, share in shares.items():
-        left -= share
-        if left < 0.0 or phase == list(shares)[-1]:
-            parts[phase].append(made[phase])
-            return
 
 
 def is_unicode(text: str) -> bool:

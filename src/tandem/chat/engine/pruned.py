@@ -45,13 +45,7 @@ def pruned(model: nn.Module, zeros: float) -> Iterator[None]:
     Raises:
         GenerationError: There is no linear layer to prune.
     """
-    places = _linear_layers(model) if zeros else []
-    if zeros and not places:
-        raise GenerationError(
-            given=f"a {type(model).__name__} to prune, of which no layer but the head is an unhooked torch.nn.Linear",
-            allowed="models of linear layers, such as Llama, Qwen2 and OPT",
-            todo="leave the sparse rollouts out",
-        )
+    places = linear_layers(model) if zeros else []
     try:
         for parent, name, linear in places:
             mask_MK = largest(linear.weight.detach(), zeros)
@@ -85,15 +79,28 @@ def _smallest(sizes_W: Tensor, number: int) -> float:
     return float(sizes_W.kthvalue(number).values)
 
 
-def _linear_layers(model: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
-    """Plain, unchanged linear layers with their parents and names there, but the head and what shares its weight."""
+def linear_layers(model: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """Return what can be pruned: plain, unchanged linear layers with their parents and names there.
+
+    The head is none of them, nor what shares its weight.
+
+    Raises:
+        GenerationError: There are none.
+    """
     seen: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
         seen[id(parameter)] = seen.get(id(parameter), 0) + 1
     head = getattr(model, "get_output_embeddings", lambda: None)()
-    return [
+    places = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
         if type(child) is nn.Linear and not changed(child) and child is not head and seen[id(child.weight)] == 1
     ]
+    if not places:
+        raise GenerationError(
+            given=f"a {type(model).__name__} to prune, of which no layer but the head is an unhooked torch.nn.Linear",
+            allowed="models of linear layers, such as Llama, Qwen2 and OPT",
+            todo="leave the sparse rollouts out",
+        )
+    return places
