@@ -238,8 +238,9 @@ def test_a_restart_goes_on_in_the_old_epoch_where_there_is_no_room_for_a_new_one
     day.open()
     assert json.dumps(day.driver.machine.snapshot()["jobs"]) == state
     assert [(one.job, one.attempt) for one in day.engine.adopted] == [(1, 1), (2, 1)]
-    with pytest.raises(StoreFullError):
-        day.again(policy="las")
+    day.driver.close()
+    with Store.open(day.paths) as store, pytest.raises(StoreFullError):
+        Driver(store, FakeEngine(), day.clock, {"policy": "las"})
     ballast.unlink()
     day.open(policy="las")
     assert day.driver.machine.setup.policy == "las"
