@@ -6,6 +6,7 @@ import pytest
 
 from tandem.core.errors import DataError
 from tandem.data.space import Space
+from tandem.data.space.changing import delete
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub
 from tandem.data.space.writer import SpaceWriter
@@ -83,3 +84,19 @@ def test_an_index_restored_for_the_file_current_is_told(folder: Path) -> None:
     flip(folder / "current", 8 * 20)
     done = repair(str(folder))
     assert (done.files, done.left) == ([str(index_of(folder)), str(folder / "current")], [])
+
+
+def test_bytes_behind_the_end_of_an_older_index_are_named_and_taken_off(folder: Path) -> None:
+    whole = index_of(folder).read_bytes()
+    with Space.open(folder):
+        delete(str(folder), prefix="1/")
+        with index_of(folder).open("ab") as file:
+            file.write(bytes(1))
+        (one,) = scrub(str(folder))
+        assert (one.what, one.file) == ("older", str(index_of(folder)))
+        assert one.message.endswith(
+            f"is longer than it was written: {len(whole) + 1:,} bytes instead of {len(whole):,}"
+        )
+        done = repair(str(folder))
+    assert (done.files, done.left) == ([str(index_of(folder))], [])
+    assert index_of(folder).read_bytes() == whole

@@ -144,7 +144,12 @@ class Index:
         return self._rank(path)
 
     def verify(self) -> Iterator[DataError]:
-        """Check every block; yields what is damaged."""
+        """Check every block, and that nothing was added; yields what is damaged."""
+        end = self.header.checks.offset + self.header.checks.size
+        if self.size > end:
+            yield self._unlike(
+                given=f"{self.name} is longer than it was written: {self.size:,} bytes instead of {end:,}"
+            )
         for block in range(len(self._checks)):
             try:
                 self._block(block, keep=False)
@@ -219,8 +224,8 @@ class Index:
         return b"".join(parts)
 
     def _damaged(self, *, what: str) -> DataError:
-        return DataError(
-            given=f"{self.name}: {what} is damaged",
-            allowed="an index as it was written",
-            todo="put it back from a copy",
-        )
+        return self._unlike(given=f"{self.name}: {what} is damaged")
+
+    @staticmethod
+    def _unlike(*, given: str) -> DataError:
+        return DataError(given=given, allowed="an index as it was written", todo="put it back from a copy")
