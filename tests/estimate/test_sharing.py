@@ -186,7 +186,8 @@ def test_turns_are_what_the_cpu_curve_holds_beyond_the_fair_share() -> None:
         curve = Curve((0.0, 1.0), (1.0, at_full), (0.0, 0.0))
         return Profile("a", (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, use, {"cpu": curve}),))
 
-    assert needs([profile(1.0, 2.2)])["a"] == CpuNeed(1.0, pytest.approx(1.1))
+    need = needs([profile(1.0, 2.2)])["a"]
+    assert (need.use, need.turns) == (1.0, pytest.approx(1.1))
     assert needs([profile(1.0, 1.8)])["a"].turns == 1.0
     assert needs([profile(0.4, 1.2)])["a"].turns == pytest.approx(1.2)
     found = share((pinned(0), pinned(0)), NODE, needs([profile(1.0, 2.2)]))
@@ -251,6 +252,16 @@ def test_members_without_a_profile_may_mostly_wait() -> None:
     assert found.least == pytest.approx((1.0, 1 / 0.75))
     assert shared(pinned(0), pinned(0), a=1.0).least == ()
     assert shared(App("a"), App("b"), App("c")).least == (1.0, 1.0, 1.0)
+
+
+def test_one_without_a_profile_asks_for_all_that_it_states_beside_those_that_wait() -> None:
+    members = [App("stranger", 2000, cores=(0, 1)), *[App(key, cores=(0, 1)) for key in "ab"]]
+    waiting = dict.fromkeys("ab", CpuNeed(0.9, peak=1.8, peak_part=0.5))
+    found = share(members, NODE, waiting)
+    steady = share(members, NODE, {**waiting, "stranger": CpuNeed(2.0, unmeasured=1.0)})
+    assert found is not None
+    assert steady is not None
+    assert (found.stretch, found.unmeasured) == (steady.stretch, steady.unmeasured)
 
 
 @given(sets)

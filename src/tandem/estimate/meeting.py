@@ -26,13 +26,34 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     """
     if sum(asked) <= capacity:
         return list(asked)
-    level, left, many = capacity, capacity, len(asked)
-    for one in sorted(asked):
+    level = _level(capacity, sorted(asked), len(asked))
+    return [one if one < level else level for one in asked]
+
+
+def level_beside(capacity: float, asked: Sequence[float]) -> list[float]:
+    """What each would get if it took all that it can, beside the others as they ask.
+
+    >>> level_beside(1.0, [0.2, 1.0, 0.3])
+    [0.5, 0.5, 0.4]
+    """
+    ascending = sorted(asked)
+    found = []
+    for one in asked:
+        others = ascending.copy()
+        others.remove(one)
+        found.append(_level(capacity, others, len(asked)))
+    return found
+
+
+def _level(capacity: float, ascending: Sequence[float], many: int) -> float:
+    """The max-min fair share of those of ``many`` that ask for more than it; who is not named asks for any number."""
+    left = level = capacity
+    for one in ascending:
         level = left / many
         if one >= level:
-            break
+            return level
         left, many = left - one, many - 1
-    return [one if one < level else level for one in asked]
+    return left / many if many else level
 
 
 def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float]) -> list[float]:
