@@ -255,8 +255,8 @@ def test_members_without_a_profile_may_mostly_wait() -> None:
 
 
 def test_one_without_a_profile_asks_for_all_that_it_states_beside_those_that_wait() -> None:
-    members = [App("stranger", 2000, cores=(0, 1)), *[App(key, cores=(0, 1)) for key in "ab"]]
-    waiting = dict.fromkeys("ab", CpuNeed(0.9, peak=1.8, peak_part=0.5))
+    members = [App("stranger", 2000, cores=(0, 1)), *[App(key, cores=(0,)) for key in "ab"]]
+    waiting = dict.fromkeys("ab", CpuNeed(0.5, peak=1.0, peak_part=0.1))
     found = share(members, NODE, waiting)
     steady = share(members, NODE, {**waiting, "stranger": CpuNeed(2.0, unmeasured=1.0)})
     assert found is not None

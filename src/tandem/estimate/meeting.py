@@ -30,18 +30,26 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     return [one if one < level else level for one in asked]
 
 
-def level_beside(capacity: float, asked: Sequence[float]) -> list[float]:
+def level_beside(capacity: float, asked: Sequence[float], got: Sequence[float]) -> list[float]:
     """What each would get if it took all that it can, beside the others as they ask.
 
-    >>> level_beside(1.0, [0.2, 1.0, 0.3])
-    [0.5, 0.5, 0.4]
+    Args:
+        capacity: cores.
+        asked: by each.
+        got: of it, `fairly`: who gets less than it asks for would get no more if it asked for more.
+
+    >>> level_beside(1.0, [0.2, 1.0, 0.3], [0.2, 0.5, 0.3])
+    [0.35, 0.5, 0.4]
     """
     ascending = sorted(asked)
     found = []
-    for one in asked:
-        others = ascending.copy()
-        others.remove(one)
-        found.append(_level(capacity, others, len(asked)))
+    for one, level in zip(asked, got, strict=True):
+        if level < one:
+            found.append(level)
+        else:
+            others = ascending.copy()
+            others.remove(one)
+            found.append(_level(capacity, others, len(asked)))
     return found
 
 
@@ -56,13 +64,16 @@ def _level(capacity: float, ascending: Sequence[float], many: int) -> float:
     return left / many if many else level
 
 
-def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float]) -> list[float]:
+def by_chance(
+    capacity: float, asked: Sequence[float], at_work: Sequence[float], met: Sequence[float] | None = None
+) -> list[float]:
     """Cores that each gets on average, where those that are not always at work meet by chance.
 
     Args:
         capacity: cores.
         asked: cores that each keeps busy alone, over all its time.
         at_work: the same while it works, at least as many.
+        met: of those, `fairly`, for who has it.
 
     >>> by_chance(1.0, [0.5, 1.0], [1.0, 1.0])  # both 1.5 times as slow
     [0.3333333333333333, 0.6666666666666666]
@@ -70,36 +81,42 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     got = list(asked)
     if sum(at_work) <= capacity:
         return got
-    most = fairly(capacity, at_work)
+    most = met or fairly(capacity, at_work)
     if asked == at_work:
-        return most
+        return list(most)
     # The others lack nothing, whoever comes. The fixed point is near, but not reached: in one order for all.
-    short = sorted([(at_work[i], asked[i], i) for i, one in enumerate(most) if one < at_work[i] - 1e-12])
+    all_there = enumerate(zip(at_work, asked, most, strict=True))
+    short = sorted([(width, mean, i) for i, (width, mean, one) in all_there if one < width - 1e-12])
     if not short:
         return got
     widths = [width for width, _, _ in short]
     parts = [mean / width for width, mean, _ in short]
     left = capacity - sum(asked) + sum([mean for _, mean, _ in short])
-    for k, (_, _, i) in enumerate(short):
-        got[i] /= 1.0 + parts[k] * (_crowding(left, k, _present(left, parts, widths, k), widths) - 1.0)
+    steps = [(j, part, 1.0 - part, width / left) for j, (part, width) in enumerate(zip(parts, widths, strict=True))]
+    for k, (width, mean, i) in enumerate(short):
+        longer = _crowding(left, k, _present(parts, steps, k), widths)
+        got[i] /= 1.0 + mean / width * (longer - 1.0)
     return fairly(capacity, got) if sum(got) > capacity else got
 
 
-def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], without: int) -> list[float]:
-    """Of each, the part of the time that it is at work in the network ``without`` one member, which has 0."""
-    present = list(parts)
+def _present(parts: Sequence[float], steps: Sequence[tuple[int, float, float, float]], without: int) -> list[float]:
+    """Of each, the part of the time that it is at work in the network ``without`` one member, which has 0.
+
+    Args:
+        parts: of each, alone.
+        steps: of the fixed point: who, its part of the time at work and waiting, its cores in parts of the capacity.
+        without: whom.
+    """
+    present = [*parts]
     present[without] = 0.0
     if len(present) == 2:
         return present
     many = 1.0 + sum(present)
-    steps = [(j, part, 1.0 - part, widths[j] / capacity) for j, part in enumerate(parts) if part < 1.0 and j != without]
-    for _ in range(_ROUNDS):
-        for j, part, waiting, width in steps:
-            many -= present[j]
-            here = width * many
-            here = part * here if here > 1.0 else part
-            present[j] = often = here / (here + waiting)
-            many += often
+    for j, part, waiting, width in [step for step in steps if step[0] != without and step[2] > 0.0] * _ROUNDS:
+        many -= present[j]
+        longer = width * many
+        present[j] = often = part / (part + waiting / longer) if longer > 1.0 else part
+        many += often
     return present
 
 

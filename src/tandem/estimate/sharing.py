@@ -211,7 +211,15 @@ def _by_core(
             for k, i in enumerate(here):
                 running[i], stretch[i], why[i] = parts[k], of.stretch[k], of.why[k]
                 half[i], unmeasured[i], least[i] = of.half[k], of.unmeasured[k], (of.least or of.stretch)[k]
-    return Sharing(tuple(stretch), _weights(members, running), tuple(why), tuple(half), tuple(unmeasured), tuple(least))
+    weights: list[tuple[float, ...]] = [()] * count
+    for here in [*places, *[[i] for i, app in enumerate(members) if not app.cores]]:
+        row = running.copy()
+        for i in here:
+            row[i] = 0.0
+        told = tuple(row)
+        for i in here:
+            weights[i] = told
+    return Sharing(tuple(stretch), tuple(weights), tuple(why), tuple(half), tuple(unmeasured), tuple(least))
 
 
 @lru_cache(maxsize=_KEPT)
@@ -224,12 +232,13 @@ def _company(needed: tuple[CpuNeed, ...], in_turns: bool) -> tuple[Sharing, list
         running = granted.running()
         return _pinned(needed, granted, running, apart), running
     beside, beside_work, beside_rest = _others(asked), _others(at_work), _others(at_rest)
-    lulled, roused = level_beside(1.0, at_work), level_beside(1.0, at_rest)
+    met, rest = fairly(1.0, at_work), fairly(1.0, at_rest)
+    lulled, roused = level_beside(1.0, at_work, met), level_beside(1.0, at_rest, rest)
     ways = _Ways(
         _Granted(asked, fairly(1.0, asked), beside),
-        _Granted(asked, by_chance(1.0, asked, at_work), beside),
-        _Granted(at_work, fairly(1.0, at_work), beside_work),
-        _Granted(at_rest, fairly(1.0, at_rest), beside_rest),
+        _Granted(asked, by_chance(1.0, asked, at_work, met), beside),
+        _Granted(at_work, met, beside_work),
+        _Granted(at_rest, rest, beside_rest),
         _Granted(at_rest, [*map(min, at_rest, lulled)], beside_work),
         _Granted(at_work, [*map(min, at_work, roused)], beside_rest),
     )
@@ -506,14 +515,7 @@ def _sharing_in_words(stretch: float, unmeasured: CpuNeed | None) -> str:
 
 def _weights(members: Sequence[App], running: Sequence[float]) -> tuple[tuple[float, ...], ...]:
     cores = [app.cores for app in members]
-    kinds = set(cores)
-    if all([len(here) == 1 for here in kinds]):  # noqa: C419 - it is faster
-        rows = {
-            here: tuple([0.0 if there == here else part for there, part in zip(cores, running, strict=True)])
-            for here in kinds
-        }
-        return tuple([rows[here] for here in cores])
-    placed = {here: frozenset(here) for here in kinds}
+    placed = {here: frozenset(here) for here in cores}
     apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}
     count = range(len(members))
     return tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
