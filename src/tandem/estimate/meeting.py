@@ -112,7 +112,7 @@ def _present(parts: Sequence[float], steps: Sequence[tuple[int, float, float, fl
     if len(present) == 2:
         return present
     many = 1.0 + sum(present)
-    for j, part, waiting, width in [step for step in steps if step[0] != without and step[2] > 0.0] * _ROUNDS:
+    for j, part, waiting, width in [*steps[:without], *steps[without + 1 :]] * _ROUNDS:
         many -= present[j]
         longer = width * many
         present[j] = often = part / (part + waiting / longer) if longer > 1.0 else part
@@ -131,13 +131,14 @@ def _crowding(capacity: float, one: int, present: Sequence[float], widths: Seque
     mean = everybody = squares = 0.0
     for j, other in enumerate(widths):
         if j != one:
-            cores, often = width if other >= level else width * other / level, present[j]
+            cores = width if other >= level else width * other / level
             everybody += cores
-            mean += often * cores
-            squares += often * (1.0 - often) * cores * cores
-    if width >= capacity:
-        return (width + mean) / capacity
+            met = present[j] * cores
+            mean += met
+            squares += met * (cores - met)
     over = (width + mean) / capacity - 1.0
+    if width >= capacity:
+        return 1.0 + over
     line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
     if len(widths) == 2:
         return line

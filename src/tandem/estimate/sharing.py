@@ -260,38 +260,39 @@ def _widened(
         ways: what each gets.
         unmet: those that each never meets on a core; None where all meet.
     """
-    never, together, below = _stretches(ways.never, needed), _stretches(ways.met, needed), _stretches(ways.rest, needed)
-    beside, roused = _stretches(ways.lulled, needed), _stretches(ways.roused, needed)
-    resting = [_rests(need.peak_part, *one) for need, *one in zip(needed, beside, roused, strict=True)]
+    never, together, below, beside, roused = [
+        _stretches(way, needed) for way in (ways.never, ways.met, ways.rest, ways.lulled, ways.roused)
+    ]
+    resting = [*map(_rests, needed, beside, roused)]
     all_resting = sum(resting)
     least, most, said = [], [], []
     where = "cores" if ways.met.beside is None else "core"
     up = mean.unmeasured or (0.0,) * len(needed)
-    for i, need in enumerate(needed):
-        mid, part = mean.stretch[i], need.peak_part
-        alone = all_resting - resting[i]
+    each = zip(needed, mean.stretch, never, together, below, beside, resting, up, strict=True)
+    for i, (need, mid, apart, met, low, beside_work, rests, unmeasured) in enumerate(each):
+        alone = all_resting - rests
         if unmet is not None:
             alone = sum([one for j, one in enumerate(resting) if j != i and j not in unmet[i]])
-        alone = min(1.0, alone)
-        always = max(
-            part * together[i] + (1.0 - part) * below[i],
-            (part * together[i] + (1.0 - part) * beside[i]) / (1.0 - alone + alone * beside[i] / below[i]),
-        )
-        low, high = min(mid, never[i], always), max(mid, never[i], always)
-        least.append(low)
-        most.append(max(high - mid, up[i]))
-        if high <= low + 2 * _SLIGHT:  # the same to two digits
+        if alone > 1.0:
+            alone = 1.0
+        at_work, part = need.peak_part * met, 1.0 - need.peak_part
+        always = max(at_work + part * low, (at_work + part * beside_work) / (1.0 - alone + alone * beside_work / low))
+        shortest, _, longest = sorted((mid, apart, always))
+        least.append(shortest)
+        more = longest - mid
+        most.append(more if more > unmeasured else unmeasured)
+        if longest <= shortest + 2 * _SLIGHT:  # the same to two digits
             said.append(mean.why[i])
         else:
-            unmeasured = need.profiled and up[i] > _SLIGHT
-            said.append(Words(_by_chance_in_words, mid, low, high, where, need if unmeasured else None))
+            unsaid = need if need.profiled and unmeasured > _SLIGHT else None
+            said.append(Words(_by_chance_in_words, mid, shortest, longest, where, unsaid))
     return Sharing(mean.stretch, mean.weights, tuple(said), mean.half, tuple(most), tuple(least))
 
 
-def _rests(peak_part: float, at_rest: float, at_work: float) -> float:
+def _rests(need: CpuNeed, at_rest: float, at_work: float) -> float:
     """The most of the time that one is outside its peak, there stretched the most, and in its peak the least."""
-    outside = (1.0 - peak_part) * at_rest
-    return outside / (outside + peak_part * at_work)
+    outside = (1.0 - need.peak_part) * at_rest
+    return outside / (outside + need.peak_part * at_work)
 
 
 def _by_chance_in_words(mid: float, least: float, most: float, where: str, unmeasured: CpuNeed | None) -> str:
