@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -252,6 +253,28 @@ def test_members_without_a_profile_may_mostly_wait() -> None:
     assert found.least == pytest.approx((1.0, 1 / 0.75))
     assert shared(pinned(0), pinned(0), a=1.0).least == ()
     assert shared(App("a"), App("b"), App("c")).least == (1.0, 1.0, 1.0)
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=6), st.randoms(use_true_random=False))
+def test_each_core_has_a_company_of_its_own(keys: list[str], random: Random) -> None:
+    known = {
+        "a": CpuNeed(0.5, 1.2, 0.1, peak=1.0, peak_part=0.3),
+        "b": CpuNeed(0.8, unmeasured=0.5),
+        "c": CpuNeed(0.3, peak=0.9, peak_part=0.2),
+    }
+    members = [pinned(random.randrange(2), key=key) for key in keys]
+    found = share(members, NODE, known)
+    for core in (0, 1):
+        there = [i for i, app in enumerate(members) if app.cores == (core,)]
+        alone = share([members[i] for i in there], NODE, known)
+        for k, i in enumerate(there):
+            if alone is None or found is None:
+                assert found is None or (found.stretch[i], found.why[i]) == (1.0, "")
+                continue
+            assert found.stretch[i] == alone.stretch[k]
+            assert (found.half[i], found.unmeasured[i]) == (alone.half[k], alone.unmeasured[k])
+            assert (found.least or found.stretch)[i] == (alone.least or alone.stretch)[k]
+            assert found.why[i] == alone.why[k]
 
 
 def test_one_without_a_profile_asks_for_all_that_it_states_beside_those_that_wait() -> None:

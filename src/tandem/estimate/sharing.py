@@ -115,8 +115,7 @@ def _stranger(use: float) -> CpuNeed:
     return CpuNeed(use, unmeasured=1.0, profiled=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(NamedTuple):
     """Of the members of one set, in their order.
 
     Attributes:
@@ -158,7 +157,7 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     ]
     played = _shared(members, capacity, calm, in_turns=False)
     least = (1.0,) * len(members) if played is None else tuple(map(min, found.least or found.stretch, played.stretch))
-    return replace(found, least=least)
+    return found._replace(least=least)
 
 
 def _most(app: App) -> float:
@@ -230,7 +229,7 @@ def _company(needed: tuple[CpuNeed, ...], in_turns: bool) -> tuple[Sharing, list
     if not (in_turns and any([need.in_turns for need in needed])):  # noqa: C419 - it is faster
         granted = _Granted(asked, fairly(1.0, asked), _others(asked))
         running = granted.running()
-        return _pinned(needed, granted, running, apart), running
+        return _said(_pinned(needed, granted, running, apart), needed), running
     beside, beside_work, beside_rest = _others(asked), _others(at_work), _others(at_rest)
     met, rest = fairly(1.0, at_work), fairly(1.0, at_rest)
     lulled, roused = level_beside(1.0, at_work, met), level_beside(1.0, at_rest, rest)
@@ -255,7 +254,7 @@ def _widened(
     The intervals reach from where they never meet to where they always do: those that began together stay together.
 
     Args:
-        mean: of what each gets on average.
+        mean: of what each gets on average; ``why`` may lack.
         needed: by each.
         ways: what each gets.
         unmet: those that each never meets on a core; None where all meet.
@@ -282,7 +281,7 @@ def _widened(
         more = longest - mid
         most.append(more if more > unmeasured else unmeasured)
         if longest <= shortest + 2 * _SLIGHT:  # the same to two digits
-            said.append(mean.why[i])
+            said.append(mean.why[i] if mean.why else _why(need, mid, unmeasured))
         else:
             unsaid = need if need.profiled and unmeasured > _SLIGHT else None
             said.append(Words(_by_chance_in_words, mid, shortest, longest, where, unsaid))
@@ -490,23 +489,26 @@ def _told(members: Sequence[App], capacity: Capacity, needed: Sequence[CpuNeed],
     running = granted.running()
     if granted.beside is None:
         return _crowded(capacity.cpu_milli / 1000, granted, running)
-    return _pinned(needed, granted, running, _weights(members, running))
+    return _said(_pinned(needed, granted, running, _weights(members, running)), needed)
 
 
 def _pinned(
     needed: Sequence[CpuNeed], granted: _Granted, running: Sequence[float], weights: tuple[tuple[float, ...], ...]
 ) -> Sharing:
     assert granted.beside is not None
-    stretch = _stretches(granted, needed)
-    half, unmeasured = [], []
-    why: list[str | Words] = []
-    for need, cost, part, longer in zip(needed, granted.beside, running, stretch, strict=True):
-        half.append(need.turns_half * cost / part)
-        up = UNKNOWN_EXCESS * need.unmeasured * cost / part
-        unmeasured.append(up)
-        unsaid = need if up > _SLIGHT and need.profiled else None
-        why.append(Words(_sharing_in_words, longer, unsaid) if unsaid or longer > 1.0 + _SLIGHT else "")
-    return Sharing(tuple(stretch), weights, tuple(why), tuple(half), tuple(unmeasured))
+    costs = [cost / part for cost, part in zip(granted.beside, running, strict=True)]
+    half = tuple([need.turns_half * cost for need, cost in zip(needed, costs, strict=True)])
+    up = tuple([UNKNOWN_EXCESS * need.unmeasured * cost for need, cost in zip(needed, costs, strict=True)])
+    return Sharing(tuple(_stretches(granted, needed)), weights, (), half, up)
+
+
+def _said(sharing: Sharing, needed: Sequence[CpuNeed]) -> Sharing:
+    return sharing._replace(why=tuple(map(_why, needed, sharing.stretch, sharing.unmeasured)))
+
+
+def _why(need: CpuNeed, stretch: float, unmeasured: float) -> str | Words:
+    unsaid = need if unmeasured > _SLIGHT and need.profiled else None
+    return Words(_sharing_in_words, stretch, unsaid) if unsaid or stretch > 1.0 + _SLIGHT else ""
 
 
 def _sharing_in_words(stretch: float, unmeasured: CpuNeed | None) -> str:
