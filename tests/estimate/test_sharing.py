@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,9 @@ from tandem.estimate.meeting import fairly
 from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
 from tandem.estimate.sharing import CpuNeed, Sharing, needs, share
+
+if TYPE_CHECKING:
+    from random import Random
 
 NODE = Capacity(2000)
 
