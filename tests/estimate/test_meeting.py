@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity
-from tandem.estimate.meeting import by_chance, fairly
+from tandem.estimate.meeting import by_chance, fairly, level_beside
 from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.sharing import Sharing, needs, share
 
@@ -239,3 +239,11 @@ def test_one_more_makes_nobody_faster(asked: list[float], more: float) -> None:
     before = by_chance(1.0, asked, [1.0] * len(asked))
     after = by_chance(1.0, [*asked, more], [1.0] * (len(asked) + 1))
     assert all(less <= had + 1e-3 for less, had in zip(after, before, strict=False))
+
+
+@given(st.lists(st.floats(0.001, 1.5), min_size=1, max_size=6), st.floats(0.1, 4.0))
+def test_one_that_takes_all_it_can_gets_the_max_min_share_of_one_that_asks_for_everything(
+    asked: list[float], capacity: float
+) -> None:
+    for i, level in enumerate(level_beside(capacity, asked, fairly(capacity, asked))):
+        assert level == pytest.approx(fairly(capacity, [*asked[:i], 100.0, *asked[i + 1 :]])[i], rel=1e-12)

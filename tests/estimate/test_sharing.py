@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,9 @@ from tandem.estimate.meeting import fairly
 from tandem.estimate.prior import UNKNOWN_EXCESS
 from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
 from tandem.estimate.sharing import CpuNeed, Sharing, needs, share
+
+if TYPE_CHECKING:
+    from random import Random
 
 NODE = Capacity(2000)
 
@@ -186,7 +190,8 @@ def test_turns_are_what_the_cpu_curve_holds_beyond_the_fair_share() -> None:
         curve = Curve((0.0, 1.0), (1.0, at_full), (0.0, 0.0))
         return Profile("a", (), "here", 1, 0.0, 0.0, 1, (PhaseProfile("", 1.0, 1.0, 0.0, use, {"cpu": curve}),))
 
-    assert needs([profile(1.0, 2.2)])["a"] == CpuNeed(1.0, pytest.approx(1.1))
+    need = needs([profile(1.0, 2.2)])["a"]
+    assert (need.use, need.turns) == (1.0, pytest.approx(1.1))
     assert needs([profile(1.0, 1.8)])["a"].turns == 1.0
     assert needs([profile(0.4, 1.2)])["a"].turns == pytest.approx(1.2)
     found = share((pinned(0), pinned(0)), NODE, needs([profile(1.0, 2.2)]))
@@ -251,6 +256,38 @@ def test_members_without_a_profile_may_mostly_wait() -> None:
     assert found.least == pytest.approx((1.0, 1 / 0.75))
     assert shared(pinned(0), pinned(0), a=1.0).least == ()
     assert shared(App("a"), App("b"), App("c")).least == (1.0, 1.0, 1.0)
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=6), st.randoms(use_true_random=False))
+def test_each_core_has_a_company_of_its_own(keys: list[str], random: Random) -> None:
+    known = {
+        "a": CpuNeed(0.5, 1.2, 0.1, peak=1.0, peak_part=0.3),
+        "b": CpuNeed(0.8, unmeasured=0.5),
+        "c": CpuNeed(0.3, peak=0.9, peak_part=0.2),
+    }
+    members = [pinned(random.randrange(2), key=key) for key in keys]
+    found = share(members, NODE, known)
+    for core in (0, 1):
+        there = [i for i, app in enumerate(members) if app.cores == (core,)]
+        alone = share([members[i] for i in there], NODE, known)
+        for k, i in enumerate(there):
+            if alone is None or found is None:
+                assert found is None or (found.stretch[i], found.why[i]) == (1.0, "")
+                continue
+            assert found.stretch[i] == alone.stretch[k]
+            assert (found.half[i], found.unmeasured[i]) == (alone.half[k], alone.unmeasured[k])
+            assert (found.least or found.stretch)[i] == (alone.least or alone.stretch)[k]
+            assert found.why[i] == alone.why[k]
+
+
+def test_one_without_a_profile_asks_for_all_that_it_states_beside_those_that_wait() -> None:
+    members = [App("stranger", 2000, cores=(0, 1)), *[App(key, cores=(0,)) for key in "ab"]]
+    waiting = dict.fromkeys("ab", CpuNeed(0.5, peak=1.0, peak_part=0.1))
+    found = share(members, NODE, waiting)
+    steady = share(members, NODE, {**waiting, "stranger": CpuNeed(2.0, unmeasured=1.0)})
+    assert found is not None
+    assert steady is not None
+    assert (found.stretch, found.unmeasured) == (steady.stretch, steady.unmeasured)
 
 
 @given(sets)

@@ -26,22 +26,54 @@ def fairly(capacity: float, asked: Sequence[float]) -> list[float]:
     """
     if sum(asked) <= capacity:
         return list(asked)
-    level, left, many = capacity, capacity, len(asked)
-    for one in sorted(asked):
-        level = left / many
-        if one >= level:
-            break
-        left, many = left - one, many - 1
+    level = _level(capacity, sorted(asked), len(asked))
     return [one if one < level else level for one in asked]
 
 
-def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float]) -> list[float]:
+def level_beside(capacity: float, asked: Sequence[float], got: Sequence[float]) -> list[float]:
+    """What each would get if it took all that it can, beside the others as they ask.
+
+    Args:
+        capacity: cores.
+        asked: by each.
+        got: of it, `fairly`: who gets less than it asks for would get no more if it asked for more.
+
+    >>> level_beside(1.0, [0.2, 1.0, 0.3], [0.2, 0.5, 0.3])
+    [0.35, 0.5, 0.4]
+    """
+    ascending = sorted(asked)
+    found = []
+    for one, level in zip(asked, got, strict=True):
+        if level < one:
+            found.append(level)
+        else:
+            others = ascending.copy()
+            others.remove(one)
+            found.append(_level(capacity, others, len(asked)))
+    return found
+
+
+def _level(capacity: float, ascending: Sequence[float], many: int) -> float:
+    """The max-min fair share of those of ``many`` that ask for more than it; who is not named asks for any number."""
+    left = level = capacity
+    for one in ascending:
+        level = left / many
+        if one >= level:
+            return level
+        left, many = left - one, many - 1
+    return left / many if many else level
+
+
+def by_chance(
+    capacity: float, asked: Sequence[float], at_work: Sequence[float], met: Sequence[float] | None = None
+) -> list[float]:
     """Cores that each gets on average, where those that are not always at work meet by chance.
 
     Args:
         capacity: cores.
         asked: cores that each keeps busy alone, over all its time.
         at_work: the same while it works, at least as many.
+        met: of those, `fairly`, for who has it.
 
     >>> by_chance(1.0, [0.5, 1.0], [1.0, 1.0])  # both 1.5 times as slow
     [0.3333333333333333, 0.6666666666666666]
@@ -49,36 +81,42 @@ def by_chance(capacity: float, asked: Sequence[float], at_work: Sequence[float])
     got = list(asked)
     if sum(at_work) <= capacity:
         return got
-    most = fairly(capacity, at_work)
+    most = met or fairly(capacity, at_work)
     if asked == at_work:
-        return most
+        return list(most)
     # The others lack nothing, whoever comes. The fixed point is near, but not reached: in one order for all.
-    short = sorted([(at_work[i], asked[i], i) for i, one in enumerate(most) if one < at_work[i] - 1e-12])
+    all_there = enumerate(zip(at_work, asked, most, strict=True))
+    short = sorted([(width, mean, i) for i, (width, mean, one) in all_there if one < width - 1e-12])
     if not short:
         return got
     widths = [width for width, _, _ in short]
     parts = [mean / width for width, mean, _ in short]
     left = capacity - sum(asked) + sum([mean for _, mean, _ in short])
-    for k, (_, _, i) in enumerate(short):
-        got[i] /= 1.0 + parts[k] * (_crowding(left, k, _present(left, parts, widths, k), widths) - 1.0)
+    steps = [(j, part, 1.0 - part, width / left) for j, (part, width) in enumerate(zip(parts, widths, strict=True))]
+    for k, (width, mean, i) in enumerate(short):
+        longer = _crowding(left, k, _present(parts, steps, k), widths)
+        got[i] /= 1.0 + mean / width * (longer - 1.0)
     return fairly(capacity, got) if sum(got) > capacity else got
 
 
-def _present(capacity: float, parts: Sequence[float], widths: Sequence[float], without: int) -> list[float]:
-    """Of each, the part of the time that it is at work in the network ``without`` one member, which has 0."""
-    present = list(parts)
+def _present(parts: Sequence[float], steps: Sequence[tuple[int, float, float, float]], without: int) -> list[float]:
+    """Of each, the part of the time that it is at work in the network ``without`` one member, which has 0.
+
+    Args:
+        parts: of each, alone.
+        steps: of the fixed point: who, its part of the time at work and waiting, its cores in parts of the capacity.
+        without: whom.
+    """
+    present = [*parts]
     present[without] = 0.0
     if len(present) == 2:
         return present
     many = 1.0 + sum(present)
-    steps = [(j, part, 1.0 - part, widths[j] / capacity) for j, part in enumerate(parts) if part < 1.0 and j != without]
-    for _ in range(_ROUNDS):
-        for j, part, waiting, width in steps:
-            many -= present[j]
-            here = width * many
-            here = part * here if here > 1.0 else part
-            present[j] = often = here / (here + waiting)
-            many += often
+    for j, part, waiting, width in [*steps[:without], *steps[without + 1 :]] * _ROUNDS:
+        many -= present[j]
+        longer = width * many
+        present[j] = often = part / (part + waiting / longer) if longer > 1.0 else part
+        many += often
     return present
 
 
@@ -93,13 +131,14 @@ def _crowding(capacity: float, one: int, present: Sequence[float], widths: Seque
     mean = everybody = squares = 0.0
     for j, other in enumerate(widths):
         if j != one:
-            cores, often = width if other >= level else width * other / level, present[j]
+            cores = width if other >= level else width * other / level
             everybody += cores
-            mean += often * cores
-            squares += often * (1.0 - often) * cores * cores
-    if width >= capacity:
-        return (width + mean) / capacity
+            met = present[j] * cores
+            mean += met
+            squares += met * (cores - met)
     over = (width + mean) / capacity - 1.0
+    if width >= capacity:
+        return 1.0 + over
     line = 1.0 + mean / everybody * max(0.0, (width + everybody) / capacity - 1.0) if everybody else 1.0
     if len(widths) == 2:
         return line

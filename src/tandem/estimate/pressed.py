@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import add, sub
+from operator import add, mul, sub
 from typing import TYPE_CHECKING
 
 from tandem.estimate import contention
@@ -141,15 +141,11 @@ class Pressed:
         """The sum of the others' loads, by how much of the time each is there; those on one core have the same."""
         load = self._loads.get(weights)
         if load is None:
-            load = _NOTHING
             for vector, weight in zip(self.vectors, weights, strict=True):
                 if vector is not None and weight > 0.0:
-                    square = weight * weight
-                    one = [weight * pressure for pressure in vector.pressure]
-                    one += [square * variance for variance in vector.pressure_variance]
-                    one.append(square)
-                    load = one if load is _NOTHING else list(map(add, load, one))
-            self._loads[weights] = load
+                    weighed = map(mul, vector.load, (weight,) * KINDS_FELT + (weight * weight,) * (KINDS_FELT + 1))
+                    load = list(weighed if load is None else map(add, load, weighed))
+            load = self._loads[weights] = load or _NOTHING
         return load
 
     def _weighted_silence(self, i: int) -> list[float]:

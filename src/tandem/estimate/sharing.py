@@ -26,13 +26,14 @@ cores does not move its work to the emptier one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from tandem.estimate.corun import Words
-from tandem.estimate.meeting import by_chance, fairly
+from tandem.estimate.meeting import by_chance, fairly, level_beside
 from tandem.estimate.prior import UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ _SLIGHT = 0.005
 _KEPT = 1 << 14
 """Of so many companies on one core it is remembered what they get: most sets are made of pairs that were met."""
 
+_LEAST_ASKED = 1e-3
+
 _ALIKE = 0.005
 """A phase that keeps so many cores more busy than the mean is no peak."""
 
@@ -62,7 +65,7 @@ LEAST_USE = 0.25
 """Part of what it states that an application without a profile keeps busy at the least."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CpuNeed:
     """Of one application: cores that it keeps busy alone, and what taking turns with one that never waits costs it.
 
@@ -70,7 +73,10 @@ class CpuNeed:
     is not known, in the phases ``unmeasured_in``: "" where those are all of it. ``peak`` cores are kept busy for
     ``peak_part`` of the time by one that works and waits in turns: its phases keep unlike numbers busy, or it pauses,
     and ``use`` is less, as is ``rest`` in the time outside it. ``ends`` are what its last two profiles say, the older
-    one first, where those contradict each other; each is reckoned by itself (`by_ends`).
+    one first, where those contradict each other; each is reckoned by itself (`by_ends`). What is not ``profiled`` was
+    stated. ``on_a_core`` is what it asks for (`asks`) where it is pinned to one.
+
+    Needs are compared as objects: companies are remembered by them.
     """
 
     use: float
@@ -81,21 +87,35 @@ class CpuNeed:
     ends: tuple[CpuNeed, CpuNeed] | None = None
     peak: float = 0.0
     peak_part: float = 1.0
-    rest: float = field(init=False, compare=False)
+    profiled: bool = True
+    rest: float = field(init=False)
+    on_a_core: tuple[float, float, float] = field(init=False)
 
     def __post_init__(self) -> None:
         """Make ready what is asked for again and again."""
         rest = self.use
-        if self.peak > self.use:
+        if self.in_turns:
             rest = max(0.0, self.use - self.peak_part * self.peak) / (1.0 - self.peak_part)
         object.__setattr__(self, "rest", rest)
+        object.__setattr__(self, "on_a_core", self.asks(1.0))
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether it works and waits in turns."""
+        return self.peak > self.use
+
+    def asks(self, most: float) -> tuple[float, float, float]:
+        """Cores that it asks for on average, at work and at rest, of ``most``."""
+        asked = min(max(self.use, _LEAST_ASKED), most)
+        return asked, max(asked, min(self.peak, most)), max(_LEAST_ASKED, min(asked, self.rest))
 
 
-_UNKNOWN = CpuNeed(1.0, unmeasured=1.0)
+@lru_cache(maxsize=_KEPT)
+def _stranger(use: float) -> CpuNeed:
+    return CpuNeed(use, unmeasured=1.0, profiled=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(NamedTuple):
     """Of the members of one set, in their order.
 
     Attributes:
@@ -127,59 +147,144 @@ def share(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNee
     pinned = [core for app in members for core in app.cores]
     if len(set(pinned)) == len(pinned) if pinned else sum([app.cpu_milli for app in members]) <= capacity.cpu_milli:
         return None
-    found = (_meeting if _in_turns(members, known) else _shared)(members, capacity, known)
-    strangers = [app for app in members if app.key not in known]
-    if found is None or not strangers:
+    needed = [known.get(app.key) or _stranger(app.cpu_milli / 1000) for app in members]
+    found = _shared(members, capacity, needed)
+    if found is None or all([need.profiled for need in needed]):  # noqa: C419 - it is faster
         return found
-    calm = {app.key: replace(_UNKNOWN, use=LEAST_USE * _asked(app, known)) for app in strangers}
-    played = _shared(members, capacity, {**known, **calm})
+    calm = [
+        need if need.profiled else _stranger(LEAST_USE * need.asks(_most(app))[0])
+        for app, need in zip(members, needed, strict=True)
+    ]
+    played = _shared(members, capacity, calm, in_turns=False)
     least = (1.0,) * len(members) if played is None else tuple(map(min, found.least or found.stretch, played.stretch))
-    return replace(found, least=least)
+    return found._replace(least=least)
 
 
-def _in_turns(members: Sequence[App], known: Mapping[str, CpuNeed]) -> bool:
-    return any([(need := known.get(app.key)) and need.peak > need.use for app in members])  # noqa: C419 - it is faster
+def _most(app: App) -> float:
+    """Cores that it can keep busy: there is no limit but the node's to one that is not pinned."""
+    return len(app.cores) or math.inf
 
 
-def _meeting(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
+def _shared(
+    members: Sequence[App], capacity: Capacity, needed: Sequence[CpuNeed], *, in_turns: bool = True
+) -> Sharing | None:
+    """The same of what is needed; without ``in_turns`` as if nobody worked and waited in turns."""
+    places = _places(members)
+    if places and all([len(app.cores) < 2 for app in members]):  # noqa: C419 - it is faster
+        return _by_core(members, needed, places, in_turns)
+    one_way = partial(_granted, members, capacity, places)
+    asked, at_work, at_rest = _asked([need.asks(_most(app)) for app, need in zip(members, needed, strict=True)])
+    if not (in_turns and any(need.in_turns for need in needed)):
+        granted = one_way(asked)
+        return None if granted.enough else _told(members, capacity, needed, granted)
+    mixed = _each_beside(one_way, at_rest, at_work), _each_beside(one_way, at_work, at_rest)
+    ways = _Ways(one_way(asked), one_way(asked, at_work), one_way(at_work), one_way(at_rest), *mixed)
+    if ways.met.enough:
+        return None
+    unmet = [[j for j, other in enumerate(members) if not _meet(app, other)] for app in members]
+    return _widened(_told(members, capacity, needed, ways.mean()), needed, ways, unmet)
+
+
+def _asked(asks: Sequence[tuple[float, float, float]]) -> tuple[list[float], list[float], list[float]]:
+    """What each asks for on average; at work; at rest."""
+    return [one[0] for one in asks], [one[1] for one in asks], [one[2] for one in asks]
+
+
+def _meet(one: App, other: App) -> bool:
+    return not one.cores or not set(one.cores).isdisjoint(other.cores)
+
+
+def _by_core(
+    members: Sequence[App], needed: Sequence[CpuNeed], places: Sequence[Sequence[int]], in_turns: bool
+) -> Sharing:
+    """Where nobody is pinned to several cores: each core's company by itself."""
+    if len(places[0]) == len(members):
+        return _company(tuple(needed), in_turns)[0]
+    count = len(members)
+    running, stretch, least = [1.0] * count, [1.0] * count, [1.0] * count
+    half, unmeasured = [0.0] * count, [0.0] * count
+    why: list[str | Words] = [""] * count
+    for here in places:
+        if len(here) > 1:
+            of, parts = _company(tuple([needed[i] for i in here]), in_turns)
+            for k, i in enumerate(here):
+                running[i], stretch[i], why[i] = parts[k], of.stretch[k], of.why[k]
+                half[i], unmeasured[i], least[i] = of.half[k], of.unmeasured[k], (of.least or of.stretch)[k]
+    weights: list[tuple[float, ...]] = [()] * count
+    for here in [*places, *[[i] for i, app in enumerate(members) if not app.cores]]:
+        row = running.copy()
+        for i in here:
+            row[i] = 0.0
+        told = tuple(row)
+        for i in here:
+            weights[i] = told
+    return Sharing(tuple(stretch), tuple(weights), tuple(why), tuple(half), tuple(unmeasured), tuple(least))
+
+
+@lru_cache(maxsize=_KEPT)
+def _company(needed: tuple[CpuNeed, ...], in_turns: bool) -> tuple[Sharing, list[float]]:
+    """How those that are pinned to one core share it, and how much of the time that each would run alone it does."""
+    asked, at_work, at_rest = _asked([need.on_a_core for need in needed])
+    apart = ((0.0,) * len(needed),) * len(needed)
+    if not (in_turns and any([need.in_turns for need in needed])):  # noqa: C419 - it is faster
+        granted = _Granted(asked, fairly(1.0, asked), _others(asked))
+        running = granted.running()
+        return _said(_pinned(needed, granted, running, apart), needed), running
+    beside, beside_work, beside_rest = _others(asked), _others(at_work), _others(at_rest)
+    met, rest = fairly(1.0, at_work), fairly(1.0, at_rest)
+    lulled, roused = level_beside(1.0, at_work, met), level_beside(1.0, at_rest, rest)
+    ways = _Ways(
+        _Granted(asked, fairly(1.0, asked), beside),
+        _Granted(asked, by_chance(1.0, asked, at_work, met), beside),
+        _Granted(at_work, met, beside_work),
+        _Granted(at_rest, rest, beside_rest),
+        _Granted(at_rest, [*map(min, at_rest, lulled)], beside_work),
+        _Granted(at_work, [*map(min, at_work, roused)], beside_rest),
+    )
+    mean = ways.mean()
+    running = mean.running()
+    return _widened(_pinned(needed, mean, running, apart), needed, ways), running
+
+
+def _widened(
+    mean: Sharing, needed: Sequence[CpuNeed], ways: _Ways, unmet: Sequence[Sequence[int]] | None = None
+) -> Sharing:
     """The same where some work and wait in turns, and meet by chance.
 
     The intervals reach from where they never meet to where they always do: those that began together stay together.
+
+    Args:
+        mean: of what each gets on average; ``why`` may lack.
+        needed: by each.
+        ways: what each gets.
+        unmet: those that each never meets on a core; None where all meet.
     """
-    needed = [known.get(app.key, _UNKNOWN) for app in members]
-    asked = [_asked(app, known) for app in members]
-    at_work = [
-        max(one, min(need.peak, len(app.cores)) if app.cores else need.peak)
-        for app, need, one in zip(members, needed, asked, strict=True)
+    never, together, below, beside, roused = [
+        _stretches(way, needed) for way in (ways.never, ways.met, ways.rest, ways.lulled, ways.roused)
     ]
-    at_rest = [max(1e-3, min(one, need.rest)) for need, one in zip(needed, asked, strict=True)]
-    never, chance, met, rest, lulled, roused = _all_ways(members, capacity, asked, at_work, at_rest)
-    if met.enough:
-        return None
-    got = [min(cores, one * most) for cores, one, most in zip(chance.got, chance.asked, rest.running(), strict=True)]
-    mean = _told(members, capacity, known, needed, chance._replace(got=got))
-    apart, together, below = _stretches(never, needed), _stretches(met, needed), _stretches(rest, needed)
-    beside = _stretches(lulled, needed)
-    resting = [_rests(*one) for one in zip(needed, beside, _stretches(roused, needed), strict=True)]
+    resting = [*map(_rests, needed, beside, roused)]
+    all_resting = sum(resting)
     least, most, said = [], [], []
-    where = "cores" if met.beside is None else "core"
-    up = mean.unmeasured or (0.0,) * len(members)
-    for i, need in enumerate(needed):
-        mid = mean.stretch[i]
-        alone = min(1.0, sum([part for j, part in enumerate(resting) if j != i and _meet(members[i], members[j])]))
-        always = max(
-            need.peak_part * together[i] + (1.0 - need.peak_part) * below[i],
-            (need.peak_part * together[i] + (1.0 - need.peak_part) * beside[i])
-            / (1.0 - alone + alone * beside[i] / below[i]),
-        )
-        low, high = min(mid, apart[i], always), max(mid, apart[i], always)
-        least.append(low)
-        most.append(max(high - mid, up[i]))
-        if high <= low + 2 * _SLIGHT:  # the same to two digits
-            said.append(mean.why[i])
+    where = "cores" if ways.met.beside is None else "core"
+    up = mean.unmeasured or (0.0,) * len(needed)
+    each = zip(needed, mean.stretch, never, together, below, beside, resting, up, strict=True)
+    for i, (need, mid, apart, met, low, beside_work, rests, unmeasured) in enumerate(each):
+        alone = all_resting - rests
+        if unmet is not None:
+            alone = sum([one for j, one in enumerate(resting) if j != i and j not in unmet[i]])
+        if alone > 1.0:
+            alone = 1.0
+        at_work, part = need.peak_part * met, 1.0 - need.peak_part
+        always = max(at_work + part * low, (at_work + part * beside_work) / (1.0 - alone + alone * beside_work / low))
+        shortest, _, longest = sorted((mid, apart, always))
+        least.append(shortest)
+        more = longest - mid
+        most.append(more if more > unmeasured else unmeasured)
+        if longest <= shortest + 2 * _SLIGHT:  # the same to two digits
+            said.append(mean.why[i] if mean.why else _why(need, mid, unmeasured))
         else:
-            unmeasured = members[i].key in known and up[i] > _SLIGHT
-            said.append(Words(_by_chance_in_words, mid, low, high, where, need if unmeasured else None))
+            unsaid = need if need.profiled and unmeasured > _SLIGHT else None
+            said.append(Words(_by_chance_in_words, mid, shortest, longest, where, unsaid))
     return Sharing(mean.stretch, mean.weights, tuple(said), mean.half, tuple(most), tuple(least))
 
 
@@ -187,10 +292,6 @@ def _rests(need: CpuNeed, at_rest: float, at_work: float) -> float:
     """The most of the time that one is outside its peak, there stretched the most, and in its peak the least."""
     outside = (1.0 - need.peak_part) * at_rest
     return outside / (outside + need.peak_part * at_work)
-
-
-def _meet(one: App, other: App) -> bool:
-    return not one.cores or not set(one.cores).isdisjoint(other.cores)
 
 
 def _by_chance_in_words(mid: float, least: float, most: float, where: str, unmeasured: CpuNeed | None) -> str:
@@ -223,13 +324,6 @@ def by_ends(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuN
 
 def _little(need: CpuNeed) -> tuple[float, float]:
     return need.use, need.turns
-
-
-def _shared(members: Sequence[App], capacity: Capacity, known: Mapping[str, CpuNeed]) -> Sharing | None:
-    granted = _granted(members, capacity, _places(members), [_asked(app, known) for app in members])
-    if granted.enough:
-        return None
-    return _told(members, capacity, known, [known.get(app.key, _UNKNOWN) for app in members], granted)
 
 
 def _with_ends(profile: Profile) -> CpuNeed:
@@ -284,22 +378,16 @@ def _need(profile: Profile) -> CpuNeed:
     )
 
 
-def _asked(app: App, known: Mapping[str, CpuNeed]) -> float:
-    need = known.get(app.key)
-    asked = need.use if need else app.cpu_milli / 1000
-    return min(max(asked, 1e-3), len(app.cores)) if app.cores else max(asked, 1e-3)
-
-
 class _Granted(NamedTuple):
     """Of one set: cores that each asks for, and gets; what others ask of each of its own; what all ask for.
 
-    ``beside`` is None where nobody is pinned.
+    ``beside`` is None where nobody is pinned, ``total`` told only there.
     """
 
     asked: list[float]
     got: list[float]
     beside: list[float] | None
-    total: float
+    total: float = 0.0
 
     @property
     def enough(self) -> bool:
@@ -311,34 +399,42 @@ class _Granted(NamedTuple):
         return [got / asked if got < asked else 1.0 for got, asked in zip(self.got, self.asked, strict=True)]
 
 
-class _Place(NamedTuple):
-    """One core: the members that are pinned to it, and to how many each is; ``widths`` are () where all are to one."""
+class _Ways(NamedTuple):
+    """Where they never meet; by chance; all at work; all at rest; each one at rest beside all at work; the reverse."""
 
-    here: list[int]
-    widths: list[int]
+    never: _Granted
+    chance: _Granted
+    met: _Granted
+    rest: _Granted
+    lulled: _Granted
+    roused: _Granted
+
+    def mean(self) -> _Granted:
+        """By chance, and no more than where all rest."""
+        asked, got, beside, total = self.chance
+        got = [min(cores, one * most) for cores, one, most in zip(got, asked, self.rest.running(), strict=True)]
+        return _Granted(asked, got, beside, total)
 
 
-def _places(members: Sequence[App]) -> list[_Place]:
-    """The cores that any are pinned to; none where nobody is."""
+def _places(members: Sequence[App]) -> list[list[int]]:
+    """Of each core that any are pinned to, who is; none where nobody is."""
     on_core: dict[int, list[int]] = {}
-    wide = False
     for i, app in enumerate(members):
-        wide = wide or len(app.cores) > 1
         for core in app.cores:
             on_core.setdefault(core, []).append(i)
-    return [_Place(here, [len(members[i].cores) for i in here] if wide else []) for here in on_core.values()]
+    return [*on_core.values()]
 
 
 def _granted(
     members: Sequence[App],
     capacity: Capacity,
-    places: list[_Place],
+    places: Sequence[Sequence[int]],
     asked: list[float],
     at_work: Sequence[float] | None = None,
 ) -> _Granted:
     """``at_work``: what they ask for while they work; with it those that wait in turns meet by chance."""
     if places:
-        return _on_cores(places, asked, at_work)
+        return _on_cores(members, places, asked, at_work)
     total = capacity.cpu_milli / 1000
     stated = [app.cpu_milli / 1000 for app in members]
     asked = [max(1e-3, min(one, limit)) for one, limit in zip(asked, stated, strict=True)]
@@ -349,56 +445,12 @@ def _granted(
     return _Granted(alone, alone if sum(alone) <= total else fairly(total, alone), None, sum(asked))
 
 
-def _all_ways(
-    members: Sequence[App], capacity: Capacity, asked: list[float], at_work: list[float], at_rest: list[float]
-) -> tuple[_Granted, ...]:
-    """Where they never meet; by chance; all at work; all at rest; each one at rest beside all at work; the reverse."""
-    places = _places(members)
-    if not places or places[0].widths:
-        one_way = partial(_granted, members, capacity, places)
-        mixed = _each_beside(one_way, at_rest, at_work), _each_beside(one_way, at_work, at_rest)
-        return one_way(asked), one_way(asked, at_work), one_way(at_work), one_way(at_rest), *mixed
-    alone = [asked, asked, at_work, at_rest, at_rest, at_work]
-    ways, beside = [one.copy() for one in alone], [[0.0] * len(asked) for _ in range(3)]
-    for here, _ in places:
-        told = _on_one_core(
-            tuple([asked[i] for i in here]), tuple([at_work[i] for i in here]), tuple([at_rest[i] for i in here])
-        )
-        for i, one in zip(here, told, strict=True):
-            for way, got in zip([*ways, *beside], one, strict=True):
-                way[i] = got
-    on_average, at_their_work, at_their_rest = beside
-    others = on_average, on_average, at_their_work, at_their_rest, at_their_work, at_their_rest
-    return tuple([_Granted(*one, 0.0) for one in zip(alone, ways, others, strict=True)])
-
-
 def _each_beside(granted: Callable[[list[float]], _Granted], own: Sequence[float], others: Sequence[float]) -> _Granted:
     """Where each one asks for its ``own`` while the rest ask for what they do as ``others``."""
     each = [granted([*others[:i], one, *others[i + 1 :]]) for i, one in enumerate(own)]
     beside = [one.beside[i] for i, one in enumerate(each) if one.beside is not None]
     got = [one.got[i] for i, one in enumerate(each)]
-    return _Granted([one.asked[i] for i, one in enumerate(each)], got, beside or None, 0.0)
-
-
-@lru_cache(maxsize=_KEPT)
-def _on_one_core(
-    asked: tuple[float, ...], at_work: tuple[float, ...], at_rest: tuple[float, ...]
-) -> list[tuple[float, ...]]:
-    """Of each member what it gets in `_all_ways`, and what others ask for: on average, at work, at rest."""
-    count = range(len(asked))
-    lulled, roused = (
-        [fairly(1.0, (*others[:i], own[i], *others[i + 1 :]))[i] for i in count]
-        for own, others in ((at_rest, at_work), (at_work, at_rest))
-    )
-    gets = (
-        fairly(1.0, asked),
-        by_chance(1.0, asked, at_work),
-        fairly(1.0, at_work),
-        fairly(1.0, at_rest),
-        lulled,
-        roused,
-    )
-    return [*zip(*gets, _others(asked), _others(at_work), _others(at_rest), strict=True)]
+    return _Granted([one.asked[i] for i, one in enumerate(each)], got, beside or None)
 
 
 def _others(asked: Sequence[float]) -> list[float]:
@@ -406,36 +458,21 @@ def _others(asked: Sequence[float]) -> list[float]:
     return [1.0 if total - one > 1.0 else max(0.0, total - one) for one in asked]
 
 
-def _on_cores(places: list[_Place], asked: list[float], at_work: Sequence[float] | None) -> _Granted:
-    got, beside = asked.copy(), [0.0] * len(asked)
-    for here, widths in places:
-        if widths:
-            continue
-        parts = [asked[i] for i in here]
-        shares = by_chance(1.0, parts, [at_work[i] for i in here]) if at_work else fairly(1.0, parts)
-        for i, granted, others in zip(here, shares, _others(parts), strict=True):
-            got[i], beside[i] = granted, others
-    if places[0].widths:
-        _spread(places, asked, at_work, got, beside)
-    return _Granted(asked, got, beside, 0.0)
-
-
-def _spread(
-    places: list[_Place], asked: list[float], at_work: Sequence[float] | None, got: list[float], beside: list[float]
-) -> None:
-    """Fill in ``got`` and ``beside`` where some are pinned to several cores."""
-    for i in {i for place in places for i in place.here}:
-        got[i] = 0.0
-    for here, widths in places:
+def _on_cores(
+    members: Sequence[App], places: Sequence[Sequence[int]], asked: list[float], at_work: Sequence[float] | None
+) -> _Granted:
+    got, beside = [0.0 if app.cores else one for app, one in zip(members, asked, strict=True)], [0.0] * len(asked)
+    for here in places:
+        widths = [len(members[i].cores) for i in here]
         parts = [asked[i] / cores for i, cores in zip(here, widths, strict=True)]
-        all_parts = sum(parts)
         if at_work:
             shares = by_chance(1.0, parts, [at_work[i] / cores for i, cores in zip(here, widths, strict=True)])
         else:
             shares = fairly(1.0, parts)
-        for i, part, granted, cores in zip(here, parts, shares, widths, strict=True):
+        for i, granted, others, cores in zip(here, shares, _others(parts), widths, strict=True):
             got[i] += granted
-            beside[i] += max(0.0, min(1.0, all_parts - part)) / cores
+            beside[i] += others / cores
+    return _Granted(asked, got, beside)
 
 
 def _stretches(granted: _Granted, needed: Sequence[CpuNeed]) -> list[float]:
@@ -448,35 +485,30 @@ def _stretches(granted: _Granted, needed: Sequence[CpuNeed]) -> list[float]:
     ]
 
 
-def _told(
-    members: Sequence[App],
-    capacity: Capacity,
-    known: Mapping[str, CpuNeed],
-    needed: Sequence[CpuNeed],
-    granted: _Granted,
-) -> Sharing:
+def _told(members: Sequence[App], capacity: Capacity, needed: Sequence[CpuNeed], granted: _Granted) -> Sharing:
+    running = granted.running()
     if granted.beside is None:
-        return _crowded(capacity.cpu_milli / 1000, granted)
-    return _pinned(members, known, needed, granted, granted.beside)
+        return _crowded(capacity.cpu_milli / 1000, granted, running)
+    return _said(_pinned(needed, granted, running, _weights(members, running)), needed)
 
 
 def _pinned(
-    members: Sequence[App],
-    known: Mapping[str, CpuNeed],
-    needed: Sequence[CpuNeed],
-    granted: _Granted,
-    beside: Sequence[float],
+    needed: Sequence[CpuNeed], granted: _Granted, running: Sequence[float], weights: tuple[tuple[float, ...], ...]
 ) -> Sharing:
-    running, stretch = granted.running(), _stretches(granted, needed)
-    half, unmeasured = [], []
-    why: list[str | Words] = []
-    for app, need, cost, part, longer in zip(members, needed, beside, running, stretch, strict=True):
-        half.append(need.turns_half * cost / part)
-        up = UNKNOWN_EXCESS * need.unmeasured * cost / part
-        unmeasured.append(up)
-        unsaid = need if up > _SLIGHT and app.key in known else None
-        why.append(Words(_sharing_in_words, longer, unsaid) if unsaid or longer > 1.0 + _SLIGHT else "")
-    return Sharing(tuple(stretch), _weights(members, running), tuple(why), tuple(half), tuple(unmeasured))
+    assert granted.beside is not None
+    costs = [cost / part for cost, part in zip(granted.beside, running, strict=True)]
+    half = tuple([need.turns_half * cost for need, cost in zip(needed, costs, strict=True)])
+    up = tuple([UNKNOWN_EXCESS * need.unmeasured * cost for need, cost in zip(needed, costs, strict=True)])
+    return Sharing(tuple(_stretches(granted, needed)), weights, (), half, up)
+
+
+def _said(sharing: Sharing, needed: Sequence[CpuNeed]) -> Sharing:
+    return sharing._replace(why=tuple(map(_why, needed, sharing.stretch, sharing.unmeasured)))
+
+
+def _why(need: CpuNeed, stretch: float, unmeasured: float) -> str | Words:
+    unsaid = need if unmeasured > _SLIGHT and need.profiled else None
+    return Words(_sharing_in_words, stretch, unsaid) if unsaid or stretch > 1.0 + _SLIGHT else ""
 
 
 def _sharing_in_words(stretch: float, unmeasured: CpuNeed | None) -> str:
@@ -486,14 +518,7 @@ def _sharing_in_words(stretch: float, unmeasured: CpuNeed | None) -> str:
 
 def _weights(members: Sequence[App], running: Sequence[float]) -> tuple[tuple[float, ...], ...]:
     cores = [app.cores for app in members]
-    kinds = set(cores)
-    if all([len(here) == 1 for here in kinds]):  # noqa: C419 - it is faster
-        rows = {
-            here: tuple([0.0 if there == here else part for there, part in zip(cores, running, strict=True)])
-            for here in kinds
-        }
-        return tuple([rows[here] for here in cores])
-    placed = {here: frozenset(here) for here in kinds}
+    placed = {here: frozenset(here) for here in cores}
     apart = {(a, b): _apart(placed[a], placed[b]) for a in placed for b in placed}
     count = range(len(members))
     return tuple([tuple([0.0 if i == j else running[j] * apart[cores[i], cores[j]] for j in count]) for i in count])
@@ -504,8 +529,8 @@ def _apart(a: frozenset[int], b: frozenset[int]) -> float:
     return 1.0 - len(a & b) / (len(a) * len(b)) if a and b else 1.0
 
 
-def _crowded(total: float, granted: _Granted) -> Sharing:
-    alone, got, running = granted.asked, granted.got, granted.running()
+def _crowded(total: float, granted: _Granted, running: Sequence[float]) -> Sharing:
+    alone, got = granted.asked, granted.got
     stretch = tuple(1.0 / part for part in running)
     words = f"by cores: {granted.total:.5g} of {total:.5g} cores"
     why = tuple([f"{factor:.2f}x {words}" if factor > 1.0 + _SLIGHT else "" for factor in stretch])

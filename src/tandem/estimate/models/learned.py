@@ -129,11 +129,11 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         correction = corrections[other.key]
         if correction.seen or (by_profile is not None and pressed.vectors[j] is not None):
             excess += weight * correction.excess
-            variance += weight * weight * correction.variance
-            doubt += weight * weight * correction.doubt
-            least, most = max(least, weight * correction.least), max(most, weight * correction.most)
             if correction.seen:
                 seen.append(correction.seen)
+                variance += weight * weight * correction.variance
+                doubt += weight * weight * correction.doubt
+                least, most = max(least, weight * correction.least), max(most, weight * correction.most)
         else:
             strangers.append((other, weight))
     strange: Felt | None = None
