@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -196,6 +197,9 @@ def test_a_source_that_is_not_there_and_one_that_is_no_space_are_refused(tmp_pat
     (tmp_path / "folder").mkdir()
     with pytest.raises(RowsError, match="folder"):
         list(sources.read(tmp_path / "folder"))
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(RowsError, match=r"pipe.jsonl: neither a file nor a folder; .*; copy it to a file"):
+        sources.read(tmp_path / "pipe.jsonl")
 
 
 def test_a_space_is_read_for_its_jsonl_files(tmp_path: Path) -> None:

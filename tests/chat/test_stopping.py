@@ -15,6 +15,7 @@ import torch
 
 from tandem.chat import checkpoint, loop, models, work
 from tandem.chat import recipe as recipes
+from tandem.chat.data import sources
 from tandem.chat.data.fingerprint import Fingerprint
 from tandem.chat.data.rows import Rows, gather
 from tandem.chat.engine.decoder import Step
@@ -111,9 +112,31 @@ def test_a_run_that_is_stopped_while_it_evaluates_ends(
         return step(self)
 
     monkeypatch.setattr(Slots, "step", interrupted)
-    with pytest.raises(StoppedError, match="stopped by SIGTERM in the evaluation"):
+    with pytest.raises(StoppedError, match="stopped by SIGTERM outside of training steps"):
         run(file, tmp_path / "run", "rl.steps=1")
     assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("when", ["rows are read", "a model begins"])
+def test_a_run_that_is_stopped_outside_of_steps_ends_at_once(
+    when: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = recipe_file(SFT)
+    of, name = {"rows are read": (sources, "read"), "a model begins": (models, "start")}[when]
+    real, met = getattr(of, name), list[str]()
+
+    def interrupted(*given: object) -> object:
+        met.append(when)
+        os.kill(os.getpid(), signal.SIGINT)
+        met.append("went on")
+        return real(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(of, name, interrupted)
+        with pytest.raises(StoppedError, match="stopped by SIGINT outside of training steps"):
+            run(file, tmp_path / "run")
+    assert met == [when]
+    assert same(weights(run(file, tmp_path / "whole").path, "sft"), weights(run(file, tmp_path / "run").path, "sft"))
 
 
 @pytest.mark.slow

@@ -97,6 +97,7 @@ def train(
     clock = SystemClock() if clock is None else clock
     with joined() as group, listening() as asked, group.telling(), memory.shortage_in_words(), quiet():
         ranks = group.ranks
+        asked.at_once = ranks.size == 1
         run = RunFolder(folder, writes=ranks.first)
         work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
         work.strategy.check(ranks)

@@ -33,6 +33,8 @@ def read(path: Path) -> Iterator[Raw]:
     """
     if not path.exists():
         raise RowsError(given=f"data {path}: there is no such file or folder", allowed=ALLOWED, todo="check the path")
+    if not path.is_file() and not path.is_dir():  # a pipe can be read once alone, and perhaps never
+        raise RowsError(given=f"data {path}: neither a file nor a folder", allowed=ALLOWED, todo="copy it to a file")
     if path.suffix == ".parquet":
         return _parquet(path)
     if path.is_dir() and any((path / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
