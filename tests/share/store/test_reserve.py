@@ -4,6 +4,8 @@ import math
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,19 @@ def commit(store: Store, machine: Machine, now: float, *events: ev.Event) -> Non
     )
 
 
+@contextmanager
+def begun(folder: Path) -> Iterator[tuple[Store, Machine]]:
+    """A store of a job, which has its reserve, and the machine that it tells of."""
+    place = paths.home(folder)
+    paths.prepare(place)
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
+        assert store.short_of_room() is None
+        yield store, machine
+
+
 def test_a_full_disk_has_room_for_the_ends_of_all_jobs(small_disk: Path) -> None:
     place = paths.home(small_disk)
     paths.prepare(place)
@@ -60,13 +75,7 @@ def test_a_full_disk_has_room_for_the_ends_of_all_jobs(small_disk: Path) -> None
 def test_what_does_not_fit_is_refused_before_it_takes_the_room_of_others(
     small_disk: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = paths.home(small_disk)
-    paths.prepare(place)
-    with Store.open(place) as store:
-        store.begin_epoch(0.0, SETUP)
-        machine = Machine(SETUP)
-        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
-        assert store.short_of_room() is None
+    with begun(small_disk) as (store, machine):
         room = os.statvfs(small_disk)
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - LEAST_FREE_BYTES - 200_000))
@@ -85,13 +94,7 @@ def test_what_does_not_fit_is_refused_before_it_takes_the_room_of_others(
 @pytest.mark.parametrize(("count", "argument"), [(3_000, ""), (400, "x" * 4_200), (60, "x" * 50_000)])
 def test_a_batch_is_refused_or_leaves_room(small_disk: Path, room_mib: int, count: int, argument: str) -> None:
     """The room for the log, for the database into which it is written later, and for the reserve behind it."""
-    place = paths.home(small_disk)
-    paths.prepare(place)
-    with Store.open(place) as store:
-        store.begin_epoch(0.0, SETUP)
-        machine = Machine(SETUP)
-        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
-        assert store.short_of_room() is None
+    with begun(small_disk) as (store, machine):
         (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - (room_mib << 20)))
         before = shutil.disk_usage(small_disk).free
         machine.step(2.0, [ev.Submitted(job(k)) for k in range(2, count + 2)])
@@ -115,13 +118,7 @@ def job(number: int) -> Job:
 
 def test_what_failed_for_want_of_room_gives_it_back(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reserve, "room_bytes", lambda self: math.inf)  # as on a disk that does not tell its size
-    place = paths.home(small_disk)
-    paths.prepare(place)
-    with Store.open(place) as store:
-        store.begin_epoch(0.0, SETUP)
-        machine = Machine(SETUP)
-        commit(store, machine, 1.0, ev.NodeJoined(Node("n", 1000, 4096)), ev.Submitted(job(1)))
-        assert store.short_of_room() is None
+    with begun(small_disk) as (store, machine):
         before = shutil.disk_usage(small_disk).free
         environ = {"LONG": "x" * 20_000_000}
         other = Machine(SETUP)
