@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tandem.chat import checkpoint, loop, models, work
 from tandem.chat import recipe as recipes
@@ -112,28 +113,34 @@ def test_a_run_that_is_stopped_while_it_evaluates_ends(
         return step(self)
 
     monkeypatch.setattr(Slots, "step", interrupted)
-    with pytest.raises(StoppedError, match="stopped by SIGTERM outside of training steps"):
+    with pytest.raises(StoppedError, match="stopped by SIGTERM in the evaluation"):
         run(file, tmp_path / "run", "rl.steps=1")
     assert len(drawn) == 1
 
 
-@pytest.mark.parametrize("when", ["rows are read", "a model begins"])
-def test_a_run_that_is_stopped_outside_of_steps_ends_at_once(
+@pytest.mark.parametrize("when", ["rows are read", "a model begins", "a row is put into a template"])
+def test_a_run_that_is_stopped_while_it_is_prepared_ends_at_once(
     when: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = recipe_file(SFT)
-    of, name = {"rows are read": (sources, "read"), "a model begins": (models, "start")}[when]
+    of: object
+    of, name = {
+        "rows are read": (sources, "read"),
+        "a model begins": (models, "start"),
+        "a row is put into a template": (PreTrainedTokenizerBase, "apply_chat_template"),
+    }[when]
     real, met = getattr(of, name), list[str]()
 
-    def interrupted(*given: object) -> object:
-        met.append(when)
-        os.kill(os.getpid(), signal.SIGINT)
-        met.append("went on")
-        return real(*given)
+    def interrupted(*given: object, **named: object) -> object:
+        if (tmp_path / "run" / "models" / "start").exists() == (name == "apply_chat_template"):
+            met.append(when)
+            os.kill(os.getpid(), signal.SIGINT)
+            met.append("went on")
+        return real(*given, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(of, name, interrupted)
-        with pytest.raises(StoppedError, match="stopped by SIGINT outside of training steps"):
+        with pytest.raises(StoppedError, match="stopped by SIGINT before any step"):
             run(file, tmp_path / "run")
     assert met == [when]
     assert same(weights(run(file, tmp_path / "whole").path, "sft"), weights(run(file, tmp_path / "run").path, "sft"))

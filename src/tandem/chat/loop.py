@@ -81,10 +81,6 @@ class Loop:
         step = checkpoint.restore(self._run.checkpoint(self.stage), self._parts)
         self._saved = step
         self._run.goes_on(self.stage, step)
-        with self._asked.looked_for():
-            yield from self._steps(step)
-
-    def _steps(self, step: int) -> Iterator[int]:
         asked = self._asked_of_all()
         while step < self.steps and not self._ended():
             self._stop_if_asked(asked, step)

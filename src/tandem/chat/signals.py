@@ -1,6 +1,6 @@
 """What a run is asked by signals: to save (SIGUSR1), to save and stop (SIGTERM, Ctrl-C). It answers between steps, and
-where it is one process also between the tokens of responses that are drawn, and at once outside of steps, where there
-is nothing to save (data is read, a tokenizer trained, a model measured).
+where it is one process also between the tokens of responses that are drawn, and at once while a run is prepared (data
+is read, a tokenizer trained): then there is nothing to save.
 
 A second Ctrl-C stops at once; what was learnt since the last checkpoint is then learnt again.
 """
@@ -26,7 +26,7 @@ class Asked:
     Attributes:
         save: A checkpoint.
         stop: An end, by the signal of this name; empty for none.
-        at_once: Whether an end is one at once, as nobody looks for what was asked.
+        at_once: Whether a stop ends what is done now, as nobody looks for it there.
     """
 
     save: bool = False
@@ -34,13 +34,30 @@ class Asked:
     at_once: bool = False
 
     @contextmanager
-    def looked_for(self) -> Iterator[None]:
-        """Have the block look for what was asked, and answer."""
-        before, self.at_once = self.at_once, False
+    def ended_at_once(self) -> Iterator[None]:
+        """Have a stop end the block at once; of what it does nothing may be lost by that.
+
+        Raises:
+            StoppedError: It did.
+        """
         try:
-            yield
+            self.at_once = True
+            if not self.stop:
+                yield
+        except _StopNow:
+            pass
         finally:
-            self.at_once = before
+            self.at_once = False
+        if self.stop:
+            raise StoppedError(
+                given=f"stopped by {self.stop} before any step",
+                allowed="going on: nothing is lost",
+                todo="run the same command again",
+            )
+
+
+class _StopNow(KeyboardInterrupt):
+    """Passes whatever turns errors of users' data and models into words."""
 
 
 @contextmanager
@@ -58,11 +75,7 @@ def listening() -> Iterator[Asked]:
             raise KeyboardInterrupt
         asked.stop = signal.Signals(number).name
         if asked.at_once:
-            raise StoppedError(
-                given=f"stopped by {asked.stop} outside of training steps",
-                allowed="going on: nothing is lost",
-                todo="run the same command again",
-            )
+            raise _StopNow
 
     handlers = {signal.SIGUSR1: on_save, signal.SIGTERM: on_stop, signal.SIGINT: on_stop}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

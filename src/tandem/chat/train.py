@@ -14,6 +14,7 @@ Shapes: B rows, T slots.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,6 @@ def train(
     clock = SystemClock() if clock is None else clock
     with joined() as group, listening() as asked, group.telling(), memory.shortage_in_words(), quiet():
         ranks = group.ranks
-        asked.at_once = ranks.size == 1
         run = RunFolder(folder, writes=ranks.first)
         work = Work(recipe, run, recipe_folder, say, progress, clock, asked, ranks)
         work.strategy.check(ranks)
@@ -126,6 +126,13 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
 
 
 def _run(work: Work, chosen: Sequence[str]) -> None:
+    with work.asked.ended_at_once() if work.ranks.size == 1 else nullcontext():
+        _prepare(work, chosen)
+    for stage in chosen:
+        {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
+
+
+def _prepare(work: Work, chosen: Sequence[str]) -> None:
     phases = _find_rows(work, chosen)
     if work.ranks.first and not work.run.has("start"):
         begin(work)
@@ -136,8 +143,6 @@ def _run(work: Work, chosen: Sequence[str]) -> None:
     _fit_rows(work, phases)
     if "eval" in chosen:
         _ = work.held  # raises where none of a kind fits
-    for stage in chosen:
-        {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)
 
 
 def _find(work: Work, chosen: Sequence[str]) -> None:

@@ -28,6 +28,9 @@ _LABEL_PX = 17
 _PLOT_PX = 300
 
 
+_FOOTNOTE = "of phases, the one that takes the most time is shown; kinds are those felt from other cores"
+
+
 def list_table(profiles: Iterable[Profile], marks: Mapping[str, str] | None = None) -> Table:
     """One row for each application; ``marks`` say by key why it had better be profiled again, beyond its own noise."""
     columns = [
@@ -61,7 +64,7 @@ def list_table(profiles: Iterable[Profile], marks: Mapping[str, str] | None = No
         for main in [max(profile.phases, key=lambda phase: phase.share)]
         for marked in [(marks or {}).get(profile.key) or mark(profile)]
     ]
-    return Table(columns, rows, "Profiles", "of phases, the one that takes the most time is shown")
+    return Table(columns, rows, "Profiles", _FOOTNOTE)
 
 
 def phase_table(profile: Profile, phase: PhaseProfile) -> Table:
