@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_while_it_evaluates_ends(
     assert len(drawn) == 1
 
 
-@pytest.mark.parametrize("when", ["rows are read", "a model begins", "a row is put into a template"])
+@pytest.mark.parametrize("when", ["rows are read", "a model begins", "rows are looked at", "a stage fits its rows"])
 def test_a_run_that_is_stopped_while_it_is_prepared_ends_at_once(
     when: str, recipe_file: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,12 +127,15 @@ def test_a_run_that_is_stopped_while_it_is_prepared_ends_at_once(
     of, name = {
         "rows are read": (sources, "read"),
         "a model begins": (models, "start"),
-        "a row is put into a template": (PreTrainedTokenizerBase, "apply_chat_template"),
+        "rows are looked at": (PreTrainedTokenizerBase, "apply_chat_template"),
+        "a stage fits its rows": (PreTrainedTokenizerBase, "apply_chat_template"),
     }[when]
-    real, met = getattr(of, name), list[str]()
+    real, met, seen = getattr(of, name), list[str](), list[str]()
 
     def interrupted(*given: object, **named: object) -> object:
-        if (tmp_path / "run" / "models" / "start").exists() == (name == "apply_chat_template"):
+        seen.append(when)
+        after = {"rows are looked at": 1, "a stage fits its rows": 5}.get(when)
+        if after is None or (len(seen) > after and (tmp_path / "run" / "models" / "start").exists()):
             met.append(when)
             os.kill(os.getpid(), signal.SIGINT)
             met.append("went on")
@@ -140,7 +143,7 @@ def test_a_run_that_is_stopped_while_it_is_prepared_ends_at_once(
 
     with monkeypatch.context() as patched:
         patched.setattr(of, name, interrupted)
-        with pytest.raises(StoppedError, match="stopped by SIGINT before any step"):
+        with pytest.raises(StoppedError, match="stopped by SIGINT between steps"):
             run(file, tmp_path / "run")
     assert met == [when]
     assert same(weights(run(file, tmp_path / "whole").path, "sft"), weights(run(file, tmp_path / "run").path, "sft"))

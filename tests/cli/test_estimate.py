@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from tandem.estimate.corun import App, Capacity, CoRun
 from tandem.estimate.prediction import Work, predict
 from tandem.estimate.profile import Curve, PhaseProfile, Profile
 from tandem.estimate.profiling import store
+from tandem.share import paths
+from tandem.share.store.entry import Beside, Entry
+from tandem.share.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,3 +257,18 @@ def test_a_disturbed_profile_and_a_disturbed_calibration_are_said_with_the_estim
     assert "bubbles (net) were calibrated on a busy machine: tandem profile show tells more" in loud
     assert "42%" not in (calm or "")
     assert "loud: others had its cores" in tandem_.run("estimate", "loud", "calm").stderr
+
+
+@pytest.mark.parametrize(("moment_s", "told"), [(0.9, 0), (1.1, 1)])
+def test_moments_beside_others_are_not_counted_as_seen(moment_s: float, told: int, tandem_: Shell, home: Path) -> None:
+    tandem_("submit", "-q", "--wait", "--", "true")
+    tandem_("down")
+    with Store.open(paths.home(home)) as stored:
+        now = time.time()
+        besides = [
+            Beside(1, 1, "a", "n", now - 100.0, now - 90.0, (), 10.0, False),
+            Beside(1, 1, "a", "n", now - 90.0, now - 90.0 + moment_s, ((2, "b"),), 5.0, False),
+        ]
+        stored.commit(Entry(now, [], besides=besides))
+    tandem_("up")
+    assert tandem_("estimate", "a", "b", "--model", "learned").count("seen once beside b: 2.00x") == told

@@ -1,6 +1,6 @@
 """What a run is asked by signals: to save (SIGUSR1), to save and stop (SIGTERM, Ctrl-C). It answers between steps, and
-where it is one process also between the tokens of responses that are drawn, and at once while a run is prepared (data
-is read, a tokenizer trained): then there is nothing to save.
+where it is one process also between the tokens of responses that are drawn, and at once where there is nothing to save
+(data is read and made into tokens, a tokenizer trained).
 
 A second Ctrl-C stops at once; what was learnt since the last checkpoint is then learnt again.
 """
@@ -40,6 +40,7 @@ class Asked:
         Raises:
             StoppedError: It did.
         """
+        before = self.at_once
         try:
             self.at_once = True
             if not self.stop:
@@ -47,10 +48,10 @@ class Asked:
         except _StopNow:
             pass
         finally:
-            self.at_once = False
+            self.at_once = before
         if self.stop:
             raise StoppedError(
-                given=f"stopped by {self.stop} before any step",
+                given=f"stopped by {self.stop} between steps",
                 allowed="going on: nothing is lost",
                 todo="run the same command again",
             )

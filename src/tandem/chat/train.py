@@ -14,7 +14,6 @@ Shapes: B rows, T slots.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +125,7 @@ def check(recipe: Recipe, folder: Path, *, recipe_folder: Path, stages: Sequence
 
 
 def _run(work: Work, chosen: Sequence[str]) -> None:
-    with work.asked.ended_at_once() if work.ranks.size == 1 else nullcontext():
+    with work.at_once():
         _prepare(work, chosen)
     for stage in chosen:
         {"sft": sft, "reward": reward, "rl": rl, "eval": evaluate}[stage](work)

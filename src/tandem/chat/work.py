@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +82,12 @@ class Work:
     def fitting(self) -> Fitting:
         """How rows become tokens, the same in all stages."""
         loaded = self.load("start")
-        return Fitting(loaded.template, loaded.context_tokens, self.recipe.data.bad_rows == "stop", self.say)
+        stop = self.recipe.data.bad_rows == "stop"
+        return Fitting(loaded.template, loaded.context_tokens, stop, self.say, self.at_once)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Have a signal that stops the run end the block at once; several ranks stop together, after a step."""
+        return self.asked.ended_at_once() if self.ranks.size == 1 else nullcontext()
 
     @cached_property
     def held(self) -> evaluation.Held:

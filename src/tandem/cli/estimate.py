@@ -234,10 +234,12 @@ def _believed(
 def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
     """What the daemon saw, the oldest first, and by application what it says of its profile; nothing where none runs.
 
-    What it saw of an application before that drifted is left out.
+    What it saw of an application before that drifted is left out, and moments beside others, from which it learns
+    nothing either.
     """
     from tandem.estimate.corun import CoRun
     from tandem.share.daemon.client import Client
+    from tandem.share.daemon.meter import LEAST_BESIDE_S
 
     try:
         with Client.connect(start=False) as client:
@@ -252,6 +254,7 @@ def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
         )
         for row in reversed(rows)
         if row["rate"] and not row["throttled"]
+        if not row["beside"] or row["ended_at"] - row["began_at"] >= LEAST_BESIDE_S
         if all(row["ended_at"] >= since.get(app, 0.0) for app in (row["app"], *(app for _, app in row["beside"])))
     )
     return seen, known

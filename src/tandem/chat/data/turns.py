@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -64,12 +64,14 @@ class Fitting:
         context_tokens: What the model can look at.
         stop: Whether a row that does not fit is an error.
         say: Is told how many do not.
+        at_once: Around the work on all rows, which may take long, so that a signal ends it.
     """
 
     template: Template
     context_tokens: int
     stop: bool
     say: Callable[[str], None]
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def turn(self, prompt: str, response: str) -> Turn:
         """Return a prompt with a response, whether it fits or not."""
@@ -120,7 +122,8 @@ class Fitting:
         tokens_of: Callable[[Made], int],
         *todo: str,
     ) -> list[Made]:
-        made = [make(row) for row in rows]
+        with self.at_once():
+            made = [make(row) for row in rows]
         kept = [one for one in made if tokens_of(one) <= self.context_tokens]
         lost = len(made) - len(kept)
         if not lost:
