@@ -260,7 +260,9 @@ def test_a_disturbed_profile_and_a_disturbed_calibration_are_said_with_the_estim
 
 
 @pytest.mark.parametrize(("moment_s", "told"), [(0.9, 0), (1.1, 1)])
-def test_moments_beside_others_are_not_counted_as_seen(moment_s: float, told: int, tandem_: Shell, home: Path) -> None:
+def test_moments_beside_others_are_not_counted_as_seen_and_nothing_hides_what_was(
+    moment_s: float, told: int, tandem_: Shell, home: Path
+) -> None:
     tandem_("submit", "-q", "--wait", "--", "true")
     tandem_("down")
     with Store.open(paths.home(home)) as stored:
@@ -268,6 +270,7 @@ def test_moments_beside_others_are_not_counted_as_seen(moment_s: float, told: in
         besides = [
             Beside(1, 1, "a", "n", now - 100.0, now - 90.0, (), 10.0, False),
             Beside(1, 1, "a", "n", now - 90.0, now - 90.0 + moment_s, ((2, "b"),), 5.0, False),
+            *[Beside(1, 1, "a", "n", now - 80.0 + k / 200, now - 79.9 + k / 200, (), None, False) for k in range(6000)],
         ]
         stored.commit(Entry(now, [], besides=besides))
     tandem_("up")

@@ -66,6 +66,16 @@ def test_without_a_rate_alone_a_rate_beside_says_nothing_until_there_is_one() ->
     assert found.mid == 2.0
 
 
+def test_moments_say_something_once_they_make_a_second() -> None:
+    moment = CoRun("a", ("b",), 5.0, 0.4)
+    alone = CoRun("a", (), 10.0, 60.0)
+    for model in ("learned", "worst_pair"):
+        few, enough = (estimators.make(model, [alone, *[moment] * count]) for count in (2, 3))
+        assert not few.predict((App("a"), App("b")), Capacity(8000))[0].known
+        assert enough.predict((App("a"), App("b")), Capacity(8000))[0].mid == pytest.approx(2.0)
+    assert seen(alone, *[moment] * 2).slowdown("a", ("b",)) is None
+
+
 def test_interval_narrows_with_the_count_down_to_the_noise_and_widens_with_the_spread() -> None:
     alone = CoRun("cg", (), 10.0, 5.0)
 

@@ -234,16 +234,14 @@ def _believed(
 def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
     """What the daemon saw, the oldest first, and by application what it says of its profile; nothing where none runs.
 
-    What it saw of an application before that drifted is left out, and moments beside others, from which it learns
-    nothing either.
+    What it saw of an application before that drifted is left out.
     """
     from tandem.estimate.corun import CoRun
     from tandem.share.daemon.client import Client
-    from tandem.share.daemon.meter import LEAST_BESIDE_S
 
     try:
         with Client.connect(start=False) as client:
-            rows = client.coruns(limit=5000)
+            rows = client.coruns(limit=5000, measured=True)
             known: dict[str, Mapping[str, Any]] = {str(one["app"]): one for one in client.profiles()}
     except (DaemonError, OSError):
         return (), {}
@@ -253,8 +251,6 @@ def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
             row["app"], tuple(sorted(app for _, app in row["beside"])), row["rate"], row["ended_at"] - row["began_at"]
         )
         for row in reversed(rows)
-        if row["rate"] and not row["throttled"]
-        if not row["beside"] or row["ended_at"] - row["began_at"] >= LEAST_BESIDE_S
         if all(row["ended_at"] >= since.get(app, 0.0) for app in (row["app"], *(app for _, app in row["beside"])))
     )
     return seen, known

@@ -1,9 +1,10 @@
 """Observed co-runs as robust statistics: how fast an application goes alone, and how much slower beside whom.
 
 A rate over a stretch says something only against the rate alone, so observations beside others count once the
-application has been seen alone. All figures are medians weighted by the length of the stretches; intervals come from
-the median absolute deviation, shrunk towards the noise floor while there are few observations. Only the last
-`REMEMBERED` stretches of each setting count, so that a new version of a programme is learned.
+application has been seen alone, and for `LEAST_BESIDE_S` beside them. All figures are medians weighted by the length of
+the stretches; intervals come from the median absolute deviation, shrunk towards the noise floor while there are few
+observations. Only the last `REMEMBERED` stretches of each setting count, so that a new version of a programme is
+learned.
 """
 
 import math
@@ -28,6 +29,9 @@ LONGEST_S = 1e10
 
 SLOWEST = 1e6
 """No slowdown is larger: one that seems so is of rates that are not of the same steps."""
+
+LEAST_BESIDE_S = 1.0
+"""Seconds beside the same neighbours, all in all, that say something: in less one may have met their start or end."""
 
 _Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
 _PRIOR_COUNT = 4.0  # the noise floor weighs as much as this many observations
@@ -138,7 +142,7 @@ class Observations:
 
     def _figure(self, app: str, beside: tuple[str, ...]) -> Observed | None:
         alone, seen = self.alone_rate(app), self._seen.get(app, {}).get(beside)
-        if alone is None or not seen or not beside:
+        if alone is None or not seen or not beside or math.fsum(seconds for _, seconds in seen) < LEAST_BESIDE_S:
             return None
         rate = weighted_median(seen)
         if alone > SLOWEST * rate:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.core.records import Record, Recorder, Tail
-from tandem.share.daemon.meter import KEEP_S, LEAST_BESIDE_S, REPORT_S, Meter, Metered, tail_of
+from tandem.share.daemon.meter import KEEP_S, REPORT_S, Meter, Metered, tail_of
 from tandem.share.events import Measured
 
 
@@ -27,10 +27,9 @@ def metered(job: int, app: str) -> Metered:
 
 
 class Day:
-    """A meter, and jobs that write a record every half second, or so, at a rate of their own."""
+    """A meter, and jobs that write a record every half second at a rate of their own."""
 
-    def __init__(self, every_s: float = 0.5) -> None:
-        self.every_s = every_s
+    def __init__(self) -> None:
         self.lines: dict[int, Lines] = {}
         self.meter = Meter(lambda who: self.lines.setdefault(who.job, Lines()))
         self.step: dict[int, float] = {}
@@ -38,11 +37,11 @@ class Day:
 
     def work(self, seconds: float, **rates: float) -> None:
         """Let time pass; ``j1=2.0`` makes job 1 do two steps a second."""
-        for _ in range(round(seconds / self.every_s)):
-            self.now += self.every_s
+        for _ in range(round(seconds / 0.5)):
+            self.now += 0.5
             for name, rate in rates.items():
                 job = int(name[1:])
-                self.step[job] = self.step.get(job, 0.0) + rate * self.every_s
+                self.step[job] = self.step.get(job, 0.0) + rate * 0.5
                 self.lines[job].waiting.append(Record(self.now, step=self.step[job], total=100.0))
             self.meter.poll(self.now)
 
@@ -70,23 +69,6 @@ def test_a_stretch_ends_with_a_neighbour_and_the_first_record_is_its_start() -> 
         (1, 2.5, 5.0, ((2, "b"),), 5.0),
         (1, 5.0, 7.5, (), 10.0),
     ]
-
-
-def test_a_moment_beside_others_is_kept_but_tells_no_rate() -> None:
-    day = Day(every_s=0.25)
-    day.meter.runs(0.0, metered(1, "a"))
-    day.work(1.0, j1=10.0)
-    for other, seconds in ((2, LEAST_BESIDE_S - 0.25), (3, REPORT_S + LEAST_BESIDE_S - 0.25), (4, LEAST_BESIDE_S)):
-        day.meter.runs(day.now, metered(other, "b" * other))
-        day.work(seconds, j1=4.0)
-        day.meter.rests(day.now, other)
-        day.work(1.0, j1=10.0)
-    day.meter.rests(day.now, 1)
-    measured, besides = day.meter.take()
-    assert [(len(m.beside[0]), m.seconds) for m in measured if m.beside] == [(3, REPORT_S), (4, LEAST_BESIDE_S)]
-    assert [m.seconds for m in measured if not m.beside] == [1.0] * 4
-    kept = [(b.beside[0][0], b.rate, b.ended_at - b.began_at) for b in besides if b.job == 1 and b.beside]
-    assert kept == [(2, 4.0, 0.75), (3, 4.0, 3.75), (4, 4.0, 1.0)]
 
 
 def test_a_long_stretch_is_reported_every_few_seconds_and_kept_once() -> None:

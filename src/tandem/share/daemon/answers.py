@@ -290,7 +290,8 @@ def profiles(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[
 
 def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
     """Who ran beside whom: stretches of the caller's jobs (everybody's for root)."""
-    return queries.coruns(driver.store.engine, uid=caller.only, limit=_limit(params))
+    measured = bool(params.get("measured"))
+    return queries.coruns(driver.store.engine, uid=caller.only, limit=_limit(params), measured=measured)
 
 
 def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:

@@ -204,9 +204,9 @@ class Client:
         result: list[View] = self.call("promises", limit=limit, since=since, mine=mine)
         return result
 
-    def coruns(self, *, limit: int = 1000) -> list[View]:
-        """Return who ran beside whom."""
-        result: list[View] = self.call("coruns", limit=limit)
+    def coruns(self, *, limit: int = 1000, measured: bool = False) -> list[View]:
+        """Return who ran beside whom; of ``measured`` stretches only those with a rate that was not throttled."""
+        result: list[View] = self.call("coruns", limit=limit, measured=measured)
         return result
 
     def profiled(self) -> list[str]:

@@ -26,9 +26,6 @@ KEEP_S = 60.0
 SHORTEST_S = 0.1
 """A stretch without a rate that is shorter is not kept, in seconds."""
 
-LEAST_BESIDE_S = 1.0
-"""A rate beside others over less says nothing, in seconds: it is that of a neighbour's start or end."""
-
 
 @dataclass(frozen=True, slots=True)
 class Metered:
@@ -203,8 +200,6 @@ class Meter:
             return
         seconds = max(0.0, now - stretch.reported_at)
         beside = tuple(sorted(app for _, app in stretch.beside))
-        if beside and seconds < LEAST_BESIDE_S:
-            return
         throttled = stretch.throttle < 1
         phase = stretch.phases[0] if len(stretch.phases) == 1 else None
         self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase))

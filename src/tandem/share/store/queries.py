@@ -149,9 +149,21 @@ def policies(engine: sa.Engine) -> list[tuple[float, str]]:
         return [(began, policy) for began, policy in rows]
 
 
-def coruns(engine: sa.Engine, *, uid: int | None = None, job_id: int | None = None, limit: int = 10_000) -> list[Row]:
-    """Return who ran beside whom, the latest first, of one user's jobs or one job."""
+def coruns(
+    engine: sa.Engine,
+    *,
+    uid: int | None = None,
+    job_id: int | None = None,
+    limit: int = 10_000,
+    measured: bool = False,
+) -> list[Row]:
+    """Return who ran beside whom, the latest first, of one user's jobs or one job.
+
+    Of ``measured`` stretches only those with a rate that was not throttled.
+    """
     wanted = sa.select(schema.CORUNS)
+    if measured:
+        wanted = wanted.where(schema.CORUNS.c.rate.is_not(None), schema.CORUNS.c.throttled == 0)
     if job_id is not None:
         wanted = wanted.where(schema.CORUNS.c.job == job_id)
     if uid is not None:
