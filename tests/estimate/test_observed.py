@@ -73,7 +73,24 @@ def test_moments_say_something_once_they_make_a_second() -> None:
         few, enough = (estimators.make(model, [alone, *[moment] * count]) for count in (2, 3))
         assert not few.predict((App("a"), App("b")), Capacity(8000))[0].known
         assert enough.predict((App("a"), App("b")), Capacity(8000))[0].mid == pytest.approx(2.0)
+        assert not few.knows(App("a"))
+        assert not few.knows(App("b"))
+        assert enough.knows(App("b"))
     assert seen(alone, *[moment] * 2).slowdown("a", ("b",)) is None
+
+
+def test_moments_that_come_first_change_nothing_of_what_is_learnt_later() -> None:
+    """Pairs that were not seen are judged by what was, whether or not that began with a moment."""
+    apps = [App(name) for name in "abcd"]
+    slowed = {one.key: 1.0 + 0.2 * k for k, one in enumerate(apps)}
+    alone = [CoRun(one.key, (), 10.0, 600.0) for one in apps]
+    pairs = [(a.key, b.key) for a in apps for b in apps if a != b and (a.key, b.key) != ("a", "c")]
+    long = [CoRun(a, (b,), 10.0 / (slowed[a] * slowed[b]), 60.0) for a, b in pairs for _ in range(20)]
+    moments = [CoRun(a, (b,), 5.0, 0.5) for a, b in pairs]
+    for model in ("learned", "additive"):
+        plain, late = (estimators.make(model, [*alone, *first, *long]) for first in ([], moments))
+        expected = plain.predict((App("a"), App("c")), Capacity(8000))[0]
+        assert late.predict((App("a"), App("c")), Capacity(8000))[0].mid == pytest.approx(expected.mid, rel=0.01)
 
 
 def test_interval_narrows_with_the_count_down_to_the_noise_and_widens_with_the_spread() -> None:

@@ -31,7 +31,7 @@ SLOWEST = 1e6
 """No slowdown is larger: one that seems so is of rates that are not of the same steps."""
 
 LEAST_BESIDE_S = 1.0
-"""Seconds beside the same neighbours, all in all, that say something: in less one may have met their start or end."""
+"""Seconds beside the same neighbours from which on they count as seen: in less one may have met their start or end."""
 
 _Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
 _PRIOR_COUNT = 4.0  # the noise floor weighs as much as this many observations
@@ -55,6 +55,7 @@ class Observations:
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[tuple[str, ...], deque[tuple[float, float]]]] = {}
+        self._held: dict[tuple[str, tuple[str, ...]], deque[tuple[float, float]]] = {}  # until they make a second
         self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
         self._keys: set[str] = set()
         self._partners: dict[str, set[str]] = {}
@@ -73,10 +74,16 @@ class Observations:
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
         if beside and beside not in settings:
+            held = self._held.setdefault((corun.app, beside), deque(maxlen=REMEMBERED))
+            held.append((corun.rate, corun.seconds))
+            if math.fsum(seconds for _, seconds in held) < LEAST_BESIDE_S:
+                return True
+            settings[beside] = self._held.pop((corun.app, beside))
             self.company_count += 1
             self._sizes.setdefault(corun.app, set()).add(len(beside))
             self._any_size.add(len(beside))
-        settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
+        else:
+            settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
         if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
             self.pair_count += 1
@@ -142,7 +149,7 @@ class Observations:
 
     def _figure(self, app: str, beside: tuple[str, ...]) -> Observed | None:
         alone, seen = self.alone_rate(app), self._seen.get(app, {}).get(beside)
-        if alone is None or not seen or not beside or math.fsum(seconds for _, seconds in seen) < LEAST_BESIDE_S:
+        if alone is None or not seen or not beside:
             return None
         rate = weighted_median(seen)
         if alone > SLOWEST * rate:
