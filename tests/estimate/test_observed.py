@@ -77,6 +77,8 @@ def test_moments_say_something_once_they_make_a_second() -> None:
         assert not few.knows(App("b"))
         assert enough.knows(App("b"))
     assert seen(alone, *[moment] * 2).slowdown("a", ("b",)) is None
+    blinks = seen(alone, *[CoRun("a", ("b",), 5.0, 0.01)] * 100)
+    assert (blinks.has_company("b"), blinks.company_count) == (True, 1)
 
 
 def test_moments_that_come_first_change_nothing_of_what_is_learnt_later() -> None:

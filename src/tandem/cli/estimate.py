@@ -251,6 +251,7 @@ def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
             row["app"], tuple(sorted(app for _, app in row["beside"])), row["rate"], row["ended_at"] - row["began_at"]
         )
         for row in reversed(rows)
+        if row["rate"] and not row["throttled"]  # a daemon of an older version tells all
         if all(row["ended_at"] >= since.get(app, 0.0) for app in (row["app"], *(app for _, app in row["beside"])))
     )
     return seen, known

@@ -55,7 +55,8 @@ class Observations:
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[tuple[str, ...], deque[tuple[float, float]]]] = {}
-        self._held: dict[tuple[str, tuple[str, ...]], deque[tuple[float, float]]] = {}  # until they make a second
+        self._held: dict[tuple[str, tuple[str, ...]], deque[tuple[float, float]]] = {}  # until they make a second,
+        self._held_s: dict[tuple[str, tuple[str, ...]], float] = {}  # with those that are forgotten
         self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
         self._keys: set[str] = set()
         self._partners: dict[str, set[str]] = {}
@@ -74,11 +75,13 @@ class Observations:
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
         if beside and beside not in settings:
-            held = self._held.setdefault((corun.app, beside), deque(maxlen=REMEMBERED))
-            held.append((corun.rate, corun.seconds))
-            if math.fsum(seconds for _, seconds in held) < LEAST_BESIDE_S:
+            key = corun.app, beside
+            self._held.setdefault(key, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
+            self._held_s[key] = self._held_s.get(key, 0.0) + corun.seconds
+            if self._held_s[key] < LEAST_BESIDE_S - 1e-9:
                 return True
-            settings[beside] = self._held.pop((corun.app, beside))
+            settings[beside] = self._held.pop(key)
+            del self._held_s[key]
             self.company_count += 1
             self._sizes.setdefault(corun.app, set()).add(len(beside))
             self._any_size.add(len(beside))
