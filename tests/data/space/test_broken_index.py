@@ -9,8 +9,8 @@ from tandem.data.space import Space
 from tandem.data.space.changing import delete
 from tandem.data.space.repair import repair
 from tandem.data.space.scrub import scrub
-from tandem.data.space.writer import SpaceWriter
 from tests.data.space.test_damage import flip, shards
+from tests.data.space.test_space import made
 
 CONTENTS = {f"{n % 7}/{n:05d}": bytes([n % 251]) * 100 for n in range(4000)}
 """So many that each table of the index takes several blocks."""
@@ -18,11 +18,7 @@ CONTENTS = {f"{n % 7}/{n:05d}": bytes([n % 251]) * 100 for n in range(4000)}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with SpaceWriter(tmp_path / "s", shard_bytes=100_000) as writer:
-        for path, data in CONTENTS.items():
-            writer.add(path, data)
-        writer.commit(parity=2)
-    return tmp_path / "s"
+    return made(tmp_path / "s", CONTENTS, parity=2)
 
 
 def index_of(folder: Path) -> Path:

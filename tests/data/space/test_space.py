@@ -22,11 +22,11 @@ HOWS = ["mapped", "pread", *(["uring", "direct"] if _native.has_io_uring() else 
 CONTENTS = {f"d{i % 7}/file{i:03d}.bin": random.Random(i).randbytes(i * i % 5000) for i in range(300)}
 
 
-def made(folder: Path, contents: dict[str, bytes] = CONTENTS, *, shard_bytes: int = 100_000) -> Path:
+def made(folder: Path, contents: dict[str, bytes] = CONTENTS, *, shard_bytes: int = 100_000, parity: int = 0) -> Path:
     with SpaceWriter(folder, shard_bytes=shard_bytes) as writer:
         for path, data in contents.items():
             writer.add(path, data, mtime_ns=1_700_000_000_123_456_789, mode=0o100600)
-        writer.commit()
+        writer.commit(parity=parity)
     return folder
 
 
