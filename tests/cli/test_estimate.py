@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -99,6 +100,7 @@ def test_of_one_that_was_only_seen_that_is_said() -> None:
         CoRun("alone", (), 1.0, 60.0),
         CoRun("beside", ("other",), 1.0, 60.0),
         CoRun("both", ("other",), 1.0, 9.0),
+        CoRun("alone", ("other",), 1.0, 0.9),  # moments say nothing
     ]
     told = predict([Work(app, 60.0) for app in apps], estimators.make("learned", coruns), Capacity(8000))
     hints = command._hints(told, "here", {"both"}, coruns)
@@ -259,11 +261,39 @@ def test_a_disturbed_profile_and_a_disturbed_calibration_are_said_with_the_estim
     assert "loud: others had its cores" in tandem_.run("estimate", "loud", "calm").stderr
 
 
+def paced(folder: Path) -> tuple[str, str]:
+    """A program that takes so many steps a second, whoever is beside it, for so many seconds."""
+    program = folder / "paced.py"
+    program.write_text(
+        "import sys, time\n"
+        "from tandem.core.records import Recorder\n"
+        "rate, seconds = map(float, sys.argv[1:])\n"
+        "recorder, began = Recorder.from_env(), time.monotonic()\n"
+        "for step in range(1, int(rate * seconds) + 1):\n"
+        "    time.sleep(max(0.0, began + step / rate - time.monotonic()))\n"
+        "    recorder.record(step=step, total=int(rate * seconds))\n"
+    )
+    return sys.executable, str(program)
+
+
+def test_rates_of_other_arguments_are_no_slowdown(tandem_: Shell, tmp_path: Path) -> None:
+    stepping = paced(tmp_path)
+    tandem_("up", "--policy", "share")
+    tandem_("submit", "-q", "--wait", "--", *stepping, 100, 6)
+    tandem_("submit", "-q", "--name", "sleeper", "--", "sleep", 60)
+    tandem_("submit", "-q", "--wait", "--", *stepping, 25, 4)
+    assert "not known" in tandem_("estimate", "paced", "sleeper")  # 25 steps/s were never seen alone
+    tandem_("cancel", 2)
+    tandem_("submit", "-q", "--wait", "--", *stepping, 25, 4)
+    assert "paced: seen once beside sleeper: 1.0" in tandem_("estimate", "paced", "sleeper")
+
+
 @pytest.mark.parametrize(("moment_s", "told"), [(0.9, 0), (1.1, 1)])
 def test_moments_beside_others_are_not_counted_as_seen_and_nothing_hides_what_was(
     moment_s: float, told: int, tandem_: Shell, home: Path
 ) -> None:
-    tandem_("submit", "-q", "--wait", "--", "true")
+    stepping = paced(tandem_.cwd)
+    tandem_("submit", "-q", "--wait", "--name", "a", "--", *stepping, 10, 4)
     tandem_("down")
     with Store.open(paths.home(home)) as stored:
         now = time.time()

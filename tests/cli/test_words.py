@@ -470,6 +470,15 @@ def stretch(
     return which | {"beside": others, "began_at": began, "ended_at": ended, "throttled": throttled}
 
 
+def test_of_many_stretches_the_latest_are_shown_and_that_there_are_more_is_said() -> None:
+    ran = [stretch(1, at, at + 1.0, f"app{at:.0f}") | {"rate": None} for at in range(11)]
+    [_, first], *rest = show._beside({"coruns": ran[::-1]}, 20.0)
+    assert (first, len(rest)) == ("(the latest 10; --json tells more)", 10)
+    assert "app1 " in rest[0][1]
+    [head, first], *rest = show._beside({"coruns": ran[10:0:-1]}, 20.0)
+    assert (head, "app1 " in first, len(rest)) == ("beside", True, 9)
+
+
 def test_how_a_late_job_ran_is_told() -> None:
     took = "it took 2m20s, 1m32s were expected"
     ran = promises.companies(

@@ -80,9 +80,13 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
 
 def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: Sequence[CoRun]) -> dict[str, str]:
     """Application -> what is missing of it and how to find it out, for those that were guessed at."""
+    from tandem.estimate.observed import Observations
     from tandem.estimate.profiling.commands import profile_as
 
-    company: set[str] = set().union(*((one.app, *one.beside) for one in coruns if one.beside))
+    seen = Observations()
+    for one in coruns:
+        seen.add(one)
+    company = {key for one in coruns for key in (one.app, *one.beside) if seen.has_company(key)}
     known = ", ".join(sorted(profiled)) or "none"
     hints = {}
     for course in told.courses:
@@ -234,7 +238,7 @@ def _believed(
 def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
     """What the daemon saw, the oldest first, and by application what it says of its profile; nothing where none runs.
 
-    What it saw of an application before that drifted is left out.
+    What it saw of an application before that drifted is left out, and rates in steps that cannot be compared.
     """
     from tandem.estimate.corun import CoRun
     from tandem.share.daemon.client import Client
@@ -248,10 +252,13 @@ def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
     since = {app: float(one.get("since", 0.0)) for app, one in known.items()}
     seen = tuple(
         CoRun(
-            row["app"], tuple(sorted(app for _, app in row["beside"])), row["rate"], row["ended_at"] - row["began_at"]
+            row["app"],
+            tuple(sorted(app for _, app in row["beside"])),
+            row["reference_rate"],
+            row["ended_at"] - row["began_at"],
         )
         for row in reversed(rows)
-        if row["rate"] and not row["throttled"]  # a daemon of an older version tells all
+        if row.get("reference_rate")  # a daemon of an older version does not tell it
         if all(row["ended_at"] >= since.get(app, 0.0) for app in (row["app"], *(app for _, app in row["beside"])))
     )
     return seen, known

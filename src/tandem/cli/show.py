@@ -190,7 +190,9 @@ def _promised(view: View, now: float) -> Iterator[Line]:
 
 def _beside(view: View, now: float) -> Iterator[Line]:
     stretches = list(reversed(view.get("coruns") or []))
-    for place, stretch in enumerate(stretches[-_NEIGHBOURS:]):
+    if len(stretches) > _NEIGHBOURS:
+        yield "beside", f"(the latest {_NEIGHBOURS}; --json tells more)"
+    for place, stretch in enumerate(stretches[-_NEIGHBOURS:], start=len(stretches) > _NEIGHBOURS):
         who = ", ".join(f"{cut(app or 'job', NAME)} ({job})" for job, app in stretch["beside"]) or "nobody"
         rate = f" at {stretch['rate']:.3g} steps/s" if stretch["rate"] is not None else ""
         how = ", throttled" if stretch["throttled"] else ""

@@ -4,17 +4,19 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tandem.core.clock import VirtualClock
-from tandem.core.errors import UnknownPluginError
+from tandem.core.errors import ConfigError, UnknownPluginError
 from tandem.core.machine import discover
 from tandem.estimate.profile import PhaseProfile, Profile
 from tandem.estimate.profiling import store as profiles
 from tandem.share import events as ev
 from tandem.share import paths
+from tandem.share.daemon import answers
 from tandem.share.daemon.driver import AGAIN_S, Change, Driver
 from tandem.share.model import Job, Need, Node, Part, State
 from tandem.share.node.engine import Adoptee
@@ -23,6 +25,7 @@ from tandem.share.scheduler.machine import Step
 from tandem.share.simulate.replay import replay
 from tandem.share.store import queries
 from tandem.share.store.database import StoreFullError
+from tandem.share.store.entry import Beside, Entry
 from tandem.share.store.store import Store, examine, steps_of
 from tests.share.conftest import fill
 
@@ -413,6 +416,27 @@ def test_who_ran_beside_whom_is_kept(day: Day) -> None:
         ("b", ((1, "a"),), 10.0),
         ("a", (), 5.0),
     }
+
+
+def test_rates_of_other_arguments_are_told_in_steps_of_the_first(day: Day) -> None:
+    node = (Part(Need()),)
+    day.submit(Job(1, node, app="solve", variant="small"), Job(2, node, app="solve", variant="large"))
+    day.driver.turn()
+    day.hear(ev.Started(1, 1), ev.Started(2, 1))
+    day.hear(ev.Measured(1, 100.0, 5.0))
+    besides = [
+        Beside(1, 1, "solve", "n", START, START + 5, (), 100.0, False),
+        Beside(2, 1, "solve", "n", START + 5, START + 9, ((3, "b"),), 1.8, False),
+        Beside(2, 1, "solve", "n", START + 9, START + 10, (), None, False),
+    ]
+    day.driver.store.commit(Entry(START, [], besides=besides))
+    ask = partial(answers.coruns, day.driver, answers.Caller(0, 0, 1, all=True))
+    assert [(row["rate"], row["reference_rate"]) for row in ask({"measured": True})] == [(1.8, None), (100.0, 100.0)]
+    day.hear(ev.Measured(2, 2.0, 5.0))
+    assert [row["reference_rate"] for row in ask({"measured": True})] == pytest.approx([90.0, 100.0])
+    assert [row["rate"] for row in ask({})] == [None, 1.8, 100.0]
+    with pytest.raises(ConfigError, match="true or false"):
+        ask({"measured": "no"})
 
 
 def test_a_daemon_that_is_killed_loses_a_minute_at_most_of_who_ran_beside_whom(day: Day) -> None:

@@ -251,6 +251,18 @@ def test_arguments_that_ran_alone_take_over_from_those_that_never_did() -> None:
     assert not history.takes_over(large)
 
 
+def test_rates_of_jobs_that_are_gone_are_compared_by_what_is_known_now() -> None:
+    history = History()
+    small, large = job(1, app="solve", variant="small"), job(2, app="solve", variant="large")
+    assert history.in_reference_steps("solve", "small", 90.0) is None
+    history.observe_rate(large, 2.0)  # asking has made nothing the reference
+    assert history.in_reference_steps("solve", "large", 1.8) == 1.8
+    assert history.in_reference_steps("solve", "small", 90.0) is None
+    history.observe_rate(small, 100.0)
+    assert history.in_reference_steps("solve", "small", 90.0) == pytest.approx(1.8)
+    assert history.reference_rate(small, 90.0) == pytest.approx(1.8)
+
+
 def test_a_snapshot_without_arguments_is_read() -> None:
     state = History().snapshot() | {"alone": {"a": [3.0]}, "runs": {"a": [7.0]}}
     for key in ("variants", "others", "all_others", "reference"):

@@ -93,11 +93,11 @@ def queue(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[Vie
     Only where `why` is asked for: the reason in words, and the last promise. Where `together` is, elements of one array
     that wait alike are one job, the last of them, with their indices as `elements` and how many they are as `count`.
     """
-    explained = bool(params.get("why", False))
+    explained = _flag(params, "why")
     machine = driver.machine
     lives = [life for life in machine.jobs.values() if not life.ended]
     lives.sort(key=lambda life: (life.id not in machine.on_nodes, life.id))
-    groups = waiting.together(lives) if params.get("together", False) else [[life] for life in lives]
+    groups = waiting.together(lives) if _flag(params, "together") else [[life] for life in lives]
     own = {life.id for *_, life in groups if caller.owns(life.job.uid)}
     quoted = [life.id for *_, life in groups if life.id in own and not _is_taken_back(life)] if explained else []
     last = queries.last_quotes(driver.store.engine, quoted)
@@ -250,7 +250,7 @@ def history(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[V
 
 def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
     """The ledger: every quote of a job that ended beside what happened; of others' jobs not which and whose."""
-    mine = bool(params.get("mine", False))
+    mine = _flag(params, "mine")
     rows = queries.promises(
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
@@ -289,9 +289,19 @@ def profiles(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[
 
 
 def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[View]:
-    """Who ran beside whom: stretches of the caller's jobs (everybody's for root)."""
-    measured = bool(params.get("measured"))
-    return queries.coruns(driver.store.engine, uid=caller.only, limit=_limit(params), measured=measured)
+    """Who ran beside whom: stretches of the caller's jobs (everybody's for root).
+
+    Those of ``measured`` ones say their ``reference_rate`` too: in steps of the application's first arguments, as the
+    estimator counts; None where these cannot be compared.
+    """
+    engine, measured = driver.store.engine, _flag(params, "measured")
+    rows = queries.coruns(engine, uid=caller.only, limit=_limit(params), measured=measured)
+    if measured:
+        jobs, known = queries.jobs(engine, sorted({row["job"] for row in rows})), driver.machine.history
+        for row in rows:
+            variant = jobs[row["job"]]["job"].get("variant", "")
+            row["reference_rate"] = known.in_reference_steps(row["app"], variant, row["rate"])
+    return rows
 
 
 def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
@@ -356,6 +366,13 @@ def job_ids(given: object) -> list[int]:
         if not 0 < job < 1 << 62:
             raise unknown(job)
     return list(dict.fromkeys(given))
+
+
+def _flag(params: Mapping[str, Any], name: str) -> bool:
+    flag = params.get(name, False)
+    if not isinstance(flag, bool):
+        raise ConfigError(given=f"{name} = {flag!r}", allowed="true or false", todo="correct it")
+    return flag
 
 
 def _limit(params: Mapping[str, Any]) -> int:

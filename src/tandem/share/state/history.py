@@ -166,11 +166,16 @@ class History:
 
         A step of other arguments is another step: their rates are comparable once both were seen alone. None before.
         """
-        first = self._reference.setdefault(job.app, job.variant)
-        if first == job.variant:
-            return rate
-        theirs, own = self._alone.get((job.app, first)), self.alone_rate(job)
-        return rate * theirs.at(0.5) / own if theirs is not None and own else None
+        self._reference.setdefault(job.app, job.variant)
+        return self.in_reference_steps(job.app, job.variant, rate)
+
+    def in_reference_steps(self, app: str, variant: str, rate: float) -> float | None:
+        """`reference_rate` by what is known by now, of a job that may be long gone; None where nothing was measured."""
+        first = self._reference.get(app)
+        if first is None or first == variant:
+            return rate if first == variant else None
+        theirs, own = self._alone.get((app, first)), self._alone.get((app, variant))
+        return rate * theirs.at(0.5) / own.at(0.5) if theirs is not None and own is not None else None
 
     def _factors_of(self, uid: int) -> tuple[float, float, float]:
         """What the user's expectation is multiplied by: 5 %, median and 95 %."""
