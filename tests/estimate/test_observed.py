@@ -167,3 +167,13 @@ def test_no_model_tells_of_one(name: str) -> None:
     (told, _) = estimators.make(name, coruns).predict((App("a"), App("b")), Capacity(4000))
     assert told.high < 10.0
     assert not told.known
+
+
+def test_moments_alone_are_no_rate_until_they_make_a_second() -> None:
+    found = seen(CoRun("a", (), 44.0, 0.2), CoRun("a", ("b",), 110.0, 9.0))
+    assert found.alone_rate("a") is None
+    assert found.slowdown("a", ("b",)) is None
+    found.add(CoRun("a", (), 180.0, 0.8))
+    assert found.alone_rate("a") == 180.0
+    assert found.slowdown("a", ("b",)).mid == pytest.approx(180 / 110)  # type: ignore[union-attr]
+    assert (found.company_count, found.of_size(1)) == (1, False)

@@ -1,7 +1,7 @@
 """Observed co-runs as robust statistics: how fast an application goes alone, and how much slower beside whom.
 
 A rate over a stretch says something only against the rate alone, so observations beside others count once the
-application has been seen alone, and for `LEAST_BESIDE_S` beside them. All figures are medians weighted by the length of
+application has been seen alone, for `LEAST_S` as well as beside them. All figures are medians weighted by the length of
 the stretches; intervals come from the median absolute deviation, shrunk towards the noise floor while there are few
 observations. Only the last `REMEMBERED` stretches of each setting count, so that a new version of a programme is
 learned.
@@ -30,8 +30,11 @@ LONGEST_S = 1e10
 SLOWEST = 1e6
 """No slowdown is larger: one that seems so is of rates that are not of the same steps."""
 
-LEAST_BESIDE_S = 1.0
-"""Seconds beside the same neighbours from which on they count as seen: in less one may have met their start or end."""
+LEAST_S = 1.0
+"""Seconds, all in all, from which on an application counts as seen alone, or beside the same neighbours.
+
+In less one may have met its own start or theirs, or an end.
+"""
 
 _Z = 1.6449  # 95 % quantile of the normal distribution: two-sided 90 %
 _PRIOR_COUNT = 4.0  # the noise floor weighs as much as this many observations
@@ -74,19 +77,20 @@ class Observations:
             return False
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
-        if beside and beside not in settings:
+        if beside not in settings:
             key = corun.app, beside
             self._held.setdefault(key, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
             self._held_s[key] = self._held_s.get(key, 0.0) + corun.seconds
-            if self._held_s[key] < LEAST_BESIDE_S - 1e-9:
+            if self._held_s[key] < LEAST_S - 1e-9:
                 return True
             settings[beside] = self._held.pop(key)
             del self._held_s[key]
-            self.company_count += 1
-            self._sizes.setdefault(corun.app, set()).add(len(beside))
-            self._any_size.add(len(beside))
+            if beside:
+                self.company_count += 1
+                self._sizes.setdefault(corun.app, set()).add(len(beside))
+                self._any_size.add(len(beside))
         else:
-            settings.setdefault(beside, deque(maxlen=REMEMBERED)).append((corun.rate, corun.seconds))
+            settings[beside].append((corun.rate, corun.seconds))
         if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
             self.pair_count += 1

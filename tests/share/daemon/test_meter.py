@@ -168,6 +168,30 @@ def test_a_report_names_the_phase_that_all_of_it_was_in() -> None:
     ]
 
 
+def test_phases_that_take_turns_are_told_each_once_it_was_met_for_long_enough() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    for _ in range(6):
+        for phase, rate in (("load", 4.0), ("solve", 20.0)):
+            day.lines[1].waiting.append(Record(day.now + 0.1, phase=phase))
+            day.work(1.5, j1=rate)
+    day.meter.rests(day.now, 1)
+    measured, _ = day.meter.take()
+    assert {m.phase for m in measured} == {None}
+    told = [turn for m in measured for turn in m.phases]
+    # each visit of three records has two gaps, of a second in all; three make a rate
+    assert told == [("load", 4.0), ("solve", 20.0), ("load", 4.0), ("solve", 20.0)]
+    assert sum(m.phases == () for m in measured) >= 2
+
+
+def test_a_phase_that_lasts_is_told_by_the_report_itself() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.lines[1].waiting.append(Record(0.1, phase="solve"))
+    day.work(9.0, j1=10.0)
+    assert [(m.phase, m.phases) for m in day.meter.take()[0]] == [("solve", ())] * 3
+
+
 def test_a_phase_that_was_announced_before_anybody_looked_is_known() -> None:
     day = Day()
     day.lines[1] = Lines()

@@ -92,6 +92,31 @@ def test_another_version_of_an_application_is_noticed_and_its_profile_dropped() 
     assert not told.machine.drift.words
 
 
+def test_another_version_is_noticed_in_phases_that_take_turns() -> None:
+    slow, fast = (
+        replace(TENDER.phases[0], phase=phase, rate=rate) for phase, rate in (("load", 10.0), ("solve", 500.0))
+    )
+    told = Told("hybrid", NODE, estimator="learned")
+    told.tell(ev.Profiled(replace(TENDER, phases=(slow, fast))))
+    told.submit(job(1, 1, app="tender"))
+    for k in range(5):
+        assert not told.machine.drift.words
+        turns = (("load", 3.0), ("solve", 170.0))  # a third of each; all together within the profile's range
+        event = ev.Measured(1, 80.0, 3.0, phase=None, phases=turns)
+        assert from_json(json.loads(json.dumps(to_json(event)))) == event
+        told.tell(event, at=10.0 + k)
+    assert "slower alone in load" in told.machine.drift.words["tender"]
+
+
+def test_moments_are_no_other_version() -> None:
+    told = Told("hybrid", NODE, estimator="learned")
+    told.tell(ev.Profiled(TENDER))
+    told.submit(job(1, 1, app="tender"))
+    for k in range(8):
+        told.tell(ev.Measured(1, 2.0, 0.3), at=10.0 + k)
+    assert not told.machine.drift.words
+
+
 def test_what_was_seen_of_others_beside_the_old_version_is_set_aside_too() -> None:
     told = Told("hybrid", NODE, estimator="learned")
     told.tell(*map(ev.Profiled, (TENDER, CALM)))

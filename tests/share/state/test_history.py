@@ -222,6 +222,21 @@ def test_solo_rates_and_their_noise() -> None:
     assert history.alone_noise(job(1, app="b")) == 0.04
 
 
+def test_moments_alone_are_one_rate_once_they_make_a_second() -> None:
+    history, one = History(), job(1, app="a")
+    history.observe_rate(one, 40.0, 0.2)
+    history.observe_rate(one, 180.0, 0.7)
+    assert history.alone_rate(one) is None
+    history = History.restore(json.loads(json.dumps(history.snapshot())))
+    history.observe_rate(one, 120.0, 0.1)
+    assert history.alone_rate(one) == pytest.approx(40 * 0.2 + 180 * 0.7 + 120 * 0.1)
+    history.observe_rate(one, 500.0, 0.9)  # counting begins anew
+    assert history.alone_noise(one) == 0.08
+    for number in range(VARIANTS + 1):
+        history.observe_rate(job(2, app="b", variant=f"{number}"), 1.0, 0.5)
+    assert len(history.snapshot()["moments"]) == VARIANTS
+
+
 def test_a_step_of_other_arguments_is_another_step() -> None:
     history = History()
     small, large = job(1, app="solve", variant="small"), job(2, app="solve", variant="large")

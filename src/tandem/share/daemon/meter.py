@@ -58,6 +58,8 @@ class _Stretch:
     done: float | None = None
     phase: str = ""  # announced last
     phases: list[str] = field(default_factory=list)  # of the records since the last report, each change of them once
+    met: dict[str, list[float]] = field(default_factory=dict)  # steps and seconds in each phase that are not told yet
+    stays: bool = False  # the last step was told in the present phase
 
 
 def tail_of(who: Metered) -> Tail:
@@ -175,10 +177,12 @@ class Meter:
         stretch.beside, stretch.kept = beside, False
         stretch.mark = stretch.first = stretch.last = None
         stretch.rates, stretch.phases = [], []
+        stretch.met, stretch.stays = {}, False
 
     def _read(self, stretch: _Stretch) -> None:
         for record in stretch.tail.poll():
             if record.phase is not None:
+                stretch.stays = stretch.stays and record.phase == stretch.phase
                 stretch.phase = record.phase
             if (record.step is not None or record.rate is not None) and stretch.phases[-1:] != [stretch.phase]:
                 stretch.phases.append(stretch.phase)
@@ -189,7 +193,11 @@ class Meter:
                     continue
                 if stretch.first is None:
                     stretch.first = stretch.mark = record
-                stretch.last = record
+                if stretch.stays and stretch.last is not None:
+                    met = stretch.met.setdefault(stretch.phase, [0.0, 0.0])
+                    met[0] += record.step - (stretch.last.step or 0.0)
+                    met[1] += record.t - stretch.last.t
+                stretch.last, stretch.stays = record, True
             elif record.rate is not None:
                 stretch.rates.append(record.rate)
 
@@ -202,7 +210,8 @@ class Meter:
         beside = tuple(sorted(app for _, app in stretch.beside))
         throttled = stretch.throttle < 1
         phase = stretch.phases[0] if len(stretch.phases) == 1 else None
-        self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase))
+        turns = () if phase is not None else tuple(_taken(stretch.met))
+        self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase, turns))
         stretch.mark, stretch.reported_at, stretch.phases = stretch.last, now, stretch.phases[-1:]
         stretch.rates = stretch.rates[-1:]
 
@@ -233,6 +242,15 @@ class Meter:
             )
         )
         stretch.kept = True
+
+
+def _taken(met: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
+    """The rates of phases that were met for long enough, which are taken out."""
+    for phase, (steps, seconds) in list(met.items()):
+        if seconds >= REPORT_S:
+            del met[phase]
+            if 1.0 / FASTEST <= steps / seconds <= FASTEST:
+                yield phase, steps / seconds
 
 
 def _rate(first: Record | None, last: Record | None, told: list[float]) -> float | None:

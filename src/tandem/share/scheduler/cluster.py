@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import CoRun, Estimator
+from tandem.estimate.observed import LEAST_S
 from tandem.share import events as ev
 from tandem.share.codec import from_json
 from tandem.share.deciding import policy
@@ -137,16 +138,19 @@ class Cluster:
         self.profiles[profile.key] = profile
         self._estimate_anew()
 
-    def observe(self, corun: CoRun, phase: str | None = "") -> None:
+    def observe(self, corun: CoRun, phases: Mapping[str | None, float]) -> None:
         """Learn from a measured stretch; one alone tells whether the application is still what was profiled.
 
         Args:
             corun: the stretch.
-            phase: see `tandem.share.events.Measured.phase`.
+            phases: its rate by phase, see `tandem.share.events.Measured`.
         """
         self.estimator.observe(corun)
         self.coruns.append(corun)
-        if not corun.beside and self.drift.observe(corun.app, corun.rate, self.profiles, self.now, phase):
+        if corun.beside or corun.seconds < LEAST_S:
+            return
+        shown = [self.drift.observe(corun.app, rate, self.profiles, self.now, phase) for phase, rate in phases.items()]
+        if any(shown):
             kept = [one for one in self.coruns if not _is_of(one, corun.app)]
             self.coruns.clear()
             self.coruns.extend([*kept, corun])

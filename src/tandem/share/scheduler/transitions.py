@@ -371,7 +371,7 @@ class Transitions:
         if event.throttled or not app:
             return
         if not event.beside:
-            m.history.observe_rate(life.job, event.rate)
+            m.history.observe_rate(life.job, event.rate, event.seconds)
         alone = m.history.alone_rate(life.job)
         if alone is not None and event.rate > 0:
             life.slowdown, life.beside = max(1.0, alone / event.rate), event.beside
@@ -383,7 +383,9 @@ class Transitions:
             m.forget(app)
         rate = m.history.reference_rate(life.job, event.rate)
         if rate is not None:
-            m.observe(CoRun(app, event.beside, rate, event.seconds), event.phase)
+            scale = rate / event.rate
+            phases = {event.phase: rate} | {phase: scale * own for phase, own in event.phases}
+            m.observe(CoRun(app, event.beside, rate, event.seconds), phases)
         m.view.contended = m.view.contended or m.estimator.knows(m.view.app(life))
 
     def _plan_from_progress(self, life: Life) -> None:

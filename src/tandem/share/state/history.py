@@ -15,6 +15,7 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tandem.estimate.observed import LEAST_S
 from tandem.share.model import NOTHING, OTHER_ARGUMENTS, Interval, Job
 from tandem.share.state.quantiles import Quantiles
 
@@ -73,6 +74,9 @@ class History:
         self._user_ratios: OrderedDict[int, Quantiles] = OrderedDict()  # log(first duration / what that user expected)
         self._limit_ratio = Quantiles(POOL)  # log(duration / limit)
         self._alone: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()  # by application and variant
+        self._moments: OrderedDict[tuple[str, str], list[float]] = (
+            OrderedDict()
+        )  # steps and seconds alone, not counted yet
         self._reference: dict[str, str] = {}  # the variant whose steps the estimator counts in, by application
 
     def ended(self, job: Job, seconds: float) -> None:
@@ -132,11 +136,22 @@ class History:
             return False
         return job.app in self._runs
 
-    def observe_rate(self, job: Job, rate: float) -> None:
-        """``job`` went at ``rate`` steps per second alone."""
-        if job.app and rate > 0:
-            self._reference.setdefault(job.app, job.variant)
-            _of(self._alone, job, RATES).add(rate)
+    def observe_rate(self, job: Job, rate: float, seconds: float = LEAST_S) -> None:
+        """``job`` went at ``rate`` steps per second alone; moments count as one rate once they make a second."""
+        if not job.app or rate <= 0:
+            return
+        if seconds < LEAST_S:
+            key = job.app, job.variant
+            steps, held_s = self._moments.pop(key, (0.0, 0.0))
+            steps, held_s = steps + rate * seconds, held_s + seconds
+            if held_s < LEAST_S - 1e-9:
+                self._moments[key] = [steps, held_s]
+                if len(self._moments) > VARIANTS:
+                    self._moments.popitem(last=False)
+                return
+            rate = steps / held_s
+        self._reference.setdefault(job.app, job.variant)
+        _of(self._alone, job, RATES).add(rate)
 
     def alone_rate(self, job: Job) -> float | None:
         """Median solo rate with the job's arguments, or None if these were never measured alone."""
@@ -203,6 +218,7 @@ class History:
         return {
             "runs": {app: list(runs.recent) for app, runs in self._runs.items()},
             "alone": [[*key, list(rates.recent)] for key, rates in self._alone.items()],
+            "moments": [[*key, *held] for key, held in self._moments.items()],
             "reference": dict(self._reference),
             "variants": [[*key, list(runs.recent)] for key, runs in self._variants.items()],
             "others": {app: list(missed.recent) for app, missed in self._others.items()},
@@ -220,6 +236,8 @@ class History:
         alone = state["alone"]
         for app, variant, rates in [(app, "", of) for app, of in alone.items()] if isinstance(alone, dict) else alone:
             history._alone[app, variant] = Quantiles(RATES, rates)
+        for app, variant, *held in state.get("moments", ()):
+            history._moments[app, variant] = held
         history._reference = dict(state.get("reference", {}))
         for app, variant, runs in state.get("variants", ()):
             history._variants[app, variant] = Quantiles(VARIANT_RUNS, runs)
@@ -241,7 +259,7 @@ class _Closed(History):
     def ended(self, job: Job, seconds: float) -> None:
         """Not learned."""
 
-    def observe_rate(self, job: Job, rate: float) -> None:
+    def observe_rate(self, job: Job, rate: float, seconds: float = LEAST_S) -> None:
         """Not learned."""
 
 
