@@ -190,6 +190,9 @@ def test_a_phase_that_lasts_is_told_by_the_report_itself() -> None:
     day.lines[1].waiting.append(Record(0.1, phase="solve"))
     day.work(9.0, j1=10.0)
     assert [(m.phase, m.phases) for m in day.meter.take()[0]] == [("solve", ())] * 3
+    day.lines[1].waiting.append(Record(day.now + 0.1, phase="store"))
+    day.work(3.0, j1=5.0)
+    assert [(m.phase, m.phases) for m in day.meter.take()[0]] == [(None, ())]  # what was told is not told again
 
 
 def test_a_phase_that_was_announced_before_anybody_looked_is_known() -> None:

@@ -210,7 +210,9 @@ class Meter:
         beside = tuple(sorted(app for _, app in stretch.beside))
         throttled = stretch.throttle < 1
         phase = stretch.phases[0] if len(stretch.phases) == 1 else None
-        turns = () if phase is not None else tuple(_taken(stretch.met))
+        if phase is not None:  # it is told by the rate itself
+            stretch.met.pop(phase, None)
+        turns = tuple(_taken(stretch.met))
         self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase, turns))
         stretch.mark, stretch.reported_at, stretch.phases = stretch.last, now, stretch.phases[-1:]
         stretch.rates = stretch.rates[-1:]
