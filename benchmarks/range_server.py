@@ -126,9 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Last-Modified", self.date_time_string(int(changed_s)))
         self.end_headers()
+        if fault not in ("close", "stall"):
+            with owner.lock:  # before the client has the last byte, and asks what was sent
+                owner.requests.append(Request(path, start, start + len(data)))
         self._send(data, fault)
-        with owner.lock:
-            owner.requests.append(Request(path, start, start + len(data)))
         return None
 
     def _send(self, data: bytes, fault: Fault) -> None:
