@@ -361,11 +361,11 @@ def test_a_profile_of_an_older_calibration_is_marked_in_the_list_when_shown_and_
 STEPS = """
 import json, os, sys, time
 with open(os.environ["TANDEM_RUN_DIR"] + "/events.jsonl", "a") as out:
-    for step in range(8):
+    for step in range(25):
         print(json.dumps({"t": time.time(), "step": step}), file=out, flush=True)
         time.sleep(0.05)
 """
-"""Twenty steps a second at most, in a job of half a second."""
+"""Twenty steps a second at most, in a job of more than a second."""
 
 
 @pytest.mark.slow

@@ -108,13 +108,14 @@ def test_another_version_is_noticed_in_phases_that_take_turns() -> None:
     assert "slower alone in load" in told.machine.drift.words["tender"]
 
 
-def test_moments_are_no_other_version() -> None:
+def test_moments_show_another_version_once_they_make_five_seconds() -> None:
     told = Told("hybrid", NODE, estimator="learned")
     told.tell(ev.Profiled(TENDER))
     told.submit(job(1, 1, app="tender"))
-    for k in range(8):
-        told.tell(ev.Measured(1, 2.0, 0.3), at=10.0 + k)
-    assert not told.machine.drift.words
+    for k in range(20):
+        assert not told.machine.drift.words
+        told.tell(ev.Measured(1, 2.0, 0.25), at=10.0 + k)
+    assert "slower alone" in told.machine.drift.words["tender"]
 
 
 def test_what_was_seen_of_others_beside_the_old_version_is_set_aside_too() -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import CoRun, Estimator
-from tandem.estimate.observed import LEAST_S
 from tandem.share import events as ev
 from tandem.share.codec import from_json
 from tandem.share.deciding import policy
@@ -143,11 +142,11 @@ class Cluster:
 
         Args:
             corun: the stretch.
-            phases: its rate by phase, see `tandem.share.events.Measured`.
+            phases: rates by phase that count, see `tandem.share.events.Measured`.
         """
         self.estimator.observe(corun)
         self.coruns.append(corun)
-        if corun.beside or corun.seconds < LEAST_S:
+        if corun.beside:
             return
         shown = [self.drift.observe(corun.app, rate, self.profiles, self.now, phase) for phase, rate in phases.items()]
         if any(shown):

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tandem.estimate.corun import CoRun
+from tandem.estimate.observed import LEAST_S
 from tandem.share import events as ev
 from tandem.share.deciding.guard import REST_S
 from tandem.share.model import ON_NODE, After, State
@@ -370,8 +371,7 @@ class Transitions:
         app = life.job.app
         if event.throttled or not app:
             return
-        if not event.beside:
-            m.history.observe_rate(life.job, event.rate, event.seconds)
+        counted = None if event.beside else m.history.observe_rate(life.job, event.rate, event.seconds)
         alone = m.history.alone_rate(life.job)
         if alone is not None and event.rate > 0:
             life.slowdown, life.beside = max(1.0, alone / event.rate), event.beside
@@ -384,8 +384,12 @@ class Transitions:
         rate = m.history.reference_rate(life.job, event.rate)
         if rate is not None:
             scale = rate / event.rate
-            phases = {event.phase: rate} | {phase: scale * own for phase, own in event.phases}
-            m.observe(CoRun(app, event.beside, rate, event.seconds), phases)
+            shown: dict[str | None, float] = {**dict(event.phases)}
+            if counted is not None:  # of moments that make one rate nobody knows the phase
+                shown[event.phase if event.seconds >= LEAST_S else None] = counted
+            m.observe(
+                CoRun(app, event.beside, rate, event.seconds), {phase: scale * own for phase, own in shown.items()}
+            )
         m.view.contended = m.view.contended or m.estimator.knows(m.view.app(life))
 
     def _plan_from_progress(self, life: Life) -> None:

@@ -136,10 +136,14 @@ class History:
             return False
         return job.app in self._runs
 
-    def observe_rate(self, job: Job, rate: float, seconds: float = LEAST_S) -> None:
-        """``job`` went at ``rate`` steps per second alone; moments count as one rate once they make a second."""
+    def observe_rate(self, job: Job, rate: float, seconds: float = LEAST_S) -> float | None:
+        """``job`` went at ``rate`` steps per second alone; moments count as one rate once they make a second.
+
+        Returns:
+            The rate that counts, or None where none does yet.
+        """
         if not job.app or rate <= 0:
-            return
+            return None
         if seconds < LEAST_S:
             key = job.app, job.variant
             steps, held_s = self._moments.pop(key, (0.0, 0.0))
@@ -148,10 +152,11 @@ class History:
                 self._moments[key] = [steps, held_s]
                 if len(self._moments) > VARIANTS:
                     self._moments.popitem(last=False)
-                return
+                return None
             rate = steps / held_s
         self._reference.setdefault(job.app, job.variant)
         _of(self._alone, job, RATES).add(rate)
+        return rate
 
     def alone_rate(self, job: Job) -> float | None:
         """Median solo rate with the job's arguments, or None if these were never measured alone."""
@@ -260,7 +265,7 @@ class _Closed(History):
         """Not learned."""
 
     def observe_rate(self, job: Job, rate: float, seconds: float = LEAST_S) -> None:
-        """Not learned."""
+        """Not learned: no rate counts."""
 
 
 def _of(kept: OrderedDict[tuple[str, str], Quantiles], job: Job, size: int) -> Quantiles:
