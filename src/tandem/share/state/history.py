@@ -74,9 +74,8 @@ class History:
         self._user_ratios: OrderedDict[int, Quantiles] = OrderedDict()  # log(first duration / what that user expected)
         self._limit_ratio = Quantiles(POOL)  # log(duration / limit)
         self._alone: OrderedDict[tuple[str, str], Quantiles] = OrderedDict()  # by application and variant
-        self._moments: OrderedDict[tuple[str, str], list[float]] = (
-            OrderedDict()
-        )  # steps and seconds alone, not counted yet
+        # Steps and seconds alone that are not counted yet, by application and variant.
+        self._moments: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._reference: dict[str, str] = {}  # the variant whose steps the estimator counts in, by application
 
     def ended(self, job: Job, seconds: float) -> None:
