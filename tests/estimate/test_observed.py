@@ -135,6 +135,16 @@ def test_observations_that_say_nothing_are_not_kept(corun: CoRun) -> None:
     assert not observations.has_company("fft")
 
 
+def test_never_alone_is_who_was_seen_beside_others_only() -> None:
+    seen = Observations()
+    seen.add(CoRun("a", ("b",), 5.0, 2.0))
+    assert [seen.never_alone(key) for key in ("a", "b", "c")] == [True, False, False]
+    seen.add(CoRun("a", (), 5.0, 0.5))
+    assert seen.never_alone("a"), "moments do not count"
+    seen.add(CoRun("a", (), 5.0, 0.5))
+    assert not seen.never_alone("a")
+
+
 def test_seen_alone_is_no_company() -> None:
     assert not seen(CoRun("cg", (), 10.0, 5.0)).has_company("cg")
     both = seen(CoRun("cg", ("fft",), 10.0, 5.0))

@@ -28,7 +28,7 @@ _ALONE = Slowdown(1.0, 1.0, 1.0, True, "alone on the node")
 
 _ORDER = attrgetter("key", "cpu_milli", "membw_mbs", "nic_mbs", "cores")
 
-_MID, _LOW, _HIGH = attrgetter("mid"), attrgetter("low"), attrgetter("high")
+_MID, _LOW, _HIGH, _UNTRIED = attrgetter("mid"), attrgetter("low"), attrgetter("high"), attrgetter("untried")
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Felt:
         below, above: half-widths of its 90 % interval.
         known: whether it rests on an observation of this very set, or of all its pairs.
         why: on what, in words; made when they are read, or there already.
+        untried: whether nothing but a try can tell what some neighbour costs.
     """
 
     excess: float
@@ -47,6 +48,7 @@ class Felt:
     above: float
     known: bool
     why: str | Words
+    untried: bool = False
 
 
 @dataclass(slots=True)
@@ -213,13 +215,14 @@ def _middle(answers: Sequence[Slowdown], twice: Sequence[str]) -> Slowdown:
             "{:.2f}x in the middle of {:.2f}x and {:.2f}x, by profiles of {} that contradict each other; the latter: {}"
         )
         words = Words(by.format, mid, least.mid, most.mid, named(twice), words)
-    return Slowdown(mid, min(map(_LOW, answers)), max(map(_HIGH, answers)), most.known, words)
+    untried = any(map(_UNTRIED, answers))
+    return Slowdown(mid, min(map(_LOW, answers)), max(map(_HIGH, answers)), most.known, words, untried)
 
 
 def _slowdown(felt: Felt) -> Slowdown:
     mid = 1.0 + felt.excess
     low = mid - felt.below
-    return Slowdown(mid, low if low > 1.0 else 1.0, mid + felt.above, felt.known, felt.why)
+    return Slowdown(mid, low if low > 1.0 else 1.0, mid + felt.above, felt.known, felt.why, felt.untried)
 
 
 def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
@@ -233,4 +236,4 @@ def _stretched(felt: Felt, sharing: Sharing, i: int) -> Slowdown:
     low = mid - math.hypot(stretch * felt.below, spread, half, down)
     high = mid + math.hypot(stretch * felt.above, spread, half, up)
     why = Words("{}; {}".format, words, felt.why) if words else felt.why
-    return Slowdown(mid, low if low > 1.0 else 1.0, high, felt.known, why)
+    return Slowdown(mid, low if low > 1.0 else 1.0, high, felt.known, why, felt.untried)

@@ -84,7 +84,8 @@ class Words:
 class Slowdown(NamedTuple):
     """Run time beside the others over run time alone, never below 1, with its 90 % interval.
 
-    ``known`` says whether it rests on an observation of this very set (or of its pairs), ``why`` on what.
+    ``known`` says whether it rests on an observation of this very set (or of its pairs), ``why`` on what. ``untried``
+    says that of some neighbour nothing but a try can tell what it costs: the upper end holds a prior for it.
     """
 
     mid: float
@@ -92,6 +93,7 @@ class Slowdown(NamedTuple):
     high: float
     known: bool
     words: str | Words
+    untried: bool = False
 
     @property
     def why(self) -> str:

@@ -106,6 +106,10 @@ class Observations:
         """Whether ``app`` was ever seen beside others, or others beside it."""
         return app in self._keys
 
+    def never_alone(self, app: str) -> bool:
+        """Whether ``app`` was seen beside others, of which nothing follows until it was seen alone."""
+        return bool(self._sizes.get(app)) and () not in self._seen[app]
+
     def beside_so_many(self, app: str, count: int) -> bool:
         """Whether ``app`` was ever seen beside ``count`` neighbours."""
         return count in self._sizes.get(app, ())

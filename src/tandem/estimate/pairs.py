@@ -90,6 +90,10 @@ class SeenPairs:
         """Whether an application was ever seen beside others, or others beside it."""
         return self.observations.has_company(key)
 
+    def never_alone(self, key: str) -> bool:
+        """Whether an application was seen beside others only: what these cost it follows once it was seen alone."""
+        return self.observations.never_alone(key)
+
     def exact(self, key: str, beside: tuple[str, ...]) -> Observed | None:
         """What was seen of an application beside exactly these neighbours (sorted)."""
         return self.observations.slowdown(key, beside)

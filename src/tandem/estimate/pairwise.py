@@ -14,7 +14,7 @@ from tandem.estimate.pairs import SeenPairs
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from tandem.estimate.corun import CoRun, Estimator
     from tandem.estimate.observed import Observed
@@ -95,6 +95,19 @@ def _combined(
         else ("" if unknown else "nobody runs on another core meanwhile")
     )
     if unknown:
-        missing = f"its slowdown beside {named(unknown)} is not known: assumed {1.0:.1f}x"
+        missing = missing_words(unknown, never_alone=seen.never_alone(app.key))
         why = f"{why}; {missing}" if why else missing
-    return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, why)
+    untried = bool(unknown) and not seen.never_alone(app.key)
+    return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, why, untried)
+
+
+def missing_words(unknown: Iterable[str], lack: Collection[str] = (), *, never_alone: bool = False) -> str:
+    """What is said where an application's slowdown beside ``unknown`` is not known.
+
+    Args:
+        lack: applications that have no profile, where one would tell.
+        never_alone: whether it was measured beside others only.
+    """
+    cause = ", as it never ran alone" if never_alone else ""
+    profile = f", and no profile of {named(lack)}" if lack else ""
+    return f"its slowdown beside {named(unknown)} is not known{cause}{profile}: assumed {1.0:.1f}x"

@@ -130,8 +130,8 @@ class Measured:
         done: fraction of the job's work that is done, or None where it did not say.
         throttled: the job itself was throttled during the stretch (then the rate says nothing of neighbours).
         phase: the phase that the job announced; "" where it announced none, None where that changed meanwhile.
-        phases: phases that take turns, with the rate of each that was met for some seconds since
-            it was told last and neighbours changed.
+        phases: phases that take turns, with the rate of each that was met alone for some seconds, all in all, since
+            it was told last.
     """
 
     job: int

@@ -184,6 +184,37 @@ def test_phases_that_take_turns_are_told_each_once_it_was_met_for_long_enough() 
     assert sum(m.phases == () for m in measured) >= 2
 
 
+@pytest.mark.parametrize("stay_s", [0.5, 1.5])
+def test_what_was_met_of_a_phase_alone_goes_on_once_those_beside_are_gone(stay_s: float) -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    for neighbour in range(2, 20):
+        for phase, rate in (("load", 4.0), ("solve", 20.0)):
+            day.lines[1].waiting.append(Record(day.now + 0.1, phase=phase))
+            day.work(1.5, j1=rate)
+        day.work(0.5, j1=20.0)
+        day.meter.runs(day.now, metered(neighbour, "b"))
+        day.lines[1].waiting.append(Record(day.now + 0.1, phase="load"))
+        day.work(stay_s, j1=2.0)
+        day.meter.rests(day.now, neighbour)
+    told = [(m.beside, turn) for m in day.meter.take()[0] for turn in m.phases]
+    assert ((), ("load", 4.0)) in told
+    assert ((), ("solve", 20.0)) in told
+    assert len(set(told)) == 2, "no rate beside others is among them"
+
+
+def test_what_a_throttled_job_does_in_a_phase_is_no_rate_of_it() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.meter.throttled(0.0, 1, 0.5)
+    for _ in range(6):
+        for phase in ("load", "solve"):
+            day.lines[1].waiting.append(Record(day.now + 0.1, phase=phase))
+            day.work(1.5, j1=2.0)
+    day.meter.rests(day.now, 1)
+    assert {m.phases for m in day.meter.take()[0]} == {()}
+
+
 def test_a_phase_that_lasts_is_told_by_the_report_itself() -> None:
     day = Day()
     day.meter.runs(0.0, metered(1, "a"))

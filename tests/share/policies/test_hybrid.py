@@ -66,7 +66,10 @@ def test_a_known_bad_pair_is_never_put_together() -> None:
     told.submit(job(1, 1, app="train"))
     told.submit(job(2, 1, app="stream", harvest=True))
     assert told.state(2) is State.QUEUED
-    assert told.why(2) == "it would fit, but a bound would break beside those that run now"
+    assert told.why(2) == (
+        "it would fit, but a bound would break beside those that run now: "
+        "job 1 may take 1.10x as long as alone, and 1.50x is expected (1.50 in the table)"
+    )
     told.end(1)
     assert told.state(2) is State.RUNNING
     told.submit(job(3, 1, app="stream"))
@@ -87,6 +90,55 @@ def test_a_stranger_is_judged_by_the_middle() -> None:
     told.submit(job(1, 1, app="train"))
     told.submit(job(2, 1, app="unheard of", harvest=True))
     assert told.state(2) is State.RUNNING
+
+
+@pytest.mark.parametrize("estimator", ["learned", "proportional", "additive", "worst_pair"])
+def test_what_nothing_but_a_try_can_tell_is_tried(estimator: str) -> None:
+    """One that tells no rate is never measured, however often it was somebody's neighbour."""
+    told = Told("hybrid", NODE, estimator=estimator)
+    told.submit(job(1, 1, app="train"))
+    told.measure(1, 10.0, at=3.0)
+    told.submit(job(2, 1, app="prep"))
+    told.measure(1, 9.9, "prep", at=6.0)
+    told.end(2)
+    told.submit(job(3, 1, app="prep"))
+    assert told.running() == {1, 3}
+
+
+@pytest.mark.parametrize("estimator", ["learned", "proportional", "additive", "worst_pair"])
+def test_two_that_were_measured_beside_others_only_are_tried_together(estimator: str) -> None:
+    told = Told("hybrid", NODE, estimator=estimator)
+    for number, app in enumerate(("train", "solve")):
+        told.submit(job(10 * number + 1, 1, app=app))
+        told.measure(10 * number + 1, 10.0, at=told.now + 3.0)
+        told.submit(job(10 * number + 2, 1, app="prep"))
+        told.measure(10 * number + 1, 9.9, "prep", at=told.now + 3.0)
+        told.end(10 * number + 1)
+        told.end(10 * number + 2)
+    told.submit(job(31, 1, app="train"))
+    told.submit(job(32, 1, app="solve"))
+    assert told.running() == {31, 32}
+
+
+@pytest.mark.parametrize("estimator", ["learned", "proportional", "additive", "worst_pair"])
+def test_one_that_was_measured_beside_others_only_waits_until_it_is_measured_alone(estimator: str) -> None:
+    told = Told("hybrid", NODE, estimator=estimator)
+    told.submit(job(1, 1, app="train"))
+    told.submit(job(2, 1, app="prep"))
+    told.measure(2, 5.0, "train", at=3.0)
+    told.end(2)
+    told.submit(job(3, 1, app="prep"))
+    assert told.running() == {1}
+    assert told.why(3) == (
+        "it would fit, but a bound would break beside those that run now: it may take 1.10x as long as alone, "
+        "and up to 1.60x is possible (its slowdown beside train is not known, as it never ran alone: assumed 1.0x)"
+    )
+    told.end(1)
+    told.measure(3, 5.0, at=6.0)
+    told.end(3)
+    told.submit(job(4, 1, app="train"))
+    told.submit(job(5, 1, app="prep"))
+    assert told.running() == {4, 5}, "now it is known that it was not slowed"
 
 
 def test_the_arriving_primary_is_protected_too() -> None:

@@ -26,10 +26,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate import contention, sharing
-from tandem.estimate.answering import Answering, Felt, Members, named
+from tandem.estimate.answering import Answering, Felt, Members
 from tandem.estimate.corun import Words
 from tandem.estimate.demand import Load
-from tandem.estimate.pairwise import COMBINING, seen_before
+from tandem.estimate.pairwise import COMBINING, missing_words, seen_before
 from tandem.estimate.pressed import Pressed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 from tandem.estimate.refined import Corrections, Refined, judged_half
@@ -153,7 +153,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     why = Words(_words, excess, pressed, i, seen, strange)
     below = math.sqrt(variance)
     above = max(math.sqrt(variance + ignorance) if ignorance else below, most - excess)
-    return Felt(excess, below, above, len(seen) == there, why)
+    return Felt(excess, below, above, len(seen) == there, why, strange is not None and strange.untried)
 
 
 def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange: Felt | None) -> str:
@@ -195,6 +195,7 @@ def _strange(
             above += (weight * UNKNOWN_EXCESS) ** 2
             unknown.add(other.key)
     words = []
+    never_alone = refined.seen.never_alone(app.key)
     if stating:
         whole = Load((app, *stating), members.capacity).stretch(app)
         excess += whole.factor - 1.0
@@ -204,10 +205,9 @@ def _strange(
     if judged:
         words.append(f"judged by what both did beside others: {', '.join(judged)}")
     if unknown:
-        lack = unprofiled & {app.key, *unknown}
-        reason = f", and no profile of {named(lack)}" if lack else ""
-        words.append(f"its slowdown beside {named(unknown)} is not known{reason}: assumed {1.0:.1f}x")
-    return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words))
+        words.append(missing_words(unknown, unprofiled & {app.key, *unknown}, never_alone=never_alone))
+    untried = bool(unknown) and not never_alone
+    return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words), untried)
 
 
 def _states(app: App) -> bool:

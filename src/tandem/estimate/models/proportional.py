@@ -26,10 +26,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.estimate import sharing
-from tandem.estimate.answering import Answering, Felt, Members, named
+from tandem.estimate.answering import Answering, Felt, Members
 from tandem.estimate.demand import Load, Stretch
 from tandem.estimate.pairs import SeenPairs
-from tandem.estimate.pairwise import COMBINING, INFERRED, seen_before
+from tandem.estimate.pairwise import COMBINING, INFERRED, missing_words, seen_before
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 
 if TYPE_CHECKING:
@@ -122,8 +122,10 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
     excess = max(0.0, excess)
     all_seen = len(near) == len(others) and all(other.key in pairs for other, _ in others)
     spread = ((COMBINING if all_seen else _DEMAND) * excess) ** 2 + stated**2
-    words = _combined_words(1.0 + excess, whole.why, pairs, inferred, unknown)
-    return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, words)
+    never_alone = seen.never_alone(app.key)
+    words = _combined_words(1.0 + excess, whole.why, pairs, inferred, unknown, never_alone=never_alone)
+    untried = bool(unknown) and not never_alone
+    return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, words, untried)
 
 
 _NONE = Stretch(1.0)
@@ -141,7 +143,13 @@ def _by_demand(whole: Stretch, others: int) -> Felt:
 
 
 def _combined_words(
-    mid: float, cause: str, pairs: dict[str, Observed], inferred: dict[str, float], unknown: set[str]
+    mid: float,
+    cause: str,
+    pairs: dict[str, Observed],
+    inferred: dict[str, float],
+    unknown: set[str],
+    *,
+    never_alone: bool,
 ) -> str:
     words = []
     if cause:
@@ -152,7 +160,7 @@ def _combined_words(
         guesses = ", ".join(f"{key} {guess:.2f}x" for key, guess in sorted(inferred.items()))
         words.append(f"judged by what both did beside others: {guesses}")
     if unknown:
-        words.append(f"its slowdown beside {named(unknown)} is not known: assumed {1.0:.1f}x")
+        words.append(missing_words(unknown, never_alone=never_alone))
     if not words:
         words.append(_WITHIN)
     only_unknown = bool(unknown) and len(words) == 1

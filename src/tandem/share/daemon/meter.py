@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tandem.core.records import FILE_NAME, Record, Tail, open_owned_by
-from tandem.estimate.observed import FASTEST
+from tandem.estimate.observed import FASTEST, LEAST_S
 from tandem.share.events import Measured
 from tandem.share.store.entry import Beside
 
@@ -58,8 +58,13 @@ class _Stretch:
     done: float | None = None
     phase: str = ""  # announced last
     phases: list[str] = field(default_factory=list)  # of the records since the last report, each change of them once
-    met: dict[str, list[float]] = field(default_factory=dict)  # steps and seconds in each phase that are not told yet
+    met: dict[str, list[float]] = field(default_factory=dict)  # alone: steps and seconds of phases, not told yet
     stays: bool = False  # the last step was told in the present phase
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody is beside the job and it has all of its cores, so that its rate is its own."""
+        return not self.beside and self.throttle >= 1
 
 
 def tail_of(who: Metered) -> Tail:
@@ -177,7 +182,7 @@ class Meter:
         stretch.beside, stretch.kept = beside, False
         stretch.mark = stretch.first = stretch.last = None
         stretch.rates, stretch.phases = [], []
-        stretch.met, stretch.stays = {}, False
+        stretch.stays = False  # what was met of phases alone goes on where the job is alone again
 
     def _read(self, stretch: _Stretch) -> None:
         for record in stretch.tail.poll():
@@ -193,7 +198,7 @@ class Meter:
                     continue
                 if stretch.first is None:
                     stretch.first = stretch.mark = record
-                if stretch.stays and stretch.last is not None:
+                if stretch.stays and stretch.last is not None and stretch.alone:
                     met = stretch.met.setdefault(stretch.phase, [0.0, 0.0])
                     met[0] += record.step - (stretch.last.step or 0.0)
                     met[1] += record.t - stretch.last.t
@@ -210,9 +215,11 @@ class Meter:
         beside = tuple(sorted(app for _, app in stretch.beside))
         throttled = stretch.throttle < 1
         phase = stretch.phases[0] if len(stretch.phases) == 1 else None
-        if phase is not None:  # it is told by the rate itself
-            stretch.met.pop(phase, None)
-        turns = tuple(_taken(stretch.met))
+        turns: tuple[tuple[str, float], ...] = ()
+        if stretch.alone:
+            if phase is not None and seconds >= LEAST_S:  # it is told by the rate itself
+                stretch.met.pop(phase, None)
+            turns = tuple(_taken(stretch.met))
         self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase, turns))
         stretch.mark, stretch.reported_at, stretch.phases = stretch.last, now, stretch.phases[-1:]
         stretch.rates = stretch.rates[-1:]

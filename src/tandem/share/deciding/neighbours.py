@@ -71,6 +71,16 @@ class Neighbours:
             return True
         return _holds(life, joined.own, safe=joined.informed) and joined.others_hold
 
+    def broken(self, n: int, life: Life) -> str:
+        """Whose bound would break, and by what, if ``life`` joined those on node ``n``; "" where none would."""
+        broken = self._broken(n, life, self._view.neighbours(n, but=life.id))
+        if broken is None:
+            return ""
+        one, slowed = broken
+        who, most = "it" if one is life else f"job {one.id}", one.job.max_slowdown
+        would = f"{slowed.mid:.2f}x is expected" if slowed.mid > most else f"up to {slowed.high:.2f}x is possible"
+        return f"{who} may take {most:.2f}x as long as alone, and {would} ({slowed.why})"
+
     def suit(self, n: int, a: Life, b: Life) -> bool:
         """Whether the two, alone together on node ``n``, are predicted to keep the bounds of those that are primary."""
         return self._hold(n, a, [b])
@@ -127,15 +137,18 @@ class Neighbours:
         return "; ".join(said) or "nobody is beside it"
 
     def _hold(self, n: int, life: Life, others: list[Life]) -> bool:
+        return self._broken(n, life, others) is None
+
+    def _broken(self, n: int, life: Life, others: list[Life]) -> tuple[Life, Slowdown] | None:
+        """The first whose bound breaks, and its slowdown."""
         if not others or not self._knows(self._view.app(life)):
-            return True
+            return None
         if not any(self._knows(self._view.app(one)) for one in others):
-            return True
+            return None
         members = [life, *others]
         safe = self._all_known(self._view.app(one) for one in members)
-        return all(
-            _holds(one, slowed, safe=safe) for one, slowed in zip(members, self._predict(n, members), strict=True)
-        )
+        slowdowns = zip(members, self._predict(n, members), strict=True)
+        return next(((one, slowed) for one, slowed in slowdowns if not _holds(one, slowed, safe=safe)), None)
 
     def _company(self, n: int, life: Life) -> _Company:
         """Those on node ``n`` but for ``life`` (which may have taken its place already)."""
@@ -259,10 +272,11 @@ class _Company:
 
 
 def _holds(life: Life, slowdown: Slowdown, *, safe: bool) -> bool:
-    """Whether its bound holds: by the upper end of the interval, or by the middle where somebody is not known at all.
+    """Whether its bound holds: by the upper end of the interval, or by the middle where nothing but a try can tell.
 
-    If a stranger had to be harmless for certain, it would never run beside anybody, and stay a stranger.
+    That is where somebody is not known at all, or where nobody ever measured what its neighbour costs the job. If a
+    stranger had to be harmless for certain, it would never run beside anybody, and stay a stranger.
     """
     if life.job.klass is not JobClass.PRIMARY:
         return True
-    return (slowdown.high if safe else slowdown.mid) <= life.job.max_slowdown
+    return (slowdown.high if safe and not slowdown.untried else slowdown.mid) <= life.job.max_slowdown

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
 from tandem.share.deciding.going_on import left_behind
+from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
@@ -44,7 +45,7 @@ def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | No
     if life.has_room:
         words.append("harvest jobs give way to it")
     lacking = [w for part in life.shape.parts if (w := _lacking(cluster, part))]
-    words += lacking or [f"it would fit, but {life.hindered or _kept(cluster) or 'its turn has not come'}"]
+    words += lacking or [f"it would fit, but {_hindered(cluster, life) or _kept(cluster) or 'its turn has not come'}"]
     if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > cluster.now:
         at, nodes = life.reserved
         words.append(f"it is promised {', '.join(nodes[:4])}{' ...' if len(nodes) > 4 else ''} by {_clock(at)}")
@@ -189,6 +190,16 @@ def _suspended(cluster: Cluster, life: Life) -> str:
     if life.reserved is not None:
         words.append(f"the cores it lacks are kept for it, expected by {_clock(life.reserved[0])}")
     return "; ".join(words)
+
+
+def _hindered(cluster: Cluster, life: Life) -> str:
+    """What kept a job that fits from being placed when that was tried last; "" where nothing did."""
+    if life.hindered != BOUND_BREAKS or len(life.shape.parts) > 1:
+        return life.hindered
+    near = Neighbours.of(cluster.view)
+    fitting = cluster.view.index.nodes_now(life.shape.rows[0])[:NODES].tolist()
+    whose = next((words for n in fitting if (words := near.broken(n, life))), "")
+    return f"{BOUND_BREAKS}: {whose}" if whose else BOUND_BREAKS
 
 
 def _clock(at: float) -> str:
