@@ -69,7 +69,9 @@ def test_neighbours_by_their_profiles_and_time_after_one_has_ended(tandem_: Shel
     told = tandem_.run("estimate", "calm", "stranger").stderr
     assert told == (
         "stranger: nothing is known of it (profiled here: calm, loud); tandem profile --name stranger -- COMMAND...\n"
+        "no daemon runs, so what it saw of jobs beside each other does not count: tandem up\n"
     )
+    assert tandem_.run("estimate", "calm", "loud").stderr == ""
 
 
 @pytest.mark.usefixtures("profiled")

@@ -313,6 +313,9 @@ def test_an_array_is_printed_element_by_element(tandem: Shell) -> None:
     assert refused.returncode == 2
     assert "allowed: one of them: 1_3, 1_7; as in `tandem logs -f 1_3`" in refused.stderr
     assert tandem("show", "1").startswith("array 1: indices 3,7: 2 done; this is 1_3, see also 1_7\njob 1_3  ")
+    assert tandem("show", "2").startswith("array 1: indices 3,7: 2 done; this is 1_7, see also 1_3\njob 1_7  ")
+    tandem("submit", "-q", "--wait", "--array", "5", "--", "true")
+    assert tandem("show", "3").startswith("array 3: indices 5: 1 done; this is 3_5\njob 3_5  ")
     assert "array       1, of which at most 1 run at a time\n" in tandem("show", "1_7")
     assert "after " not in tandem("show", "1_7")
 

@@ -54,7 +54,8 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
 
     hardware = machine.discover()
     usable = _cores(cores, hardware)
-    coruns, drifted = _seen()
+    seen = _seen()
+    coruns, drifted = seen or ((), {})
     kept = [store.load(folder, hardware.fingerprint) for folder in _folders()]
     members = _members(apps, usable, _names(apps, kept, coruns))
     profiles, stale = _believed(_profiles(kept, {app.key for app, _ in members}), drifted)
@@ -76,6 +77,8 @@ def estimate(apps: tuple[str, ...], stagger: str, model: str, cores: str | None,
         _show(told)
         for key, hint in hints.items():
             say_err(f"{key}: {hint}")
+        if seen is None and {app.key for app, _ in members} - {profile.key for profile in profiles}:
+            say_err("no daemon runs, so what it saw of jobs beside each other does not count: tandem up")
 
 
 def _hints(told: Prediction, machine: str, profiled: AbstractSet[str], coruns: Sequence[CoRun]) -> dict[str, str]:
@@ -235,8 +238,8 @@ def _believed(
     return tuple(one for one in profiles if one.key not in stale), stale
 
 
-def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
-    """What the daemon saw, the oldest first, and by application what it says of its profile; nothing where none runs.
+def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]] | None:
+    """What the daemon saw, the oldest first, and by application what it says of its profile; None where none runs.
 
     What it saw of an application before that drifted is left out, and rates in steps that cannot be compared.
     """
@@ -248,7 +251,7 @@ def _seen() -> tuple[tuple[CoRun, ...], dict[str, Mapping[str, Any]]]:
             rows = client.coruns(limit=5000, measured=True)
             known: dict[str, Mapping[str, Any]] = {str(one["app"]): one for one in client.profiles()}
     except (DaemonError, OSError):
-        return (), {}
+        return None
     since = {app: float(one.get("since", 0.0)) for app, one in known.items()}
     seen = tuple(
         CoRun(

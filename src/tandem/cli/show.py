@@ -74,7 +74,9 @@ def _whole(client: Client, view: View) -> str:
     counts = Counter(one["state"] for one in states.values())
     how = ", ".join(f"{count} {state}" for state, count in counts.items())
     whole = f"array {view['array'][0]}: indices {words.ranges(list(states))}: {how}"
-    return f"{whole}; this is {label(view)}, see also {view['array'][0]}_{max(states)}"
+    other = max((index for index in states if index != view["array"][1]), default=None)
+    more = "" if other is None else f", see also {view['array'][0]}_{other}"
+    return f"{whole}; this is {label(view)}{more}"
 
 
 def _asked(view: View) -> Iterator[Line]:

@@ -61,8 +61,9 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     if not beyond or abs(median) <= max(LEAST, 3 * noise):
         return None
     how = "faster" if median > 0 else "slower"
+    least = "at least " if len(found) > 1 else ""  # against the phase that comes nearest
     where = f" in {found[0].phase}" if found[0].phase and len(profile.phases) > 1 and len(found) == 1 else ""
     return (
-        f"{profile.key} goes {abs(median):.0%} {how} alone{where} than when it was profiled (revision "
+        f"{profile.key} goes {least}{abs(median):.0%} {how} alone{where} than when it was profiled (revision "
         f"{profile.revision}): a new version or another input; profile it again: {profile_again(profile.key)}"
     )
