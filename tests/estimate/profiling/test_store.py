@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, Pauses, PhaseProfile, Profile, Stepless
 from tandem.estimate.profiling.drift import drifted
 from tandem.estimate.profiling.store import ProfileError, as_json, from_json, load, revisions, room, save
 from tests.disks import small
@@ -302,5 +302,28 @@ def test_each_phase_has_a_rate_of_its_own_and_a_mean_of_them_lies_between(
     rates: list[float], phase: str | None, words: str | None
 ) -> None:
     found = drifted(TWO_PHASES, rates, phase)
+    assert (found is None) == (words is None)
+    assert found is None or (words or "") in found
+
+
+@pytest.mark.parametrize(
+    ("rate", "phase", "words"),
+    [
+        (4.0, None, None),  # half of the time may have been without a step
+        (4.0, "", None),
+        (4.0, "save", None),
+        (4.0, "work", "60% slower alone than"),
+        (20.0, None, "at least 100% faster alone than"),
+    ],
+)
+def test_a_time_that_may_have_been_in_a_phase_without_steps_is_never_too_slow(
+    rate: float, phase: str | None, words: str | None
+) -> None:
+    saving = replace(
+        PROFILE,
+        phases=(replace(PHASE, phase="work", rate=10.0, share=0.5),),
+        stepless={"save": Stepless(share=0.5, cpu_use=0.0)},
+    )
+    found = drifted(saving, [rate] * 5, phase)
     assert (found is None) == (words is None)
     assert found is None or (words or "") in found

@@ -1,5 +1,6 @@
 """Rates over stretches between neighbour changes, from records that a fake run folder holds."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,85 @@ def test_a_phase_that_lasts_is_told_by_the_report_itself() -> None:
     day.lines[1].waiting.append(Record(day.now + 0.1, phase="store"))
     day.work(3.0, j1=5.0)
     assert [(m.phase, m.phases) for m in day.meter.take()[0]] == [(None, ())]  # what was told is not told again
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_time_with_a_phase_without_steps_in_it_is_none_of_the_phase_around_it(*, named: bool) -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    step = 0.0
+    for _ in range(8):
+        day.lines[1].waiting.append(Record(day.now + 0.05, phase="work"))
+        for _ in range(10):  # a second of work
+            day.now, step = day.now + 0.1, step + 5
+            day.lines[1].waiting.append(Record(day.now, step=step, phase="work" if named else None))
+            day.meter.poll(day.now)
+        day.lines[1].waiting.append(Record(day.now + 0.05, phase="save"))
+        for _ in range(10):
+            day.now += 0.1
+            day.meter.poll(day.now)
+    measured, _ = day.meter.take()
+    assert {m.phase for m in measured} == {None}
+    turns = [turn for m in measured for turn in m.phases]
+    assert {phase for phase, _ in turns} == {"work"}
+    assert [rate for _, rate in turns] == pytest.approx([50.0] * len(turns))
+    assert max(m.rate for m in measured) < 40.0, "which is slower with the saving"
+
+
+def test_a_count_that_begins_afresh_is_no_way_back() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    for _ in range(20):  # epochs of 2.5 s
+        day.step[1] = 0.0
+        day.work(2.5, j1=8.0)
+    day.meter.rests(day.now, 1)
+    measured, besides = day.meter.take()
+    assert len(measured) >= 15
+    assert {m.rate for m in measured} == {8.0}
+    assert [one.rate for one in besides] == [8.0]
+
+
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=12), st.floats(0.01, 100.0))
+def test_however_a_programme_counts_its_rate_is_its_rate(epochs: list[int], rate: float) -> None:
+    """Steps of one length, each told; the count begins at 1 in each epoch."""
+    meter, lines = Meter(lambda _: lines), Lines()
+    meter.runs(0.0, metered(1, "a"))
+    k = 0
+    for steps in epochs:
+        for step in range(1, steps + 1):
+            k += 1
+            lines.waiting.append(Record(k / rate, step=step))
+            meter.poll(k / rate)
+    meter.rests(k / rate, 1)
+    measured, besides = meter.take()
+    assert [m.rate for m in measured] == pytest.approx([rate] * len(measured))
+    kept = [one.rate for one in besides if one.rate is not None]
+    assert kept == pytest.approx([rate] * len(kept))
+    assert kept
+
+
+def test_steps_that_are_told_late_by_another_process_change_nothing() -> None:
+    """Four processes tell each step, some of them when the next one has been told."""
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    for step in range(10, 60):
+        for k, told in enumerate((step, step, step - 1, step)):
+            day.lines[1].waiting.append(Record(day.now + 0.1 * k, step=told))
+        day.now += 0.5
+        day.meter.poll(day.now)
+    assert statistics.median(m.rate for m in day.meter.take()[0]) == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_way_back_to_a_checkpoint_is_no_rate_and_what_follows_is_one() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    day.work(30.0, j1=10.0)
+    day.step[1] = 200.0
+    day.work(6.5, j1=10.0)
+    told = [m.rate for m in day.meter.take()[0]]
+    assert told[:9] == [10.0] * 9
+    assert told[-1] == 10.0
+    assert min(told) >= 1.0, "nothing is divided by what it went back"
 
 
 def test_a_phase_that_was_announced_before_anybody_looked_is_known() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.estimate.profile import Curve, PhaseProfile, Profile
+from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
 from tandem.share import events as ev
 from tandem.share.codec import from_json, to_json
 from tandem.share.model import Node, State
@@ -155,6 +155,17 @@ def test_an_application_of_several_phases_tells_of_the_machine_only_what_it_can(
     drift.observe("m2", 10.0, profiles, phase=phase)
     assert not any(drift.observe("fine", 10.0, profiles) for _ in range(8))
     assert not any(drift.observe("m1", 10.0, profiles, phase=phase) for _ in range(8))
+
+
+def test_one_with_a_phase_without_steps_tells_of_the_machine_in_the_others_only() -> None:
+    saving = {name: replace(profile(name), stepless={"save": Stepless(0.5, 0.0)}) for name in ("s1", "s2")}
+    saving = {name: replace(one, phases=(replace(one.phases[0], phase="work"),)) for name, one in saving.items()}
+    profiles = {**saving, "fine": profile("fine")}
+    drift = Drift()
+    for name in saving:
+        assert not any(drift.observe(name, 5.0, profiles, phase=None) for _ in range(8)), "half of it may be saving"
+    assert not any(drift.observe("fine", 10.0, profiles) for _ in range(8)), "the machine is as fast as it was"
+    assert any(drift.observe("s1", 5.0, profiles, phase="work") for _ in range(8))
 
 
 def test_one_phase_of_an_application_drifts() -> None:

@@ -3,7 +3,8 @@
 A rate is held against the profile of the phase that it was observed in. One of a time in which the phase changed, or
 none was announced, is some mean of the phases' rates: it lies between the slowest and the fastest one's, and tells of
 drift only where it does not.
-So does a time in which a programme that pauses may have worked without one.
+So does a time in which a programme that pauses may have worked without one. Where the programme also has phases without
+steps, such a mean is as low as they are long, and tells of drift only above the fastest.
 Limits: a phase that was not profiled tells nothing; without announced phases, drift within the range of several
 profiled ones passes unnoticed.
 """
@@ -36,6 +37,11 @@ def comparable(profile: Profile, phase: str | None) -> tuple[PhaseProfile, ...]:
     return own or (() if phase else profile.phases)
 
 
+def mixes(profile: Profile, phase: str | None) -> bool:
+    """Whether a time in ``phase`` may have been spent in several phases, those without steps among them."""
+    return all(one.phase != phase for one in profile.phases) and (len(profile.phases) > 1 or bool(profile.stepless))
+
+
 def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") -> str | None:
     """Whether an application has drifted from its profile, in words that say what to do, or None.
 
@@ -52,7 +58,8 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     latest = rates[-OBSERVATIONS:]
     if not found or len(latest) < OBSERVATIONS or min(one.rate for one in found) <= 0:
         return None
-    slowest = min(one.rate for one in found)
+    mixed = mixes(profile, phase)
+    slowest = 0.0 if mixed and profile.stepless else min(one.rate for one in found)
     fastest = max(one.working_rate for one in found)  # pauses may lie between what was observed
     noise = max(one.noise for one in found)
     off = [rate / min(max(rate, slowest), fastest) - 1.0 for rate in latest]
@@ -61,7 +68,7 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     if not beyond or abs(median) <= max(LEAST, 3 * noise):
         return None
     how = "faster" if median > 0 else "slower"
-    least = "at least " if len(found) > 1 else ""  # against the phase that comes nearest
+    least = "at least " if mixed else ""  # against the phase that comes nearest
     where = f" in {found[0].phase}" if found[0].phase and len(profile.phases) > 1 and len(found) == 1 else ""
     return (
         f"{profile.key} goes {least}{abs(median):.0%} {how} alone{where} than when it was profiled (revision "

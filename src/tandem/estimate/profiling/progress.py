@@ -47,6 +47,11 @@ class Trace:
         return len(self._times)
 
     @property
+    def afresh(self) -> int:
+        """How often the count of steps began afresh within a run."""
+        return len(self._cuts) - len(self.ended)
+
+    @property
     def last(self) -> tuple[float, float] | None:
         """The newest point, or None."""
         return (self._times[-1], self._steps[-1]) if self._times else None

@@ -45,7 +45,15 @@ def scatters(subject: Subject, noise: float, window_s: float) -> ProgrammeError:
 
 
 def never_steady(subject: Subject, window_s: float) -> ProgrammeError:
-    """The error for a programme whose phases are too short for windows."""
+    """The error for a programme whose phases, or counts of its steps, are too short for windows."""
+    trace = subject.trace
+    if not trace.entered:
+        afresh = f" (its steps began afresh {trace.afresh} times)" if trace.afresh else ""
+        return ProgrammeError(
+            given=f"{subject.name} has no whole window of {window_s:.2g} s with steps, by {subject.source.way}{afresh}",
+            allowed="steps that follow each other for longer than that, counted on without a break",
+            todo="count steps on from one epoch to the next, or tell them more often",
+        )
     return ProgrammeError(
         given=f"{subject.name} was in no phase for a whole window of {window_s:.2g} s, by {subject.source.way}",
         allowed="phases that last, and steps within them",

@@ -5,6 +5,9 @@ change is where a stretch's measurement begins; the rate is the steps done from 
 between the two. Long stretches are reported every few seconds, so that a broken bound is seen soon. The meter reads no
 clock: the time is passed in. What each stretch was is also kept as `Beside` rows, with or without a rate; of one that
 lasts, what there is of it, so that a daemon that is killed does not take hours with it.
+
+A programme may count its steps afresh (each epoch, say): what lies between its last step and the first of the new count
+is no part of a rate.
 """
 
 import math
@@ -40,6 +43,24 @@ class Metered:
 
 
 @dataclass(slots=True)
+class _Progress:
+    """Steps and time from a record on."""
+
+    first: Record
+    counted: float = 0.0  # steps until the count began afresh the last time,
+    counted_s: float = 0.0  # and the seconds that they took
+
+    def afresh(self, last: Record, record: Record) -> None:
+        """The count that had come to ``last`` begins afresh with ``record``."""
+        self.counted, self.counted_s = self.until(last)
+        self.first = record
+
+    def until(self, last: Record) -> tuple[float, float]:
+        """Steps and seconds up to the newest record."""
+        return self.counted + (last.step or 0.0) - (self.first.step or 0.0), self.counted_s + last.t - self.first.t
+
+
+@dataclass(slots=True)
 class _Stretch:
     """One job's measurement since its neighbours last changed."""
 
@@ -51,13 +72,14 @@ class _Stretch:
     reported_at: float = 0.0
     kept_at: float = 0.0
     kept: bool = False  # what there was of it
-    mark: Record | None = None  # where the measurement of the next report begins
-    first: Record | None = None  # where the measurement of the whole stretch begins
+    since: _Progress | None = None  # the last report
+    whole: _Progress | None = None  # of the stretch
     last: Record | None = None
     rates: list[float] = field(default_factory=list)  # of records that tell a rate but no step
     done: float | None = None
     phase: str = ""  # announced last
-    phases: list[str] = field(default_factory=list)  # of the records since the last report, each change of them once
+    within: str | None = None  # the phase that all steps since the last report were made in; None where it changed
+    at: str = ""  # the phase of the last step
     met: dict[str, list[float]] = field(default_factory=dict)  # alone: steps and seconds of phases, not told yet
     stays: bool = False  # the last step was told in the present phase
 
@@ -180,8 +202,8 @@ class Meter:
     def _begin(self, now: float, stretch: _Stretch, beside: tuple[tuple[int, str], ...]) -> None:
         stretch.began_at = stretch.reported_at = stretch.kept_at = now
         stretch.beside, stretch.kept = beside, False
-        stretch.mark = stretch.first = stretch.last = None
-        stretch.rates, stretch.phases = [], []
+        stretch.since = stretch.whole = stretch.last = None
+        stretch.rates = []
         stretch.stays = False  # what was met of phases alone goes on where the job is alone again
 
     def _read(self, stretch: _Stretch) -> None:
@@ -189,39 +211,37 @@ class Meter:
             if record.phase is not None:
                 stretch.stays = stretch.stays and record.phase == stretch.phase
                 stretch.phase = record.phase
-            if (record.step is not None or record.rate is not None) and stretch.phases[-1:] != [stretch.phase]:
-                stretch.phases.append(stretch.phase)
             if record.step is not None:
                 if record.total:
                     stretch.done = min(1.0, max(0.0, record.step / record.total))
-                if stretch.last is not None and record.t <= stretch.last.t:
-                    continue
-                if stretch.first is None:
-                    stretch.first = stretch.mark = record
-                if stretch.stays and stretch.last is not None and stretch.alone:
-                    met = stretch.met.setdefault(stretch.phase, [0.0, 0.0])
-                    met[0] += record.step - (stretch.last.step or 0.0)
-                    met[1] += record.t - stretch.last.t
-                stretch.last, stretch.stays = record, True
+                _step(stretch, record)
             elif record.rate is not None:
+                if stretch.whole is None and not stretch.rates:
+                    stretch.within = stretch.phase
+                elif stretch.at != stretch.phase:
+                    stretch.within = None
+                stretch.at = stretch.phase
                 stretch.rates.append(record.rate)
 
     def _report(self, now: float, stretch: _Stretch) -> None:
         """Send the rate since the last report to the state machine."""
-        rate = _rate(stretch.mark, stretch.last, stretch.rates[1:] if stretch.mark is stretch.first else stretch.rates)
+        rate = _rate(stretch.since, stretch.last, stretch.rates[1:])
         if rate is None:
+            if stretch.since is not None and stretch.last is not None and stretch.since.until(stretch.last)[0] < 0:
+                stretch.since = _Progress(stretch.last)  # it went back some steps: what follows is measured from there
             return
         seconds = max(0.0, now - stretch.reported_at)
         beside = tuple(sorted(app for _, app in stretch.beside))
         throttled = stretch.throttle < 1
-        phase = stretch.phases[0] if len(stretch.phases) == 1 else None
+        phase = stretch.within
         turns: tuple[tuple[str, float], ...] = ()
         if stretch.alone:
             if phase is not None and seconds >= LEAST_S:  # it is told by the rate itself
                 stretch.met.pop(phase, None)
             turns = tuple(_taken(stretch.met))
         self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase, turns))
-        stretch.mark, stretch.reported_at, stretch.phases = stretch.last, now, stretch.phases[-1:]
+        stretch.reported_at, stretch.within = now, stretch.at
+        stretch.since = None if stretch.last is None else _Progress(stretch.last)
         stretch.rates = stretch.rates[-1:]
 
     def _close(self, now: float, stretch: _Stretch) -> None:
@@ -231,7 +251,7 @@ class Meter:
 
     def _keep(self, now: float, stretch: _Stretch) -> None:
         """Keep the stretch, until now, in place of what was kept of it before."""
-        whole = _rate(stretch.first, stretch.last, stretch.rates[1:])
+        whole = _rate(stretch.whole, stretch.last, stretch.rates[1:])
         short = now <= stretch.began_at or (whole is None and now - stretch.began_at < SHORTEST_S)
         if short and not stretch.kept:
             return
@@ -262,16 +282,44 @@ def _taken(met: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
                 yield phase, steps / seconds
 
 
-def _rate(first: Record | None, last: Record | None, told: list[float]) -> float | None:
-    """Steps per second between two records; the mean of what was told where no steps were counted.
+def _step(stretch: _Stretch, record: Record) -> None:
+    """Take in a record that tells a step."""
+    last = stretch.last
+    if last is None or stretch.since is None or stretch.whole is None:
+        stretch.since, stretch.whole, stretch.within = _Progress(record), _Progress(record), stretch.phase
+    elif record.t <= last.t:
+        return
+    else:
+        afresh = _afresh(last, record)
+        if afresh:
+            stretch.since.afresh(last, record)
+            stretch.whole.afresh(last, record)
+        if not stretch.stays:  # in between, it was in another phase
+            stretch.within = None
+        elif stretch.alone and not afresh:
+            met = stretch.met.setdefault(stretch.phase, [0.0, 0.0])
+            met[0] += (record.step or 0.0) - (last.step or 0.0)
+            met[1] += record.t - last.t
+    stretch.last, stretch.stays, stretch.at = record, True, stretch.phase
+
+
+def _afresh(last: Record, record: Record) -> bool:
+    """Whether a step is the first of a new count.
+
+    One that lies a little below the newest is told late, by another of the programme's processes, or goes back to a
+    checkpoint.
+    """
+    step, newest = record.step or 0.0, last.step or 0.0
+    return step < newest and step <= newest / 2
+
+
+def _rate(progress: _Progress | None, last: Record | None, told: list[float]) -> float | None:
+    """Steps per second up to a record; the mean of what was told where no steps were counted.
 
     None where that is not above 0, or more than any rate is.
     """
-    rate = math.nan
-    if first is not None and last is not None and last is not first and first.step is not None:
-        steps, seconds = (last.step or 0.0) - first.step, last.t - first.t
-        if seconds > 0:
-            rate = steps / seconds
-    elif told:
-        rate = sum(told) / len(told)
+    steps, seconds = progress.until(last) if progress is not None and last is not None else (0.0, 0.0)
+    rate = sum(told) / len(told) if told else math.nan
+    if seconds > 0:
+        rate = steps / seconds
     return rate if 1.0 / FASTEST <= rate <= FASTEST else None

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tandem.estimate.profiling.drift import comparable, drifted
+from tandem.estimate.profiling.drift import comparable, drifted, mixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,9 @@ class Drift:
         if not found or rate <= 0 or min(one.rate for one in found) <= 0:
             return False
         pace = self._pace(app)
-        if len(found) == 1 and found[0].pauses is None:  # of a mean over phases nobody knows what it should be
+        if (
+            not mixes(profiles[app], phase) and found[0].pauses is None
+        ):  # of a mean over phases nobody knows what it should be
             self._paces[app] = rate / found[0].rate
         rates = self._rates.setdefault((app, phase), deque(maxlen=REMEMBERED))
         rates.append(rate / pace)
