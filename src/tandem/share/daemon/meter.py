@@ -228,7 +228,7 @@ class Meter:
         rate = _rate(stretch.since, stretch.last, stretch.rates[1:])
         if rate is None:
             if stretch.since is not None and stretch.last is not None and stretch.since.until(stretch.last)[0] < 0:
-                stretch.since = _Progress(stretch.last)  # it went back some steps: what follows is measured from there
+                _report_from(now, stretch)  # it went back some steps
             return
         seconds = max(0.0, now - stretch.reported_at)
         beside = tuple(sorted(app for _, app in stretch.beside))
@@ -240,9 +240,7 @@ class Meter:
                 stretch.met.pop(phase, None)
             turns = tuple(_taken(stretch.met))
         self._measured.append(Measured(stretch.who.job, rate, seconds, beside, stretch.done, throttled, phase, turns))
-        stretch.reported_at, stretch.within = now, stretch.at
-        stretch.since = None if stretch.last is None else _Progress(stretch.last)
-        stretch.rates = stretch.rates[-1:]
+        _report_from(now, stretch)
 
     def _close(self, now: float, stretch: _Stretch) -> None:
         """The stretch is over: report its rest, keep the whole of it."""
@@ -280,6 +278,13 @@ def _taken(met: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
             del met[phase]
             if 1.0 / FASTEST <= steps / seconds <= FASTEST:
                 yield phase, steps / seconds
+
+
+def _report_from(now: float, stretch: _Stretch) -> None:
+    """The next report is of what follows the newest record."""
+    stretch.reported_at, stretch.within = now, stretch.at
+    stretch.since = None if stretch.last is None else _Progress(stretch.last)
+    stretch.rates = stretch.rates[-1:]
 
 
 def _step(stretch: _Stretch, record: Record) -> None:
