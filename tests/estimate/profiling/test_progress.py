@@ -75,7 +75,7 @@ def test_too_little_in_a_window_is_no_rate() -> None:
     assert Trace().rate(0, 1) is None
 
 
-def test_no_window_reaches_across_a_cut_or_a_count_that_starts_afresh() -> None:
+def test_no_window_reaches_across_a_cut_or_a_way_back_and_any_across_a_count_that_starts_afresh() -> None:
     trace = made([(0, 0), (1, 10), (2, 20)])
     trace.cut(2.0)
     trace.add(3, 100)
@@ -83,8 +83,11 @@ def test_no_window_reaches_across_a_cut_or_a_count_that_starts_afresh() -> None:
     assert trace.rate(1, 4) is None
     assert trace.rate(3, 4) == pytest.approx(10.0)
     afresh = made([(0, 50), (1, 60), (2, 0), (3, 10)])
-    assert afresh.rate(0, 3) is None
+    assert afresh.rate(0, 3) == pytest.approx(10.0), "the count goes on"
     assert afresh.rate(2, 3) == pytest.approx(10.0)
+    back = made([(0, 50), (1, 60), (2, 40), (3, 50)])
+    assert back.rate(0, 3) is None
+    assert back.rate(2, 3) == pytest.approx(10.0)
 
 
 def test_a_window_lies_in_a_phase_or_in_none() -> None:

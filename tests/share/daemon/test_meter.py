@@ -282,6 +282,18 @@ def test_however_a_programme_counts_its_rate_is_its_rate(epochs: list[int], rate
     assert kept
 
 
+def test_a_pause_between_two_epochs_is_part_of_the_rate() -> None:
+    day = Day()
+    day.meter.runs(0.0, metered(1, "a"))
+    for _ in range(8):
+        day.step[1] = 0.0
+        day.work(2.0, j1=8.0)
+        day.work(2.0)  # validates, and tells nothing
+    day.work(0.5, j1=8.0)
+    day.meter.rests(day.now, 1)
+    assert day.meter.take()[1][-1].rate == pytest.approx(4.0, rel=0.15)
+
+
 def test_steps_that_are_told_late_by_another_process_change_nothing() -> None:
     """Four processes tell each step, some of them when the next one has been told."""
     day = Day()

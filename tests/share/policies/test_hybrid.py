@@ -1,9 +1,12 @@
 """`hybrid` by hand: neighbours, room, reservations, enforcement."""
 
+import heapq
+import math
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
 from tandem.share import events as ev
@@ -705,3 +708,53 @@ def test_a_weighed_job_is_a_job() -> None:
         ev.Submitted(job(3, 1, app="quiet", harvest=True, expected=50.0)),
     )
     assert told.decisions(ev.Start) == [1, 2]
+
+
+# ---------------------------------------------------------------------------------------- the last ones
+
+TWO_CORES = Node("a", 2000, 100)
+
+
+@pytest.mark.parametrize(
+    ("first_s", "waiting", "next_one"),
+    [
+        (20.0, [(15.0, False), (12.0, False)], 3),  # the core of the first is free before 12 s are over
+        (40.0, [(15.0, False), (12.0, False)], 4),  # there is no second core in that time
+        (20.0, [(25.0, False), (12.0, False)], 4),  # who takes so much longer ends last anyway
+        (20.0, [(12.0, False), (15.0, False)], 3),  # nobody is passed over by one that came later
+        (20.0, [(15.0, True), (12.0, False)], 4),  # harvest jobs come after primary ones, as ever
+        (20.0, [(15.0, False), (12.0, False), (11.0, False)], 5),  # one of the three is not the last on its core
+    ],
+)
+def test_of_those_that_are_the_last_on_their_cores_the_longest_goes_first(
+    first_s: float, waiting: list[tuple[float, bool]], next_one: int
+) -> None:
+    told = Told("hybrid", TWO_CORES)
+    told.submit(job(1, 1, expected=first_s))
+    told.submit(job(2, 1, expected=10.0))
+    for number, (expected_s, harvest) in enumerate(waiting, 3):
+        told.submit(job(number, 1, expected=expected_s, harvest=harvest), at=0.1 * number)
+    told.end(2, at=10.0)
+    assert told.running() == {1, next_one}
+
+
+@given(st.integers(2, 4), st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 20))
+@example(2, [6, 7, 4], 2)
+def test_the_last_ones_end_no_later_than_by_shortest_first_and_wait_no_longer_in_all(
+    cores: int, seconds: list[int], apart: int
+) -> None:
+    """The sum of completion times is the least there is, that of shortest first."""
+    held = [float(50 + apart * k) for k in range(cores)]  # when each core comes free
+    arrivals = [Arrival(0.0, job(k + 1, 1, expected=end), end) for k, end in enumerate(held)]
+    arrivals += [
+        Arrival(1.0 + k / 1024, job(100 + k, 1, expected=float(one)), float(one))
+        for k, one in enumerate(sorted(seconds, reverse=True))
+    ]
+    simulator = Simulator(Workload((Node("a", 1000 * cores, 0),), tuple(arrivals)), Setup("hybrid", "none"))
+    ended = [outcome.ended for outcome in simulator.run().outcomes if outcome.job.id >= 100]
+    shortest_first = []
+    for one in sorted(seconds):
+        shortest_first.append(heapq.heappop(held) + one)
+        heapq.heappush(held, shortest_first[-1])
+    assert sum(one or math.inf for one in ended) == pytest.approx(sum(shortest_first))
+    assert max(one or math.inf for one in ended) <= max(shortest_first) + 1e-6

@@ -12,6 +12,8 @@ from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tandem.estimate.counting import Counting
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,6 +37,7 @@ class Trace:
     """
 
     def __init__(self) -> None:
+        self._counting = Counting()
         self._times: list[float] = []
         self._steps: list[float] = []
         self._cuts: list[float] = []
@@ -47,11 +50,6 @@ class Trace:
         return len(self._times)
 
     @property
-    def afresh(self) -> int:
-        """How often the count of steps began afresh within a run."""
-        return len(self._cuts) - len(self.ended)
-
-    @property
     def last(self) -> tuple[float, float] | None:
         """The newest point, or None."""
         return (self._times[-1], self._steps[-1]) if self._times else None
@@ -59,10 +57,12 @@ class Trace:
     def add(self, t: float, step: float) -> None:
         """Add a point; one that lies before the newest, or says the same time, is passed over.
 
-        A step below the newest one means that the programme counts afresh (its next epoch, say): the trace is cut.
+        Where the programme counts afresh (its next epoch, say) the trace goes on (`tandem.estimate.counting`), with
+        whatever lies between; where it goes back some steps, the trace is cut.
         """
         if self._times and t <= self._times[-1]:
             return
+        step = self._counting.take(step)
         if self._steps and step < self._steps[-1]:
             self._cuts.append(t)
         if self._fine(t):
@@ -77,13 +77,14 @@ class Trace:
         Points are then as far apart as steps are, however often they are told.
         """
         fresh = not self._times or bool(self._cuts and self._cuts[-1] > self._times[-1])
-        if fresh or step != self._steps[-1]:
+        if fresh or step != self._counting.newest:
             self.add(t, step)
 
     def cut(self, t: float) -> None:
         """Say that what follows ``t`` is another run, and has nothing to do with the last: no window reaches across."""
         self.ended.append(t)
         self._cuts.append(t)
+        self._counting.another_run()
 
     def typical_gap(self) -> float | None:
         """Median time between neighbouring points of late, or None where there are fewer than two."""

@@ -45,14 +45,13 @@ def scatters(subject: Subject, noise: float, window_s: float) -> ProgrammeError:
 
 
 def never_steady(subject: Subject, window_s: float) -> ProgrammeError:
-    """The error for a programme whose phases, or counts of its steps, are too short for windows."""
-    trace = subject.trace
-    if not trace.entered:
-        afresh = f" (its steps began afresh {trace.afresh} times)" if trace.afresh else ""
+    """The error for a programme whose phases, or times in which its steps go on, are too short for windows."""
+    if not subject.trace.entered:
+        window = f"whole window of {window_s:.2g} s"
         return ProgrammeError(
-            given=f"{subject.name} has no whole window of {window_s:.2g} s with steps, by {subject.source.way}{afresh}",
-            allowed="steps that follow each other for longer than that, counted on without a break",
-            todo="count steps on from one epoch to the next, or tell them more often",
+            given=f"{subject.name} has no {window} in which its steps go on, by {subject.source.way}",
+            allowed="steps that go on for longer than that",
+            todo="count steps on without going back, or tell them more often",
         )
     return ProgrammeError(
         given=f"{subject.name} was in no phase for a whole window of {window_s:.2g} s, by {subject.source.way}",

@@ -6,16 +6,17 @@ between the two. Long stretches are reported every few seconds, so that a broken
 clock: the time is passed in. What each stretch was is also kept as `Beside` rows, with or without a rate; of one that
 lasts, what there is of it, so that a daemon that is killed does not take hours with it.
 
-A programme may count its steps afresh (each epoch, say): what lies between its last step and the first of the new count
-is no part of a rate.
+A programme may count its steps afresh (each epoch, say): see `tandem.estimate.counting`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from tandem.core.records import FILE_NAME, Record, Tail, open_owned_by
+from tandem.core.records import FILE_NAME, Tail, open_owned_by
+from tandem.estimate.counting import Counting
 from tandem.estimate.observed import FASTEST, LEAST_S
 from tandem.share.events import Measured
 from tandem.share.store.entry import Beside
@@ -42,22 +43,11 @@ class Metered:
     run_dir: str
 
 
-@dataclass(slots=True)
-class _Progress:
-    """Steps and time from a record on."""
+class _Point(NamedTuple):
+    """A record: when it was written, and how many steps had been done, by one count that goes on."""
 
-    first: Record
-    counted: float = 0.0  # steps until the count began afresh the last time,
-    counted_s: float = 0.0  # and the seconds that they took
-
-    def afresh(self, last: Record, record: Record) -> None:
-        """The count that had come to ``last`` begins afresh with ``record``."""
-        self.counted, self.counted_s = self.until(last)
-        self.first = record
-
-    def until(self, last: Record) -> tuple[float, float]:
-        """Steps and seconds up to the newest record."""
-        return self.counted + (last.step or 0.0) - (self.first.step or 0.0), self.counted_s + last.t - self.first.t
+    t: float
+    steps: float
 
 
 @dataclass(slots=True)
@@ -72,9 +62,10 @@ class _Stretch:
     reported_at: float = 0.0
     kept_at: float = 0.0
     kept: bool = False  # what there was of it
-    since: _Progress | None = None  # the last report
-    whole: _Progress | None = None  # of the stretch
-    last: Record | None = None
+    counting: Counting = field(default_factory=Counting)
+    since: _Point | None = None  # where the measurement of the next report begins
+    first: _Point | None = None  # where the measurement of the whole stretch begins
+    last: _Point | None = None
     rates: list[float] = field(default_factory=list)  # of records that tell a rate but no step
     done: float | None = None
     phase: str = ""  # announced last
@@ -202,7 +193,7 @@ class Meter:
     def _begin(self, now: float, stretch: _Stretch, beside: tuple[tuple[int, str], ...]) -> None:
         stretch.began_at = stretch.reported_at = stretch.kept_at = now
         stretch.beside, stretch.kept = beside, False
-        stretch.since = stretch.whole = stretch.last = None
+        stretch.since = stretch.first = stretch.last = None
         stretch.rates = []
         stretch.stays = False  # what was met of phases alone goes on where the job is alone again
 
@@ -214,9 +205,9 @@ class Meter:
             if record.step is not None:
                 if record.total:
                     stretch.done = min(1.0, max(0.0, record.step / record.total))
-                _step(stretch, record)
+                _step(stretch, record.t, record.step)
             elif record.rate is not None:
-                if stretch.whole is None and not stretch.rates:
+                if stretch.first is None and not stretch.rates:
                     stretch.within = stretch.phase
                 elif stretch.at != stretch.phase:
                     stretch.within = None
@@ -227,7 +218,7 @@ class Meter:
         """Send the rate since the last report to the state machine."""
         rate = _rate(stretch.since, stretch.last, stretch.rates[1:])
         if rate is None:
-            if stretch.since is not None and stretch.last is not None and stretch.since.until(stretch.last)[0] < 0:
+            if stretch.since is not None and stretch.last is not None and stretch.last.steps < stretch.since.steps:
                 _report_from(now, stretch)  # it went back some steps
             return
         seconds = max(0.0, now - stretch.reported_at)
@@ -249,7 +240,7 @@ class Meter:
 
     def _keep(self, now: float, stretch: _Stretch) -> None:
         """Keep the stretch, until now, in place of what was kept of it before."""
-        whole = _rate(stretch.whole, stretch.last, stretch.rates[1:])
+        whole = _rate(stretch.first, stretch.last, stretch.rates[1:])
         short = now <= stretch.began_at or (whole is None and now - stretch.began_at < SHORTEST_S)
         if short and not stretch.kept:
             return
@@ -282,49 +273,33 @@ def _taken(met: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
 
 def _report_from(now: float, stretch: _Stretch) -> None:
     """The next report is of what follows the newest record."""
-    stretch.reported_at, stretch.within = now, stretch.at
-    stretch.since = None if stretch.last is None else _Progress(stretch.last)
+    stretch.reported_at, stretch.within, stretch.since = now, stretch.at, stretch.last
     stretch.rates = stretch.rates[-1:]
 
 
-def _step(stretch: _Stretch, record: Record) -> None:
+def _step(stretch: _Stretch, t: float, step: float) -> None:
     """Take in a record that tells a step."""
     last = stretch.last
-    if last is None or stretch.since is None or stretch.whole is None:
-        stretch.since, stretch.whole, stretch.within = _Progress(record), _Progress(record), stretch.phase
-    elif record.t <= last.t:
+    if last is not None and t <= last.t:
         return
-    else:
-        afresh = _afresh(last, record)
-        if afresh:
-            stretch.since.afresh(last, record)
-            stretch.whole.afresh(last, record)
-        if not stretch.stays:  # in between, it was in another phase
-            stretch.within = None
-        elif stretch.alone and not afresh:
-            met = stretch.met.setdefault(stretch.phase, [0.0, 0.0])
-            met[0] += (record.step or 0.0) - (last.step or 0.0)
-            met[1] += record.t - last.t
-    stretch.last, stretch.stays, stretch.at = record, True, stretch.phase
+    point = _Point(t, stretch.counting.take(step))
+    if last is None:
+        stretch.since, stretch.first, stretch.within = point, point, stretch.phase
+    elif not stretch.stays:  # in between, it was in another phase
+        stretch.within = None
+    elif stretch.alone:
+        met = stretch.met.setdefault(stretch.phase, [0.0, 0.0])
+        met[0] += point.steps - last.steps
+        met[1] += t - last.t
+    stretch.last, stretch.stays, stretch.at = point, True, stretch.phase
 
 
-def _afresh(last: Record, record: Record) -> bool:
-    """Whether a step is the first of a new count.
-
-    One that lies a little below the newest is told late, by another of the programme's processes, or goes back to a
-    checkpoint.
-    """
-    step, newest = record.step or 0.0, last.step or 0.0
-    return step < newest and step <= newest / 2
-
-
-def _rate(progress: _Progress | None, last: Record | None, told: list[float]) -> float | None:
-    """Steps per second up to a record; the mean of what was told where no steps were counted.
+def _rate(first: _Point | None, last: _Point | None, told: list[float]) -> float | None:
+    """Steps per second between two records; the mean of what was told where no steps were counted.
 
     None where that is not above 0, or more than any rate is.
     """
-    steps, seconds = progress.until(last) if progress is not None and last is not None else (0.0, 0.0)
     rate = sum(told) / len(told) if told else math.nan
-    if seconds > 0:
-        rate = steps / seconds
+    if first is not None and last is not None and last is not first:
+        rate = (last.steps - first.steps) / (last.t - first.t)
     return rate if 1.0 / FASTEST <= rate <= FASTEST else None

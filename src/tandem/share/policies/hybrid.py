@@ -9,7 +9,10 @@ Each pass, in this order:
    harvest jobs), so short ones pass long ones but nobody waits for ever. Among the first few that fit, the one that
    costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator
    says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its bandwidth, since stated
-   demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest.
+   demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest. Of the last
+   few that wait the longest goes first: each of them is the last on its cores, so their order adds nothing to the sum
+   of completion times, and no core stands idle while the longest one ends alone (Coffman and Sethi, A generalized
+   bound on LPT sequencing, 1976).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. This comes before step 2
    once room is being made for it, or once it has waited for `DUE` times its expected duration: what is freed would go
    from one harvest job to the next.
@@ -90,6 +93,10 @@ DUE = 1.0
 
 WORTH_SAYING_S = 1.0
 """Of a wait shorter than this nothing is said."""
+
+LIKE = 2.0
+"""Of the last few jobs the longest goes first where it takes at most this many times as long as the shortest: how long
+a core stands idle at the end is then decided by who starts last, and a wrong expectation costs little."""
 
 PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
@@ -290,12 +297,48 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
     if not firsts:
         return []
     first = view.jobs[firsts[0][2]]
-    if not view.contended or first.has_room or impatient(first, view.now):
+    if first.has_room or impatient(first, view.now):
         return [first]
     window = int(view.options.get("hybrid_window", WINDOW))
+    last = _last_on_their_cores(view, this, window)
+    if last:
+        return last if view.contended else last[:1]
+    if not view.contended:
+        return [first]
     shapes = [view.jobs[key[2]].shape for key in firsts[:window]]
     keys = heapq.merge(*(_first_of(view, this, shape, window) for shape in shapes))
     return [view.jobs[key[2]] for key in itertools.islice(keys, window)]
+
+
+def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
+    """All jobs that wait, the longest first, if there are so few that each is the last on its cores; else none.
+
+    They are of one class and priority, of like lengths, and any of them may start now. So many jobs end before even the
+    shortest of them would that there is a core for each. Whoever is passed over was not submitted earlier.
+    """
+    count = len(view.pending)
+    free_choice = this.reservation is None and this.made is None and not (this.shut or this.closed)
+    if not free_choice or not 1 < count <= min(window, 1 + len(view.on_nodes)):
+        return []
+    lives = [view.jobs[key[2]] for key in view.pending.in_order()]
+    longest = max(lives, key=_expected_s)  # of several, the first
+    ahead = lives[: lives.index(longest)]
+    ends = sorted(life.planned_end for life in view.on_nodes.values())
+    shortest_s = min(map(_expected_s, lives))
+    if (
+        not ahead
+        or any(len(life.shape.parts) > 1 or not view.index.may_fit(life.shape) for life in lives)
+        or len({(life.job.klass, life.job.priority) for life in lives}) > 1
+        or any(life.submitted_at < longest.submitted_at or impatient(life, view.now) for life in ahead)
+        or _expected_s(longest) > LIKE * shortest_s
+        or ends[count - 2] - view.now > shortest_s
+    ):
+        return []
+    return [longest, *(life for life in lives if life is not longest)]
+
+
+def _expected_s(life: Life) -> float:
+    return life.expected.mid
 
 
 def _first_of(view: View, this: _Pass, shape: Shape, most: int) -> Iterable[Key]:
