@@ -54,9 +54,8 @@ class Drift:
         if not found or rate <= 0 or min(one.rate for one in found) <= 0:
             return False
         pace = self._pace(app)
-        if (
-            not mixes(profiles[app], phase) and found[0].pauses is None
-        ):  # of a mean over phases nobody knows what it should be
+        # of a mean over phases nobody knows what it should be
+        if not mixes(profiles[app], phase) and found[0].pauses is None:
             self._paces[app] = rate / found[0].rate
         rates = self._rates.setdefault((app, phase), deque(maxlen=REMEMBERED))
         rates.append(rate / pace)
