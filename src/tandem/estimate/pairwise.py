@@ -94,10 +94,11 @@ def _combined(
         if said
         else ("" if unknown else "nobody runs on another core meanwhile")
     )
+    never_alone = seen.never_alone(app.key)
     if unknown:
-        missing = missing_words(unknown, never_alone=seen.never_alone(app.key))
+        missing = missing_words(unknown, never_alone=never_alone)
         why = f"{why}; {missing}" if why else missing
-    untried = bool(unknown) and not seen.never_alone(app.key)
+    untried = bool(unknown) and not never_alone
     return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, why, untried)
 
 

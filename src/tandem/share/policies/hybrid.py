@@ -10,8 +10,8 @@ Each pass, in this order:
    costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator
    says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its bandwidth, since stated
    demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest. Of the last
-   few that wait the longest goes first: each of them is the last on its cores, so their order adds nothing to the sum
-   of completion times, and no core stands idle while the longest one ends alone (Coffman and Sethi, A generalized
+   few that wait, of like lengths, the longest goes first: each of them is the last on its cores, so their order adds
+   nothing to the sum of completion times, and the cores come free closer together (Coffman and Sethi, A generalized
    bound on LPT sequencing, 1976).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. This comes before step 2
    once room is being made for it, or once it has waited for `DUE` times its expected duration: what is freed would go
@@ -313,8 +313,8 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
 def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     """All jobs that wait, the longest first, if there are so few that each is the last on its cores; else none.
 
-    They are of one class and priority, of like lengths, and any of them may start now. So many jobs end before even the
-    shortest of them would that there is a core for each. Whoever is passed over was not submitted earlier.
+    They are of one class and priority, of like lengths, and any of them may start now. For each of the others a job
+    ends before even the shortest of them would. Whoever is passed over was not submitted earlier.
     """
     count = len(view.pending)
     free_choice = this.reservation is None and this.made is None and not (this.shut or this.closed)

@@ -384,7 +384,7 @@ class Transitions:
         rate = m.history.reference_rate(life.job, event.rate)
         if rate is not None:
             scale = rate / event.rate
-            shown: dict[str | None, float] = {**dict(event.phases)}
+            shown: dict[str | None, float] = dict(event.phases)
             if counted is not None:  # of moments that make one rate nobody knows the phase
                 shown[event.phase if event.seconds >= LEAST_S else None] = counted
             m.observe(
