@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate.profile import Curve, PhaseProfile, Profile, Stepless
+from tandem.estimate.profiling.drift import drifted
 from tandem.share import events as ev
 from tandem.share.codec import from_json, to_json
 from tandem.share.model import Node, State
@@ -140,6 +141,43 @@ def test_a_machine_that_is_slow_for_everybody_is_no_drift() -> None:
     assert any(drift.observe("tender", 10.0, profiles) for _ in range(8)), "twice as fast as the others are today"
 
 
+def test_one_other_application_raises_doubt_but_no_drift() -> None:
+    profiles = {one.key: one for one in (LOUD, TENDER, CALM)}
+    drift = Drift()
+    drift.observe("calm", 15.0, profiles)
+    assert not any(drift.observe("tender", 15.0, profiles) for _ in range(8)), "the other one is as fast today"
+    assert not any(drift.observe("tender", 10.0, profiles) for _ in range(8)), "as fast as it was profiled"
+    assert any(drift.observe("tender", 6.0, profiles) for _ in range(8)), "slower than either makes it"
+    assert "40% slower" in drift.words["tender"], "by the one that says less"
+    assert "a machine that goes so itself" in drift.words["tender"]
+
+
+def test_what_others_did_long_ago_does_not_tell_of_the_machine_today() -> None:
+    profiles = {one.key: one for one in (LOUD, TENDER, CALM)}
+    drift = Drift()
+    drift.observe("calm", 10.0, profiles, now=0.0)
+    drift.observe("loud", 10.0, profiles, now=0.0)
+    known = restarted(drift)
+    assert any(known.observe("tender", 15.0, profiles, now=10.0 + k) for k in range(8))
+    assert "a machine" not in known.words["tender"]
+    later = restarted(drift)
+    assert any(later.observe("tender", 15.0, profiles, now=3600.0 + k) for k in range(8))
+    assert "a machine that goes so itself" in later.words["tender"]
+
+
+def test_nobody_vouches_for_the_machine_where_the_others_have_drifted() -> None:
+    profiles = {one.key: one for one in (LOUD, TENDER, CALM)}
+    drift = Drift()
+    assert any(drift.observe("calm", 3.0, profiles) for _ in range(8))
+    assert any(drift.observe("tender", 15.0, profiles) for _ in range(8))
+    assert "a machine that goes so itself" in drift.words["tender"]
+
+
+def restarted(drift: Drift) -> Drift:
+    """The same after a restart."""
+    return Drift.restore(json.loads(json.dumps(drift.snapshot())))
+
+
 def in_two_phases(key: str) -> Profile:
     """Loads at 100 steps/s for a fifth of the time, and solves at 10."""
     one = profile(key)
@@ -181,8 +219,20 @@ def test_one_phase_of_an_application_drifts() -> None:
 
 
 def test_what_older_versions_remembered_of_rates_is_taken_over() -> None:
-    old = {"words": {}, "since": {}, "rates": {"tender": [6.0] * 4}, "paces": {}}
+    old = {"words": {}, "since": {}, "rates": {"tender": [6.0] * 4}, "paces": {"loud": 1.0, "calm": 1.0}}
     assert Drift.restore(old).observe("tender", 6.0, {"tender": TENDER})
+
+
+@given(st.lists(st.floats(5.0, 20.0), min_size=5, max_size=5), st.floats(0.5, 2.0))
+def test_no_pace_between_the_two_that_are_possible_says_less(rates: list[float], pace: float) -> None:
+    """What is said where the pace is not known holds whichever of the possible ones it is."""
+    lower, upper = ([rate / end for rate in rates] for end in (max(1.0, pace), min(1.0, pace)))
+    if drifted(TENDER, lower, upper=upper) is not None:
+        for share in (0.0, 0.5, 1.0):
+            between = [low + share * (high - low) for low, high in zip(lower, upper, strict=True)]
+            assert drifted(TENDER, between) is not None
+    elif pace == 1.0:
+        assert drifted(TENDER, rates) is None
 
 
 @given(st.lists(st.floats(9.85, 10.15), max_size=30))

@@ -42,13 +42,23 @@ def mixes(profile: Profile, phase: str | None) -> bool:
     return all(one.phase != phase for one in profile.phases) and (len(profile.phases) > 1 or bool(profile.stepless))
 
 
-def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") -> str | None:
+def drifted(
+    profile: Profile,
+    rates: Sequence[float],
+    phase: str | None = "",
+    *,
+    upper: Sequence[float] | None = None,
+    vouched: bool = True,
+) -> str | None:
     """Whether an application has drifted from its profile, in words that say what to do, or None.
 
     Args:
         profile: what was measured once.
         rates: steps per second alone as observed since, newest last.
         phase: the phase they were observed in; "" where none was announced, None where it changed meanwhile.
+        upper: what the rates may have been at most on a machine as fast as when it was profiled, where that is not
+            known for certain (``rates`` are then the least); what departs least counts.
+        vouched: whether it is known how fast the machine goes; where not, it may be the cause.
 
     Returns:
         A sentence once the last five rates all lie on the same side of the profile's rates, each by more than the
@@ -62,7 +72,12 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     slowest = 0.0 if mixed and profile.stepless else min(one.rate for one in found)
     fastest = max(one.working_rate for one in found)  # pauses may lie between what was observed
     noise = max(one.noise for one in found)
-    off = [rate / min(max(rate, slowest), fastest) - 1.0 for rate in latest]
+
+    def departure(rate: float) -> float:
+        return rate / min(max(rate, slowest), fastest) - 1.0
+
+    ends = zip(latest, latest if upper is None else upper[-OBSERVATIONS:], strict=True)
+    off = [min(max(0.0, departure(low)), departure(high)) for low, high in ends]
     beyond = all(one > noise for one in off) or all(one < -noise for one in off)
     median = statistics.median(off)
     if not beyond or abs(median) <= max(LEAST, 3 * noise):
@@ -70,7 +85,13 @@ def drifted(profile: Profile, rates: Sequence[float], phase: str | None = "") ->
     how = "faster" if median > 0 else "slower"
     least = "at least " if mixed else ""  # against the phase that comes nearest
     where = f" in {found[0].phase}" if found[0].phase and len(profile.phases) > 1 and len(found) == 1 else ""
+    cause = (
+        "a new version or another input"
+        if vouched
+        else "a new version, another input or a machine that goes so itself, of which too few other profiled "
+        "applications tell"
+    )
     return (
         f"{profile.key} goes {least}{abs(median):.0%} {how} alone{where} than when it was profiled (revision "
-        f"{profile.revision}): a new version or another input; profile it again: {profile_again(profile.key)}"
+        f"{profile.revision}): {cause}; profile it again: {profile_again(profile.key)}"
     )

@@ -1,7 +1,8 @@
 """Applications that are no longer what was profiled, told by how fast they go alone.
 
 A machine that is slow for everybody today is no drift: rates are held against what the other profiled applications
-lately did relative to their own profiles, phase by phase.
+lately did relative to their own profiles, phase by phase. Two of them tell how fast it goes. From one, or from what was
+seen long ago, that is not known: then an application has drifted only where it has, whether they are believed or not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ REMEMBERED = 8
 """Rates alone that are kept of each phase of an application."""
 
 OTHERS = 2
-"""With fewer other applications than this, nothing is known of the machine's pace."""
+"""With fewer other applications than this, the machine's pace is not known."""
+
+LATELY_S = 600.0
+"""What others did longer ago than this tells no more for certain how fast the machine goes; a host of virtual machines
+changes that within the hour."""
 
 
 @dataclass(slots=True)
@@ -37,10 +42,11 @@ class Drift:
 
     words: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
-    _rates: dict[tuple[str, str | None], deque[float]] = field(default_factory=dict)
-    """(Application, phase; None where it changed) -> rates alone, divided by the machine's pace when they were seen."""
-    _paces: dict[str, float] = field(default_factory=dict)
-    """Application -> its latest rate alone over its profile's."""
+    _rates: dict[tuple[str, str | None], deque[tuple[float, float]]] = field(default_factory=dict)
+    """(Application, phase; None where it changed) -> rates alone, divided by the fastest and by the slowest that the
+    machine may have been when they were seen."""
+    _paces: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Application -> its latest rate alone over its profile's, and when that was, unix seconds."""
 
     def observe(
         self, app: str, rate: float, profiles: Mapping[str, Profile], now: float = 0.0, phase: str | None = ""
@@ -53,13 +59,14 @@ class Drift:
         found = comparable(profiles[app], phase) if app in profiles and app not in self.words else ()
         if not found or rate <= 0 or min(one.rate for one in found) <= 0:
             return False
-        pace = self._pace(app)
+        slowest, fastest, vouched = self._pace(app, now)
         # of a mean over phases nobody knows what it should be
         if not mixes(profiles[app], phase) and found[0].pauses is None:
-            self._paces[app] = rate / found[0].rate
+            self._paces[app] = rate / found[0].rate, now
         rates = self._rates.setdefault((app, phase), deque(maxlen=REMEMBERED))
-        rates.append(rate / pace)
-        said = drifted(profiles[app], list(rates), phase)
+        rates.append((rate / fastest, rate / slowest))
+        lower, upper = zip(*rates, strict=True)
+        said = drifted(profiles[app], lower, phase, upper=upper, vouched=vouched)
         if said is not None:
             self.words[app], self.since[app] = said, now
         return said is not None
@@ -77,13 +84,32 @@ class Drift:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Drift:
-        """The inverse of `snapshot`, older ones included, which knew no phases."""
+        """The inverse of `snapshot`, older ones included, which knew no phases, or believed whatever others did."""
         told = state.get("rates", ())
         rows = [(app, "", seen) for app, seen in told.items()] if isinstance(told, dict) else told
-        rates = {(app, phase): deque(seen, maxlen=REMEMBERED) for app, phase, seen in rows}
-        return cls(dict(state.get("words", {})), dict(state.get("since", {})), rates, dict(state.get("paces", {})))
+        rates = {(app, phase): deque(map(_both, seen), maxlen=REMEMBERED) for app, phase, seen in rows}
+        paces = {
+            app: (pace, 0.0) if isinstance(pace, float) else tuple(pace) for app, pace in state.get("paces", {}).items()
+        }
+        return cls(dict(state.get("words", {})), dict(state.get("since", {})), rates, paces)
 
-    def _pace(self, app: str) -> float:
-        """How fast the machine is today, as the other applications tell: 1 as when they were profiled."""
-        latest = [pace for other, pace in self._paces.items() if other != app and other not in self.words]
-        return statistics.median(latest) if len(latest) >= OTHERS else 1.0
+    def _pace(self, app: str, now: float) -> tuple[float, float, bool]:
+        """How fast the machine is as the other applications tell, 1 as when they were profiled.
+
+        Returns:
+            At the slowest, at the fastest, and whether that is known.
+        """
+        others = {other: told for other, told in self._paces.items() if other != app and other not in self.words}
+        lately = [pace for pace, at in others.values() if at >= now - LATELY_S]
+        if len(lately) >= OTHERS:
+            pace = statistics.median(lately)
+            return pace, pace, True
+        told = lately or [pace for pace, _ in others.values()]
+        pace = statistics.median(told) if told else 1.0
+        return min(1.0, pace), max(1.0, pace), False
+
+
+def _both(rate: float | list[float]) -> tuple[float, float]:
+    """A rate as it may have been at least and at most, as stored."""
+    least, most = (rate, rate) if isinstance(rate, float) else rate
+    return least, most
