@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +78,31 @@ def test_a_server_of_ones_own_or_roots_is_believed_and_by_root_the_data_folders_
 def test_the_data_folders_owner_is_not_believed_by_another_user(places: Paths) -> None:
     with listening(places.socket, ALICE), acting_as(BOB), pytest.raises(DaemonError, match=f"uid {ALICE}"):
         Client.connect(start=False, paths=places)
+
+
+def test_a_socket_that_a_killed_daemon_left_to_a_child_is_nobodys(places: Paths) -> None:
+    """Between fork and exec a child holds the socket that its parent listened on."""
+    program = (
+        "import os, signal, socket, sys, time\n"
+        "server = socket.socket(socket.AF_UNIX)\n"
+        "server.bind(sys.argv[1])\n"
+        "server.listen()\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    print(child, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(places.socket)], stdout=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stdout is not None
+        child = int(daemon.stdout.readline())
+        daemon.wait()
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(places.socket))  # the kernel still takes connections
+            with pytest.raises(DaemonError, match="no daemon answers"):
+                Client.connect(start=False, paths=places)
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -324,6 +324,8 @@ def _of_process(paths: Paths, process: int) -> socket.socket | None:
 def _try(paths: Paths) -> socket.socket | None:
     """Connect if somebody listens there.
 
+    A daemon that was killed while it started a process leaves its socket to that for moments: nobody listens.
+
     Raises:
         DaemonError: The socket cannot be used, or it is another user's, who is to be told nothing.
     """
@@ -340,15 +342,27 @@ def _try(paths: Paths) -> socket.socket | None:
             allowed="a daemon of this user, or the system's",
             todo="look at the folder's owner and mode, or set TANDEM_HOME",
         ) from error
-    listens = peer_of(connection).uid
-    if listens not in _believed(paths):
+    listens = peer_of(connection)
+    if _gone(listens.pid):
+        connection.close()
+        return None
+    if listens.uid not in _believed(paths):
         connection.close()
         raise DaemonError(
-            given=f"on {paths.socket} a process of another user listens (uid {listens}): nothing was sent to it",
+            given=f"on {paths.socket} a process of another user listens (uid {listens.uid}): nothing was sent to it",
             allowed="a daemon of this user, or the system's",
             todo="set TANDEM_HOME to a folder of your own, with a path so short that its socket is in it",
         )
     return connection
+
+
+def _gone(process: int) -> bool:
+    """Whether a process has ended; of one that cannot be seen from here (0) nobody knows."""
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    return False
 
 
 def _believed(paths: Paths) -> set[int]:
