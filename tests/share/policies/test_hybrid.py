@@ -295,6 +295,30 @@ def test_a_start_says_what_it_had_waited_for() -> None:
     assert "waited" not in told[3].reason
 
 
+def test_waiting_for_cores_is_not_waiting_for_a_bound() -> None:
+    told = knowing(Told("hybrid", TWO_CORES), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="stream", expected=100.0))
+    told.submit(job(2, 1, app="other", expected=100.0))
+    told.submit(job(3, 1, app="train", expected=10.0), at=1.0)
+    told.end(2, at=31.0)
+    assert told.state(3) is State.QUEUED
+    told.tick(at=35.0)
+    told.end(1, at=41.0)
+    bound = "a bound would break beside those that run now"
+    assert told[3].reason == f"nobody is beside it; it had waited 40s, for 10s of it passed over: {bound}"
+
+
+def test_of_a_bound_that_was_in_the_way_for_a_moment_nothing_is_said() -> None:
+    told = knowing(Told("hybrid", TWO_CORES), ("train", "stream", 1.5))
+    told.submit(job(1, 1, app="stream", expected=100.0))
+    told.submit(job(2, 1, app="train", expected=10.0), at=1.0)
+    told.submit(job(3, 1, app="other", expected=10.0), at=1.5)
+    told.tick(at=20.0)
+    told.end(1, at=31.0)
+    assert told[2].reason.startswith("beside other")
+    assert "waited" not in told[2].reason
+
+
 def test_memory_of_the_suspended_is_not_given_out() -> None:
     told = Told("hybrid", NODE)
     told.submit(job(1, 4, mem=80, harvest=True, expected=100.0))
@@ -736,6 +760,17 @@ def test_of_those_that_are_the_last_on_their_cores_the_longest_goes_first(
         told.submit(job(number, 1, expected=expected_s, harvest=harvest), at=0.1 * number)
     told.end(2, at=10.0)
     assert told.running() == {1, next_one}
+
+
+def test_a_core_is_not_the_last_place_of_a_job_that_needs_two() -> None:
+    """By hand: 15 s and 12 s, of which one needs both cores that the first job and nobody else will free."""
+    told = Told("hybrid", Node("a", 3000, 100))
+    told.submit(job(1, 1, expected=20.0))
+    told.submit(job(2, 2, expected=10.0))
+    told.submit(job(3, 2, expected=15.0), at=0.3)
+    told.submit(job(4, 2, expected=12.0), at=0.4)
+    told.end(2, at=10.0)
+    assert told.running() == {1, 4}, "shortest first: what the first job frees is too little for another"
 
 
 @given(st.integers(2, 4), st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 20))

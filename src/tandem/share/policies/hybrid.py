@@ -258,7 +258,7 @@ def _start(
         life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
         placement = _place(view, near, life, this)
         if placement is not None:
-            decisions.append(Start(life.id, placement, near.words(life) + _waited(life, view.now)))
+            decisions.append(Start(life.id, placement, near.words(life) + _waited(view, life)))
         elif reservation is None or life.shape in this.barred:
             _close(view, this, life)
             if this.guest is None and life is view.head() and impatient(life, view.now):
@@ -267,12 +267,25 @@ def _start(
             this.barred.add(life.shape)
 
 
-def _waited(life: Life, now: float) -> str:
-    """Why it was passed over until now, where it was."""
-    waited_s = now - life.queued_at
-    if not life.hindered or waited_s < WORTH_SAYING_S:
+def _hinder(view: View, life: Life, why: str) -> None:
+    """A job that fits is passed over in this pass; so it was since the one before, if it was passed over then."""
+    life.hindered_s = _hindered_s(view, life)
+    life.hindered, life.hindered_at = why, view.now
+
+
+def _hindered_s(view: View, life: Life) -> float:
+    """For how long it was passed over though it fits, until now."""
+    since = life.hindered_at
+    return life.hindered_s + (view.now - since if since is not None and since == view.decided_at else 0.0)
+
+
+def _waited(view: View, life: Life) -> str:
+    """For how long it was passed over until now, and why at last."""
+    waited_s, hindered_s = view.now - life.queued_at, _hindered_s(view, life)
+    if hindered_s < WORTH_SAYING_S:
         return ""
-    return f"; it had waited {human_duration(waited_s)}: {life.hindered}"
+    part = "" if waited_s - hindered_s < WORTH_SAYING_S else f", for {human_duration(hindered_s)} of it passed over"
+    return f"; it had waited {human_duration(waited_s)}{part}: {life.hindered}"
 
 
 def _close(view: View, this: _Pass, life: Life) -> None:
@@ -314,7 +327,8 @@ def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     """All jobs that wait, the longest first, if there are so few that each is the last on its cores; else none.
 
     They are of one class and priority, of like lengths, and any of them may start now. For each of the others a job
-    ends before even the shortest of them would. Whoever is passed over was not submitted earlier.
+    that has cores enough for any of them ends before even the shortest of them would. Whoever is passed over was not
+    submitted earlier.
     """
     count = len(view.pending)
     free_choice = this.reservation is None and this.made is None and not (this.shut or this.closed)
@@ -323,7 +337,9 @@ def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     lives = [view.jobs[key[2]] for key in view.pending.in_order()]
     longest = max(lives, key=_expected_s)  # of several, the first
     ahead = lives[: lives.index(longest)]
-    ends = sorted(life.planned_end for life in view.on_nodes.values())
+    most = max(life.shape.cpu_milli for life in lives)
+    large = (one for one in view.on_nodes.values() if one.shape.parts[0].need.cpu_milli >= most)
+    ends = sorted(one.planned_end for one in large)
     shortest_s = min(map(_expected_s, lives))
     if (
         not ahead
@@ -331,6 +347,7 @@ def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
         or len({(life.job.klass, life.job.priority) for life in lives}) > 1
         or any(life.submitted_at < longest.submitted_at or impatient(life, view.now) for life in ahead)
         or _expected_s(longest) > LIKE * shortest_s
+        or len(ends) < count - 1
         or ends[count - 2] - view.now > shortest_s
     ):
         return []
@@ -412,15 +429,15 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
         if reservation is not None and not (
             view.keeps(reservation, n) if taken else view.would_keep(reservation, n, need)
         ):
-            life.hindered = f"it would delay job {reservation.job}"
+            _hinder(view, life, f"it would delay job {reservation.job}")
         elif holds_back and not _leaves_cores(view, n, need, free):
-            life.hindered = "the cores that are left are kept for GPU jobs"
+            _hinder(view, life, "the cores that are left are kept for GPU jobs")
         elif this.made is not None and n in this.made.nodes and life is not this.made.guest:
-            life.hindered = f"room is being made there for job {this.made.guest.id}"
+            _hinder(view, life, f"room is being made there for job {this.made.guest.id}")
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
-            life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
+            _hinder(view, life, f"job {this.guest.id} has waited for long, and beside it a bound would break")
         elif not near.bounds_hold(n, life):
-            life.hindered = BOUND_BREAKS
+            _hinder(view, life, BOUND_BREAKS)
         else:
             return True
         return False

@@ -176,6 +176,7 @@ class Cluster:
         """The job waits for its turn from now on."""
         life.state = State.QUEUED
         life.hindered, life.has_room, life.reserved = "", False, None
+        life.hindered_at, life.hindered_s = None, 0.0
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
         key = (-life.job.priority, life.rank, life.id)

@@ -47,6 +47,8 @@ _PLAIN = (
     "slowdown",
     "reason",
     "hindered",
+    "hindered_at",
+    "hindered_s",
     "has_room",
     "curbed_before",
     "measured_s",
@@ -91,6 +93,7 @@ def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:
         "now": cluster.now,
         "policy": cluster.setup.policy,
         "dirty": cluster.is_dirty,
+        "decided_at": cluster.view.decided_at,
         "disk_full": cluster.disk_full,
         "contended": cluster.view.contended,
         "timers": [list(timer) for timer in sorted(cluster.timers) if cluster.is_due(timer)],
@@ -148,6 +151,7 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
             life.curbed_before |= cluster.starts_only or not same_policy
     cluster.disk_full = state.get("disk_full", False)
     cluster.view.contended = state["contended"]
+    cluster.view.decided_at = state.get("decided_at")
     cluster.view.has_gpus = any(node.gpus for node in cluster.ledger.nodes)
     if state["dirty"] or not same_policy:
         cluster.dirty()

@@ -73,6 +73,8 @@ class View:
         self.history = history
         self.options = options
         self.now = 0.0
+        self.decided_at: float | None = None
+        """When the policy decided last, before the present pass; what it looks at had not changed since."""
         self.stamp = 0
         """Changes whenever anything but the end of the queue does."""
         self.strained: dict[int, Life] = {}
