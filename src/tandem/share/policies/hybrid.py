@@ -15,7 +15,8 @@ Each pass, in this order:
    bound on LPT sequencing, 1976).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. This comes before step 2
    once room is being made for it, or once it has waited for `DUE` times its expected duration: what is freed would go
-   from one harvest job to the next.
+   from one harvest job to the next. By then the first primary job passes the harvest jobs of its priority that wait
+   ahead of it, and is the head.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
 5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
 
@@ -116,6 +117,7 @@ def plan_s(life: Life) -> float:
 
 def decide(view: View, now: float) -> list[Decision]:
     """One pass."""
+    _advance(view, now)
     decisions = guard(view, now)
     near = Neighbours.of(view)
     first = view.head()
@@ -138,11 +140,25 @@ def decide(view: View, now: float) -> list[Decision]:
 
 
 def wake_at(view: View) -> float | None:
-    """When the head is due, if harvest jobs may have to go for it then."""
-    head = view.head()
-    if head is None or not displaces(head) or not view.harvesting:
+    """When the first primary job is due, if harvest jobs may have to go for it then."""
+    first = view.first_primary()
+    if first is None or not view.harvesting or _behind_higher(view, first):
         return None
-    return _due_at(head)
+    return _due_at(first)
+
+
+def _advance(view: View, now: float) -> None:
+    """The first primary job goes before the harvest jobs that wait ahead of it, once it is due."""
+    head, first = view.head(), view.first_primary()
+    if head is None or first is None or first is head or _behind_higher(view, first) or now < _due_at(first):
+        return
+    view.advance(first, before=head)
+
+
+def _behind_higher(view: View, first: Life) -> bool:
+    """Whether a job of a higher priority is first in the queue."""
+    head = view.head()
+    return head is not None and head.job.priority > first.job.priority
 
 
 def barred_until(view: View, life: Life) -> float:
@@ -258,7 +274,7 @@ def _start(
         life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
         placement = _place(view, near, life, this)
         if placement is not None:
-            decisions.append(Start(life.id, placement, near.words(life) + _waited(view, life)))
+            decisions.append(Start(life.id, placement, near.words(life) + _waited(life, view.now)))
         elif reservation is None or life.shape in this.barred:
             _close(view, this, life)
             if this.guest is None and life is view.head() and impatient(life, view.now):
@@ -267,25 +283,12 @@ def _start(
             this.barred.add(life.shape)
 
 
-def _hinder(view: View, life: Life, why: str) -> None:
-    """A job that fits is passed over in this pass; so it was since the one before, if it was passed over then."""
-    life.hindered_s = _hindered_s(view, life)
-    life.hindered, life.hindered_at = why, view.now
-
-
-def _hindered_s(view: View, life: Life) -> float:
-    """For how long it was passed over though it fits, until now."""
-    since = life.hindered_at
-    return life.hindered_s + (view.now - since if since is not None and since == view.decided_at else 0.0)
-
-
-def _waited(view: View, life: Life) -> str:
-    """For how long it was passed over until now, and why at last."""
-    waited_s, hindered_s = view.now - life.queued_at, _hindered_s(view, life)
-    if hindered_s < WORTH_SAYING_S:
+def _waited(life: Life, now: float) -> str:
+    """How long it had waited, and why it was passed over last, where it was."""
+    waited_s = now - life.queued_at
+    if not life.hindered or waited_s < WORTH_SAYING_S:
         return ""
-    part = "" if waited_s - hindered_s < WORTH_SAYING_S else f", for {human_duration(hindered_s)} of it passed over"
-    return f"; it had waited {human_duration(waited_s)}{part}: {life.hindered}"
+    return f"; it had waited {human_duration(waited_s)}, and was passed over meanwhile: {life.hindered}"
 
 
 def _close(view: View, this: _Pass, life: Life) -> None:
@@ -429,15 +432,15 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
         if reservation is not None and not (
             view.keeps(reservation, n) if taken else view.would_keep(reservation, n, need)
         ):
-            _hinder(view, life, f"it would delay job {reservation.job}")
+            life.hindered = f"it would delay job {reservation.job}"
         elif holds_back and not _leaves_cores(view, n, need, free):
-            _hinder(view, life, "the cores that are left are kept for GPU jobs")
+            life.hindered = "the cores that are left are kept for GPU jobs"
         elif this.made is not None and n in this.made.nodes and life is not this.made.guest:
-            _hinder(view, life, f"room is being made there for job {this.made.guest.id}")
+            life.hindered = f"room is being made there for job {this.made.guest.id}"
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
-            _hinder(view, life, f"job {this.guest.id} has waited for long, and beside it a bound would break")
+            life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
         elif not near.bounds_hold(n, life):
-            _hinder(view, life, BOUND_BREAKS)
+            life.hindered = BOUND_BREAKS
         else:
             return True
         return False

@@ -176,11 +176,10 @@ class Cluster:
         """The job waits for its turn from now on."""
         life.state = State.QUEUED
         life.hindered, life.has_room, life.reserved = "", False, None
-        life.hindered_at, life.hindered_s = None, 0.0
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
         key = (-life.job.priority, life.rank, life.id)
-        self.pending.add(key, life.shape, life.plan_s)
+        self.pending.add(key, life.shape, life.plan_s, leads=life.job.klass is JobClass.PRIMARY)
         if not self._starts_only or self.index.may_fit(life.shape) or self.pending.head() == key:
             self._dirty = True
 

@@ -162,7 +162,6 @@ class Machine(Cluster):
                 if _CARRY[type(decision)](self, life, decision):
                     carried.append(decision)
         self.ledger.keep_nothing_free()
-        self.view.decided_at = self.now
         if self.view.placed:
             msg = f"the policy placed jobs {sorted(self.view.placed)} and decided nothing about them"
             raise AssertionError(msg)

@@ -47,8 +47,6 @@ _PLAIN = (
     "slowdown",
     "reason",
     "hindered",
-    "hindered_at",
-    "hindered_s",
     "has_room",
     "curbed_before",
     "measured_s",
@@ -93,7 +91,6 @@ def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:
         "now": cluster.now,
         "policy": cluster.setup.policy,
         "dirty": cluster.is_dirty,
-        "decided_at": cluster.view.decided_at,
         "disk_full": cluster.disk_full,
         "contended": cluster.view.contended,
         "timers": [list(timer) for timer in sorted(cluster.timers) if cluster.is_due(timer)],
@@ -151,7 +148,6 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
             life.curbed_before |= cluster.starts_only or not same_policy
     cluster.disk_full = state.get("disk_full", False)
     cluster.view.contended = state["contended"]
-    cluster.view.decided_at = state.get("decided_at")
     cluster.view.has_gpus = any(node.gpus for node in cluster.ledger.nodes)
     if state["dirty"] or not same_policy:
         cluster.dirty()
@@ -201,7 +197,8 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
     if replan:
         life.plan_s, life.rank = cluster.policy.plan_s(life), cluster.policy.rank(life, cluster.setup.options)
     if life.state is State.QUEUED:
-        cluster.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s)
+        leads = job.klass is JobClass.PRIMARY
+        cluster.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s, leads=leads)
 
 
 def _load_holdings(

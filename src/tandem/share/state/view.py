@@ -73,8 +73,6 @@ class View:
         self.history = history
         self.options = options
         self.now = 0.0
-        self.decided_at: float | None = None
-        """When the policy decided last, before the present pass; what it looks at had not changed since."""
         self.stamp = 0
         """Changes whenever anything but the end of the queue does."""
         self.strained: dict[int, Life] = {}
@@ -99,6 +97,18 @@ class View:
         """The first waiting job."""
         key = self.pending.head()
         return None if key is None else self.jobs[key[2]]
+
+    def first_primary(self) -> Life | None:
+        """The first waiting job that is primary."""
+        key = self.pending.leader()
+        return None if key is None else self.jobs[key[2]]
+
+    def advance(self, life: Life, before: Life) -> None:
+        """A waiting primary job goes right before another one of its priority from now on."""
+        self.pending.remove(life.id)
+        life.rank = math.nextafter(before.rank, -math.inf)
+        self.pending.add((-life.job.priority, life.rank, life.id), life.shape, life.plan_s, leads=True)
+        self.stamp += 1
 
     def startable(self, fits: Callable[[Shape], bool] | None = None) -> Iterator[Life]:
         """Waiting jobs whose need fits now, in order; looked at afresh after each, so place them or lose them.
