@@ -291,48 +291,54 @@ def test_a_start_says_what_it_had_waited_for() -> None:
     told.submit(job(2, 1, app="train", expected=10.0), at=1.0)
     told.end(1, at=41.0)
     bound = "a bound would break beside those that run now"
-    assert told[2].reason == f"nobody is beside it; it had waited 40s, and was passed over meanwhile: {bound}"
+    assert told[2].reason == f"nobody is beside it; it had waited 40s, and was refused a place meanwhile: {bound}"
     told.submit(job(3, 1, app="train", expected=10.0), at=42.0)
     assert "waited" not in told[3].reason
 
 
-def test_a_due_primary_job_goes_before_the_harvest_jobs_that_wait_ahead_of_it() -> None:
-    """However long the one that runs still takes."""
+def test_a_primary_job_goes_before_the_harvest_jobs_that_came_earlier() -> None:
+    """However short they are, and however long the one that runs still takes."""
     told = Told("hybrid", TWO_CORES)
     told.submit(job(1, 2, harvest=True, expected=1e5))
     told.submit(job(2, 2, harvest=True, expected=1.0), at=1.0)
     told.submit(job(3, 2, expected=10.0), at=1.5)
-    assert "job 2 is first in the queue" in told.why(3)
-    assert told.machine.next_wake() == 11.5
-    told.tick(at=11.4)
-    assert told.running() == {1}
-    told.tick(at=11.5)
     assert told.running() == {3}
     assert told.state(1) is State.SUSPENDED
     told.end(3, at=20.0)
     assert told.running() == {1}, "who had begun goes on before others begin"
 
 
-def test_but_not_before_those_of_a_higher_priority_nor_before_it_is_due() -> None:
+def test_but_not_before_those_of_a_higher_priority() -> None:
     told = Told("hybrid", TWO_CORES)
     told.submit(job(1, 2, harvest=True, expected=1e5))
     told.submit(job(2, 2, harvest=True, expected=1.0, priority=1), at=1.0)
     told.submit(job(3, 2, expected=10.0), at=1.5)
-    assert told.machine.next_wake() is None
     told.tick(at=100.0)
     assert told.running() == {1}
+    told.end(1, at=200.0)
+    assert told.running() == {2}
 
 
-def test_an_array_of_harvest_jobs_does_not_keep_a_primary_job_from_its_cores() -> None:
+def test_an_array_of_harvest_jobs_gives_way_to_a_primary_job() -> None:
     told = Told("hybrid", TWO_CORES)
     told.tell(*(ev.Submitted(job(k, 1, harvest=True, expected=4.0)) for k in range(1, 17)))
     told.submit(job(20, 2, expected=20.0), at=1.0)
-    for at in range(4, 21, 4):
-        for one in sorted(told.running()):
-            told.end(one, at=float(at))
-    assert 20 not in told.running()
-    told.tick(at=21.0)
+    told.submit(job(21, 1, expected=20.0), at=1.0)
     assert told.running() == {20}
+    told.end(20, at=21.0)
+    assert 21 in told.running(), "every primary job, not the first alone"
+
+
+def test_neither_class_nor_priority_is_weighed_against_what_neighbours_cost() -> None:
+    """The harvest job and the one of a lower priority would cost nothing."""
+    told = knowing(Told("hybrid", TWO_CORES), ("train", "stream", 1.05), ("stream", "train", 1.05))
+    told.submit(job(1, 1, app="stream", expected=100.0))
+    told.submit(job(2, 1, expected=30.0), at=0.5)
+    told.submit(job(3, 1, app="train", expected=20.0, priority=1), at=1.0)
+    told.submit(job(4, 1, expected=20.0), at=1.0)
+    told.submit(job(5, 1, harvest=True, expected=20.0), at=1.0)
+    told.end(2, at=30.0)
+    assert told.running() == {1, 3}
 
 
 def test_order_among_primary_jobs_stays_as_it_is() -> None:

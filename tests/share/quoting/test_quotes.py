@@ -237,9 +237,10 @@ def test_who_gives_way_is_quoted_behind_those_it_gave_way_to() -> None:
 
 
 def test_a_primary_job_behind_harvest_jobs_in_the_queue_is_quoted_so() -> None:
-    """Jobs are displaced only for the first in the queue; harvest jobs that have waited for long are ahead of it."""
+    """Jobs are displaced only for the first in the queue; harvest jobs of a higher priority are ahead of it."""
     told = Told("hybrid", Node("a", 1000, 0))
-    told.tell(*(ev.Submitted(job(k, app="sweep", harvest=True, expected=30.0)) for k in range(1, MANY + 1)))
+    sweep = (job(k, app="sweep", harvest=True, expected=30.0, priority=1) for k in range(1, MANY + 1))
+    told.tell(*map(ev.Submitted, sweep))
     told.tick(at=1000.0)
     step = told.submit(job(500, app="urgent", expected=100.0), at=1000.0)
     assert told.state(500) is State.QUEUED

@@ -26,7 +26,7 @@ def test_it_is_a_sorted_list(story: list[tuple[bool, int, int, float, int]], cor
     for job, (add, which, priority, rank, seconds) in enumerate(story):
         if add or not waiting:
             key = (float(-priority), rank, job)
-            pending.add(key, shapes[which], float(seconds), leads=_leads(key))
+            pending.add(key, shapes[which], float(seconds))
             waiting[key] = (shapes[which], float(seconds))
         else:
             key = sorted(waiting)[which % len(waiting)]
@@ -37,14 +37,9 @@ def test_it_is_a_sorted_list(story: list[tuple[bool, int, int, float, int]], cor
         assert set(pending.fitting()) == fitting
 
 
-def _leads(key: Key) -> bool:
-    return key[2] % 3 == 0
-
-
 def _check(pending: Pending, waiting: dict[Key, tuple[Shape, float]]) -> None:
     assert list(pending.in_order()) == sorted(waiting)
     assert pending.head() == min(waiting, default=None)
-    assert pending.leader() == min(filter(_leads, waiting), default=None)
     assert pending.last() == max(waiting, default=None)
     assert len(pending) == len(waiting)
     assert set(pending.shapes()) == {shape for shape, _ in waiting.values()}
@@ -101,9 +96,7 @@ def test_the_heap_of_heads_does_not_grow_with_jobs_that_left() -> None:
     pending = Pending(DemandIndex(ledger))
     shape = Shape(SHAPES[0])
     for job in range(5000):
-        pending.add((0.0, float(job), job), shape, 1.0, leads=True)
+        pending.add((0.0, float(job), job), shape, 1.0)
         if job > 5:
             pending.remove(job)
     assert len(pending._order) < 200
-    assert len(pending._leading) < 200
-    assert pending.leader() == (0.0, 0.0, 0)

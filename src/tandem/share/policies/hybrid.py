@@ -5,18 +5,17 @@ Each pass, in this order:
 1. *Guard*: where a primary job is measured to go slower than its bound allows (beyond the noise of its own rate alone),
    a harvest neighbour is throttled to a half or a quarter, whichever should be enough, and else suspended; where nobody
    needs that any more it is lifted again.
-2. *Start*: waiting jobs in order of submission plus `WEIGHT` times their expected duration (`HARVEST_WEIGHT` for
-   harvest jobs), so short ones pass long ones but nobody waits for ever. Among the first few that fit, the one that
-   costs its neighbours and itself least is taken, and on the node where it costs least; never where the estimator
-   says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its bandwidth, since stated
-   demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they are harvest. Of the last
-   few that wait, of like lengths, the longest goes first: each of them is the last on its cores, so their order adds
-   nothing to the sum of completion times, and the cores come free closer together (Coffman and Sethi, A generalized
-   bound on LPT sequencing, 1976).
+2. *Start*: primary jobs before the harvest jobs of their priority, each class in order of submission plus `WEIGHT`
+   times the expected duration, so short ones pass long ones but not for ever. Among the first few of a class and
+   priority that fit, the one that costs its neighbours and itself least is taken, and on the node where it costs least;
+   never where the estimator says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its
+   bandwidth, since stated demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they
+   are harvest. Of the last few that wait, of like lengths, the longest goes first: each of them is the last on its
+   cores, so their order adds nothing to the sum of completion times, and the cores come free closer together (Coffman
+   and Sethi, A generalized bound on LPT sequencing, 1976).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. This comes before step 2
    once room is being made for it, or once it has waited for `DUE` times its expected duration: what is freed would go
-   from one harvest job to the next. By then the first primary job passes the harvest jobs of its priority that wait
-   ahead of it, and is the head.
+   from one harvest job to the next.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
 5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
 
@@ -81,8 +80,9 @@ RANGES: Mapping[str, Range] = {
 }
 
 WEIGHT = 4.0
-HARVEST_WEIGHT = 12.0
-"""Harvest jobs fill what primary ones leave: they weigh their length three times as much."""
+
+HARVEST_AFTER_S = 1e10
+"""Harvest jobs fill what primary ones of their priority leave: they stand behind all of them in the queue."""
 
 WINDOW = 6
 CORES_PER_GPU = 4
@@ -104,10 +104,10 @@ PATIENCE = 8.0
 
 
 def rank(life: Life, options: Mapping[str, float]) -> float:
-    """Submission plus a multiple of the expected duration: a static order in which waiting counts."""
+    """Submission plus a multiple of the expected duration, harvest jobs after all primary ones: a static order."""
     del options
-    weight = HARVEST_WEIGHT if life.job.klass is JobClass.HARVEST else WEIGHT
-    return life.submitted_at + weight * life.expected.mid
+    after_s = HARVEST_AFTER_S if life.job.klass is JobClass.HARVEST else 0.0
+    return after_s + life.submitted_at + WEIGHT * life.expected.mid
 
 
 def plan_s(life: Life) -> float:
@@ -117,7 +117,6 @@ def plan_s(life: Life) -> float:
 
 def decide(view: View, now: float) -> list[Decision]:
     """One pass."""
-    _advance(view, now)
     decisions = guard(view, now)
     near = Neighbours.of(view)
     first = view.head()
@@ -140,25 +139,11 @@ def decide(view: View, now: float) -> list[Decision]:
 
 
 def wake_at(view: View) -> float | None:
-    """When the first primary job is due, if harvest jobs may have to go for it then."""
-    first = view.first_primary()
-    if first is None or not view.harvesting or _behind_higher(view, first):
-        return None
-    return _due_at(first)
-
-
-def _advance(view: View, now: float) -> None:
-    """The first primary job goes before the harvest jobs that wait ahead of it, once it is due."""
-    head, first = view.head(), view.first_primary()
-    if head is None or first is None or first is head or _behind_higher(view, first) or now < _due_at(first):
-        return
-    view.advance(first, before=head)
-
-
-def _behind_higher(view: View, first: Life) -> bool:
-    """Whether a job of a higher priority is first in the queue."""
+    """When the head is due, if harvest jobs may have to go for it then."""
     head = view.head()
-    return head is not None and head.job.priority > first.job.priority
+    if head is None or not displaces(head) or not view.harvesting:
+        return None
+    return _due_at(head)
 
 
 def barred_until(view: View, life: Life) -> float:
@@ -284,11 +269,11 @@ def _start(
 
 
 def _waited(life: Life, now: float) -> str:
-    """How long it had waited, and why it was passed over last, where it was."""
+    """How long it had waited, and why it was refused a place last, where it was."""
     waited_s = now - life.queued_at
     if not life.hindered or waited_s < WORTH_SAYING_S:
         return ""
-    return f"; it had waited {human_duration(waited_s)}, and was passed over meanwhile: {life.hindered}"
+    return f"; it had waited {human_duration(waited_s)}, and was refused a place meanwhile: {life.hindered}"
 
 
 def _close(view: View, this: _Pass, life: Life) -> None:
@@ -323,7 +308,8 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
         return [first]
     shapes = [view.jobs[key[2]].shape for key in firsts[:window]]
     keys = heapq.merge(*(_first_of(view, this, shape, window) for shape in shapes))
-    return [view.jobs[key[2]] for key in itertools.islice(keys, window)]
+    lives = [view.jobs[key[2]] for key in itertools.islice(keys, window)]
+    return list(itertools.takewhile(lambda life: _rivals(life, first), lives))
 
 
 def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
@@ -347,7 +333,7 @@ def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     if (
         not ahead
         or any(len(life.shape.parts) > 1 or not view.index.may_fit(life.shape) for life in lives)
-        or len({(life.job.klass, life.job.priority) for life in lives}) > 1
+        or not all(_rivals(life, longest) for life in lives)
         or any(life.submitted_at < longest.submitted_at or impatient(life, view.now) for life in ahead)
         or _expected_s(longest) > LIKE * shortest_s
         or len(ends) < count - 1
@@ -355,6 +341,11 @@ def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     ):
         return []
     return [longest, *(life for life in lives if life is not longest)]
+
+
+def _rivals(one: Life, other: Life) -> bool:
+    """Whether neither of the two goes before the other whatever it costs."""
+    return one.job.klass is other.job.klass and one.job.priority == other.job.priority
 
 
 def _expected_s(life: Life) -> float:

@@ -179,7 +179,7 @@ class Cluster:
         life.queued_at = self.now
         life.rank = self.policy.rank(life, self.setup.options)
         key = (-life.job.priority, life.rank, life.id)
-        self.pending.add(key, life.shape, life.plan_s, leads=life.job.klass is JobClass.PRIMARY)
+        self.pending.add(key, life.shape, life.plan_s)
         if not self._starts_only or self.index.may_fit(life.shape) or self.pending.head() == key:
             self._dirty = True
 

@@ -197,8 +197,7 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
     if replan:
         life.plan_s, life.rank = cluster.policy.plan_s(life), cluster.policy.rank(life, cluster.setup.options)
     if life.state is State.QUEUED:
-        leads = job.klass is JobClass.PRIMARY
-        cluster.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s, leads=leads)
+        cluster.pending.add((-job.priority, life.rank, job.id), life.shape, life.plan_s)
 
 
 def _load_holdings(

@@ -107,7 +107,6 @@ class Pending:
         self._shapes: dict[Shape, ShapeQueue] = {}
         self._keys: dict[int, tuple[Key, Shape]] = {}
         self._order: list[Key] = []  # heap; entries of jobs that left are dropped when they surface
-        self._leading: list[Key] = []  # the same of those that lead
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -115,15 +114,8 @@ class Pending:
     def __contains__(self, job: int) -> bool:
         return job in self._keys
 
-    def add(self, key: Key, shape: Shape, seconds: float, *, leads: bool = False) -> None:
-        """A job waits.
-
-        Args:
-            key: its place in the order.
-            shape: what it asks for.
-            seconds: how long the policy plans it to take.
-            leads: whether it is one of those of which `leader` is the first.
-        """
+    def add(self, key: Key, shape: Shape, seconds: float) -> None:
+        """A job waits; ``seconds`` is how long the policy plans it to take."""
         queue = self._shapes.get(shape)
         if queue is None:
             queue = self._shapes[shape] = ShapeQueue()
@@ -131,8 +123,6 @@ class Pending:
         queue.add(key, seconds)
         self._keys[key[2]] = (key, shape)
         heapq.heappush(self._order, key)
-        if leads:
-            heapq.heappush(self._leading, key)
 
     def remove(self, job: int) -> None:
         """A job waits no longer."""
@@ -142,18 +132,19 @@ class Pending:
         if not queue.size:
             del self._shapes[shape]
             self._index.drop(shape)
-        for order in (self._order, self._leading):
-            if len(order) > 64 and len(order) > 4 * len(self._keys):
-                order[:] = {key for key in order if self._waits(key)}
-                heapq.heapify(order)
+        if len(self._order) > 64 and len(self._order) > 4 * len(self._keys):
+            self._order = [key for key, _ in self._keys.values()]
+            heapq.heapify(self._order)
 
     def head(self) -> Key | None:
         """The first job of all."""
-        return self._first(self._order)
-
-    def leader(self) -> Key | None:
-        """The first of those that lead."""
-        return self._first(self._leading)
+        order = self._order
+        while order:
+            held = self._keys.get(order[0][2])
+            if held is not None and held[0] == order[0]:
+                return order[0]
+            heapq.heappop(order)
+        return None
 
     def last(self) -> Key | None:
         """The last job of all."""
@@ -174,17 +165,6 @@ class Pending:
     def shapes(self) -> dict[Shape, ShapeQueue]:
         """All shapes with waiting jobs (live view)."""
         return self._shapes
-
-    def _first(self, order: list[Key]) -> Key | None:
-        while order:
-            if self._waits(order[0]):
-                return order[0]
-            heapq.heappop(order)
-        return None
-
-    def _waits(self, key: Key) -> bool:
-        held = self._keys.get(key[2])
-        return held is not None and held[0] == key
 
     def fitting(self) -> list[Shape]:
         """Shapes with enough nodes that fit now (necessary for a job of several parts, exact otherwise)."""

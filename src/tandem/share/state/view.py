@@ -98,18 +98,6 @@ class View:
         key = self.pending.head()
         return None if key is None else self.jobs[key[2]]
 
-    def first_primary(self) -> Life | None:
-        """The first waiting job that is primary."""
-        key = self.pending.leader()
-        return None if key is None else self.jobs[key[2]]
-
-    def advance(self, life: Life, before: Life) -> None:
-        """A waiting primary job goes right before another one of its priority from now on."""
-        self.pending.remove(life.id)
-        life.rank = math.nextafter(before.rank, -math.inf)
-        self.pending.add((-life.job.priority, life.rank, life.id), life.shape, life.plan_s, leads=True)
-        self.stamp += 1
-
     def startable(self, fits: Callable[[Shape], bool] | None = None) -> Iterator[Life]:
         """Waiting jobs whose need fits now, in order; looked at afresh after each, so place them or lose them.
 
