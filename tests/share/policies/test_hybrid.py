@@ -775,7 +775,7 @@ TWO_CORES = Node("a", 2000, 100)
     [
         (20.0, [(15.0, False), (12.0, False)], 3),  # the core of the first is free before 12 s are over
         (40.0, [(15.0, False), (12.0, False)], 4),  # there is no second core in that time
-        (20.0, [(25.0, False), (12.0, False)], 4),  # who takes so much longer ends last anyway
+        (20.0, [(50.0, False), (12.0, False)], 4),  # who takes so much longer ends last anyway
         (20.0, [(12.0, False), (15.0, False)], 3),  # nobody is passed over by one that came later
         (20.0, [(15.0, True), (12.0, False)], 4),  # harvest jobs come after primary ones, as ever
         (20.0, [(15.0, False), (12.0, False), (11.0, False)], 5),  # one of the three is not the last on its core

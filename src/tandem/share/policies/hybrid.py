@@ -95,7 +95,7 @@ DUE = 1.0
 WORTH_SAYING_S = 1.0
 """Of a wait shorter than this nothing is said."""
 
-LIKE = 2.0
+LIKE = 4.0
 """Of the last few jobs the longest goes first where it takes at most this many times as long as the shortest: how long
 a core stands idle at the end is then decided by who starts last, and a wrong expectation costs little."""
 
