@@ -794,7 +794,7 @@ def test_of_those_that_are_the_last_on_their_cores_the_longest_goes_first(
 
 
 def test_a_core_is_not_the_last_place_of_a_job_that_needs_two() -> None:
-    """By hand: 15 s and 12 s, of which one needs both cores that the first job and nobody else will free."""
+    """Two jobs of two cores wait, and the one that ends in time frees a single core."""
     told = Told("hybrid", Node("a", 3000, 100))
     told.submit(job(1, 1, expected=20.0))
     told.submit(job(2, 2, expected=10.0))
