@@ -479,6 +479,15 @@ def test_of_many_stretches_the_latest_are_shown_and_that_there_are_more_is_said(
     assert (head, "app1 " in first, len(rest)) == ("beside", True, 9)
 
 
+def test_elements_of_arrays_are_named_as_users_name_them() -> None:
+    [(_, text)] = show._beside(
+        {"coruns": [stretch(1, 0.0, 1.0, "cg", "lu") | {"rate": None}], "labels": {"101": "100_1"}}, 9.0
+    )
+    assert text.endswith("cg (100), lu (100_1)")
+    late = promises.late_table([row(25, 290.0) | {"array": [24, 1], "name": "arr"}, row(3, 290.0)], 300.0)
+    assert [cells[0] for cells in late.rows] == ["24_1 arr", "3 n3"]
+
+
 def test_how_a_late_job_ran_is_told() -> None:
     took = "it took 2m20s, 1m32s were expected"
     ran = promises.companies(

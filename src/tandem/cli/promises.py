@@ -16,6 +16,7 @@ import click
 from tandem.cli import reports, words
 from tandem.cli.moments import clock_time, option_s
 from tandem.cli.queue import NAME
+from tandem.cli.selection import label
 from tandem.cli.terminal import cut, json_option, print_json, say, show_table
 from tandem.core.units import human_duration, ranges
 
@@ -236,7 +237,7 @@ def late_table(rows: Sequence[Row], now: float, beside: Companies | None = None)
     cells = []
     for row in rows:
         high = words.interval(row, "finish")[2]
-        name = f"{row['job']} {row['name'] or row['app']}"
+        name = _who(row)
         cells.append((name, row["moment"], clock_time(high, now), row["ended_at"] - high, why(row, beside)))
     return Table(columns, cells)
 
@@ -252,7 +253,7 @@ def page(rows: Sequence[Row], beside: Companies | None = None) -> Page:
     for moment in sorted({row["moment"] for row in rows}, reverse=True):
         quotes = [
             Quote(
-                f"{row['job']} {row['name'] or row['app']}",
+                _who(row),
                 low - began,
                 mid - began,
                 high - began,
@@ -275,6 +276,10 @@ def page(rows: Sequence[Row], beside: Companies | None = None) -> Page:
     if others:
         subtitle += f"; {others} of them are of other users' jobs, which are in the figures only"
     return Page("Promises", subtitle, sections)
+
+
+def _who(row: Row) -> str:
+    return f"{label({'id': row['job'], 'array': row.get('array')})} {row['name'] or row['app']}"
 
 
 def _whose(rows: Sequence[Row]) -> str:

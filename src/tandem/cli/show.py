@@ -194,8 +194,12 @@ def _beside(view: View, now: float) -> Iterator[Line]:
     stretches = list(reversed(view.get("coruns") or []))
     if len(stretches) > _NEIGHBOURS:
         yield "beside", f"(the latest {_NEIGHBOURS}; --json tells more)"
+    labels = view.get("labels") or {}
     for place, stretch in enumerate(stretches[-_NEIGHBOURS:], start=len(stretches) > _NEIGHBOURS):
-        who = ", ".join(f"{cut(app or 'job', NAME)} ({job})" for job, app in stretch["beside"]) or "nobody"
+        who = (
+            ", ".join(f"{cut(app or 'job', NAME)} ({labels.get(str(job), job)})" for job, app in stretch["beside"])
+            or "nobody"
+        )
         rate = f" at {stretch['rate']:.3g} steps/s" if stretch["rate"] is not None else ""
         how = ", throttled" if stretch["throttled"] else ""
         lasted = span(stretch["ended_at"] - stretch["began_at"])

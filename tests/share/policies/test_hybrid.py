@@ -13,6 +13,7 @@ from tandem.share import events as ev
 from tandem.share.deciding.neighbours import Neighbours
 from tandem.share.model import Gpu, JobClass, Node, State
 from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.waiting import why_it_waits
 from tandem.share.simulate.simulator import Simulator
 from tandem.share.simulate.truth import Pairwise
 from tandem.share.workloads.workload import Arrival, Workload
@@ -266,14 +267,35 @@ def test_harvest_makes_room_for_a_primary_head_and_comes_back() -> None:
     told.submit(job(1, 3, mem=40, harvest=True, expected=100.0))
     told.submit(job(2, 1, mem=10, harvest=True, expected=100.0))
     told.submit(job(3, 2, mem=40, expected=10.0), at=1.0)
-    assert told.state(3) is State.RUNNING
-    assert told.state(2) is State.SUSPENDED
+    assert told.running() == {2, 3}, "what the larger one leaves is enough"
     assert told.state(1) is State.SUSPENDED
-    assert told.machine.ledger.free[0].tolist()[:2] == [2000, 10], "memory stays with the suspended"
+    assert told.machine.ledger.free[0].tolist()[:2] == [1000, 10], "memory stays with the suspended"
     assert told[1].reason == "primary job 3 needs its cores"
-    told.tick(at=6.0)
-    assert told.running() == {2, 3}, "what fits beside comes back after its rest"
     told.end(3, at=11.0)
+    assert told.running() == {1, 2}
+
+
+def test_who_made_room_comes_back_at_once_where_no_primary_job_is_left() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 3, harvest=True, expected=100.0))
+    told.submit(job(2, 1, harvest=True, expected=100.0))
+    told.submit(job(3, 4, expected=1.0), at=1.0)
+    assert told.state(1) is told.state(2) is State.SUSPENDED
+    told.end(3, at=2.0)
+    assert told.running() == {1, 2}
+
+
+def test_who_made_room_rests_beside_the_primary_jobs_that_are_left() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 2, expected=100.0))
+    told.submit(job(2, 2, harvest=True, expected=100.0))
+    told.submit(job(3, 2, expected=1.0), at=1.0)
+    assert told.state(2) is State.SUSPENDED
+    told.end(3, at=2.0)
+    assert told.state(2) is State.SUSPENDED
+    rests = "job 3, for which it was suspended, has ended, but it rests beside other primary jobs until"
+    assert why_it_waits(told.machine, told[2]).startswith(rests)
+    told.tick(at=6.0)
     assert told.running() == {1, 2}
 
 
@@ -283,6 +305,44 @@ def test_who_makes_room_for_the_sake_of_a_bound_is_told_so() -> None:
     told.submit(job(2, 1, app="train", expected=10.0), at=1.0)
     assert told.state(1) is State.SUSPENDED
     assert told[1].reason == "beside it primary job 2 would break a bound"
+
+
+def test_good_company_does_not_make_room_where_bad_company_has_to() -> None:
+    told = knowing(Told("hybrid", TWO_CORES), ("train", "stream", 3.0), ("stream", "train", 1.0))
+    told.submit(job(1, 1, app="stream", harvest=True, expected=100.0))
+    told.submit(job(2, 1, app="quiet", harvest=True, expected=100.0))
+    told.submit(job(3, 1, app="train", expected=10.0), at=1.0)
+    assert told.running() == {2, 3}, "whose going would be of no use stays"
+    assert told[1].reason == "primary job 3 needs its cores"
+
+
+def test_who_makes_room_for_a_bound_is_told_so_where_cores_are_lacking_too() -> None:
+    told = knowing(Told("hybrid", TWO_CORES), ("train", "stream", 3.0), ("stream", "train", 1.0))
+    told.submit(job(1, 1, app="stream", harvest=True, expected=100.0))
+    told.submit(job(2, 1, app="stream", harvest=True, expected=100.0))
+    told.submit(job(3, 1, app="train", expected=10.0), at=1.0)
+    assert told.running() == {3}
+    bound = "beside it primary job 3 would break a bound"
+    assert (told[1].reason, told[2].reason) == (bound, bound)
+
+
+def test_no_more_make_room_than_are_needed() -> None:
+    told = Told("hybrid", NODE)
+    for number, cores in enumerate((1, 1, 2), 1):
+        told.submit(job(number, cores, harvest=True, expected=100.0))
+    told.submit(job(4, 3, expected=10.0), at=1.0)
+    assert len(told.running()) == 2
+    assert told.machine.ledger.free[0, 0] == 0
+
+
+def test_harvest_jobs_give_no_way_to_one_of_a_lower_priority() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, harvest=True, expected=10.0, priority=1))
+    told.submit(job(2, 4, expected=5.0), at=1.0)
+    told.tick(at=9.0)
+    assert told.running() == {1}
+    told.end(1, at=10.0)
+    assert told.running() == {2}
 
 
 def test_a_start_says_what_it_had_waited_for() -> None:
@@ -802,6 +862,37 @@ def test_a_core_is_not_the_last_place_of_a_job_that_needs_two() -> None:
     told.submit(job(4, 2, expected=12.0), at=0.4)
     told.end(2, at=10.0)
     assert told.running() == {1, 4}, "shortest first: what the first job frees is too little for another"
+
+
+GPU_NODE = Node("g", 4000, 100, (Gpu(0),))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more"),
+    [
+        ((Node("a", 2000, 24),), {"mem": 18}),  # a core in time, but no memory
+        ((GPU_NODE,), {"gpus": 1}),  # a core in time, but no GPU
+        ((NODE, Node("g", 1000, 100, (Gpu(0),))), {"gpus": 1}),  # on a node without GPUs
+    ],
+)
+def test_a_core_is_not_the_last_place_of_a_job_that_needs_more(nodes: tuple[Node, ...], more: dict[str, int]) -> None:
+    told = Told("hybrid", *nodes)
+    told.submit(job(1, 1, expected=20.0))
+    told.submit(job(2, 1, expected=10.0, **more))
+    told.submit(job(3, 1, expected=15.0, **more), at=0.3)
+    told.submit(job(4, 1, expected=12.0, **more), at=0.4)
+    told.end(2, at=10.0)
+    assert told.running() == {1, 4}, "shortest first: what the first job frees holds no other"
+
+
+def test_of_two_that_have_a_gpu_each_in_time_the_longest_goes_first() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 1, gpus=1, expected=20.0))
+    told.submit(job(2, 1, gpus=1, expected=10.0))
+    told.submit(job(3, 1, gpus=1, expected=15.0), at=0.3)
+    told.submit(job(4, 1, gpus=1, expected=12.0), at=0.4)
+    told.end(2, at=10.0)
+    assert told.running() == {1, 3}
 
 
 @given(st.integers(2, 4), st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 20))

@@ -115,3 +115,39 @@ def test_true_demands_are_those_of_a_world_in_which_everybody_says_what_they_tak
     assert told.rates(members, here) == inner.rates(honest, Capacity(8000, capacity))
     if told.quiet(members, here):
         assert told.rates(members, here) == (1.0,) * copies
+
+
+GROUPS = """
+[[nodes]]
+{one}
+cpus = 8
+gpus = 1
+[[nodes]]
+{other}
+cpus = 2
+[[jobs]]
+name = "wide"
+cpus = 8
+work_s = 1000
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("", "", ["node1", "node2"]),
+        ("count = 2", "", ["node1", "node2", "node3"]),
+        ('name = "a"', 'name = "a"', ["a1", "a2"]),
+        ('name = "a"', 'name = "b"', ["a1", "b1"]),
+        ("count = 0", "", ["node"]),
+    ],
+)
+def test_no_two_nodes_have_one_name(tmp_path: Path, one: str, other: str, names: list[str]) -> None:
+    workload = cases.workload(cases.load(write(tmp_path, GROUPS.format(one=one, other=other))))
+    assert [node.id for node in workload.nodes] == names
+
+
+def test_numbered_names_that_meet_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, GROUPS.format(one='name = "a"\ncount = 11', other='name = "a1"'))
+    with pytest.raises(ConfigError, match="two nodes are called 'a11'"):
+        cases.load(path)

@@ -131,10 +131,22 @@ def test_what_people_ask_for(place: Paths) -> None:
         moments = [r["moment"] for r in queries.quotes(store.engine, 1)]
         assert moments == ["submit", "start"]
         promises = queries.promises(store.engine, uid=None, limit=9)
-        assert [(r["job"], r["ended_at"]) for r in promises] == [(1, 5.0), (1, 5.0)]
+        assert [(r["job"], r["ended_at"], r["array"]) for r in promises] == [(1, 5.0, None), (1, 5.0, None)]
         [beside] = queries.coruns(store.engine, uid=5)
         assert (beside["beside"], beside["rate"], beside["throttled"]) == ([[7, "x"]], 2.5, False)
         assert queries.coruns(store.engine, uid=6) == []
+
+
+def test_promises_of_elements_say_of_which_array(place: Paths) -> None:
+    element, other = replace(job(1, name="a"), array=(1, 7)), job(2, name='"array":[9,9]')
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        events: list[ev.Event] = [ev.NodeJoined(NODE), ev.Submitted(element), ev.Submitted(other)]
+        step(store, machine, 1.0, events, {1: launch(), 2: launch()})
+        step(store, machine, 2.0, [ev.Ended(1, 1), ev.Ended(2, 1)], {})
+        found = {row["job"]: row["array"] for row in queries.promises(store.engine, uid=None, limit=9)}
+    assert found == {1: [1, 7], 2: None}
 
 
 def test_of_the_quotes_of_a_job_that_was_held_the_last_counts(place: Paths) -> None:

@@ -153,7 +153,9 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
         view |= {"stdout": launch.stdout, "stderr": launch.stderr}
     view["attempts"] = _attempts(driver, view)
     view["after"] = [after | {"name": name_of(driver, after["job"])} for after in view["after"]]
-    return view | {"promises": promises, "coruns": queries.coruns(engine, job_id=job, limit=100)}
+    coruns = queries.coruns(engine, job_id=job, limit=100)
+    others = {other for stretch in coruns for other, _ in stretch["beside"]}
+    return view | {"promises": promises, "coruns": coruns, "labels": {one: name_of(driver, one) for one in others}}
 
 
 def _is_taken_back(life: Life) -> bool:
@@ -254,7 +256,7 @@ def promises(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[
     rows = queries.promises(
         driver.store.engine, uid=caller.uid if mine else None, limit=_limit(params), since=_since(params)
     )
-    hidden: View = dict.fromkeys(("name", "app", "reason", "basis"), "") | dict.fromkeys(("id", "job", "uid"))
+    hidden: View = dict.fromkeys(("name", "app", "reason", "basis"), "") | dict.fromkeys(("id", "job", "array", "uid"))
     hidden |= {"attempts": []}
     rows = [row | {"founded": is_founded(row["basis"])} for row in _with_policies(driver, rows)]
     return [row if caller.owns(row["uid"]) else row | hidden for row in rows]

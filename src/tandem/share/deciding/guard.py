@@ -17,7 +17,7 @@ STEPS = (0.5, 0.25)
 """Fractions of its cores that a harvest job is throttled to before it is suspended."""
 
 REST_S = 5.0
-"""A suspended job rests at least so long before it is resumed."""
+"""A suspended job rests at least so long before it is resumed beside a primary one."""
 
 
 def guard(view: View, now: float) -> list[Decision]:
@@ -38,7 +38,7 @@ def guard(view: View, now: float) -> list[Decision]:
 
 
 def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
-    """Resume suspended jobs that had their rest and whose cores are free, where that breaks no bound.
+    """Resume suspended jobs that rest no more and whose cores are free, where that breaks no bound.
 
     Nobody is resumed while others make way for a primary job at the head of the queue.
     """
@@ -49,12 +49,19 @@ def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
     for _, life in sorted(view.curbed.items()):
         if life.state is not State.SUSPENDED:
             continue
-        able = now >= life.rests_until and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
+        able = not rests(view, life, now) and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
         if able and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
             placement = view.place_resumed(life)
             if placement is not None:
                 decisions.append(Resume(life.id, placement, "its cores are free again"))
     return decisions
+
+
+def rests(view: View, life: Life, now: float) -> bool:
+    """Whether a suspended job is spared being resumed, so that it does not come and go beside a primary one."""
+    return now < life.rests_until and any(
+        one.job.klass is JobClass.PRIMARY for n in life.numbers for one in view.neighbours(n)
+    )
 
 
 def _tolerated(view: View, life: Life) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tandem.share.model import Need, Part, State
@@ -11,6 +11,7 @@ from tandem.share.state.life import Life
 from tandem.share.state.view import makes_way
 
 if TYPE_CHECKING:
+    from tandem.share.state.ledger import Holding
     from tandem.share.state.view import View
 
 
@@ -46,7 +47,7 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
             return None
         for _, n, victims in sorted(plans, key=lambda plan: plan[:2])[:lacking]:
             used.add(n)
-            chosen.update((victim.id, victim) for victim in victims)
+            chosen.update((one.id, one) for one in _needed(view, n, part, victims, suits))
     return list(chosen.values())
 
 
@@ -85,25 +86,43 @@ def _victims(
     if not gone and not movable:
         return None
     forecast = view.ledger.forecast(n)
-    vector = part.need.vector()
     for one in gone:
-        if one.state is State.STOPPING:
-            forecast.leave(one.id, holders[one.id])
-        else:
-            forecast.pause(holders[one.id])
+        let_go(forecast, one, holders)
 
     def enough() -> bool:
-        return forecast.fits(vector) and (suits is None or suits(n, part.need, gone + victims, forecast))
+        return forecast.fits(part.need.vector()) and (suits is None or suits(n, part.need, gone + victims, forecast))
 
     victims: list[Life] = []
-    cost = 0.0
     for one in sorted(movable, key=lambda one: (one.job.cpu_milli, -one.id)):
         if enough():
             break
-        if one.job.gpu_total_milli:
-            forecast.leave(one.id, holders[one.id])
-        else:
-            forecast.pause(holders[one.id])
+        let_go(forecast, one, holders)
         victims.append(one)
-        cost += one.job.cpu_milli / 1000
-    return (cost, victims) if enough() else None
+    return (sum(one.job.cpu_milli / 1000 for one in victims), victims) if enough() else None
+
+
+def _needed(view: View, n: int, part: Part, victims: list[Life], suits: Suits | None) -> list[Life]:
+    """The victims on node ``n`` without those whose going turns out to be of no use once the others go."""
+    holders = view.ledger.holders(n)
+    leaving = [one for job in holders if makes_way(one := view.jobs[job])]
+
+    def enough(going: list[Life]) -> bool:
+        forecast = view.ledger.forecast(n)
+        for one in leaving + going:
+            let_go(forecast, one, holders)
+        return forecast.fits(part.need.vector()) and (suits is None or suits(n, part.need, leaving + going, forecast))
+
+    needed = victims
+    for one in reversed(victims[:-1]):  # the last was needed after all others
+        others = [other for other in needed if other is not one]
+        if enough(others):
+            needed = others
+    return needed
+
+
+def let_go(forecast: Forecast, one: Life, holders: Mapping[int, list[Holding]]) -> None:
+    """What comes free when the job makes way: all it has, or its cores and bandwidth where it is suspended."""
+    if one.state is State.STOPPING or (one.state is State.RUNNING and one.job.gpu_total_milli):
+        forecast.leave(one.id, holders[one.id])
+    else:
+        forecast.pause(holders[one.id])

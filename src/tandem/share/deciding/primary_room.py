@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tandem.share.deciding.making_room import room_for
-from tandem.share.deciding.neighbours import BOUND_BREAKS
+from tandem.share.deciding.making_room import let_go, room_for
+from tandem.share.deciding.neighbours import Neighbours
 from tandem.share.events import Suspend
 from tandem.share.model import JobClass
 from tandem.share.state.life import Life
@@ -39,16 +39,28 @@ def primary_room(view: View, head: Life, suits: Suits) -> PrimaryRoom | None:
     """
     if not displaces(head) or not view.harvesting:
         return None
-    victims = room_for(view, head, gives_way, suits)
+    victims = room_for(view, head, lambda one: gives_way_to(one, head), suits)
     leaving = [one for one in view.on_nodes.values() if makes_way(one)]
     if victims is None or not (victims or leaving):
         return None
     head.has_room = True
-    fits = head.hindered in ("", BOUND_BREAKS) and view.index.may_fit(head.shape)
-    who = f"primary job {head.id}"
-    why = f"beside it {who} would break a bound" if fits else f"{who} needs its cores"
     nodes = frozenset(n for one in (victims or leaving) for n in one.numbers)
-    return PrimaryRoom(head, [Suspend(one.id, why) for one in victims], nodes)
+    return PrimaryRoom(head, [Suspend(one.id, _why(view, head, one, victims)) for one in victims], nodes)
+
+
+def _why(view: View, head: Life, victim: Life, victims: list[Life]) -> str:
+    """Whether it is for its cores or for a bound: what would be lacking if it alone stayed."""
+    who, near = f"primary job {head.id}", Neighbours.of(view)
+    for n in victim.numbers:
+        holders = view.ledger.holders(n)
+        gone = [one for job in holders if (one := view.jobs[job]) is not victim and (one in victims or makes_way(one))]
+        forecast = view.ledger.forecast(n)
+        for one in gone:
+            let_go(forecast, one, holders)
+        fits = any(forecast.fits(part.need.vector()) for part in head.shape.parts)
+        if fits and not near.bounds_hold(n, head, gone):
+            return f"beside it {who} would break a bound"
+    return f"{who} needs its cores"
 
 
 def displaces(life: Life) -> bool:
@@ -59,3 +71,8 @@ def displaces(life: Life) -> bool:
 def gives_way(life: Life) -> bool:
     """Whether the job is one of those harvest jobs."""
     return life.job.klass is JobClass.HARVEST and not life.shape.gpu_milli
+
+
+def gives_way_to(life: Life, other: Life) -> bool:
+    """Whether the job is suspended where ``other`` lacks its cores: not for one of a lower priority."""
+    return displaces(other) and gives_way(life) and life.job.priority <= other.job.priority

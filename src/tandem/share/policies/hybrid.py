@@ -13,9 +13,9 @@ Each pass, in this order:
    are harvest. Of the last few that wait, of like lengths, the longest goes first: each of them is the last on its
    cores, so their order adds nothing to the sum of completion times, and the cores come free closer together (Coffman
    and Sethi, A generalized bound on LPT sequencing, 1976).
-3. *Room*: a primary head that lacks cores gets those of harvest jobs, which are suspended. This comes before step 2
-   once room is being made for it, or once it has waited for `DUE` times its expected duration: what is freed would go
-   from one harvest job to the next.
+3. *Room*: a primary head that lacks cores gets those of harvest jobs of no higher priority, which are suspended. This
+   comes before step 2 once room is being made for it, or once it has waited for `DUE` times its expected duration: what
+   is freed would go from one harvest job to the next.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
 5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
 
@@ -34,20 +34,20 @@ from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard, resume
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
-from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, primary_room
+from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, gives_way_to, primary_room
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
-from tandem.share.model import JobClass
+from tandem.share.model import JobClass, Need, State
 from tandem.share.state.demand_index import Shape
 from tandem.share.state.life import Life
 from tandem.share.state.view import Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
 
     from tandem.share.deciding.making_room import Suits
-    from tandem.share.model import Need, Placement
+    from tandem.share.model import Placement
     from tandem.share.state.ledger import Forecast
     from tandem.share.state.pending import Key
 
@@ -98,6 +98,8 @@ WORTH_SAYING_S = 1.0
 LIKE = 4.0
 """Of the last few jobs the longest goes first where it takes at most this many times as long as the shortest: how long
 a core stands idle at the end is then decided by who starts last, and a wrong expectation costs little."""
+
+_RUNS = frozenset({State.STARTING, State.RUNNING})
 
 PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
@@ -155,7 +157,7 @@ def barred_until(view: View, life: Life) -> float:
     ends = []
     for n in _unsuitable(view, life):
         there = view.neighbours(n)
-        gone = [one for one in there if displaces(life) and gives_way(one)]
+        gone = [one for one in there if gives_way_to(one, life)]
         if gone and near.bounds_hold(n, life, gone):
             return view.now
         ends.append(max((one.planned_end for one in there if one not in gone), default=view.now))
@@ -315,9 +317,8 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
 def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     """All jobs that wait, the longest first, if there are so few that each is the last on its cores; else none.
 
-    They are of one class and priority, of like lengths, and any of them may start now. For each of the others a job
-    that has cores enough for any of them ends before even the shortest of them would. Whoever is passed over was not
-    submitted earlier.
+    They are of one class and priority, of like lengths, and any of them may start now. Before even the shortest of them
+    would be over, enough has ended for all of them. Whoever is passed over was not submitted earlier.
     """
     count = len(view.pending)
     free_choice = this.reservation is None and this.made is None and not (this.shut or this.closed)
@@ -326,21 +327,45 @@ def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
     lives = [view.jobs[key[2]] for key in view.pending.in_order()]
     longest = max(lives, key=_expected_s)  # of several, the first
     ahead = lives[: lives.index(longest)]
-    most = max(life.shape.cpu_milli for life in lives)
-    large = (one for one in view.on_nodes.values() if one.shape.parts[0].need.cpu_milli >= most)
-    ends = sorted(one.planned_end for one in large)
     shortest_s = min(map(_expected_s, lives))
     if (
         not ahead
-        or any(len(life.shape.parts) > 1 or not view.index.may_fit(life.shape) for life in lives)
+        or any(not _on_one_node(life.shape) or not view.index.may_fit(life.shape) for life in lives)
         or not all(_rivals(life, longest) for life in lives)
         or any(life.submitted_at < longest.submitted_at or impatient(life, view.now) for life in ahead)
         or _expected_s(longest) > LIKE * shortest_s
-        or len(ends) < count - 1
-        or ends[count - 2] - view.now > shortest_s
+        or not _all_have_places(view, lives, view.now + shortest_s)
     ):
         return []
     return [longest, *(life for life in lives if life is not longest)]
+
+
+def _all_have_places(view: View, lives: Sequence[Life], by: float) -> bool:
+    """Whether all the jobs fit at once, whichever of them goes where, when all have ended that are to end ``by`` then.
+
+    Each of them takes a part of one node.
+    """
+    needs = [life.shape.parts[0].need for life in lives]
+    most = Need(*map(max, zip(*(need.vector() for need in needs), strict=True)))
+    rows = {life.shape.rows[0] for life in lives}
+    leaving = [one for one in view.on_nodes.values() if one.state in _RUNS and one.planned_end <= by]
+    nodes = {n for one in leaving for n in one.numbers}.union(*(view.index.nodes_now(row).tolist() for row in rows))
+    lacking = len(lives)
+    for n in sorted(nodes):
+        if not all(view.index.nodes_ever(row)[n] for row in rows):
+            continue
+        then, holders = view.ledger.forecast(n), view.ledger.holders(n)
+        for one in leaving:
+            if one.id in holders:
+                then.leave(one.id, holders[one.id])
+        while lacking and then.fits(most.vector()):
+            then.take(most)
+            lacking -= 1
+    return not lacking
+
+
+def _on_one_node(shape: Shape) -> bool:
+    return len(shape.parts) == 1 and shape.parts[0].nodes == 1
 
 
 def _rivals(one: Life, other: Life) -> bool:

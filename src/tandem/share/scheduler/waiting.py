@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
+from tandem.share.deciding import guard
 from tandem.share.deciding.going_on import left_behind
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
@@ -185,7 +186,9 @@ def _suspended(cluster: Cluster, life: Life) -> str:
         words = [life.reason]
     else:
         free = all(cluster.ledger.can_unpause(life.id, n) for n in life.numbers)
-        lacks = "its turn has not come" if free else "its cores are not all free"
+        rests = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
+        resting = rests if guard.rests(cluster.view, life, cluster.now) else "its turn has not come"
+        lacks = resting if free else "its cores are not all free"
         words = [f"job {why[0]}, for which it was suspended, has ended, but {lacks}"]
     if life.reserved is not None:
         words.append(f"the cores it lacks are kept for it, expected by {_clock(life.reserved[0])}")

@@ -18,6 +18,7 @@ truth alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,7 @@ from tandem.share.simulate.truth import Bandwidth, Truth, Undisturbed
 from tandem.share.workloads.workload import Arrival, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 JOBS_MOST = 1_000_000
@@ -41,7 +42,7 @@ _SHORTEST_S = 0.001
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseNodes:
-    """``count`` equal nodes, called NAME1, NAME2, ..."""
+    """``count`` equal nodes, called NAME1, NAME2, ...; others of that name are numbered on."""
 
     cpus: int
     count: int = 1
@@ -164,6 +165,13 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Case:
         _within(path, what, 0, NODES_MOST, count=nodes.count)
         _within(path, what, 1, _AMOUNT_MOST, cpus=nodes.cpus)
         _within(path, what, 0, GPUS_OF_NODE_MOST, gpus=nodes.gpus)
+    twice = [name for name, count in Counter(name for _, name in _named(case.nodes)).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            given=f"{path}: two nodes are called {twice[0]!r}",
+            allowed="names of [[nodes]] whose numbered nodes differ",
+            todo="give one of the groups another name",
+        )
     for jobs in case.jobs:
         what = f"jobs {jobs.name!r}"
         _within(path, what, 0, JOBS_MOST, count=jobs.count)
@@ -183,16 +191,22 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Case:
 def workload(case: Case) -> Workload:
     """The nodes and arrivals of a case; jobs are numbered in order of submission, ties in the file's order."""
     nodes = []
-    for kind in case.nodes:
+    for kind, name in _named(case.nodes):
         gpus = tuple(Gpu(i, kind.gpu_type) for i in range(kind.gpus))
-        for i in range(kind.count):
-            name = f"{kind.name}{i + 1}" if kind.count > 1 or len(case.nodes) > 1 else kind.name
-            nodes.append(
-                Node(name, 1000 * kind.cpus, kind.mem_mib, gpus, membw_mbs=kind.membw_mbs, nic_mbs=kind.nic_mbs)
-            )
+        nodes.append(Node(name, 1000 * kind.cpus, kind.mem_mib, gpus, membw_mbs=kind.membw_mbs, nic_mbs=kind.nic_mbs))
     submissions = enumerate(sorted(_submissions(case), key=lambda pair: pair[0]), start=1)
     arrivals = [Arrival(at_s, _job(number, jobs), jobs.work_s) for number, (at_s, jobs) in submissions]
     return Workload(tuple(nodes), tuple(arrivals), case.title)
+
+
+def _named(groups: Sequence[CaseNodes]) -> Iterator[tuple[CaseNodes, str]]:
+    """Each node's group and name: the group's, numbered on where several groups are called the same."""
+    numbered = sum(group.count for group in groups) > 1
+    seen: Counter[str] = Counter()
+    for group in groups:
+        for _ in range(group.count):
+            seen[group.name] += 1
+            yield group, f"{group.name}{seen[group.name]}" if numbered else group.name
 
 
 def truth(case: Case) -> Truth:

@@ -104,8 +104,8 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
     A quote that was broken when the hold came is not taken back. Holds were not always stored: where there is none, it
     is taken back by a later quote of a submission.
 
-    Each with ``began_at``, when the next attempt was begun that was quoted too (or None), and the `attempts` that ended
-    after it was made and after which the job waited again.
+    Each with ``array`` (id, index) where the job is an element of one, ``began_at``, when the next attempt was begun
+    that was quoted too (or None), and the `attempts` that ended after it and after which the job waited again.
 
     Args:
         uid: Only this user's; None for everybody's.
@@ -120,8 +120,9 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
     again = sa.exists().where(after, later.moment == "submit") & ~hold
     taken_back = hold.where(schema.HOLDS.c.at <= quote.finish_high) | again
     began = sa.select(sa.func.min(later.at)).where(after, later.moment == "start").scalar_subquery().label("began_at")
+    element = sa.case((table.job.contains('"array":['), table.job)).label("element")
     wanted = (
-        sa.select(schema.QUOTES, *columns, *times, began)
+        sa.select(schema.QUOTES, *columns, *times, began, element)
         .join(schema.JOBS, table.id == quote.job)
         .where(table.state.in_(_ENDS), table.ended_at >= since, ~taken_back)
     )
@@ -137,6 +138,8 @@ def promises(engine: sa.Engine, *, uid: int | None, limit: int, since: float = 0
         for attempt in over.mappings():
             by_job.setdefault(attempt["job"], []).append(dict(attempt))
     for row in rows:
+        element = row.pop("element")
+        row["array"] = None if element is None else json.loads(element)["array"]
         row["attempts"] = [one for one in by_job.get(row["job"], ()) if one["ended_at"] > row["at"]]
     return rows
 
