@@ -116,9 +116,11 @@ class Log:
 
     def log(self) -> list[dict[str, Any]]:
         suspend = {"is": "Suspend", "job": 1, "reason": "for job 2"}
+        events = [{"is": "Submitted", "job": {"id": job} | more} for job, more in ((1, {}), (2, {"array": [2, 0]}))]
         went_on = [{"is": "WentOn", "job": job, "attempt": 1, "at": 20.0 + job} for job in (1, 2)]
         return [
             {"setup": {}},
+            {"now": 1.0, "events": events, "decisions": []},
             {"now": 10.0, "events": [{"is": "Tick"}], "decisions": [suspend]},
             {"now": 30.0, "events": went_on, "decisions": []},
             {"now": 31.0, "events": went_on, "decisions": [{"is": "Resume", "job": 1}]},
@@ -133,7 +135,7 @@ def test_the_decisions_tell_that_a_job_went_on_without_a_daemon_once() -> None:
         (31.0, "Resume"),
     ]
     assert [text.split(" ", 1)[1] for _, text in show._decided(view, 40.0)] == [
-        "suspend: for job 2",
+        "suspend: for job 2_0",
         "went on: no daemon ran, and no other job held a core",
         "resume",
     ]

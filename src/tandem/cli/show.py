@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 View = Mapping[str, Any]
 Line = tuple[str, str]
 
+_JOB = re.compile(r"\bjob (\d+)\b(?!_)")
 _NEIGHBOURS = 10
 _DECISIONS = 20
 _ROOM_BYTES = 1 << 16
@@ -140,7 +142,7 @@ def _life(view: View, now: float) -> Iterator[Line]:
         yield "profile", f"set aside: {view['drift']}"
     if view.get("overtaken"):
         yield "", view["overtaken"]
-    if view["state"] in words.LIVE - words.WAITING:
+    if view["state"] in words.LIVE - words.WAITING - {"suspended"}:
         yield "neighbours", beside(view) or "nobody"
     if view.get("stdout"):
         yield "output", view["stdout"]
@@ -216,7 +218,13 @@ def _decided(view: View, now: float) -> Iterator[Line]:
 def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
     """What was decided about the job, and that its keeper let it go on alone, from the event log."""
     told = 0.0  # each new daemon tells it, until the job is suspended anew
+    labels: dict[str, str] = {}  # of elements of arrays
     for entry in client.log():
+        labels |= {
+            str(event["job"]["id"]): "{}_{}".format(*event["job"]["array"])
+            for event in entry.get("events", ())
+            if event["is"] == "Submitted" and event["job"].get("array")
+        }
         if entry.get("now", 0.0) >= since:
             for event in entry["events"]:
                 if event["is"] == "WentOn" and event["job"] == job and event["at"] > told:
@@ -224,4 +232,10 @@ def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
                     yield {"at": told, "is": "WentOn", "reason": "no daemon ran, and no other job held a core"}
             for decision in entry["decisions"]:
                 if decision["job"] == job:
-                    yield {"at": entry["now"], "is": decision["is"], "reason": decision.get("reason", "")}
+                    reason = _named(decision.get("reason", ""), labels)
+                    yield {"at": entry["now"], "is": decision["is"], "reason": reason}
+
+
+def _named(text: str, labels: Mapping[str, str]) -> str:
+    """The text with elements of arrays named as users name them."""
+    return _JOB.sub(lambda found: f"job {labels.get(found[1], found[1])}", text)

@@ -49,7 +49,7 @@ _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdo
 @click.option("--array", metavar="RANGE", help="One job for each index: 0-9, 1,3,5-8, 0-99%4 (4 at once).")
 @click.option("--retries", metavar="N", help="Start it again so often if it fails. [0]")
 @click.option("--name", help="Its name, under which its history is kept. [programme or script]")
-@click.option("--priority", metavar="N", help="Higher goes first, and gives way to none lower. [0]")
+@click.option("--priority", metavar="N", help="Higher goes first. [0]")
 @click.option("--hold", is_flag=True, help="Do not start it before `tandem release`.")
 @click.option("--checkpoint-signal", metavar="SIGNAL", help="Makes it save its state before it is stopped: SIGUSR1.")
 @click.option("--grace", metavar="TIME", help="From that signal to SIGKILL. [10s]")

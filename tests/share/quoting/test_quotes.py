@@ -72,6 +72,40 @@ def test_a_guess_by_other_arguments_teaches_nothing_of_other_quotes() -> None:
     assert widths[0] == pytest.approx(widths[1], rel=0.3)  # the history of all durations has one more
 
 
+def test_what_lacks_memory_is_quoted_for_when_it_comes_free() -> None:
+    told = experienced(Node("a", 4000, 100))
+    told.machine.quoter.rehearse = None
+    told.submit(job(1, mem=80, app="known"), at=0.0)
+    assert quoted(told.submit(job(2, 2, mem=30, app="known"), at=1.0), 2).start.mid == pytest.approx(100.0, rel=0.02)
+    assert quoted(told.submit(job(3, 4, mem=10, app="known"), at=2.0), 3).start.mid == pytest.approx(200.0, rel=0.02)
+    wide = quoted(told.submit(job(4, 3, app="known"), at=3.0), 4)  # it starts at once beside the first
+    assert wide.start.mid == 3.0
+
+
+def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
+    told = experienced(Node("a", 4000, 100), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.submit(job(1, 4, mem=80, app="known", harvest=True), at=0.0)
+    assert quoted(told.submit(job(2, 4, mem=10, app="known"), at=1.0), 2).start.mid == pytest.approx(1.0, abs=0.2)
+    assert told.state(1) is State.SUSPENDED
+    step = told.submit(job(3, 4, mem=30, app="known"), at=2.0)
+    assert quoted(step, 3).start.mid == pytest.approx(200.0, rel=0.02), "the first goes on before, and ends"
+
+
+def test_a_quote_counts_on_no_room_from_harvest_jobs_of_a_higher_priority() -> None:
+    """Whatever was quoted just before for others, which do get it."""
+    told = experienced(Node("a", 4000, 100), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.submit(job(1, 2, app="known", harvest=True), at=0.0)
+    told.submit(job(2, 2, app="known", priority=1), at=0.0)
+    told.answers = False
+    starts = []
+    for number, priority in ((3, 0), (4, -1), (5, 0)):
+        step = told.submit(job(number, 2, app="known", priority=priority, expected=100.0), at=1.0)
+        starts.append(quoted(step, number).start.mid)
+    assert starts == [pytest.approx(1.0, abs=0.3), pytest.approx(100.0, rel=0.3), pytest.approx(100.0, rel=0.3)]
+
+
 def test_behind_others_it_starts_when_they_are_through() -> None:
     told = experienced(CORE)
     for k in range(1, 12):

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tandem.core.errors import ConfigError
 from tandem.estimate.corun import App, Capacity
 from tandem.share.model import JobClass
+from tandem.share.scheduler.cluster import Setup
 from tandem.share.simulate import case as cases
+from tandem.share.simulate.simulator import Simulator
 from tandem.share.simulate.truth import Bandwidth, Undisturbed
 
 
@@ -145,6 +147,15 @@ work_s = 1000
 def test_no_two_nodes_have_one_name(tmp_path: Path, one: str, other: str, names: list[str]) -> None:
     workload = cases.workload(cases.load(write(tmp_path, GROUPS.format(one=one, other=other))))
     assert [node.id for node in workload.nodes] == names
+
+
+def test_jobs_of_a_higher_priority_go_first(tmp_path: Path) -> None:
+    text = "[[nodes]]\ncpus = 1\n" + "".join(
+        f"[[jobs]]\nname = '{name}'\nwork_s = 10\npriority = {priority}\n" for name, priority in (("b", 0), ("a", 1))
+    )
+    workload = cases.workload(cases.load(write(tmp_path, text)))
+    day = Simulator(workload, Setup("backfill", "none")).run()
+    assert [(one.job.name, one.started) for one in day.outcomes] == [("b", 10.0), ("a", 0.0)]
 
 
 def test_numbered_names_that_meet_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def go_on(view: View, now: float, *, resumes: bool) -> list[Decision]:
         if life.state is State.RUNNING:
             decisions.append(Throttle(life.id, 1.0, "the policy that throttled it no longer decides"))
         elif life.state is State.SUSPENDED and not resumes:
-            placement = view.place_resumed(life) if now >= life.rests_until else None
+            placement = view.place_resumed(life)
             if placement is not None:
                 decisions.append(Resume(life.id, placement, "its cores are free again"))
                 continue
@@ -58,7 +58,7 @@ def left_behind(view: View) -> list[Life]:
 
 def _free_at(view: View, life: Life, now: float) -> float:
     """When all nodes of a suspended job are expected to have its cores and bandwidth; infinite where nobody knows."""
-    at = max(now, life.rests_until)
+    at = now
     for n in life.numbers:
         forecast, vector = view.ledger.forecast(n), _wants(view, life, n).vector()
         holders = view.ledger.holders(n)

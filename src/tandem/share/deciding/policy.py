@@ -50,7 +50,7 @@ class Policy(Protocol):
     * ``WINDOW``: among how many of the first waiting jobs it chooses freely (for quotes);
     * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes);
     * ``displaces(life) -> bool`` and ``gives_way(life) -> bool``: for which jobs, once they are first in the queue,
-      others are displaced, and which others (for quotes).
+      others are displaced, and which others, of priorities no higher (for quotes).
     """
 
     PLANS_BY_LIMIT: bool

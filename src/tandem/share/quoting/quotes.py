@@ -3,8 +3,8 @@ them back, and the job is quoted anew when it is let go.
 
 At submission the queue is played forward: the durations of running and waiting jobs are drawn from what is known of
 them (a two-sided lognormal through each job's 5 %, median and 95 % points), and each job in order takes the units
-(cores, GPUs or whole nodes) that come free first. The spread of the new job's start and finish over the draws is the
-interval; how wrong earlier ones were stretches it or narrows it (`calibration`). Deterministic: the draws
+(cores, GPUs and memory, or whole nodes) that come free first. The spread of the new job's start and finish over the
+draws is the interval; how wrong earlier ones were stretches it or narrows it (`calibration`). Deterministic: the draws
 are a fixed table.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from tandem.core.units import human_duration
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
-from tandem.share.quoting.units import Room
+from tandem.share.quoting.units import Room, Wants
 from tandem.share.state.history import PRIOR_S
 from tandem.share.state.pending import Key
 from tandem.share.state.quantiles import Quantiles
@@ -325,10 +325,10 @@ class Quoter:
         blocked = [life for life in lives if life.id not in view.pending]
         played: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         ends: dict[int, np.ndarray] = {}
-        queue = self._queue
+        queue, priority = self._queue, _lowest(lives)
         self._queue = None
-        if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting]):
-            room = self._play_running(view, ends)
+        if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting], priority):
+            room = self._play_running(view, ends, priority)
             last = view.pending.last() if blocked else None  # what blocked jobs wait for may be anywhere
             self._play_waiting(
                 view, room, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends
@@ -341,7 +341,8 @@ class Quoter:
             for life in blocked:
                 played[life.id] = self._put(view, room, life, self._ready(view, life, ends, room))
         elif waiting and waiting[-1][0] == view.pending.last():
-            self._queue = _Played(view.stamp, float(room.now[0]), waiting[-1][0], len(view.pending), room)
+            at, last = float(room.now[0]), waiting[-1][0]
+            self._queue = _Played(view.stamp, at, last, len(view.pending), priority, room)
         return played
 
     def _rehearsal(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -379,7 +380,7 @@ class Quoter:
             barred = {job: self._barred_until(view, view.jobs[job]) for job in order}
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
         for jitter in _JITTER:
-            room = self._play_running(view, {})
+            room = self._play_running(view, {}, _lowest(lives))
             place: dict[int, float] = {}
             latest = 0.0  # of those for whom others are displaced: nobody else who is behind them goes before them
             for i, job in enumerate(order):
@@ -401,17 +402,21 @@ class Quoter:
         """How many places later a job may be taken: any, for a harvest job, which gives way to all others."""
         return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
 
-    def _play_running(self, view: View, ends: dict[int, np.ndarray]) -> Room:
-        """What is on the nodes; who stands still takes units only behind those who go."""
+    def _play_running(self, view: View, ends: dict[int, np.ndarray], priority: int) -> Room:
+        """What is on the nodes; who stands still takes units only behind those who go.
+
+        Args:
+            priority: that of the job for whose sake the queue is played: who has a higher one gives no way to it.
+        """
         self.plays += 1
+        room = Room(view, self._whole_nodes, lambda one: one.job.priority <= priority and self._gives_way(one))
         lives = view.on_nodes.values()
-        room = Room(view, self._whole_nodes, displaced=any(map(self._gives_way, lives)))
         standing = [one for one in lives if one.state in _STANDS]
         for one in lives:
             if one.state not in _STANDS:
                 self._put_rest(view, room, one, ends)
         for cores, gpus in _strangers(view):
-            wants = (1.0, 0.0) if self._whole_nodes else (float(cores), float(gpus))
+            wants = (1.0, 0.0, 0.0) if self._whole_nodes else (float(cores), float(gpus), 0.0)
             room.put(wants, _STRANGERS_S[: room.draws], room.now)
         for one in standing:
             self._put_rest(view, room, one, ends)
@@ -419,8 +424,10 @@ class Quoter:
 
     def _put_rest(self, view: View, room: Room, life: Life, ends: dict[int, np.ndarray]) -> None:
         left = self._rest(view, life, life.ran(view.now), disturbed=True)[: room.draws]
-        start = room.put(self._wants(life), left, room.now, gives_way=self._gives_way(life))
+        *units, mem_mib = self._wants(life)
+        start = room.put((units[0], units[1], 0.0), left, room.now, gives_way=room.gives_way(life))
         ends[life.id] = start + left
+        room.hold(mem_mib, ends[life.id])
 
     def _play_waiting(
         self,
@@ -474,7 +481,7 @@ class Quoter:
 
     def _put(self, view: View, room: Room, life: Life, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seconds = self._draw(view, life)[: room.draws]
-        gives_way, displaces = (self._gives_way(life), self._displaces(life)) if room.displaced else (False, False)
+        gives_way, displaces = (room.gives_way(life), self._displaces(life)) if room.displaced else (False, False)
         return room.put(self._wants(life), seconds, ready, gives_way=gives_way, displaces=displaces), seconds
 
     def _rest(self, view: View, life: Life, ran: float, *, disturbed: bool) -> np.ndarray:
@@ -485,10 +492,11 @@ class Quoter:
             return around
         return _longer(self._draw(view, life, disturbed=disturbed), ran)
 
-    def _wants(self, life: Life) -> tuple[float, float]:
+    def _wants(self, life: Life) -> Wants:
         if self._whole_nodes:
-            return float(sum(part.nodes for part in life.job.parts)), 0.0
-        return life.job.cpu_milli / 1000, life.job.gpu_total_milli / 1000
+            return float(sum(part.nodes for part in life.job.parts)), 0.0, 0.0
+        mem_mib = sum(part.nodes * part.need.mem_mib for part in life.job.parts)
+        return life.job.cpu_milli / 1000, life.job.gpu_total_milli / 1000, float(mem_mib)
 
 
 @dataclass(slots=True)
@@ -499,12 +507,22 @@ class _Played:
     at: float
     last: Key
     size: int
+    priority: int
     room: Room
 
-    def ends_before(self, view: View, new: list[Key]) -> bool:
-        """Whether nothing has changed but that ``new`` (sorted) has come to the end of the queue."""
-        same = self.stamp == view.stamp and self.size + len(new) == len(view.pending) and self.last < new[0]
+    def ends_before(self, view: View, new: list[Key], priority: int) -> bool:
+        """Whether nothing has changed but that ``new`` (sorted), of that priority, has come to the end of the queue."""
+        same = (
+            priority == self.priority
+            and self.stamp == view.stamp
+            and self.size + len(new) == len(view.pending)
+            and self.last < new[0]
+        )
         return same and view.now - self.at <= FRESH_S
+
+
+def _lowest(lives: Sequence[Life]) -> int:
+    return min(life.job.priority for life in lives)
 
 
 def _never(life: Life) -> bool:

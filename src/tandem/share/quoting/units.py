@@ -1,4 +1,4 @@
-"""When cores, GPUs or whole nodes come free, in several draws at once, for the play of the queue behind a quote."""
+"""When cores, GPUs and memory, or whole nodes, come free: in several draws at once, for the play behind a quote."""
 
 from __future__ import annotations
 
@@ -8,33 +8,48 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.share.state.life import Life
     from tandem.share.state.view import View
 
 UNITS = 512
 """At most so many units are told apart; larger clusters are counted in bundles."""
 
+PIECES = 64
+"""Into so many the memory of all nodes is divided; less than half a piece does not count."""
+
+
+Wants = tuple[float, float, float]
+"""Cores (or nodes), GPUs and MiB of memory."""
+
+
+_MEMORY = 2
+
 
 class Room:
-    """What comes free for whom: to a job that others are displaced for, it is as if those were not there.
+    """What comes free for whom: to a job that others are displaced for, it is as if those held nothing but memory.
 
     Args:
-        displaced: whether there are any such others.
+        gives_way: whether a job is such another.
 
     Attributes:
+        displaced: whether a job that runs is such another.
         turn: when all have started that were put ahead of the next job and for which nobody is displaced: no job has
             others displaced before it is first in the queue.
     """
 
-    def __init__(self, view: View, whole_nodes: bool, *, displaced: bool) -> None:
+    def __init__(self, view: View, whole_nodes: bool, gives_way: Callable[[Life], bool]) -> None:
+        self.gives_way = gives_way
+        self.displaced = any(map(gives_way, view.on_nodes.values()))
         self._units = Units(view, whole_nodes)
-        self._without = Units(view, whole_nodes) if displaced else None
-        self.displaced = displaced
+        self._without = Units(view, whole_nodes) if self.displaced else None
         self.draws = self._units.draws
         self.turn = self.now = self._units.now
 
     def put(
         self,
-        wants: tuple[float, float],
+        wants: Wants,
         seconds: np.ndarray,
         ready: np.ndarray,
         *,
@@ -48,10 +63,20 @@ class Room:
             displaces: others are displaced for it.
         """
         start = self._units.put(wants, seconds, ready)
-        if self._without is None or gives_way:
+        if self._without is None:
+            return start
+        if gives_way:
+            if wants[2]:
+                self._without.put((0.0, 0.0, wants[2]), seconds, start)
             return start
         sooner = self._without.put(wants, seconds, ready)
         return sooner if displaces else start
+
+    def hold(self, mem_mib: float, until: np.ndarray) -> None:
+        """A job that is on its nodes keeps its memory, whether it goes or stands still."""
+        for units in (self._units, self._without):
+            if units is not None and mem_mib:
+                units.put((0.0, 0.0, mem_mib), until - self.now, self.now)
 
     def spread(self, more: float) -> None:
         """``more`` times the work that was put so far, which was not played one by one, delays every unit alike."""
@@ -62,23 +87,30 @@ class Room:
 
 
 class Units:
-    """When each core and GPU (or each node) comes free, in several draws at once: arrays (draw, unit)."""
+    """When each core, GPU and piece of memory (or each node) comes free, in several draws: arrays (draw, unit)."""
 
     def __init__(self, view: View, whole_nodes: bool) -> None:
         up = [node for n, node in enumerate(view.ledger.nodes) if view.ledger.is_up(n)]
         cores = float(len(up)) if whole_nodes else sum(node.cpu_milli for node in up) / 1000
         gpus = 0.0 if whole_nodes else float(sum(len(node.gpus) for node in up))
-        self._bundle = (max(1.0, cores / UNITS), max(1.0, gpus / UNITS))
+        mem = 0.0 if whole_nodes else float(sum(node.mem_mib for node in up))
+        self._bundle = (max(1.0, cores / UNITS), max(1.0, gpus / UNITS), max(1.0, mem / PIECES))
         counts = [
-            max(1, math.ceil(amount / bundle)) for amount, bundle in zip((cores, gpus), self._bundle, strict=True)
+            max(1, math.ceil(amount / bundle)) for amount, bundle in zip((cores, gpus, mem), self._bundle, strict=True)
         ]
-        self.draws = 64 if max(counts) <= 64 else 16
+        self.draws = 64 if max(counts[:2]) <= 64 else 16
         self.now = np.full(self.draws, view.now)
         self._free = [np.full((self.draws, count), view.now) for count in counts]
+        self._rows = np.arange(self.draws)[:, None]
+        self._back = np.arange(1, max(counts) + 1)
         self._work = [np.zeros(self.draws) for _ in counts]  # that was put, in units' seconds
 
-    def put(self, wants: tuple[float, float], seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
-        """A job takes the units that come free first, from ``ready`` on; returns its start in each draw."""
+    def put(self, wants: Wants, seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
+        """A job starts when enough units are free, from ``ready`` on; returns its start in each draw.
+
+        Where that is later than these units come free, it takes those that do last until then: the others stay for
+        others.
+        """
         taken = [self._columns(kind, amount) for kind, amount in enumerate(wants)]
         start = ready.copy()
         for kind, columns in enumerate(taken):
@@ -88,7 +120,12 @@ class Units:
                 np.maximum(start, free[:, columns - 1], out=start)
         for kind, columns in enumerate(taken):
             if columns:
-                self._free[kind][:, :columns] = (start + seconds)[:, None]
+                free, until = self._free[kind], (start + seconds)[:, None]
+                if (free[:, columns - 1] == start).all():
+                    free[:, :columns] = until
+                else:
+                    last = (free <= start[:, None]).sum(axis=1, keepdims=True)
+                    free[self._rows, last - self._back[:columns]] = until
                 self._work[kind] += columns * seconds
         return start
 
@@ -100,4 +137,5 @@ class Units:
     def _columns(self, kind: int, amount: float) -> int:
         if amount <= 0:
             return 0
-        return min(max(1, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+        least = 0 if kind == _MEMORY else 1
+        return min(max(least, round(amount / self._bundle[kind])), self._free[kind].shape[1])

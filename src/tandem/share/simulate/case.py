@@ -37,6 +37,7 @@ JOBS_MOST = 1_000_000
 """The most jobs of one line of a case."""
 
 _AMOUNT_MOST = 1e9
+_PRIORITY_MOST = 1e6
 _SHORTEST_S = 0.001
 
 
@@ -63,6 +64,7 @@ class CaseJobs:
         expected_s: what the user says of that; None says nothing.
         time_s: time limit; None is none.
         max_slowdown: makes them primary, with this bound; None makes them harvest.
+        priority: higher goes first.
         takes_membw_mbs, takes_nic_mbs: what they truly take of a node, where it is not what they say.
     """
 
@@ -82,6 +84,7 @@ class CaseJobs:
     expected_s: float | None = None
     time_s: float | None = None
     max_slowdown: float | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +180,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Case:
         _within(path, what, 0, JOBS_MOST, count=jobs.count)
         _within(path, what, 1, _AMOUNT_MOST, nodes=jobs.nodes, max_slowdown=jobs.max_slowdown)
         _within(path, what, 0, _AMOUNT_MOST, cpus=jobs.cpus, gpus=jobs.gpus)
+        _within(path, what, -_PRIORITY_MOST, _PRIORITY_MOST, priority=jobs.priority)
         _within(path, what, 0, LONGEST_S, work_s=jobs.work_s, every_s=jobs.every_s, at_s=jobs.at_s)
         _within(path, what, _SHORTEST_S, LONGEST_S, expected_s=jobs.expected_s, time_s=jobs.time_s)
         if jobs.gpus > 1 and jobs.gpus != int(jobs.gpus):
@@ -249,6 +253,7 @@ def _job(number: int, jobs: CaseJobs) -> Job:
         max_slowdown=jobs.max_slowdown or 1.10,
         limit_s=jobs.time_s,
         expected_s=jobs.expected_s,
+        priority=jobs.priority,
     )
 
 
