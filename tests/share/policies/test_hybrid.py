@@ -560,6 +560,35 @@ def test_harvest_may_have_them() -> None:
     assert told.running() == {2}
 
 
+def test_cores_of_harvest_jobs_count_as_kept() -> None:
+    """They give way to a GPU job; so none of them has to for the sake of one that may come."""
+    told = Told("hybrid", GPUS)
+    for number in range(1, 14):
+        told.submit(job(number, 1, harvest=True, expected=100.0))
+    told.submit(job(20, 2, expected=40.0), at=10.0)
+    assert told.decisions(ev.Suspend) == []
+    assert told.state(20) is State.RUNNING
+    told.submit(job(21, 3, expected=40.0), at=11.0)
+    assert len(told.decisions(ev.Suspend)) == 2, "with the one that is free"
+    told.submit(job(22, 4, gpus=2, expected=40.0), at=12.0)
+    assert {20, 21, 22} <= told.running()
+    assert len(told.decisions(ev.Suspend)) == 6
+
+
+def test_no_more_harvest_jobs_give_way_than_leave_the_kept_cores() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 8, expected=100.0))
+    for number in range(2, 10):
+        told.submit(job(number, 1, harvest=True, expected=100.0))
+    told.submit(job(20, 5, expected=40.0), at=10.0)
+    assert told.running() == {1, *range(2, 10)}, "8 - 5 cores are less than the 4 that are kept"
+    told.submit(job(21, 4, expected=40.0), at=11.0)
+    assert told.state(21) is State.QUEUED, "room is made for the head alone"
+    told.tell(ev.CancelAsked(20), at=12.0)
+    assert told.state(21) is State.RUNNING
+    assert len(told.decisions(ev.Suspend)) == 4
+
+
 def test_nothing_is_kept_where_the_gpus_are_taken() -> None:
     told = Told("hybrid", GPUS)
     told.submit(job(1, 1, gpus=2))

@@ -82,6 +82,32 @@ def test_what_lacks_memory_is_quoted_for_when_it_comes_free() -> None:
     assert wide.start.mid == 3.0
 
 
+@pytest.mark.parametrize(
+    ("node", "mem", "at_once"),
+    [
+        (Node("a", 200_000, 1000), 8, 125),  # half of a piece of the memory each
+        (Node("a", 200_000, 1000), 7, 142),
+        (Node("a", 700_000, 1000), 0, 700),  # less than one of the 512 units that are told apart
+        (Node("a", 4000, 1000), 330, 3),
+    ],
+)
+def test_parts_of_units_add_up(node: Node, mem: int, at_once: int) -> None:
+    told = experienced(node)
+    told.machine.quoter.rehearse = None
+    step = told.tell(*(ev.Submitted(job(k + 1, mem=mem, app="known")) for k in range(at_once * 5 // 2)))
+    last = quoted(step, at_once * 5 // 2).start.mid
+    assert last == pytest.approx(200.0, rel=0.1)
+    assert quoted(step, at_once * 2).start.mid == pytest.approx(100.0, rel=0.1)
+
+
+def test_no_quote_has_a_job_pass_one_of_a_higher_priority() -> None:
+    told = experienced(Node("a", 2000, 100), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.tell(*(ev.Submitted(job(k, app="known", harvest=True, priority=3)) for k in range(1, 29)))
+    last = quoted(told.submit(job(30, 2, app="known"), at=1.0), 30)
+    assert last.start.mid == pytest.approx(1400.0, rel=0.1)
+
+
 def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
     told = experienced(Node("a", 4000, 100), policy="hybrid")
     told.machine.quoter.rehearse = None

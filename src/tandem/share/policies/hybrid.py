@@ -214,7 +214,7 @@ def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
 
     def suits(n: int, need: Need, gone: list[Life], forecast: Forecast) -> bool:
         free = forecast.cpu_milli - need.cpu_milli
-        return (not holds_back or _leaves_cores(view, n, need, free)) and near.bounds_hold(n, head, gone)
+        return (not holds_back or _leaves_cores(view, n, need, free, gone)) and near.bounds_hold(n, head, gone)
 
     return suits
 
@@ -470,10 +470,11 @@ def _holds_back(view: View, life: Life) -> bool:
     return cpu_only_primary and view.has_gpus and not impatient(life, view.now)
 
 
-def _leaves_cores(view: View, n: int, need: Need, free_milli: float) -> bool:
+def _leaves_cores(view: View, n: int, need: Need, free_milli: float, gone: Sequence[Life] = ()) -> bool:
     """Whether ``free_milli`` are a few cores for each free GPU, as far as the node has four times as many.
 
-    A job that takes more than that even of an empty node is not kept from it.
+    With those of harvest jobs that are not ``gone``, which would give way. A job that takes more than that even of an
+    empty node is not kept from it.
     """
     node = view.ledger.nodes[n]
     if not node.gpus:
@@ -482,4 +483,9 @@ def _leaves_cores(view: View, n: int, need: Need, free_milli: float) -> bool:
     each = min(1000 * spare, node.cpu_milli / (4 * len(node.gpus)))
     if node.cpu_milli - need.cpu_milli < each * len(node.gpus):
         return True
-    return bool(free_milli >= each * view.ledger.free[n, 4])
+    kept = each * view.ledger.free[n, 4]
+    if free_milli < kept and view.harvesting:
+        harvest = [one.id for one in view.neighbours(n) if gives_way(one) and one not in gone]
+        held = itertools.chain.from_iterable(map(view.ledger.holders(n).__getitem__, harvest))
+        free_milli += sum(holding.share.need.cpu_milli for holding in held)
+    return bool(free_milli >= kept)

@@ -389,7 +389,7 @@ class Quoter:
                     latest = max(latest, place[job])
                 else:
                     place[job] = max(place[job], latest)
-            for job in sorted(order, key=place.__getitem__):
+            for job in sorted(order, key=lambda job: (-view.jobs[job].job.priority, place[job])):
                 start, seconds = self._put_in_turn(view, room, view.jobs[job], barred.get(job))
                 if job in found:
                     found[job].append((start, seconds))
@@ -399,7 +399,7 @@ class Quoter:
         }
 
     def _reach(self, view: View, job: int, waiting: int) -> int:
-        """How many places later a job may be taken: any, for a harvest job, which gives way to all others."""
+        """How many places later a job may be taken: any, for a harvest job, which others of its priority pass."""
         return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
 
     def _play_running(self, view: View, ends: dict[int, np.ndarray], priority: int) -> Room:

@@ -17,14 +17,11 @@ UNITS = 512
 """At most so many units are told apart; larger clusters are counted in bundles."""
 
 PIECES = 64
-"""Into so many the memory of all nodes is divided; less than half a piece does not count."""
+"""Into so many the memory of all nodes is divided."""
 
 
 Wants = tuple[float, float, float]
 """Cores (or nodes), GPUs and MiB of memory."""
-
-
-_MEMORY = 2
 
 
 class Room:
@@ -103,6 +100,7 @@ class Units:
         self._free = [np.full((self.draws, count), view.now) for count in counts]
         self._rows = np.arange(self.draws)[:, None]
         self._back = np.arange(1, max(counts) + 1)
+        self._owed = [0.0 for _ in counts]
         self._work = [np.zeros(self.draws) for _ in counts]  # that was put, in units' seconds
 
     def put(self, wants: Wants, seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
@@ -111,14 +109,15 @@ class Units:
         Where that is later than these units come free, it takes those that do last until then: the others stay for
         others.
         """
-        taken = [self._columns(kind, amount) for kind, amount in enumerate(wants)]
         start = ready.copy()
-        for kind, columns in enumerate(taken):
-            if columns:
+        for kind, amount in enumerate(wants):
+            if amount > 0:
                 free = self._free[kind]
                 free.sort(axis=1)
-                np.maximum(start, free[:, columns - 1], out=start)
-        for kind, columns in enumerate(taken):
+                np.maximum(start, free[:, max(0, self._columns(kind, amount) - 1)], out=start)
+        for kind, amount in enumerate(wants):
+            columns = self._columns(kind, amount)
+            self._owed[kind] += amount / self._bundle[kind] - columns
             if columns:
                 free, until = self._free[kind], (start + seconds)[:, None]
                 if (free[:, columns - 1] == start).all():
@@ -135,7 +134,5 @@ class Units:
             free += more * work[:, None] / free.shape[1]
 
     def _columns(self, kind: int, amount: float) -> int:
-        if amount <= 0:
-            return 0
-        least = 0 if kind == _MEMORY else 1
-        return min(max(least, round(amount / self._bundle[kind])), self._free[kind].shape[1])
+        """How many units that is, with what is owed of earlier jobs' parts of units: in sum it is right."""
+        return min(max(0, round(amount / self._bundle[kind] + self._owed[kind])), self._free[kind].shape[1])
