@@ -560,6 +560,30 @@ def test_harvest_may_have_them() -> None:
     assert told.running() == {2}
 
 
+def test_harvest_jobs_have_what_primary_ones_of_their_shape_leave() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 12, expected=100.0))
+    told.submit(job(2, 2, expected=100.0), at=1.0)
+    told.submit(job(3, 2, harvest=True, expected=100.0), at=2.0)
+    told.submit(job(4, 2, harvest=True, expected=100.0), at=3.0)
+    assert told.running() == {1, 3, 4}
+    told.submit(job(5, 4, gpus=2, expected=100.0), at=4.0)
+    assert told.running() == {1, 5}, "they make room for whom it was kept"
+
+
+def test_nobody_gives_way_to_a_gpu_job_that_waits_for_the_head() -> None:
+    """It needs fewer cores than the head, which is owed a reservation."""
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 12, expected=100.0))
+    told.submit(job(2, 6, expected=100.0), at=1.0)
+    told.submit(job(3, 4, harvest=True, expected=100.0), at=3.0)
+    told.submit(job(5, 4, gpus=2, expected=100.0), at=4.0)
+    for at in range(5, 50, 5):
+        told.tick(at=float(at))
+    assert told.running() == {1, 3}
+    assert told.decisions(ev.Suspend) == []
+
+
 def test_cores_of_harvest_jobs_count_as_kept() -> None:
     """They give way to a GPU job; so none of them has to for the sake of one that may come."""
     told = Told("hybrid", GPUS)

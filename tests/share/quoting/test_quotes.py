@@ -108,6 +108,21 @@ def test_no_quote_has_a_job_pass_one_of_a_higher_priority() -> None:
     assert last.start.mid == pytest.approx(1400.0, rel=0.1)
 
 
+@pytest.mark.parametrize("gpus_taken", [False, True])
+def test_cores_that_are_kept_for_gpu_jobs_are_kept_in_quotes(gpus_taken: bool) -> None:
+    """Of 16 cores four are left while the GPUs are free: jobs of 8 cores run one by one, until they lose patience."""
+    told = experienced(Node("a", 17_000, 100, (Gpu(0), Gpu(1))), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.submit(job(1, 1, gpus=2, expected=1e6)) if gpus_taken else None
+    step = told.tell(*(ev.Submitted(job(k, 8, app="known")) for k in range(2, 22)), at=0.0)
+    starts = [quoted(step, k).start.mid for k in (7, 21)]
+    if gpus_taken:
+        assert starts == [pytest.approx(200.0, rel=0.5), pytest.approx(900.0, rel=0.2)]
+    else:
+        patient = 60 + 8 * 100.0
+        assert starts == [pytest.approx(500.0, rel=0.3), pytest.approx(patient + (1900 - patient) / 2, rel=0.1)]
+
+
 def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
     told = experienced(Node("a", 4000, 100), policy="hybrid")
     told.machine.quoter.rehearse = None

@@ -61,6 +61,8 @@ __all__ = [
     "decide",
     "displaces",
     "gives_way",
+    "held_back_until",
+    "kept_milli",
     "plan_s",
     "rank",
     "wake_at",
@@ -190,12 +192,18 @@ def _due_at(life: Life) -> float:
 
 def impatient(life: Life, now: float) -> bool:
     """Whether the job has waited so long that it is not passed over any more."""
-    return now - life.submitted_at > 60 + PATIENCE * life.expected.mid
+    return now > _impatient_from(life)
+
+
+def _impatient_from(life: Life) -> float:
+    return life.submitted_at + 60 + PATIENCE * life.expected.mid
 
 
 def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     """Room for a primary head at the cost of harvest jobs; otherwise a reservation and what fits around it."""
     made = primary_room(view, head, _good_for(view, near, head))
+    if made is None and (other := _kept_for(view, head)) is not None:
+        made = primary_room(view, other, _good_for(view, near, other))
     if made is not None:
         return list(made.suspensions)
     passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # a bound would break, or GPU jobs lack
@@ -207,6 +215,22 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     names = node_names(view, reservation.nodes)
     kept = Reserve(head.id, reservation.at, names, "it is first in the queue; nodes are kept for it")
     return [kept, *_start(view, near, reservation)]
+
+
+def _kept_for(view: View, head: Life) -> Life | None:
+    """The first primary job with GPUs, for which cores are kept from the head; None where there is none.
+
+    Only one that would have room for the head, too: else the head is owed a reservation.
+    """
+    if not _holds_back(view, head):
+        return None
+    first = (view.jobs[key[2]] for key in itertools.islice(view.pending.in_order(), LOOK))
+    other = next((life for life in first if life.shape.gpu_milli and displaces(life)), None)
+    if other is None or not (_on_one_node(head.shape) and _on_one_node(other.shape)):
+        return None
+    needs = (life.shape.parts[0].need for life in (head, other))
+    wanted, enough = (need.vector()[:4] for need in needs)
+    return other if all(a <= b for a, b in zip(wanted, enough, strict=True)) else None
 
 
 def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
@@ -280,7 +304,8 @@ def _waited(life: Life, now: float) -> str:
 
 def _close(view: View, this: _Pass, life: Life) -> None:
     """No job like ``life`` is tried any more; others of its shape are, which may suit the neighbours better."""
-    if not view.contended or len(life.shape.parts) > 1:
+    alike = not view.contended and not _holds_back(view, life)  # in all that bars them
+    if alike or len(life.shape.parts) > 1:
         this.shut.add(life.shape)
     else:
         this.closed.setdefault(life.shape, set()).add(_kind(life))
@@ -466,24 +491,42 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
 
 def _holds_back(view: View, life: Life) -> bool:
     """Whether the job has to leave cores for GPU jobs."""
+    return view.now <= held_back_until(view, life)
+
+
+def held_back_until(view: View, life: Life) -> float:
+    """Until when a waiting job leaves cores for GPU jobs."""
     cpu_only_primary = not life.job.gpu_total_milli and life.job.klass is JobClass.PRIMARY
-    return cpu_only_primary and view.has_gpus and not impatient(life, view.now)
+    return _impatient_from(life) if cpu_only_primary and view.has_gpus else -math.inf
+
+
+def kept_milli(view: View, cpu_milli: int) -> float:
+    """How much CPU in all a job leaves for GPU jobs that takes ``cpu_milli`` of a node."""
+    nodes = enumerate(view.ledger.nodes)
+    return sum(_kept_milli(view, n, cpu_milli) for n, node in nodes if node.gpus and view.ledger.is_up(n))
+
+
+def _kept_milli(view: View, n: int, cpu_milli: int) -> float:
+    """A few cores for each free GPU, as far as the node has four times as many.
+
+    A job that takes more than that even of an empty node is not kept from it.
+    """
+    node = view.ledger.nodes[n]
+    spare = view.options.get("hybrid_cores_per_gpu", CORES_PER_GPU)
+    each = min(1000 * spare, node.cpu_milli / (4 * len(node.gpus)))
+    if node.cpu_milli - cpu_milli < each * len(node.gpus):
+        return 0.0
+    return float(each * view.ledger.free[n, 4])
 
 
 def _leaves_cores(view: View, n: int, need: Need, free_milli: float, gone: Sequence[Life] = ()) -> bool:
-    """Whether ``free_milli`` are a few cores for each free GPU, as far as the node has four times as many.
+    """Whether ``free_milli`` are what is kept for GPU jobs, with the cores of harvest jobs that are not ``gone``.
 
-    With those of harvest jobs that are not ``gone``, which would give way. A job that takes more than that even of an
-    empty node is not kept from it.
+    Those would give way.
     """
-    node = view.ledger.nodes[n]
-    if not node.gpus:
+    if not view.ledger.nodes[n].gpus:
         return True
-    spare = view.options.get("hybrid_cores_per_gpu", CORES_PER_GPU)
-    each = min(1000 * spare, node.cpu_milli / (4 * len(node.gpus)))
-    if node.cpu_milli - need.cpu_milli < each * len(node.gpus):
-        return True
-    kept = each * view.ledger.free[n, 4]
+    kept = _kept_milli(view, n, need.cpu_milli)
     if free_milli < kept and view.harvesting:
         harvest = [one.id for one in view.neighbours(n) if gives_way(one) and one not in gone]
         held = itertools.chain.from_iterable(map(view.ledger.holders(n).__getitem__, harvest))

@@ -21,7 +21,7 @@ import numpy as np
 from tandem.core.units import human_duration
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
-from tandem.share.quoting.units import Room, Wants
+from tandem.share.quoting.units import Leaves, Room, Wants
 from tandem.share.state.history import PRIOR_S
 from tandem.share.state.pending import Key
 from tandem.share.state.quantiles import Quantiles
@@ -142,6 +142,8 @@ class Quoter:
         self._barred_until: Callable[[View, Life], float] | None = getattr(policy, "barred_until", None)
         self._displaces: Callable[[Life], bool] = getattr(policy, "displaces", _never)
         self._gives_way: Callable[[Life], bool] = getattr(policy, "gives_way", _never)
+        self._held_back_until: Callable[[View, Life], float] | None = getattr(policy, "held_back_until", None)
+        self._kept_milli: Callable[[View, int], float] | None = getattr(policy, "kept_milli", None)
         self._every = every
         self._count = 0
         self._open: dict[int, dict[str, Predicted]] = {}
@@ -482,7 +484,21 @@ class Quoter:
     def _put(self, view: View, room: Room, life: Life, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seconds = self._draw(view, life)[: room.draws]
         gives_way, displaces = (room.gives_way(life), self._displaces(life)) if room.displaced else (False, False)
-        return room.put(self._wants(life), seconds, ready, gives_way=gives_way, displaces=displaces), seconds
+        leaves = self._leaves(view, room, life)
+        start = room.put(self._wants(life), seconds, ready, gives_way=gives_way, displaces=displaces, leaves=leaves)
+        return start, seconds
+
+    def _leaves(self, view: View, room: Room, life: Life) -> Leaves:
+        """What a waiting job leaves to others though it lacks cores."""
+        if self._held_back_until is None or self._kept_milli is None:
+            return 0.0, -math.inf
+        until = self._held_back_until(view, life)
+        if until <= view.now:
+            return 0.0, until
+        each = life.job.parts[0].need.cpu_milli
+        if each not in room.kept:
+            room.kept[each] = self._kept_milli(view, each) / 1000
+        return room.kept[each], until
 
     def _rest(self, view: View, life: Life, ran: float, *, disturbed: bool) -> np.ndarray:
         """Seconds, among neighbours or alone, that a job on its nodes still takes after ``ran`` such seconds."""

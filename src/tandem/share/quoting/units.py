@@ -23,6 +23,9 @@ PIECES = 64
 Wants = tuple[float, float, float]
 """Cores (or nodes), GPUs and MiB of memory."""
 
+Leaves = tuple[float, float]
+"""How many cores, and until when (unix seconds)."""
+
 
 class Room:
     """What comes free for whom: to a job that others are displaced for, it is as if those held nothing but memory.
@@ -32,12 +35,14 @@ class Room:
 
     Attributes:
         displaced: whether a job that runs is such another.
+        kept: how many cores jobs leave to others, by the CPU that they take of a node.
         turn: when all have started that were put ahead of the next job and for which nobody is displaced: no job has
             others displaced before it is first in the queue.
     """
 
     def __init__(self, view: View, whole_nodes: bool, gives_way: Callable[[Life], bool]) -> None:
         self.gives_way = gives_way
+        self.kept: dict[int, float] = {}
         self.displaced = any(map(gives_way, view.on_nodes.values()))
         self._units = Units(view, whole_nodes)
         self._without = Units(view, whole_nodes) if self.displaced else None
@@ -52,21 +57,23 @@ class Room:
         *,
         gives_way: bool = False,
         displaces: bool = False,
+        leaves: Leaves = (0.0, -math.inf),
     ) -> np.ndarray:
         """A job takes the units that come free first, from ``ready`` on; returns its start in each draw.
 
         Args:
             gives_way: it is displaced for others.
             displaces: others are displaced for it.
+            leaves: what it leaves to others that may come, of whatever gives no way to them.
         """
-        start = self._units.put(wants, seconds, ready)
+        start = self._units.put(wants, seconds, ready, leaves)
         if self._without is None:
             return start
         if gives_way:
             if wants[2]:
                 self._without.put((0.0, 0.0, wants[2]), seconds, start)
             return start
-        sooner = self._without.put(wants, seconds, ready)
+        sooner = self._without.put(wants, seconds, ready, leaves)
         return sooner if displaces else start
 
     def hold(self, mem_mib: float, until: np.ndarray) -> None:
@@ -103,7 +110,9 @@ class Units:
         self._owed = [0.0 for _ in counts]
         self._work = [np.zeros(self.draws) for _ in counts]  # that was put, in units' seconds
 
-    def put(self, wants: Wants, seconds: np.ndarray, ready: np.ndarray) -> np.ndarray:
+    def put(
+        self, wants: Wants, seconds: np.ndarray, ready: np.ndarray, leaves: Leaves = (0.0, -math.inf)
+    ) -> np.ndarray:
         """A job starts when enough units are free, from ``ready`` on; returns its start in each draw.
 
         Where that is later than these units come free, it takes those that do last until then: the others stay for
@@ -114,7 +123,12 @@ class Units:
             if amount > 0:
                 free = self._free[kind]
                 free.sort(axis=1)
-                np.maximum(start, free[:, max(0, self._columns(kind, amount) - 1)], out=start)
+                last = max(0, self._columns(kind, amount) - 1)
+                at = free[:, last]
+                if kind == 0 and leaves[0]:
+                    with_them = free[:, min(last + round(leaves[0] / self._bundle[0]), free.shape[1] - 1)]
+                    at = np.minimum(with_them, np.maximum(at, leaves[1]))
+                np.maximum(start, at, out=start)
         for kind, amount in enumerate(wants):
             columns = self._columns(kind, amount)
             self._owed[kind] += amount / self._bundle[kind] - columns
