@@ -571,17 +571,34 @@ def test_harvest_jobs_have_what_primary_ones_of_their_shape_leave() -> None:
     assert told.running() == {1, 5}, "they make room for whom it was kept"
 
 
-def test_nobody_gives_way_to_a_gpu_job_that_waits_for_the_head() -> None:
-    """It needs fewer cores than the head, which is owed a reservation."""
+def test_harvest_jobs_make_room_for_a_gpu_job_behind_a_head_that_may_not_have_their_cores() -> None:
+    """However many the head needs."""
     told = Told("hybrid", GPUS)
     told.submit(job(1, 12, expected=100.0))
     told.submit(job(2, 6, expected=100.0), at=1.0)
     told.submit(job(3, 4, harvest=True, expected=100.0), at=3.0)
-    told.submit(job(5, 4, gpus=2, expected=100.0), at=4.0)
-    for at in range(5, 50, 5):
+    told.submit(job(5, 2, gpus=1, expected=300.0), at=4.0)
+    assert told.running() == {1, 5}
+    told.submit(job(6, 2, gpus=1, expected=300.0), at=5.0)
+    assert told.running() == {1, 5, 6}
+    for at in range(10, 50, 5):
         told.tick(at=float(at))
-    assert told.running() == {1, 3}
-    assert told.decisions(ev.Suspend) == []
+    assert told.decisions(ev.Suspend) == [3]
+
+
+def test_a_suspended_job_goes_on_before_primary_ones_of_a_lower_priority() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, harvest=True, expected=100.0, priority=2))
+    told.submit(job(2, 4, expected=10.0, priority=3), at=10.0)
+    told.submit(job(3, 4, expected=20.0), at=12.0)
+    assert told.running() == {2}
+    told.end(2, at=20.0)
+    assert told.running() == {1}
+    told.submit(job(4, 4, expected=10.0, priority=2), at=21.0)
+    assert told.running() == {4}
+    told.submit(job(5, 4, expected=20.0, priority=2), at=22.0)
+    told.end(4, at=31.0)
+    assert told.running() == {5}
 
 
 def test_cores_of_harvest_jobs_count_as_kept() -> None:

@@ -123,6 +123,19 @@ def test_cores_that_are_kept_for_gpu_jobs_are_kept_in_quotes(gpus_taken: bool) -
         assert starts == [pytest.approx(500.0, rel=0.3), pytest.approx(patient + (1900 - patient) / 2, rel=0.1)]
 
 
+@pytest.mark.parametrize("policy", ["backfill", "hybrid"])
+@pytest.mark.parametrize("size", [{"cores": 10}, {"mem": 60}, {"cores": 1, "gpus": 2}])
+def test_what_fits_on_no_node_is_not_quoted_for_now(policy: str, size: dict[str, int]) -> None:
+    """Though the nodes together have enough for it."""
+    gpus = (Gpu(0), Gpu(1), Gpu(2))
+    told = experienced(*(Node(f"n{k}", 16_000, 100, gpus) for k in range(10)), policy=policy)
+    told.machine.quoter.rehearse = None
+    step = told.tell(*(ev.Submitted(job(k, app="known", **size)) for k in range(1, 14)), at=0.0)
+    assert told.running() == set(range(1, 11))
+    for k in range(11, 14):
+        assert quoted(step, k).start.mid == pytest.approx(100.0, rel=0.2)
+
+
 def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
     told = experienced(Node("a", 4000, 100), policy="hybrid")
     told.machine.quoter.rehearse = None

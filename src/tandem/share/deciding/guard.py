@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Resume, Suspend, Throttle
@@ -37,8 +38,12 @@ def guard(view: View, now: float) -> list[Decision]:
     return decisions
 
 
-def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
+def resume(view: View, near: Neighbours, now: float, *, above: float = -math.inf) -> list[Decision]:
     """Resume suspended jobs that rest no more and whose cores are free, where that breaks no bound.
+
+    Args:
+        above: only those of a priority higher than this.
+
 
     Nobody is resumed while others make way for a primary job at the head of the queue.
     """
@@ -47,7 +52,7 @@ def resume(view: View, near: Neighbours, now: float) -> list[Decision]:
     if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.curbed.values())):
         return decisions
     for _, life in sorted(view.curbed.items()):
-        if life.state is not State.SUSPENDED:
+        if life.state is not State.SUSPENDED or life.job.priority <= above:
             continue
         able = not rests(view, life, now) and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
         if able and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):

@@ -128,8 +128,8 @@ def decide(view: View, now: float) -> list[Decision]:
     made = primary_room(view, first, _good_for(view, near, first)) if first is not None and owed else None
     if made is not None:
         decisions += made.suspensions
-    elif view.curbed and not _primary_may_start(view):  # who had begun goes before harvest jobs that have not
-        decisions += resume(view, near, now)
+    elif view.curbed:  # who had begun goes before harvest jobs that have not, and primary ones of a lower priority
+        decisions += resume(view, near, now, above=_of_primary_that_may_start(view))
     if view.pending.fitting():
         decisions += _start(view, near, None, made)
     if made is not None:
@@ -176,14 +176,16 @@ def _unsuitable(view: View, life: Life) -> list[int]:
     return [] if any(near.bounds_hold(n, life) for n in fitting) else fitting
 
 
-def _primary_may_start(view: View) -> bool:
-    """Whether one of the first few waiting jobs is primary and would be let onto a node now."""
+def _of_primary_that_may_start(view: View) -> float:
+    """The priority of the first primary job, of the first few that wait, that would be let onto a node now."""
     first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
     lives = (view.jobs[key[2]] for key in first)
-    return any(
-        life.job.klass is JobClass.PRIMARY and view.index.may_fit(life.shape) and not _unsuitable(view, life)
+    able = (
+        life.job.priority
         for life in lives
+        if life.job.klass is JobClass.PRIMARY and view.index.may_fit(life.shape) and not _unsuitable(view, life)
     )
+    return next(able, -math.inf)
 
 
 def _due_at(life: Life) -> float:
@@ -218,19 +220,12 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
 
 
 def _kept_for(view: View, head: Life) -> Life | None:
-    """The first primary job with GPUs, for which cores are kept from the head; None where there is none.
-
-    Only one that would have room for the head, too: else the head is owed a reservation.
-    """
+    """The first primary job with GPUs, for which cores are kept from the head; None where there is none."""
     if not _holds_back(view, head):
         return None
     first = (view.jobs[key[2]] for key in itertools.islice(view.pending.in_order(), LOOK))
     other = next((life for life in first if life.shape.gpu_milli and displaces(life)), None)
-    if other is None or not (_on_one_node(head.shape) and _on_one_node(other.shape)):
-        return None
-    needs = (life.shape.parts[0].need for life in (head, other))
-    wanted, enough = (need.vector()[:4] for need in needs)
-    return other if all(a <= b for a, b in zip(wanted, enough, strict=True)) else None
+    return other if other is not None and _on_one_node(other.shape) else None
 
 
 def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
@@ -318,6 +313,9 @@ def _kind(life: Life) -> Kind:
 def _candidates(view: View, this: _Pass) -> list[Life]:
     """The first few jobs in order that may be tried now."""
     head = view.head()
+    guest = _kept_for(view, head) if head is not None and this.reservation is None else None
+    if guest is not None and guest.has_room and _may_be_tried(view, this, guest):
+        return [guest]
     if head is None or (this.reservation is None and not _may_go_first(view, head, this)):
         return []
     open_shapes = [shape for shape in view.pending.fitting() if shape not in this.shut]
@@ -337,6 +335,11 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
     keys = heapq.merge(*(_first_of(view, this, shape, window) for shape in shapes))
     lives = [view.jobs[key[2]] for key in itertools.islice(keys, window)]
     return list(itertools.takewhile(lambda life: _rivals(life, first), lives))
+
+
+def _may_be_tried(view: View, this: _Pass, life: Life) -> bool:
+    shape = life.shape
+    return view.index.may_fit(shape) and shape not in this.shut and _kind(life) not in this.closed.get(shape, ())
 
 
 def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:

@@ -430,6 +430,8 @@ class Quoter:
         start = room.put((units[0], units[1], 0.0), left, room.now, gives_way=room.gives_way(life))
         ends[life.id] = start + left
         room.hold(mem_mib, ends[life.id])
+        if life.state not in _STANDS:
+            room.first_end = np.minimum(room.first_end, ends[life.id])
 
     def _play_waiting(
         self,
@@ -476,6 +478,8 @@ class Quoter:
         """Put a waiting job that all those ahead of it in the queue were put before."""
         displaces = room.displaced and self._displaces(life)
         ready = np.maximum(room.turn if displaces else room.now, view.now if earliest is None else earliest)
+        if not displaces and not view.index.may_fit(life.shape) and np.isfinite(room.first_end).all():
+            ready = np.maximum(ready, room.first_end)  # together the nodes may have enough for it, but none of them
         start, seconds = self._put(view, room, life, ready)
         if room.displaced and not displaces:
             room.turn = np.maximum(room.turn, start)

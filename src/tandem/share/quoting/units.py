@@ -38,6 +38,7 @@ class Room:
         kept: how many cores jobs leave to others, by the CPU that they take of a node.
         turn: when all have started that were put ahead of the next job and for which nobody is displaced: no job has
             others displaced before it is first in the queue.
+        first_end: when the first of the jobs that run ends; infinite where none does.
     """
 
     def __init__(self, view: View, whole_nodes: bool, gives_way: Callable[[Life], bool]) -> None:
@@ -48,6 +49,7 @@ class Room:
         self._without = Units(view, whole_nodes) if self.displaced else None
         self.draws = self._units.draws
         self.turn = self.now = self._units.now
+        self.first_end = np.full(self.draws, math.inf)
 
     def put(
         self,
