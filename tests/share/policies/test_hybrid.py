@@ -345,6 +345,58 @@ def test_harvest_jobs_give_no_way_to_one_of_a_lower_priority() -> None:
     assert told.running() == {2}
 
 
+def test_the_head_is_not_delayed_for_what_a_harvest_job_holds() -> None:
+    """It would be suspended for the head, so the head can start when the primary job ends."""
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 2, expected=100.0))
+    told.submit(job(2, 1, harvest=True, expected=1000.0), at=1.0)
+    told.submit(job(3, 4, expected=10.0), at=5.0)
+    told.submit(job(4, 1, expected=500.0), at=10.0)
+    assert {one.at for one in told.decided if isinstance(one, ev.Reserve)} == {100.0}
+    told.submit(job(5, 1, expected=50.0), at=11.0)
+    assert told.running() == {1, 2, 5}, "what is over in time may start"
+    told.end(5, at=61.0)
+    told.end(1, at=100.0)
+    assert told.running() == {3}
+
+
+def test_harvest_jobs_fill_what_is_kept_for_a_primary_head() -> None:
+    """However long they take, also behind primary jobs that may not; but not with memory that it needs."""
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 2, expected=100.0))
+    told.submit(job(2, 4, mem=60, expected=10.0), at=5.0)
+    told.submit(job(3, 1, mem=10, expected=500.0), at=10.0)
+    told.submit(job(4, 1, mem=50, harvest=True, expected=1000.0), at=11.0)
+    told.submit(job(5, 1, mem=10, harvest=True, expected=1000.0), at=12.0)
+    assert told.running() == {1, 5}
+    told.end(1, at=100.0)
+    assert told.running() == {2}
+
+
+def test_a_head_waits_for_those_that_it_does_not_bear_though_harvest_jobs_would_go() -> None:
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 3.0))
+    told.submit(job(1, 2, app="stream", expected=100.0))
+    told.submit(job(2, 1, app="quiet", harvest=True, expected=1000.0), at=1.0)
+    told.submit(job(3, 2, app="train", expected=10.0), at=5.0)
+    told.submit(job(4, 1, app="quiet", expected=500.0), at=10.0)
+    assert {one.at for one in told.decided if isinstance(one, ev.Reserve)} == {100.0}
+    assert told.running() == {1, 2, 4}, "this one leaves it enough"
+    told.end(1, at=100.0)
+    assert told.running() >= {3, 4}
+
+
+def test_a_suspended_job_goes_on_before_harvest_jobs_of_its_priority_and_after_those_of_a_higher() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, harvest=True, expected=100.0))
+    told.submit(job(2, 4, expected=10.0), at=1.0)
+    told.submit(job(3, 4, harvest=True, expected=1.0), at=2.0)
+    told.submit(job(4, 4, harvest=True, expected=50.0, priority=1), at=3.0)
+    told.end(2, at=11.0)
+    assert told.running() == {4}
+    told.end(4, at=61.0)
+    assert told.running() == {1}
+
+
 def test_a_start_says_what_it_had_waited_for() -> None:
     told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
     told.submit(job(1, 1, app="stream", expected=100.0))

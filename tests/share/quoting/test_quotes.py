@@ -136,6 +136,26 @@ def test_what_fits_on_no_node_is_not_quoted_for_now(policy: str, size: dict[str,
         assert quoted(step, k).start.mid == pytest.approx(100.0, rel=0.2)
 
 
+def test_what_fits_on_no_node_without_harvest_jobs_is_not_quoted_for_now() -> None:
+    told = experienced(*(Node(f"n{k}", 8000, 100) for k in range(2)), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    for k in (1, 2):
+        told.submit(job(k, 5, app="known"), at=0.0)
+        told.submit(job(k + 2, 1, app="known", harvest=True), at=0.0)
+    assert quoted(told.submit(job(5, 6, app="known"), at=1.0), 5).start.mid == pytest.approx(100.0, rel=0.2)
+    assert quoted(told.submit(job(6, 3, app="known"), at=2.0), 6).start.mid == pytest.approx(2.0, abs=0.2)
+
+
+def test_harvest_jobs_that_wait_are_behind_primary_ones_in_quotes() -> None:
+    told = experienced(Node("a", 8000, 100), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.submit(job(1, 8, app="known"), at=0.0)
+    told.tell(*(ev.Submitted(job(k, 4, app="known", harvest=True)) for k in (2, 3)), at=1.0)
+    quote = quoted(told.submit(job(4, 8, app="known", expected=100.0), at=2.0), 4)
+    assert quote.start.mid == pytest.approx(100.0, rel=0.1)
+    assert quote.start.high < 200.0
+
+
 def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
     told = experienced(Node("a", 4000, 100), policy="hybrid")
     told.machine.quoter.rehearse = None

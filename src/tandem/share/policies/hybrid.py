@@ -27,7 +27,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from tandem.core.units import human_duration
@@ -128,8 +128,8 @@ def decide(view: View, now: float) -> list[Decision]:
     made = primary_room(view, first, _good_for(view, near, first)) if first is not None and owed else None
     if made is not None:
         decisions += made.suspensions
-    elif view.curbed:  # who had begun goes before harvest jobs that have not, and primary ones of a lower priority
-        decisions += resume(view, near, now, above=_of_primary_that_may_start(view))
+    elif view.curbed:  # who had begun goes before harvest jobs of its priority that have not
+        decisions += resume(view, near, now, above=_above_whom_others_wait(view))
     if view.pending.fitting():
         decisions += _start(view, near, None, made)
     if made is not None:
@@ -176,16 +176,17 @@ def _unsuitable(view: View, life: Life) -> list[int]:
     return [] if any(near.bounds_hold(n, life) for n in fitting) else fitting
 
 
-def _of_primary_that_may_start(view: View) -> float:
-    """The priority of the first primary job, of the first few that wait, that would be let onto a node now."""
+def _above_whom_others_wait(view: View) -> float:
+    """Suspended jobs of priorities above this one go before the first that waits and would be let onto a node now.
+
+    A primary job goes before those of its priority, a harvest job does not. Only the first few jobs are looked at.
+    """
     first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
-    lives = (view.jobs[key[2]] for key in first)
-    able = (
-        life.job.priority
-        for life in lives
-        if life.job.klass is JobClass.PRIMARY and view.index.may_fit(life.shape) and not _unsuitable(view, life)
-    )
-    return next(able, -math.inf)
+    for key in first:
+        life = view.jobs[key[2]]
+        if view.index.may_fit(life.shape) and not _unsuitable(view, life):
+            return life.job.priority if life.job.klass is JobClass.PRIMARY else life.job.priority - 0.5
+    return -math.inf
 
 
 def _due_at(life: Life) -> float:
@@ -211,12 +212,27 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # a bound would break, or GPU jobs lack
     if passed_over or not view.pending.fitting():
         return []
-    reservation = view.earliest(head)
+    reservation = _reservation(view, near, head)
     if reservation is None:  # the nodes that could hold it are away: nobody has to wait for that
         return _start(view, near, Reservation(head.id, {}, math.inf))
     names = node_names(view, reservation.nodes)
     kept = Reserve(head.id, reservation.at, names, "it is first in the queue; nodes are kept for it")
     return [kept, *_start(view, near, reservation)]
+
+
+def _reservation(view: View, near: Neighbours, head: Life) -> Reservation | None:
+    """When and where the head can start, for which, if it is of one part, harvest jobs are suspended then.
+
+    Where that would be enough now, but bounds do not hold with those that stay, it is when they leave.
+    """
+    if not displaces(head) or len(head.shape.parts) > 1:
+        return view.earliest(head)
+    found = view.earliest(head, lambda one: gives_way_to(one, head))
+    if found is None or found.at > view.now:
+        return found
+    stay = {one.id: one for n in found.nodes for one in view.neighbours(n) if not gives_way_to(one, head)}
+    ends = (one.planned_end for one in stay.values() if any(not near.suit(n, head, one) for n in one.numbers))
+    return replace(found, at=max(ends, default=found.at))
 
 
 def _kept_for(view: View, head: Life) -> Life | None:
@@ -247,7 +263,7 @@ class _Pass:
     """One pass over the waiting jobs.
 
     Attributes:
-        barred: shapes of which only jobs that end before the reservation may still be tried.
+        barred: shapes of which only jobs that end before the reservation, or yield to it, may still be tried.
         shut: shapes of which none may be tried any more.
         closed: kinds of jobs of which none may be tried any more, by their shape, which is not shut.
         quiet: nodes on which nobody starts who would disturb ``guest``, which waits for its neighbours to go.
@@ -413,13 +429,20 @@ def _first_of(view: View, this: _Pass, shape: Shape, most: int) -> Iterable[Key]
         if not barred:
             return itertools.islice(queue, most)
         key = queue.first_within(this.window)
-        return () if key is None else (key,)
+        others = (one for one in itertools.islice(queue, LOOK) if _yields(this, view.jobs[one[2]]))
+        return sorted({one for one in (key, next(others, None)) if one is not None})[:1]
     open_keys = (
         key
         for key in itertools.islice(queue, LOOK)
-        if _kind(view.jobs[key[2]]) not in closed and (not barred or view.jobs[key[2]].plan_s <= this.window)
+        if _kind(life := view.jobs[key[2]]) not in closed
+        and (not barred or life.plan_s <= this.window or _yields(this, life))
     )
     return itertools.islice(open_keys, 1 if barred else most)
+
+
+def _yields(this: _Pass, life: Life) -> bool:
+    """Whether the job would be suspended for the one that has the reservation, so that it need not be over by then."""
+    return this.reservation is not None and this.reservation.yields is not None and this.reservation.yields(life)
 
 
 def _may_go_first(view: View, head: Life, this: _Pass) -> bool:
@@ -474,7 +497,9 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
     def accept(n: int, need: Need, *, taken: bool = True) -> bool:
         free = view.ledger.free[n, 0] - (0 if taken else need.cpu_milli)
         if reservation is not None and not (
-            view.keeps(reservation, n) if taken else view.would_keep(reservation, n, need)
+            view.keeps(reservation, n)
+            if taken
+            else view.would_keep(reservation, n, _held_then(reservation, life, need))
         ):
             life.hindered = f"it would delay job {reservation.job}"
         elif holds_back and not _leaves_cores(view, n, need, free):
@@ -490,6 +515,12 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
         return False
 
     return accept
+
+
+def _held_then(reservation: Reservation, life: Life, need: Need) -> Need:
+    """What the job still holds when the reservation comes, if it has not ended: memory alone if it is suspended."""
+    gone = reservation.yields is not None and reservation.yields(life)
+    return replace(need, cpu_milli=0, membw_mbs=0, nic_mbs=0) if gone else need
 
 
 def _holds_back(view: View, life: Life) -> bool:

@@ -384,10 +384,10 @@ class Quoter:
         for jitter in _JITTER:
             room = self._play_running(view, {}, _lowest(lives))
             place: dict[int, float] = {}
-            latest = 0.0  # of those for whom others are displaced: nobody else who is behind them goes before them
+            latest = 0.0  # of those for whom others would be displaced: nobody else behind them goes before them
             for i, job in enumerate(order):
                 place[job] = i + self._reach(view, job, len(order)) * jitter[job % len(jitter)]
-                if room.displaced and self._displaces(view.jobs[job]):
+                if self._displaces(view.jobs[job]):
                     latest = max(latest, place[job])
                 else:
                     place[job] = max(place[job], latest)
@@ -432,6 +432,8 @@ class Quoter:
         room.hold(mem_mib, ends[life.id])
         if life.state not in _STANDS:
             room.first_end = np.minimum(room.first_end, ends[life.id])
+            if not room.gives_way(life):
+                room.first_end_without = np.minimum(room.first_end_without, ends[life.id])
 
     def _play_waiting(
         self,
@@ -478,12 +480,24 @@ class Quoter:
         """Put a waiting job that all those ahead of it in the queue were put before."""
         displaces = room.displaced and self._displaces(life)
         ready = np.maximum(room.turn if displaces else room.now, view.now if earliest is None else earliest)
-        if not displaces and not view.index.may_fit(life.shape) and np.isfinite(room.first_end).all():
-            ready = np.maximum(ready, room.first_end)  # together the nodes may have enough for it, but none of them
+        first_end = room.first_end_without if displaces else room.first_end
+        if np.isfinite(first_end).all() and not self._may_fit(view, room, life, displaces=displaces):
+            ready = np.maximum(ready, first_end)  # together the nodes may have enough for it, but none of them
         start, seconds = self._put(view, room, life, ready)
         if room.displaced and not displaces:
             room.turn = np.maximum(room.turn, start)
         return start, seconds
+
+    @staticmethod
+    def _may_fit(view: View, room: Room, life: Life, *, displaces: bool) -> bool:
+        """Whether enough nodes have enough for each part of a waiting job now, or would if others were displaced."""
+        if not displaces or view.index.may_fit(life.shape):
+            return view.index.may_fit(life.shape)
+        free = room.free_without(view)
+        return all(
+            np.count_nonzero((free >= part.need.vector()).all(axis=1) & view.index.nodes_ever(row)) >= part.nodes
+            for part, row in zip(life.shape.parts, life.shape.rows, strict=True)
+        )
 
     def _put(self, view: View, room: Room, life: Life, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seconds = self._draw(view, life)[: room.draws]

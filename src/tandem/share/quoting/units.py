@@ -39,6 +39,7 @@ class Room:
         turn: when all have started that were put ahead of the next job and for which nobody is displaced: no job has
             others displaced before it is first in the queue.
         first_end: when the first of the jobs that run ends; infinite where none does.
+        first_end_without: when the first of those ends that are not displaced.
     """
 
     def __init__(self, view: View, whole_nodes: bool, gives_way: Callable[[Life], bool]) -> None:
@@ -49,7 +50,8 @@ class Room:
         self._without = Units(view, whole_nodes) if self.displaced else None
         self.draws = self._units.draws
         self.turn = self.now = self._units.now
-        self.first_end = np.full(self.draws, math.inf)
+        self.first_end = self.first_end_without = np.full(self.draws, math.inf)
+        self._free: np.ndarray | None = None
 
     def put(
         self,
@@ -77,6 +79,18 @@ class Room:
             return start
         sooner = self._without.put(wants, seconds, ready, leaves)
         return sooner if displaces else start
+
+    def free_without(self, view: View) -> np.ndarray:
+        """What the nodes have free now (node, resource), with the cores and bandwidth of those that are displaced."""
+        if self._free is None:
+            self._free = view.ledger.free.copy()
+            for life in filter(self.gives_way, view.on_nodes.values()):
+                for n in life.numbers:
+                    for holding in view.ledger.holders(n)[life.id]:
+                        need = holding.share.need
+                        if not holding.paused:
+                            self._free[n, [0, 2, 3]] += (need.cpu_milli, need.membw_mbs, need.nic_mbs)
+        return self._free
 
     def hold(self, mem_mib: float, until: np.ndarray) -> None:
         """A job that is on its nodes keeps its memory, whether it goes or stands still."""

@@ -16,12 +16,12 @@ import numpy as np
 from tandem.estimate.corun import App, Capacity, Estimator
 from tandem.share.model import Need, Part, Placement, Share, State
 from tandem.share.state.gang import fit_together
+from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
     from tandem.share.state.demand_index import DemandIndex, Shape
     from tandem.share.state.history import History
     from tandem.share.state.ledger import Forecast, Ledger
-    from tandem.share.state.life import Life
     from tandem.share.state.pending import Pending
 
 Accept = Callable[[int, Need], bool]
@@ -31,17 +31,23 @@ Order = Callable[[np.ndarray, Need], Iterable[int]]
 """Puts candidate nodes in the order in which they are tried."""
 
 
+Yields = Callable[[Life], bool]
+"""Whether a job would be suspended for another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """``job`` can start at ``at`` if nothing takes what frees up until then.
 
     Attributes:
         needs: node number -> what the job takes there.
+        yields: which jobs would be suspended for it: they hold memory and GPUs alone.
     """
 
     job: int
     needs: Mapping[int, tuple[Need, ...]]
     at: float
+    yields: Yields | None = None
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -89,7 +95,7 @@ class View:
         self.kept: dict[type, Any] = {}
         """What those who decide keep from pass to pass, each under its own class."""
         self._told: Reservation | None = None
-        self._forecasts: dict[tuple[tuple[int, ...], Need], _Earliest] = {}
+        self._forecasts: dict[tuple[tuple[int, ...], Need, int | None], _Earliest] = {}
 
     # ------------------------------------------------------------------------------------- queue
 
@@ -246,15 +252,19 @@ class View:
 
     # ------------------------------------------------------------------------------- looking ahead
 
-    def earliest(self, life: Life) -> Reservation | None:
+    def earliest(self, life: Life, yields: Yields | None = None) -> Reservation | None:
         """When and where ``life`` can start if only the running jobs' planned ends free anything.
 
         None if no set of nodes that are up can ever hold it so.
+
+        Args:
+            yields: which jobs would be suspended for one of its priority (nobody asks with others), if it is of one
+                part.
         """
         if len(life.shape.parts) > 1:
             return self._earliest_together(life)
-        part, row = life.shape.parts[0], life.shape.rows[0]
-        cache = self._earliest(row, part.need, life.shape)
+        part = life.shape.parts[0]
+        cache = self._earliest(life, yields)
         held, times = cache.held, cache.times
         if held is not None and held.job == life.id and held.at > self.now:
             return held
@@ -264,7 +274,7 @@ class View:
         at = float(times[nodes[-1]])
         if math.isinf(at):
             return None
-        cache.held = Reservation(life.id, dict.fromkeys(nodes, (part.need,)), max(self.now, at))
+        cache.held = Reservation(life.id, dict.fromkeys(nodes, (part.need,)), max(self.now, at), yields)
         return cache.held
 
     def is_news(self, reservation: Reservation) -> bool:
@@ -278,7 +288,7 @@ class View:
         needs = reservation.needs.get(n)
         if needs is None:
             return True
-        forecast = self._forecast(n, reservation.at)
+        forecast = self._forecast(n, reservation.at, reservation.yields)
         for need in needs[:-1]:
             if not forecast.fits(need.vector()):
                 return False
@@ -293,19 +303,22 @@ class View:
         needs = reservation.needs.get(n)
         if needs is None or need.gpu_milli:
             return True
-        forecast = self._forecast(n, reservation.at)
+        forecast = self._forecast(n, reservation.at, reservation.yields)
         for one in (need, *needs[:-1]):
             if not forecast.fits(one.vector()):
                 return False
             forecast.take(one)
         return forecast.fits(needs[-1].vector())
 
-    def _forecast(self, n: int, at: float) -> Forecast:
-        """What node ``n`` has at ``at`` if only the planned ends free anything."""
+    def _forecast(self, n: int, at: float, yields: Yields | None) -> Forecast:
+        """What node ``n`` has at ``at`` if only the planned ends free anything, and those who yield are suspended."""
         forecast = self.ledger.forecast(n)
         for job, holdings in self.ledger.holders(n).items():
-            if self.jobs[job].planned_end <= at:
+            life = self.jobs[job]
+            if life.planned_end <= at:
                 forecast.leave(job, holdings)
+            elif yields is not None and yields(life):
+                forecast.pause(holdings)
         return forecast
 
     def _earliest_together(self, life: Life) -> Reservation | None:
@@ -329,12 +342,14 @@ class View:
 
     def _together(self, life: Life, ever: list[int], able: list[np.ndarray], at: float) -> Reservation | None:
         """Places for all parts at ``at``, the part with the fewest nodes to go to first; None if they do not fit."""
-        forecasts = {n: self._forecast(n, at) for n in ever if self.ledger.is_up(n)}
+        forecasts = {n: self._forecast(n, at, None) for n in ever if self.ledger.is_up(n)}
         needs = fit_together(life.shape.parts, able, forecasts)
         return None if needs is None else Reservation(life.id, needs, at)
 
-    def _earliest(self, row: int, need: Need, shape: Shape) -> _Earliest:
-        cache = self._forecasts.get((shape.rows, need))
+    def _earliest(self, life: Life, yields: Yields | None) -> _Earliest:
+        row, need = life.shape.rows[0], life.shape.parts[0].need
+        which = life.shape.rows, need, None if yields is None else life.job.priority
+        cache = self._forecasts.get(which)
         if cache is None or cache.layout != self.ledger.layout:
             if len(self._forecasts) >= 4:
                 _, old = self._forecasts.popitem()
@@ -342,23 +357,30 @@ class View:
             cache = _Earliest(
                 self.ledger.watch(ends=True), self.ledger.layout, np.full(len(self.ledger.nodes), math.inf)
             )
-            self._forecasts[(shape.rows, need)] = cache
+            self._forecasts[which] = cache
         if cache.touched:
             ever, now, vector = self.index.nodes_ever(row), self.index.mask_now(row), need.vector()
             for n in cache.touched:
-                at = 0.0 if now[n] else self._when(n, vector) if ever[n] else math.inf
+                at = 0.0 if now[n] else self._when(n, vector, yields) if ever[n] else math.inf
                 if at != cache.times[n]:
                     cache.times[n], cache.held = at, None
             cache.touched.clear()
         return cache
 
-    def _when(self, n: int, vector: tuple[int, ...]) -> float:
-        """When node ``n``, which does not fit ``vector`` now, does so: from the planned ends of its holders."""
+    def _when(self, n: int, vector: tuple[int, ...], yields: Yields | None) -> float:
+        """When node ``n``, which does not fit ``vector`` now, does so: from the planned ends of its holders.
+
+        0 where it would if those who yield were suspended.
+        """
         if not self.ledger.is_up(n):
             return math.inf
-        forecast = self.ledger.forecast(n)
         holders = self.ledger.holders(n)
-        for end, job in sorted((self.jobs[job].planned_end, job) for job in holders):
+        ends = sorted((self.jobs[job].planned_end, job) for job in holders)
+        if yields is not None and any(yields(self.jobs[job]) for job in holders):
+            moments = (0.0, *(end for end, _ in ends if end < math.inf))
+            return next((at for at in moments if self._forecast(n, at, yields).fits(vector)), math.inf)
+        forecast = self.ledger.forecast(n)
+        for end, job in ends:
             forecast.leave(job, holders[job])
             if forecast.fits(vector):
                 return end
