@@ -653,6 +653,25 @@ def test_a_suspended_job_goes_on_before_primary_ones_of_a_lower_priority() -> No
     assert told.running() == {5}
 
 
+def test_who_has_a_raised_priority_leaves_no_cores() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 8, gpus=1, expected=100.0))
+    told.submit(job(2, 8, gpus=1, expected=100.0))
+    told.submit(job(3, 8, gpus=1, expected=100.0), at=1.0)
+    told.submit(job(4, 8, expected=100.0, priority=1), at=2.0)
+    told.end(1, at=100.0)
+    assert told.running() == {2, 4}
+
+
+def test_no_room_is_made_for_a_gpu_job_of_a_lower_priority_than_the_heads() -> None:
+    told = Told("hybrid", GPUS)
+    told.submit(job(1, 12, expected=100.0))
+    told.submit(job(2, 6, expected=100.0), at=1.0)
+    told.submit(job(3, 4, harvest=True, expected=100.0, priority=-1), at=3.0)
+    told.submit(job(5, 2, gpus=1, expected=300.0, priority=-1), at=4.0)
+    assert told.running() == {1, 3}
+
+
 def test_cores_of_harvest_jobs_count_as_kept() -> None:
     """They give way to a GPU job; so none of them has to for the sake of one that may come."""
     told = Told("hybrid", GPUS)

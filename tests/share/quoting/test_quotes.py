@@ -108,6 +108,16 @@ def test_no_quote_has_a_job_pass_one_of_a_higher_priority() -> None:
     assert last.start.mid == pytest.approx(1400.0, rel=0.1)
 
 
+def test_cores_are_kept_in_quotes_for_gpus_that_come_free() -> None:
+    """Of 16 cores each training takes four and a GPU. Beside one of them there is room for two CPU jobs of four."""
+    told = experienced(Node("a", 16_000, 100, (Gpu(0), Gpu(1))), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.tell(*(ev.Submitted(job(k, 8, gpus=1, app="known")) for k in (1, 2)), at=0.0)
+    step = told.tell(*(ev.Submitted(job(k, 4, app="known")) for k in range(3, 9)), at=1.0)
+    assert quoted(step, 3).start.mid == pytest.approx(100.0, rel=0.1)
+    assert quoted(step, 8).start.mid == pytest.approx(200.0, rel=0.15), "three at once, not four"
+
+
 @pytest.mark.parametrize("gpus_taken", [False, True])
 def test_cores_that_are_kept_for_gpu_jobs_are_kept_in_quotes(gpus_taken: bool) -> None:
     """Of 16 cores four are left while the GPUs are free: jobs of 8 cores run one by one, until they lose patience."""

@@ -50,7 +50,7 @@ class Policy(Protocol):
     * ``WINDOW``: among how many of the first waiting jobs it chooses freely (for quotes);
     * ``barred_until(view, life) -> float``: until when it refuses a job that would fit (for quotes);
     * ``held_back_until(view, life) -> float`` and ``kept_milli(view, cpu_milli) -> float``: until when a waiting job
-      leaves CPU to others on the nodes, and how much of it all in all (for quotes);
+      leaves CPU to others on the nodes, and how much for each free GPU (for quotes);
     * ``displaces(life) -> bool`` and ``gives_way(life) -> bool``: for which jobs, once they are first in the queue,
       others are displaced, and which others, of priorities no higher (for quotes).
     """

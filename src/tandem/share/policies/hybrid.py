@@ -16,8 +16,10 @@ Each pass, in this order:
 3. *Room*: a primary head that lacks cores gets those of harvest jobs of no higher priority, which are suspended. This
    comes before step 2 once room is being made for it, or once it has waited for `DUE` times its expected duration: what
    is freed would go from one harvest job to the next.
-4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits.
-5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job could start.
+4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits; what harvest jobs
+   hold that would be suspended for the head counts as free, so they may fill what is kept for it.
+5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job of their priority could
+   start.
 
 Its options are in `OPTIONS`.
 """
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tandem.share.deciding.making_room import Suits
-    from tandem.share.model import Placement
+    from tandem.share.model import Node, Placement
     from tandem.share.state.ledger import Forecast
     from tandem.share.state.pending import Key
 
@@ -241,7 +243,8 @@ def _kept_for(view: View, head: Life) -> Life | None:
         return None
     first = (view.jobs[key[2]] for key in itertools.islice(view.pending.in_order(), LOOK))
     other = next((life for life in first if life.shape.gpu_milli and displaces(life)), None)
-    return other if other is not None and _on_one_node(other.shape) else None
+    fitting = other is not None and _on_one_node(other.shape) and other.job.priority >= head.job.priority
+    return other if fitting else None
 
 
 def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
@@ -529,28 +532,27 @@ def _holds_back(view: View, life: Life) -> bool:
 
 
 def held_back_until(view: View, life: Life) -> float:
-    """Until when a waiting job leaves cores for GPU jobs."""
+    """Until when a waiting job leaves cores for GPU jobs; one of a raised priority never does."""
     cpu_only_primary = not life.job.gpu_total_milli and life.job.klass is JobClass.PRIMARY
-    return _impatient_from(life) if cpu_only_primary and view.has_gpus else -math.inf
+    leaves = cpu_only_primary and life.job.priority <= 0 and view.has_gpus
+    return _impatient_from(life) if leaves else -math.inf
 
 
 def kept_milli(view: View, cpu_milli: int) -> float:
-    """How much CPU in all a job leaves for GPU jobs that takes ``cpu_milli`` of a node."""
-    nodes = enumerate(view.ledger.nodes)
-    return sum(_kept_milli(view, n, cpu_milli) for n, node in nodes if node.gpus and view.ledger.is_up(n))
+    """How much CPU for each free GPU, on average, a job leaves that takes ``cpu_milli`` of a node."""
+    nodes = [node for n, node in enumerate(view.ledger.nodes) if node.gpus and view.ledger.is_up(n)]
+    kept = sum(_each_milli(view, node, cpu_milli) * len(node.gpus) for node in nodes)
+    return kept / max(1, sum(len(node.gpus) for node in nodes))
 
 
-def _kept_milli(view: View, n: int, cpu_milli: int) -> float:
+def _each_milli(view: View, node: Node, cpu_milli: int) -> float:
     """A few cores for each free GPU, as far as the node has four times as many.
 
     A job that takes more than that even of an empty node is not kept from it.
     """
-    node = view.ledger.nodes[n]
     spare = view.options.get("hybrid_cores_per_gpu", CORES_PER_GPU)
     each = min(1000 * spare, node.cpu_milli / (4 * len(node.gpus)))
-    if node.cpu_milli - cpu_milli < each * len(node.gpus):
-        return 0.0
-    return float(each * view.ledger.free[n, 4])
+    return 0.0 if node.cpu_milli - cpu_milli < each * len(node.gpus) else each
 
 
 def _leaves_cores(view: View, n: int, need: Need, free_milli: float, gone: Sequence[Life] = ()) -> bool:
@@ -558,9 +560,10 @@ def _leaves_cores(view: View, n: int, need: Need, free_milli: float, gone: Seque
 
     Those would give way.
     """
-    if not view.ledger.nodes[n].gpus:
+    node = view.ledger.nodes[n]
+    if not node.gpus:
         return True
-    kept = _kept_milli(view, n, need.cpu_milli)
+    kept = _each_milli(view, node, need.cpu_milli) * view.ledger.free[n, 4]
     if free_milli < kept and view.harvesting:
         harvest = [one.id for one in view.neighbours(n) if gives_way(one) and one not in gone]
         held = itertools.chain.from_iterable(map(view.ledger.holders(n).__getitem__, harvest))

@@ -24,7 +24,7 @@ Wants = tuple[float, float, float]
 """Cores (or nodes), GPUs and MiB of memory."""
 
 Leaves = tuple[float, float]
-"""How many cores, and until when (unix seconds)."""
+"""How many cores for each free GPU, and until when (unix seconds)."""
 
 
 class Room:
@@ -142,8 +142,7 @@ class Units:
                 last = max(0, self._columns(kind, amount) - 1)
                 at = free[:, last]
                 if kind == 0 and leaves[0]:
-                    with_them = free[:, min(last + round(leaves[0] / self._bundle[0]), free.shape[1] - 1)]
-                    at = np.minimum(with_them, np.maximum(at, leaves[1]))
+                    at = np.minimum(self._leaving(last, leaves[0], at), np.maximum(at, leaves[1]))
                 np.maximum(start, at, out=start)
         for kind, amount in enumerate(wants):
             columns = self._columns(kind, amount)
@@ -157,6 +156,14 @@ class Units:
                     free[self._rows, last - self._back[:columns]] = until
                 self._work[kind] += columns * seconds
         return start
+
+    def _leaving(self, last: int, each: float, at: np.ndarray) -> np.ndarray:
+        """When, from ``at`` on, so many more cores are free as are left for the GPUs that are free then."""
+        for _ in range(2):  # later more GPUs may be
+            gpus = (self._free[1] <= at[:, None]).sum(axis=1, keepdims=True) * self._bundle[1]
+            column = np.rint(last + each * gpus / self._bundle[0]).astype(int)
+            at = self._free[0][self._rows, np.minimum(column, self._free[0].shape[1] - 1)][:, 0]
+        return at
 
     def spread(self, more: float) -> None:
         """``more`` times the work that was put so far, which was not played one by one, delays every unit alike."""
