@@ -118,6 +118,16 @@ def test_cores_are_kept_in_quotes_for_gpus_that_come_free() -> None:
     assert quoted(step, 8).start.mid == pytest.approx(200.0, rel=0.15), "three at once, not four"
 
 
+def test_trainings_that_wait_have_the_cores_that_are_kept_in_quotes() -> None:
+    """Two of four cores each run at a time; beside them two CPU jobs of four cores, though these are shorter."""
+    told = experienced(Node("a", 16_000, 100, (Gpu(0), Gpu(1))), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.tell(*(ev.Submitted(job(k, 4, gpus=1, app="known")) for k in range(1, 9)), at=0.0)
+    step = told.tell(*(ev.Submitted(job(k, 4, expected=50.0, app="known")) for k in range(9, 17)), at=1.0)
+    assert quoted(step, 9).start.mid == pytest.approx(1.0, abs=0.3)
+    assert quoted(step, 16).start.mid == pytest.approx(300.0, rel=0.2), "three waves of two behind the first"
+
+
 @pytest.mark.parametrize("gpus_taken", [False, True])
 def test_cores_that_are_kept_for_gpu_jobs_are_kept_in_quotes(gpus_taken: bool) -> None:
     """Of 16 cores four are left while the GPUs are free: jobs of 8 cores run one by one, until they lose patience."""

@@ -391,7 +391,7 @@ class Quoter:
                     latest = max(latest, place[job])
                 else:
                     place[job] = max(place[job], latest)
-            for job in sorted(order, key=lambda job: (-view.jobs[job].job.priority, place[job])):
+            for job in self._in_turn(view, room, place):
                 start, seconds = self._put_in_turn(view, room, view.jobs[job], barred.get(job))
                 if job in found:
                     found[job].append((start, seconds))
@@ -399,6 +399,17 @@ class Quoter:
             job: (np.concatenate([s for s, _ in plays]), np.concatenate([t for _, t in plays]))
             for job, plays in found.items()
         }
+
+    def _in_turn(self, view: View, room: Room, place: Mapping[int, float]) -> list[int]:
+        """The waiting jobs by priority and place; where cores are left for GPU jobs, those come first."""
+        lives = [view.jobs[job] for job in place]
+        first = any(self._leaves(view, room, life)[0] for life in lives)
+
+        def key(life: Life) -> tuple[int, bool, float]:
+            left_for = first and life.job.gpu_total_milli > 0 and self._displaces(life)
+            return -life.job.priority, not left_for, place[life.id]
+
+        return [life.id for life in sorted(lives, key=key)]
 
     def _reach(self, view: View, job: int, waiting: int) -> int:
         """How many places later a job may be taken: any, for a harvest job, which others of its priority pass."""
