@@ -672,6 +672,39 @@ def test_no_room_is_made_for_a_gpu_job_of_a_lower_priority_than_the_heads() -> N
     assert told.running() == {1, 3}
 
 
+def test_room_that_was_made_for_a_gpu_job_is_not_taken_by_others_that_were_suspended() -> None:
+    """However many wait ahead of it."""
+    told = Told("hybrid", Node("g", 32_000, 100, (Gpu(0), Gpu(1))))
+    for number in range(1, 9):
+        told.submit(job(number, 4, harvest=True, expected=18_000.0))
+    for number in (11, 12):
+        told.submit(job(number, 4, gpus=1, expected=7200.0), at=60.0 + number)
+        told.end(number, at=61.0 + number) if number == 12 else None
+    for number in range(21, 30):
+        told.submit(job(number, 8, expected=6600.0), at=120.0)
+    told.submit(job(13, 4, gpus=1, expected=7200.0), at=660.0)
+    assert told.state(13) is State.RUNNING
+    suspended = len(told.decisions(ev.Suspend))
+    for at in range(665, 800, 5):
+        told.tick(at=float(at))
+    assert len(told.decisions(ev.Suspend)) == suspended
+
+
+def test_no_suspended_job_goes_on_where_that_delays_one_of_a_higher_priority() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 2, harvest=True, expected=3600.0))
+    told.submit(job(2, 2, harvest=True, expected=14_400.0))
+    told.submit(job(3, 2, expected=1800.0), at=300.0)
+    assert told.state(2) is State.SUSPENDED
+    told.submit(job(4, 4, harvest=True, expected=600.0, priority=3), at=400.0)
+    told.end(3, at=2100.0)
+    assert told.running() == {1}
+    told.end(1, at=3600.0)
+    assert told.running() == {4}
+    told.end(4, at=4200.0)
+    assert told.running() == {2}
+
+
 def test_cores_of_harvest_jobs_count_as_kept() -> None:
     """They give way to a GPU job; so none of them has to for the sake of one that may come."""
     told = Told("hybrid", GPUS)

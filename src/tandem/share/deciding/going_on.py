@@ -60,7 +60,7 @@ def _free_at(view: View, life: Life, now: float) -> float:
     """When all nodes of a suspended job are expected to have its cores and bandwidth; infinite where nobody knows."""
     at = now
     for n in life.numbers:
-        forecast, vector = view.ledger.forecast(n), _wants(view, life, n).vector()
+        forecast, vector = view.ledger.forecast(n), gave_up(view, life, n).vector()
         holders = view.ledger.holders(n)
         leaving = iter(sorted((_leaves_at(view.jobs[job], now), job) for job in holders if job != life.id))
         while not forecast.fits(vector):
@@ -75,7 +75,7 @@ def _free_at(view: View, life: Life, now: float) -> float:
 def _keep_free(view: View, life: Life, now: float, at: float) -> None:
     for n in life.numbers:
         leaving = (job for job in view.ledger.holders(n) if job != life.id and _leaves_at(view.jobs[job], now) <= at)
-        view.ledger.keep_free(n, _wants(view, life, n), leaving)
+        view.ledger.keep_free(n, gave_up(view, life, n), leaving)
 
 
 def _leaves_at(life: Life, now: float) -> float:
@@ -86,7 +86,7 @@ def _leaves_at(life: Life, now: float) -> float:
     return math.inf if overdue and life.state is not State.STOPPING else max(now, life.planned_end)
 
 
-def _wants(view: View, life: Life, n: int) -> Need:
+def gave_up(view: View, life: Life, n: int) -> Need:
     """What a suspended job gave up on a node."""
     needs: Iterable[Need] = [holding.share.need for holding in view.ledger.holders(n)[life.id]]
     cpu, membw, nic = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tandem.share.deciding.going_on import gave_up
 from tandem.share.events import Decision, Resume, Suspend, Throttle
 from tandem.share.model import JobClass, State
 from tandem.share.state.view import makes_way
@@ -12,7 +13,7 @@ from tandem.share.state.view import makes_way
 if TYPE_CHECKING:
     from tandem.share.deciding.neighbours import Neighbours
     from tandem.share.state.life import Life
-    from tandem.share.state.view import View
+    from tandem.share.state.view import Reservation, View
 
 STEPS = (0.5, 0.25)
 """Fractions of its cores that a harvest job is throttled to before it is suspended."""
@@ -38,10 +39,13 @@ def guard(view: View, now: float) -> list[Decision]:
     return decisions
 
 
-def resume(view: View, near: Neighbours, now: float, *, above: float = -math.inf) -> list[Decision]:
+def resume(
+    view: View, near: Neighbours, now: float, reservation: Reservation | None = None, *, above: float = -math.inf
+) -> list[Decision]:
     """Resume suspended jobs that rest no more and whose cores are free, where that breaks no bound.
 
     Args:
+        reservation: of a waiting job, which none of a lower priority delays.
         above: only those of a priority higher than this.
 
 
@@ -55,6 +59,8 @@ def resume(view: View, near: Neighbours, now: float, *, above: float = -math.inf
         if life.state is not State.SUSPENDED or life.job.priority <= above:
             continue
         able = not rests(view, life, now) and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
+        if reservation is not None and _delays(view, life, reservation, now):
+            continue
         if able and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
             placement = view.place_resumed(life)
             if placement is not None:
@@ -67,6 +73,15 @@ def rests(view: View, life: Life, now: float) -> bool:
     return now < life.rests_until and any(
         one.job.klass is JobClass.PRIMARY for n in life.numbers for one in view.neighbours(n)
     )
+
+
+def _delays(view: View, life: Life, reservation: Reservation, now: float) -> bool:
+    """Whether a suspended job that goes on would delay a waiting one of a higher priority."""
+    yields = reservation.yields is not None and reservation.yields(life)
+    over_in_time = now + max(0.0, life.plan_s - life.ran(now)) <= reservation.at
+    if yields or over_in_time or life.job.priority >= view.jobs[reservation.job].job.priority:
+        return False
+    return not all(view.would_keep(reservation, n, gave_up(view, life, n)) for n in life.numbers)
 
 
 def _tolerated(view: View, life: Life) -> float:

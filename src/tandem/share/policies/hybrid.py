@@ -131,7 +131,7 @@ def decide(view: View, now: float) -> list[Decision]:
     if made is not None:
         decisions += made.suspensions
     elif view.curbed:  # who had begun goes before harvest jobs of its priority that have not
-        decisions += resume(view, near, now, above=_above_whom_others_wait(view))
+        decisions += resume(view, near, now, _of_head(view, near), above=_above_whom_others_wait(view))
     if view.pending.fitting():
         decisions += _start(view, near, None, made)
     if made is not None:
@@ -140,7 +140,7 @@ def decide(view: View, now: float) -> list[Decision]:
     if head is not None:
         decisions += _for_head(view, near, head)
     if not any(isinstance(decision, Suspend | Resume) for decision in decisions):  # cores that come free are spoken for
-        decisions += resume(view, near, now)
+        decisions += resume(view, near, now, _of_head(view, near))
     return decisions
 
 
@@ -183,9 +183,10 @@ def _above_whom_others_wait(view: View) -> float:
 
     A primary job goes before those of its priority, a harvest job does not. Only the first few jobs are looked at.
     """
+    head = view.head()
+    guest = _kept_for(view, head) if head is not None else None
     first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
-    for key in first:
-        life = view.jobs[key[2]]
+    for life in itertools.chain(() if guest is None else (guest,), (view.jobs[key[2]] for key in first)):
         if view.index.may_fit(life.shape) and not _unsuitable(view, life):
             return life.job.priority if life.job.klass is JobClass.PRIMARY else life.job.priority - 0.5
     return -math.inf
@@ -220,6 +221,12 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     names = node_names(view, reservation.nodes)
     kept = Reserve(head.id, reservation.at, names, "it is first in the queue; nodes are kept for it")
     return [kept, *_start(view, near, reservation)]
+
+
+def _of_head(view: View, near: Neighbours) -> Reservation | None:
+    """What is kept for a head that does not fit."""
+    head = view.head()
+    return None if head is None or not view.curbed or view.index.may_fit(head.shape) else _reservation(view, near, head)
 
 
 def _reservation(view: View, near: Neighbours, head: Life) -> Reservation | None:
