@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from tandem.cli.queue import NAME, beside, phase
 from tandem.cli.selection import checked, elements, label, one
 from tandem.cli.terminal import cut, json_option, print_json, say, say_pairs
 from tandem.core.units import human_duration
+from tandem.share.lab.named import named
 
 if TYPE_CHECKING:
     from tandem.share.daemon.client import Client
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 View = Mapping[str, Any]
 Line = tuple[str, str]
 
-_JOB = re.compile(r"\bjob (\d+)\b(?!_)")
 _NEIGHBOURS = 10
 _DECISIONS = 20
 _ROOM_BYTES = 1 << 16
@@ -218,10 +217,10 @@ def _decided(view: View, now: float) -> Iterator[Line]:
 def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
     """What was decided about the job, and that its keeper let it go on alone, from the event log."""
     told = 0.0  # each new daemon tells it, until the job is suspended anew
-    labels: dict[str, str] = {}  # of elements of arrays
+    labels: dict[int, str] = {}  # of elements of arrays
     for entry in client.log():
         labels |= {
-            str(event["job"]["id"]): "{}_{}".format(*event["job"]["array"])
+            event["job"]["id"]: "{}_{}".format(*event["job"]["array"])
             for event in entry.get("events", ())
             if event["is"] == "Submitted" and event["job"].get("array")
         }
@@ -232,10 +231,5 @@ def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
                     yield {"at": told, "is": "WentOn", "reason": "no daemon ran, and no other job held a core"}
             for decision in entry["decisions"]:
                 if decision["job"] == job:
-                    reason = _named(decision.get("reason", ""), labels)
+                    reason = named(decision.get("reason", ""), labels)
                     yield {"at": entry["now"], "is": decision["is"], "reason": reason}
-
-
-def _named(text: str, labels: Mapping[str, str]) -> str:
-    """The text with elements of arrays named as users name them."""
-    return _JOB.sub(lambda found: f"job {labels.get(found[1], found[1])}", text)

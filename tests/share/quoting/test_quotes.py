@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tandem.share import events as ev
 from tandem.share.model import After, Gpu, Job, Need, Node, Part, Quote, State
-from tandem.share.quoting.quotes import STARTING_S, _quantiles
+from tandem.share.quoting.draws import quantiles
+from tandem.share.quoting.quotes import STARTING_S
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Step
 from tandem.share.simulate.simulator import Day, Simulator
@@ -652,5 +653,5 @@ def test_only_jobs_that_were_done_teach() -> None:
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=64))
 def test_quantiles_are_those_of_numpy(draws: list[float]) -> None:
-    found = _quantiles(np.array(draws))
+    found = quantiles(np.array(draws))
     assert found == pytest.approx(tuple(np.quantile(draws, (0.05, 0.5, 0.95))), rel=1e-9, abs=1e-6)

@@ -44,12 +44,11 @@ def resume(
 ) -> list[Decision]:
     """Resume suspended jobs that rest no more and whose cores are free, where that breaks no bound.
 
+    Nobody is resumed while others make way for a primary job at the head of the queue.
+
     Args:
         reservation: of a waiting job, which none of a lower priority delays.
         above: only those of a priority higher than this.
-
-
-    Nobody is resumed while others make way for a primary job at the head of the queue.
     """
     decisions: list[Decision] = []
     head = view.head()
@@ -77,9 +76,8 @@ def rests(view: View, life: Life, now: float) -> bool:
 
 def _delays(view: View, life: Life, reservation: Reservation, now: float) -> bool:
     """Whether a suspended job that goes on would delay a waiting one of a higher priority."""
-    yields = reservation.yields is not None and reservation.yields(life)
     over_in_time = now + max(0.0, life.plan_s - life.ran(now)) <= reservation.at
-    if yields or over_in_time or life.job.priority >= view.jobs[reservation.job].job.priority:
+    if reservation.displaces(life) or over_in_time or life.job.priority >= view.jobs[reservation.job].job.priority:
         return False
     return not all(view.would_keep(reservation, n, gave_up(view, life, n)) for n in life.numbers)
 

@@ -181,7 +181,8 @@ def _unsuitable(view: View, life: Life) -> list[int]:
 def _above_whom_others_wait(view: View) -> float:
     """Suspended jobs of priorities above this one go before the first that waits and would be let onto a node now.
 
-    A primary job goes before those of its priority, a harvest job does not. Only the first few jobs are looked at.
+    A primary job goes before those of its priority, a harvest job does not. Only the first few jobs are looked at, and
+    the one with GPUs for which cores are kept from the head.
     """
     head = view.head()
     guest = _kept_for(view, head) if head is not None else None
@@ -452,7 +453,7 @@ def _first_of(view: View, this: _Pass, shape: Shape, most: int) -> Iterable[Key]
 
 def _yields(this: _Pass, life: Life) -> bool:
     """Whether the job would be suspended for the one that has the reservation, so that it need not be over by then."""
-    return this.reservation is not None and this.reservation.yields is not None and this.reservation.yields(life)
+    return this.reservation is not None and this.reservation.displaces(life)
 
 
 def _may_go_first(view: View, head: Life, this: _Pass) -> bool:
@@ -529,8 +530,7 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
 
 def _held_then(reservation: Reservation, life: Life, need: Need) -> Need:
     """What the job still holds when the reservation comes, if it has not ended: memory alone if it is suspended."""
-    gone = reservation.yields is not None and reservation.yields(life)
-    return replace(need, cpu_milli=0, membw_mbs=0, nic_mbs=0) if gone else need
+    return replace(need, cpu_milli=0, membw_mbs=0, nic_mbs=0) if reservation.displaces(life) else need
 
 
 def _holds_back(view: View, life: Life) -> bool:

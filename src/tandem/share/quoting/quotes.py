@@ -11,7 +11,6 @@ are a fixed table.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,17 @@ import numpy as np
 from tandem.core.units import human_duration
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
+from tandem.share.quoting.draws import (
+    COMMON,
+    DRAWS,
+    JITTER,
+    PESSIMISM,
+    PLAYS,
+    STRANGERS_S,
+    lognormal,
+    longer,
+    quantiles,
+)
 from tandem.share.quoting.units import Leaves, Room, Wants
 from tandem.share.state.history import PRIOR_S
 from tandem.share.state.pending import Key
@@ -35,9 +45,6 @@ if TYPE_CHECKING:
 
 AHEAD = 256
 """Waiting jobs ahead that are played one by one; the rest is spread evenly over all units."""
-
-Z90 = 1.6449
-"""Standard normal quantile at 95 %."""
 
 MEMORY = 200
 """Ratios of run time to expectation remembered."""
@@ -76,36 +83,9 @@ REHEARSED_MOST = 32
 REST_S = 0.05
 """After a rehearsal there is none for so long for each node and job in it: many small submissions are not held up."""
 
-PLAYS = 16
-"""Rehearsals for a quote, each with other run times."""
-
-
 _BY_USER = " by its user"
 
 _STANDS = (State.SUSPENDING, State.SUSPENDED)
-
-
-def _even(seed: int, rows: int) -> np.ndarray:
-    """Rows of 64 standard normal draws, each 16 of which cover the distribution evenly."""
-    levels = np.array([statistics.NormalDist().inv_cdf((k + 0.5) / PLAYS) for k in range(PLAYS)])
-    rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(levels, (rows, 64 // PLAYS, 1)), axis=2).reshape(rows, 64)
-
-
-_COMMON = _even(20_260_103, 1)[0]
-_PESSIMISM = np.clip(_even(20_260_104, 1)[0] / Z90, -1.0, 1.0)
-_JITTER = np.random.default_rng(20_260_102).random((6, 64))
-_DRAWS = _even(20_260_101, 1024)
-
-
-def _lognormal(low: float, mid: float, high: float, z: np.ndarray) -> np.ndarray:
-    """Two-sided: through 5 %, median and 95 %, at standard normal ``z``."""
-    draws: np.ndarray = mid * np.exp(np.where(z < 0, math.log(mid / low) / Z90, math.log(high / mid) / Z90) * z)
-    return draws
-
-
-_STRANGERS_S = _lognormal(*PRIOR_S, _DRAWS[0])
-"""For how long others still hold what they hold: nothing is known of it, as of a job without any history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +198,7 @@ class Quoter:
         return Quote(life.id, view.now, moment, begin, finish, basis)
 
     def _promised(self, view: View, life: Life, what: str, draws: np.ndarray) -> Interval:
-        low, mid, high = _quantiles(draws)
+        low, mid, high = quantiles(draws)
         early, late = self._unforeseen(life.job.klass) if what != "start" else DRIFT
         low, high = min(low, mid - early * (mid - view.now)), max(high, mid + late * (mid - view.now) + STARTING_S)
         kept = self._open.setdefault(life.id, {})
@@ -286,11 +266,11 @@ class Quoter:
         low, mid, high = expected.low, expected.mid, expected.high
         if not 0 < mid < math.inf:
             mid = 1e-3
-        z = TOGETHER * _COMMON + math.sqrt(1 - TOGETHER**2) * _DRAWS[life.id % len(_DRAWS)]
+        z = TOGETHER * COMMON + math.sqrt(1 - TOGETHER**2) * DRAWS[life.id % len(DRAWS)]
         trust = len(self._stretch) / (len(self._stretch) + 8)
         known = disturbed and len(self._stretch) and _informed(expected)
         stretch = math.exp(trust * self._stretch.at(0.5)) if known else 1.0
-        seconds = stretch * _lognormal(max(low, 1e-3 * mid), mid, max(high, mid), z)
+        seconds = stretch * lognormal(max(low, 1e-3 * mid), mid, max(high, mid), z)
         if life.job.limit_s is not None:
             np.minimum(seconds, life.job.limit_s, out=seconds)
         return seconds
@@ -356,7 +336,7 @@ class Quoter:
         self._rehearsed_at = view.now
         work = {life.id: self._work(view, life) for life in view.jobs.values() if not life.ended}
         plays = [
-            Play({job: float(w[k]) for job, w in work.items()}, float(_PESSIMISM[k]), float(_STRANGERS_S[k]))
+            Play({job: float(w[k]) for job, w in work.items()}, float(PESSIMISM[k]), float(STRANGERS_S[k]))
             for k in range(PLAYS)
         ]
         played = self.rehearse(plays, [life.id for life in lives])
@@ -381,7 +361,7 @@ class Quoter:
         if self._barred_until is not None:
             barred = {job: self._barred_until(view, view.jobs[job]) for job in order}
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
-        for jitter in _JITTER:
+        for jitter in JITTER:
             room = self._play_running(view, {}, _lowest(lives))
             place: dict[int, float] = {}
             latest = 0.0  # of those for whom others would be displaced: nobody else behind them goes before them
@@ -430,7 +410,7 @@ class Quoter:
                 self._put_rest(view, room, one, ends)
         for cores, gpus in _strangers(view):
             wants = (1.0, 0.0, 0.0) if self._whole_nodes else (float(cores), float(gpus), 0.0)
-            room.put(wants, _STRANGERS_S[: room.draws], room.now)
+            room.put(wants, STRANGERS_S[: room.draws], room.now)
         for one in standing:
             self._put_rest(view, room, one, ends)
         return room
@@ -533,9 +513,9 @@ class Quoter:
         """Seconds, among neighbours or alone, that a job on its nodes still takes after ``ran`` such seconds."""
         if life.done is not None and life.done > 0.1 and ran > 0:
             left = ran * (1 - life.done) / max(life.done - life.saved_done, 1e-3)
-            around: np.ndarray = left * np.exp(PROGRESS_SPREAD * _DRAWS[life.id % len(_DRAWS)])
+            around: np.ndarray = left * np.exp(PROGRESS_SPREAD * DRAWS[life.id % len(DRAWS)])
             return around
-        return _longer(self._draw(view, life, disturbed=disturbed), ran)
+        return longer(self._draw(view, life, disturbed=disturbed), ran)
 
     def _wants(self, life: Life) -> Wants:
         if self._whole_nodes:
@@ -590,27 +570,6 @@ def _supposed(view: View, start: np.ndarray) -> str:
     sums = zip(("core", "GPU"), map(sum, zip(*held, strict=True)), strict=True)
     which = " and ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in sums if count)
     return f"; {which} held by others, supposed to come free within {human_duration(PRIOR_S[2])}"
-
-
-def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:
-    """5 %, median and 95 %, linearly interpolated (as `numpy.quantile`, which is slow on so few)."""
-    ordered = np.sort(draws).tolist()
-
-    def at(q: float) -> float:
-        place = q * (len(ordered) - 1)
-        low = int(place)
-        high = min(low + 1, len(ordered) - 1)
-        return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
-
-    return at(0.05), at(0.5), at(0.95)
-
-
-def _longer(seconds: np.ndarray, ran: float) -> np.ndarray:
-    """What is left of run times drawn for a job that has run for ``ran`` already."""
-    longer = seconds[seconds > ran]
-    if len(longer) < 4:  # it takes longer than anybody thought
-        return 0.2 * (ran + seconds)
-    return np.resize(longer, len(seconds)) - ran
 
 
 def _expected(view: View, life: Life) -> Interval:

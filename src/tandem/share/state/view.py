@@ -54,6 +54,10 @@ class Reservation:
         """The numbers of the nodes."""
         return tuple(self.needs)
 
+    def displaces(self, life: Life) -> bool:
+        """Whether ``life`` would be suspended for it."""
+        return self.yields is not None and self.yields(life)
+
 
 class View:
     """The cluster and its queue at one instant."""
