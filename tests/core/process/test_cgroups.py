@@ -1,5 +1,6 @@
 """Finding control groups and describing a job's; that they hold a job is tested with the keeper."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 
 from tandem.core.process import cgroups
 from tandem.core.process.cgroups import Layout, Shares
-from tests.core.process.attempts import Launch, is_running, number_in
+from tandem.core.process.spec import CgroupStep, Spec
+from tests.core.process.attempts import ENV, Launch, is_running, number_in
 from tests.waiting import until
 
 
@@ -129,3 +131,28 @@ def test_two_groups_of_one_parent(launch: Launch, layout: Layout, cores: tuple[i
     assert [attempt.end().exit_code for attempt in attempts] == [0] * 30
     own = {attempt.folder.name for attempt in attempts}
     assert not [group for parent in layout.parents() for group in parent.glob("*") if group.name in own]
+
+
+def test_a_step_that_fails_for_a_moment_is_done_again(launch: Launch, tmp_path: Path) -> None:
+    """As where the parent is removed between the opening of its file and the writing: ENODEV, seen under load."""
+    gate, target = tmp_path / "gate", tmp_path / "target"
+    os.mkfifo(gate)
+    target.mkdir()  # nothing can be written to a folder
+    steps = [CgroupStep(kind="write", path=str(path), value="x") for path in (gate, target)]
+    attempt = launch(spec=Spec(argv=("true",), env=ENV, cgroup=tuple(steps)))
+    for _ in range(2):  # the keeper comes to the gate again because of the target
+        assert set(gate.read_text()) == {"x"}
+    target.rmdir()
+    target.touch()
+    opened = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert attempt.end().exit_code == 0
+    finally:
+        os.close(opened)
+    assert target.read_text() == "x"
+
+
+def test_a_step_that_always_fails_is_told(launch: Launch, tmp_path: Path) -> None:
+    step = CgroupStep(kind="write", path=str(tmp_path), value="x")
+    fate = launch(spec=Spec(argv=("true",), env=ENV, cgroup=(step,))).end()
+    assert fate.exec_error == (errno.EISDIR, f"cannot prepare the cgroup '{tmp_path}': Is a directory")

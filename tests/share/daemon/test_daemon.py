@@ -269,6 +269,23 @@ def test_a_job_whose_keeper_was_killed_is_lost_or_retried(home: Home) -> None:
         assert client.wait(jobs[1:])[0]["state"] == "cancelled"
 
 
+def test_a_keeper_that_was_killed_with_the_daemon_takes_no_other_job_with_it(home: Home) -> None:
+    with home.start("--engine-set", "cores=0-1").client() as client:
+        [lost, other] = submit(client, {"argv": NEVER_ENDS}, {"argv": NEVER_ENDS})
+        until(lambda: running(client, lost)() and running(client, other)(), "the start of both")
+        keeper = journal.read(home.folder / "attempts" / f"{lost}.1").keeper
+        assert keeper is not None
+    home.kill()
+    os.kill(keeper.pid, signal.SIGKILL)
+    with home.start("--engine-set", "cores=0-1").client() as client:
+        assert client.wait([lost])[0]["state"] == "lost"
+        process = journal.read(home.folder / "attempts" / f"{other}.1").process
+        assert process is not None
+        assert Path(f"/proc/{process.pid}").exists()
+        assert running(client, other)()
+        client.down(kill=True)
+
+
 class Lines:
     """Jobs that each append their id to one file: who ran, and how often."""
 

@@ -78,6 +78,7 @@ class LocalEngine:
         self._timers: list[tuple[float, int, Key, str]] = []  # (when, order, attempt, what to do)
         self._order = itertools.count()
         self._looked_at = -LOOK_S
+        self._to_adopt: set[Key] = set()  # while it adopts: all that may run
         self._rubbish: deque[Path] = deque()  # folders of attempts whose end is stored
         self._tidy_at = 0.0
         self._restarted = _machine_restarted(context.paths.data / "boot")
@@ -132,8 +133,10 @@ class LocalEngine:
             if not (job.isdecimal() and number.isdecimal()) or (int(job), int(number)) in live:
                 continue
             self._clear_leftover((int(job), int(number)))
+        self._to_adopt = live
         for adoptee in jobs:
             self._adopt(adoptee)
+        self._to_adopt = set()
         self._remove_stale_groups()
 
     def poll(self) -> list[ev.Event]:
@@ -278,7 +281,7 @@ class LocalEngine:
 
     def _remove_stale_groups(self) -> None:
         """Remove what keepers left that were killed; ours are known by their prefix."""
-        names = {f"{self._prefix}{job}.{number}" for job, number in self._attempts}
+        names = {f"{self._prefix}{job}.{number}" for job, number in self._attempts.keys() | self._to_adopt}
         for removed in cgroups.remove_stale(self._layout, self._prefix, names):
             _log.warning("removed the control group %s, which a killed keeper had left", removed)
 

@@ -12,11 +12,14 @@ namespace keeper {
 
 constexpr int64_t FREEZE_LIMIT_MS = 1000;
 constexpr int64_t CGROUP_REMOVAL_MS = 500;
+constexpr int PREPARATIONS_MAX = 50;
 
 class Cgroups {
   public:
-    // Makes the groups and sets their limits. The shared parent goes when its last group goes, which may be just
-    // before ours is made: then everything is done again. Returns 0 or errno, with the file in `where`.
+    // Makes the groups and sets their limits. The shared parent goes when its last group goes, which may be at any moment
+    // before ours is made: its files are missing then (ENOENT), are of no device (ENODEV), or another keeper has made it
+    // anew and not yet opened it to us (EACCES). So after any error everything is done again, a few times. Returns 0 or
+    // errno, with the file in `where`.
     int prepare(const vector<CgroupStep>& steps, string& where) {
         for (int attempt = 0;; ++attempt) {
             parents_.clear();
@@ -26,8 +29,9 @@ class Cgroups {
                 where = steps[i].path;
                 error = carry_out(steps[i]);
             }
-            if (error != ENOENT || attempt == 50) return error;
+            if (error == 0 || attempt == PREPARATIONS_MAX) return error;
             for (const string& group : groups_) rmdir(group.c_str());
+            if (attempt > 0) pause_ms(1);
         }
     }
 
