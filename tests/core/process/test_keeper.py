@@ -312,6 +312,24 @@ def test_term_wakes_a_suspended_job(launch: Launch, layout: Layout, tmp_path: Pa
     assert attempt.end().exit_code == 9
 
 
+def test_a_signal_wakes_a_suspended_job_though_others_have_its_core(
+    launch: Launch, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It asks the job to save its state and end; whoever has the core had it suspended."""
+    cores = tmp_path / "cores"
+    cores.touch()
+    held = Locks(core_file=str(cores))
+    script = sh(f"trap 'exit 9' USR1; echo $$ > {tmp_path}/ready; {BUSY}")
+    attempt = launch(spec=Spec(argv=script, env=ENV, cores=(0,), locks=held))
+    number_in(tmp_path / "ready")
+    assert attempt.command("suspend").kind == "ok"
+    other = launch(spec=Spec(argv=sh(BUSY), env=ENV, cores=(0,), locks=held))
+    other.message("started")
+    assert attempt.command("resume").text.startswith("resume busy")
+    assert attempt.command(f"signal {int(signal.SIGUSR1)}").kind == "ok"
+    assert attempt.end().exit_code == 9
+
+
 @pytest.mark.slow
 def test_throttle_gives_about_its_share(launch: Launch, layout: Layout) -> None:
     attempt = launch(*sh(BUSY), layout=layout, shares=Shares(cores=(0,)))

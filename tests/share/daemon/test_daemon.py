@@ -25,6 +25,7 @@ from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
 from tandem.share.store.lock import named_socket
+from tests.core.process.attempts import is_running
 from tests.share.conftest import Home, fill
 from tests.waiting import until
 
@@ -284,6 +285,22 @@ def test_a_keeper_that_was_killed_with_the_daemon_takes_no_other_job_with_it(hom
         assert Path(f"/proc/{process.pid}").exists()
         assert running(client, other)()
         client.down(kill=True)
+
+
+def test_a_job_whose_attempt_folder_is_gone_is_lost_and_runs_on_nowhere(home: Home) -> None:
+    with home.start().client() as client:
+        [job] = submit(client, {"argv": NEVER_ENDS})
+        until(running(client, job), "the start")
+        process = journal.read(home.folder / "attempts" / f"{job}.1").process
+        assert process is not None
+    home.kill()
+    shutil.rmtree(home.folder / "attempts" / f"{job}.1")
+    with home.start().client() as client:
+        [lost] = client.wait([job])
+        assert lost["state"] == "lost"
+        assert "journal of its keeper is gone" in lost["reason"]
+        until(lambda: not is_running(process.pid), "the end of what was left")
+        assert client.wait(submit(client, shell("true", cpus=os.cpu_count())))[0]["state"] == "done"
 
 
 class Lines:

@@ -187,6 +187,18 @@ def test_a_frozen_job_is_thawed_to_save(stage: Stage) -> None:
     assert said.read_text() == "on\n"  # it was not started anew
 
 
+def test_a_frozen_job_saves_though_another_has_its_core(stage: Stage) -> None:
+    said = stage.paths.job_dir(1) / "said"
+    stage.start(1, f"trap 'exit 0' USR1; echo on > {said}; while :; do sleep 0.01; done")
+    until(said.exists, "the trap")
+    stage.engine.execute(ev.SuspendJob(1, 1), None)
+    stage.expect(ev.SuspendDone(1, 1))
+    stage.start(2, "while :; do sleep 0.01; done")
+    stage.expect(ev.Started(2, 1))
+    stage.engine.execute(ev.StopJob(1, 1, "SIGUSR1", 60.0, "cancelled"), None)
+    stage.expect(ev.Ended(1, 1, saved=True))
+
+
 def test_a_job_whose_own_folder_cannot_be_made_ends_with_the_reason(stage: Stage) -> None:
     (stage.paths.data / "jobs").rmdir()
     stage.start(1, "exit 0")

@@ -351,7 +351,13 @@ class Driver:
         launches = self.store.launches([life.id for life in lives])
         self.engine.adopt(
             [
-                Adoptee(life.id, life.attempt, life.placement, _limited(launches[life.id], life.job))
+                Adoptee(
+                    life.id,
+                    life.attempt,
+                    life.placement,
+                    _limited(launches[life.id], life.job),
+                    started=life.started_at is not None,
+                )
                 for life in lives
                 if life.placement
             ]

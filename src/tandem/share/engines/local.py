@@ -240,9 +240,12 @@ class LocalEngine:
         key, folder = (adoptee.job, adoptee.attempt), self._paths.attempt_dir(adoptee.job, adoptee.attempt)
         attempt = Attempt(*key, adoptee.placement.shares[0], cores=adoptee.placement.shares[0].cores)
         if journal.state(folder) == "unclaimed":
+            if adoptee.started:
+                strays.kill_strays(folder)  # its end will not be known: it must not run on beside a retry
+                self._lost(key, "its end is not known: the journal of its keeper is gone")
+                return
             if self._restarted:  # it may have run: the machine may have lost what the keeper wrote
-                why = "the machine restarted: whether it ran is not known"
-                self._events.append(ev.Ended(*key, lost=True, reason=why))
+                self._lost(key, "the machine restarted: whether it ran is not known")
                 return
             if not folder.exists():
                 self._start(key, adoptee.placement, adoptee.launch)
@@ -266,6 +269,9 @@ class LocalEngine:
             self._watch(attempt)
         else:
             self._gone(attempt)
+
+    def _lost(self, key: Key, why: str) -> None:
+        self._events.append(ev.Ended(*key, lost=True, reason=why))
 
     def _clear_leftover(self, key: Key) -> None:
         """An attempt whose job has ended, or that the store knows nothing of."""
@@ -360,8 +366,7 @@ class LocalEngine:
         strays.kill_strays(folder)
         self._remove_stale_groups()
         if fate.claimed:
-            why = "its end is not known: its keeper was killed, or the machine restarted"
-            self._events.append(ev.Ended(*attempt.key, lost=True, reason=why))
+            self._lost(attempt.key, "its end is not known: its keeper was killed, or the machine restarted")
         else:
             self._events.append(ev.Ended(*attempt.key, code=126, reason=f"its keeper did not start (exit code {code})"))
 

@@ -63,10 +63,8 @@ class Attempt:
         return self.keeper is not None and self.keeper.send(command)
 
     def send_checkpoint(self, name: str) -> None:
-        """Ask the job to save its state; a frozen job is thawed first, since it could not."""
-        if self.suspended:
-            self.send("resume")
-            self.suspended = False
+        """Ask the job to save its state; its keeper thaws a suspended one first, which could not."""
+        self.suspended = False
         self.save_asked = True
         self.send(f"signal {int(signal.Signals[name])}")
 

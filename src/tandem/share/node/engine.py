@@ -36,12 +36,17 @@ class EngineContext:
 
 @dataclass(frozen=True, slots=True)
 class Adoptee:
-    """An attempt that was under way when the last daemon stopped."""
+    """An attempt that was under way when the last daemon stopped.
+
+    Attributes:
+        started: It is known to have run, so it is not started anew.
+    """
 
     job: int
     attempt: int
     placement: Placement
     launch: Launch
+    started: bool = False
 
 
 class Engine(Protocol):

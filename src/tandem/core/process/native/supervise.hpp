@@ -272,9 +272,12 @@ class Supervisor {
         return "unknown; allowed: signal N, term, kill, suspend, resume, throttle FRACTION, pin CORES, lock, ping";
     }
 
-    string send_signal(const string& argument) const {
+    // To the main process, running, whoever has its cores now: the signal asks it to save its state before it ends.
+    string send_signal(const string& argument) {
         long long number = 0;
         if (!parse_number(argument, number) || number < 1 || number >= NSIG) return "a signal is a number from 1 to 64";
+        string why = restraint_.suspended() ? restraint_.thaw() : "";
+        if (!why.empty()) return why;
         return kill(job_.pid, static_cast<int>(number)) == 0 ? "" : strerror(errno);
     }
 
