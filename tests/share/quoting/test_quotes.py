@@ -187,6 +187,17 @@ def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
     assert quoted(step, 3).start.mid == pytest.approx(200.0, rel=0.02), "the first goes on before, and ends"
 
 
+@pytest.mark.parametrize(("priority", "start"), [(1, 100.0), (0, 200.0)])
+def test_a_suspended_job_is_behind_those_of_a_higher_priority_in_quotes(priority: int, start: float) -> None:
+    told = experienced(Node("a", 4000, 100), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.submit(job(1, 4, app="known", harvest=True), at=0.0)
+    told.submit(job(2, 4, app="known"), at=1.0)
+    assert told.state(1) is State.SUSPENDED
+    quote = quoted(told.submit(job(3, 4, app="known", harvest=True, priority=priority), at=2.0), 3)
+    assert quote.start.mid == pytest.approx(start, rel=0.02)
+
+
 def test_a_quote_counts_on_no_room_from_harvest_jobs_of_a_higher_priority() -> None:
     """Whatever was quoted just before for others, which do get it."""
     told = experienced(Node("a", 4000, 100), policy="hybrid")

@@ -7,6 +7,7 @@ kept from pass to pass, until other jobs run there or the estimator has learned 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ FULL = 0.85
 """Part of a node's bandwidth up to which stated demands are believed to leave everybody their pace."""
 
 SAFE = 1.0
-"""Bounds have to hold at the upper end of the estimator's interval (1), or in its middle (0)."""
+"""Bounds have to hold at the upper end of the estimator's interval too (1), or in its middle (0)."""
 
 BOUND_BREAKS = "a bound would break beside those that run now"
 """What a waiting job is told that would fit, but not beside these neighbours."""
@@ -69,7 +70,9 @@ class Neighbours:
         joined = self._joined(n, company, life)
         if joined is None:
             return True
-        return _holds(life, joined.own, safe=joined.informed) and joined.others_hold
+        return self._holds(life, joined.own, safe=joined.informed) and all(
+            self._holds(one, then, safe=joined.informed) for one, then in zip(company.others, joined.after, strict=True)
+        )
 
     def broken(self, n: int, life: Life) -> str:
         """Whose bound would break, and by what, if ``life`` joined those on node ``n``; "" where none would."""
@@ -78,8 +81,14 @@ class Neighbours:
             return ""
         one, slowed = broken
         who, most = "it" if one is life else f"job {one.id}", one.job.max_slowdown
-        would = f"{slowed.mid:.2f}x is expected" if slowed.mid > most else f"up to {slowed.high:.2f}x is possible"
-        return f"{who} may take {most:.2f}x as long as alone, and {would} ({slowed.why})"
+        if slowed.mid > most:
+            return f"{who} may take {most:.2f}x as long as alone, and {slowed.mid:.2f}x is expected ({slowed.why})"
+        noise = self._view.history.measured_noise(one.job)
+        varies = f", or {noise:.0%} more as its own pace varies by that" if noise else ""
+        return (
+            f"{who} may take {most:.2f}x as long as alone{varies}, and up to {slowed.high:.2f}x is possible "
+            f"({slowed.why})"
+        )
 
     def suit(self, n: int, a: Life, b: Life) -> bool:
         """Whether the two, alone together on node ``n``, are predicted to keep the bounds of those that are primary."""
@@ -120,8 +129,11 @@ class Neighbours:
 
     def relative_cost(self, life: Life, nodes: Iterable[int]) -> float:
         """The least cost on the first `NODES` of ``nodes`` over the job's own duration; infinite on none."""
-        cost = min((self.cost_s(n, life) for n in itertools.islice(nodes, NODES)), default=float("inf"))
-        return round(cost / max(life.expected.mid, 1e-3), 1)
+        return round(self.least_cost_s(life, nodes) / max(life.expected.mid, 1e-3), 1)
+
+    def least_cost_s(self, life: Life, nodes: Iterable[int]) -> float:
+        """The least cost in seconds on the first `NODES` of ``nodes``; infinite on none."""
+        return min((self.cost_s(n, life) for n in itertools.islice(nodes, NODES)), default=math.inf)
 
     def words(self, life: Life) -> str:
         """Why the placement that ``life`` has just got is a good one."""
@@ -148,7 +160,20 @@ class Neighbours:
         members = [life, *others]
         safe = self._all_known(self._view.app(one) for one in members)
         slowdowns = zip(members, self._predict(n, members), strict=True)
-        return next(((one, slowed) for one, slowed in slowdowns if not _holds(one, slowed, safe=safe)), None)
+        return next(((one, slowed) for one, slowed in slowdowns if not self._holds(one, slowed, safe=safe)), None)
+
+    def _holds(self, life: Life, slowdown: Slowdown, *, safe: bool) -> bool:
+        """Whether its bound holds: in the middle of the interval, and at the upper end within the noise of its rate.
+
+        In the middle alone where nothing but a try can tell: where somebody is not known at all, or where nobody ever
+        measured what its neighbour costs the job. If a stranger had to be harmless for certain, it would never run
+        beside anybody, and stay a stranger.
+        """
+        if life.job.klass is not JobClass.PRIMARY:
+            return True
+        if not safe or slowdown.untried or slowdown.mid > life.job.max_slowdown:
+            return slowdown.mid <= life.job.max_slowdown
+        return slowdown.high <= life.job.max_slowdown * (1 + self._view.history.measured_noise(life.job))
 
     def _company(self, n: int, life: Life) -> _Company:
         """Those on node ``n`` but for ``life`` (which may have taken its place already)."""
@@ -205,8 +230,7 @@ class Neighbours:
                 if then.mid > was.mid:
                     slowed.append((one, (then.mid - was.mid) / was.mid))
         informed = self._all_known((app, *company.apps))
-        hold = all(_holds(one, then, safe=informed) for one, then in zip(company.others, after, strict=True))
-        return _Joined(revision, own, informed, hold, tuple(slowed))
+        return _Joined(revision, own, informed, tuple(after), tuple(slowed))
 
     def _predict(self, n: int, members: list[Life]) -> tuple[Slowdown, ...]:
         apps = tuple(self._view.app(one, n) for one in members)
@@ -236,14 +260,14 @@ class _Joined:
     Attributes:
         own: its own slowdown.
         informed: whether something is known of every member.
-        others_hold: whether the bounds of those that are there hold.
+        after: the slowdowns of those that are there.
         slowed: who is slowed, and by how much relative to before.
     """
 
     revision: tuple[int, int]
     own: Slowdown
     informed: bool
-    others_hold: bool
+    after: tuple[Slowdown, ...]
     slowed: tuple[tuple[Life, float], ...]
 
 
@@ -269,14 +293,3 @@ class _Company:
     def __post_init__(self) -> None:
         """Gather the keys."""
         self.keys = tuple(app.key for app in self.apps)
-
-
-def _holds(life: Life, slowdown: Slowdown, *, safe: bool) -> bool:
-    """Whether its bound holds: by the upper end of the interval, or by the middle where nothing but a try can tell.
-
-    That is where somebody is not known at all, or where nobody ever measured what its neighbour costs the job. If a
-    stranger had to be harmless for certain, it would never run beside anybody, and stay a stranger.
-    """
-    if life.job.klass is not JobClass.PRIMARY:
-        return True
-    return (slowdown.high if safe and not slowdown.untried else slowdown.mid) <= life.job.max_slowdown

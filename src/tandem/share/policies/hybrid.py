@@ -10,9 +10,8 @@ Each pass, in this order:
    priority that fit, the one that costs its neighbours and itself least is taken, and on the node where it costs least;
    never where the estimator says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its
    bandwidth, since stated demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they
-   are harvest. Of the last few that wait, of like lengths, the longest goes first: each of them is the last on its
-   cores, so their order adds nothing to the sum of completion times, and the cores come free closer together (Coffman
-   and Sethi, A generalized bound on LPT sequencing, 1976).
+   are harvest. The last few that wait, of like lengths, start in the order that leaves the least idle time at the end
+   and waiting till then, added up (`tandem.share.deciding.last_few`).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs of no higher priority, which are suspended. This
    comes before step 2 once room is being made for it, or once it has waited for `DUE` times its expected duration: what
    is freed would go from one harvest job to the next.
@@ -29,22 +28,24 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard, resume
+from tandem.share.deciding.last_few import FEW, costs_s
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
 from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, gives_way_to, primary_room
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
-from tandem.share.model import JobClass, Need, State
+from tandem.share.model import JobClass, Need
 from tandem.share.state.demand_index import Shape
 from tandem.share.state.life import Life
 from tandem.share.state.view import Reservation, View, best_fit, node_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
@@ -74,7 +75,7 @@ PLANS_BY_LIMIT = False
 RESUMES = True
 OPTIONS: Mapping[str, str] = {
     "hybrid_window": "how many waiting jobs are weighed against each other",
-    "hybrid_safe": "1: bounds have to hold at the upper end of the estimator's interval; 0: in its middle",
+    "hybrid_safe": "1: bounds have to hold at the upper end of the estimator's interval too; 0: in its middle",
     "hybrid_cores_per_gpu": "cores that primary jobs without GPUs leave for each free GPU",
 }
 RANGES: Mapping[str, Range] = {
@@ -98,12 +99,6 @@ DUE = 1.0
 
 WORTH_SAYING_S = 1.0
 """Of a wait shorter than this nothing is said."""
-
-LIKE = 4.0
-"""Of the last few jobs the longest goes first where it takes at most this many times as long as the shortest: how long
-a core stands idle at the end is then decided by who starts last, and a wrong expectation costs little."""
-
-_RUNS = frozenset({State.STARTING, State.RUNNING})
 
 PATIENCE = 8.0
 """A job that has waited this many times its expected duration (and a minute) is not passed over any more."""
@@ -181,16 +176,20 @@ def _unsuitable(view: View, life: Life) -> list[int]:
 def _above_whom_others_wait(view: View) -> float:
     """Suspended jobs of priorities above this one go before the first that waits and would be let onto a node now.
 
-    A primary job goes before those of its priority, a harvest job does not. Only the first few jobs are looked at, and
-    the one with GPUs for which cores are kept from the head.
+    Only the first few jobs are looked at, and the one with GPUs for which cores are kept from the head.
     """
     head = view.head()
     guest = _kept_for(view, head) if head is not None else None
     first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
     for life in itertools.chain(() if guest is None else (guest,), (view.jobs[key[2]] for key in first)):
         if view.index.may_fit(life.shape) and not _unsuitable(view, life):
-            return life.job.priority if life.job.klass is JobClass.PRIMARY else life.job.priority - 0.5
+            return _above(life)
     return -math.inf
+
+
+def _above(life: Life) -> float:
+    """Suspended jobs of priorities above this one go before a waiting one; a primary job passes those of its own."""
+    return life.job.priority if life.job.klass is JobClass.PRIMARY else life.job.priority - 0.5
 
 
 def _due_at(life: Life) -> float:
@@ -210,7 +209,7 @@ def _for_head(view: View, near: Neighbours, head: Life) -> list[Decision]:
     """Room for a primary head at the cost of harvest jobs; otherwise a reservation and what fits around it."""
     made = primary_room(view, head, _good_for(view, near, head))
     if made is None and (other := _kept_for(view, head)) is not None:
-        made = primary_room(view, other, _good_for(view, near, other))
+        made = primary_room(view, other, _good_for(view, near, other, behind=head))
     if made is not None:
         return list(made.suspensions)
     passed_over = len(head.shape.parts) == 1 and view.index.may_fit(head.shape)  # a bound would break, or GPU jobs lack
@@ -247,7 +246,7 @@ def _reservation(view: View, near: Neighbours, head: Life) -> Reservation | None
 
 def _kept_for(view: View, head: Life) -> Life | None:
     """The first primary job with GPUs, for which cores are kept from the head; None where there is none."""
-    if not _holds_back(view, head):
+    if not _holds_back(view, head) or not any(_keeps_from(view, node, head) for node in view.ledger.nodes):
         return None
     first = (view.jobs[key[2]] for key in itertools.islice(view.pending.in_order(), LOOK))
     other = next((life for life in first if life.shape.gpu_milli and displaces(life)), None)
@@ -255,10 +254,18 @@ def _kept_for(view: View, head: Life) -> Life | None:
     return other if fitting else None
 
 
-def _good_for(view: View, near: Neighbours, head: Life) -> Suits:
+def _keeps_from(view: View, node: Node, head: Life) -> bool:
+    """Whether cores of a node are kept from the head for GPU jobs."""
+    return bool(node.gpus) and _each_milli(view, node, head.shape.parts[0].need.cpu_milli) > 0
+
+
+def _good_for(view: View, near: Neighbours, head: Life, behind: Life | None = None) -> Suits:
+    """Whether a node is good for a job: the head, or one ``behind`` it, for which cores have to be kept from that."""
     holds_back = _holds_back(view, head)
 
     def suits(n: int, need: Need, gone: list[Life], forecast: Forecast) -> bool:
+        if behind is not None and not _keeps_from(view, view.ledger.nodes[n], behind):
+            return False
         free = forecast.cpu_milli - need.cpu_milli
         return (not holds_back or _leaves_cores(view, n, need, free, gone)) and near.bounds_hold(n, head, gone)
 
@@ -279,6 +286,7 @@ class _Pass:
         closed: kinds of jobs of which none may be tried any more, by their shape, which is not shut.
         quiet: nodes on which nobody starts who would disturb ``guest``, which waits for its neighbours to go.
         made: room that is being made, where nobody else starts.
+        costs_s: of the candidates, where they are the last few: what it costs in seconds to start each of them first.
     """
 
     reservation: Reservation | None
@@ -289,6 +297,7 @@ class _Pass:
     quiet: frozenset[int] = frozenset()
     guest: Life | None = None
     made: PrimaryRoom | None = None
+    costs_s: Mapping[int, float] = field(default_factory=dict)
 
 
 def _start(
@@ -305,6 +314,12 @@ def _start(
         if not candidates:
             return decisions
         life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
+        before = (
+            resume(view, near, view.now, _of_head(view, near), above=_above(life)) if view.curbed and not made else []
+        )
+        if before:
+            decisions += before
+            continue
         placement = _place(view, near, life, this)
         if placement is not None:
             decisions.append(Start(life.id, placement, near.words(life) + _waited(life, view.now)))
@@ -353,9 +368,10 @@ def _candidates(view: View, this: _Pass) -> list[Life]:
     if first.has_room or impatient(first, view.now):
         return [first]
     window = int(view.options.get("hybrid_window", WINDOW))
-    last = _last_on_their_cores(view, this, window)
-    if last:
-        return last if view.contended else last[:1]
+    this.costs_s = _last_few(view, this, window)
+    if this.costs_s:
+        last = sorted(this.costs_s, key=this.costs_s.__getitem__)  # of equal ones in the order of the queue
+        return [view.jobs[job] for job in (last if view.contended else last[:1])]
     if not view.contended:
         return [first]
     shapes = [view.jobs[key[2]].shape for key in firsts[:window]]
@@ -369,54 +385,26 @@ def _may_be_tried(view: View, this: _Pass, life: Life) -> bool:
     return view.index.may_fit(shape) and shape not in this.shut and _kind(life) not in this.closed.get(shape, ())
 
 
-def _last_on_their_cores(view: View, this: _Pass, window: int) -> list[Life]:
-    """All jobs that wait, the longest first, if there are so few that each is the last on its cores; else none.
+def _last_few(view: View, this: _Pass, window: int) -> Mapping[int, float]:
+    """What it costs to start each of the last few jobs that wait, in seconds; nothing where they keep their order.
 
-    They are of one class and priority, of like lengths, and any of them may start now. Before even the shortest of them
-    would be over, enough has ended for all of them. Whoever is passed over was not submitted earlier.
+    They are of one class and priority, and any of them may start now. Whoever is passed over was not submitted earlier.
     """
-    count = len(view.pending)
     free_choice = this.reservation is None and this.made is None and not (this.shut or this.closed)
-    if not free_choice or not 1 < count <= min(window, 1 + len(view.on_nodes)):
-        return []
+    if not free_choice or not 1 < len(view.pending) <= min(window, FEW):
+        return {}
     lives = [view.jobs[key[2]] for key in view.pending.in_order()]
-    longest = max(lives, key=_expected_s)  # of several, the first
-    ahead = lives[: lives.index(longest)]
-    shortest_s = min(map(_expected_s, lives))
-    if (
-        not ahead
-        or any(not _on_one_node(life.shape) or not view.index.may_fit(life.shape) for life in lives)
-        or not all(_rivals(life, longest) for life in lives)
-        or any(life.submitted_at < longest.submitted_at or impatient(life, view.now) for life in ahead)
-        or _expected_s(longest) > LIKE * shortest_s
-        or not _all_have_places(view, lives, view.now + shortest_s)
+    if any(
+        not _on_one_node(life.shape) or not view.index.may_fit(life.shape) or not _rivals(life, lives[0])
+        for life in lives
     ):
-        return []
-    return [longest, *(life for life in lives if life is not longest)]
-
-
-def _all_have_places(view: View, lives: Sequence[Life], by: float) -> bool:
-    """Whether all the jobs fit at once, whichever of them goes where, when all have ended that are to end ``by`` then.
-
-    Each of them takes a part of one node.
-    """
-    needs = [life.shape.parts[0].need for life in lives]
-    most = Need(*map(max, zip(*(need.vector() for need in needs), strict=True)))
-    rows = {life.shape.rows[0] for life in lives}
-    leaving = [one for one in view.on_nodes.values() if one.state in _RUNS and one.planned_end <= by]
-    nodes = {n for one in leaving for n in one.numbers}.union(*(view.index.nodes_now(row).tolist() for row in rows))
-    lacking = len(lives)
-    for n in sorted(nodes):
-        if not all(view.index.nodes_ever(row)[n] for row in rows):
-            continue
-        then, holders = view.ledger.forecast(n), view.ledger.holders(n)
-        for one in leaving:
-            if one.id in holders:
-                then.leave(one.id, holders[one.id])
-        while lacking and then.fits(most.vector()):
-            then.take(most)
-            lacking -= 1
-    return not lacking
+        return {}
+    costs = costs_s(view, lives)
+    return {
+        life.id: costs[life.id]
+        for k, life in enumerate(lives if costs else ())
+        if all(one.submitted_at >= life.submitted_at and not impatient(one, view.now) for one in lives[:k])
+    }
 
 
 def _on_one_node(shape: Shape) -> bool:
@@ -426,10 +414,6 @@ def _on_one_node(shape: Shape) -> bool:
 def _rivals(one: Life, other: Life) -> bool:
     """Whether neither of the two goes before the other whatever it costs."""
     return one.job.klass is other.job.klass and one.job.priority == other.job.priority
-
-
-def _expected_s(life: Life) -> float:
-    return life.expected.mid
 
 
 def _first_of(view: View, this: _Pass, shape: Shape, most: int) -> Iterable[Key]:
@@ -462,15 +446,22 @@ def _may_go_first(view: View, head: Life, this: _Pass) -> bool:
 
 
 def _least_costly(view: View, near: Neighbours, candidates: list[Life], this: _Pass) -> Life:
-    """The candidate whose start adds least to completion times, relative to its own duration; ties in order."""
+    """The candidate whose start adds least to completion times, relative to its own duration; ties in order.
+
+    Of the last few it is the one that adds least in all.
+    """
     preference = best_fit(view.ledger)
 
     def cost(life: Life) -> float:
         part = life.shape.parts[0]
         accept = _acceptance(view, near, life, this)
         nodes = preference(view.index.nodes_now(life.shape.rows[0]), part.need)
-        return near.relative_cost(life, (n for n in nodes if accept(n, part.need, taken=False)))
+        good = (n for n in nodes if accept(n, part.need, taken=False))
+        if this.costs_s:
+            return near.least_cost_s(life, good) + this.costs_s[life.id] - least_of_last_s
+        return near.relative_cost(life, good)
 
+    least_of_last_s = min(this.costs_s.values(), default=0.0)
     best, least = candidates[0], math.inf
     for life in candidates:
         costs = cost(life)

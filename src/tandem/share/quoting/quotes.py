@@ -396,7 +396,7 @@ class Quoter:
         return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
 
     def _play_running(self, view: View, ends: dict[int, np.ndarray], priority: int) -> Room:
-        """What is on the nodes; who stands still takes units only behind those who go.
+        """What is on the nodes; who stands still takes units only behind those who go, and those of a higher priority.
 
         Args:
             priority: that of the job for whose sake the queue is played: who has a higher one gives no way to it.
@@ -412,13 +412,16 @@ class Quoter:
             wants = (1.0, 0.0, 0.0) if self._whole_nodes else (float(cores), float(gpus), 0.0)
             room.put(wants, STRANGERS_S[: room.draws], room.now)
         for one in standing:
-            self._put_rest(view, room, one, ends)
+            self._put_rest(view, room, one, ends, behind=self._gives_way(one) and one.job.priority < priority)
         return room
 
-    def _put_rest(self, view: View, room: Room, life: Life, ends: dict[int, np.ndarray]) -> None:
+    def _put_rest(
+        self, view: View, room: Room, life: Life, ends: dict[int, np.ndarray], *, behind: bool = False
+    ) -> None:
+        """What a job on its nodes still takes; one that stands still ``behind`` those that wait has no cores."""
         left = self._rest(view, life, life.ran(view.now), disturbed=True)[: room.draws]
-        *units, mem_mib = self._wants(life)
-        start = room.put((units[0], units[1], 0.0), left, room.now, gives_way=room.gives_way(life))
+        cores, gpus, mem_mib = self._wants(life)
+        start = room.put((0.0 if behind else cores, gpus, 0.0), left, room.now, gives_way=room.gives_way(life))
         ends[life.id] = start + left
         room.hold(mem_mib, ends[life.id])
         if life.state not in _STANDS:

@@ -163,10 +163,14 @@ class History:
         return rates.at(0.5) if rates is not None else None
 
     def alone_noise(self, job: Job) -> float:
-        """Relative half-width of the solo rate's 90 % interval; a floor of 4 % where little is known."""
+        """Relative half-width of the solo rate's 90 % interval, at least 4 %; 8 % where too little is known."""
+        return self.measured_noise(job) or 0.08
+
+    def measured_noise(self, job: Job) -> float:
+        """The same, but 0 where the job was measured alone less than three times."""
         rates = self._alone.get((job.app, job.variant))
         if rates is None or len(rates) < 3:
-            return 0.08
+            return 0.0
         return max(0.04, (rates.at(0.95) - rates.at(0.05)) / (2 * rates.at(0.5)))
 
     def takes_over(self, job: Job) -> bool:
