@@ -52,7 +52,7 @@ _RENAMED = {"klass": "class", "checkpoint_signal": "checkpoint", "output": "stdo
 @click.option("--priority", metavar="N", help="Higher goes first. [0]")
 @click.option("--hold", is_flag=True, help="Do not start it before `tandem release`.")
 @click.option("--checkpoint-signal", metavar="SIGNAL", help="Makes it save its state before it is stopped: SIGUSR1.")
-@click.option("--grace", metavar="TIME", help="From that signal to SIGKILL. [10s]")
+@click.option("--grace", metavar="TIME", help="From that signal to SIGKILL: 30s, 2 (minutes). [10s]")
 @click.option(
     "-o", "--output", metavar="FILE", help="Standard output; %j is the id, %A and %a array and index, %% a %."
 )

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,34 @@ def test_a_resumed_job_moves_to_its_new_cores(stage: Stage) -> None:
     stage.engine.execute(ev.ResumeJob(1, 1, stage.placement(-1)), None)
     stage.expect(ev.ResumeDone(1, 1))
     assert os.sched_getaffinity(process.pid) == {stage.engine.nodes()[0].cores[-1]}
+
+
+def test_a_job_that_was_to_move_when_the_daemon_was_killed_moves(stage: Stage) -> None:
+    """The stored placement is the new one, and its keeper was not told of it."""
+    job = stage.start(1, "while :; do sleep 0.01; done")
+    stage.expect(ev.Started(1, 1))
+    process = journal.read(stage.paths.attempt_dir(1, 1)).process
+    assert process is not None
+    stage.engine.execute(ev.SuspendJob(1, 1), None)
+    stage.expect(ev.SuspendDone(1, 1))
+    stage.restart(replace(job, placement=stage.placement(-1), started=True))
+    stage.engine.execute(ev.ResumeJob(1, 1, stage.placement(-1)), None)
+    stage.expect(ev.ResumeDone(1, 1))
+    assert os.sched_getaffinity(process.pid) == {stage.engine.nodes()[0].cores[-1]}
+    assert not [told for told in stage.seen if isinstance(told, ev.ForeignUse) and told.cores]
+
+
+def test_a_job_that_ran_is_lost_with_its_journal_and_keeper(stage: Stage) -> None:
+    stage.start(1, "sleep 100")
+    stage.expect(ev.Started(1, 1))
+    keeper = journal.read(stage.paths.attempt_dir(1, 1)).keeper
+    assert keeper is not None
+    shutil.rmtree(stage.paths.attempt_dir(1, 1))
+    os.kill(keeper.pid, signal.SIGKILL)
+    until(lambda: [stage.poll(), _end(stage, 1)][1], "the end")
+    end = _end(stage, 1)
+    assert end is not None
+    assert end.lost
 
 
 def test_a_stop_saves_then_asks_then_kills(stage: Stage) -> None:

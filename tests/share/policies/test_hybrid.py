@@ -439,6 +439,74 @@ def test_suspended_jobs_have_the_cores_that_one_of_a_higher_priority_leaves() ->
     assert told.running() == {1, 2}
 
 
+def test_who_comes_after_a_suspended_job_takes_its_cores_for_no_longer_than_it_waits_anyway() -> None:
+    """It needs both cores at once; one is free, the other in 60 s."""
+    told = Told("hybrid", TWO_CORES)
+    told.submit(job(1, 2, harvest=True, expected=200.0))
+    told.submit(job(2, 1, expected=60.0), at=10.0)
+    told.submit(job(3, 1, harvest=True, expected=50.0), at=11.0)
+    assert told.running() == {2, 3}, "over before the other core is free"
+    told.submit(job(4, 1, harvest=True, expected=50.0), at=12.0)
+    told.submit(job(5, 1, harvest=True, expected=50.0, priority=1), at=13.0)
+    told.end(3, at=61.0)
+    assert told.running() == {2, 5}, "one of a higher priority goes before"
+    told.end(2, at=70.0)
+    assert told.why(4) == "it would fit, but job 1, which is suspended, is to have the cores it lacks first"
+    told.end(5, at=111.0)
+    assert told.running() == {1}
+    told.end(1, at=300.0)
+    assert told.running() == {4}
+
+
+@pytest.mark.parametrize("overdue", [False, True])
+def test_for_what_may_never_end_no_core_of_a_suspended_job_is_kept(*, overdue: bool) -> None:
+    told = Told("hybrid", TWO_CORES)
+    told.submit(job(1, 2, harvest=True, expected=200.0))
+    told.submit(job(2, 1, expected=60.0), at=10.0)
+    told.submit(job(3, 1, harvest=True, expected=500.0), at=1000.0 if overdue else 60.0)
+    assert told.running() == ({2, 3} if overdue else {2})
+
+
+def test_suspended_jobs_go_on_by_priority() -> None:
+    told = Told("hybrid", TWO_CORES)
+    told.submit(job(1, 2, harvest=True, expected=600.0))
+    told.submit(job(2, 2, expected=30.0), at=10.0)
+    told.submit(job(3, 2, harvest=True, expected=200.0, priority=5), at=12.0)
+    told.end(2, at=40.0)
+    assert told.running() == {3}
+    told.submit(job(4, 2, expected=20.0, priority=5), at=50.0)
+    assert told.state(1) is told.state(3) is State.SUSPENDED
+    told.end(4, at=70.0)
+    assert told.running() == {3}
+    told.end(3, at=300.0)
+    assert told.running() == {1}
+
+
+def test_a_suspended_job_takes_no_cores_that_one_before_it_lacks() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, harvest=True, expected=600.0))
+    told.submit(job(2, 2, expected=60.0), at=1.0)
+    told.submit(job(3, 2, harvest=True, expected=50.0), at=2.0)
+    assert told.running() == {2, 3}, "over before all cores are free"
+    told.submit(job(4, 2, expected=30.0), at=3.0)
+    assert told.running() == {2, 4}
+    told.end(4, at=33.0)
+    assert told.running() == {2}, "now it would not be"
+    told.end(2, at=61.0)
+    assert told.running() == {1}
+    told.end(1, at=600.0)
+    assert told.running() == {3}
+
+
+@pytest.mark.parametrize(("gpus", "cores", "at_once"), [(1, 2, 2), (4, 2, 2), (1, 4, 3), (2, 8, 6)])
+def test_whole_cores_are_kept_for_gpu_jobs_or_none(gpus: int, cores: int, at_once: int) -> None:
+    """A quarter of two cores is half a core, which nobody could use."""
+    told = Told("hybrid", Node("g", 1000 * cores, 0, tuple(Gpu(k) for k in range(gpus))))
+    for number in range(1, cores + 1):
+        told.submit(job(number, 1, expected=60.0))
+    assert len(told.running()) == at_once
+
+
 def test_a_start_says_what_it_had_waited_for() -> None:
     told = knowing(Told("hybrid", NODE), ("train", "stream", 1.5))
     told.submit(job(1, 1, app="stream", expected=100.0))

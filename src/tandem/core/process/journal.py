@@ -24,6 +24,14 @@ class ProcessId:
     pid: int
     start_ticks: int
 
+    def lives(self) -> bool:
+        """Whether it exists, be it as a zombie."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return False
+        return int(fields[19]) == self.start_ticks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:

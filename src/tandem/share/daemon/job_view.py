@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tandem.share.codec import from_json
-from tandem.share.model import Job
+from tandem.share.model import Job, State
 from tandem.share.scheduler.waiting import array_throttle
 from tandem.share.state.life import Life
 
@@ -21,7 +21,7 @@ def of_life(life: Life, *, own: bool, why: str = "", promise: View | None = None
         promise: Its last quote.
     """
     job = life.job
-    shares = life.placement.shares if life.placement is not None else ()
+    shares = life.placement.shares if life.placement is not None and life.state is not State.QUEUED else ()
     view: View = {
         **_demand(job),
         "state": life.state.value,

@@ -37,7 +37,7 @@ def go_on(view: View, now: float, *, resumes: bool) -> list[Decision]:
             if placement is not None:
                 decisions.append(Resume(life.id, placement, "its cores are free again"))
                 continue
-            at = math.inf if kept else _free_at(view, life, now)
+            at = math.inf if kept else free_at(view, life, now)
             if not math.isinf(at):
                 kept = True
                 _keep_free(view, life, now, at)
@@ -56,13 +56,13 @@ def left_behind(view: View) -> list[Life]:
     return [life for _, life in sorted(view.curbed.items()) if life.curbed_before]
 
 
-def _free_at(view: View, life: Life, now: float) -> float:
+def free_at(view: View, life: Life, now: float) -> float:
     """When all nodes of a suspended job are expected to have its cores and bandwidth; infinite where nobody knows."""
     at = now
     for n in life.numbers:
         forecast, vector = view.ledger.forecast(n), gave_up(view, life, n).vector()
         holders = view.ledger.holders(n)
-        leaving = iter(sorted((_leaves_at(view.jobs[job], now), job) for job in holders if job != life.id))
+        leaving = iter(sorted((leaves_at(view.jobs[job], now), job) for job in holders if job != life.id))
         while not forecast.fits(vector):
             end, job = next(leaving, (math.inf, None))
             if job is None or math.isinf(end):
@@ -74,11 +74,11 @@ def _free_at(view: View, life: Life, now: float) -> float:
 
 def _keep_free(view: View, life: Life, now: float, at: float) -> None:
     for n in life.numbers:
-        leaving = (job for job in view.ledger.holders(n) if job != life.id and _leaves_at(view.jobs[job], now) <= at)
+        leaving = (job for job in view.ledger.holders(n) if job != life.id and leaves_at(view.jobs[job], now) <= at)
         view.ledger.keep_free(n, gave_up(view, life, n), leaving)
 
 
-def _leaves_at(life: Life, now: float) -> float:
+def leaves_at(life: Life, now: float) -> float:
     """When a job is expected to give up its cores."""
     if life.state in (State.SUSPENDING, State.SUSPENDED):
         return now

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from tandem.share.deciding.going_on import gave_up
-from tandem.share.events import Decision, Resume, Suspend, Throttle
+from tandem.share.events import Decision, Suspend, Throttle
 from tandem.share.model import JobClass, State
-from tandem.share.state.view import makes_way
 
 if TYPE_CHECKING:
-    from tandem.share.deciding.neighbours import Neighbours
     from tandem.share.state.life import Life
-    from tandem.share.state.view import Reservation, View
+    from tandem.share.state.view import View
 
 STEPS = (0.5, 0.25)
 """Fractions of its cores that a harvest job is throttled to before it is suspended."""
-
-REST_S = 5.0
-"""A suspended job rests at least so long before it is resumed beside a primary one."""
 
 
 def guard(view: View, now: float) -> list[Decision]:
@@ -37,49 +30,6 @@ def guard(view: View, now: float) -> list[Decision]:
             decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
     del now
     return decisions
-
-
-def resume(
-    view: View, near: Neighbours, now: float, reservation: Reservation | None = None, *, above: float = -math.inf
-) -> list[Decision]:
-    """Resume suspended jobs that rest no more and whose cores are free, where that breaks no bound.
-
-    Nobody is resumed while others make way for a primary job at the head of the queue.
-
-    Args:
-        reservation: of a waiting job, which none of a lower priority delays.
-        above: only those of a priority higher than this.
-    """
-    decisions: list[Decision] = []
-    head = view.head()
-    if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.curbed.values())):
-        return decisions
-    for _, life in sorted(view.curbed.items()):
-        if life.state is not State.SUSPENDED or life.job.priority <= above:
-            continue
-        able = not rests(view, life, now) and all(view.ledger.can_unpause(life.id, n) for n in life.numbers)
-        if reservation is not None and _delays(view, life, reservation, now):
-            continue
-        if able and all(near.bounds_hold(n, life) for n in life.numbers) and not _suffers(view, life):
-            placement = view.place_resumed(life)
-            if placement is not None:
-                decisions.append(Resume(life.id, placement, "its cores are free again"))
-    return decisions
-
-
-def rests(view: View, life: Life, now: float) -> bool:
-    """Whether a suspended job is spared being resumed, so that it does not come and go beside a primary one."""
-    return now < life.rests_until and any(
-        one.job.klass is JobClass.PRIMARY for n in life.numbers for one in view.neighbours(n)
-    )
-
-
-def _delays(view: View, life: Life, reservation: Reservation, now: float) -> bool:
-    """Whether a suspended job that goes on would delay a waiting one of a higher priority."""
-    over_in_time = now + max(0.0, life.plan_s - life.ran(now)) <= reservation.at
-    if reservation.displaces(life) or over_in_time or life.job.priority >= view.jobs[reservation.job].job.priority:
-        return False
-    return not all(view.would_keep(reservation, n, gave_up(view, life, n)) for n in life.numbers)
 
 
 def _tolerated(view: View, life: Life) -> float:
@@ -121,8 +71,8 @@ def _primaries(view: View, n: int) -> list[Life]:
     return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY and one.state is State.RUNNING]
 
 
-def _suffers(view: View, life: Life) -> bool:
-    """Whether a primary job on its nodes was last measured beyond its bound, beside such a neighbour."""
+def suffers(view: View, life: Life) -> bool:
+    """Whether a primary job on the nodes of ``life`` was last measured beyond its bound, beside such a neighbour."""
     return any(
         one.slowdown is not None and one.slowdown > _tolerated(view, one) and life.job.app in one.beside
         for n in life.numbers

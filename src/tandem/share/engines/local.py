@@ -261,6 +261,8 @@ class LocalEngine:
         attempt.keeper = keeper.adopt(folder)
         fate = journal.read(folder)
         if fate.process is not None:
+            attempt.started = True
+            attempt.cores = _cores_of(fate.process, attempt.cores)  # it may have been about to move to those given
             self._events.append(ev.Started(*key, at=fate.started_at))
         if fate.continued_at is not None:
             self._events.append(ev.WentOn(*key, fate.continued_at, fate.ended_at))
@@ -298,6 +300,7 @@ class LocalEngine:
         assert attempt.keeper is not None
         while (message := attempt.keeper.recv()) is not None:
             if message.kind == "started":
+                attempt.started = True
                 self._events.append(ev.Started(*attempt.key))
             elif message.kind == "ended":
                 attempt.fate = message.fate if message.durable else None
@@ -348,6 +351,7 @@ class LocalEngine:
                 self._watch(attempt)
                 fate = journal.read(folder)
                 if fate.process is not None:
+                    attempt.started = True
                     self._events.append(ev.Started(*attempt.key, at=fate.started_at))
                 return
         self._attempts.pop(attempt.key, None)
@@ -365,10 +369,11 @@ class LocalEngine:
             return
         strays.kill_strays(folder)
         self._remove_stale_groups()
-        if fate.claimed:
+        if fate.claimed or attempt.started:
             self._lost(attempt.key, "its end is not known: its keeper was killed, or the machine restarted")
         else:
-            self._events.append(ev.Ended(*attempt.key, code=126, reason=f"its keeper did not start (exit code {code})"))
+            how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
+            self._events.append(ev.Ended(*attempt.key, code=126, reason=f"its keeper did not start ({how})"))
 
     def _let_go(self, attempt: Attempt, folder: Path) -> int | None:
         """Close the connection and wait the moment until the keeper's locks are free; returns its exit code."""
@@ -448,6 +453,15 @@ class LocalEngine:
             self._lock_files = files
             for attempt in self._attempts.values():
                 attempt.send("lock")
+
+
+def _cores_of(process: journal.ProcessId, given: tuple[int, ...]) -> tuple[int, ...]:
+    """The cores that a job with cores of its own runs on; those given where it has ended."""
+    try:
+        cores = tuple(sorted(os.sched_getaffinity(process.pid))) if given else ()
+    except OSError:
+        return given
+    return cores if process.lives() else given  # asked after looking: it was this one
 
 
 def _machine_restarted(kept: Path) -> bool:

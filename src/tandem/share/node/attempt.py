@@ -26,6 +26,7 @@ class Attempt:
         keeper: The connection; None for a moment around adoption.
         cores: The cores it is pinned to, and whose locks its keeper holds.
         slots: GPU -> hundredths that its keeper holds.
+        started: Its programme was executed.
         suspended: It was asked to stand still.
         save_asked: The checkpoint signal was sent.
         killed: The kill was sent.
@@ -41,6 +42,7 @@ class Attempt:
     keeper: Keeper | None = None
     cores: tuple[int, ...] = ()
     slots: dict[int, frozenset[int]] = field(default_factory=dict)
+    started: bool = False
     suspended: bool = False
     save_asked: bool = False
     killed: bool = False

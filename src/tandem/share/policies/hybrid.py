@@ -33,11 +33,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from tandem.core.units import human_duration
-from tandem.share.deciding.guard import guard, resume
+from tandem.share.deciding.guard import guard
 from tandem.share.deciding.last_few import FEW, costs_s
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.policy import Range
 from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, gives_way_to, primary_room
+from tandem.share.deciding.resuming import delayed, resume, suspended
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass, Need
 from tandem.share.state.demand_index import Shape
@@ -341,7 +342,7 @@ def _waited(life: Life, now: float) -> str:
 
 def _close(view: View, this: _Pass, life: Life) -> None:
     """No job like ``life`` is tried any more; others of its shape are, which may suit the neighbours better."""
-    alike = not view.contended and not _holds_back(view, life)  # in all that bars them
+    alike = not (view.contended or view.curbed or _holds_back(view, life))  # in all that bars them
     if alike or len(life.shape.parts) > 1:
         this.shut.add(life.shape)
     else:
@@ -495,6 +496,7 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
     """Whether ``life`` may have ``need`` on a node, before it is taken there or after; says in the job why not."""
     reservation = None if life.plan_s <= this.window else this.reservation
     holds_back = _holds_back(view, life)
+    before = suspended(view, _above(life)) if view.curbed else []
 
     def accept(n: int, need: Need, *, taken: bool = True) -> bool:
         free = view.ledger.free[n, 0] - (0 if taken else need.cpu_milli)
@@ -510,6 +512,8 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
             life.hindered = f"room is being made there for job {this.made.guest.id}"
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
             life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
+        elif before and (one := delayed(view, near, before, n, None if taken else need, life.plan_s)) is not None:
+            life.hindered = f"job {one.id}, which is suspended, is to have the cores it lacks first"
         elif not near.bounds_hold(n, life):
             life.hindered = BOUND_BREAKS
         else:
@@ -544,13 +548,14 @@ def kept_milli(view: View, cpu_milli: int) -> float:
 
 
 def _each_milli(view: View, node: Node, cpu_milli: int) -> float:
-    """A few cores for each free GPU, as far as the node has four times as many.
+    """A few cores for each free GPU, as far as the node has four times as many; none where that is no whole core.
 
     A job that takes more than that even of an empty node is not kept from it.
     """
     spare = view.options.get("hybrid_cores_per_gpu", CORES_PER_GPU)
     each = min(1000 * spare, node.cpu_milli / (4 * len(node.gpus)))
-    return 0.0 if node.cpu_milli - cpu_milli < each * len(node.gpus) else each
+    kept = each * len(node.gpus)
+    return 0.0 if kept < 1000 or node.cpu_milli - cpu_milli < kept else each
 
 
 def _leaves_cores(view: View, n: int, need: Need, free_milli: float, gone: Sequence[Life] = ()) -> bool:
@@ -561,7 +566,7 @@ def _leaves_cores(view: View, n: int, need: Need, free_milli: float, gone: Seque
     node = view.ledger.nodes[n]
     if not node.gpus:
         return True
-    kept = _each_milli(view, node, need.cpu_milli) * view.ledger.free[n, 4]
+    kept = _each_milli(view, node, need.cpu_milli) * view.ledger.free[n, 4] // 1000 * 1000  # whole cores
     if free_milli < kept and view.harvesting:
         harvest = [one.id for one in view.neighbours(n) if gives_way(one) and one not in gone]
         held = itertools.chain.from_iterable(map(view.ledger.holders(n).__getitem__, harvest))
