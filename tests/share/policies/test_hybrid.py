@@ -467,6 +467,29 @@ def test_for_what_may_never_end_no_core_of_a_suspended_job_is_kept(*, overdue: b
     assert told.running() == ({2, 3} if overdue else {2})
 
 
+def test_cores_are_not_kept_for_a_suspended_job_for_the_sake_of_a_guess() -> None:
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 4, harvest=True))
+    told.submit(job(2, 1), at=10.0)
+    told.submit(job(3, 1, harvest=True), at=11.0)
+    assert told.running() == {2, 3}, "nobody knows how long the second takes: hours are possible"
+
+
+def test_what_is_kept_for_a_suspended_job_is_looked_at_again_when_a_job_takes_longer_than_expected() -> None:
+    """Though nothing else happens."""
+    told = Told("hybrid", TWO_CORES)
+    told.submit(job(1, 2, harvest=True, expected=200.0))
+    told.submit(job(2, 1, expected=60.0), at=10.0)
+    told.submit(job(3, 1, harvest=True, expected=50.0), at=60.0)
+    assert told.running() == {2}
+    while told.running() == {2}:
+        wake = told.machine.next_wake()
+        assert wake is not None
+        told.tick(wake)
+    assert told.running() == {2, 3}
+    assert told.now < 10.0 + 2.5 * 60.0
+
+
 def test_suspended_jobs_go_on_by_priority() -> None:
     told = Told("hybrid", TWO_CORES)
     told.submit(job(1, 2, harvest=True, expected=600.0))

@@ -15,7 +15,7 @@ from tandem.share.model import Need, State
 from tandem.share.state.view import node_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tandem.share.state.life import Life
     from tandem.share.state.view import View
@@ -56,13 +56,21 @@ def left_behind(view: View) -> list[Life]:
     return [life for _, life in sorted(view.curbed.items()) if life.curbed_before]
 
 
-def free_at(view: View, life: Life, now: float) -> float:
-    """When all nodes of a suspended job are expected to have its cores and bandwidth; infinite where nobody knows."""
+def free_at(view: View, life: Life, now: float, leaves: Callable[[Life, float], float] | None = None) -> float:
+    """When all nodes of a suspended job are expected to have its cores and bandwidth; infinite where nobody knows.
+
+    Args:
+        view: of this pass.
+        life: the suspended job.
+        now: the time.
+        leaves: when another gives up its cores; `leaves_at`, if not given.
+    """
+    gone_at = leaves or leaves_at
     at = now
     for n in life.numbers:
         forecast, vector = view.ledger.forecast(n), gave_up(view, life, n).vector()
         holders = view.ledger.holders(n)
-        leaving = iter(sorted((leaves_at(view.jobs[job], now), job) for job in holders if job != life.id))
+        leaving = iter(sorted((gone_at(view.jobs[job], now), job) for job in holders if job != life.id))
         while not forecast.fits(vector):
             end, job = next(leaving, (math.inf, None))
             if job is None or math.isinf(end):

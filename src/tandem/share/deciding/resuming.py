@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 REST_S = 5.0
 """A suspended job rests at least so long before it is resumed beside a primary one."""
 
+GUESS = 16.0
+"""An expected duration is a guess where its interval spans more than this factor."""
+
+_RUN = (State.STARTING, State.RUNNING)
+
 _SOON_S = 1e-3
 """When what is overdue is expected to end."""
 
@@ -90,7 +95,7 @@ def delayed(
             continue
         then, holders = view.ledger.forecast(n), view.ledger.holders(n)
         for job, held in holders.items():
-            if job != one.id and leaves_at(view.jobs[job], view.now) <= at:
+            if job != one.id and _gone_at(view.jobs[job], view.now) <= at:
                 then.leave(job, held)
         lacks = gave_up(view, one, n).vector()
         if any(then.row()[kind] - takes[kind] < lacks[kind] for kind in (0, 2, 3)):  # it has its memory
@@ -102,7 +107,7 @@ def _goes_on_at(view: View, near: Neighbours, life: Life) -> float:
     """When a suspended job is expected to have what it lacks; now where it could go on, infinite where nobody knows."""
     now, at = view.now, view.now
     if not all(view.ledger.can_unpause(life.id, n) for n in life.numbers):
-        at = max(free_at(view, life, now), now + _SOON_S)
+        at = max(free_at(view, life, now, _gone_at), now + _SOON_S)
     if rests(view, life, now):
         at = max(at, life.rests_until)
     for n in life.numbers:
@@ -110,8 +115,18 @@ def _goes_on_at(view: View, near: Neighbours, life: Life) -> float:
             continue
         primary = [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY]
         unsuited = [one for one in primary if not near.suit(n, life, one)] or primary
-        at = max([at, now + _SOON_S, *(leaves_at(one, now) for one in unsuited)])
+        at = max([at, now + _SOON_S, *(_gone_at(one, now) for one in unsuited)])
     return at
+
+
+def _gone_at(life: Life, now: float) -> float:
+    """When a job is expected to give up its cores: at the latest that is thought possible, if that is but a guess.
+
+    So nothing is kept idle for what may end any time.
+    """
+    guessed = life.done is None and life.expected.high > GUESS * life.expected.low
+    at = leaves_at(life, now)
+    return max(at, now + life.expected.high - life.ran(now)) if guessed and life.state in _RUN else at
 
 
 def _may_go_on(

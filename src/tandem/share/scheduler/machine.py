@@ -137,7 +137,8 @@ class Machine(Cluster):
 
     def _keeps_cores(self) -> bool:
         """Whether cores may be kept for a suspended job, which goes by when others are expected to end."""
-        return not self._resumes and any(life.state is State.SUSPENDED for life in left_behind(self.view))
+        lives = self.view.curbed.values() if self._resumes else left_behind(self.view)
+        return any(life.state is State.SUSPENDED for life in lives)
 
     def _quote(self) -> None:
         """Quote who was submitted, and who was started, in this step: after deciding, as they may be the same."""
