@@ -467,6 +467,36 @@ def test_for_what_may_never_end_no_core_of_a_suspended_job_is_kept(*, overdue: b
     assert told.running() == ({2, 3} if overdue else {2})
 
 
+def test_two_that_are_suspended_are_owed_their_cores_together() -> None:
+    """Beside one that takes a core each of them would find its own; both do not."""
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 2, harvest=True, expected=400.0))
+    told.submit(job(2, 2, harvest=True, expected=400.0))
+    told.submit(job(3, 3, expected=200.0), at=1.0)
+    told.submit(job(4, 1, harvest=True, expected=400.0), at=2.0)
+    assert told.running() == {3}
+    told.end(3, at=201.0)
+    assert told.running() == {1, 2}
+
+
+def test_what_one_goes_on_with_does_not_come_free_for_another_at_once() -> None:
+    """Two of four cores are free in 100 s for the second that stands still; nobody takes one for longer meanwhile."""
+    told = Told("hybrid", NODE)
+    told.submit(job(1, 2, harvest=True, expected=2000.0))
+    told.submit(job(2, 2, harvest=True, expected=2000.0))
+    told.submit(job(3, 3, expected=200.0), at=1.0)
+    told.submit(job(4, 1, harvest=True, expected=150.0, priority=1), at=2.0)
+    told.submit(job(5, 1, harvest=True, expected=1000.0), at=3.0)
+    assert told.running() == {3, 4}
+    told.submit(job(6, 1, harvest=True, expected=250.0, priority=1), at=100.0)
+    told.end(4, at=152.0)
+    assert told.running() == {3, 6}
+    told.end(3, at=201.0)
+    assert told.running() == {1, 6}
+    told.end(6, at=402.0)
+    assert told.running() == {1, 2}
+
+
 def test_cores_are_not_kept_for_a_suspended_job_for_the_sake_of_a_guess() -> None:
     told = Told("hybrid", NODE)
     told.submit(job(1, 4, harvest=True))

@@ -87,27 +87,34 @@ def delayed(
         seconds: for how long.
     """
     takes = (0, 0, 0, 0) if need is None else need.vector()[:4]
+    ahead: list[tuple[float, tuple[int, ...]]] = []  # when those before it go on, and what they take then
     for one in before:
         if n not in one.numbers:
             continue
-        at = _goes_on_at(view, near, one)
-        if not view.now < at < math.inf or view.now + seconds <= at:
-            continue
+        at, lacks = _goes_on_at(view, near, one), gave_up(view, one, n).vector()
         then, holders = view.ledger.forecast(n), view.ledger.holders(n)
         for job, held in holders.items():
-            if job != one.id and _gone_at(view.jobs[job], view.now) <= at:
+            if job != one.id and _gone_at(view, view.jobs[job]) <= at:
                 then.leave(job, held)
-        lacks = gave_up(view, one, n).vector()
-        if any(then.row()[kind] - takes[kind] < lacks[kind] for kind in (0, 2, 3)):  # it has its memory
+        taken = [sum(of[kind] for since, of in ahead if since <= at) for kind in range(4)]
+        left = [there - of for there, of in zip(then.row(), taken, strict=True)]
+        without = [there - of for there, of in zip(left, takes, strict=True)]
+        ahead.append((at, lacks))
+        if view.now < at < math.inf and view.now + seconds > at and _has(left, lacks) and not _has(without, lacks):
             return one
     return None
+
+
+def _has(left: Sequence[int], lacks: Sequence[int]) -> bool:
+    """Whether that is left, of all but memory, which a suspended job has."""
+    return all(left[kind] >= lacks[kind] for kind in (0, 2, 3))
 
 
 def _goes_on_at(view: View, near: Neighbours, life: Life) -> float:
     """When a suspended job is expected to have what it lacks; now where it could go on, infinite where nobody knows."""
     now, at = view.now, view.now
     if not all(view.ledger.can_unpause(life.id, n) for n in life.numbers):
-        at = max(free_at(view, life, now, _gone_at), now + _SOON_S)
+        at = max(free_at(view, life, now, lambda one, _: _gone_at(view, one)), now + _SOON_S)
     if rests(view, life, now):
         at = max(at, life.rests_until)
     for n in life.numbers:
@@ -115,18 +122,22 @@ def _goes_on_at(view: View, near: Neighbours, life: Life) -> float:
             continue
         primary = [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY]
         unsuited = [one for one in primary if not near.suit(n, life, one)] or primary
-        at = max([at, now + _SOON_S, *(_gone_at(one, now) for one in unsuited)])
+        at = max([at, now + _SOON_S, *(_gone_at(view, one) for one in unsuited)])
     return at
 
 
-def _gone_at(life: Life, now: float) -> float:
+def _gone_at(view: View, life: Life) -> float:
     """When a job is expected to give up its cores: at the latest that is thought possible, if that is but a guess.
 
-    So nothing is kept idle for what may end any time.
+    So nothing is kept idle for what may end any time. One that goes on in this pass has them from now on.
     """
+    now = view.now
     guessed = life.done is None and life.expected.high > GUESS * life.expected.low
+    left_s = (life.expected.high if guessed else life.plan_s) - life.ran(now)
+    if life.id in view.placed:
+        return now + max(left_s, _SOON_S)
     at = leaves_at(life, now)
-    return max(at, now + life.expected.high - life.ran(now)) if guessed and life.state in _RUN else at
+    return max(at, now + left_s) if guessed and life.state in _RUN else at
 
 
 def _may_go_on(
