@@ -13,6 +13,7 @@ from tandem.share.deciding.going_on import free_at, gave_up, leaves_at
 from tandem.share.deciding.guard import suffers
 from tandem.share.events import Decision, Resume
 from tandem.share.model import JobClass, State
+from tandem.share.state.history import is_guess
 from tandem.share.state.view import makes_way
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 REST_S = 5.0
 """A suspended job rests at least so long before it is resumed beside a primary one."""
-
-GUESS = 16.0
-"""An expected duration is a guess where its interval spans more than this factor."""
 
 _RUN = (State.STARTING, State.RUNNING)
 
@@ -132,7 +130,7 @@ def _gone_at(view: View, life: Life) -> float:
     So nothing is kept idle for what may end any time. One that goes on in this pass has them from now on.
     """
     now = view.now
-    guessed = life.done is None and life.expected.high > GUESS * life.expected.low
+    guessed = life.done is None and is_guess(life.expected)
     left_s = (life.expected.high if guessed else life.plan_s) - life.ran(now)
     if life.id in view.placed:
         return now + max(left_s, _SOON_S)

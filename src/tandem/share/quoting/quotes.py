@@ -32,7 +32,7 @@ from tandem.share.quoting.draws import (
     quantiles,
 )
 from tandem.share.quoting.units import Leaves, Room, Wants
-from tandem.share.state.history import PRIOR_S
+from tandem.share.state.history import PRIOR_S, is_guess
 from tandem.share.state.pending import Key
 from tandem.share.state.quantiles import Quantiles
 
@@ -54,9 +54,6 @@ PROGRESS_SPREAD = 0.1
 
 FRESH_S = 1.0
 """So long a play of the queue serves further submissions: what runs has not gone much further."""
-
-INFORMED = 16.0
-"""An expected duration whose interval spans more than this factor is a guess."""
 
 SHUFFLED_MOST = 64
 """With more waiting jobs than this the order in which a policy takes them matters little, and is not varied."""
@@ -582,4 +579,4 @@ def _expected(view: View, life: Life) -> Interval:
 
 def _informed(expected: Interval) -> bool:
     """Whether something is known of the job: what is quoted from a prior alone says nothing of how quotes err."""
-    return expected.high <= INFORMED * max(expected.low, 1e-9)
+    return not is_guess(expected)

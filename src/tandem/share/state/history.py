@@ -59,6 +59,9 @@ RATIOS_LEAST = 8
 WORTH_SAYING = 0.05
 """A correction of a user's expectation by more than this part is said."""
 
+GUESS = 16.0
+"""An expected duration whose interval spans more than this factor is a guess."""
+
 _EXPECTED = "its expected duration"
 
 
@@ -269,6 +272,11 @@ class _Closed(History):
 
     def observe_rate(self, job: Job, rate: float, seconds: float = LEAST_S) -> None:
         """Not learned: no rate counts."""
+
+
+def is_guess(expected: Interval) -> bool:
+    """Whether next to nothing is known of how long a job takes."""
+    return expected.high > GUESS * max(expected.low, 1e-9)
 
 
 def _of(kept: OrderedDict[tuple[str, str], Quantiles], job: Job, size: int) -> Quantiles:
