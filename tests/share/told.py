@@ -105,6 +105,7 @@ def job(
     cores: float = 1,
     *,
     gpus: int = 0,
+    gpu_milli: int = 0,
     nodes: int = 1,
     mem: int = 0,
     membw: int = 0,
@@ -116,7 +117,7 @@ def job(
     **more: object,
 ) -> Job:
     """A job of one part."""
-    need = Need(round(1000 * cores), mem, membw, gpus=gpus)
+    need = Need(round(1000 * cores), mem, membw, gpus=gpus, gpu_milli=gpu_milli)
     return Job(
         number,
         (Part(need, nodes),),

@@ -137,11 +137,13 @@ def _crowded(seed: int) -> Unruly:
     jobs = []
     for i in range(1, 21):
         harvest = rng.random() < (0.9 if i < 8 else 0.3)
+        gpus, fraction = rng.choice([(0, 0), (0, 0), (0, 0), (1, 0), (0, 400)])
         need = Need(
             1000 * rng.choice([1, 1, 2, 3, cores]),
             rng.choice([0, 0, 8]),
             membw_mbs=rng.choice([0, 0, 30, 60]),
-            gpus=rng.choice([0, 0, 0, 1]),
+            gpus=gpus,
+            gpu_milli=fraction,
         )
         jobs.append(
             Job(

@@ -38,8 +38,9 @@ def _tolerated(view: View, life: Life) -> float:
 
 
 def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decision]:
-    """Curb the harvest neighbour that is least throttled, if the measurement came after the last time.
+    """Curb the harvest neighbour that presses most, if the measurement came after the last time.
 
+    That is by the memory bandwidth stated for it, at its throttle; of equal ones the least throttled, the last to come.
     Only one that was there when it was measured. It is throttled as far as should be enough, where what the primary
     job loses falls as its neighbour's cores do; where no throttle would be, it is suspended at once.
     """
@@ -50,7 +51,7 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
     ]
     if not harvest or primary.guarded_at >= primary.measured_from:
         return []
-    worst = max(harvest, key=lambda one: (one.throttle, one.id))
+    worst = max(harvest, key=lambda one: (view.app(one, n).membw_mbs * one.throttle, one.throttle, one.id))
     why = (
         f"primary job {primary.id} goes {slowdown:.2f} times slower than alone, "
         f"and {primary.job.max_slowdown:g} is its bound"

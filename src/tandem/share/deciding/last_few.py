@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.share.model import Need, State
@@ -45,6 +46,8 @@ def costs_s(view: View, lives: Sequence[Life]) -> Mapping[int, float]:
         return {}
     needs = [life.shape.parts[0].need for life in lives]
     most = Need(*map(max, zip(*(need.vector() for need in needs), strict=True)))
+    if most.gpus:  # a whole one is as good as the part of one that another takes
+        most = replace(most, gpu_milli=0)
     free_in = [at - view.now for at in _places(view, lives, most)]
     if not free_in or free_in[0] > 0 or (len(free_in) == len(lives) and free_in[-1] <= 0):
         return {}

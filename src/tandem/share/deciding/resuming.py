@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tandem.share.deciding.going_on import free_at, gave_up, leaves_at
 from tandem.share.deciding.guard import suffers
+from tandem.share.deciding.order import turn
 from tandem.share.events import Decision, Resume
 from tandem.share.model import JobClass, State
 from tandem.share.state.history import is_guess
@@ -34,22 +35,22 @@ _SOON_S = 1e-3
 
 
 def resume(
-    view: View, near: Neighbours, now: float, reservation: Reservation | None = None, *, above: float = -math.inf
+    view: View, near: Neighbours, now: float, reservation: Reservation | None = None, *, until: Life | None = None
 ) -> list[Decision]:
     """Resume suspended jobs that rest no more and whose cores are free, where that breaks no bound.
 
     Nobody is resumed while others make way for a primary job at the head of the queue.
 
     Args:
-        reservation: of a waiting job, which none of a lower priority delays.
-        above: only those of a priority higher than this.
+        reservation: of a waiting job, which none that comes after it delays.
+        until: only those whose turn is before this waiting job's; None: all.
     """
     decisions: list[Decision] = []
     head = view.head()
     if head is not None and head.job.klass is JobClass.PRIMARY and any(map(makes_way, view.curbed.values())):
         return decisions
     before: list[Life] = []  # that stay suspended
-    for life in suspended(view, above):
+    for life in suspended(view, until):
         if _may_go_on(view, near, life, now, before, reservation):
             placement = view.place_resumed(life)
             if placement is not None:
@@ -59,10 +60,11 @@ def resume(
     return decisions
 
 
-def suspended(view: View, above: float = -math.inf) -> list[Life]:
-    """The suspended jobs of a priority higher than ``above``, in the order in which they go on."""
+def suspended(view: View, until: Life | None = None) -> list[Life]:
+    """The suspended jobs whose turn is before that of the waiting job ``until``, or all, in the order of turns."""
     standing = (life for life in view.curbed.values() if life.state is State.SUSPENDED and life.id not in view.placed)
-    return sorted((life for life in standing if life.job.priority > above), key=lambda one: (-one.job.priority, one.id))
+    turns = sorted((turn(life, view.now), life) for life in standing)
+    return [life for at, life in turns if until is None or at < turn(until, view.now)]
 
 
 def rests(view: View, life: Life, now: float) -> bool:
@@ -152,8 +154,9 @@ def _may_go_on(
 
 
 def _delays(view: View, life: Life, reservation: Reservation, now: float) -> bool:
-    """Whether a suspended job that goes on would delay a waiting one of a higher priority."""
+    """Whether a suspended job that goes on would delay a waiting one whose turn is before its own."""
     over_in_time = now + max(0.0, life.plan_s - life.ran(now)) <= reservation.at
-    if reservation.displaces(life) or over_in_time or life.job.priority >= view.jobs[reservation.job].job.priority:
+    before = turn(life, now) < turn(view.jobs[reservation.job], now)
+    if reservation.displaces(life) or over_in_time or before:
         return False
     return not all(view.would_keep(reservation, n, gave_up(view, life, n)) for n in life.numbers)

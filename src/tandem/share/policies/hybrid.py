@@ -5,20 +5,20 @@ Each pass, in this order:
 1. *Guard*: where a primary job is measured to go slower than its bound allows (beyond the noise of its own rate alone),
    a harvest neighbour is throttled to a half or a quarter, whichever should be enough, and else suspended; where nobody
    needs that any more it is lifted again.
-2. *Start*: primary jobs before the harvest jobs of their priority, each class in order of submission plus `WEIGHT`
-   times the expected duration, so short ones pass long ones but not for ever. Among the first few of a class and
-   priority that fit, the one that costs its neighbours and itself least is taken, and on the node where it costs least;
-   never where the estimator says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its
-   bandwidth, since stated demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they
-   are harvest. The last few that wait, of like lengths, start in the order that leaves the least idle time at the end
-   and waiting till then, added up (`tandem.share.deciding.last_few`).
+2. *Start*: primary jobs before the harvest jobs of their priority, each class in order of submission plus a multiple
+   of the expected duration (`tandem.share.deciding.order`), so short ones pass long ones but not for ever. Among the
+   first few of a class and priority that fit, the one that costs its neighbours and itself least is taken, and on the
+   node where it costs least; never where the estimator says that a primary job's bound breaks (a node counts as full at
+   `neighbours.FULL` of its bandwidth, since stated demands may be too low). Jobs without GPUs leave a few cores for
+   each free GPU, unless they are harvest. The last few that wait, of like lengths, start in the order that leaves the
+   least idle time at the end and waiting till then, added up (`tandem.share.deciding.last_few`).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs of no higher priority, which are suspended. This
    comes before step 2 once room is being made for it, or once it has waited for `DUE` times its expected duration: what
    is freed would go from one harvest job to the next.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits; what harvest jobs
    hold that would be suspended for the head counts as free, so they may fill what is kept for it.
-5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if no primary job of their priority could
-   start.
+5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if their turn is before that of whoever
+   could start: they have their places in the same order, by what is left of them.
 
 Its options are in `OPTIONS`.
 """
@@ -36,6 +36,7 @@ from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard
 from tandem.share.deciding.last_few import FEW, costs_s
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
+from tandem.share.deciding.order import rank_of
 from tandem.share.deciding.policy import Range
 from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, gives_way_to, primary_room
 from tandem.share.deciding.resuming import delayed, resume, suspended
@@ -85,11 +86,6 @@ RANGES: Mapping[str, Range] = {
     "hybrid_cores_per_gpu": Range(0, whole=False),
 }
 
-WEIGHT = 4.0
-
-HARVEST_AFTER_S = 1e10
-"""Harvest jobs fill what primary ones of their priority leave: they stand behind all of them in the queue."""
-
 WINDOW = 6
 CORES_PER_GPU = 4
 LOOK = 64
@@ -108,8 +104,7 @@ PATIENCE = 8.0
 def rank(life: Life, options: Mapping[str, float]) -> float:
     """Submission plus a multiple of the expected duration, harvest jobs after all primary ones: a static order."""
     del options
-    after_s = HARVEST_AFTER_S if life.job.klass is JobClass.HARVEST else 0.0
-    return after_s + life.submitted_at + WEIGHT * life.expected.mid
+    return rank_of(life, life.expected.mid)
 
 
 def plan_s(life: Life) -> float:
@@ -126,8 +121,8 @@ def decide(view: View, now: float) -> list[Decision]:
     made = primary_room(view, first, _good_for(view, near, first)) if first is not None and owed else None
     if made is not None:
         decisions += made.suspensions
-    elif view.curbed:  # who had begun goes before harvest jobs of its priority that have not
-        decisions += resume(view, near, now, _of_head(view, near), above=_above_whom_others_wait(view))
+    elif view.curbed:
+        decisions += resume(view, near, now, _of_head(view, near), until=_first_let_on(view))
     if view.pending.fitting():
         decisions += _start(view, near, None, made)
     if made is not None:
@@ -174,8 +169,8 @@ def _unsuitable(view: View, life: Life) -> list[int]:
     return [] if any(near.bounds_hold(n, life) for n in fitting) else fitting
 
 
-def _above_whom_others_wait(view: View) -> float:
-    """Suspended jobs of priorities above this one go before the first that waits and would be let onto a node now.
+def _first_let_on(view: View) -> Life | None:
+    """The first job that waits and would be let onto a node now.
 
     Only the first few jobs are looked at, and the one with GPUs for which cores are kept from the head.
     """
@@ -184,13 +179,8 @@ def _above_whom_others_wait(view: View) -> float:
     first = itertools.islice(view.pending.in_order(), int(view.options.get("hybrid_window", WINDOW)))
     for life in itertools.chain(() if guest is None else (guest,), (view.jobs[key[2]] for key in first)):
         if view.index.may_fit(life.shape) and not _unsuitable(view, life):
-            return _above(life)
-    return -math.inf
-
-
-def _above(life: Life) -> float:
-    """Suspended jobs of priorities above this one go before a waiting one; a primary job passes those of its own."""
-    return life.job.priority if life.job.klass is JobClass.PRIMARY else life.job.priority - 0.5
+            return life
+    return None
 
 
 def _due_at(life: Life) -> float:
@@ -315,9 +305,7 @@ def _start(
         if not candidates:
             return decisions
         life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
-        before = (
-            resume(view, near, view.now, _of_head(view, near), above=_above(life)) if view.curbed and not made else []
-        )
+        before = resume(view, near, view.now, _of_head(view, near), until=life) if view.curbed and not made else []
         if before:
             decisions += before
             continue
@@ -496,7 +484,7 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
     """Whether ``life`` may have ``need`` on a node, before it is taken there or after; says in the job why not."""
     reservation = None if life.plan_s <= this.window else this.reservation
     holds_back = _holds_back(view, life)
-    before = suspended(view, _above(life)) if view.curbed else []
+    before = suspended(view, life) if view.curbed else []
 
     def accept(n: int, need: Need, *, taken: bool = True) -> bool:
         free = view.ledger.free[n, 0] - (0 if taken else need.cpu_milli)
