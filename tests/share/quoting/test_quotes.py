@@ -177,6 +177,14 @@ def test_harvest_jobs_that_wait_are_behind_primary_ones_in_quotes() -> None:
     assert quote.start.high < 200.0
 
 
+def test_the_time_may_be_a_whole_number() -> None:
+    told = experienced(Node("g", 16_000, 100, (Gpu(0),)), policy="hybrid")
+    told.machine.quoter.rehearse = None
+    told.machine.step(0, [ev.Submitted(job(1, 10, app="known", expected=99.5))])
+    quote = quoted(told.machine.step(1, [ev.Submitted(job(2, 4, app="known"))]), 2)
+    assert quote.start.mid == pytest.approx(99.5, rel=0.02)
+
+
 def test_a_suspended_job_keeps_its_memory_in_quotes() -> None:
     told = experienced(Node("a", 4000, 100), policy="hybrid")
     told.machine.quoter.rehearse = None

@@ -119,8 +119,8 @@ class Units:
             max(1, math.ceil(amount / bundle)) for amount, bundle in zip((cores, gpus, mem), self._bundle, strict=True)
         ]
         self.draws = 64 if max(counts[:2]) <= 64 else 16
-        self.now = np.full(self.draws, view.now)
-        self._free = [np.full((self.draws, count), view.now) for count in counts]
+        self.now = np.full(self.draws, view.now, dtype=float)
+        self._free = [np.full((self.draws, count), view.now, dtype=float) for count in counts]
         self._rows = np.arange(self.draws)[:, None]
         self._back = np.arange(1, max(counts) + 1)
         self._owed = [0.0 for _ in counts]
