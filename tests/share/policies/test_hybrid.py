@@ -1093,15 +1093,26 @@ def test_the_least_throttled_neighbour_is_the_next() -> None:
     assert sorted([told[2].throttle, told[3].throttle]) == [0.25, 0.5]
 
 
-def test_the_neighbour_that_presses_most_is_curbed_first() -> None:
-    """Though another came later."""
-    told = Told("hybrid", Node("a", 8000, 100, membw_mbs=1000))
+@pytest.mark.parametrize(
+    ("metered", "stated", "throttles"),
+    [
+        (1000, (400, 10), (0.5, 1.0)),
+        (1000, (400, 0), (0.5, 1.0)),  # taken for 250
+        (1000, (10, 0), (1.0, 0.5)),
+        (None, (400, 10), (1.0, 0.5)),
+    ],
+)
+def test_the_neighbour_that_presses_most_is_curbed_first(
+    metered: int | None, stated: tuple[int, int], throttles: tuple[float, float]
+) -> None:
+    """Though another came later, who is curbed where nobody knows."""
+    told = Told("hybrid", Node("a", 8000, 100, membw_mbs=metered))
     told.submit(job(1, 2, app="train", bound=1.2, expected=1000.0), at=0.0)
     told.measure(1, 10.0, at=2.0)
-    told.submit(job(2, 2, app="stream", harvest=True, membw=400, expected=1000.0), at=3.0)
-    told.submit(job(3, 2, app="quiet", harvest=True, membw=10, expected=1000.0), at=4.0)
+    told.submit(job(2, 2, app="stream", harvest=True, membw=stated[0], expected=1000.0), at=3.0)
+    told.submit(job(3, 2, app="quiet", harvest=True, membw=stated[1], expected=1000.0), at=4.0)
     told.measure(1, 6.5, "stream", "quiet", at=20.0)
-    assert (told[2].throttle, told[3].throttle) == (0.5, 1.0)
+    assert (told[2].throttle, told[3].throttle) == throttles
 
 
 def test_steps_of_other_arguments_are_not_taken_for_a_slowdown() -> None:

@@ -40,9 +40,9 @@ def _tolerated(view: View, life: Life) -> float:
 def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decision]:
     """Curb the harvest neighbour that presses most, if the measurement came after the last time.
 
-    That is by the memory bandwidth stated for it, at its throttle; of equal ones the least throttled, the last to come.
-    Only one that was there when it was measured. It is throttled as far as should be enough, where what the primary
-    job loses falls as its neighbour's cores do; where no throttle would be, it is suspended at once.
+    Only one that was there when it was measured; of equal ones the last to come. It is throttled as far as should be
+    enough, where what the primary job loses falls as its neighbour's cores do; where no throttle would be, it is
+    suspended at once.
     """
     harvest = [
         one
@@ -51,7 +51,7 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
     ]
     if not harvest or primary.guarded_at >= primary.measured_from:
         return []
-    worst = max(harvest, key=lambda one: (view.app(one, n).membw_mbs * one.throttle, one.throttle, one.id))
+    worst = max(harvest, key=lambda one: (_presses_mbs(view, one, n), one.throttle, one.id))
     why = (
         f"primary job {primary.id} goes {slowdown:.2f} times slower than alone, "
         f"and {primary.job.max_slowdown:g} is its bound"
@@ -61,6 +61,17 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
         if fraction < worst.throttle and 1 + (slowdown - 1) * fraction / worst.throttle <= tolerated:
             return [Throttle(worst.id, fraction, why)]
     return [Suspend(worst.id, why)]
+
+
+def _presses_mbs(view: View, life: Life, n: int) -> float:
+    """Memory bandwidth that a job takes of a node: what is stated, or else as large a part as it has of the cores.
+
+    Nothing where the node's is not known.
+    """
+    node, app = view.ledger.nodes[n], view.app(life, n)
+    if not node.membw_mbs:
+        return 0.0
+    return (app.membw_mbs or node.membw_mbs * app.cpu_milli / node.cpu_milli) * life.throttle
 
 
 def known_as(life: Life) -> str:
