@@ -206,17 +206,6 @@ def test_a_suspended_job_is_behind_those_of_a_higher_priority_in_quotes(priority
     assert quote.start.mid == pytest.approx(start, rel=0.02)
 
 
-@pytest.mark.parametrize("behind", [False, True])
-def test_a_suspended_job_is_behind_shorter_ones_of_its_priority_in_quotes(*, behind: bool) -> None:
-    told = experienced(Node("a", 4000, 100), policy="hybrid")
-    told.machine.quoter.rehearse = None
-    told.submit(job(1, 4, harvest=True, expected=50.0), at=0.0)
-    told.submit(job(2, 4, app="known"), at=1.0)
-    assert told.state(1) is State.SUSPENDED
-    quote = quoted(told.submit(job(3, 4, harvest=True, expected=5.0 if behind else 60.0), at=2.0), 3)
-    assert quote.start.mid == pytest.approx(100.0 if behind else 150.0, rel=0.02)
-
-
 def test_a_quote_counts_on_no_room_from_harvest_jobs_of_a_higher_priority() -> None:
     """Whatever was quoted just before for others, which do get it."""
     told = experienced(Node("a", 4000, 100), policy="hybrid")

@@ -134,10 +134,14 @@ def test_a_throttle_slows_what_is_throttled() -> None:
         (0.0, job(2, 1, app="h", harvest=True, expected=60.0), 60.0),
     )
     for truth in (None, Pairwise({("x", "y"): 2.0})):
-        found = by_id(simulate("hybrid", (NODE,), *jobs, truth=truth, extra=suffers))
+        day = simulate("hybrid", (NODE,), *jobs, truth=truth, extra=suffers)
+        found = by_id(day)
         assert found[1].ended == 100.0
         # 20 at full speed, then at half speed: 40 of 60 are left, 80 more seconds.
         assert found[2].ended == 100.0
+        if truth is not None:
+            measured = [e for _, e in told(day, ev.Measured) if isinstance(e, ev.Measured) and e.job == 1]
+            assert measured[-1].beside == ("h@0.5",), "another neighbour than the one that is not throttled"
 
 
 def test_a_requeued_job_goes_on_from_its_checkpoint() -> None:

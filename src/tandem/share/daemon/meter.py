@@ -19,6 +19,7 @@ from tandem.core.records import FILE_NAME, Tail, open_owned_by
 from tandem.estimate.counting import Counting
 from tandem.estimate.observed import FASTEST, LEAST_S
 from tandem.share.events import Measured
+from tandem.share.model import known_as
 from tandem.share.store.entry import Beside
 
 REPORT_S = 3.0
@@ -187,8 +188,7 @@ class Meter:
         jobs = {job for node in who.nodes for job in self._on_node[node]} - {who.job}
         for job in sorted(jobs):
             other = self._running[job]
-            # A throttled neighbour is another neighbour: its pressure is not that of the application.
-            yield job, other.who.app if other.throttle >= 1 else f"{other.who.app}@{other.throttle:g}"
+            yield job, known_as(other.who.app, other.throttle)
 
     def _begin(self, now: float, stretch: _Stretch, beside: tuple[tuple[int, str], ...]) -> None:
         stretch.began_at = stretch.reported_at = stretch.kept_at = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Suspend, Throttle
-from tandem.share.model import JobClass, State
+from tandem.share.model import JobClass, State, known_as
 
 if TYPE_CHECKING:
     from tandem.share.state.life import Life
@@ -47,7 +47,9 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
     harvest = [
         one
         for one in view.neighbours(n)
-        if one.job.klass is JobClass.HARVEST and one.state is State.RUNNING and known_as(one) in primary.beside
+        if one.job.klass is JobClass.HARVEST
+        and one.state is State.RUNNING
+        and known_as(one.job.app, one.throttle) in primary.beside
     ]
     if not harvest or primary.guarded_at >= primary.measured_from:
         return []
@@ -74,19 +76,20 @@ def _presses_mbs(view: View, life: Life, n: int) -> float:
     return (app.membw_mbs or node.membw_mbs * app.cpu_milli / node.cpu_milli) * life.throttle
 
 
-def known_as(life: Life) -> str:
-    """How a neighbour is called in measurements: a throttled one presses otherwise than its application does."""
-    return life.job.app if life.throttle >= 1.0 else f"{life.job.app}@{life.throttle:g}"
-
-
 def _primaries(view: View, n: int) -> list[Life]:
     return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY and one.state is State.RUNNING]
 
 
 def suffers(view: View, life: Life) -> bool:
-    """Whether a primary job on the nodes of ``life`` was last measured beyond its bound, beside such a neighbour."""
+    """Whether a primary job on the nodes of ``life`` was last measured beyond its bound, beside such a neighbour.
+
+    That is one of the same application, throttled or not.
+    """
+    app = life.job.app
     return any(
-        one.slowdown is not None and one.slowdown > _tolerated(view, one) and life.job.app in one.beside
+        one.slowdown is not None
+        and one.slowdown > _tolerated(view, one)
+        and any(name == app or name.startswith(f"{app}@") for name in one.beside)
         for n in life.numbers
         for one in _primaries(view, n)
     )

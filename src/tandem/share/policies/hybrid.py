@@ -5,20 +5,20 @@ Each pass, in this order:
 1. *Guard*: where a primary job is measured to go slower than its bound allows (beyond the noise of its own rate alone),
    a harvest neighbour is throttled to a half or a quarter, whichever should be enough, and else suspended; where nobody
    needs that any more it is lifted again.
-2. *Start*: primary jobs before the harvest jobs of their priority, each class in order of submission plus a multiple
-   of the expected duration (`tandem.share.deciding.order`), so short ones pass long ones but not for ever. Among the
-   first few of a class and priority that fit, the one that costs its neighbours and itself least is taken, and on the
-   node where it costs least; never where the estimator says that a primary job's bound breaks (a node counts as full at
-   `neighbours.FULL` of its bandwidth, since stated demands may be too low). Jobs without GPUs leave a few cores for
-   each free GPU, unless they are harvest. The last few that wait, of like lengths, start in the order that leaves the
-   least idle time at the end and waiting till then, added up (`tandem.share.deciding.last_few`).
+2. *Start*: primary jobs before the harvest jobs of their priority, each class in order of submission plus `WEIGHT`
+   times the expected duration, so short ones pass long ones but not for ever. Among the first few of a class and
+   priority that fit, the one that costs its neighbours and itself least is taken, and on the node where it costs least;
+   never where the estimator says that a primary job's bound breaks (a node counts as full at `neighbours.FULL` of its
+   bandwidth, since stated demands may be too low). Jobs without GPUs leave a few cores for each free GPU, unless they
+   are harvest. The last few that wait, of like lengths, start in the order that leaves the least idle time at the end
+   and waiting till then, added up (`tandem.share.deciding.last_few`).
 3. *Room*: a primary head that lacks cores gets those of harvest jobs of no higher priority, which are suspended. This
    comes before step 2 once room is being made for it, or once it has waited for `DUE` times its expected duration: what
    is freed would go from one harvest job to the next.
 4. *Reserve and backfill* around the head, as EASY does, with expected durations instead of limits; what harvest jobs
    hold that would be suspended for the head counts as free, so they may fill what is kept for it.
-5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 if their turn is before that of whoever
-   could start: they have their places in the same order, by what is left of them.
+5. *Resume* suspended harvest jobs where that breaks no bound; before step 2 those that go before whoever could start:
+   harvest jobs that have not begun come after those of their priority that have.
 
 Its options are in `OPTIONS`.
 """
@@ -36,10 +36,10 @@ from tandem.core.units import human_duration
 from tandem.share.deciding.guard import guard
 from tandem.share.deciding.last_few import FEW, costs_s
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
-from tandem.share.deciding.order import rank_of
+from tandem.share.deciding.owed import Owed
 from tandem.share.deciding.policy import Range
 from tandem.share.deciding.primary_room import PrimaryRoom, displaces, gives_way, gives_way_to, primary_room
-from tandem.share.deciding.resuming import delayed, resume, suspended
+from tandem.share.deciding.resuming import resume, suspended
 from tandem.share.events import Decision, Reserve, Resume, Start, Suspend
 from tandem.share.model import JobClass, Need
 from tandem.share.state.demand_index import Shape
@@ -86,6 +86,11 @@ RANGES: Mapping[str, Range] = {
     "hybrid_cores_per_gpu": Range(0, whole=False),
 }
 
+WEIGHT = 4.0
+
+HARVEST_AFTER_S = 1e10
+"""Harvest jobs fill what primary ones of their priority leave: they stand behind all of them in the queue."""
+
 WINDOW = 6
 CORES_PER_GPU = 4
 LOOK = 64
@@ -104,7 +109,8 @@ PATIENCE = 8.0
 def rank(life: Life, options: Mapping[str, float]) -> float:
     """Submission plus a multiple of the expected duration, harvest jobs after all primary ones: a static order."""
     del options
-    return rank_of(life, life.expected.mid)
+    after_s = HARVEST_AFTER_S if life.job.klass is JobClass.HARVEST else 0.0
+    return after_s + life.submitted_at + WEIGHT * life.expected.mid
 
 
 def plan_s(life: Life) -> float:
@@ -122,7 +128,7 @@ def decide(view: View, now: float) -> list[Decision]:
     if made is not None:
         decisions += made.suspensions
     elif view.curbed:
-        decisions += resume(view, near, now, _of_head(view, near), until=_first_let_on(view))
+        decisions += resume(view, near, now, _of_head(view, near), before=_first_let_on(view))
     if view.pending.fitting():
         decisions += _start(view, near, None, made)
     if made is not None:
@@ -278,6 +284,7 @@ class _Pass:
         quiet: nodes on which nobody starts who would disturb ``guest``, which waits for its neighbours to go.
         made: room that is being made, where nobody else starts.
         costs_s: of the candidates, where they are the last few: what it costs in seconds to start each of them first.
+        owed: what suspended jobs are owed, for jobs of one priority and class, until somebody is placed.
     """
 
     reservation: Reservation | None
@@ -289,6 +296,7 @@ class _Pass:
     guest: Life | None = None
     made: PrimaryRoom | None = None
     costs_s: Mapping[int, float] = field(default_factory=dict)
+    owed: tuple[tuple[int, int, JobClass], Owed] | None = None
 
 
 def _start(
@@ -305,9 +313,9 @@ def _start(
         if not candidates:
             return decisions
         life = candidates[0] if len(candidates) == 1 else _least_costly(view, near, candidates, this)
-        before = resume(view, near, view.now, _of_head(view, near), until=life) if view.curbed and not made else []
-        if before:
-            decisions += before
+        resumed = resume(view, near, view.now, _of_head(view, near), before=life) if view.curbed and not made else []
+        if resumed:
+            decisions += resumed
             continue
         placement = _place(view, near, life, this)
         if placement is not None:
@@ -484,7 +492,7 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
     """Whether ``life`` may have ``need`` on a node, before it is taken there or after; says in the job why not."""
     reservation = None if life.plan_s <= this.window else this.reservation
     holds_back = _holds_back(view, life)
-    before = suspended(view, life) if view.curbed else []
+    owed = _owed(view, near, life, this) if view.curbed else None
 
     def accept(n: int, need: Need, *, taken: bool = True) -> bool:
         free = view.ledger.free[n, 0] - (0 if taken else need.cpu_milli)
@@ -500,7 +508,7 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
             life.hindered = f"room is being made there for job {this.made.guest.id}"
         elif this.guest is not None and n in this.quiet and not near.suit(n, life, this.guest):
             life.hindered = f"job {this.guest.id} has waited for long, and beside it a bound would break"
-        elif before and (one := delayed(view, near, before, n, None if taken else need, life.plan_s)) is not None:
+        elif owed is not None and (one := owed.delayed(n, need, life.plan_s)) is not None:
             life.hindered = f"job {one.id}, which is suspended, is to have the cores it lacks first"
         elif not near.bounds_hold(n, life):
             life.hindered = BOUND_BREAKS
@@ -509,6 +517,14 @@ def _acceptance(view: View, near: Neighbours, life: Life, this: _Pass) -> _Accep
         return False
 
     return accept
+
+
+def _owed(view: View, near: Neighbours, life: Life, this: _Pass) -> Owed:
+    """What suspended jobs that go before ``life`` are owed now."""
+    stage = len(view.placed), life.job.priority, life.job.klass
+    if this.owed is None or this.owed[0] != stage:
+        this.owed = stage, Owed(view, near, suspended(view, life))
+    return this.owed[1]
 
 
 def _held_then(reservation: Reservation, life: Life, need: Need) -> Need:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tandem.core.units import human_duration
-from tandem.share.deciding.order import turn
 from tandem.share.model import Interval, JobClass, Quote, State
 from tandem.share.quoting.calibration import Calibration, Predicted
 from tandem.share.quoting.draws import (
@@ -305,10 +304,10 @@ class Quoter:
         blocked = [life for life in lives if life.id not in view.pending]
         played: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         ends: dict[int, np.ndarray] = {}
-        queue, behind = self._queue, self._behind(view, lives)
+        queue, priority = self._queue, _lowest(lives)
         self._queue = None
-        if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting], behind):
-            room = self._play_running(view, ends, behind)
+        if queue is None or blocked or not queue.ends_before(view, [key for key, _ in waiting], priority):
+            room = self._play_running(view, ends, priority)
             last = view.pending.last() if blocked else None  # what blocked jobs wait for may be anywhere
             self._play_waiting(
                 view, room, {key for key, _ in waiting} | ({last} if last is not None else set()), played, ends
@@ -322,7 +321,7 @@ class Quoter:
                 played[life.id] = self._put(view, room, life, self._ready(view, life, ends, room))
         elif waiting and waiting[-1][0] == view.pending.last():
             at, last = float(room.now[0]), waiting[-1][0]
-            self._queue = _Played(view.stamp, at, last, len(view.pending), behind, room)
+            self._queue = _Played(view.stamp, at, last, len(view.pending), priority, room)
         return played
 
     def _rehearsal(self, view: View, lives: Sequence[Life]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -360,7 +359,7 @@ class Quoter:
             barred = {job: self._barred_until(view, view.jobs[job]) for job in order}
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {life.id: [] for life in lives}
         for jitter in JITTER:
-            room = self._play_running(view, {}, self._behind(view, lives))
+            room = self._play_running(view, {}, _lowest(lives))
             place: dict[int, float] = {}
             latest = 0.0  # of those for whom others would be displaced: nobody else behind them goes before them
             for i, job in enumerate(order):
@@ -393,26 +392,13 @@ class Quoter:
         """How many places later a job may be taken: any, for a harvest job, which others of its priority pass."""
         return waiting if view.jobs[job].job.klass is JobClass.HARVEST else self._window
 
-    def _behind(self, view: View, lives: Sequence[Life]) -> tuple[int, frozenset[int]]:
-        """The lowest priority of those for whose sake the queue is played, and who stands still and goes on after them.
-
-        For a primary job, those of its priority go on before it or give way to it, as the play finds.
-        """
-        priority = min(one.job.priority for one in lives)
-        later: Key = (-priority, math.inf, 0)
-        if not any(one.id not in view.pending or self._displaces(one) for one in lives):
-            later = max(view.pending.key(one.id) for one in lives)
-        standing = (one for one in view.curbed.values() if one.state in _STANDS and self._gives_way(one))
-        return priority, frozenset(one.id for one in standing if turn(one, view.now) > later)
-
-    def _play_running(self, view: View, ends: dict[int, np.ndarray], behind: tuple[int, frozenset[int]]) -> Room:
-        """What is on the nodes; who stands still takes units only after those who go, and those it is ``behind``.
+    def _play_running(self, view: View, ends: dict[int, np.ndarray], priority: int) -> Room:
+        """What is on the nodes; who stands still takes units only behind those who go, and those of a higher priority.
 
         Args:
-            behind: with the priority up to which jobs give way.
+            priority: that of the job for whose sake the queue is played: who has a higher one gives no way to it.
         """
         self.plays += 1
-        priority, after = behind
         room = Room(view, self._whole_nodes, lambda one: one.job.priority <= priority and self._gives_way(one))
         lives = view.on_nodes.values()
         standing = [one for one in lives if one.state in _STANDS]
@@ -423,7 +409,7 @@ class Quoter:
             wants = (1.0, 0.0, 0.0) if self._whole_nodes else (float(cores), float(gpus), 0.0)
             room.put(wants, STRANGERS_S[: room.draws], room.now)
         for one in standing:
-            self._put_rest(view, room, one, ends, behind=one.id in after)
+            self._put_rest(view, room, one, ends, behind=self._gives_way(one) and one.job.priority < priority)
         return room
 
     def _put_rest(
@@ -546,18 +532,22 @@ class _Played:
     at: float
     last: Key
     size: int
-    behind: tuple[int, frozenset[int]]
+    priority: int
     room: Room
 
-    def ends_before(self, view: View, new: list[Key], behind: tuple[int, frozenset[int]]) -> bool:
-        """Whether nothing has changed but that ``new`` (sorted) has come to the end of the queue, before ``behind``."""
+    def ends_before(self, view: View, new: list[Key], priority: int) -> bool:
+        """Whether nothing has changed but that ``new`` (sorted), of that priority, has come to the end of the queue."""
         same = (
-            behind == self.behind
+            priority == self.priority
             and self.stamp == view.stamp
             and self.size + len(new) == len(view.pending)
             and self.last < new[0]
         )
         return same and view.now - self.at <= FRESH_S
+
+
+def _lowest(lives: Sequence[Life]) -> int:
+    return min(life.job.priority for life in lives)
 
 
 def _never(life: Life) -> bool:

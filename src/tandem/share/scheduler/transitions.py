@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.estimate.corun import CoRun
 from tandem.estimate.observed import LEAST_S
 from tandem.share import events as ev
-from tandem.share.deciding.resuming import REST_S
+from tandem.share.deciding.owed import REST_S
 from tandem.share.model import ON_NODE, After, State
 from tandem.share.scheduler.waiting import label, name_of
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
-from tandem.share.deciding import resuming
+from tandem.share.deciding import owed
 from tandem.share.deciding.going_on import left_behind
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
@@ -187,7 +187,7 @@ def _suspended(cluster: Cluster, life: Life) -> str:
     else:
         free = all(cluster.ledger.can_unpause(life.id, n) for n in life.numbers)
         rests = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
-        resting = rests if resuming.rests(cluster.view, life, cluster.now) else "its turn has not come"
+        resting = rests if owed.rests(cluster.view, life, cluster.now) else "its turn has not come"
         lacks = resting if free else "its cores are not all free"
         words = [f"job {why[0]}, for which it was suspended, has ended, but {lacks}"]
     if life.reserved is not None:

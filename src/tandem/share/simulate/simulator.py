@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tandem.estimate.corun import App, Capacity
 from tandem.share import events as ev
-from tandem.share.model import Job, JobClass, Quote, State
+from tandem.share.model import Job, JobClass, Quote, State, known_as
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine, Step
 from tandem.share.simulate.metrics import Outcome
@@ -313,7 +313,7 @@ class Simulator:
         left = max(0.0, course.left_s - (now - course.since) * course.rate)
         rate = course.rate * math.exp(self._random.gauss(0.0, self._noise)) if self._noise else course.rate
         others = {one.job.id: one for node in course.nodes for one in self._on[node].values() if one is not course}
-        beside = sorted(one.job.app for one in others.values())
+        beside = sorted(known_as(one.job.app, one.throttle) for one in others.values())
         done = 1 - left / course.work_s if course.work_s else None
         throttled = course.throttle < 1
         self._measured.append(ev.Measured(course.job.id, rate, seconds, tuple(beside), done, throttled))
