@@ -936,9 +936,10 @@ def test_nor_one_that_has_waited_for_long() -> None:
     told.submit(job(1, 10, expected=5000.0))
     told.submit(job(2, 4, expected=10.0))
     assert told.running() == {1}
-    told.tick(at=60 + 8 * 10.0)
+    assert told.machine.next_wake() == 60 + 8 * 10.0, "though nothing else happens"
+    told.tick(at=60 + 8 * 10.0 - 1.0)
     assert told.running() == {1}
-    told.tick(at=60 + 8 * 10.0 + 1.0)
+    told.tick(at=60 + 8 * 10.0)
     assert told.running() == {1, 2}
 
 
@@ -1044,6 +1045,56 @@ def test_a_job_stays_suspended_while_a_primary_one_suffers_from_its_like(beside:
     assert told.state(2) is State.SUSPENDED
     told.measure(1, 7.0, beside, at=30.0, seconds=2.0)
     assert suffers(told.machine.view, told[2]) is suffering
+
+
+def test_a_job_that_goes_on_goes_on_at_its_full_speed_where_nobody_needs_its_throttle() -> None:
+    """Though nothing else happens."""
+    told = breached(rate=6.5)
+    told.measure(1, 7.0, "stream@0.5", at=15.0, seconds=2.0)
+    told.measure(1, 7.0, "stream@0.25", at=18.0, seconds=2.0)
+    assert (told.state(2), told[2].throttle) == (State.SUSPENDED, 0.25)
+    told.end(1, at=40.0)
+    assert (told.state(2), told[2].throttle) == (State.RUNNING, 1.0)
+
+
+def test_a_job_rests_twice_as_long_each_time_that_it_is_suspended_again_for_a_bound() -> None:
+    """In so large a company nothing is learnt of the two; once the primary job is gone it goes on at once."""
+    told = Told("hybrid", Node("a", 16_000, 100))
+    told.submit(job(1, 1, app="train", bound=1.2, expected=100_000.0))
+    told.measure(1, 10.0, at=10.0)
+    told.submit(job(20, 1, app="other", expected=1e6), at=10.0)
+    for k in range(2, 12):
+        told.submit(job(k, 1, app=f"quiet{k}", harvest=True, expected=1e6), at=10.0)
+    told.submit(job(12, 1, app="stream", harvest=True, expected=1e6), at=10.0)
+    quiet = [f"quiet{k}" for k in range(2, 12)]
+    rests = []
+    for _ in range(13):
+        assert told.state(12) is State.RUNNING
+        told.measure(1, 2.0, *quiet, "other", "stream", at=told.now + 3.0, seconds=2.0)
+        assert told.state(12) is State.SUSPENDED
+        rests.append(told[12].rests_until - told.now)
+        told.measure(1, 10.0, *quiet, "other", at=told.now + 3.0, seconds=2.0)
+        told.tick(at=told[12].rests_until - 0.1)
+        assert told.state(12) is State.SUSPENDED
+        told.tick(at=told[12].rests_until)
+    assert rests == pytest.approx([min(5.0 * 2**k, 3600.0) for k in range(13)])
+    told.measure(1, 2.0, *quiet, "other", "stream", at=told.now + 3.0, seconds=2.0)
+    assert told.why(12).startswith("primary job 1 goes 5.00 times slower than alone, and 1.2 is its bound; it is tried")
+    told.end(1, at=told.now + 10.0)
+    assert told.state(12) is State.RUNNING, "beside another primary job"
+
+
+def test_who_waits_or_stands_still_is_looked_at_again_after_measurements_but_not_after_each() -> None:
+    """A job that was never alone is not let beside anybody that is known; once it was alone it is."""
+    told = knowing(Told("hybrid", NODE), ("train", "stream", 3.0))
+    told.submit(job(1, 1, app="train", expected=1000.0))
+    told.submit(job(2, 1, app="stream", harvest=True, expected=1000.0), at=1.0)
+    assert told.running() == {1}
+    knowing(told)
+    told.measure(1, 10.0, at=3.0)
+    assert told.running() == {1}, "a pass was two seconds ago"
+    told.measure(1, 10.0, at=6.0)
+    assert told.running() == {1, 2}
 
 
 def test_the_throttle_is_lifted_when_the_primary_is_gone() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tandem.share.deciding.going_on import free_at, gave_up, leaves_at
 from tandem.share.deciding.guard import suffers
+from tandem.share.deciding.resting import rests
 from tandem.share.model import JobClass, State
 from tandem.share.state.history import is_guess
 from tandem.share.state.life import Life
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from tandem.share.deciding.neighbours import Neighbours
     from tandem.share.model import Need
     from tandem.share.state.view import View
-
-REST_S = 5.0
-"""A suspended job rests at least so long before it is resumed beside a primary one."""
 
 _RUN = (State.STARTING, State.RUNNING)
 
@@ -111,13 +109,6 @@ class Owed:
         if at is None:
             at = self._at[alike] = _goes_on_at(self._view, self._near, life)
         return max(at, life.rests_until) if rests(self._view, life, self._view.now) else at
-
-
-def rests(view: View, life: Life, now: float) -> bool:
-    """Whether a suspended job is spared being resumed, so that it does not come and go beside a primary one."""
-    return now < life.rests_until and any(
-        one.job.klass is JobClass.PRIMARY for n in life.numbers for one in view.neighbours(n)
-    )
 
 
 def gone_at(view: View, life: Life) -> float:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from tandem.share.deciding.going_on import gave_up
 from tandem.share.deciding.guard import suffers
-from tandem.share.deciding.owed import Owed, rests
+from tandem.share.deciding.owed import Owed
+from tandem.share.deciding.resting import rests
 from tandem.share.events import Decision, Resume
 from tandem.share.model import JobClass, State
 from tandem.share.state.view import makes_way

@@ -142,11 +142,15 @@ def decide(view: View, now: float) -> list[Decision]:
 
 
 def wake_at(view: View) -> float | None:
-    """When the head is due, if harvest jobs may have to go for it then."""
+    """When the head is due, if harvest jobs may have to go for it then, or one that fits leaves cores no longer."""
     head = view.head()
-    if head is None or not displaces(head) or not view.harvesting:
-        return None
-    return _due_at(head)
+    times = [_due_at(head)] if head is not None and displaces(head) and view.harvesting else []
+    if view.has_gpus:
+        window = int(view.options.get("hybrid_window", WINDOW))
+        shapes = (shape for shape in view.pending.fitting() if not shape.gpu_milli)
+        keys = itertools.chain.from_iterable(itertools.islice(view.pending.shape(shape), window) for shape in shapes)
+        times += [held_back_until(view, view.jobs[key[2]]) for key in keys]
+    return min((at for at in times if at > view.now), default=None)
 
 
 def barred_until(view: View, life: Life) -> float:
@@ -534,7 +538,7 @@ def _held_then(reservation: Reservation, life: Life, need: Need) -> Need:
 
 def _holds_back(view: View, life: Life) -> bool:
     """Whether the job has to leave cores for GPU jobs."""
-    return view.now <= held_back_until(view, life)
+    return view.now < held_back_until(view, life)
 
 
 def held_back_until(view: View, life: Life) -> float:

@@ -32,6 +32,9 @@ from tandem.share.state.view import View
 if TYPE_CHECKING:
     from tandem.estimate.profile import Profile
 
+AGAIN_S = 5.0
+"""After a pass, what is measured brings on the next one no sooner than this."""
+
 CORUNS = 5000
 """Observations of co-runs that a snapshot carries over."""
 
@@ -92,6 +95,8 @@ class Cluster:
         self.overdue: list[tuple[float, int, int]] = []
         self._gone: list[int] = []
         self._dirty = False
+        self.decided_at = -math.inf
+        """When the policy was asked last."""
         self._out: list[ev.Instruction] = []
         self._quotes: list[Quote] = []
         self._unquoted: list[Life] = []  # let into the queue in this step
@@ -209,6 +214,15 @@ class Cluster:
             self.view.strained[life.id] = life
             self._dirty = True
         elif self.view.strained.pop(life.id, None) is not None:
+            self._dirty = True
+
+    def look_again(self) -> None:
+        """Something was measured: who is suspended, or waits though it would fit, may be let onto a node now.
+
+        At most every `AGAIN_S`, as measurements are many.
+        """
+        refused = self.view.contended and (self.view.curbed or self.pending.fitting())
+        if refused and not self._starts_only and self.now >= self.decided_at + AGAIN_S:
             self._dirty = True
 
     def leave_nodes(self, life: Life, when: float | None = None) -> None:

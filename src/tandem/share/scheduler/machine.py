@@ -155,7 +155,7 @@ class Machine(Cluster):
             self._started = []
 
     def _decide(self) -> list[ev.Decision]:
-        self._dirty = False
+        self._dirty, self.decided_at = False, self.now
         carried: list[ev.Decision] = []
         for decide in (self._let_go_on, self.policy.decide):
             for decision in decide(self.view, self.now):

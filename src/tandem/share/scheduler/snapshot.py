@@ -51,6 +51,7 @@ _PLAIN = (
     "curbed_before",
     "measured_s",
     "measured_alone_s",
+    "rest_s",
 )
 _INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "guarded_at", "rests_until")
 
@@ -91,6 +92,7 @@ def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:
         "now": cluster.now,
         "policy": cluster.setup.policy,
         "dirty": cluster.is_dirty,
+        "decided_at": None if math.isinf(cluster.decided_at) else cluster.decided_at,
         "disk_full": cluster.disk_full,
         "contended": cluster.view.contended,
         "timers": [list(timer) for timer in sorted(cluster.timers) if cluster.is_due(timer)],
@@ -147,6 +149,8 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
             cluster.view.curbed[life.id] = life
             life.curbed_before |= cluster.starts_only or not same_policy
     cluster.disk_full = state.get("disk_full", False)
+    decided_at = state.get("decided_at")
+    cluster.decided_at = -math.inf if decided_at is None else decided_at
     cluster.view.contended = state["contended"]
     cluster.view.has_gpus = any(node.gpus for node in cluster.ledger.nodes)
     if state["dirty"] or not same_policy:
@@ -172,6 +176,7 @@ def _save_life(cluster: Cluster, life: Life, encode: Callable[[Any], Any]) -> di
         "held_on": [cluster.ledger.nodes[n].id for n in life.numbers],
         "paused": any(cluster.ledger.holders(n)[life.id][0].paused for n in life.numbers),
         "beside": list(life.beside),
+        "rests_from": sorted(life.rests_from),
         "waits_for": sorted(life.waits_for),
         "reserved": [life.reserved[0], list(life.reserved[1])] if life.reserved else None,
     }
@@ -191,6 +196,7 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
         setattr(life, name, missing if value is None else value)
     life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None
     life.beside = tuple(row["beside"])
+    life.rests_from = frozenset(row.get("rests_from", ()))
     life.waits_for = set(row["waits_for"])
     life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] and not replan else None
     cluster.link(life)

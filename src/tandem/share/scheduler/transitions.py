@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.estimate.corun import CoRun
 from tandem.estimate.observed import LEAST_S
 from tandem.share import events as ev
-from tandem.share.deciding.owed import REST_S
+from tandem.share.deciding.resting import REST_S, rest
 from tandem.share.model import ON_NODE, After, State
 from tandem.share.scheduler.waiting import label, name_of
 
@@ -318,13 +318,15 @@ class Transitions:
             self._m.ignore(f"job {life.id} is {life.state}, not being suspended")
             return
         m = self._m
+        rest(m.view, life, m.now)
         life.pause_clock(m.now)
         life.state, life.suspended_at = State.SUSPENDED, m.now
-        life.rests_until = m.now + REST_S
         for n in life.numbers:
             m.ledger.pause(life.id, n)
         m.plan_end(life, math.inf)
-        m.wake_at(life.rests_until, life)
+        m.wake_at(m.now + REST_S, life)
+        if life.rest_s > REST_S:
+            m.wake_at(life.rests_until, life)
         m.dirty()
 
     def _resume_done(self, event: ev.ResumeDone) -> None:
@@ -338,8 +340,8 @@ class Transitions:
         life.state, life.run_since = State.RUNNING, m.now
         if life.throttle == 1.0:
             m.view.curbed.pop(life.id, None)
-        elif life.curbed_before:
-            m.dirty()  # its throttle is lifted
+        else:
+            m.dirty()  # perhaps nobody needs its throttle any more
         if life.job.limit_s is not None:
             m.wake_at(m.now + life.job.limit_s - life.ran_s, life)
         m.set_alarms(life)
@@ -391,6 +393,7 @@ class Transitions:
                 CoRun(app, event.beside, rate, event.seconds), {phase: scale * own for phase, own in shown.items()}
             )
         m.view.contended = m.view.contended or m.estimator.knows(m.view.app(life))
+        m.look_again()
 
     def _plan_from_progress(self, life: Life) -> None:
         """Expect the end from the share of work done, once a fifth of it is."""

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
-from tandem.share.deciding import owed
 from tandem.share.deciding.going_on import left_behind
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
+from tandem.share.deciding.resting import REST_S, rests
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
@@ -184,11 +184,13 @@ def _suspended(cluster: Cluster, life: Life) -> str:
     why = [int(job) for job in _JOB.findall(life.reason)]
     if not why or any(job in cluster.jobs and not cluster.jobs[job].ended for job in why):
         words = [life.reason]
+        if life.rest_s > REST_S and rests(cluster.view, life, cluster.now):
+            words.append(f"it is tried beside it again at {_clock(life.rests_until)}")
     else:
         free = all(cluster.ledger.can_unpause(life.id, n) for n in life.numbers)
-        rests = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
-        resting = rests if owed.rests(cluster.view, life, cluster.now) else "its turn has not come"
-        lacks = resting if free else "its cores are not all free"
+        resting = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
+        stays = resting if rests(cluster.view, life, cluster.now) else "its turn has not come"
+        lacks = stays if free else "its cores are not all free"
         words = [f"job {why[0]}, for which it was suspended, has ended, but {lacks}"]
     if life.reserved is not None:
         words.append(f"the cores it lacks are kept for it, expected by {_clock(life.reserved[0])}")

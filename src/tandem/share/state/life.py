@@ -24,7 +24,9 @@ class Life:
             before it (suspension does not count).
         attained: core-seconds and GPU-seconds over all attempts (least attained service).
         throttle: fraction of its cores that the job may use now.
-        rests_until: before then the suspended job is not resumed.
+        rests_until: before then the suspended job is not resumed beside primary jobs, or, from `REST_S` after it was
+            suspended on, beside ``rests_from``: those for whose bounds that was.
+        rest_s: how long it rested last.
         done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
         counted: whether the job's submission was shown to the quoter; not while it is held or waits for one that is.
         quoted: whether its submission was quoted, under any policy; it is quoted anew whenever it is let go.
@@ -66,6 +68,8 @@ class Life:
     throttled_at: float = -math.inf
     suspended_at: float = -math.inf
     rests_until: float = -math.inf
+    rests_from: frozenset[int] = frozenset()
+    rest_s: float = 0.0
     done: float | None = None
     saved_done: float = 0.0
     continues: bool = False

@@ -1,0 +1,42 @@
+"""How long a suspended job stays so beside primary ones, so that it does not come and go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tandem.share.model import JobClass
+
+if TYPE_CHECKING:
+    from tandem.share.state.life import Life
+    from tandem.share.state.view import View
+
+REST_S = 5.0
+"""A suspended job rests at least so long before it is resumed beside a primary one."""
+
+REST_MOST_S = 3600.0
+"""It does not rest longer, however often the same primary job suffered from it again."""
+
+TRIAL_S = 60.0
+"""Who is suspended again for a primary job's bound before it ran for so long, or for as long as it had rested, rests
+twice as long: nobody learns from runs in so large a company, or so short ones, that the two do not go together."""
+
+
+def rest(view: View, life: Life, now: float) -> None:
+    """The job was suspended just now, with its clock still running: how long it rests, and from whom."""
+    suffering = {job for job, one in view.strained.items() if not set(one.numbers).isdisjoint(life.numbers)}
+    ran_s = now - life.run_since if life.run_since is not None else 0.0
+    again = bool(suffering) and ran_s < max(TRIAL_S, life.rest_s)
+    life.rest_s = min(max(REST_S, 2 * life.rest_s), REST_MOST_S) if again else REST_S
+    life.rests_until, life.rests_from = now + life.rest_s, frozenset(suffering)
+
+
+def rests(view: View, life: Life, now: float) -> bool:
+    """Whether a suspended job is not to be resumed yet beside the primary ones that run on its nodes."""
+    if now >= life.rests_until:
+        return False
+    from_all = now < life.suspended_at + REST_S
+    return any(
+        one.job.klass is JobClass.PRIMARY and (from_all or one.id in life.rests_from)
+        for n in life.numbers
+        for one in view.neighbours(n)
+    )
