@@ -30,10 +30,12 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
     emptied = _where_all_comes_free(view, may_go)
     chosen: dict[int, Life] = {}
     used: set[int] = set()
+    places: list[tuple[int, Part]] = []
     for part, row in zip(life.shape.parts, life.shape.rows, strict=True):
         fitting = [n for n in view.index.nodes_now(row).tolist() if n not in used]
         already = {n for n in fitting if suits is None or suits(n, part.need, [], view.ledger.forecast(n))}
         used |= set(sorted(already)[: part.nodes])
+        places += [(n, part) for n in sorted(already)[: part.nodes]]
         lacking = part.nodes - len(already)
         if lacking <= 0:
             continue
@@ -47,8 +49,10 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
             return None
         for _, n, victims in sorted(plans, key=lambda plan: plan[:2])[:lacking]:
             used.add(n)
+            places.append((n, part))
             chosen.update((one.id, one) for one in _needed(view, n, part, victims, suits))
-    return list(chosen.values())
+    going = list(chosen.values())
+    return going if all(_is_enough(view, n, part, going, suits) for n, part in places) else None
 
 
 def _where_all_comes_free(view: View, may_go: Callable[[Life], bool]) -> set[int]:
@@ -103,21 +107,22 @@ def _victims(
 
 def _needed(view: View, n: int, part: Part, victims: list[Life], suits: Suits | None) -> list[Life]:
     """The victims on node ``n`` without those whose going turns out to be of no use once the others go."""
-    holders = view.ledger.holders(n)
-    leaving = [one for job in holders if makes_way(one := view.jobs[job])]
-
-    def enough(going: list[Life]) -> bool:
-        forecast = view.ledger.forecast(n)
-        for one in leaving + going:
-            let_go(forecast, one, holders)
-        return forecast.fits(part.need.vector()) and (suits is None or suits(n, part.need, leaving + going, forecast))
-
     needed = victims
     for one in reversed(victims[:-1]):  # the last was needed after all others
         others = [other for other in needed if other is not one]
-        if enough(others):
+        if _is_enough(view, n, part, others, suits):
             needed = others
     return needed
+
+
+def _is_enough(view: View, n: int, part: Part, going: list[Life], suits: Suits | None) -> bool:
+    """Whether a part has its place on node ``n`` when these are gone, and those that make way; gangs go everywhere."""
+    holders = view.ledger.holders(n)
+    gone = [one for job in holders if makes_way(one := view.jobs[job])] + [one for one in going if one.id in holders]
+    forecast = view.ledger.forecast(n)
+    for one in gone:
+        let_go(forecast, one, holders)
+    return forecast.fits(part.need.vector()) and (suits is None or suits(n, part.need, gone, forecast))
 
 
 def let_go(forecast: Forecast, one: Life, holders: Mapping[int, list[Holding]]) -> None:
