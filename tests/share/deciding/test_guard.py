@@ -105,7 +105,7 @@ def test_the_least_throttled_neighbour_is_the_next() -> None:
     ("metered", "stated", "throttles"),
     [
         (1000, (400, 10), (0.5, 1.0)),
-        (1000, (400, 0), (0.5, 1.0)),  # taken for 250
+        (1000, (400, 0), (0.5, 1.0)),  # taken for a third
         (1000, (10, 0), (1.0, 0.5)),
         (None, (400, 10), (1.0, 0.5)),
     ],
@@ -121,6 +121,20 @@ def test_the_neighbour_that_presses_most_is_curbed_first(
     told.submit(job(3, 2, app="quiet", harvest=True, membw=stated[1], expected=1000.0), at=4.0)
     told.measure(1, 6.5, "stream", "quiet", at=20.0)
     assert (told[2].throttle, told[3].throttle) == throttles
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_who_came_after_a_primary_job_was_fine_is_suspected_first(*, fine: bool) -> None:
+    """Whatever the others take."""
+    told = Told("hybrid", Node("a", 8000, 100, membw_mbs=1000))
+    told.submit(job(1, 2, app="train", bound=1.2, expected=1000.0), at=0.0)
+    told.measure(1, 10.0, at=2.0)
+    told.submit(job(2, 2, app="quiet", harvest=True, membw=400, expected=1000.0), at=3.0)
+    if fine:
+        told.measure(1, 10.0, "quiet", at=9.0)
+    told.submit(job(3, 2, app="stream", harvest=True, membw=10, expected=1000.0), at=10.0)
+    told.measure(1, 6.5, "quiet", "stream", at=20.0)
+    assert (told[2].throttle, told[3].throttle) == ((1.0, 0.5) if fine else (0.5, 1.0))
 
 
 def test_steps_of_other_arguments_are_not_taken_for_a_slowdown() -> None:

@@ -230,3 +230,22 @@ def test_the_cheapest_of_the_first_few_goes_first() -> None:
         ev.Submitted(job(3, 1, app="quiet", harvest=True, expected=50.0)),
     )
     assert told.decisions(ev.Start) == [1, 3]
+
+
+def test_a_throttled_neighbour_is_judged_as_what_it_is_then() -> None:
+    """Others may join, once it was seen beside the primary job so; without its throttle a bound would break."""
+    told = Told("hybrid", Node("a", 8000, 100), estimator="proportional")
+    told.submit(job(1, 1, app="train", bound=1.2, expected=10_000.0))
+    told.measure(1, 10.0, at=10.0)
+    told.submit(job(2, 1, app="render", harvest=True, expected=10_000.0), at=10.0)
+    told.measure(1, 10.0, "render", at=20.0)
+    told.end(2, at=21.0)
+    told.submit(job(3, 1, app="stream", harvest=True, expected=10_000.0), at=22.0)
+    told.measure(1, 5.0, "stream", at=30.0)
+    assert told[3].throttle == 0.25
+    told.submit(job(4, 1, app="render", harvest=True, expected=100.0), at=31.0)
+    assert told.state(4) is State.QUEUED, "nobody knows what the other does at a quarter"
+    told.measure(1, 9.9, "stream@0.25", at=40.0)
+    assert told.state(4) is State.RUNNING
+    told.submit(job(5, 1, app="stream", harvest=True, expected=100.0), at=50.0)
+    assert told.state(5) is State.QUEUED

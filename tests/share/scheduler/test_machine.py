@@ -671,3 +671,13 @@ def test_a_reservation_is_told_while_it_holds() -> None:
     told.submit(job(4, 4, limit=10.0, priority=1), at=1003.0)
     assert "promised" not in told.why(2)
     assert told.why(2).startswith("job 4 is first in the queue")
+
+
+def test_the_policy_is_asked_when_it_wanted_to_though_something_else_comes_just_then() -> None:
+    told = Told("hybrid", Node("g", 16_000, 100, (Gpu(0), Gpu(1))))
+    told.submit(job(1, 10, expected=5000.0))
+    told.submit(job(2, 4, expected=10.0))
+    wake = told.machine.next_wake()
+    assert wake is not None
+    told.tell(ev.Measured(1, 1.0, 1.0, (), None, throttled=True), at=wake)
+    assert told.running() == {1, 2}

@@ -38,11 +38,11 @@ def _tolerated(view: View, life: Life) -> float:
 
 
 def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decision]:
-    """Curb the harvest neighbour that presses most, if the measurement came after the last time.
+    """Curb the harvest neighbour that is suspected most, if the measurement came after the last time.
 
-    Only one that was there when it was measured; of equal ones the last to come. It is throttled as far as should be
-    enough, where what the primary job loses falls as its neighbour's cores do; where no throttle would be, it is
-    suspended at once.
+    Only one that was there when it was measured: who has come since the job was fine last, and then who presses most;
+    of equal ones the last to come. It is throttled as far as should be enough, where what the primary job loses falls
+    as its neighbour's cores do; where no throttle would be, it is suspended at once.
     """
     harvest = [
         one
@@ -53,7 +53,12 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
     ]
     if not harvest or primary.guarded_at >= primary.measured_from:
         return []
-    worst = max(harvest, key=lambda one: (_presses_mbs(view, one, n), one.throttle, one.id))
+
+    def suspicion(one: Life) -> tuple[bool, float, float, int]:
+        since = one.run_since is not None and one.run_since >= primary.fine_at
+        return since, _presses_mbs(view, one, n), one.throttle, one.id
+
+    worst = max(harvest, key=suspicion)
     why = (
         f"primary job {primary.id} goes {slowdown:.2f} times slower than alone, "
         f"and {primary.job.max_slowdown:g} is its bound"
@@ -66,14 +71,14 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
 
 
 def _presses_mbs(view: View, life: Life, n: int) -> float:
-    """Memory bandwidth that a job takes of a node: what is stated, or else as large a part as it has of the cores.
+    """Memory bandwidth that a job takes of a node: what is stated, or else what each would have of all that run there.
 
     Nothing where the node's is not known.
     """
-    node, app = view.ledger.nodes[n], view.app(life, n)
-    if not node.membw_mbs:
+    whole = view.ledger.nodes[n].membw_mbs
+    if not whole:
         return 0.0
-    return (app.membw_mbs or node.membw_mbs * app.cpu_milli / node.cpu_milli) * life.throttle
+    return (view.app(life, n).membw_mbs or whole / len(view.neighbours(n))) * life.throttle
 
 
 def _primaries(view: View, n: int) -> list[Life]:

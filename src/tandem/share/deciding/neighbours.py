@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.estimate.corun import App, Capacity, Slowdown
-from tandem.share.model import JobClass
+from tandem.share.model import JobClass, known_as
 from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
@@ -153,12 +153,12 @@ class Neighbours:
 
     def _broken(self, n: int, life: Life, others: list[Life]) -> tuple[Life, Slowdown] | None:
         """The first whose bound breaks, and its slowdown."""
-        if not others or not self._knows(self._view.app(life)):
+        if not others or not self._knows(self._app(life)):
             return None
-        if not any(self._knows(self._view.app(one)) for one in others):
+        if not any(self._knows(self._app(one)) for one in others):
             return None
         members = [life, *others]
-        safe = self._all_known(self._view.app(one) for one in members)
+        safe = self._all_known(self._app(one) for one in members)
         slowdowns = zip(members, self._predict(n, members), strict=True)
         return next(((one, slowed) for one, slowed in slowdowns if not self._holds(one, slowed, safe=safe)), None)
 
@@ -184,11 +184,12 @@ class Neighbours:
                     company.checked = False
             self._touched.clear()
         company = self._companies.get(n)
-        if company is None or not company.checked:
+        again = company is not None and company.asked != self._pass and (company.curbed or bool(self._view.curbed))
+        if company is None or not company.checked or again:
             others = self._view.neighbours(n, but=life.id)
-            if company is None or company.others != others:
-                company = _Company(others, tuple(self._view.app(one, n) for one in others))
-                self._companies[n] = company
+            apps = tuple(self._app(one, n) for one in others)
+            if company is None or company.others != others or company.apps != apps:
+                company = self._companies[n] = _Company(others, apps)
             company.checked = all(held.paused for held in self._view.ledger.holders(n).get(life.id, ()))
         return company
 
@@ -196,7 +197,7 @@ class Neighbours:
         """What happens if ``life`` joins; None where nothing is known that could make anybody slow."""
         if not company.others:
             return None
-        app = self._view.app(life) if len(life.job.parts) == 1 else self._view.app(life, n)
+        app = self._app(life) if len(life.job.parts) == 1 else self._app(life, n)
         if company.asked != self._pass:
             self._ask_again(company)
         if not company.known or not self._knows(app):
@@ -233,8 +234,19 @@ class Neighbours:
         return _Joined(revision, own, informed, tuple(after), tuple(slowed))
 
     def _predict(self, n: int, members: list[Life]) -> tuple[Slowdown, ...]:
-        apps = tuple(self._view.app(one, n) for one in members)
+        apps = tuple(self._app(one, n) for one in members)
         return self._estimator.predict(apps, self._capacity(n))
+
+    def _app(self, life: Life, n: int | None = None) -> App:
+        """As the estimator sees it: a throttled one as what it is then, where that was ever seen beside others."""
+        app = self._view.app(life, n)
+        if life.throttle >= 1.0:
+            return app
+        part = life.throttle
+        name = known_as(app.key, part)
+        if not self._knows(App(name, app.cpu_milli)):
+            return app
+        return App(name, app.cpu_milli, int(app.membw_mbs * part), int(app.nic_mbs * part))
 
     def _capacity(self, n: int) -> Capacity:
         """The node as it is filled: stated demands may be too low."""
@@ -279,6 +291,7 @@ class _Company:
         checked: until the node's accounts change.
         asked: the last pass in which the estimator was asked whether it knows them, and its revision.
         known: whether it knows any of them.
+        curbed: whether somebody is throttled, whom the estimator may know as such in a later pass.
     """
 
     others: list[Life]
@@ -289,7 +302,9 @@ class _Company:
     revision: tuple[int, int] = (-1, -1)
     answers: dict[App, _Joined] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    curbed: bool = False
 
     def __post_init__(self) -> None:
         """Gather the keys."""
         self.keys = tuple(app.key for app in self.apps)
+        self.curbed = any(one.throttle < 1.0 for one in self.others)

@@ -17,16 +17,16 @@ REST_MOST_S = 3600.0
 """It does not rest longer, however often the same primary job suffered from it again."""
 
 TRIAL_S = 60.0
-"""Who is suspended again for a primary job's bound before it ran for so long, or for as long as it had rested, rests
-twice as long: nobody learns from runs in so large a company, or so short ones, that the two do not go together."""
+"""Who is suspended again for the same primary job before it ran for so long rests twice as long: from so short runs, or
+in so large a company, nobody learns that the two do not go together."""
 
 
 def rest(view: View, life: Life, now: float) -> None:
     """The job was suspended just now, with its clock still running: how long it rests, and from whom."""
     suffering = {job for job, one in view.strained.items() if not set(one.numbers).isdisjoint(life.numbers)}
     ran_s = now - life.run_since if life.run_since is not None else 0.0
-    again = bool(suffering) and ran_s < max(TRIAL_S, life.rest_s)
-    life.rest_s = min(max(REST_S, 2 * life.rest_s), REST_MOST_S) if again else REST_S
+    again = not life.rests_from.isdisjoint(suffering) and ran_s < TRIAL_S
+    life.rest_s = min(2 * life.rest_s, REST_MOST_S) if again else REST_S
     life.rests_until, life.rests_from = now + life.rest_s, frozenset(suffering)
 
 

@@ -213,8 +213,9 @@ class Cluster:
         if self.is_strained(life):
             self.view.strained[life.id] = life
             self._dirty = True
-        elif self.view.strained.pop(life.id, None) is not None:
-            self._dirty = True
+        else:
+            life.fine_at = self.now
+            self._dirty |= self.view.strained.pop(life.id, None) is not None
 
     def look_again(self) -> None:
         """Something was measured: who is suspended, or waits though it would fit, may be let onto a node now.

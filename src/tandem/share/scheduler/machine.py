@@ -58,6 +58,7 @@ class Machine(Cluster):
         self.quoter.rehearse = self._rehearse
         if setup.snapshot is not None:
             snap.load(self, setup.snapshot, _same if known is not None else from_json)
+        self._wake = self._asked_wake()
 
     # ------------------------------------------------------------------------------------ outside
 
@@ -84,7 +85,9 @@ class Machine(Cluster):
         for event in events:
             self.transitions.apply(event)
         self._fire_timers()
+        self._dirty |= self._wake is not None and self._wake <= self.now
         decisions = self._decide() if self._dirty and not self.disk_full else ()
+        self._wake = self._asked_wake()
         self._quote()
         if not (self._out or decisions or self._quotes or self._ignored or self._taken_back):
             return NOTHING
@@ -98,11 +101,15 @@ class Machine(Cluster):
         times = [self.timers[0][0]] if self.timers else []
         if self.overdue and self._keeps_cores():
             times.append(max(self.now, self.overdue[0][0]))
+        if self._wake is not None:
+            times.append(self._wake)
+        return min(times, default=None)
+
+    def _asked_wake(self) -> float | None:
+        """When the policy wants to look again, if it ever does; also if something else comes just then."""
         asked = getattr(self.policy, "wake_at", None)
         wake = asked(self.view) if asked is not None else None
-        if wake is not None and wake > self.now:
-            times.append(wake)
-        return min(times, default=None)
+        return wake if wake is not None and wake > self.now else None
 
     def why(self, job: int) -> str:
         """Why a job waits, in words; its last decision's reason if it does not wait."""

@@ -53,7 +53,7 @@ _PLAIN = (
     "measured_alone_s",
     "rest_s",
 )
-_INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "guarded_at", "rests_until")
+_INSTANTS = ("planned_end", "throttled_at", "suspended_at", "measured_from", "guarded_at", "rests_until", "fine_at")
 
 
 def save(cluster: Cluster) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
         **{name: row[name] for name in _PLAIN if name in row},
     )
     cluster.jobs[job.id] = life
-    for name, missing in zip(_INSTANTS, (math.inf, *[-math.inf] * 5), strict=True):
+    for name, missing in zip(_INSTANTS, (math.inf, *[-math.inf] * 6), strict=True):
         value = row.get(name)
         setattr(life, name, missing if value is None else value)
     life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None

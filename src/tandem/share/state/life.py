@@ -33,6 +33,7 @@ class Life:
         continues: an earlier attempt left a checkpoint, so an attempt's duration is not the job's.
         measured_from: when the stretch of that measurement began.
         guarded_at: when a neighbour was last throttled or suspended.
+        fine_at: when it was last measured to keep its bound.
         measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
         last_end: the last attempt that is over, how it ended in words, and when it had started, if it had.
         hindered: why the policy did not place the waiting job though it fits by count.
@@ -80,6 +81,7 @@ class Life:
     beside: tuple[str, ...] = ()
     measured_from: float = -math.inf
     guarded_at: float = -math.inf
+    fine_at: float = -math.inf
     measured_s: float = 0.0
     measured_alone_s: float = 0.0
     reserved: tuple[float, tuple[str, ...]] | None = None
