@@ -105,7 +105,7 @@ def test_the_least_throttled_neighbour_is_the_next() -> None:
     ("metered", "stated", "throttles"),
     [
         (1000, (400, 10), (0.5, 1.0)),
-        (1000, (400, 0), (0.5, 1.0)),  # taken for a third
+        (1000, (400, 0), (0.5, 1.0)),  # taken for 250
         (1000, (10, 0), (1.0, 0.5)),
         (None, (400, 10), (1.0, 0.5)),
     ],

@@ -249,3 +249,16 @@ def test_a_throttled_neighbour_is_judged_as_what_it_is_then() -> None:
     assert told.state(4) is State.RUNNING
     told.submit(job(5, 1, app="stream", harvest=True, expected=100.0), at=50.0)
     assert told.state(5) is State.QUEUED
+
+
+def test_a_neighbour_whose_throttle_is_lifted_is_not_judged_as_throttled() -> None:
+    """One primary job follows another in the same moment: the next is not let beside it for what it was before."""
+    told = Told("hybrid", Node("a", 2000, 100), estimator="proportional")
+    told.submit(job(1, 1, app="train", bound=1.2, expected=100.0))
+    told.measure(1, 10.0, at=10.0)
+    told.submit(job(2, 1, app="stream", harvest=True, expected=10_000.0), at=10.0)
+    told.measure(1, 5.0, "stream", at=20.0)
+    assert told[2].throttle == 0.25
+    told.measure(1, 9.9, "stream@0.25", at=30.0)
+    told.tell(ev.Ended(1, 1), ev.Submitted(job(3, 1, app="train", bound=1.2, expected=100.0)), at=50.0)
+    assert (told.state(2), told.state(3)) == (State.SUSPENDED, State.RUNNING)

@@ -26,7 +26,7 @@ def guard(view: View, now: float) -> list[Decision]:
                 decisions += _tighten(view, life, life.slowdown, n)
     for _, life in sorted(view.curbed.items()):
         throttled = life.throttle < 1.0 and life.state is State.RUNNING
-        if throttled and not any(_primaries(view, n) for n in life.numbers):
+        if throttled and not any(primaries(view, n) for n in life.numbers):
             decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
     del now
     return decisions
@@ -71,17 +71,18 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
 
 
 def _presses_mbs(view: View, life: Life, n: int) -> float:
-    """Memory bandwidth that a job takes of a node: what is stated, or else what each would have of all that run there.
+    """Memory bandwidth that a job takes of a node: what is stated, or else as large a part as it has of the cores.
 
     Nothing where the node's is not known.
     """
-    whole = view.ledger.nodes[n].membw_mbs
-    if not whole:
+    node, app = view.ledger.nodes[n], view.app(life, n)
+    if not node.membw_mbs:
         return 0.0
-    return (view.app(life, n).membw_mbs or whole / len(view.neighbours(n))) * life.throttle
+    return (app.membw_mbs or node.membw_mbs * app.cpu_milli / node.cpu_milli) * life.throttle
 
 
-def _primaries(view: View, n: int) -> list[Life]:
+def primaries(view: View, n: int) -> list[Life]:
+    """The primary jobs that run on a node."""
     return [one for one in view.neighbours(n) if one.job.klass is JobClass.PRIMARY and one.state is State.RUNNING]
 
 
@@ -96,5 +97,5 @@ def suffers(view: View, life: Life) -> bool:
         and one.slowdown > _tolerated(view, one)
         and any(name == app or name.startswith(f"{app}@") for name in one.beside)
         for n in life.numbers
-        for one in _primaries(view, n)
+        for one in primaries(view, n)
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.estimate.corun import App, Capacity, Slowdown
+from tandem.share.deciding.guard import primaries
 from tandem.share.model import JobClass, known_as
 from tandem.share.state.life import Life
 
@@ -238,9 +239,12 @@ class Neighbours:
         return self._estimator.predict(apps, self._capacity(n))
 
     def _app(self, life: Life, n: int | None = None) -> App:
-        """As the estimator sees it: a throttled one as what it is then, where that was ever seen beside others."""
+        """As the estimator sees it: a throttled one as what it is then, where that was ever seen beside others.
+
+        Not one whose throttle is lifted, as no primary job is beside it any more.
+        """
         app = self._view.app(life, n)
-        if life.throttle >= 1.0:
+        if life.throttle >= 1.0 or not any(primaries(self._view, k) for k in life.numbers):
             return app
         part = life.throttle
         name = known_as(app.key, part)
