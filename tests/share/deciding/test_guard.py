@@ -194,7 +194,9 @@ def test_what_was_observed_is_not_done_again() -> None:
     assert told.state(3) is State.QUEUED
 
 
-@pytest.mark.parametrize(("beside", "suffering"), [("stream@0.25", True), ("stream", True), ("streams", False)])
+@pytest.mark.parametrize(
+    ("beside", "suffering"), [("stream@0.25", True), ("stream", True), ("streams", False), ("stream@home", False)]
+)
 def test_a_job_stays_suspended_while_a_primary_one_suffers_from_its_like(beside: str, *, suffering: bool) -> None:
     """Throttled or not."""
     told = breached(rate=2.0)

@@ -245,3 +245,8 @@ def test_a_job_rests_twice_as_long_each_time_that_it_is_suspended_again_for_a_bo
     assert told.why(12).startswith("primary job 1 goes 5.00 times slower than alone, and 1.2 is its bound; it is tried")
     told.end(1, at=told.now + 10.0)
     assert told.state(12) is State.RUNNING, "beside another primary job"
+    told.tick(at=told.now + 3000.0)
+    told.submit(job(30, 1, app="train", bound=1.2, expected=1e6))
+    told.measure(30, 2.0, *quiet, "other", "stream", at=told.now + 3.0, seconds=2.0)
+    assert told.state(12) is State.SUSPENDED
+    assert told[12].rests_until == told.now + 5.0, "for another primary job, and after so long"

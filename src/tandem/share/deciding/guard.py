@@ -91,11 +91,9 @@ def suffers(view: View, life: Life) -> bool:
 
     That is one of the same application, throttled or not.
     """
-    app = life.job.app
+    names = {known_as(life.job.app, fraction) for fraction in (1.0, *STEPS)}
     return any(
-        one.slowdown is not None
-        and one.slowdown > _tolerated(view, one)
-        and any(name == app or name.startswith(f"{app}@") for name in one.beside)
+        one.slowdown is not None and one.slowdown > _tolerated(view, one) and not names.isdisjoint(one.beside)
         for n in life.numbers
         for one in primaries(view, n)
     )
