@@ -5,7 +5,16 @@ from scipy import stats
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import App, Capacity, CoRun
-from tandem.estimate.observed import REMEMBERED, Observations, student_95, weighted_median
+from tandem.estimate.observed import (
+    FEW,
+    LARGEST,
+    LATEST,
+    LEAST_S,
+    REMEMBERED,
+    Observations,
+    student_95,
+    weighted_median,
+)
 from tandem.estimate.prior import NOISE
 
 
@@ -187,3 +196,27 @@ def test_moments_alone_are_no_rate_until_they_make_a_second() -> None:
     assert found.alone_rate("a") == 180.0
     assert found.slowdown("a", ("b",)).mid == pytest.approx(180 / 110)  # type: ignore[union-attr]
     assert (found.company_count, found.of_size(1)) == (1, False)
+
+
+def test_large_companies_are_forgotten_with_time_and_small_ones_are_not() -> None:
+    found = seen(CoRun("a", (), 10.0, 60.0))
+    kinds = [tuple(f"b{k:03}" for k in range(n, n + FEW + 1)) for n in range(3 * LATEST)]
+    for beside in kinds:
+        found.add(CoRun("a", ("c", "d", f"only{beside[0]}"), 8.0, 60.0))
+        found.add(CoRun("a", beside, 5.0, 60.0))
+    kept = [found.slowdown("a", beside) is not None for beside in kinds]
+    assert kept == [False] * (len(kinds) - LATEST // 2) + [True] * (LATEST // 2)
+    assert all(found.slowdown("a", ("c", "d", f"only{beside[0]}")) for beside in kinds)
+    assert len([*found.latest("a")]) == LATEST
+    assert not any(len(beside) > FEW for _, beside in found.larger_sets()), "they tell of no pair"
+    found.add(CoRun("a", kinds[0], 4.0, 60.0))
+    again = found.slowdown("a", kinds[0])
+    assert again is not None
+    assert (again.count, again.mid) == (1, 2.5)
+
+
+def test_the_largest_companies_and_moments_beside_many_are_not_kept() -> None:
+    found = seen(CoRun("a", (), 10.0, 60.0))
+    assert not found.add(CoRun("a", ("b",) * (LARGEST + 1), 5.0, 60.0))
+    assert not found.add(CoRun("a", ("b",) * (FEW + 1), 5.0, LEAST_S / 2))
+    assert found.add(CoRun("a", ("b",) * LARGEST, 5.0, 60.0))

@@ -18,8 +18,15 @@ from tandem.estimate.prior import NOISE
 
 REMEMBERED = 64
 
-LARGEST = 8
-"""Runs beside more neighbours than this are not kept: so large a set hardly comes again, and tells of no pair."""
+LARGEST = 64
+"""Runs beside more neighbours than this are not kept."""
+
+FEW = 8
+"""What was seen beside more neighbours than this tells of no pair, and is forgotten with time: so large a set hardly
+comes again. Until then it tells of larger and smaller ones."""
+
+LATEST = 32
+"""Companies of an application that `Observations.latest` tells of."""
 
 FASTEST = 1e30
 """No rate is higher, or lower than one over it."""
@@ -65,15 +72,18 @@ class Observations:
         self._partners: dict[str, set[str]] = {}
         self._sizes: dict[str, set[int]] = {}
         self._any_size: set[int] = set()
+        self._latest: dict[str, dict[tuple[str, ...], None]] = {}
         self.pair_count = 0
         """How many pairs were seen alone together."""
         self.company_count = 0
-        """How many applications were seen beside how many different sets of neighbours."""
+        """How many applications were seen beside how many different sets of a few neighbours."""
 
     def add(self, corun: CoRun) -> bool:
         """Keep one observation; False where it says nothing (no progress, no time, unknown programmes)."""
         usable = 1.0 / FASTEST <= corun.rate <= FASTEST and 0.0 < corun.seconds <= LONGEST_S
         if not usable or not corun.app or "" in corun.beside or len(corun.beside) > LARGEST:
+            return False
+        if len(corun.beside) > FEW and corun.seconds < LEAST_S:
             return False
         beside = tuple(sorted(corun.beside))
         settings = self._seen.setdefault(corun.app, {})
@@ -86,11 +96,14 @@ class Observations:
             settings[beside] = self._held.pop(key)
             del self._held_s[key]
             if beside:
-                self.company_count += 1
+                if len(beside) <= FEW:
+                    self.company_count += 1
                 self._sizes.setdefault(corun.app, set()).add(len(beside))
                 self._any_size.add(len(beside))
         else:
             settings[beside].append((corun.rate, corun.seconds))
+        if len(beside) > 1:
+            self._note(corun.app, beside)
         if len(beside) == 1 and beside[0] not in self.partners(corun.app):
             self._partners.setdefault(corun.app, set()).add(beside[0])
             self.pair_count += 1
@@ -101,6 +114,18 @@ class Observations:
             for known in settings:
                 self._figures.pop((corun.app, known), None)
         return True
+
+    def _note(self, app: str, beside: tuple[str, ...]) -> None:
+        """``beside`` is the latest company of ``app``; the earliest is no longer among them."""
+        latest = self._latest.setdefault(app, {})
+        latest.pop(beside, None)
+        latest[beside] = None
+        if len(latest) > LATEST:
+            earliest = next(iter(latest))
+            del latest[earliest]
+            if len(earliest) > FEW:
+                del self._seen[app][earliest]
+                self._figures.pop((app, earliest), None)
 
     def has_company(self, app: str) -> bool:
         """Whether ``app`` was ever seen beside others, or others beside it."""
@@ -122,6 +147,10 @@ class Observations:
         """Applications that ``app`` was seen beside as the only neighbour."""
         return self._partners.get(app, frozenset())
 
+    def latest(self, app: str) -> Iterable[tuple[str, ...]]:
+        """The companies of two neighbours or more that ``app`` was seen in last: keys, sorted."""
+        return self._latest.get(app, ())
+
     def pairs(self) -> dict[tuple[str, str], float]:
         """Slowdown by (application, neighbour) of every pair that was seen alone together."""
         return {
@@ -132,8 +161,8 @@ class Observations:
         }
 
     def larger_sets(self) -> dict[tuple[str, tuple[str, ...]], float]:
-        """Slowdown by (application, sorted neighbours) of everyone that was seen beside more than one."""
-        return {(app, beside): seen.mid for app, beside, seen in self.all_company() if len(beside) > 1}
+        """Slowdown by (application, sorted neighbours) of everyone that was seen beside more than one, but a few."""
+        return {(app, beside): seen.mid for app, beside, seen in self.all_company() if 1 < len(beside) <= FEW}
 
     def all_company(self) -> Iterator[tuple[str, tuple[str, ...], Observed]]:
         """All that was seen in company: (application, its sorted neighbours, figures)."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from tandem.estimate.covering import Company
 from tandem.estimate.inferred import Inferred
 from tandem.estimate.observed import Observations, Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tandem.estimate.corun import CoRun
 
@@ -34,6 +35,7 @@ class SeenPairs:
         self.inferred = Inferred({})
         self._told: dict[str, int] = defaultdict(int)  # observations kept, by application
         self._pairs: dict[str, tuple[int, dict[str, Observed]]] = {}
+        self._companies: dict[str, tuple[int, list[Company]]] = {}
         self._fits = 0
 
     def observe_all(self, coruns: Iterable[CoRun]) -> None:
@@ -58,12 +60,12 @@ class SeenPairs:
 
     def _keep(self, corun: CoRun) -> bool:
         """Keep one observation; returns whether `inferred` is to be made anew."""
-        alone, before = self.observations.alone_rate(corun.app), self._companies()
+        alone, before = self.observations.alone_rate(corun.app), self._company_count()
         if not self.observations.add(corun):
             return False
         self._told[corun.app] += 1
         first_alone = not corun.beside and alone is None and self.observations.has_company(corun.app)
-        after = self._companies()
+        after = self._company_count()
         due = (
             after != before and after >= self._fit_at
         ) or first_alone  # it tells something of every pair not seen yet
@@ -108,7 +110,7 @@ class SeenPairs:
             return None
         return inferred.slowdown(app, beside)
 
-    def _companies(self) -> int:
+    def _company_count(self) -> int:
         return self.observations.company_count if self._from_sets else self.observations.pair_count
 
     def of(self, key: str) -> dict[str, Observed]:
@@ -119,4 +121,16 @@ class SeenPairs:
             partners = self.observations.partners(key)
             found = {other: self.observations.slowdown(key, (other,)) for other in partners}
             kept = self._pairs[key] = told, {other: seen for other, seen in found.items() if seen is not None}
+        return kept[1]
+
+    def companies(self, key: str) -> Sequence[Company]:
+        """In what company an application was seen of late, the largest first, and all its pairs."""
+        told = self._told.get(key, 0)
+        kept = self._companies.get(key)
+        if kept is None or kept[0] != told:
+            found = {beside: self.observations.slowdown(key, beside) for beside in self.observations.latest(key)}
+            found |= {(other,): seen for other, seen in self.of(key).items()}
+            order = sorted(found, key=lambda beside: (-len(beside), beside))
+            companies = [Company.of(beside, seen) for beside in order if (seen := found[beside]) is not None]
+            kept = self._companies[key] = told, companies
         return kept[1]

@@ -149,7 +149,7 @@ def test_without_profiles_pairs_add_up_and_strangers_are_judged_or_said_to_be_un
     answer = model.predict((App("cg"), App("stream"), App("sort")), NODE)[0]
     assert answer.mid == pytest.approx(truth("cg", "stream", "sort"))
     assert answer.known
-    assert answer.why == "from pairs seen: sort 1.24x, stream 1.72x"
+    assert answer.why == "from what was seen: sort 1.24x, stream 1.72x"
     new = model.predict((App("new"), App("newer")), NODE)[0]
     assert new.why == "its slowdown beside newer is not known: assumed 1.0x"
     without_alone = learned.make([CoRun("new", ("newer",), 5.0, 9.0)])  # seen together, but nothing to compare with

@@ -1,9 +1,12 @@
+import math
+from collections.abc import Callable
+
 import pytest
 
 from tandem.estimate import answering
-from tandem.estimate.corun import App, Capacity, CoRun, Slowdown
-from tandem.estimate.models import proportional
-from tandem.estimate.prior import UNKNOWN_EXCESS
+from tandem.estimate.corun import App, Capacity, CoRun, Estimator, Slowdown
+from tandem.estimate.models import learned, proportional
+from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
 
 NODE = Capacity(4000, 16_000)
 CG, STREAM, MC = App("cg", 1000, 9_000), App("stream", 1000, 12_000), App("mc")
@@ -50,7 +53,7 @@ def test_pairs_add_their_excess_in_a_larger_set() -> None:
     answer = first(coruns, MC, App("a"), App("b"))
     assert answer.mid == pytest.approx(1 + 0.25 + 1.0)
     assert answer.known
-    assert answer.why == "2.25x from pairs seen: a 1.25x, b 2.00x"
+    assert answer.why == "2.25x from what was seen: a 1.25x, b 2.00x"
     assert answer.high - answer.low > 0.6 * 1.25
 
 
@@ -160,3 +163,57 @@ def test_a_revision_changes_with_what_was_told_of_a_member_only() -> None:
     before = model.revision(("a", "b"))
     model.observe(CoRun("c", ("d",), 0.5, 10.0))
     assert model.revision(("a", "b")) != before, "a new pair tells something of every pair"
+
+
+FIT, LARGE = App("fit", 2000), Capacity(64_000, 100_000)
+
+
+def beside_fits(count: int, slowdown: float, times: int = 8) -> list[CoRun]:
+    return [CoRun("fit", ("fit",) * count, 1.0 / slowdown, 60.0)] * times
+
+
+@pytest.mark.parametrize("make", [proportional.make, learned.make])
+def test_a_set_grows_from_what_was_seen_of_a_part_of_it(make: Callable[[list[CoRun]], Estimator]) -> None:
+    """By what a pair costs, give or take its noise, thirty may cost anything."""
+
+    def most(*coruns: CoRun) -> Slowdown:
+        return make([CoRun("fit", (), 1.0, 60.0), *beside_fits(1, 1.0), *coruns]).predict((FIT,) * 30, LARGE)[0]
+
+    by_pairs, by_four, by_sixteen = most(), most(*beside_fits(4, 1.0)), most(*beside_fits(16, 1.0))
+    assert by_pairs.mid == by_four.mid == by_sixteen.mid == 1.0
+    assert by_pairs.high - 1.0 == pytest.approx(math.sqrt(29) * NOISE)
+    assert by_four.high - 1.0 == pytest.approx(math.sqrt(7 + 1) * NOISE)
+    assert by_sixteen.high - 1.0 == pytest.approx(math.sqrt(1 + 13) * NOISE)
+    assert most(*beside_fits(29, 1.3)).mid == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize("make", [proportional.make, learned.make])
+def test_after_a_set_proved_too_large_one_less_is_not_the_next_try(make: Callable[[list[CoRun]], Estimator]) -> None:
+    """As of 5 GB/s each: twenty have what they need, thirty take 1.5 times as long."""
+    coruns = [CoRun("fit", (), 1.0, 60.0), *beside_fits(1, 1.0), *beside_fits(19, 1.0), *beside_fits(29, 1.5)]
+    model = make(coruns)
+    believed = [model.predict((FIT,) * n, LARGE)[0].mid for n in range(20, 31)]
+    truth = [max(1.0, n * 5 / 100) for n in range(20, 31)]
+    assert believed == pytest.approx(truth)
+
+
+@pytest.mark.parametrize("make", [proportional.make, learned.make])
+def test_of_many_strangers_a_crowd_tells(make: Callable[[list[CoRun]], Estimator]) -> None:
+    crowd = [App(f"fit{k}", 2000) for k in range(30)]
+    coruns = [
+        *(CoRun(one.key, (), 1.0, 60.0) for one in crowd),
+        *(CoRun(one.key, tuple(o.key for o in crowd if o is not one), 1 / 1.5, 60.0) for one in crowd),
+    ]
+    alone = [corun for corun in coruns if not corun.beside]
+    assert make(alone).predict(tuple(crowd[:21]), LARGE)[0].mid == 1.0
+    some = make(coruns).predict(tuple(crowd[:21]), LARGE)[0]
+    assert some.mid == pytest.approx(1 + 0.5 * 20 / 29)
+    assert some.untried
+
+
+def test_of_a_crowd_whose_demands_are_stated_these_tell() -> None:
+    """What was seen of them may have been of other sizes."""
+    stating = App("fit", 2000, 1000)
+    once = [CoRun("fit", (), 1.0, 60.0), *beside_fits(20, 1.3)]
+    assert proportional.make(once).predict((stating,) * 21, LARGE)[0].mid == 1.0
+    assert proportional.make(once).predict((FIT,) * 21, LARGE)[0].mid == pytest.approx(1.3)

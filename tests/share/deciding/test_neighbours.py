@@ -1,13 +1,25 @@
 """Whom `hybrid` puts beside whom, by hand."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tandem.estimate.corun import CoRun
 from tandem.share import events as ev
 from tandem.share.deciding.neighbours import Neighbours
 from tandem.share.model import Node, State
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.simulate import case as cases
+from tandem.share.simulate.simulator import Simulator
 from tests.share.knowing import NODE, OTHER, knowing
 from tests.share.told import Told, job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tandem.share.simulate.metrics import Outcome
 
 
 def test_a_known_bad_pair_is_never_put_together() -> None:
@@ -262,3 +274,33 @@ def test_a_neighbour_whose_throttle_is_lifted_is_not_judged_as_throttled() -> No
     told.measure(1, 9.9, "stream@0.25", at=30.0)
     told.tell(ev.Ended(1, 1), ev.Submitted(job(3, 1, app="train", bound=1.2, expected=100.0)), at=50.0)
     assert (told.state(2), told.state(3)) == (State.SUSPENDED, State.RUNNING)
+
+
+def waves(folder: Path, takes_mbs: int) -> list[tuple[float, float]]:
+    """Five waves of thirty equal primary jobs (bound 1.10) that state nothing: how long each takes, and its slowest."""
+    text = "[[nodes]]\ncpus = 64\nmembw_mbs = 100000\n[truth]\nmodel = 'bandwidth'\n"
+    for at_s, count in ((0, 1), (2000, 2), *((6000 + 40_000 * k, 30) for k in range(5))):
+        text += "[[jobs]]\nname = 'fit'\ncpus = 2\nwork_s = 1800\nexpected_s = 1800\nmax_slowdown = 1.1\n"
+        text += f"takes_membw_mbs = {takes_mbs}\nat_s = {at_s}\nevery_s = 0\ncount = {count}\n"
+    (folder / "waves.toml").write_text(text)
+    case = cases.load(folder / "waves.toml")
+    outcomes = Simulator(cases.workload(case), Setup("hybrid"), cases.truth(case)).run().outcomes[3:]
+    by_wave: dict[float, list[Outcome]] = {}
+    for one in outcomes:
+        by_wave.setdefault(one.submitted, []).append(one)
+    return [(max(one.ended for one in ones) - at, max(one.slowdown for one in ones)) for at, ones in by_wave.items()]
+
+
+def test_a_node_is_filled_further_each_time_that_it_proved_harmless(tmp_path: Path) -> None:
+    """Seen by pairs alone, five at a time, six times 1800 s: for ever, if nothing were learnt of five together."""
+    took = [took_s for took_s, _ in waves(tmp_path, 500)]
+    assert took[0] == pytest.approx(3 * 1800)
+    assert took[-1] <= 2 * 1800
+    assert took == sorted(took, reverse=True)
+
+
+def test_a_crowd_that_proved_too_large_is_not_tried_again(tmp_path: Path) -> None:
+    """Of 5 GB/s each, twenty have what they need, twenty-two are at their bound."""
+    took = waves(tmp_path, 5000)
+    assert sum(slowest > 1.1 for _, slowest in took) == 1
+    assert took[-1] == (pytest.approx(2 * 1800), pytest.approx(1.0))

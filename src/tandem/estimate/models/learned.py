@@ -7,7 +7,8 @@ For each member, the best of what there is:
    what the pair was seen to cost less what profiles say that it costs, each trusted by its own precision; or, where
    the pair was never seen, what both proved to be relative to expectation beside others (a factorisation,
    `tandem.estimate.inferred`, whose entries are expected to be what profiles say).
-3. Without a profile, pairs add up, seen or inferred; and where a pair is not known at all, stated demands over capacity
+3. Without a profile, the largest companies that were seen add up (`tandem.estimate.covering`), then pairs, seen or
+   inferred; and where a pair is not known at all, stated demands over capacity
    (`tandem.estimate.demand`) are believed.
 4. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
 
@@ -28,7 +29,9 @@ from typing import TYPE_CHECKING
 from tandem.estimate import contention, sharing
 from tandem.estimate.answering import Answering, Felt, Members
 from tandem.estimate.corun import Words
+from tandem.estimate.covering import cover
 from tandem.estimate.demand import Load
+from tandem.estimate.observed import FEW
 from tandem.estimate.pairwise import COMBINING, missing_words, seen_before
 from tandem.estimate.pressed import Pressed
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
@@ -61,6 +64,11 @@ def make(coruns: Iterable[CoRun], profiles: Iterable[Profile] = ()) -> Estimator
         felt = _refined if members.weights is not None or pressed.unprofiled else _corrected
         if not refined.seen.observations.of_size(len(members.apps)):
             return lambda i: felt(refined, members, pressed, i)
+        if len(members.apps) > FEW + 1:  # a crowd was seen once, perhaps; who has a profile is better judged by that
+            return lambda i: (
+                (seen_before(refined.seen, members, i) if pressed.vectors[i] is None else None)
+                or felt(refined, members, pressed, i)
+            )
         return lambda i: seen_before(refined.seen, members, i) or felt(refined, members, pressed, i)
 
     return Answering(rule, sharing.needs(held), profiled=refined.vectors, by_demand=True, seen=refined.seen)
@@ -115,6 +123,8 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
         return Felt(0.0, 0.0, 0.0, True, _NOBODY)
     app = members.apps[i]
     by_profile = pressed.on(i)
+    if by_profile is None and members.weights is None:
+        return _by_company(refined, members, pressed, i)
     excess, variance, ignorance = 0.0, 0.0, 0.0  # of what is felt; of its half-width; upwards only
     corrections = refined.corrections(app.key)
     doubt, least, most = 0.0, 0.0, 0.0  # in squares; excess of the worst pair seen; highest upper end of one
@@ -143,7 +153,7 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
             variance += by_profile.variance * left * refined.scale**2 + doubt * (1.0 - 1.0 / max(1, len(seen)))
         excess = max(least, by_profile.excess + excess)
         ignorance = by_profile.ignorance
-    elif len(seen) > 1:
+    elif len(seen) > 1:  # they share cores
         variance += (COMBINING * excess) ** 2
     if strangers:
         strange = _strange(refined, members, app, strangers, _unprofiled(members, pressed))
@@ -156,12 +166,34 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
     return Felt(excess, below, above, len(seen) == there, why, strange is not None and strange.untried)
 
 
+def _by_company(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
+    """What one without a profile feels, by what was seen of companies of its neighbours."""
+    app, others = members.apps[i], [other for other, _ in members.others(i)]
+    found = cover(refined.seen.companies(app.key), [other.key for other in others])
+    left, strangers = found.left.copy(), []
+    for other in others:
+        if left[other.key]:
+            left[other.key] -= 1
+            strangers.append((other, 1.0))
+    excess = found.excess
+    spread = (COMBINING * excess) ** 2 if len(others) - len(strangers) > 1 else 0.0
+    below, above = found.below + spread, found.above + spread
+    strange: Felt | None = None
+    if strangers:
+        strange = _strange(refined, members, app, strangers, _unprofiled(members, pressed))
+        excess = max(found.least, excess + strange.excess)
+        below, above = below + strange.below**2, above + strange.above**2
+    why = Words(_words, excess, pressed, i, found.words(), strange)
+    up = min(math.sqrt(above), max(0.0, found.most - excess))
+    return Felt(excess, math.sqrt(below), up, not strangers, why, strange is not None and strange.untried)
+
+
 def _words(excess: float, pressed: Pressed, i: int, seen: Sequence[str], strange: Felt | None) -> str:
     words, profiled = [], pressed.vectors[i] is not None
     if profiled and pressed.unprofiled < len(pressed.vectors) - 1:
         words.append(pressed.words(i))
     if seen:
-        words.append(f"{'corrected by' if profiled else 'from'} pairs seen: {', '.join(seen)}")
+        words.append(f"{'corrected by pairs' if profiled else 'from what was'} seen: {', '.join(seen)}")
     if strange is not None:
         words.append(str(strange.why))
     if not words:

@@ -12,8 +12,10 @@ For each member of a set, the best of what there is:
    with stated demands within its own interval corrects nothing: a slowdown is never below 1, so the noise of many
    harmless pairs would add up. Stated demands are one claim, that the node can give what they ask for together, so
    that the noise of what was never measured counts once, however many neighbours state theirs.
-3. A pair that was never seen is judged by what both did beside others (`tandem.estimate.inferred`).
-4. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
+3. Neighbours of which demands tell nothing are put together of the largest companies that were seen, not of pairs
+   alone (`tandem.estimate.covering`): the noise of many harmless pairs adds up, that of few large companies hardly.
+4. A pair that was never seen is judged by what both did beside others (`tandem.estimate.inferred`).
+5. Where nothing is known, 1 with the class prior as the upper end; ``why`` says so.
 
 Limits: an application's rate alone is one number, whatever its cores; an observation is not carried over to another
 programme with similar demands. Of profiles it uses the cores that applications keep busy, nothing else.
@@ -27,7 +29,9 @@ from typing import TYPE_CHECKING
 
 from tandem.estimate import sharing
 from tandem.estimate.answering import Answering, Felt, Members
+from tandem.estimate.covering import cover
 from tandem.estimate.demand import Load, Stretch
+from tandem.estimate.observed import FEW
 from tandem.estimate.pairs import SeenPairs
 from tandem.estimate.pairwise import COMBINING, INFERRED, missing_words, seen_before
 from tandem.estimate.prior import NOISE, UNKNOWN_EXCESS
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tandem.estimate.corun import App, CoRun, Estimator
+    from tandem.estimate.covering import Covered
     from tandem.estimate.observed import Observed
     from tandem.estimate.profile import Profile
 
@@ -61,9 +66,10 @@ def _rule(seen: SeenPairs, members: Members) -> Callable[[int], Felt]:
     load = Load(apps, members.capacity)
     stating = {app.key for app in apps} if all(_states(app) for app in apps) else None
     unhurried = _by_demand(_NONE, len(apps) - 1) if load.fits else None
+    crowd = stating is not None and len(apps) > FEW + 1  # as one it was seen once, perhaps, and with other sizes
 
     def of_member(i: int) -> Felt:
-        found = seen_before(seen, members, i)
+        found = None if crowd else seen_before(seen, members, i)
         if found is not None:
             return found
         app = apps[i]
@@ -85,7 +91,7 @@ def _running(members: Members, i: int) -> Load:
 
 
 def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_state: bool) -> Felt:
-    """Demand over capacity for the whole set, each pair that was seen put in its place."""
+    """Demand over capacity for the whole set, all that was seen of it put in its place."""
     app = members.apps[i]
     whole = load.stretch(app)
     seen_pairs = seen.of(app.key)
@@ -97,9 +103,14 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
     pairs: dict[str, Observed] = {}
     inferred: dict[str, float] = {}
     unknown: set[str] = set()
-    app_states = _states(app)
-    for other, weight in near:
-        states = all_state or (app_states and _states(other))
+    companies, rest = (None, near) if all_state else _by_company(seen, members, app, near)
+    least, most = 0.0, math.inf
+    if companies is not None:
+        excess, below, above = excess + companies.excess, companies.below, companies.above
+        least = companies.least
+        most = companies.most if len(others) == companies.count else math.inf
+    for other, weight in rest:
+        states = all_state or _both_state(app, other)
         if (found := seen_pairs.get(other.key)) is not None:
             by_demand = 1.0 if load.fits else load.of_pair(app, other)
             if states and found.low <= by_demand <= found.high:  # both say the same, and one is measured
@@ -119,20 +130,46 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
         else:
             above += (weight * UNKNOWN_EXCESS) ** 2
             unknown.add(other.key)
-    excess = max(0.0, excess)
-    all_seen = len(near) == len(others) and all(other.key in pairs for other, _ in others)
+    excess = max(least, excess)
+    all_seen = len(near) == len(others) and all(other.key in pairs for other, _ in rest)
     spread = ((COMBINING if all_seen else _DEMAND) * excess) ** 2 + stated**2
     never_alone = seen.never_alone(app.key)
-    words = _combined_words(1.0 + excess, whole.why, pairs, inferred, unknown, never_alone=never_alone)
+    told = companies.words() if companies is not None else []
+    told += [f"{key} {found.mid:.2f}x" for key, found in sorted(pairs.items())]
+    words = _combined_words(1.0 + excess, whole.why, told, inferred, unknown, never_alone=never_alone)
     untried = bool(unknown) and not never_alone
-    return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, words, untried)
+    up = min(math.sqrt(above + spread), max(0.0, most - excess))
+    return Felt(excess, math.sqrt(below + spread), up, all_seen, words, untried)
 
 
 _NONE = Stretch(1.0)
 
 
+def _by_company(
+    seen: SeenPairs, members: Members, app: App, near: list[tuple[App, float]]
+) -> tuple[Covered | None, list[tuple[App, float]]]:
+    """What companies say of neighbours of which demands tell nothing; and who is in none."""
+    known = seen.companies(app.key) if members.weights is None else ()
+    if not known:
+        return None, near
+    silent = [other.key for other, _ in near if not _both_state(app, other)]
+    found = cover(known, silent)
+    left, rest = found.left.copy(), []
+    for other, weight in near:
+        if not _both_state(app, other):
+            if not left[other.key]:
+                continue
+            left[other.key] -= 1
+        rest.append((other, weight))
+    return found, rest
+
+
 def _states(app: App) -> bool:
     return app.membw_mbs > 0 or app.nic_mbs > 0
+
+
+def _both_state(app: App, other: App) -> bool:
+    return _states(app) and _states(other)
 
 
 def _by_demand(whole: Stretch, others: int) -> Felt:
@@ -145,7 +182,7 @@ def _by_demand(whole: Stretch, others: int) -> Felt:
 def _combined_words(
     mid: float,
     cause: str,
-    pairs: dict[str, Observed],
+    told: list[str],
     inferred: dict[str, float],
     unknown: set[str],
     *,
@@ -154,8 +191,8 @@ def _combined_words(
     words = []
     if cause:
         words.append(cause)
-    if pairs:
-        words.append("from pairs seen: " + ", ".join(f"{key} {seen.mid:.2f}x" for key, seen in sorted(pairs.items())))
+    if told:
+        words.append(f"from what was seen: {', '.join(told)}")
     if inferred:
         guesses = ", ".join(f"{key} {guess:.2f}x" for key, guess in sorted(inferred.items()))
         words.append(f"judged by what both did beside others: {guesses}")

@@ -1,0 +1,106 @@
+"""Sets that are put together of companies: by hand, and against bandwidth that many share."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.estimate.covering import Company, cover
+from tandem.estimate.observed import Observed
+
+HALF = 0.04
+
+
+def company(beside: str, slowdown: float) -> Company:
+    """One application a letter; seen once, with the same half-width on either side."""
+    return Company.of(beside, Observed(1, slowdown, slowdown - HALF, slowdown + HALF))
+
+
+def largest_first(*companies: Company) -> list[Company]:
+    return sorted(companies, key=lambda one: -one.size)
+
+
+def test_the_largest_companies_are_taken_first_each_as_often_as_it_is_there() -> None:
+    found = cover(largest_first(company("aaaa", 1.1), company("a", 1.05), company("b", 1.2)), "aaaaaaaaab")
+    assert [(one.size, one.seen.mid) for one in found.parts] == [(4, 1.1), (1, 1.05), (1, 1.2)]
+    assert found.excess == pytest.approx(2 * 0.1 + 0.05 + 0.2)
+    assert found.below == found.above == pytest.approx(4 * HALF**2)
+    assert not found.left.total()
+    assert (found.least, found.most, found.whole) == (0.0, math.inf, None)
+    assert found.words() == ["4 a 1.10x", "a 1.05x", "b 1.20x"]
+
+
+def test_who_is_in_no_company_is_left() -> None:
+    found = cover(largest_first(company("aab", 1.3), company("b", 1.1)), "abbc")
+    assert +found.left == {"a": 1, "c": 1}
+    assert found.excess == pytest.approx(0.2)
+
+
+def test_a_set_costs_no_more_than_one_that_holds_it() -> None:
+    found = cover(largest_first(company("a" * 16, 1.05), company("aaaa", 1.1)), "a" * 8)
+    assert found.excess == pytest.approx(0.05)
+    assert found.most == pytest.approx(0.05 + HALF)
+    assert found.words() == ["4 a 1.10x", "all of them within 16 a 1.05x"]
+
+
+def test_of_two_that_hold_it_the_one_that_costs_less_decides() -> None:
+    """The loud one of the smaller is in the other not there."""
+    known = largest_first(company("a", 1.1), company("b", 1.1), company("abl", 1.5), company("abcd", 1.0))
+    assert cover(known, "ab").excess == 0.0
+
+
+def test_between_two_sizes_of_the_same_it_is_a_straight_line() -> None:
+    found = cover(largest_first(company("a" * 16, 1.6), company("aaaa", 1.0), company("a", 1.0)), "a" * 10)
+    assert found.excess == pytest.approx(0.6 * (10 - 4) / (16 - 4))
+    assert found.above == pytest.approx(HALF**2)
+    assert cover(largest_first(company("aab", 1.6), company("a", 1.0)), "aa").excess == 0.0, "b may be the loud one"
+
+
+def test_of_those_that_nobody_saw_each_has_its_part_of_the_whole() -> None:
+    found = cover([company("abcdefghij", 1.5)], "abcd")
+    assert found.left.total() == 4
+    assert found.least == pytest.approx(0.5 * 4 / 10)
+    grown = cover(largest_first(company("abcdefghij", 1.5), company("abc", 1.0)), "abcd")
+    assert grown.least == pytest.approx(0.5 * 1 / 7)
+    assert grown.most == pytest.approx(0.5 + HALF)
+
+
+keys = st.lists(st.sampled_from("abc"), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(keys, st.floats(1.04, 3.0)), max_size=12), keys)
+def test_everybody_is_in_one_part_or_left(seen: list[tuple[list[str], float]], there: list[str]) -> None:
+    known = largest_first(*(company("".join(sorted(beside)), slowdown) for beside, slowdown in seen))
+    left, excess, above = [*there], 0.0, 0.0
+    for one in known:
+        while all(left.count(key) >= number for key, number in one.counts.items()):
+            for key in one.counts.elements():
+                left.remove(key)
+            excess += one.seen.mid - 1.0
+            above += HALF**2
+    found = cover(known, there)
+    assert sorted(found.left.elements()) == sorted(left)
+    if found.whole is None:
+        assert (found.excess, found.above) == (pytest.approx(excess), pytest.approx(above))
+    elif left:
+        assert found.least <= found.whole.seen.mid - 1.0 + 1e-9 or found.parts[0].seen.mid > found.whole.seen.mid
+    else:
+        assert found.excess <= max(excess, found.whole.seen.mid - 1.0) + 1e-9
+
+
+@given(st.sets(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 40), st.integers(1, 30))
+def test_bandwidth_that_is_free_until_it_is_used_up(sizes: set[int], count: int, fit: int) -> None:
+    """Beyond what was seen nothing is known; within, it is never too little, nor more than the next larger."""
+
+    def truth(n: int) -> float:
+        return max(1.0, (n + 1) / fit)  # the neighbours, and itself
+
+    found = cover(largest_first(*(company("a" * n, truth(n)) for n in sizes)), "a" * count)
+    if count <= max(sizes):
+        guess = 1.0 + max(found.excess, found.least)
+        assert guess <= truth(min(n for n in sizes if n >= count)) + 1e-9
+        if count >= min(sizes):
+            assert guess >= truth(count) - 1e-9
+    if count in sizes:
+        assert found.excess == pytest.approx(truth(count) - 1.0)
