@@ -5,11 +5,11 @@ taken away by whole companies that were seen, the largest first and each as ofte
 excesses add up; the squares of their half-widths do too. A set grows, in this way, from what was seen of a part of it:
 while parts prove harmless the interval of the whole is that of few parts.
 
-A company that holds them all is a bound on the other side, as more neighbours make nothing faster. And what many share
-is free until it is used up, so that the last ones cost most: where the larger one has only more of one application, or
-nothing else is known of some, the excess is at least what lies between the largest part and the whole on a straight
-line. Without this a set would be tried again with one neighbour less each time that it proved to be too large, and of
-many that nobody ever saw two by two nothing would be learnt at all.
+A company that holds them all is a bound on the other side, as more neighbours make nothing faster (where it was faster
+than a part, the part counts). And what many share is free until it is used up, so that the last ones cost most: where
+the larger one has only more of one application, or nothing else is known of some, the excess is at least what lies
+between the largest part and the whole on a straight line. Without this a set would be tried again with one neighbour
+less each time that it proved to be too large, and of many that nobody ever saw two by two nothing would be learnt.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ def cover(companies: Sequence[Company], neighbours: Iterable[str]) -> Covered:
 def _bound(found: Covered, whole: Company, missing: int) -> None:
     """Use that ``whole`` holds all neighbours, of whom ``missing`` are in no part."""
     seen = whole.seen
+    worst = max((part.seen for part in found.parts), key=lambda one: one.mid, default=seen)
     size, low, mid, high = 0, 0.0, 0.0, 0.0
     more = whole.counts
     if found.parts:
@@ -127,5 +128,5 @@ def _bound(found: Covered, whole: Company, missing: int) -> None:
         found.below = ((1 - way) * (mid - low) + way * (seen.mid - seen.low)) ** 2
         found.above = ((1 - way) * (high - mid) + way * (seen.high - seen.mid)) ** 2
     elif seen.mid - 1.0 < found.excess:
-        found.excess, found.whole = seen.mid - 1.0, whole
-    found.most = seen.high - 1.0
+        found.excess, found.whole = max(seen.mid - 1.0, worst.mid - 1.0), whole
+    found.most = max(seen.high, worst.high) - 1.0
