@@ -1,6 +1,7 @@
 """Sets that are put together of companies: by hand, and against bandwidth that many share."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def test_a_set_costs_no_more_than_one_that_holds_it() -> None:
     found = cover(largest_first(company("a" * 16, 1.15), company("aaaa", 1.1)), "a" * 8)
     assert found.excess == pytest.approx(0.15)
     assert found.most == pytest.approx(0.15 + HALF)
-    assert found.words() == ["4 a 1.10x", "all of them within 16 a 1.15x"]
+    assert found.words() == ["4 a 1.10x", "all of them among 16 a 1.15x"]
 
 
 def test_but_what_was_seen_of_a_part_counts() -> None:
@@ -63,13 +64,21 @@ def test_between_two_sizes_of_the_same_it_is_a_straight_line() -> None:
     assert cover(largest_first(company("aab", 1.6), company("a", 1.0)), "aa").excess == 0.0, "b may be the loud one"
 
 
-def test_of_those_that_nobody_saw_each_has_its_part_of_the_whole() -> None:
-    found = cover([company("abcdefghij", 1.5)], "abcd")
-    assert found.left.total() == 4
-    assert found.least == pytest.approx(0.5 * 4 / 10)
-    grown = cover(largest_first(company("abcdefghij", 1.5), company("abc", 1.0)), "abcd")
-    assert grown.least == pytest.approx(0.5 * 1 / 7)
-    assert grown.most == pytest.approx(0.5 + HALF)
+def test_half_of_a_crowd_that_proved_too_large_may_be_tried_and_beyond_that_each_counts_for_its_part() -> None:
+    crowd = [company("abcdefghij", 1.5)]
+    assert cover(crowd, "abcde").least == 0.0
+    found = cover(crowd, "abcdef")
+    assert (found.least, found.most) == (pytest.approx(0.5 * 6 / 10), pytest.approx(0.5 + HALF))
+    assert +found.left == Counter("abcdef")
+    grown = largest_first(*crowd, company("abcde", 1.1))
+    assert cover(grown, "abcdefg").least == 0.0
+    assert cover(grown, "abcdefgh").least == pytest.approx(0.1 + (0.5 - 0.1) * 3 / 5)
+
+
+def test_nobody_is_blamed_for_what_another_is_known_to_do() -> None:
+    """The loud one (l) of the company that was slowed is known, and is not there."""
+    assert cover(largest_first(company("lxx", 2.0), company("l", 2.0)), "xx").least == 0.0
+    assert cover(largest_first(company("lxx", 2.5), company("l", 2.0)), "xx").least == pytest.approx(0.5)
 
 
 keys = st.lists(st.sampled_from("abc"), min_size=1, max_size=12)

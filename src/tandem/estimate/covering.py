@@ -7,9 +7,11 @@ while parts prove harmless the interval of the whole is that of few parts.
 
 A company that holds them all is a bound on the other side, as more neighbours make nothing faster (where it was faster
 than a part, the part counts). And what many share is free until it is used up, so that the last ones cost most: where
-the larger one has only more of one application, or nothing else is known of some, the excess is at least what lies
-between the largest part and the whole on a straight line. Without this a set would be tried again with one neighbour
-less each time that it proved to be too large, and of many that nobody ever saw two by two nothing would be learnt.
+the larger one has only more of one application, the excess is at least what lies between the largest part and the whole
+on a straight line. Without this a set would be tried again with one neighbour less each time that it proved too large.
+
+Of those of whom nothing else is known, a company that was slowed tells that somebody among them costs what its known
+parts do not. Half of them may be tried again; beyond that each counts for its part.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class Covered:
     def words(self) -> list[str]:
         """Which parts there are, by what was seen of them, and what holds them all."""
         said = [part.words() for part in self.parts]
-        return [*said, f"all of them within {self.whole.words()}"] if self.whole else said
+        return [*said, f"all of them among {self.whole.words()}"] if self.whole else said
 
 
 def cover(companies: Sequence[Company], neighbours: Iterable[str]) -> Covered:
@@ -87,46 +89,66 @@ def cover(companies: Sequence[Company], neighbours: Iterable[str]) -> Covered:
         neighbours: keys; the same may be there several times.
     """
     there = Counter(neighbours)
-    count, left = there.total(), there.copy()
-    missing, found = count, Covered(count, 0.0, 0.0, 0.0, 0.0, math.inf, [], None, left)
-    whole: Company | None = None
-    for company in companies:
-        if company.size > count:
-            if there.keys() <= company.counts.keys() and there <= company.counts:
-                whole = company if whole is None or company.seen.mid <= whole.seen.mid else whole
-        elif company.size <= missing and company.counts.keys() <= there.keys():
-            times = min(left[key] // number for key, number in company.counts.items())
-            if times:
-                seen = company.seen
-                found.parts.append(company)
-                found.excess += times * (seen.mid - 1.0)
-                found.below += times * (seen.mid - seen.low) ** 2
-                found.above += times * (seen.high - seen.mid) ** 2
-                left.subtract({key: times * number for key, number in company.counts.items()})
-                missing -= times * company.size
+    count = there.total()
+    larger = [one for one in companies if one.size > count and there.keys() <= one.counts.keys()]
+    whole = min((one for one in reversed(larger) if there <= one.counts), key=lambda one: one.seen.mid, default=None)
+    parts, left = _take(companies, there)
+    found = Covered(count, 0.0, 0.0, 0.0, 0.0, math.inf, [part for part, _ in parts], None, left)
+    for part, times in parts:
+        seen = part.seen
+        found.excess += times * (seen.mid - 1.0)
+        found.below += times * (seen.mid - seen.low) ** 2
+        found.above += times * (seen.high - seen.mid) ** 2
     if whole is not None:
-        _bound(found, whole, missing)
+        if not _on_a_line(found, whole):
+            if left.total():
+                _suspect(found, whole, companies)
+            else:
+                _bound(found, whole)
+        found.most = max(one.seen.high for one in (whole, *found.parts)) - 1.0
     return found
 
 
-def _bound(found: Covered, whole: Company, missing: int) -> None:
-    """Use that ``whole`` holds all neighbours, of whom ``missing`` are in no part."""
-    seen = whole.seen
-    worst = max((part.seen for part in found.parts), key=lambda one: one.mid, default=seen)
-    size, low, mid, high = 0, 0.0, 0.0, 0.0
-    more = whole.counts
-    if found.parts:
-        part = found.parts[0]
-        size, low, mid, high = part.size, part.seen.low - 1.0, part.seen.mid - 1.0, part.seen.high - 1.0
-        more = more - part.counts
-    way = (found.count - size) / (whole.size - size)
-    between = mid + way * (seen.mid - 1.0 - mid)
-    if missing:
-        found.least, found.whole = between, whole
-    elif len(more) == 1 and between > found.excess:
-        found.excess, found.whole = between, whole
-        found.below = ((1 - way) * (mid - low) + way * (seen.mid - seen.low)) ** 2
-        found.above = ((1 - way) * (high - mid) + way * (seen.high - seen.mid)) ** 2
-    elif seen.mid - 1.0 < found.excess:
-        found.excess, found.whole = max(seen.mid - 1.0, worst.mid - 1.0), whole
-    found.most = max(seen.high, worst.high) - 1.0
+def _take(companies: Iterable[Company], there: Counter[str]) -> tuple[list[tuple[Company, int]], Counter[str]]:
+    """Which companies are among them, and how often, in the order in which they are tried; and who is in none."""
+    left, missing, parts = there.copy(), there.total(), []
+    for company in companies:
+        if company.size <= missing and company.counts.keys() <= there.keys():
+            times = min(left[key] // number for key, number in company.counts.items())
+            if times:
+                parts.append((company, times))
+                left.subtract({key: times * number for key, number in company.counts.items()})
+                missing -= times * company.size
+    return parts, left
+
+
+def _suspect(found: Covered, whole: Company, companies: Sequence[Company]) -> None:
+    """Those in no part are among those who cost what the parts of ``whole`` do not explain."""
+    parts, strangers = _take([one for one in companies if one.size < whole.size], whole.counts)
+    unexplained = whole.seen.mid - 1.0 - sum(times * (part.seen.mid - 1.0) for part, times in parts)
+    missing, of = found.left.total(), strangers.total()
+    if unexplained > 0.0 and 2 * missing > of:
+        found.least, found.whole = found.excess + unexplained * min(1.0, missing / max(1, of)), whole
+
+
+def _on_a_line(found: Covered, whole: Company) -> bool:
+    """Whether ``whole`` has only more of one kind than their largest part, and costs so much that this decides."""
+    if not found.parts or len(whole.counts - found.parts[0].counts) != 1:
+        return False
+    part, seen = found.parts[0], whole.seen
+    way = (found.count - part.size) / (whole.size - part.size)
+    between = part.seen.mid + way * (seen.mid - part.seen.mid) - 1.0
+    if between <= found.excess:
+        return False
+    found.excess, found.whole = between, whole
+    found.below = ((1 - way) * (part.seen.mid - part.seen.low) + way * (seen.mid - seen.low)) ** 2
+    found.above = ((1 - way) * (part.seen.high - part.seen.mid) + way * (seen.high - seen.mid)) ** 2
+    found.left.clear()
+    return True
+
+
+def _bound(found: Covered, whole: Company) -> None:
+    """Nothing costs more than a whole that holds it, if that cost no less than a part."""
+    most = max(one.seen.mid for one in (whole, *found.parts)) - 1.0
+    if most < found.excess:
+        found.excess, found.whole = most, whole

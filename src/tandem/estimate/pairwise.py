@@ -102,13 +102,17 @@ def _combined(
     return Felt(excess, math.sqrt(below + spread), math.sqrt(above + spread), all_seen, why, untried)
 
 
-def missing_words(unknown: Iterable[str], lack: Collection[str] = (), *, never_alone: bool = False) -> str:
+def missing_words(
+    unknown: Iterable[str], lack: Collection[str] = (), *, never_alone: bool = False, suspected: bool = False
+) -> str:
     """What is said where an application's slowdown beside ``unknown`` is not known.
 
     Args:
         lack: applications that have no profile, where one would tell.
         never_alone: whether it was measured beside others only.
+        suspected: whether something else tells that they cost it something.
     """
     cause = ", as it never ran alone" if never_alone else ""
     profile = f", and no profile of {named(lack)}" if lack else ""
-    return f"its slowdown beside {named(unknown)} is not known{cause}{profile}: assumed {1.0:.1f}x"
+    assumed = "" if suspected else f": assumed {1.0:.1f}x"
+    return f"its slowdown beside {named(unknown)} is not known{cause}{profile}{assumed}"

@@ -180,7 +180,8 @@ def _by_company(refined: Refined, members: Members, pressed: Pressed, i: int) ->
     below, above = found.below + spread, found.above + spread
     strange: Felt | None = None
     if strangers:
-        strange = _strange(refined, members, app, strangers, _unprofiled(members, pressed))
+        lacking = _unprofiled(members, pressed)
+        strange = _strange(refined, members, app, strangers, lacking, suspected=found.least > 0.0)
         excess = max(found.least, excess + strange.excess)
         below, above = below + strange.below**2, above + strange.above**2
     why = Words(_words, excess, pressed, i, found.words(), strange)
@@ -210,7 +211,13 @@ def _unprofiled(members: Members, pressed: Pressed) -> frozenset[str]:
 
 
 def _strange(
-    refined: Refined, members: Members, app: App, others: list[tuple[App, float]], unprofiled: frozenset[str]
+    refined: Refined,
+    members: Members,
+    app: App,
+    others: list[tuple[App, float]],
+    unprofiled: frozenset[str],
+    *,
+    suspected: bool = False,
 ) -> Felt:
     """What is felt of neighbours whose cost to ``app`` was never seen, where it or they have no profile."""
     excess = below = above = 0.0
@@ -237,7 +244,8 @@ def _strange(
     if judged:
         words.append(f"judged by what both did beside others: {', '.join(judged)}")
     if unknown:
-        words.append(missing_words(unknown, unprofiled & {app.key, *unknown}, never_alone=never_alone))
+        lack = unprofiled & {app.key, *unknown}
+        words.append(missing_words(unknown, lack, never_alone=never_alone, suspected=suspected))
     untried = bool(unknown) and not never_alone
     return Felt(excess, math.sqrt(below), math.sqrt(above), False, "; ".join(words), untried)
 

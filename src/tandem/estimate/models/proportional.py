@@ -136,7 +136,8 @@ def _combined(seen: SeenPairs, members: Members, i: int, load: Load, *, all_stat
     never_alone = seen.never_alone(app.key)
     told = companies.words() if companies is not None else []
     told += [f"{key} {found.mid:.2f}x" for key, found in sorted(pairs.items())]
-    words = _combined_words(1.0 + excess, whole.why, told, inferred, unknown, never_alone=never_alone)
+    missing = missing_words(unknown, never_alone=never_alone, suspected=least > 0.0) if unknown else ""
+    words = _combined_words(1.0 + excess, whole.why, told, inferred, missing)
     untried = bool(unknown) and not never_alone
     up = min(math.sqrt(above + spread), max(0.0, most - excess))
     return Felt(excess, math.sqrt(below + spread), up, all_seen, words, untried)
@@ -184,9 +185,7 @@ def _combined_words(
     cause: str,
     told: list[str],
     inferred: dict[str, float],
-    unknown: set[str],
-    *,
-    never_alone: bool,
+    missing: str,
 ) -> str:
     words = []
     if cause:
@@ -196,9 +195,8 @@ def _combined_words(
     if inferred:
         guesses = ", ".join(f"{key} {guess:.2f}x" for key, guess in sorted(inferred.items()))
         words.append(f"judged by what both did beside others: {guesses}")
-    if unknown:
-        words.append(missing_words(unknown, never_alone=never_alone))
+    if missing:
+        words.append(missing)
     if not words:
         words.append(_WITHIN)
-    only_unknown = bool(unknown) and len(words) == 1
-    return words[0] if only_unknown else f"{mid:.2f}x {'; '.join(words)}"
+    return missing if words == [missing] else f"{mid:.2f}x {'; '.join(words)}"
