@@ -220,3 +220,15 @@ def test_the_largest_companies_and_moments_beside_many_are_not_kept() -> None:
     assert not found.add(CoRun("a", ("b",) * (LARGEST + 1), 5.0, 60.0))
     assert not found.add(CoRun("a", ("b",) * (FEW + 1), 5.0, LEAST_S / 2))
     assert found.add(CoRun("a", ("b",) * LARGEST, 5.0, 60.0))
+
+
+def test_of_one_that_was_seen_in_crowds_only_nothing_is_known_until_it_was_seen_alone() -> None:
+    found = seen(CoRun("a", ("b",) * (FEW + 1), 5.0, 60.0))
+    assert not any(found.has_company(key) or found.never_alone(key) for key in "ab")
+    found.add(CoRun("a", (), 10.0, 60.0))
+    assert found.has_company("a")
+    assert not found.never_alone("a")
+    few = seen(CoRun("a", ("b",) * FEW, 5.0, 60.0))
+    assert few.has_company("a")
+    assert few.has_company("b")
+    assert few.never_alone("a")

@@ -108,7 +108,8 @@ class Observations:
             self._partners.setdefault(corun.app, set()).add(beside[0])
             self.pair_count += 1
         if beside:
-            self._keys.update((corun.app, *beside))
+            if len(beside) <= FEW:
+                self._keys.update((corun.app, *beside))
             self._figures.pop((corun.app, beside), None)
         else:
             for known in settings:
@@ -128,12 +129,12 @@ class Observations:
                 self._figures.pop((app, earliest), None)
 
     def has_company(self, app: str) -> bool:
-        """Whether ``app`` was ever seen beside others, or others beside it."""
-        return app in self._keys
+        """Whether ``app`` was ever seen beside a few others, or others beside it; or beside many, if alone as well."""
+        return app in self._keys or (bool(self._sizes.get(app)) and () in self._seen[app])
 
     def never_alone(self, app: str) -> bool:
-        """Whether ``app`` was seen beside others, of which nothing follows until it was seen alone."""
-        return bool(self._sizes.get(app)) and () not in self._seen[app]
+        """Whether ``app`` was seen beside a few others, of which nothing follows until it was seen alone."""
+        return min(self._sizes.get(app, (FEW + 1,))) <= FEW and () not in self._seen[app]
 
     def beside_so_many(self, app: str, count: int) -> bool:
         """Whether ``app`` was ever seen beside ``count`` neighbours."""
