@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.estimate.covering import Company, cover
-from tandem.estimate.observed import Observed
+from tandem.estimate.observed import FEW, Observed
 
 HALF = 0.04
 
@@ -77,8 +77,18 @@ def test_half_of_a_crowd_that_proved_too_large_may_be_tried_and_beyond_that_each
 
 def test_nobody_is_blamed_for_what_another_is_known_to_do() -> None:
     """The loud one (l) of the company that was slowed is known, and is not there."""
-    assert cover(largest_first(company("lxx", 2.0), company("l", 2.0)), "xx").least == 0.0
-    assert cover(largest_first(company("lxx", 2.5), company("l", 2.0)), "xx").least == pytest.approx(0.5)
+    crowd = "l" + "x" * FEW
+    assert cover(largest_first(company(crowd, 2.0), company("l", 2.0)), "x" * FEW).least == 0.0
+    assert cover(largest_first(company(crowd, 2.5), company("l", 2.0)), "x" * FEW).least == pytest.approx(0.5)
+    assert cover(largest_first(company(crowd, 2.5), company("l", 2.0)), "x").least == 0.0
+
+
+def test_of_a_few_any_set_that_nobody_saw_may_be_tried() -> None:
+    """Each of the two may be harmless without the other."""
+    assert cover(largest_first(company("er", 1.63), company("r", 1.0)), "e").least == 0.0
+    found = cover(largest_first(company("eer", 1.63), company("r", 1.0)), "er")
+    assert (found.excess, found.least) == (0.0, 0.0)
+    assert cover(largest_first(company("aaaa", 1.6), company("a", 1.0)), "aaa").excess == 0.0
 
 
 keys = st.lists(st.sampled_from("abc"), min_size=1, max_size=12)
@@ -99,7 +109,8 @@ def test_everybody_is_in_one_part_or_left(seen: list[tuple[list[str], float]], t
     if found.whole is None:
         assert (found.excess, found.above) == (pytest.approx(excess), pytest.approx(above))
     elif left:
-        assert found.least <= found.whole.seen.mid - 1.0 + 1e-9 or found.parts[0].seen.mid > found.whole.seen.mid
+        assert found.whole.size > FEW
+        assert 2 * found.count > found.whole.size
     else:
         assert found.excess <= max(excess, found.whole.seen.mid - 1.0) + 1e-9
         assert found.excess >= max(one.seen.mid for one in found.parts) - 1.0 - 1e-9
@@ -116,7 +127,7 @@ def test_bandwidth_that_is_free_until_it_is_used_up(sizes: set[int], count: int,
     if count <= max(sizes):
         guess = 1.0 + max(found.excess, found.least)
         assert guess <= truth(min(n for n in sizes if n >= count)) + 1e-9
-        if count >= min(sizes):
+        if count >= min(sizes) and min(n for n in sizes if n >= count) > FEW:
             assert guess >= truth(count) - 1e-9
     if count in sizes:
         assert found.excess == pytest.approx(truth(count) - 1.0)

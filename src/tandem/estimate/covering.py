@@ -6,12 +6,14 @@ excesses add up; the squares of their half-widths do too. A set grows, in this w
 while parts prove harmless the interval of the whole is that of few parts.
 
 A company that holds them all is a bound on the other side, as more neighbours make nothing faster (where it was faster
-than a part, the part counts). And what many share is free until it is used up, so that the last ones cost most: where
-the larger one has only more of one application, the excess is at least what lies between the largest part and the whole
-on a straight line. Without this a set would be tried again with one neighbour less each time that it proved too large.
+than a part, the part counts). And what many share is free until it is used up, so that the last ones cost most. So a
+crowd that was slowed, one of more than a few, tells of large parts of itself:
 
-Of those of whom nothing else is known, a company that was slowed tells that somebody among them costs what its known
-parts do not. Half of them may be tried again; beyond that each counts for its part.
+- Where it has only more of one application than their largest part, the excess is at least what lies between the two on
+  a straight line. Without this a set would be tried again with one neighbour less each time that it proved too large.
+- Where a set is more than half of it, and holds more than half of those in no part, these are suspected: each costs its
+  share of what the known parts do not explain. Half of them may be tried again, and of a few neighbours any set that
+  nobody saw: one trial tells more than suspicion.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from tandem.estimate.observed import FEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -100,10 +104,11 @@ def cover(companies: Sequence[Company], neighbours: Iterable[str]) -> Covered:
         found.below += times * (seen.mid - seen.low) ** 2
         found.above += times * (seen.high - seen.mid) ** 2
     if whole is not None:
-        if not _on_a_line(found, whole):
-            if left.total():
+        crowd = whole.size > FEW
+        if not (crowd and _on_a_line(found, whole)):
+            if crowd and left.total():
                 _suspect(found, whole, companies)
-            else:
+            elif not left.total():
                 _bound(found, whole)
         found.most = max(one.seen.high for one in (whole, *found.parts)) - 1.0
     return found
@@ -127,7 +132,7 @@ def _suspect(found: Covered, whole: Company, companies: Sequence[Company]) -> No
     parts, strangers = _take([one for one in companies if one.size < whole.size], whole.counts)
     unexplained = whole.seen.mid - 1.0 - sum(times * (part.seen.mid - 1.0) for part, times in parts)
     missing, of = found.left.total(), strangers.total()
-    if unexplained > 0.0 and 2 * missing > of:
+    if unexplained > 0.0 and 2 * found.count > whole.size and 2 * missing > of:
         found.least, found.whole = found.excess + unexplained * min(1.0, missing / max(1, of)), whole
 
 
