@@ -232,3 +232,10 @@ def test_of_one_that_was_seen_in_crowds_only_nothing_is_known_until_it_was_seen_
     assert few.has_company("a")
     assert few.has_company("b")
     assert few.never_alone("a")
+
+
+def test_one_without_rates_is_known_by_what_it_did_to_a_crowd() -> None:
+    """As of a job that is throttled: only its neighbours' rates are kept."""
+    beside = ("hog@0.25", *("b",) * FEW)
+    assert not seen(CoRun("a", beside, 5.0, 60.0)).has_company("hog@0.25")
+    assert seen(CoRun("a", (), 5.0, 60.0), CoRun("a", beside, 5.0, 60.0)).has_company("hog@0.25")

@@ -69,6 +69,7 @@ class Observations:
         self._held_s: dict[tuple[str, tuple[str, ...]], float] = {}  # with those that are forgotten
         self._figures: dict[tuple[str, tuple[str, ...]], Observed | None] = {}
         self._keys: set[str] = set()
+        self._crowded: set[str] = set()
         self._partners: dict[str, set[str]] = {}
         self._sizes: dict[str, set[int]] = {}
         self._any_size: set[int] = set()
@@ -110,6 +111,8 @@ class Observations:
         if beside:
             if len(beside) <= FEW:
                 self._keys.update((corun.app, *beside))
+            elif () in settings:
+                self._crowded.update(beside)
             self._figures.pop((corun.app, beside), None)
         else:
             for known in settings:
@@ -129,8 +132,13 @@ class Observations:
                 self._figures.pop((app, earliest), None)
 
     def has_company(self, app: str) -> bool:
-        """Whether ``app`` was ever seen beside a few others, or others beside it; or beside many, if alone as well."""
-        return app in self._keys or (bool(self._sizes.get(app)) and () in self._seen[app])
+        """Whether ``app`` was ever seen beside a few others, or others beside it.
+
+        Or beside many: if it was seen alone as well, or, where it has no rates itself, one of these others was.
+        """
+        if app in self._keys:
+            return True
+        return () in self._seen[app] and bool(self._sizes.get(app)) if app in self._seen else app in self._crowded
 
     def never_alone(self, app: str) -> bool:
         """Whether ``app`` was seen beside a few others, of which nothing follows until it was seen alone."""
