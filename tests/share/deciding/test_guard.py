@@ -137,6 +137,24 @@ def test_who_came_after_a_primary_job_was_fine_is_suspected_first(*, fine: bool)
     assert (told[2].throttle, told[3].throttle) == ((1.0, 0.5) if fine else (0.5, 1.0))
 
 
+@pytest.mark.parametrize(("without", "in_vain"), [(3.3, True), (4.2, False)])
+def test_who_stood_still_in_vain_is_not_the_first_to_stand_still_again(without: float, *, in_vain: bool) -> None:
+    """It goes on as soon as it has rested, and is the last to have come again."""
+    told = knowing(Told("hybrid", Node("a", 8000, 100)))
+    told.submit(job(1, 2, app="train", bound=1.2, expected=1000.0), at=0.0)
+    told.measure(1, 10.0, at=2.0)
+    for k, app in enumerate(("first", "second", "third"), start=2):
+        told.submit(job(k, 2, app=app, harvest=True, expected=1000.0), at=3.0)
+    told.measure(1, 3.3, "first", "second", "third", at=20.0)
+    assert told.state(4) is State.SUSPENDED
+    told.measure(1, without, "first", "second", at=26.0)
+    assert told.state(3) is State.SUSPENDED
+    assert told.state(4) is State.RUNNING
+    assert told[4].in_vain_for == ({1} if in_vain else set())
+    told.measure(1, 3.3, "first", "third", at=32.0)
+    assert (told.state(2) is State.SUSPENDED, told.state(4) is State.SUSPENDED) == (in_vain, not in_vain)
+
+
 def test_steps_of_other_arguments_are_not_taken_for_a_slowdown() -> None:
     """`solve large` makes a step where `solve small` makes a hundred; its neighbour does it no harm."""
     told = Told("hybrid", NODE)

@@ -41,8 +41,9 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
     """Curb the harvest neighbour that is suspected most, if the measurement came after the last time.
 
     Only one that was there when it was measured: who has come since the job was fine last, and then who presses most;
-    of equal ones the last to come. It is throttled as far as should be enough, where what the primary job loses falls
-    as its neighbour's cores do; where no throttle would be, it is suspended at once.
+    of equal ones the last to come. Who stood still for it in vain, and it has not been fine since, comes after all
+    others. It is throttled as far as should be enough, where what the primary job loses falls as its neighbour's cores
+    do; where no throttle would be, it is suspended at once.
     """
     harvest = [
         one
@@ -54,9 +55,10 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
     if not harvest or primary.guarded_at >= primary.measured_from:
         return []
 
-    def suspicion(one: Life) -> tuple[bool, float, float, int]:
+    def suspicion(one: Life) -> tuple[bool, bool, float, float, int]:
+        in_vain = primary.id in one.in_vain_for and primary.fine_at < one.suspended_at
         since = one.run_since is not None and one.run_since >= primary.fine_at
-        return since, _presses_mbs(view, one, n), one.throttle, one.id
+        return not in_vain, since, _presses_mbs(view, one, n), one.throttle, one.id
 
     worst = max(harvest, key=suspicion)
     why = (

@@ -16,6 +16,9 @@ REST_S = 5.0
 REST_MOST_S = 3600.0
 """It does not rest longer, however often the same primary job suffered from it again."""
 
+HELPED = 0.9
+"""A primary job that loses more than this part of what it lost before was not helped by the suspension."""
+
 TRIAL_S = 60.0
 """Who is suspended again for the same primary job before it ran for so long rests twice as long: from so short runs, or
 in so large a company, nobody learns that the two do not go together."""
@@ -23,11 +26,24 @@ in so large a company, nobody learns that the two do not go together."""
 
 def rest(view: View, life: Life, now: float) -> None:
     """The job was suspended just now, with its clock still running: how long it rests, and from whom."""
-    suffering = {job for job, one in view.strained.items() if not set(one.numbers).isdisjoint(life.numbers)}
+    suffering = {
+        job: one.slowdown or 1.0 for job, one in view.strained.items() if not set(one.numbers).isdisjoint(life.numbers)
+    }
     ran_s = now - life.run_since if life.run_since is not None else 0.0
-    again = not life.rests_from.isdisjoint(suffering) and ran_s < TRIAL_S
+    again = not life.rests_from.keys().isdisjoint(suffering) and ran_s < TRIAL_S
     life.rest_s = min(2 * life.rest_s, REST_MOST_S) if again else REST_S
-    life.rests_until, life.rests_from = now + life.rest_s, frozenset(suffering)
+    life.rests_until, life.rests_from = now + life.rest_s, suffering
+
+
+def in_vain_for(view: View, life: Life) -> frozenset[int]:
+    """Of a job that goes on: those that suffer still, and were slowed no less while it stood still for them."""
+    return frozenset(
+        job
+        for job, then in life.rests_from.items()
+        if (one := view.strained.get(job)) is not None
+        and one.measured_from >= life.suspended_at
+        and (one.slowdown or 1.0) - 1.0 >= HELPED * (then - 1.0)
+    )
 
 
 def rests(view: View, life: Life, now: float) -> bool:

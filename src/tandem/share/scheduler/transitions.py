@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.estimate.corun import CoRun
 from tandem.estimate.observed import LEAST_S
 from tandem.share import events as ev
-from tandem.share.deciding.resting import REST_S, rest
+from tandem.share.deciding.resting import REST_S, in_vain_for, rest
 from tandem.share.model import ON_NODE, After, State
 from tandem.share.scheduler.waiting import label, name_of
 
@@ -338,6 +338,7 @@ class Transitions:
             return
         m = self._m
         life.state, life.run_since = State.RUNNING, m.now
+        life.in_vain_for = in_vain_for(m.view, life)
         if life.throttle == 1.0:
             m.view.curbed.pop(life.id, None)
         else:
