@@ -5,6 +5,7 @@ import pytest
 from tandem.estimate.corun import App, Capacity
 from tandem.share import events as ev
 from tandem.share.deciding.guard import suffers
+from tandem.share.deciding.resting import HELPED, in_vain_for
 from tandem.share.model import Node, State
 from tests.share.knowing import NODE, knowing
 from tests.share.told import Told, job
@@ -150,9 +151,27 @@ def test_who_stood_still_in_vain_is_not_the_first_to_stand_still_again(without: 
     told.measure(1, without, "first", "second", at=26.0)
     assert told.state(3) is State.SUSPENDED
     assert told.state(4) is State.RUNNING
-    assert told[4].in_vain_for == ({1} if in_vain else set())
+    assert told[4].in_vain_for == ({1: 20.0} if in_vain else {})
     told.measure(1, 3.3, "first", "third", at=32.0)
     assert (told.state(2) is State.SUSPENDED, told.state(4) is State.SUSPENDED) == (in_vain, not in_vain)
+
+
+def test_what_was_in_vain_counts_until_the_primary_job_is_fine() -> None:
+    """Also where the job stood still again meanwhile, for another."""
+    told = knowing(Told("hybrid", Node("a", 8000, 100)))
+    told.submit(job(1, 2, app="train", bound=1.2, expected=1000.0), at=0.0)
+    told.measure(1, 10.0, at=2.0)
+    told.submit(job(2, 2, app="first", harvest=True, expected=1000.0), at=3.0)
+    told.measure(1, 3.3, "first", at=20.0)
+    one = told[1]
+    again = told[2]
+    again.in_vain_for, again.rests_from = {1: 4.0, 7: 4.0}, {8: 2.0}
+    assert in_vain_for(told.machine.view, again) == {1: 4.0}, "7 is fine, and 8"
+    again.rests_from = {1: 1.0 + (one.slowdown - 1.0) / HELPED * 1.01}
+    told.measure(1, 3.3, at=30.0)
+    assert in_vain_for(told.machine.view, again) == {1: 4.0}, "it helped, this time"
+    again.rests_from = {1: one.slowdown}
+    assert in_vain_for(told.machine.view, again) == {1: 20.0}
 
 
 def test_steps_of_other_arguments_are_not_taken_for_a_slowdown() -> None:

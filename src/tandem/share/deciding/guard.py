@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tandem.share.events import Decision, Suspend, Throttle
@@ -56,7 +57,7 @@ def _tighten(view: View, primary: Life, slowdown: float, n: int) -> list[Decisio
         return []
 
     def suspicion(one: Life) -> tuple[bool, bool, float, float, int]:
-        in_vain = primary.id in one.in_vain_for and primary.fine_at < one.suspended_at
+        in_vain = primary.fine_at < one.in_vain_for.get(primary.id, -math.inf)
         since = one.run_since is not None and one.run_since >= primary.fine_at
         return not in_vain, since, _presses_mbs(view, one, n), one.throttle, one.id
 

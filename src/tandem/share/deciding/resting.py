@@ -35,15 +35,19 @@ def rest(view: View, life: Life, now: float) -> None:
     life.rests_until, life.rests_from = now + life.rest_s, suffering
 
 
-def in_vain_for(view: View, life: Life) -> frozenset[int]:
-    """Of a job that goes on: those that suffer still, and were slowed no less while it stood still for them."""
-    return frozenset(
-        job
-        for job, then in life.rests_from.items()
-        if (one := view.strained.get(job)) is not None
-        and one.measured_from >= life.suspended_at
-        and (one.slowdown or 1.0) - 1.0 >= HELPED * (then - 1.0)
-    )
+def in_vain_for(view: View, life: Life) -> dict[int, float]:
+    """Of a job that goes on: those that suffer still, and were ever slowed no less while it stood still for them.
+
+    With the instants when it was suspended: what was in vain counts until they are fine.
+    """
+    found = {job: at for job, at in life.in_vain_for.items() if job in view.strained}
+    for job, then in life.rests_from.items():
+        one = view.strained.get(job)
+        if one is None or one.slowdown is None or one.measured_from < life.suspended_at:
+            continue
+        if one.slowdown - 1.0 >= HELPED * (then - 1.0):
+            found[job] = life.suspended_at
+    return found
 
 
 def rests(view: View, life: Life, now: float) -> bool:

@@ -27,7 +27,7 @@ class Life:
         throttle: fraction of its cores that the job may use now.
         rests_until: before then the suspended job is not resumed beside primary jobs, or, from `REST_S` after it was
             suspended on, beside ``rests_from``: those for whose bounds that was, with their slowdowns then.
-        in_vain_for: those of them that went no faster while it stood still, when it went on last.
+        in_vain_for: those of them that went no faster while it stood still, with the instant when it was suspended.
         rest_s: how long it rested last.
         done: fraction of the work that is done, from the job's own records; ``saved_done`` from its checkpoint.
         counted: whether the job's submission was shown to the quoter; not while it is held or waits for one that is.
@@ -72,7 +72,7 @@ class Life:
     suspended_at: float = -math.inf
     rests_until: float = -math.inf
     rests_from: Mapping[int, float] = field(default_factory=dict)
-    in_vain_for: frozenset[int] = frozenset()
+    in_vain_for: Mapping[int, float] = field(default_factory=dict)
     rest_s: float = 0.0
     done: float | None = None
     saved_done: float = 0.0
