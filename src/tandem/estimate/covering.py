@@ -28,6 +28,7 @@ from tandem.estimate.observed import FEW
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tandem.estimate.corun import App
     from tandem.estimate.observed import Observed
 
 
@@ -78,6 +79,15 @@ class Covered:
     parts: list[Company]
     whole: Company | None
     left: Counter[str]
+
+    def strangers(self, neighbours: Iterable[tuple[App, float]]) -> list[tuple[App, float]]:
+        """Those of the neighbours, each with how much of the time it is there, that are in no part."""
+        left, found = self.left.copy(), []
+        for one in neighbours:
+            if left[one[0].key] > 0:
+                left[one[0].key] -= 1
+                found.append(one)
+        return found
 
     def words(self) -> list[str]:
         """Which parts there are, by what was seen of them, and what holds them all."""

@@ -168,13 +168,9 @@ def _refined(refined: Refined, members: Members, pressed: Pressed, i: int) -> Fe
 
 def _by_company(refined: Refined, members: Members, pressed: Pressed, i: int) -> Felt:
     """What one without a profile feels, by what was seen of companies of its neighbours."""
-    app, others = members.apps[i], [other for other, _ in members.others(i)]
-    found = cover(refined.seen.companies(app.key), [other.key for other in others])
-    left, strangers = found.left.copy(), []
-    for other in others:
-        if left[other.key]:
-            left[other.key] -= 1
-            strangers.append((other, 1.0))
+    app, others = members.apps[i], members.others(i)
+    found = cover(refined.seen.companies(app.key), [other.key for other, _ in others])
+    strangers = found.strangers(others)
     excess = found.excess
     spread = (COMBINING * excess) ** 2 if len(others) - len(strangers) > 1 else 0.0
     below, above = found.below + spread, found.above + spread

@@ -153,16 +153,9 @@ def _by_company(
     known = seen.companies(app.key) if members.weights is None else ()
     if not known:
         return None, near
-    silent = [other.key for other, _ in near if not _both_state(app, other)]
-    found = cover(known, silent)
-    left, rest = found.left.copy(), []
-    for other, weight in near:
-        if not _both_state(app, other):
-            if not left[other.key]:
-                continue
-            left[other.key] -= 1
-        rest.append((other, weight))
-    return found, rest
+    silent = [one for one in near if not _both_state(app, one[0])]
+    found = cover(known, [other.key for other, _ in silent])
+    return found, [one for one in near if _both_state(app, one[0])] + found.strangers(silent)
 
 
 def _states(app: App) -> bool:

@@ -197,7 +197,7 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
         setattr(life, name, missing if value is None else value)
     life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None
     life.beside = tuple(row["beside"])
-    life.rests_from = dict(row.get("slowed", ()))
+    life.rests_from = dict(row.get("slowed", ()))  # older snapshots have it without slowdowns, as another key
     life.in_vain_for = dict(row.get("in_vain_for", ()))
     life.waits_for = set(row["waits_for"])
     life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] and not replan else None
