@@ -215,6 +215,19 @@ def test_large_companies_are_forgotten_with_time_and_small_ones_are_not() -> Non
     assert (again.count, again.mid) == (1, 2.5)
 
 
+def test_what_passes_while_a_crowd_is_curbed_takes_nobody_elses_place() -> None:
+    crowd = ("b",) * (FEW + 1)
+    found = seen(CoRun("a", (), 10.0, 60.0), CoRun("a", crowd, 4.0, 60.0))
+    stages = [(*crowd[n:], *("b@0.5",) * n, "c" * m) for m in range(1, 6) for n in range(1, len(crowd))]
+    assert len(stages) > LATEST
+    for beside in stages:
+        found.add(CoRun("a", beside, 5.0, 60.0))
+    assert found.slowdown("a", crowd) is not None
+    assert [found.slowdown("a", tuple(sorted(beside))) is not None for beside in stages] == [
+        n >= len(stages) - LATEST for n in range(len(stages))
+    ]
+
+
 def test_the_largest_companies_and_moments_beside_many_are_not_kept() -> None:
     found = seen(CoRun("a", (), 10.0, 60.0))
     assert not found.add(CoRun("a", ("b",) * (LARGEST + 1), 5.0, 60.0))

@@ -30,6 +30,20 @@ class App:
     cores: tuple[int, ...] = ()
 
 
+def known_as(app: str, throttle: float) -> str:
+    """How a neighbour is called in measurements: throttled it is another one, which presses less.
+
+    >>> known_as("cg", 1.0), known_as("cg", 0.25)
+    ('cg', 'cg@0.25')
+    """
+    return app if throttle >= 1.0 else f"{app}@{throttle:g}"
+
+
+def is_throttled(key: str) -> bool:
+    """Whether `known_as` made ``key`` of a throttled neighbour."""
+    return "@" in key
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What one node offers; None where it is not known."""

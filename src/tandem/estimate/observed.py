@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import chain
 
-from tandem.estimate.corun import CoRun
+from tandem.estimate.corun import CoRun, is_throttled
 from tandem.estimate.prior import NOISE
 
 REMEMBERED = 64
@@ -26,7 +27,8 @@ FEW = 8
 comes again. Until then it tells of larger and smaller ones."""
 
 LATEST = 32
-"""Companies of an application that `Observations.latest` tells of."""
+"""Companies of an application that `Observations.latest` tells of; and as many with somebody throttled among them, of
+which dozens pass while a crowd is curbed."""
 
 FASTEST = 1e30
 """No rate is higher, or lower than one over it."""
@@ -73,7 +75,7 @@ class Observations:
         self._partners: dict[str, set[str]] = {}
         self._sizes: dict[str, set[int]] = {}
         self._any_size: set[int] = set()
-        self._latest: dict[str, dict[tuple[str, ...], None]] = {}
+        self._latest: dict[str, tuple[dict[tuple[str, ...], None], ...]] = {}  # of each: at full speed, and not
         self.pair_count = 0
         """How many pairs were seen alone together."""
         self.company_count = 0
@@ -120,8 +122,8 @@ class Observations:
         return True
 
     def _note(self, app: str, beside: tuple[str, ...]) -> None:
-        """``beside`` is the latest company of ``app``; the earliest is no longer among them."""
-        latest = self._latest.setdefault(app, {})
+        """``beside`` is the latest company of ``app``; the earliest of its kind is no longer among them."""
+        latest = self._latest.setdefault(app, ({}, {}))[any(map(is_throttled, beside))]
         latest.pop(beside, None)
         latest[beside] = None
         if len(latest) > LATEST:
@@ -158,7 +160,7 @@ class Observations:
 
     def latest(self, app: str) -> Iterable[tuple[str, ...]]:
         """The companies of two neighbours or more that ``app`` was seen in last: keys, sorted."""
-        return self._latest.get(app, ())
+        return chain.from_iterable(self._latest.get(app, ()))
 
     def pairs(self) -> dict[tuple[str, str], float]:
         """Slowdown by (application, neighbour) of every pair that was seen alone together."""

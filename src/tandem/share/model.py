@@ -232,8 +232,3 @@ class Quote:
 def is_founded(basis: str) -> bool:
     """Whether a quote with this basis rests on anything: one that does not says nothing of how good quotes are."""
     return NOTHING not in basis
-
-
-def known_as(app: str, throttle: float) -> str:
-    """How a neighbour is called in measurements: throttled it is another one, which presses less."""
-    return app if throttle >= 1.0 else f"{app}@{throttle:g}"

@@ -9,7 +9,7 @@ from tandem.core import plug
 from tandem.core.errors import StoreError
 from tandem.share import events as ev
 from tandem.share.model import After, Gpu, Node, State
-from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.cluster import CORUNS, Setup
 from tandem.share.scheduler.machine import Machine, Step
 from tests.share.told import Told, job
 
@@ -301,3 +301,32 @@ def test_what_was_learned_goes_through() -> None:
     assert list(other.coruns) == list(told.machine.coruns)
     assert other.view.contended == told.machine.view.contended
     assert isinstance(other.setup, Setup)
+
+
+def test_what_was_learned_long_ago_goes_through_however_much_was_measured_since() -> None:
+    told = Told("hybrid", NODES[0], estimator="proportional")
+    told.submit(job(1, app="train", bound=1.2))
+    told.measure(1, 10.0, at=10.0)
+    told.measure(1, 5.0, "hog", at=20.0)
+    told.end(1, at=30.0)
+    told.submit(job(2, app="render"), at=40.0)
+    for k in range(2 * CORUNS):
+        told.measure(2, 10.0, *("other",) * (k % 2), at=50.0 + k)
+    assert CORUNS / 100 < len(told.machine.coruns) <= 1.25 * CORUNS
+    told.end(2, at=99_000.0)
+    told.submit(job(3, app="train", bound=1.2), at=99_001.0)
+    step = both(told, ev.Submitted(job(4, app="hog", harvest=True)), at=99_002.0)
+    assert not any(isinstance(one, ev.Start) for one in step.decisions), "it is remembered by name"
+
+
+def test_marks_as_older_snapshots_have_them_are_read_over() -> None:
+    """Of who rests, and who stood still in vain: they count for moments, and are made again."""
+    told = Told("hybrid", NODES[0])
+    told.submit(job(1, harvest=True))
+    state = told.machine.snapshot()
+    for row in state["jobs"]:
+        row |= {"in_vain_for": [1, 2], "rests_from": [1]}
+        row.pop("in_vain")
+        row.pop("slowed")
+    life = Machine(replace(told.machine.setup, snapshot=json.loads(json.dumps(state)))).jobs[1]
+    assert (life.in_vain_for, life.rests_from) == ({}, {})

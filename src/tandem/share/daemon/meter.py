@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tandem.core.records import FILE_NAME, Tail, open_owned_by
+from tandem.estimate.corun import known_as
 from tandem.estimate.counting import Counting
 from tandem.estimate.observed import FASTEST, LEAST_S
 from tandem.share.events import Measured
-from tandem.share.model import known_as
 from tandem.share.store.entry import Beside
 
 REPORT_S = 3.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tandem.estimate.corun import known_as
 from tandem.share.events import Decision, Suspend, Throttle
-from tandem.share.model import JobClass, State, known_as
+from tandem.share.model import JobClass, State
 
 if TYPE_CHECKING:
     from tandem.share.state.life import Life

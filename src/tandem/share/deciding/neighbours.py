@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tandem.estimate.corun import App, Capacity, Slowdown
+from tandem.estimate.corun import App, Capacity, Slowdown, known_as
 from tandem.share.deciding.guard import primaries
-from tandem.share.model import JobClass, known_as
+from tandem.share.model import JobClass
 from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ BOUND_BREAKS = "a bound would break beside those that run now"
 
 _KEPT = 64
 """Answers kept for each node."""
+
+_NAMED = 3
+"""Kinds of neighbours that are named."""
 
 
 class Neighbours:
@@ -143,8 +147,7 @@ class Neighbours:
             others = self._view.neighbours(n, but=life.id)
             if others:
                 slowdown = self._predict(n, [life, *others])[0]
-                beside = ", ".join(one.job.app or f"job {one.id}" for one in others[:3])
-                said.append(f"beside {beside}: {slowdown.why}")
+                said.append(f"beside {called(one.job.app or f'job {one.id}' for one in others)}: {slowdown.why}")
             if len(said) == 2:
                 break
         return "; ".join(said) or "nobody is beside it"
@@ -312,3 +315,15 @@ class _Company:
         """Gather the keys."""
         self.keys = tuple(app.key for app in self.apps)
         self.curbed = any(one.throttle < 1.0 for one in self.others)
+
+
+def called(names: Iterable[str]) -> str:
+    """Neighbours in few words: how many of each kind, in the order in which they came, of no more than a few kinds.
+
+    >>> called(["c", "a", "c"]), called(["job 1", "job 3", "job 4", "job 5"])
+    ('2 c, a', 'job 1, job 3, job 4 and 1 other')
+    """
+    kinds = list(Counter(names).items())
+    more = sum(count for _, count in kinds[_NAMED:])
+    some = ", ".join(name if count == 1 else f"{count} {name}" for name, count in kinds[:_NAMED])
+    return f"{some} and {more} other{'s' if more > 1 else ''}" if more else some

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tandem.estimate import estimators
 from tandem.estimate.corun import CoRun, Estimator
+from tandem.estimate.keeping import latest_of_each
 from tandem.share import events as ev
 from tandem.share.codec import from_json
 from tandem.share.deciding import policy
@@ -36,7 +36,8 @@ AGAIN_S = 5.0
 """After a pass, what is measured brings on the next one no sooner than this."""
 
 CORUNS = 5000
-"""Observations of co-runs that a snapshot carries over."""
+"""So many observations of co-runs are kept (a quarter more, before they are thinned out): a snapshot carries them over,
+and an estimator that is made anew learns from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Cluster:
         self.index = DemandIndex(self.ledger)
         self.pending = Pending(self.index)
         self.history = History()
-        self.coruns: deque[CoRun] = deque(maxlen=CORUNS)
+        self.coruns: list[CoRun] = []
         self.profiles: dict[str, Profile] = {}
         """The newest profile of each application."""
         self.drift = Drift()
@@ -151,21 +152,20 @@ class Cluster:
         """
         self.estimator.observe(corun)
         self.coruns.append(corun)
+        if 4 * len(self.coruns) > 5 * CORUNS:
+            self.coruns = latest_of_each(self.coruns, CORUNS)
         if corun.beside:
             return
         shown = [self.drift.observe(corun.app, rate, self.profiles, self.now, phase) for phase, rate in phases.items()]
         if any(shown):
-            kept = [one for one in self.coruns if not _is_of(one, corun.app)]
-            self.coruns.clear()
-            self.coruns.extend([*kept, corun])
+            self.coruns = [*(one for one in self.coruns if not _is_of(one, corun.app)), corun]
             self._estimate_anew()
 
     def forget(self, app: str) -> None:
         """How fast an application went says nothing any more: it was counted in other steps."""
         kept = [one for one in self.coruns if one.app != app]
         if len(kept) < len(self.coruns):
-            self.coruns.clear()
-            self.coruns.extend(kept)
+            self.coruns = kept
             self._estimate_anew()
 
     def _estimator(self) -> Estimator:

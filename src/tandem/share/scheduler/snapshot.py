@@ -177,7 +177,7 @@ def _save_life(cluster: Cluster, life: Life, encode: Callable[[Any], Any]) -> di
         "paused": any(cluster.ledger.holders(n)[life.id][0].paused for n in life.numbers),
         "beside": list(life.beside),
         "slowed": sorted(life.rests_from.items()),
-        "in_vain_for": sorted(life.in_vain_for.items()),
+        "in_vain": sorted(life.in_vain_for.items()),
         "waits_for": sorted(life.waits_for),
         "reserved": [life.reserved[0], list(life.reserved[1])] if life.reserved else None,
     }
@@ -197,8 +197,8 @@ def _load_life(cluster: Cluster, job: Job, row: Mapping[str, Any], *, replan: bo
         setattr(life, name, missing if value is None else value)
     life.stop_as = State(row["stop_as"]) if row["stop_as"] is not None else None
     life.beside = tuple(row["beside"])
-    life.rests_from = dict(row.get("slowed", ()))  # older snapshots have it without slowdowns, as another key
-    life.in_vain_for = dict(row.get("in_vain_for", ()))
+    life.rests_from = dict(row.get("slowed", ()))  # older snapshots have these two in other forms, as other keys
+    life.in_vain_for = dict(row.get("in_vain", ()))
     life.waits_for = set(row["waits_for"])
     life.reserved = (row["reserved"][0], tuple(row["reserved"][1])) if row["reserved"] and not replan else None
     cluster.link(life)

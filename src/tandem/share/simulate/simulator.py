@@ -15,9 +15,9 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tandem.estimate.corun import App, Capacity
+from tandem.estimate.corun import App, Capacity, known_as
 from tandem.share import events as ev
-from tandem.share.model import Job, JobClass, Quote, State, known_as
+from tandem.share.model import Job, JobClass, Quote, State
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.scheduler.machine import Machine, Step
 from tandem.share.simulate.metrics import Outcome
