@@ -439,6 +439,24 @@ def test_rates_of_other_arguments_are_told_in_steps_of_the_first(day: Day) -> No
         ask({"measured": "no"})
 
 
+def test_who_ran_beside_a_job_is_named_only_if_it_is_the_callers_own(day: Day) -> None:
+    mine, own, foreign = (
+        Job(n, (Part(Need()),), app=app, uid=uid) for n, app, uid in ((1, "a", 7), (2, "b", 7), (3, "secret", 8))
+    )
+    day.submit(mine, own, foreign)
+    day.driver.turn()
+    day.hear(*(ev.Started(n, 1) for n in (1, 2, 3) if n in day.driver.machine.jobs))
+    beside = ((2, "b"), (3, "secret"))
+    day.driver.store.commit(Entry(START, [], besides=[Beside(1, 1, "a", "n", START, START + 5, beside, 1.0, False)]))
+    alice, root = answers.Caller(7, 7, 1, all=False), answers.Caller(0, 0, 1, all=True)
+    for caller, name in ((alice, "another user's job"), (root, "secret")):
+        for rows in (
+            answers.coruns(day.driver, caller, {}),
+            answers.show(day.driver, caller, {"job": 1})["coruns"],
+        ):
+            assert [row["beside"] for row in rows] == [[[2, "b"], [3, name]]]
+
+
 def test_a_daemon_that_is_killed_loses_a_minute_at_most_of_who_ran_beside_whom(day: Day) -> None:
     day.submit(Job(1, (Part(Need()),), app="a"), Job(2, (Part(Need()),), app="b"))
     day.driver.turn()

@@ -24,6 +24,10 @@ ROWS_MOST = 100_000
 _FAR_S = 1e15
 
 
+ANOTHERS = "another user's job"
+"""What a job is called to whom it does not belong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as the kernel says it.
@@ -120,7 +124,7 @@ def neighbours(machine: Machine, caller: Caller, life: Life) -> list[str]:
     held = {job for n in life.numbers for job in machine.ledger.holders(n)} - {life.id}
     others = [machine.jobs[job] for job in sorted(held)]
     return [
-        (other.job.name or other.job.app) if caller.owns(other.job.uid) else "another user's job"
+        (other.job.name or other.job.app) if caller.owns(other.job.uid) else ANOTHERS
         for other in others
         if other.state is not State.SUSPENDED
     ]
@@ -153,7 +157,7 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
         view |= {"stdout": launch.stdout, "stderr": launch.stderr}
     view["attempts"] = _attempts(driver, view)
     view["after"] = [after | {"name": name_of(driver, after["job"])} for after in view["after"]]
-    coruns = queries.coruns(engine, job_id=job, limit=100)
+    coruns = _masked(driver, caller, queries.coruns(engine, job_id=job, limit=100))
     others = {other for stretch in coruns for other, _ in stretch["beside"]}
     return view | {"promises": promises, "coruns": coruns, "labels": {one: name_of(driver, one) for one in others}}
 
@@ -303,7 +307,16 @@ def coruns(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> list[Vi
         for row in rows:
             variant = jobs[row["job"]]["job"].get("variant", "")
             row["reference_rate"] = known.in_reference_steps(row["app"], variant, row["rate"])
-    return rows
+    return _masked(driver, caller, rows)
+
+
+def _masked(driver: Driver, caller: Caller, coruns: list[View]) -> list[View]:
+    """Stretches without the names of other users' jobs, which may be whole command lines."""
+    if caller.all:
+        return coruns
+    jobs = queries.jobs(driver.store.engine, sorted({other for row in coruns for other, _ in row["beside"]}))
+    mine = {job for job, row in jobs.items() if caller.owns(row["uid"])}
+    return [row | {"beside": [[job, app if job in mine else ANOTHERS] for job, app in row["beside"]]} for row in coruns]
 
 
 def doctor(driver: Driver, _caller: Caller, _params: Mapping[str, Any]) -> View:
