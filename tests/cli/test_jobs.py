@@ -775,6 +775,27 @@ def test_doctor_names_a_core_that_was_given_out_twice(tandem: Shell, tmp_path: P
     assert f"core {core} of job 1 was given out twice" in problem
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("TANDEM_KEEPER", "nowhere", "TANDEM_KEEPER={}; allowed: a file that can be run"),
+        ("TANDEM_LOCK_DIR", "missing/locks", "the lock directory {}, which cannot be made"),
+        ("TANDEM_LOCK_DIR", "a file", "the lock directory {}, which this user cannot use"),
+    ],
+)
+def test_doctor_says_that_no_job_could_start(
+    tandem_: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    (tmp_path / "a file").touch()
+    place = tmp_path / value
+    monkeypatch.setenv(variable, str(place))
+    (problem,) = json.loads(tandem_("doctor", "--json", status=1))["problems"]
+    assert problem.startswith(f"no job can start: {words.format(place)}")
+    refused = tandem_.run("submit", "--", "true")
+    assert refused.returncode == 2
+    assert words.format(place) in refused.stderr
+
+
 def test_doctor_and_nodes(tandem: Shell) -> None:
     told = json.loads(tandem("doctor", "--json"))
     assert told["problems"] == []

@@ -111,30 +111,13 @@ def test_the_time_in_which_a_job_stood_still_is_not_told_as_run() -> None:
     assert words.ran(view | {"state": "done", "ended_at": NOON + 3000}, NOON + 3600) == "1m"
 
 
-class Log:
-    """Of a daemon, as its client tells it."""
-
-    def log(self) -> list[dict[str, Any]]:
-        suspend = {"is": "Suspend", "job": 1, "reason": "for job 2"}
-        events = [{"is": "Submitted", "job": {"id": job} | more} for job, more in ((1, {}), (2, {"array": [2, 0]}))]
-        went_on = [{"is": "WentOn", "job": job, "attempt": 1, "at": 20.0 + job} for job in (1, 2)]
-        return [
-            {"setup": {}},
-            {"now": 1.0, "events": events, "decisions": []},
-            {"now": 10.0, "events": [{"is": "Tick"}], "decisions": [suspend]},
-            {"now": 30.0, "events": went_on, "decisions": []},
-            {"now": 31.0, "events": went_on, "decisions": [{"is": "Resume", "job": 1}]},
-        ]
-
-
-def test_the_decisions_tell_that_a_job_went_on_without_a_daemon_once() -> None:
-    view = {"decisions": list(show._decisions(Log(), 1, 5.0))}  # type: ignore[arg-type]
-    assert [(one["at"], one["is"]) for one in view["decisions"]] == [
-        (10.0, "Suspend"),
-        (21.0, "WentOn"),
-        (31.0, "Resume"),
+def test_what_was_decided_about_a_job_in_words() -> None:
+    told = [
+        {"at": 10.0, "is": "Suspend", "reason": "for job 2_0"},
+        {"at": 21.0, "is": "WentOn", "reason": "no daemon ran, and no other job held a core"},
+        {"at": 31.0, "is": "Resume", "reason": ""},
     ]
-    assert [text.split(" ", 1)[1] for _, text in show._decided(view, 40.0)] == [
+    assert [text.split(" ", 1)[1] for _, text in show._decided({"decisions": told}, 40.0)] == [
         "suspend: for job 2_0",
         "went on: no daemon ran, and no other job held a core",
         "resume",

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import pytest
 
 from tandem.core import plug
-from tandem.core.clock import SystemClock
+from tandem.core.clock import Clock, SystemClock
 from tandem.share import events as ev
 from tandem.share import paths
 from tandem.share.model import Need, Placement, Share
@@ -31,11 +31,11 @@ class EngineFile(Protocol):
 class Stage:
     """One engine with a data folder; events pile up in `seen`."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, clock: Clock | None = None) -> None:
         self.file = cast("EngineFile", plug.load("share.engines", name))
         self.paths = paths.home(folder)
         paths.prepare(self.paths)
-        self.context = EngineContext(self.paths, SystemClock(), options={"membw": "off"})
+        self.context = EngineContext(self.paths, clock or SystemClock(), options={"membw": "off"})
         self.engine = self.file.make(self.context)
         self.engine.adopt([])
         self.seen: list[ev.Event] = []

@@ -45,6 +45,12 @@ def test_a_set_costs_no_more_than_one_that_holds_it() -> None:
     assert found.words() == ["4 a 1.10x", "all of them among 16 a 1.15x"]
 
 
+def test_who_is_not_there_is_not_named() -> None:
+    """They may be another user's, whose application has the same name."""
+    found = cover(largest_first(company("aabcc", 1.2), company("a", 1.15)), "aa")
+    assert found.words() == ["a 1.15x", "all of them among 2 a + 3 others 1.20x"]
+
+
 def test_but_what_was_seen_of_a_part_counts() -> None:
     """Beside more it went faster: one of the two was seen at an idle moment of the loud one."""
     found = cover(largest_first(company("abl", 1.0), company("b", 1.0), company("l", 1.5)), "bl")

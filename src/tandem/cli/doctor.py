@@ -69,6 +69,7 @@ def examine() -> dict[str, Any]:
         "memory_bandwidth": _bandwidth(places),
         "cpu_features": machine.cpu_features(),
         "protection": cgroups.which(cgroups.discover()),
+        "stopped": _stopped(places),
         "data": str(places.data),
         "unwritable": _unwritable(places.data),
         "free_bytes": _free_bytes(places.data),
@@ -79,6 +80,20 @@ def examine() -> dict[str, Any]:
         "calibration": _calibration(places.data),
     }
     return told | {"problems": _problems(told)}
+
+
+def _stopped(places: Paths) -> str:
+    """Why a daemon of this user could start no job: for want of a keeper, or of locks; "" where it could."""
+    from tandem.core.process import keeper, locks
+
+    if places.shared and os.geteuid() != 0:  # that is root's business
+        return ""
+    try:
+        keeper.keeper_command()
+        locks.lock_dir(make=False)
+    except TandemError as error:
+        return str(error)
+    return ""
 
 
 def _measure() -> None:
@@ -187,10 +202,8 @@ def _nearest(folder: Path) -> Path:
 
 def _problems(told: dict[str, Any]) -> list[str]:
     found = []
-    if told["keeper"] is None:
-        found.append(
-            "the native keeper is not built, so no job can start: install a C++ compiler and reinstall tandemlab"
-        )
+    if told["stopped"]:
+        found.append(f"no job can start: {told['stopped']}")
     if told["unwritable"] is not None:
         found.append(f"{told['unwritable']}; make it writable, or name another folder in TANDEM_HOME")
     elif told["free_bytes"] < 100 << 20:
@@ -205,6 +218,8 @@ def _problems(told: dict[str, Any]) -> list[str]:
     if daemon and daemon.get("store", "ok") != "ok":
         found.append(f"the daemon cannot store: {daemon['store']}")
     engine = (daemon or {}).get("engine", {})
+    if engine.get("lacking"):
+        found.append(f"no job could be started of late: {engine['lacking']}")
     found += [
         f"{what} was given out twice: the lock file in {engine['locks']} had been removed; wait until one has ended"
         for what in engine.get("also_held", ())
@@ -267,7 +282,7 @@ def _profile_words(profiles: list[dict[str, Any]]) -> str:
 def _daemon_words(told: dict[str, Any]) -> str:
     daemon = told["daemon"]
     if daemon is None:
-        stops = told["keeper"] is None or told["unwritable"] or told["database"] not in ("ok", None)
+        stops = told["stopped"] or told["unwritable"] or told["database"] not in ("ok", None)
         return "does not run" + (
             ", and cannot start: see below" if stops else "; the first command that needs it starts it"
         )

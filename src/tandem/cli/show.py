@@ -19,7 +19,6 @@ from tandem.cli.queue import NAME, beside, phase
 from tandem.cli.selection import checked, elements, label, one
 from tandem.cli.terminal import cut, json_option, print_json, say, say_pairs
 from tandem.core.units import human_duration
-from tandem.share.lab.named import named
 
 if TYPE_CHECKING:
     from tandem.share.daemon.client import Client
@@ -45,9 +44,7 @@ def show(job: str, decisions: bool, as_json: bool) -> None:
 
     with Client.connect() as client:
         number = one(client, job)
-        view = client.show(number)
-        if decisions and "decisions" not in view:
-            view["decisions"] = list(_decisions(client, number, view["submitted_at"]))
+        view = client.show(number, decisions=decisions)
         whole = None if as_json or "_" in job or view["array"] is None else _whole(client, view)
         view["drift"] = _drift(client, view.get("app") or "")
     if view["state"] in words.LIVE - words.WAITING and view.get("run_dir"):
@@ -212,24 +209,3 @@ def _decided(view: View, now: float) -> Iterator[Line]:
         reason = f": {decision['reason']}" if decision.get("reason") else ""
         what = "went on" if decision["is"] == "WentOn" else decision["is"].lower()
         yield "" if place else "decided", f"{clock_time(decision['at'], now)} {what}{reason}"
-
-
-def _decisions(client: Client, job: int, since: float) -> Iterator[View]:
-    """What was decided about the job, and that its keeper let it go on alone, from the event log."""
-    told = 0.0  # each new daemon tells it, until the job is suspended anew
-    labels: dict[int, str] = {}  # of elements of arrays
-    for entry in client.log():
-        labels |= {
-            event["job"]["id"]: "{}_{}".format(*event["job"]["array"])
-            for event in entry.get("events", ())
-            if event["is"] == "Submitted" and event["job"].get("array")
-        }
-        if entry.get("now", 0.0) >= since:
-            for event in entry["events"]:
-                if event["is"] == "WentOn" and event["job"] == job and event["at"] > told:
-                    told = event["at"]
-                    yield {"at": told, "is": "WentOn", "reason": "no daemon ran, and no other job held a core"}
-            for decision in entry["decisions"]:
-                if decision["job"] == job:
-                    reason = named(decision.get("reason", ""), labels)
-                    yield {"at": entry["now"], "is": decision["is"], "reason": reason}

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tandem.estimate.observed import FEW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from tandem.estimate.corun import App
     from tandem.estimate.observed import Observed
@@ -44,14 +44,21 @@ class Company(NamedTuple):
         """The company of the keys ``beside``."""
         return cls(Counter(beside), len(beside), seen)
 
-    def words(self) -> str:
+    def words(self, named: Container[str] | None = None) -> str:
         """Who they are, and what they cost.
 
+        Args:
+            named: whom to call by name; the others, who may be another user's, are only counted. None for all.
+
         >>> from tandem.estimate.observed import Observed
-        >>> Company.of(["cg", "fft", "cg"], Observed(1, 1.2, 1.1, 1.3)).words()
-        '2 cg + fft 1.20x'
+        >>> company = Company.of(["cg", "fft", "cg"], Observed(1, 1.2, 1.1, 1.3))
+        >>> company.words(), company.words({"cg"})
+        ('2 cg + fft 1.20x', '2 cg + 1 other 1.20x')
         """
-        who = (key if count == 1 else f"{count} {key}" for key, count in sorted(self.counts.items()))
+        told = sorted((key, count) for key, count in self.counts.items() if named is None or key in named)
+        who = [key if count == 1 else f"{count} {key}" for key, count in told]
+        others = self.size - sum(count for _, count in told)
+        who += [f"{others} other{'s' if others > 1 else ''}"] if others else []
         return f"{' + '.join(who)} {self.seen.mid:.2f}x"
 
 
@@ -60,7 +67,7 @@ class Covered:
     """What companies say of neighbours.
 
     Attributes:
-        count: how many there are.
+        there: how many of each key there are.
         excess: slowdown less 1.
         below, above: squares of the half-widths of its 90 % interval, but for how far adding up may be off.
         least: the excess is at least this, those that are in no part included.
@@ -70,7 +77,7 @@ class Covered:
         left: how many of each key are in no part.
     """
 
-    count: int
+    there: Counter[str]
     excess: float
     below: float
     above: float
@@ -79,6 +86,11 @@ class Covered:
     parts: list[Company]
     whole: Company | None
     left: Counter[str]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.there.total()
 
     def strangers(self, neighbours: Iterable[tuple[App, float]]) -> list[tuple[App, float]]:
         """Those of the neighbours, each with how much of the time it is there, that are in no part."""
@@ -92,7 +104,7 @@ class Covered:
     def words(self) -> list[str]:
         """Which parts there are, by what was seen of them, and what holds them all."""
         said = [part.words() for part in self.parts]
-        return [*said, f"all of them among {self.whole.words()}"] if self.whole else said
+        return [*said, f"all of them among {self.whole.words(self.there)}"] if self.whole else said
 
 
 def cover(companies: Sequence[Company], neighbours: Iterable[str]) -> Covered:
@@ -107,7 +119,7 @@ def cover(companies: Sequence[Company], neighbours: Iterable[str]) -> Covered:
     larger = [one for one in companies if one.size > count and there.keys() <= one.counts.keys()]
     whole = min((one for one in reversed(larger) if there <= one.counts), key=lambda one: one.seen.mid, default=None)
     parts, left = _take(companies, there)
-    found = Covered(count, 0.0, 0.0, 0.0, 0.0, math.inf, [part for part, _ in parts], None, left)
+    found = Covered(there, 0.0, 0.0, 0.0, 0.0, math.inf, [part for part, _ in parts], None, left)
     for part, times in parts:
         seen = part.seen
         found.excess += times * (seen.mid - 1.0)

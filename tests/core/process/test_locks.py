@@ -97,6 +97,20 @@ def test_a_link_in_place_of_the_directory_is_refused(folder: Path, tmp_path: Pat
         locks.lock_dir()
 
 
+def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path / "missing" / "locks"))
+    for make in (True, False):
+        with pytest.raises(MachineBusyError, match=r"cannot be made .No such file or directory.; .*install -d -m 1777"):
+            locks.lock_dir(make=make)
+
+
+def test_a_directory_is_only_made_where_that_is_asked_for(folder: Path) -> None:
+    assert locks.lock_dir(make=False) == folder
+    assert not folder.exists()
+    assert locks.lock_dir() == folder
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_looking_takes_nothing() -> None:
     """A second process that looks at the same time sees nothing held."""
     look = "from tandem.core.process import locks; print(sorted(locks.foreign_holders('cores', range(8))))"

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tandem.share import paths
 from tandem.share.daemon import api, wire
 from tandem.share.daemon.client import Client
 from tandem.share.daemon.daemon import CONNECTIONS_OF_USER_MOST, Daemon, DaemonConfig
+from tandem.share.daemon.meter import SHORTEST_S
 from tests.share.conftest import Home
 from tests.waiting import until
 
@@ -131,6 +133,29 @@ def test_jobs_run_as_who_submitted_them_and_nobody_else_sees_or_touches_them(sys
             as_user(BOB, system, lambda c: os.kill(pid, 9))
         assert as_user(ALICE, system, lambda c: c.cancel([job])) == [job]
         assert root.wait([job])[0]["state"] == "cancelled"
+
+
+def test_no_answer_about_ones_own_jobs_tells_what_others_run(system: Home) -> None:
+    """Beside them, once they are gone, and in every decision: which the log, that is root's, holds too."""
+    theirs = as_user(BOB, system, lambda c: submit(c, argv=FOREVER, name="secret"))
+    mine = as_user(ALICE, system, lambda c: submit(c, argv=FOREVER, name="mine"))
+    until(lambda: as_user(ALICE, system, lambda c: c.show(mine)["state"]) == "running", "the start")
+
+    def asked(client: Client) -> list[Any]:
+        alone = [client.queue(why=True), client.history(), client.promises(), client.coruns(), client.nodes()]
+        return [client.show(mine, decisions=True), *alone, client.log_path(mine), client.doctor()]
+
+    told = as_user(ALICE, system, asked)
+    [start] = told[0]["decisions"]
+    assert (start["is"], start["reason"].split(":")[0]) == ("Start", f"beside job {theirs}")
+    with pytest.raises(PermissionRefusedError):
+        as_user(BOB, system, lambda c: c.show(mine, decisions=True))
+    until(lambda: time.time() > told[0]["started_at"] + 2 * SHORTEST_S, "a stretch that is long enough to be kept")
+    as_user(BOB, system, lambda c: c.cancel([theirs]))
+    until(lambda: as_user(ALICE, system, lambda c: c.show(mine)["coruns"]), "the end of the stretch")
+    told += as_user(ALICE, system, asked)
+    assert "secret" not in json.dumps(told).replace("echo secret", "")
+    assert "mine" in json.dumps(told)
 
 
 def test_a_watcher_sees_little_of_somebody_elses_jobs(system: Home) -> None:

@@ -37,6 +37,44 @@ def test_a_known_bad_pair_is_never_put_together() -> None:
     assert told.running() == {2, 3}, "it does not hurt its like"
 
 
+@pytest.mark.parametrize("theirs", [7, 8])
+def test_what_other_users_run_is_in_no_reason(theirs: int) -> None:
+    """Reasons are for the job's owner, and the names of jobs may be command lines."""
+    told = knowing(Told("hybrid", NODE), ("train", "secret", 1.05), ("train", "stream", 1.5), ("secret", "stream", 1.5))
+    told.submit(job(1, 1, app="secret", uid=theirs))
+    told.submit(job(2, 1, app="train", uid=7))
+    told.submit(job(3, 1, app="stream", uid=7, harvest=True))
+    mine = theirs == 7
+    assert told[2].reason == (
+        "beside secret: 1.05 in the table" if mine else "beside job 1: 1.05x as long as alone is expected (1.05-1.05)"
+    )
+    assert told.why(3) == (
+        "it would fit, but a bound would break beside those that run now: "
+        f"job 1 may take 1.10x as long as alone, and 1.50x is expected{' (1.50 in the table)' if mine else ''}"
+    )
+
+
+@pytest.mark.parametrize("estimator", ["learned", "proportional", "additive", "worst_pair", "bubble"])
+def test_no_estimator_tells_a_user_what_another_runs(estimator: str) -> None:
+    """Neither while it is there nor later, when the user's own jobs are judged by what was seen beside it."""
+    told = Told("hybrid", Node("a", 8000, 100), estimator=estimator)
+    told.submit(job(1, 1, app="train", uid=7, bound=1.3))
+    told.measure(1, 10.0, at=3.0)
+    told.submit(job(2, 1, app="quiet", uid=7))
+    told.submit(job(3, 1, app="secret", uid=8, harvest=True))
+    told.measure(1, 9.0, "quiet", "secret", at=6.0)
+    told.measure(2, 9.0, "secret", "train", at=6.0)
+    told.submit(job(4, 1, app="new", uid=7, harvest=True))
+    told.submit(job(5, 1, app="secret", uid=8, harvest=True))
+    for number in (2, 3, 4, 5):
+        told.end(number)
+    told.submit(job(6, 1, app="quiet", uid=7))
+    mine = (1, 2, 4, 6)
+    said = [getattr(one, "reason", "") for one in told.decided if one.job in mine] + [told.why(6)]
+    assert "beside train" in " ".join(said), "of their own jobs it is told"
+    assert not [one for one in said if "secret" in one]
+
+
 @pytest.mark.parametrize(("safe", "together"), [(1.0, False), (0.0, True)])
 def test_a_bound_has_to_hold_at_the_upper_end_of_the_interval(*, safe: float, together: bool) -> None:
     told = knowing(Told("hybrid", NODE, options={"hybrid_safe": safe}), ("train", "stream", 1.05), spread=0.1)

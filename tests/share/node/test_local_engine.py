@@ -1,6 +1,7 @@
 """What the local engine gives a job: cores, memory, environment, locks; and what it tells of strangers."""
 
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tandem.core.clock import VirtualClock
 from tandem.core.errors import ConfigError
 from tandem.core.gpu import Gpu as FoundGpu
 from tandem.core.machine import Core, Hardware
 from tandem.core.process import journal, locks
-from tandem.core.process.keeper import spawn
+from tandem.core.process.keeper import keeper_path, spawn
 from tandem.core.process.spec import Locks, Spec
 from tandem.share import events as ev
+from tandem.share.engines.local import AGAIN_MOST_S, AGAIN_S
 from tandem.share.model import Need, Placement, Share
 from tandem.share.node import attempt_spec, bandwidth, local_node
 from tandem.share.node.attempt import Attempt
@@ -249,6 +252,36 @@ def test_a_full_disk_delays_a_start(stage: Stage, monkeypatch: pytest.MonkeyPatc
     stage.expect(ev.StartRefused(1, 1, "No space left on device"))
     folder = stage.paths.attempt_dir(1, 1)
     until(lambda: [stage.engine.poll(), not folder.exists()][1], "the attempt to be cleared away")
+
+
+def test_a_keeper_that_has_gone_is_said_and_starts_are_tried_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, clock = keeper_path(), VirtualClock(100.0)
+    assert native is not None
+    copy = shutil.copy(native, tmp_path / "keeper")
+    monkeypatch.setenv("TANDEM_KEEPER", str(copy))
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path))
+    stage = Stage("local", tmp_path / "home", clock)
+    copy.unlink()
+    refused: list[float] = []
+    placement = stage.placement()
+    for number in range(1, 20):
+        stage.engine.execute(ev.StartJob(1, number, placement), stage.launch(1, "exit 0"))
+        while not (told := [one for one in stage.engine.poll() if isinstance(one, ev.StartRefused)]):
+            clock.advance_to(clock.now_s + 0.5)
+        refused.append(clock.now_s - 100.0)
+        assert f"the keeper {copy} has gone" in told[0].why
+    assert str(copy) in str(stage.engine.describe()["lacking"])
+    waits = [later - sooner for sooner, later in itertools.pairwise([0.0, *refused])]
+    assert waits[0] == AGAIN_S
+    assert waits == sorted(waits)
+    assert waits[-1] == AGAIN_MOST_S
+    shutil.copy(native, copy)
+    stage.engine.execute(ev.StartJob(1, 99, placement), stage.launch(1, "exit 0"))
+    assert stage.engine.describe()["lacking"] == ""
+    until(lambda: any(isinstance(one, ev.Ended) for one in stage.engine.poll()), "the end")
+    stage.engine.close()
 
 
 HARDWARE = Hardware(

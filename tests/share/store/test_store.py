@@ -22,6 +22,7 @@ from tandem.share.scheduler.machine import Machine
 from tandem.share.store import entry as rows
 from tandem.share.store import queries, schema
 from tandem.share.store.database import StoreFullError
+from tandem.share.store.decided import decided
 from tandem.share.store.entry import AttemptOver, Beside, Entry
 from tandem.share.store.store import Store, examine, setup_of, setup_text
 
@@ -457,3 +458,17 @@ def test_quotes_come_back_as_they_were(bounds: tuple[float, ...], basis: str) ->
 def test_a_setup_comes_back_as_it_was() -> None:
     setup = Setup("hybrid", "proportional", {"reserve": 2.0}, {"now": 1.0})
     assert setup_of(setup_text(setup)) == setup
+
+
+def test_what_was_decided_about_one_job_is_read_out_of_the_log(place: Paths) -> None:
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        step(store, machine, 1.0, [ev.NodeJoined(NODE)], {})
+        step(store, machine, 2.0, [ev.Submitted(job(k)) for k in (1, 10)], {k: launch() for k in (1, 10)})
+        step(store, machine, 3.0, [ev.Started(1, 1), ev.Started(10, 1)], {})
+        for now in (4.0, 5.0):  # each new daemon tells it
+            step(store, machine, now, [ev.WentOn(1, 1, 3.5), ev.WentOn(10, 1, 3.6)], {})
+        assert [(one["at"], one["is"]) for one in decided(store.engine, 1, 0.0)] == [(2.0, "Start"), (3.5, "WentOn")]
+        assert [one["at"] for one in decided(store.engine, 10, 3.0)] == [3.6]
+        assert [*decided(store.engine, 11, 0.0)] == []

@@ -129,10 +129,13 @@ class Keeper:
 
 
 def keeper_path() -> Path | None:
-    """Return the native keeper: `$TANDEM_KEEPER`, else the one installed with the package, else None."""
+    """Return the native keeper: `$TANDEM_KEEPER` if that is set, else the one installed with the package.
+
+    None where that is no file that can be run.
+    """
     chosen = os.environ.get("TANDEM_KEEPER")
     if chosen:
-        return Path(chosen)
+        return Path(chosen) if Path(chosen).is_file() and os.access(chosen, os.X_OK) else None
     installed = Path(sysconfig.get_path("platlib"), "tandem", "core", "process")  # an editable installation
     places = (folder / "tandem-keeper" for folder in (Path(__file__).parent, installed))
     return next((place for place in places if os.access(place, os.X_OK)), None)
@@ -145,6 +148,12 @@ def keeper_command() -> tuple[str, ...]:
         KeeperMissingError: It was not built; there is no slower substitute that would keep its promises.
     """
     native = keeper_path()
+    if native is None and (chosen := os.environ.get("TANDEM_KEEPER")):
+        raise KeeperMissingError(
+            given=f"TANDEM_KEEPER={chosen}",
+            allowed="a file that can be run",
+            todo="correct it, or leave it unset: the keeper that was installed with tandemlab is taken then",
+        )
     if native is None:
         raise KeeperMissingError(
             given="an installation without tandem-keeper",

@@ -10,6 +10,7 @@ the new file. What `held` holds is not locked again.
 The directory is `$TANDEM_LOCK_DIR`, else `/run/lock/tandem`, else `/tmp/tandem-locks` (shared, sticky).
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -32,18 +33,19 @@ _FLOCK = struct.Struct("hhqqi4x")
 _OLD_S = 3600.0
 
 
-def lock_dir() -> Path:
-    """Return the machine-wide directory, made if it has to be.
+def lock_dir(*, make: bool = True) -> Path:
+    """Return the machine-wide directory, made if it has to be; or, unless ``make``, as it would be.
 
     Raises:
-        MachineBusyError: It exists but is not what it should be (a link, a file, private to another user).
+        MachineBusyError: It exists but is not what it should be (a link, a file, private to another user), or it cannot
+            be made.
     """
     chosen = os.environ.get("TANDEM_LOCK_DIR")
     if chosen:
-        return _checked(Path(chosen))
+        return _checked(Path(chosen), make=make)
     if _SHARED_DIRS[0].exists() or os.access(_SHARED_DIRS[0].parent, os.W_OK):
-        return _checked(_SHARED_DIRS[0])
-    return _checked(_SHARED_DIRS[1])
+        return _checked(_SHARED_DIRS[0], make=make)
+    return _checked(_SHARED_DIRS[1], make=make)
 
 
 def lock_file(kind: Kind) -> Path:
@@ -138,11 +140,24 @@ def _open(kind: Kind) -> Iterator[int]:
         os.close(fd)
 
 
-def _checked(folder: Path) -> Path:
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o777)
-        folder.chmod(0o1777)  # whatever the umask; sticky: nobody removes another's file
-    info = folder.lstat()
+def _checked(folder: Path, *, make: bool) -> Path:
+    try:
+        if make:
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o777)
+                folder.chmod(0o1777)  # whatever the umask; sticky: nobody removes another's file
+        elif not os.path.lexists(folder):
+            if os.access(folder.parent, os.W_OK | os.X_OK):
+                return folder
+            folder.parent.stat()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        info = folder.lstat()
+    except OSError as error:
+        raise MachineBusyError(
+            given=f"the lock directory {folder}, which cannot be made ({error.strerror})",
+            allowed="a directory with mode 1777 that all users share",
+            todo=f"ask an administrator to run: install -d -m 1777 {folder}",
+        ) from error
     if not stat.S_ISDIR(info.st_mode) or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise MachineBusyError(
             given=f"the lock directory {folder}, which this user cannot use",

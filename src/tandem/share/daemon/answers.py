@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import tandem
@@ -18,6 +19,7 @@ from tandem.share.scheduler import waiting
 from tandem.share.scheduler.machine import Machine
 from tandem.share.state.life import Life
 from tandem.share.store import queries
+from tandem.share.store.decided import decided
 from tandem.share.store.store import steps_of
 
 ROWS_MOST = 100_000
@@ -131,7 +133,10 @@ def neighbours(machine: Machine, caller: Caller, life: Life) -> list[str]:
 
 
 def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
-    """One job: all that is known, why it waits, its promises, who it ran beside."""
+    """One job: all that is known, why it waits, its promises, who it ran beside.
+
+    Only where `decisions` is asked for: every decision about it, from the whole log.
+    """
     job = one_job(params)
     demand_own(driver, caller, job)
     engine, machine = driver.store.engine, driver.machine
@@ -159,6 +164,10 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
     view["after"] = [after | {"name": name_of(driver, after["job"])} for after in view["after"]]
     coruns = _masked(driver, caller, queries.coruns(engine, job_id=job, limit=100))
     others = {other for stretch in coruns for other, _ in stretch["beside"]}
+    if _flag(params, "decisions"):
+        name = cache(partial(name_of, driver))
+        told = decided(engine, job, view["submitted_at"])
+        view["decisions"] = [one | {"reason": waiting.renamed(one["reason"], name)} for one in told]
     return view | {"promises": promises, "coruns": coruns, "labels": {one: name_of(driver, one) for one in others}}
 
 

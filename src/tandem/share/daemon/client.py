@@ -167,9 +167,9 @@ class Client:
         result: list[View] = self.call("queue", why=why, together=together)
         return result
 
-    def show(self, job: int) -> View:
-        """Return all that is known of a job."""
-        result: View = self.call("show", job=job)
+    def show(self, job: int, *, decisions: bool = False) -> View:
+        """Return all that is known of a job; of `decisions` every one about it too, which reads the whole log."""
+        result: View = self.call("show", job=job, decisions=decisions)
         return result
 
     def wait(self, jobs: Sequence[int]) -> list[View]:

@@ -80,20 +80,22 @@ class Neighbours:
         )
 
     def broken(self, n: int, life: Life) -> str:
-        """Whose bound would break, and by what, if ``life`` joined those on node ``n``; "" where none would."""
-        broken = self._broken(n, life, self._view.neighbours(n, but=life.id))
+        """Whose bound would break, and by what, if ``life`` joined those on node ``n``; "" where none would.
+
+        To be read by the owner of ``life``, as `words`.
+        """
+        others = self._view.neighbours(n, but=life.id)
+        broken = self._broken(n, life, others)
         if broken is None:
             return ""
         one, slowed = broken
         who, most = "it" if one is life else f"job {one.id}", one.job.max_slowdown
+        why = f" ({slowed.why})" if _of_one_user(life, others) else ""
         if slowed.mid > most:
-            return f"{who} may take {most:.2f}x as long as alone, and {slowed.mid:.2f}x is expected ({slowed.why})"
+            return f"{who} may take {most:.2f}x as long as alone, and {slowed.mid:.2f}x is expected{why}"
         noise = self._view.history.measured_noise(one.job)
         varies = f", or {noise:.0%} more as its own pace varies by that" if noise else ""
-        return (
-            f"{who} may take {most:.2f}x as long as alone{varies}, and up to {slowed.high:.2f}x is possible "
-            f"({slowed.why})"
-        )
+        return f"{who} may take {most:.2f}x as long as alone{varies}, and up to {slowed.high:.2f}x is possible{why}"
 
     def suit(self, n: int, a: Life, b: Life) -> bool:
         """Whether the two, alone together on node ``n``, are predicted to keep the bounds of those that are primary."""
@@ -141,13 +143,18 @@ class Neighbours:
         return min((self.cost_s(n, life) for n in itertools.islice(nodes, NODES)), default=math.inf)
 
     def words(self, life: Life) -> str:
-        """Why the placement that ``life`` has just got is a good one."""
+        """Why the placement that ``life`` has just got is a good one.
+
+        Its owner reads this, who may not know what other users run: their jobs are numbers, and what an estimate beside
+        them rests on, which names applications, is left out.
+        """
         said = []
         for n in life.numbers:
             others = self._view.neighbours(n, but=life.id)
             if others:
                 slowdown = self._predict(n, [life, *others])[0]
-                said.append(f"beside {called(one.job.app or f'job {one.id}' for one in others)}: {slowdown.why}")
+                why = slowdown.why if _of_one_user(life, others) else _in_figures(slowdown)
+                said.append(f"beside {called(_name(one, life.job.uid) for one in others)}: {why}")
             if len(said) == 2:
                 break
         return "; ".join(said) or "nobody is beside it"
@@ -315,6 +322,20 @@ class _Company:
         """Gather the keys."""
         self.keys = tuple(app.key for app in self.apps)
         self.curbed = any(one.throttle < 1.0 for one in self.others)
+
+
+def _of_one_user(life: Life, others: Iterable[Life]) -> bool:
+    return all(one.job.uid == life.job.uid for one in others)
+
+
+def _name(life: Life, reader: int) -> str:
+    """What a job is called to the user ``reader``: others' jobs by number, as their names may be command lines."""
+    return life.job.app if life.job.app and life.job.uid == reader else f"job {life.id}"
+
+
+def _in_figures(slowdown: Slowdown) -> str:
+    """A slowdown without what it rests on."""
+    return f"{slowdown.mid:.2f}x as long as alone is expected ({slowdown.low:.2f}-{slowdown.high:.2f})"
 
 
 def called(names: Iterable[str]) -> str:

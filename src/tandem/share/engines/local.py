@@ -31,7 +31,10 @@ LOOK_S = 3.0
 """How often foreign use of cores and GPUs is looked for, in seconds."""
 
 AGAIN_S = 1.0
-"""When a start that failed for want of the machine's resources is reported, and a refused command sent again."""
+"""When a start that failed for want of the machine's resources is reported, and a refused command sent again; ..."""
+
+AGAIN_MOST_S = 60.0
+"""... starts later the longer all have failed, half as long as that, but no later than this."""
 
 TIDY_S = 0.5
 """Folders of ended attempts are removed after so long a pause in ends, in seconds, ..."""
@@ -82,6 +85,8 @@ class LocalEngine:
         self._rubbish: deque[Path] = deque()  # folders of attempts whose end is stored
         self._tidy_at = 0.0
         self._restarted = _machine_restarted(context.paths.data / "boot")
+        self._lacking = ""  # for want of what nothing could be started, since when
+        self._lacking_since = 0.0
         self._foreign: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._lock_files: list[tuple[int, int]] = []  # where keepers hold what they hold
 
@@ -172,6 +177,7 @@ class LocalEngine:
             "locks": str(locks.lock_dir()),
             "foreign_cores": list(self._foreign[0]),
             "foreign_gpus": list(self._foreign[1]),
+            "lacking": self._lacking,
             "also_held": [f"{one.lost} of job {one.job}" for one in self._attempts.values() if one.lost],
             "jobs_as_submitter": os.geteuid() == 0,
         }
@@ -202,6 +208,7 @@ class LocalEngine:
             self._could_not_start(attempt, error)
             return
         crash.point("after_spawn")
+        self._lacking = ""
         self._watch(attempt)
 
     def _spec(self, attempt: Attempt, launch: Launch) -> Spec:
@@ -221,12 +228,20 @@ class LocalEngine:
 
     def _could_not_start(self, attempt: Attempt, error: OSError) -> None:
         """The machine lacks something just now (room, processes): the job waits again, a little later."""
-        _log.warning("job %d could not be started: %s", attempt.job, error)
-        self._refuse_later(attempt, error.strerror or str(error))
+        why = error.strerror or str(error)
+        if not os.access(self._command[0], os.X_OK):
+            why = f"the keeper {self._command[0]} has gone, or may not be run: reinstall tandemlab"
+        now = self._clock.monotonic()
+        if not self._lacking:
+            self._lacking_since = now
+        if self._lacking != why:
+            _log.warning("job %d could not be started: %s", attempt.job, why)
+        self._lacking = why
+        self._refuse_later(attempt, why, min(AGAIN_MOST_S, max(AGAIN_S, (now - self._lacking_since) / 2)))
 
-    def _refuse_later(self, attempt: Attempt, why: str) -> None:
+    def _refuse_later(self, attempt: Attempt, why: str, later_s: float = AGAIN_S) -> None:
         self._attempts[attempt.key] = attempt
-        self._later(AGAIN_S, attempt, f"refuse {why}")
+        self._later(later_s, attempt, f"refuse {why}")
 
     def _watch(self, attempt: Attempt) -> None:
         assert attempt.keeper is not None

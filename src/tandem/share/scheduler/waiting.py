@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tandem.core.units import ranges
@@ -14,7 +15,7 @@ from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
 from tandem.share.state.demand_index import could_ever_fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tandem.share.scheduler.cluster import Cluster
     from tandem.share.state.life import Life
@@ -145,7 +146,12 @@ def array_throttle(job: Job) -> int:
 
 def named(cluster: Cluster, text: str) -> str:
     """The text with elements of arrays named as users name them: `job 10_3`."""
-    return _JOB.sub(lambda match: f"job {name_of(cluster, int(match[1]))}", text)
+    return renamed(text, partial(name_of, cluster))
+
+
+def renamed(text: str, name: Callable[[int], str]) -> str:
+    """The text with jobs, which it calls by number, called as ``name`` says."""
+    return _JOB.sub(lambda match: f"job {name(int(match[1]))}", text)
 
 
 def name_of(cluster: Cluster, job: int) -> str:
