@@ -473,6 +473,14 @@ def test_elements_of_arrays_are_named_as_users_name_them() -> None:
     assert [cells[0] for cells in late.rows] == ["24_1 arr", "3 n3"]
 
 
+@pytest.mark.parametrize(("count", "said"), [(10, ""), (11, "; the latest 10 (--json tells all)")])
+def test_of_many_late_jobs_the_latest_are_shown(capsys: pytest.CaptureFixture[str], count: int, said: str) -> None:
+    promises._show([row(number, 290.0) for number in range(count, 0, -1)], {}, 300.0, None)
+    told = capsys.readouterr().out
+    assert f"late: {count} of {count} quotes{said}\n" in told
+    assert (f"{count} n{count} " in told, "\n1 n1 " in told) == (True, not said)
+
+
 def test_how_a_late_job_ran_is_told() -> None:
     took = "it took 2m20s, 1m32s were expected"
     ran = promises.companies(

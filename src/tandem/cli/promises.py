@@ -117,7 +117,8 @@ def _show(rows: Sequence[Row], beside: Companies, now: float, report: Path | Non
         found = late(rows)
         if found:
             say()
-            say(f"late: {len(found)} of {words.count(len(_seen(founded(rows))), 'quote')}{_whose(rows)}")
+            more = f"; the latest {_LATE_SHOWN} (--json tells all)" if len(found) > _LATE_SHOWN else ""
+            say(f"late: {len(found)} of {words.count(len(_seen(founded(rows))), 'quote')}{_whose(rows)}{more}")
             show_table(late_table(found[:_LATE_SHOWN], now, beside))
     else:
         say("no quoted job has ended well yet")

@@ -78,7 +78,9 @@ def parse(text: str) -> tuple[int, int | None]:
     match = _FORM.fullmatch(text)
     if match is None:
         raise ConfigError(
-            given=f"job {text!r}", allowed="an id such as 12, or 12_3 of an array", todo="see `tandem queue`"
+            given=f"job {text!r}",
+            allowed="an id such as 12, or 12_3 of an array",
+            todo="see `tandem queue`; write several one after the other: 12 13 14",
         )
     return int(match[1]), None if match[2] is None else int(match[2])
 
