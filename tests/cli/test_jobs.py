@@ -796,6 +796,34 @@ def test_doctor_says_that_no_job_could_start(
     assert words.format(place) in refused.stderr
 
 
+def test_doctor_says_that_the_data_folder_is_another_users(
+    tandem_: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("requires root: to give a folder away")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    os.chown(theirs, 12346, 12346)
+    monkeypatch.setenv("TANDEM_HOME", str(theirs))
+    (problem,) = json.loads(tandem_("doctor", "--json", status=1))["problems"]
+    assert problem.startswith(f"{theirs} belongs to 12346, of whom no daemon answers")
+
+
+@pytest.mark.slow
+def test_beside_a_daemon_doctor_tells_what_that_protects_jobs_with(
+    tandem: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller could do, with their rights and their variables, is beside the point."""
+    before = json.loads(tandem("doctor", "--json"))
+    monkeypatch.setenv("TANDEM_KEEPER", "/nowhere")
+    after = json.loads(tandem("doctor", "--json"))
+    assert [after[name] for name in ("keeper", "protection", "problems")] == [
+        before["daemon"]["engine"]["keeper"],
+        before["daemon"]["engine"]["cgroups"],
+        [],
+    ]
+
+
 def test_doctor_and_nodes(tandem: Shell) -> None:
     told = json.loads(tandem("doctor", "--json"))
     assert told["problems"] == []

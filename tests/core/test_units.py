@@ -51,7 +51,25 @@ def test_what_a_bare_number_means_is_the_callers_to_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "5x", "1:2:3:4", "-5m", "1-", "m5", "5m3", "1e999", math.nan, math.inf, -1, True]
+    "text",
+    [
+        "",
+        "s",
+        "5x",
+        "1:2:3:4",
+        "-5m",
+        "1-",
+        "m5",
+        "5m3",
+        "1e999",
+        "9" * 400,
+        10**400,
+        "9" * 400 + ":00",
+        math.nan,
+        math.inf,
+        -1,
+        True,
+    ],
 )
 def test_what_is_no_duration_is_refused(text: str | float) -> None:
     with pytest.raises(QuantityError, match="1h30m"):

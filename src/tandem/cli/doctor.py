@@ -56,26 +56,30 @@ def examine() -> dict[str, Any]:
     hardware = machine.discover()
     places = paths.of_client(os.environ, os.geteuid())
     native = keeper.keeper_path()
+    daemon = _daemon(places)
+    serves = daemon is not None and "problem" not in daemon
+    engine = daemon["engine"] if daemon is not None and serves else {}  # what it protects jobs with is what counts
     told: dict[str, Any] = {
         "version": __version__,
         "python": platform.python_version(),
         "native": importlib.util.find_spec("tandem._native") is not None,
-        "keeper": None if native is None else str(native),
+        "keeper": engine.get("keeper") or (None if native is None else str(native)),
         "host": hardware.hostname,
         "cores": [core.index for core in hardware.cores],
         "numa_domains": len(hardware.numa_domains()),
         "memory_bytes": hardware.memory_bytes,
         "gpus": [{"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_bytes} for gpu in hardware.gpus],
         "memory_bandwidth": _bandwidth(places),
+        "bandwidth_of_nodes": _bandwidth_of_nodes() if serves else {},
         "cpu_features": machine.cpu_features(),
-        "protection": cgroups.which(cgroups.discover()),
-        "stopped": _stopped(places),
+        "protection": engine.get("cgroups") or cgroups.which(cgroups.discover()),
+        "stopped": "" if serves else _stopped(places),
         "data": str(places.data),
-        "unwritable": _unwritable(places.data),
+        "unwritable": None if serves else _unwritable(places),
         "free_bytes": _free_bytes(places.data),
         "database": _database(places),
-        "daemon": (daemon := _daemon(places)),
-        "profiles": _profiles() if daemon and "problem" not in daemon else [],
+        "daemon": daemon,
+        "profiles": _profiles() if serves else [],
         "unread_profiles": _unread(places.data, hardware.fingerprint),
         "calibration": _calibration(places.data),
     }
@@ -154,6 +158,17 @@ def _daemon(places: Paths) -> dict[str, Any] | None:
             return {"problem": str(error)}
 
 
+def _bandwidth_of_nodes() -> dict[str, float | None]:
+    """What the daemon takes the memory bandwidth of its nodes to be, in MB/s; None where it does not know."""
+    from tandem.share.daemon.client import Client
+
+    try:
+        with Client.connect(start=False) as client:
+            return {node["id"]: node["capacity"]["membw_mbs"] for node in client.nodes()}
+    except TandemError:
+        return {}
+
+
 def _profiles() -> list[dict[str, Any]]:
     """The applications that the scheduler has profiles of; none where no daemon runs."""
     from tandem.share.daemon.client import Client
@@ -183,12 +198,14 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_nearest(folder)).free
 
 
-def _unwritable(folder: Path) -> str | None:
-    """Why this user's daemon could store nothing there; None where it can, or where the folder is another's."""
+def _unwritable(places: Paths) -> str | None:
+    """Why this user's daemon could store nothing there; None where it can, or where it is the folder of all users."""
+    folder = places.data
     there = _nearest(folder)
     try:
-        if folder.exists() and folder.stat().st_uid != os.geteuid():
-            return None
+        if folder.exists() and (owner := folder.stat().st_uid) != os.geteuid():
+            of_all = places.shared and os.geteuid() != 0
+            return None if of_all else f"{folder} belongs to {words.user(owner)}, of whom no daemon answers"
         with tempfile.TemporaryFile(dir=there):
             return None
     except OSError as error:
@@ -238,7 +255,7 @@ def _say(told: dict[str, Any]) -> None:
         ("tandem", f"{told['version']} on Python {told['python']}; native parts {native}"),
         ("machine", f"{told['host']}: {words.count(len(told['cores']), 'core')} ({words.ranges(told['cores'])}), "
                     f"{domains}, {human_size(told['memory_bytes'])} of memory"),
-        ("bandwidth", _bandwidth_words(told["memory_bandwidth"])),
+        ("bandwidth", _bandwidth_words(told["memory_bandwidth"], told["bandwidth_of_nodes"])),
         ("network", "its bandwidth is not known, so what `--nic` asks for is not checked here"),
         ("GPUs", "; ".join(gpus) or "none"),
         ("protection", told["protection"]),
@@ -250,8 +267,11 @@ def _say(told: dict[str, Any]) -> None:
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
 
 
-def _bandwidth_words(found: dict[str, Any] | None) -> str:
+def _bandwidth_words(found: dict[str, Any] | None, of_nodes: dict[str, float | None]) -> str:
     """How much the memory gives, since when that is known, and whether to believe it."""
+    known = {node: mbs for node, mbs in of_nodes.items() if mbs is not None}
+    if found is None and known:
+        return ", ".join(f"{mbs / 1000:.1f} GB/s of memory for {node}" for node, mbs in known.items())
     if found is None:
         return "of the memory: not measured yet; the daemon does so at its first start, `tandem doctor --measure` now"
     when = f"measured {clock_time(found['measured_at'], time.time())} at a load average of {found['load']:.2f}"

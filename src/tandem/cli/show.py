@@ -15,7 +15,7 @@ import click
 
 from tandem.cli import words
 from tandem.cli.moments import clock_time, promised, span
-from tandem.cli.queue import NAME, beside, phase
+from tandem.cli.queue import beside, phase
 from tandem.cli.selection import checked, elements, label, one
 from tandem.cli.terminal import cut, json_option, print_json, say, say_pairs
 from tandem.core.units import human_duration
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 View = Mapping[str, Any]
 Line = tuple[str, str]
 
+_NAME = 20  # "another user's job" fits
 _NEIGHBOURS = 10
 _DECISIONS = 20
 _ROOM_BYTES = 1 << 16
@@ -195,7 +196,7 @@ def _beside(view: View, now: float) -> Iterator[Line]:
     labels = view.get("labels") or {}
     for place, stretch in enumerate(stretches[-_NEIGHBOURS:], start=len(stretches) > _NEIGHBOURS):
         who = (
-            ", ".join(f"{cut(app or 'job', NAME)} ({labels.get(str(job), job)})" for job, app in stretch["beside"])
+            ", ".join(f"{cut(app or 'job', _NAME)} ({labels.get(str(job), job)})" for job, app in stretch["beside"])
             or "nobody"
         )
         rate = f" at {stretch['rate']:.3g} steps/s" if stretch["rate"] is not None else ""

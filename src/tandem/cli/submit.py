@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli import words
-from tandem.cli.selection import resolve
+from tandem.cli.selection import elements, parse, resolve
 from tandem.cli.terminal import json_option, print_json, say, say_err
 from tandem.core.errors import ConfigError, PermissionRefusedError
 from tandem.core.pairs import parse_pair
@@ -266,8 +266,9 @@ def _after(client: Client, text: str) -> list[str]:
             )
         try:
             found += [f"{one}{colon}{how}" for one in resolve(client, [job])]
-        except PermissionRefusedError:  # somebody else's job: whether it may be waited for is the daemon's to say
-            found.append(item)
+        except PermissionRefusedError:  # somebody else's: of an array only what has not ended is to be seen
+            theirs = elements(client, parse(job)[0], live=True) if job.isdecimal() else {}
+            found += [f"{one['id']}{colon}{how}" for one in theirs.values()] or [item]
     return found
 
 

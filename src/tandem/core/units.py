@@ -54,12 +54,16 @@ def parse_duration(value: str | float, *, bare_unit_s: float = 60.0) -> float:
     forms = _DURATION_FORMS.format(_BARE_DURATIONS.get(bare_unit_s, "or Slurm's "))
     if isinstance(value, bool):
         raise _refused(value, "duration", forms)
-    if isinstance(value, int | float):
-        seconds: float | None = float(value)
-    else:
-        text = value.strip().lower()
-        seconds = float(text) * bare_unit_s if _BARE.fullmatch(text) else _sum_of_parts(text)
-        seconds = _slurm_duration(text) if seconds is None else seconds
+    seconds: float | None
+    try:
+        if isinstance(value, int | float):
+            seconds = float(value)
+        else:
+            text = value.strip().lower()
+            seconds = float(text) * bare_unit_s if _BARE.fullmatch(text) else _sum_of_parts(text)
+            seconds = _slurm_duration(text) if seconds is None else seconds
+    except OverflowError:  # of a whole number
+        seconds = math.inf
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         raise _refused(value, "duration", forms)
     return seconds

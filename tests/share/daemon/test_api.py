@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tandem.cli.submit import _after as after_words
 from tandem.core.errors import (
     ConfigError,
     DaemonError,
@@ -156,6 +157,17 @@ def test_no_answer_about_ones_own_jobs_tells_what_others_run(system: Home) -> No
     told += as_user(ALICE, system, asked)
     assert "secret" not in json.dumps(told).replace("echo secret", "")
     assert "mine" in json.dumps(told)
+
+
+def test_the_array_of_another_user_is_waited_for_as_a_whole(system: Home) -> None:
+    theirs = as_user(BOB, system, lambda c: submit(c, argv=FOREVER, array="0-2", hold=True))
+    said = as_user(ALICE, system, lambda c: after_words(c, f"{theirs}:any"))
+    assert said == [f"{theirs + k}:any" for k in range(3)]
+    mine = as_user(ALICE, system, lambda c: submit(c, argv=["true"], after=said))
+    shown = as_user(ALICE, system, lambda c: c.show(mine))
+    assert [after["job"] for after in shown["after"]] == [theirs, theirs + 1, theirs + 2]
+    as_user(BOB, system, lambda c: c.cancel([theirs], array=True))
+    assert as_user(ALICE, system, lambda c: c.wait([mine]))[0]["state"] == "done"
 
 
 def test_a_watcher_sees_little_of_somebody_elses_jobs(system: Home) -> None:

@@ -1,5 +1,6 @@
 """What a user writes becomes jobs, or an error that names the key."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -7,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.core.errors import PermissionRefusedError, TandemError
+from tandem.share import events as ev
 from tandem.share.daemon import submission
 from tandem.share.daemon.submission import Submitter
-from tandem.share.model import After, JobClass, Need
+from tandem.share.model import After, Gpu, JobClass, Need, Node
+from tandem.share.scheduler.cluster import Setup
+from tandem.share.scheduler.machine import Machine
 
 ROOT = Submitter(0, 0, environ={"PATH": "/bin", "OMP_NUM_THREADS": "64"}, cwd="/home/me")
 
@@ -138,6 +142,22 @@ def test_a_mistake_names_the_key(given: dict[str, Any], words: list[str]) -> Non
     with pytest.raises(TandemError) as caught:
         read(**given)
     assert all(word in str(caught.value) for word in words)
+
+
+NUMBERS = [10**400, -(10**400), "9" * 400, 1e308, float("inf"), float("nan"), 1 << 63]
+SIZES = ["cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "max_slowdown", "time", "expected", "grace"]
+OTHERS = ["priority", "retries", "array", "after", "parts", "labels", "name", "checkpoint", "env", "class", "stdout"]
+
+
+@pytest.mark.parametrize("key", [*SIZES, *OTHERS])
+def test_a_number_too_large_is_refused_like_any_mistake(key: str) -> None:
+    """Or it is a name as good as any, or a demand that no node can meet."""
+    nodes = Machine(Setup("share", "none"))
+    nodes.step(0.0, [ev.NodeJoined(Node("n", 1000, 1000, (Gpu(0),), cores=(0,)))])
+    for value in NUMBERS:
+        with contextlib.suppress(TandemError):
+            for job, _ in read(**({"gpus": 1} if key == "gpu_mem" else {}), **{key: value}):
+                nodes.check(job)
 
 
 def test_only_the_trusted_raise_their_priority() -> None:

@@ -422,6 +422,7 @@ def test_a_refused_start_does_not_count() -> None:
     told = held_up()
     told.submit(job(1))
     step = told.tell(ev.StartRefused(1, 1, "core 0 was taken"), at=1.0)
+    assert told[1].reason.endswith("; attempt 1 could not be started: core 0 was taken")
     assert step.instructions == (ev.StartJob(1, 2, told[1].placement),)  # type: ignore[arg-type]
     assert told[1].failures == 0
     told.tell(ev.Started(1, 1), at=1.5)

@@ -460,6 +460,25 @@ def test_a_setup_comes_back_as_it_was() -> None:
     assert setup_of(setup_text(setup)) == setup
 
 
+def test_what_was_promised_of_an_attempt_that_was_not_started_is_forgotten(place: Paths) -> None:
+    def quoted(at: float, moment: str) -> Quote:
+        return Quote(1, at, moment, Interval(at, at, at), Interval(at + 1, at + 2, at + 3))
+
+    with Store.open(place) as store:
+        store.begin_epoch(0.0, SETUP)
+        machine = Machine(SETUP)
+        step(store, machine, 1.0, [ev.NodeJoined(NODE)], {})
+        step(store, machine, 2.0, [ev.Submitted(job(1))], {1: launch()})
+        kept = queries.quotes(store.engine, 1)
+        over = AttemptOver(1, 1, 2.5, 3.0, 1, 0, "exit status 1")
+        store.commit(Entry(3.0, [], attempts=[over], quotes=[quoted(3.5, "start")]))
+        for at in (5.0, 6.0):  # each time it is started again at once
+            store.commit(Entry(at, [], refused=[1], quotes=[quoted(at, "start")]))
+        found = queries.quotes(store.engine, 1)
+        assert found[:-1] == kept
+        assert found[-1]["at"] == 6.0
+
+
 def test_what_was_decided_about_one_job_is_read_out_of_the_log(place: Paths) -> None:
     with Store.open(place) as store:
         store.begin_epoch(0.0, SETUP)

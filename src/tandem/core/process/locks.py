@@ -10,11 +10,11 @@ the new file. What `held` holds is not locked again.
 The directory is `$TANDEM_LOCK_DIR`, else `/run/lock/tandem`, else `/tmp/tandem-locks` (shared, sticky).
 """
 
-import errno
 import fcntl
 import os
 import stat
 import struct
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -147,10 +147,8 @@ def _checked(folder: Path, *, make: bool) -> Path:
                 folder.mkdir(mode=0o777)
                 folder.chmod(0o1777)  # whatever the umask; sticky: nobody removes another's file
         elif not os.path.lexists(folder):
-            if os.access(folder.parent, os.W_OK | os.X_OK):
+            with tempfile.TemporaryDirectory(dir=folder.parent):
                 return folder
-            folder.parent.stat()
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         info = folder.lstat()
     except OSError as error:
         raise MachineBusyError(

@@ -231,6 +231,7 @@ class Driver:
             decisions=step.decisions,
             quotes=step.quotes,
             taken_back=step.taken_back,
+            refused=[event.job for event in events if isinstance(event, ev.StartRefused)],
             launches={job: launch for change in changes for job, launch in change.launches.items()},
             submitted=[self.machine.jobs[event.job.id] for event in events if isinstance(event, ev.Submitted)],
             touched=touched,

@@ -49,6 +49,7 @@ KEYS = (
 ARRAY_MOST = 100_000
 NAME_LONGEST = 256
 _NUMBER_MOST = 1e9
+_SIZE_MOST = 1 << 60
 APP_LONGEST = 80
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _SHELL = re.compile(r"(?:ba|da|z|k|mk|fi|c|tc)?sh")
@@ -283,6 +284,8 @@ def _part(given: Mapping[str, Any]) -> Part:
     if given.get("mem") is not None and not mem_mib:  # elsewhere it means all of a node's
         raise _wrong(given["mem"], "mem", "a size above 0, such as 4G", "name what it takes, or leave it out")
     labels = given.get("labels") or ()
+    if not isinstance(labels, str | list | tuple):
+        raise _wrong(labels, "labels", "a label, or a list of them", "correct it")
     need = Need(
         cpu_milli=_milli("cpus", given.get("cpus") if given.get("cpus") is not None else 1, 0.001),
         mem_mib=mem_mib,
@@ -403,9 +406,12 @@ def _sized(key: str, given: object, bare_unit: int) -> int:
     if not isinstance(given, str):
         raise _wrong(given, key, "a size such as 4G", "give a number with a unit")
     try:
-        return parse_size(given, bare_unit_bytes=bare_unit)
+        size = parse_size(given, bare_unit_bytes=bare_unit)
     except QuantityError as error:
         raise _wrong(given, key, error.allowed, error.todo) from None
+    if size > _SIZE_MOST:
+        raise _wrong(given, key, "at most an exbibyte", "correct it")
+    return size
 
 
 def _milli(key: str, given: object, least: float) -> int:
@@ -415,7 +421,7 @@ def _milli(key: str, given: object, least: float) -> int:
 def _number(key: str, given: object, least: float) -> float:
     try:
         number = float(given) if not isinstance(given, bool) else float("nan")  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not least <= number < _NUMBER_MOST:
         raise _wrong(given, key, f"a number of at least {least:g}, and below a billion", "correct it")
@@ -425,7 +431,7 @@ def _number(key: str, given: object, least: float) -> float:
 def _whole(key: str, given: object, least: int, most: int) -> int:
     try:
         number = float(given) if not isinstance(given, bool) else float("nan")  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not least <= number <= most or number != int(number):
         raise _wrong(given, key, f"a whole number from {least} to {most}", "correct it")

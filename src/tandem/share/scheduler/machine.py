@@ -183,10 +183,11 @@ class Machine(Cluster):
             msg = f"the policy starts job {life.id} without having placed it"
             raise AssertionError(msg)
         self.view.placed.discard(life.id)
+        before = f"; attempt {life.attempt} could not be started: {life.refused}" if life.refused else ""
         life.attempt += 1
         life.state = State.STARTING
         life.started_at, life.placed_at = None, self.now
-        life.reason = decision.reason
+        life.reason, life.refused = decision.reason + before, ""
         life.ran_s, life.run_since, life.throttle = 0.0, None, 1.0
         life.done = life.saved_done or None
         life.rate = life.slowdown = life.reserved = None

@@ -47,6 +47,7 @@ _PLAIN = (
     "slowdown",
     "reason",
     "hindered",
+    "refused",
     "has_room",
     "curbed_before",
     "measured_s",

@@ -267,7 +267,7 @@ class Transitions:
             m.leave_nodes(life)
             life.stop_as = None
             m.enqueue(life)
-            life.reason = event.why
+            life.reason = life.refused = event.why
 
     def _ended(self, event: ev.Ended) -> None:
         life = self._attempt(event)

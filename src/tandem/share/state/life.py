@@ -39,6 +39,7 @@ class Life:
         measured_s, measured_alone_s: seconds of the attempt that were measured, and what they would have been alone.
         last_end: the last attempt that is over, how it ended in words, and when it had started, if it had.
         hindered: why the policy did not place the waiting job though it fits by count.
+        refused: why its last start was refused, until it is started again.
         curbed_before: it was suspended or throttled by a policy that no longer decides.
         has_room: others were displaced for the waiting job.
         slowdown: last measured slowdown against running alone, with the neighbours it was measured beside.
@@ -90,6 +91,7 @@ class Life:
     reserved: tuple[float, tuple[str, ...]] | None = None
     reason: str = ""
     hindered: str = ""
+    refused: str = ""
     last_end: tuple[int, str, float | None] = (0, "", None)
     has_room: bool = False
     curbed_before: bool = False

@@ -67,6 +67,7 @@ class Entry:
     besides: Sequence[Beside] = ()
     attempts: Sequence[AttemptOver] = ()
     taken_back: Sequence[int] = ()  # jobs whose quotes a hold took back
+    refused: Sequence[int] = ()  # jobs whose attempt was not started after all
 
 
 def encode_list(values: Sequence[Event] | Sequence[Decision], jobs: Mapping[int, str] | None = None) -> str:

@@ -65,6 +65,18 @@ _PAGE_BYTES = 4096
 
 _STRETCH = ("job", "attempt", "began_at")
 _FORGET_STRETCH = sa.delete(schema.CORUNS).where(*(schema.CORUNS.c[name] == sa.bindparam(name) for name in _STRETCH))
+_FORGET_QUOTE = sa.delete(schema.QUOTES).where(
+    schema.QUOTES.c.job == sa.bindparam("refused"),
+    schema.QUOTES.c.moment == sa.literal_column("'start'"),
+    schema.QUOTES.c.at
+    >= sa.func.coalesce(
+        sa.select(sa.func.max(schema.ATTEMPTS.c.ended_at))
+        .where(schema.ATTEMPTS.c.job == sa.bindparam("refused"))
+        .scalar_subquery(),
+        sa.literal_column("0"),
+    ),
+)
+"""What was promised of an attempt that was not started: since the last one ended."""
 
 
 class Store:
@@ -78,6 +90,7 @@ class Store:
         self._insert = {table: _insert(table, engine.dialect) for table in schema.METADATA.sorted_tables}
         self._change_job = Prepared(_CHANGE_JOB, (*_STATE, "key"), engine.dialect)
         self._forget_stretch = Prepared(_FORGET_STRETCH, _STRETCH, engine.dialect)
+        self._forget_quote = Prepared(_FORGET_QUOTE, ("refused",), engine.dialect)
         self._epoch, self._seq, self._first = self._last()
         self._environs: set[str] = set()  # keys of environments that are stored
         self._fresh: set[str] = set()  # those of the transaction under way
@@ -259,6 +272,7 @@ class Store:
         if entry.submitted:
             self._add(schema.LAUNCHES, self._launch_rows(entry.launches))
         self._change_job.run(self._writer, [rows.job_change(life, entry.exits.get(life.id)) for life in changed])
+        self._forget_quote.run(self._writer, [{"refused": job} for job in entry.refused])
         self._add(schema.QUOTES, [rows.quote_row(quote) for quote in entry.quotes])
         self._add(schema.HOLDS, [{"job": job, "at": entry.now} for job in entry.taken_back])
         self._add(schema.ATTEMPTS, [rows.attempt_row(over) for over in entry.attempts])
