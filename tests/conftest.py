@@ -79,12 +79,13 @@ _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "nvcc": (lambda: nvcc() is not None, "CUDA's compiler is not installed"),
     "fuse": (_can_mount, "no FUSE file system can be mounted here"),
     "libfuse": (_has_libfuse, "libfuse 3 and fusermount3 are not installed (Debian: apt install fuse3)"),
+    "root": (lambda: os.geteuid() == 0, "only root may become another user, and give files away"),
     "cgroup": (_has_writable_cgroup, "no control group can be written here"),
 }
 
 
 def requires(*needs: str) -> pytest.MarkDecorator:
-    """Skip a test where the machine lacks one of `needs` ("gpu", "cuda_core", "nvcc", "cgroup", "fuse", "libfuse").
+    """Skip a test where the machine lacks one of `needs`, which are in the list above ("gpu", "root", "cgroup", ...).
 
     Raises:
         KeyError: A need that is not in the list above.

@@ -19,6 +19,7 @@ import pytest
 from tandem.core.process import locks
 from tests import disks
 from tests.cli.conftest import Shell
+from tests.conftest import requires
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -796,11 +797,10 @@ def test_doctor_says_that_no_job_could_start(
     assert words.format(place) in refused.stderr
 
 
+@requires("root")
 def test_doctor_says_that_the_data_folder_is_another_users(
     tandem_: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("requires root: to give a folder away")
     theirs = tmp_path / "theirs"
     theirs.mkdir(mode=0o755)
     os.chown(theirs, 12346, 12346)

@@ -149,15 +149,30 @@ SIZES = ["cpus", "gpus", "gpu_mem", "mem", "membw", "nic", "nodes", "max_slowdow
 OTHERS = ["priority", "retries", "array", "after", "parts", "labels", "name", "checkpoint", "env", "class", "stdout"]
 
 
-@pytest.mark.parametrize("key", [*SIZES, *OTHERS])
-def test_a_number_too_large_is_refused_like_any_mistake(key: str) -> None:
-    """Or it is a name as good as any, or a demand that no node can meet."""
+def checked(key: str, value: object) -> None:
+    """Read a submission with this and ask whether a small node could ever run it."""
     nodes = Machine(Setup("share", "none"))
     nodes.step(0.0, [ev.NodeJoined(Node("n", 1000, 1000, (Gpu(0),), cores=(0,)))])
+    for job, _ in read(**({"gpus": 1} if key == "gpu_mem" else {}), **{key: value}):
+        nodes.check(job)
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=lambda value: str(value)[:6])
+@pytest.mark.parametrize("key", SIZES)
+def test_an_amount_too_large_is_refused_like_any_mistake(key: str, value: object) -> None:
+    with pytest.raises(TandemError):
+        checked(key, value)
+
+
+@pytest.mark.parametrize("key", OTHERS)
+def test_a_number_where_none_belongs_is_refused_but_as_a_text(key: str) -> None:
+    """Digits are a name as good as any; a number is none, nor is it the index of an array's element."""
+    taken = []
     for value in NUMBERS:
         with contextlib.suppress(TandemError):
-            for job, _ in read(**({"gpus": 1} if key == "gpu_mem" else {}), **{key: value}):
-                nodes.check(job)
+            checked(key, value)
+            taken.append(value)
+    assert all(isinstance(value, str) for value in taken)
 
 
 def test_only_the_trusted_raise_their_priority() -> None:

@@ -49,6 +49,7 @@ KEYS = (
 ARRAY_MOST = 100_000
 NAME_LONGEST = 256
 _NUMBER_MOST = 1e9
+_INDEX_END = 10**18
 _SIZE_MOST = 1 << 60
 APP_LONGEST = 80
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
@@ -203,7 +204,7 @@ def _job(given: Mapping[str, Any], launch: Launch, who: Submitter) -> Job:
         after=_after(given.get("after")),
         retries=_whole("retries", given.get("retries", 0), 0, 1000),
         checkpoint=_signal(given.get("checkpoint") or ""),
-        grace_s=10.0 if given.get("grace") is None else _duration("grace", given["grace"]),
+        grace_s=_grace(given.get("grace")),
         held=bool(given.get("hold", False)),
     )
 
@@ -343,6 +344,8 @@ def _array(given: object) -> tuple[list[int | None], int]:
     for match in ranges:
         assert match is not None
         low, high, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        if high >= _INDEX_END:
+            raise _wrong(given, "array", "indices below 10**18", "correct the indices")
         if step == 0 or high < low or (high - low) // step >= ARRAY_MOST:
             raise _wrong(given, "array", f"rising ranges of at most {ARRAY_MOST} elements", "correct the indices")
         indices += range(low, high + 1, step)
@@ -370,6 +373,13 @@ def _signal(given: object) -> str:
     if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
         raise _wrong(given, "checkpoint", "a signal that can be caught, such as SIGUSR1", "name the signal")
     return name
+
+
+def _grace(given: object) -> float:
+    grace_s = 10.0 if given is None else _duration("grace", given)
+    if grace_s > LONGEST_S:
+        raise _wrong(given, "grace", "at most ten years", "leave it out for 10 s")
+    return grace_s
 
 
 def _seconds(key: str, given: object) -> float | None:
