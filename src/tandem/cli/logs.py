@@ -22,7 +22,7 @@ from tandem.core.records import open_regular
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tandem.share.daemon.client import Client
+    from tandem.share.daemon.lasting import Lasting
 
 _CHUNK = 1 << 16
 _LOOK_S = 0.2
@@ -42,6 +42,7 @@ def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) ->
     state.
     """
     from tandem.share.daemon.client import Client
+    from tandem.share.daemon.lasting import Lasting
 
     with Client.connect() as client:
         jobs = resolve(client, [job])
@@ -50,7 +51,8 @@ def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) ->
             print_json(found[0] if len(jobs) == 1 else [{"id": n, **at} for n, at in zip(jobs, found, strict=True)])
             return
         if len(jobs) == 1:
-            _print(client, jobs[0], job, follow=follow, err=err, lines=lines)
+            with Lasting(lambda text: say_err(f"tandem: {text}")) as lasting:
+                _print(lasting, jobs[0], job, follow=follow, err=err, lines=lines)
             return
         names = [label(client.show(number)) for number in jobs]
         if follow:
@@ -68,9 +70,9 @@ def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) ->
                     click.echo()
 
 
-def _print(client: Client, number: int, job: str, *, follow: bool, err: bool, lines: int | None) -> None:
+def _print(lasting: Lasting, number: int, job: str, *, follow: bool, err: bool, lines: int | None) -> None:
     """Copy one job's output to ours; say on stderr why there is none."""
-    where = client.log_path(number)
+    where = lasting.ask(lambda client: client.log_path(number))
     path = Path(where["stderr" if err else "stdout"])
     state = where["state"]
     copied = False
@@ -86,9 +88,10 @@ def _print(client: Client, number: int, job: str, *, follow: bool, err: bool, li
             if not follow or state not in words.LIVE:
                 break
             time.sleep(_LOOK_S)
-            state = client.log_path(number)["state"]  # asked before the last copy: nothing written before is lost
+            # asked before the last copy: nothing that was written before is lost
+            state = lasting.ask(lambda client: client.log_path(number))["state"]
     if not copied and lines != 0 and state not in words.LIVE:
-        _say_why_nothing(job, client.show(number), err=err)
+        _say_why_nothing(job, lasting.ask(lambda client: client.show(number)), err=err)
 
 
 def _say_why_nothing(job: str, view: Mapping[str, Any], *, err: bool) -> None:

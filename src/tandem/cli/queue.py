@@ -62,11 +62,12 @@ def queue(all_: bool, watch: bool, user: str | None, columns: str | None, as_jso
             allowed="a terminal, and no --json",
             todo="call `tandem queue --json` as often as you like",
         )
+    if watch:
+        _watch(all_=all_, uid=uid, chosen=chosen)
+        return
     with Client.connect() as client:
         if as_json:
             print_json(rows(client, client.queue(why=True), all_=all_, uid=uid))
-        elif watch:
-            _watch(client, all_=all_, uid=uid, chosen=chosen)
         else:
             live = client.queue(why=True, together=True)
             say(summary(client, live))
@@ -178,22 +179,28 @@ def _chosen(text: str) -> list[str]:
     )
 
 
-def _watch(client: Client, *, all_: bool, uid: int | None, chosen: Sequence[str] | None) -> None:
+def _watch(*, all_: bool, uid: int | None, chosen: Sequence[str] | None) -> None:
+    """Keep the queue on the screen. A daemon that goes away meanwhile has a successor."""
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
-    def page() -> RenderableType:
+    from tandem.share.daemon.lasting import Lasting
+
+    def page(client: Client) -> RenderableType:
         live = client.queue(why=True, together=True)
         found = rows(client, live, all_=all_, uid=uid, most=WAITING_SHOWN)
         drawn = table(found, time.time(), screen.width, chosen)
         return Group(Text(f"{time.strftime('%H:%M:%S')}  {summary(client, live)}"), drawn)
 
     screen = console()
-    with Live(page(), console=screen, screen=True, auto_refresh=False) as live:
+    with (
+        Lasting(lambda text: live.update(Text(text), refresh=True)) as lasting,
+        Live(console=screen, screen=True, auto_refresh=False) as live,
+    ):
         while True:
+            live.update(lasting.ask(page), refresh=True)
             time.sleep(_REFRESH_S)
-            live.update(page(), refresh=True)
 
 
 def _uid(user: str | None) -> int | None:

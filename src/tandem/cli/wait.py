@@ -52,12 +52,12 @@ def wait(jobs: tuple[str, ...], any_: bool, timeout: str | None, as_json: bool) 
 def wait_for(
     ids: Sequence[int], *, any_: bool = False, timeout_s: float | None = None, quiet: bool = False
 ) -> tuple[list[View], bool]:
-    """Wait until jobs have ended; say each end as it comes.
+    """Wait until jobs have ended; say each end as it comes. A daemon that goes away meanwhile has a successor.
 
     Returns:
         The ends, and whether nothing is left to wait for and all ended well.
     """
-    from tandem.share.daemon.client import Client
+    from tandem.share.daemon.lasting import Lasting
 
     ends: list[View] = []
 
@@ -66,18 +66,24 @@ def wait_for(
         if not quiet:
             say(f"job {label(view)}: {sentence(view)}")
 
-    with Client.connect() as asking:
-        names = {view["id"]: label(view) for view in asking.queue()}
+    def go_on(asking: Client) -> None:
+        told = {end["id"] for end in ends}
+        with lasting.another() as watching:
+            for job in ended(watching, [job for job in left if job not in told]):
+                tell(asking.show(job))
+                if any_:
+                    return
+
+    with Lasting(lambda text: say_err(f"tandem: {text}")) as lasting:
+        names = {view["id"]: label(view) for view in lasting.ask(lambda asking: asking.queue())}
         over = [job for job in ids if job not in names]
-        for job in over[:1] if any_ else over:  # whatever the time: they have ended
-            tell(asking.show(job))
+        for view in lasting.ask(lambda asking: [asking.show(job) for job in (over[:1] if any_ else over)]):
+            tell(view)  # whatever the time: they have ended
         left = [job for job in ids if job in names]
         try:
-            with _at_most(timeout_s), Client.connect() as watching:
-                for job in ended(watching, left) if left and not (any_ and ends) else ():
-                    tell(asking.show(job))
-                    if any_:
-                        break
+            with _at_most(timeout_s):
+                if left and not (any_ and ends):
+                    lasting.ask(go_on)
         except _OutOfTimeError:
             told = {end["id"] for end in ends}
             late = [names[job] for job in left if job not in told]

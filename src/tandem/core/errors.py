@@ -119,6 +119,14 @@ class DaemonError(TandemError):
     """The daemon does not answer, or another one already runs."""
 
 
+class DaemonLostError(DaemonError):
+    """The daemon went away without a word while it was asked: it was killed."""
+
+
+class DaemonStoppedError(DaemonError):
+    """The daemon was stopped while it was asked."""
+
+
 class UnknownJobError(TandemError):
     """A job identifier that does not exist."""
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from tandem.core.errors import DaemonError, TandemError
+from tandem.core.errors import DaemonError, DaemonLostError, TandemError
 from tandem.core.process.peer import peer_of
 from tandem.share import paths as places
 from tandem.share.daemon.holder import watched
@@ -105,7 +105,9 @@ class Client:
 
         Raises:
             TandemError: What the daemon answered.
-            DaemonError: The daemon went away, or hangs.
+            DaemonLostError: The daemon was killed.
+            DaemonStoppedError: It was stopped.
+            DaemonError: It hangs.
         """
         key = self.send(method, **params)
         while True:
@@ -272,7 +274,7 @@ class Client:
             except ConnectionResetError:
                 chunk = b""
             if not chunk:
-                raise DaemonError(
+                raise DaemonLostError(
                     given="the daemon went away while it was asked",
                     allowed="a daemon that runs",
                     todo="ask again: `tandem` starts it; what it acknowledged is kept",

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from tandem.core import plug
 from tandem.core.clock import Clock, SystemClock
-from tandem.core.errors import ConfigError, DaemonError, TandemError
+from tandem.core.errors import ConfigError, DaemonError, DaemonStoppedError, TandemError
 from tandem.core.units import counted
 from tandem.share import paths as places
 from tandem.share.daemon.api import Api
@@ -297,9 +297,13 @@ class Daemon:
             self._accept()  # who came through the socket in a folder that was moved
         self._listener.close()
         self.driver.close(settle=self._ousted is None)
+        ends = self._ousted or DaemonStoppedError(
+            given=f"the daemon was stopped{self._stopped_by}",
+            allowed="one that runs",
+            todo="ask again: `tandem` starts it; what it acknowledged is kept",
+        )
         for connection in self._connections.values():
-            if self._ousted:
-                connection.send({"id": None, "error": self._ousted.as_dict()})
+            connection.send({"id": None, "error": ends.as_dict()})
             connection.finish()
         self._selector.close()
         _log.info("stopped%s%s", self._stopped_by, _left(life.state for life in self.driver.machine.jobs.values()))
