@@ -1,9 +1,11 @@
 """`exclusive` and `share` by hand, and what every policy does with a head that waits."""
 
+from dataclasses import replace
+
 import pytest
 
 from tandem.share import events as ev
-from tandem.share.model import Gpu, Job, Node, State
+from tandem.share.model import Gpu, Job, Need, Node, Part, State
 from tandem.share.scheduler.cluster import Setup
 from tandem.share.simulate.simulator import Simulator
 from tandem.share.workloads.workload import Arrival, Workload
@@ -87,8 +89,6 @@ def test_a_big_gang_does_not_starve_where_there_are_reservations(policy: str) ->
 @pytest.mark.parametrize("policy", ["backfill", "hybrid"])
 def test_a_gang_of_two_kinds_does_not_starve_either(policy: str) -> None:
     """Each part fits most of the time, both together never by chance."""
-    from tandem.share.model import Need, Part
-
     nodes = (Node("a", 4000, 0, (Gpu(0),)),)
     both = Job(500, (Part(Need(2000, gpus=1)), Part(Need(2000))), limit_s=5.0, expected_s=5.0)
     stream = [(float(k), job(k + 2, 1, limit=4, expected=4.0), 4.0) for k in range(200)]
@@ -107,6 +107,39 @@ def test_a_head_that_waits_for_gpus_does_not_block_others(policy: str) -> None:
     assert told.state(3) is State.RUNNING
 
 
+NEVER = job(500, 9, nodes=1, limit=5, expected=5.0)
+NEVER_TOGETHER = Job(501, (Part(Need(3000), nodes=2), Part(Need(2000))), limit_s=5.0, expected_s=5.0)
+
+
+@pytest.mark.parametrize("never", [NEVER, NEVER_TOGETHER], ids=["too wide", "not together"])
+@pytest.mark.parametrize("policy", ["exclusive", "share", "backfill", "las", "hybrid"])
+def test_what_no_node_can_hold_is_passed_over(policy: str, never: Job) -> None:
+    nodes = (Node("a", 4000, 0), Node("b", 4000, 0))
+    whole = job(1, 4, nodes=2, limit=10, expected=10.0)
+    day = [
+        (0.0, whole, 10.0),
+        (1.0, replace(whole, id=2), 10.0),
+        (2.0, job(3, 1, limit=20, expected=20.0), 20.0),
+        (3.0, job(4, 4, nodes=1, limit=20, expected=20.0), 20.0),
+        (4.0, job(5, 3, nodes=2, limit=20, expected=20.0), 20.0),
+    ]
+    without = starts(policy, nodes, *day)
+    found = starts(policy, nodes, (0.0, never, 5.0), *day[:1], (1.0, replace(never, id=600), 5.0), *day[1:])
+    assert found == {never.id: None, 600: None, **without}
+    assert None not in without.values()
+
+
+@pytest.mark.parametrize("never", [NEVER, NEVER_TOGETHER], ids=["too wide", "not together"])
+@pytest.mark.parametrize("policy", ["backfill", "hybrid"])
+def test_behind_what_no_node_can_hold_a_big_gang_does_not_starve(policy: str, never: Job) -> None:
+    nodes = (Node("a", 4000, 0), Node("b", 4000, 0))
+    stream = [(float(k), job(k + 2, 2, limit=5, expected=5.0), 5.0) for k in range(60)]
+    big = job(100, 4, nodes=2, limit=5, expected=5.0)
+    found = starts(policy, nodes, (0.0, never, 5.0), *stream[:2], (1.5, big, 5.0), *stream[2:])
+    assert found[100] is not None
+    assert found[100] < 20.0
+
+
 @pytest.mark.parametrize("policy", ["backfill", "hybrid"])
 def test_a_head_whose_node_is_away_blocks_nobody(policy: str) -> None:
     told = Told(policy, GPU_NODE, Node("c", 4000, 0))
@@ -118,6 +151,22 @@ def test_a_head_whose_node_is_away_blocks_nobody(policy: str) -> None:
     assert told.state(3) is State.RUNNING
     told.tell(ev.NodeJoined(GPU_NODE), at=4.0)
     assert told.state(2) is State.RUNNING
+
+
+def test_exclusive_passes_its_head_over_while_no_node_that_could_hold_it_is_up() -> None:
+    told = Told("exclusive", GPU_NODE, Node("c", 4000, 0))
+    told.submit(job(1, 8, gpus=8))
+    told.submit(job(2, 8, gpus=8))
+    told.submit(job(3))
+    told.submit(job(4))
+    told.tell(ev.NodeLost("g"), at=1.0)
+    assert (told.state(2), told.state(3), told.state(4)) == (State.QUEUED, State.RUNNING, State.QUEUED)
+    assert "is first in the queue" not in told.machine.why(4), "it is the first of those that could run"
+    assert told.machine.why(2) == "job 4 is first in the queue; no node that could take it is up"
+    told.tell(ev.NodeJoined(GPU_NODE), at=2.0)
+    assert (told.state(2), told.state(3), told.state(4)) == (State.RUNNING, State.RUNNING, State.QUEUED)
+    told.end(3, at=3.0)
+    assert told.state(4) is State.RUNNING
 
 
 def test_exclusive_blocks_at_its_head() -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tandem.core.errors import ConfigError, DependencyError, ImpossibleDemandError
 from tandem.core.nearest import did_you_mean
 from tandem.core.units import human_size
 from tandem.share.deciding import policy
 from tandem.share.model import RESOURCES, Job, Node, Part
 from tandem.share.state.demand_index import could_ever_fit
-from tandem.share.state.gang import fit_together
-from tandem.share.state.ledger import Ledger
+from tandem.share.state.gang import fit_on_empty
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -52,7 +49,7 @@ def check(job: Job, nodes: Sequence[Node], known: Sequence[Container[int]]) -> N
         if able < part.nodes:
             allowed, todo = _lacking(part, nodes, able)
             raise ImpossibleDemandError(given=_asked(part), allowed=allowed, todo=todo)
-    if len(job.parts) > 1 and not _fit_together(job.parts, nodes):
+    if len(job.parts) > 1 and not fit_on_empty(job.parts, nodes):
         raise ImpossibleDemandError(
             given=" with ".join(_asked(part) for part in job.parts),
             allowed="each of these alone, but not all of them at once",
@@ -122,15 +119,6 @@ def _check_known(policies: Sequence[str], options: Iterable[str]) -> None:
                 allowed=", ".join(f"{name} ({what})" for name, what in known.items()),
                 todo=f"it is an option of {', '.join(others)}" if others else did_you_mean(option, known),
             )
-
-
-def _fit_together(parts: Sequence[Part], nodes: Sequence[Node]) -> bool:
-    """Whether all parts find places on the empty nodes, in the way in which they will be placed."""
-    ledger = Ledger()
-    for node in nodes:
-        ledger.join(node)
-    able = [np.array([could_ever_fit(node, part.need) for node in nodes]) for part in parts]
-    return fit_together(parts, able, {n: ledger.forecast(n) for n in range(len(nodes))}) is not None
 
 
 def _asked(part: Part) -> str:

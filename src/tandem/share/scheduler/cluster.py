@@ -185,7 +185,7 @@ class Cluster:
         life.rank = self.policy.rank(life, self.setup.options)
         key = (-life.job.priority, life.rank, life.id)
         self.pending.add(key, life.shape, life.plan_s)
-        if not self._starts_only or self.index.may_fit(life.shape) or self.pending.head() == key:
+        if not self._starts_only or self.index.may_fit(life.shape) or self.view.head() is life:
             self._dirty = True
 
     @property

@@ -41,14 +41,14 @@ def why_it_waits(cluster: Cluster, life: Life, known: dict[int, int | None] | No
     if life.state is not State.QUEUED:
         return named(cluster, life.reason)
     words = ["the disk that the queue is kept on is full, and nothing starts until there is room"] * cluster.disk_full
-    head = cluster.pending.head()
-    if head is not None and head[2] != life.id:
-        words.append(f"job {head[2]} is first in the queue")
+    head = cluster.view.head()
+    if head is not None and head is not life:
+        words.append(f"job {head.id} is first in the queue")
     if life.has_room:
         words.append("harvest jobs give way to it")
     lacking = [w for part in life.shape.parts if (w := _lacking(cluster, part))]
     words += lacking or [f"it would fit, but {_hindered(cluster, life) or _kept(cluster) or 'its turn has not come'}"]
-    if life.reserved is not None and head is not None and head[2] == life.id and life.reserved[0] > cluster.now:
+    if life.reserved is not None and head is life and life.reserved[0] > cluster.now:
         at, nodes = life.reserved
         words.append(f"it is promised {', '.join(nodes[:4])}{' ...' if len(nodes) > 4 else ''} by {_clock(at)}")
     if life.attempt and life.reason:

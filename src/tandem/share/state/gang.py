@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tandem.share.state.demand_index import could_ever_fit
+from tandem.share.state.ledger import Ledger
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-
-    from tandem.share.model import Need, Part
+    from tandem.share.model import Need, Node, Part
     from tandem.share.state.ledger import Forecast
 
 
@@ -40,3 +43,14 @@ def fit_together(
             forecasts[n].take(parts[i].need)
             needs.setdefault(n, []).append(parts[i].need)
     return {n: tuple(some) for n, some in needs.items()}
+
+
+def fit_on_empty(parts: Sequence[Part], nodes: Sequence[Node]) -> bool:
+    """Whether all parts find places on the nodes, in the way in which they will be placed, if nothing runs there."""
+    able = [np.array([could_ever_fit(node, part.need) for node in nodes], dtype=bool) for part in parts]
+    if len(parts) == 1:
+        return int(able[0].sum()) >= parts[0].nodes
+    ledger = Ledger()
+    for node in nodes:
+        ledger.join(node)
+    return fit_together(parts, able, {n: ledger.forecast(n) for n in range(len(nodes))}) is not None

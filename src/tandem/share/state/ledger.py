@@ -170,6 +170,7 @@ class Ledger:
         self._of_ends: list[set[int]] = []
         self._keeping: list[int] = []  # nodes on which something is kept free
         self.layout = 0  # grows when a node appears or changes its description
+        self.standing = 0  # grows when a node appears, changes its description, or goes
 
     # ------------------------------------------------------------------------------------ nodes
 
@@ -185,6 +186,7 @@ class Ledger:
                 self._books[known] = _open_books(node)
                 self.nodes[known] = node
             self.layout += 1
+            self.standing += 1
             self._refresh(known)
             return known
         n = len(self.nodes)
@@ -195,12 +197,14 @@ class Ledger:
         self.emptiness = np.append(self.emptiness, 0)
         self._free = np.vstack([self._free, np.zeros((1, len(RESOURCES)), dtype=np.int64)])
         self.layout += 1
+        self.standing += 1
         self._refresh(n)
         return n
 
     def lose(self, n: int) -> None:
         """A node is gone; its holdings are forgotten by `give_back` of each job on it."""
         self._books[n].up = False
+        self.standing += 1
         self._refresh(n)
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 
 from tandem.estimate.corun import App, Capacity, Estimator
 from tandem.share.model import Need, Part, Placement, Share, State
-from tandem.share.state.gang import fit_together
+from tandem.share.state.gang import fit_on_empty, fit_together
 from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
@@ -99,13 +99,18 @@ class View:
         self.kept: dict[type, Any] = {}
         """What those who decide keep from pass to pass, each under its own class."""
         self._told: Reservation | None = None
+        self._standing = -1
+        self._holds: dict[Shape, bool] = {}  # whether the nodes would hold it, as they stood then
         self._forecasts: dict[tuple[tuple[int, ...], Need, int | None], _Earliest] = {}
 
     # ------------------------------------------------------------------------------------- queue
 
     def head(self) -> Life | None:
-        """The first waiting job."""
+        """The first waiting job; what the nodes that are up could never hold keeps nobody waiting."""
         key = self.pending.head()
+        if key is not None and not self._could_hold(self.jobs[key[2]].shape):
+            firsts = (queue.first() for shape, queue in self.pending.shapes().items() if self._could_hold(shape))
+            key = min((first for first in firsts if first is not None), default=None)
         return None if key is None else self.jobs[key[2]]
 
     def startable(self, fits: Callable[[Shape], bool] | None = None) -> Iterator[Life]:
@@ -343,6 +348,17 @@ class View:
             else:
                 high, best = middle, found
         return best
+
+    def _could_hold(self, shape: Shape) -> bool:
+        """Whether the nodes that are up would hold a job of this shape if nothing ran there."""
+        if self._standing != self.ledger.standing:
+            self._standing = self.ledger.standing
+            self._holds.clear()
+        found = self._holds.get(shape)
+        if found is None:
+            up = [node for n, node in enumerate(self.ledger.nodes) if self.ledger.is_up(n)]
+            found = self._holds[shape] = fit_on_empty(shape.parts, up)
+        return found
 
     def _together(self, life: Life, ever: list[int], able: list[np.ndarray], at: float) -> Reservation | None:
         """Places for all parts at ``at``, the part with the fewest nodes to go to first; None if they do not fit."""
