@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def small(folder: Path, size_mib: int) -> Iterator[Path]:
-    """A file system of its own in a folder, which is made, in memory; only root may mount one."""
+def small(folder: Path, size_mib: int, files: int = 0) -> Iterator[Path]:
+    """A file system of its own in a folder, which is made, in memory; only root may mount one.
+
+    ``files``: how many files it takes at most; 0 for as many as it likes.
+    """
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", folder], check=True)
+    options = f"size={size_mib}m" + (f",nr_inodes={files}" if files else "")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
         yield folder
     finally:

@@ -209,4 +209,14 @@ def test_a_case_without_jobs_is_refused(tmp_path: Path) -> None:
     result = run("compare", empty, "--report", tmp_path / "out")
     assert result.exit_code == 2
     assert "which has no jobs" in result.stderr
+    assert "add a [[jobs]] table" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trace_of_which_nothing_is_left_says_what_was_passed_over(tmp_path: Path) -> None:
+    trace = tmp_path / "one.swf"
+    trace.write_text("; MaxProcs: 4\n1 0 0 -5 1 -1 -1 1 10 -1 1 1 1 1 1 1 -1 -1\n")
+    result = run("simulate", trace)
+    assert result.exit_code == 2
+    assert "1 job skipped: run time unknown" in result.stderr
+    assert "[[jobs]]" not in result.stderr

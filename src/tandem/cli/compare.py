@@ -57,7 +57,7 @@ def play_and_show(
     where, trouble = reports.target(report), None
     play = workloads.read(trace, asked)
     if not play.workload.arrivals:
-        raise ConfigError(given=f"{trace}, which has no jobs", allowed="one job or more", todo="add a [[jobs]] table")
+        raise _no_jobs(trace, play.workload.notes)
     never = workloads.never_run(play.workload)
     if never:
         notes = (*play.workload.notes, workloads.say_never(never))
@@ -83,6 +83,13 @@ def play_and_show(
         _show(play.workload, days, written)
     if trouble:
         raise trouble
+
+
+def _no_jobs(trace: Path, notes: Sequence[str]) -> ConfigError:
+    """Nothing is left to play; the notes say what was passed over."""
+    passed_over = f" that can be played: {'; '.join(notes)}" if notes else ""
+    todo = "add a [[jobs]] table" if trace.suffix == ".toml" else "check that the file is whole, or export it again"
+    return ConfigError(given=f"{trace}, which has no jobs{passed_over}", allowed="one job or more", todo=todo)
 
 
 def _show(workload: Workload, days: Sequence[PolicyDay], report: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.share.paths import Paths
+
+
+_FEW_FILES = 10_000
 
 
 @click.command()
@@ -77,6 +81,7 @@ def examine() -> dict[str, Any]:
         "data": str(places.data),
         "unwritable": None if serves else _unwritable(places),
         "free_bytes": _free_bytes(places.data),
+        "free_files": _free_files(places.data),
         "database": _database(places),
         "daemon": daemon,
         "profiles": _profiles() if serves else [],
@@ -198,6 +203,14 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_nearest(folder)).free
 
 
+def _free_files(folder: Path) -> int | None:
+    """How many files more this user may make there; None where that is not counted."""
+    from tandem.share.store.reserve import free_files
+
+    files = free_files(os.statvfs(_nearest(folder)))
+    return None if math.isinf(files) else int(files)
+
+
 def _unwritable(places: Paths) -> str | None:
     """Why this user's daemon could store nothing there; None where it can, or where it is the folder of all users."""
     folder = places.data
@@ -225,6 +238,8 @@ def _problems(told: dict[str, Any]) -> list[str]:
         found.append(f"{told['unwritable']}; make it writable, or name another folder in TANDEM_HOME")
     elif told["free_bytes"] < 100 << 20:
         found.append(f"only {human_size(told['free_bytes'])} are free for {told['data']}: make room")
+    if told["free_files"] is not None and told["free_files"] < _FEW_FILES:
+        found.append(f"only {told['free_files']} files more can be made on the disk of {told['data']}: remove some")
     if told["database"] not in ("ok", None):
         found.append(told["database"])
     daemon = told["daemon"]

@@ -1,5 +1,6 @@
 """A real daemon with real keepers: lives of jobs, restarts, kills at every named point."""
 
+import contextlib
 import json
 import os
 import random
@@ -25,6 +26,8 @@ from tandem.share import crash
 from tandem.share.daemon.client import Client
 from tandem.share.simulate.replay import replay
 from tandem.share.store.lock import named_socket
+from tests import disks
+from tests.conftest import requires
 from tests.core.process.attempts import is_running
 from tests.share.conftest import Home, fill
 from tests.waiting import until
@@ -534,6 +537,35 @@ def test_a_full_disk_refuses_submissions_and_harms_no_running_job(small_home: Ho
         assert client.wait(done)[0]["state"] == "done"
         assert not replay(list(client.log())).differences
     assert small_home.stop() == 0
+
+
+@requires("root")
+def test_where_no_more_files_can_be_made_nothing_is_taken_in_and_what_waits_goes_on_waiting(
+    make_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    with disks.small(tmp_path / "few", 16, files=400) as folder:
+        home = make_home(folder.name)
+        with home.start("--engine-set", "cores=0").client() as client:
+            go = tmp_path / "go"
+            gate = f"while [ ! -e {go} ]; do sleep 0.02; done; exit 5"
+            runs, waits = submit(client, shell(gate, stdout="/dev/null"), shell("echo here"))
+            until(running(client, runs), "the start")
+            ballast = [folder / str(k) for k in range(400)]
+            with contextlib.suppress(OSError):
+                for path in ballast:
+                    path.touch()
+            for path in [path for path in ballast if path.exists()][:6]:  # a start may find some
+                path.unlink()
+            with pytest.raises(TandemError, match=r"no room left on the disk of .* \([0-9]+ files more\)"):
+                submit(client, shell("true"))
+            go.touch()
+            assert client.wait([runs])[0]["exit_code"] == 5
+            until(lambda: "disk" in client.show(waits)["why"], "its turn")
+            assert client.show(waits)["state"] == "queued"
+            for path in ballast:
+                path.unlink(missing_ok=True)
+            assert client.wait([waits])[0]["state"] == "done"
+        assert home.stop() == 0
 
 
 def test_jobs_that_fill_the_disk_can_be_cancelled_and_reach_their_time_limit(small_home: Home) -> None:

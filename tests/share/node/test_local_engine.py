@@ -1,5 +1,6 @@
 """What the local engine gives a job: cores, memory, environment, locks; and what it tells of strangers."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -8,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -24,6 +26,7 @@ from tandem.share.model import Need, Placement, Share
 from tandem.share.node import attempt_spec, bandwidth, local_node
 from tandem.share.node.attempt import Attempt
 from tandem.share.node.launch import Launch
+from tests import disks
 from tests.conftest import requires
 from tests.contract.test_engines import Stage
 from tests.share.conftest import Home
@@ -279,9 +282,50 @@ def test_a_keeper_that_has_gone_is_said_and_starts_are_tried_less_often(
     assert waits[-1] == AGAIN_MOST_S
     shutil.copy(native, copy)
     stage.engine.execute(ev.StartJob(1, 99, placement), stage.launch(1, "exit 0"))
-    assert stage.engine.describe()["lacking"] == ""
     until(lambda: any(isinstance(one, ev.Ended) for one in stage.engine.poll()), "the end")
+    assert stage.engine.describe()["lacking"] == ""
     stage.engine.close()
+
+
+@requires("root")
+@pytest.mark.slow
+def test_a_job_waits_again_wherever_its_start_finds_that_no_more_files_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one file more to be made each time, the start gets one step further: the daemon, its keeper, the job."""
+    monkeypatch.setenv("TANDEM_LOCK_DIR", str(tmp_path))
+    monkeypatch.setattr("tandem.share.engines.local.TIDY_S", 1e9)  # what is cleared away makes room
+    with disks.small(tmp_path / "small", 16, files=300) as folder:
+        clock = VirtualClock(100.0)
+        stage = Stage("local", folder / "home", clock)
+        placement, refused = stage.placement(), []
+        ballast = [folder / str(k) for k in range(300)]
+        for number in range(1, 20):
+            with contextlib.suppress(OSError):
+                for path in ballast:
+                    path.touch()
+            for path in [path for path in ballast if path.exists()][:number]:
+                path.unlink()
+            stage.engine.execute(ev.StartJob(number, 1, placement), stage.launch(number, "exit 0"))
+            told: list[ev.Event] = []
+
+            def over(told: list[ev.Event] = told) -> bool:
+                told += stage.engine.poll()
+                clock.advance_to(clock.now_s + 0.5)
+                return any(isinstance(one, ev.StartRefused | ev.Ended) for one in told)
+
+            until(over, "the end or the refusal")
+            why = [one.why for one in told if isinstance(one, ev.StartRefused)]
+            if not why:
+                assert [event for event in told if isinstance(event, ev.Ended)] == [ev.Ended(number, 1, 0, at=ANY)]
+                break
+            refused += why
+        stage.engine.close()
+    assert {why.partition(":")[0].partition(" '")[0] for why in refused} == {
+        "No space left on device",
+        "its keeper could not write its journal",
+        "cannot open the output",
+    }
 
 
 HARDWARE = Hardware(

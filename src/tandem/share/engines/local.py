@@ -4,6 +4,7 @@ Jobs outlive the daemon. Nothing here waits: keepers report through one epoll de
 Cores and GPUs are locked machine-wide by each keeper, so that schedulers of several users never give one out twice.
 """
 
+import errno
 import hashlib
 import heapq
 import itertools
@@ -46,6 +47,7 @@ TIDY_AT_ONCE = 20
 """... so many at a time."""
 
 _CLAIMED_BY_ANOTHER = 75  # exit code of a keeper whose attempt has one already
+_NO_JOURNAL = 73  # and of one that could not write its journal, and started nothing
 _LOCKS_LINGER_S = 0.05
 
 _log = logging.getLogger(__name__)
@@ -205,10 +207,9 @@ class LocalEngine:
             self._events.append(ev.Ended(*key, code=126, reason=str(error)))
             return
         except OSError as error:
-            self._could_not_start(attempt, error)
+            self._could_not_start(attempt, error.strerror or str(error))
             return
         crash.point("after_spawn")
-        self._lacking = ""
         self._watch(attempt)
 
     def _spec(self, attempt: Attempt, launch: Launch) -> Spec:
@@ -226,9 +227,8 @@ class LocalEngine:
         ours = (other.slots.get(gpu, frozenset()) for other in self._attempts.values())
         return locks.held_slots(gpu).union(*ours)
 
-    def _could_not_start(self, attempt: Attempt, error: OSError) -> None:
+    def _could_not_start(self, attempt: Attempt, why: str) -> None:
         """The machine lacks something just now (room, processes): the job waits again, a little later."""
-        why = error.strerror or str(error)
         if not os.access(self._command[0], os.X_OK):
             why = f"the keeper {self._command[0]} has gone, or may not be run: reinstall tandemlab"
         now = self._clock.monotonic()
@@ -315,7 +315,7 @@ class LocalEngine:
         assert attempt.keeper is not None
         while (message := attempt.keeper.recv()) is not None:
             if message.kind == "started":
-                attempt.started = True
+                attempt.started, self._lacking = True, ""
                 self._events.append(ev.Started(*attempt.key))
             elif message.kind == "ended":
                 attempt.fate = message.fate if message.durable else None
@@ -379,16 +379,26 @@ class LocalEngine:
             if not attempt.needs(*self._foreign):  # nobody is seen there: tried again at once, it would spin
                 self._refuse_later(attempt, "the locks of its cores or GPUs could not be taken")
                 return
+        if fate.exec_error is not None and self._is_for_want_of_room(*fate.exec_error):
+            self._could_not_start(attempt, fate.exec_error[1])
+            return
         if fate.ended:
+            self._lacking = ""
             self._events.append(attempt.end(fate))
             return
         strays.kill_strays(folder)
         self._remove_stale_groups()
-        if fate.claimed or attempt.started:
+        if code == _NO_JOURNAL and not attempt.started and fate.process is None:
+            self._could_not_start(attempt, "its keeper could not write its journal: is the disk full?")
+        elif fate.claimed or attempt.started:
             self._lost(attempt.key, "its end is not known: its keeper was killed, or the machine restarted")
         else:
             how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
             self._events.append(ev.Ended(*attempt.key, code=126, reason=f"its keeper did not start ({how})"))
+
+    def _is_for_want_of_room(self, number: int, reason: str) -> bool:
+        """Whether nothing was executed as no room was left for the job's files in the data folder."""
+        return number == errno.ENOSPC and reason.startswith(f"cannot open the output '{self._paths.data}/")
 
     def _let_go(self, attempt: Attempt, folder: Path) -> int | None:
         """Close the connection and wait the moment until the keeper's locks are free; returns its exit code."""

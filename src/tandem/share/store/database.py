@@ -17,6 +17,7 @@ from sqlalchemy import exc
 from tandem.core.durable import FULL
 from tandem.core.errors import StoreError
 from tandem.share.store import schema
+from tandem.share.store.reserve import KEPT, left
 
 _CHECKED_BYTES = 256 << 20  # a larger file is not read whole at every start
 
@@ -115,10 +116,10 @@ def corrupted(path: Path, words: str) -> StoreError:
 
 
 def full(path: Path) -> StoreFullError:
-    """The error for a disk without room."""
+    """The error for a disk without room, with what little there is."""
     return StoreFullError(
-        given=f"no room left on the disk of {path.parent}",
-        allowed="what can be stored durably",
+        given=f"no room left on the disk of {path.parent}{left(path.parent)}",
+        allowed=f"what can be stored durably, with {KEPT} kept for the ends of jobs",
         todo="free some space and try again; running jobs go on",
     )
 

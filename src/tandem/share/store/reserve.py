@@ -3,8 +3,8 @@
 A job that fills the disk would take any space that is merely free, also what a reserve file gives back. Blocks that
 belong to the log already cannot be taken by anybody. They are never used while more can be had: once they
 cannot be renewed, or hardly anything is free, the store is short of room, and only what ends or cancels jobs should
-be written. Where the file system cannot allocate ahead there is no reserve, and a full disk is noticed by
-the first write that fails.
+be written; so it is where hardly any more files can be made, of which each start needs some. Where the file system
+cannot allocate ahead there is no reserve, and a full disk is noticed by the first write that fails.
 """
 
 import contextlib
@@ -16,12 +16,19 @@ import os
 from pathlib import Path
 
 from tandem.core.durable import FULL
+from tandem.core.units import human_size
 
 RESERVE_BYTES = 4 << 20
 """Blocks held ready: for a few hundred steps, each of some pages."""
 
 LEAST_FREE_BYTES = 1 << 20
-"""With less than this free on the disk it counts as full."""
+"""With less than this free on the disk it counts as full, ..."""
+
+LEAST_FREE_FILES = 64
+"""... and where fewer files than this can be made: a job takes some, before it is started and by itself."""
+
+KEPT = f"{human_size(RESERVE_BYTES + LEAST_FREE_BYTES)} and {LEAST_FREE_FILES} files"
+"""What is kept free, in words."""
 
 _LATE_BYTES = 4 << 20
 """SQLite brings a log of so much (1,000 pages) into the database by itself."""
@@ -56,7 +63,7 @@ class Reserve:
         fd = self._opened()
         if fd is None:
             return math.inf
-        return max(0.0, _free_bytes(fd) - LEAST_FREE_BYTES - min(self.log_bytes(), _LATE_BYTES))
+        return max(0.0, free_bytes(os.fstatvfs(fd)) - LEAST_FREE_BYTES - min(self.log_bytes(), _LATE_BYTES))
 
     def log_bytes(self) -> int:
         """How long the log is."""
@@ -105,12 +112,28 @@ class Reserve:
         return True
 
 
-def _is_roomy(fd: int) -> bool:
-    return _free_bytes(fd) >= LEAST_FREE_BYTES
+def left(folder: Path) -> str:
+    """What a full disk lacks, in words; "" where nobody can say."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return ""
+    files = free_files(disk)
+    return f" ({files} files more)" if files < LEAST_FREE_FILES else f" ({human_size(free_bytes(disk))} free)"
 
 
-def _free_bytes(fd: int) -> float:
+def free_bytes(disk: os.statvfs_result) -> float:
     """What this user may still take of a disk; infinite for one that does not say how large it is."""
-    disk = os.fstatvfs(fd)
     free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
     return free * disk.f_frsize if disk.f_blocks else math.inf
+
+
+def free_files(disk: os.statvfs_result) -> float:
+    """How many files this user may still make on a disk; infinite for one that does not count them."""
+    free = disk.f_ffree if os.geteuid() == 0 else disk.f_favail
+    return free if disk.f_files else math.inf
+
+
+def _is_roomy(fd: int) -> bool:
+    disk = os.fstatvfs(fd)
+    return free_bytes(disk) >= LEAST_FREE_BYTES and free_files(disk) >= LEAST_FREE_FILES

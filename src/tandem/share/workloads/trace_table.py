@@ -43,7 +43,7 @@ def open_text(path: Path) -> TextIO:
             todo="check the path",
         ) from error
     if not magic:
-        raise TraceError(given=f"{path} is empty", allowed="a file with jobs", todo="export the history again")
+        raise TraceError(given=f"{path} is empty", allowed="a table with rows", todo="export it again")
     if magic == _GZIP:
         return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
     return path.open(encoding="utf-8-sig", errors="replace", newline="")
