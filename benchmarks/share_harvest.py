@@ -1,7 +1,7 @@
 """What harvesting idle cores of GPU nodes brings, and what it costs the GPU jobs, in simulation with interference.
 
-Run: `python benchmarks/share_harvest.py [--quick] [--json]`. Workloads on a stratified 10 % of openb's nodes (alibaba
-cluster-trace-gpu-v2023), run times cut to 6 h, user limits 1 to 5 times the true run time:
+Run: `python benchmarks/share_harvest.py [--quick] [--processes N] [--json]`. Workloads on a stratified 10 % of openb's
+nodes (alibaba cluster-trace-gpu-v2023), run times cut to 6 h, user limits 1 to 5 times the true run time:
 
 * `openb`: its pods at a GPU load of 0.9 and a CPU load of 0.6, all told;
 * `light`: its GPU pods alone at a GPU load of 0.9, all primary with a bound of 1.10 (they take half of the cores),
@@ -36,6 +36,7 @@ import math
 import random
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from tandem.share.simulate.metrics import Outcome
 
 TABLE = measuring.RESULTS / "share_harvest.json"
+PODS = "openb_pods.csv"
 POLICIES = ("exclusive", "share", "backfill", "las", "hybrid")
 GPU_LOAD = 0.9
 CAP_S = 21_600.0
@@ -122,10 +124,9 @@ QUICK = Plan(0.01, 4.0, 5.0, 1.0, ("share", "backfill", "hybrid"), ("mixed",))
 
 def pods(share: float) -> Workload:
     """Openb's pods and a stratified part of its nodes; generated ones where the trace is not at hand."""
-    found = measuring.trace("openb_pods.csv")
+    found = measuring.trace(PODS)
     if found is not None:
         return sample_nodes(openb.read(found), share)
-    print("openb is not at hand: generated nodes and pods stand in for it")
     return sample_nodes(_generated_pods(), share)
 
 
@@ -260,14 +261,22 @@ def row(name: str, policy: str, outcomes: list[Outcome], day: Workload, plan: Pl
 
 def main() -> None:
     """Measure and print."""
-    options = measuring.options(__doc__.splitlines()[0]).parse_args()
+    parser = measuring.options(__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="days that are simulated at once. [1]")
+    options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     print(f"{measuring.machine()}; commit {measuring.commit()}")
+    if measuring.trace(PODS) is None:
+        print("openb is not at hand: generated nodes and pods stand in for it")
     rows: list[Row] = []
-    for name in plan.workloads:
-        rows += _all_policies(name, plan)
-        if not options.quick:
-            _keep(rows)
+    with ProcessPoolExecutor(options.processes) as pool:
+        longest_first = [(name, policy) for name in reversed(plan.workloads) for policy in reversed(plan.policies)]
+        asked = {day: pool.submit(simulated, *day, plan) for day in longest_first}
+        for name in plan.workloads:
+            _say(name, plan)
+            rows += _printed([asked[name, policy].result() for policy in plan.policies])
+            if not options.quick:
+                _keep(rows)
     found = figures(rows)
     kept: dict[str, float | None] = {}
     if options.quick and TABLE.exists():
@@ -275,7 +284,7 @@ def main() -> None:
         print(f"kept table of the full run: {stored['machine']}, commit {stored['commit']}")
         full = [Row(**one) for one in stored["rows"]]
         for name in dict.fromkeys(one.workload for one in full):
-            _print_rows([one for one in full if one.workload == name])
+            _printed([one for one in full if one.workload == name])
         kept = {f"{name}_full": value for name, value in figures(full).items()}
     measuring.finish({**found, **kept}, as_json=options.json, kept=list(kept))
 
@@ -295,25 +304,31 @@ def figures(rows: list[Row]) -> dict[str, float | None]:
     }
 
 
-def _all_policies(name: str, plan: Plan) -> list[Row]:
+def day_of(name: str, plan: Plan) -> Workload:
+    """One of the workloads."""
     trace = pods(plan.nodes)
-    day = openb_day(trace, plan) if name == "openb" else mixed_day(trace, plan, {"light": 0.3, "mixed": 0.6}[name])
+    return openb_day(trace, plan) if name == "openb" else mixed_day(trace, plan, {"light": 0.3, "mixed": 0.6}[name])
+
+
+def simulated(name: str, policy: str, plan: Plan) -> Row:
+    """One workload under one policy."""
+    day = day_of(name, plan)
     truth = truth_of(day)
+    began = time.process_time()
+    told = stated(day, truth if policy == "hybrid" else None)
+    setup = Setup(policy, "proportional", {"quotes": 0})
+    outcomes = Simulator(told, setup, truth, noise=NOISE, stretch_s=30.0).run().outcomes
+    return row(name, policy, outcomes, day, plan, time.process_time() - began)
+
+
+def _say(name: str, plan: Plan) -> None:
+    day = day_of(name, plan)
     print(f"{name}: {len(day.arrivals)} jobs on {len(day.nodes)} nodes; " + "; ".join(day.notes))
-    rows = []
-    for policy in plan.policies:
-        began = time.process_time()
-        told = stated(day, truth if policy == "hybrid" else None)
-        setup = Setup(policy, "proportional", {"quotes": 0})
-        outcomes = Simulator(told, setup, truth, noise=NOISE, stretch_s=30.0).run().outcomes
-        rows.append(row(name, policy, outcomes, day, plan, time.process_time() - began))
     opens, closes = (at / HOUR_S for at in plan.window)
     print(f"  measured from hour {opens:g} to hour {closes:g} of {plan.span_s / HOUR_S:g}")
-    _print_rows(rows)
-    return rows
 
 
-def _print_rows(rows: list[Row]) -> None:
+def _printed(rows: list[Row]) -> list[Row]:
     first = rows[0]
     print(f"  {first.workload}: {first.jobs} jobs arrive in the window", end="")
     print(f" and offer CPU {first.offered_cpu:.2f}, GPU {first.offered_gpu:.2f}")
@@ -331,6 +346,7 @@ def _print_rows(rows: list[Row]) -> None:
         f"  no policy can use more than {most:.3f} times backfill's CPU, or complete"
         f" {backfill.completion_h / backfill.alone_h:.2f} times as soon in the mean ({backfill.alone_h:.2f} h alone)"
     )
+    return rows
 
 
 def _keep(rows: list[Row]) -> None:

@@ -28,7 +28,7 @@ def guard(view: View, now: float) -> list[Decision]:
                 decisions += _tighten(view, life, life.slowdown, n)
     for _, life in sorted(view.curbed.items()):
         throttled = life.throttle < 1.0 and life.state is State.RUNNING
-        if throttled and not any(primaries(view, n) for n in life.numbers):
+        if throttled and not any(_has_primary(view, n) for n in life.numbers):
             decisions.append(Throttle(life.id, 1.0, "no primary job is beside it any more"))
     del now
     return decisions
@@ -83,6 +83,11 @@ def _presses_mbs(view: View, life: Life, n: int) -> float:
     if not node.membw_mbs:
         return 0.0
     return (app.membw_mbs or node.membw_mbs * app.cpu_milli / node.cpu_milli) * life.throttle
+
+
+def _has_primary(view: View, n: int) -> bool:
+    jobs = map(view.jobs.__getitem__, view.ledger.holders(n))
+    return any(one.job.klass is JobClass.PRIMARY and one.state is State.RUNNING for one in jobs)
 
 
 def primaries(view: View, n: int) -> list[Life]:

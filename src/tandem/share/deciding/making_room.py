@@ -19,15 +19,18 @@ Suits = Callable[[int, Need, list[Life], Forecast], bool]
 """Asked for (node number, need there, jobs that are gone by then, what the node has by then)."""
 
 
-def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suits | None = None) -> list[Life] | None:
+def room_for(
+    view: View, life: Life, may_go: Callable[[Life], bool], suits: Suits | None = None, *, spares_gpus: bool = False
+) -> list[Life] | None:
     """Running jobs to displace for ``life``; empty if enough are leaving already, None if nothing makes it fit.
 
     Args:
         may_go: whether a running job may be displaced. One without GPUs is suspended (its memory stays taken), one with
             GPUs leaves altogether.
         suits: whether a node that fits by count is good for it in other respects, or more has to go.
+        spares_gpus: ``may_go`` is no for every job with GPUs, so that not all jobs have to be asked about.
     """
-    emptied = _where_all_comes_free(view, may_go)
+    emptied = _where_all_comes_free(view, None if spares_gpus else may_go)
     chosen: dict[int, Life] = {}
     used: set[int] = set()
     places: list[tuple[int, Part]] = []
@@ -55,14 +58,13 @@ def room_for(view: View, life: Life, may_go: Callable[[Life], bool], suits: Suit
     return going if all(_is_enough(view, n, part, going, suits) for n, part in places) else None
 
 
-def _where_all_comes_free(view: View, may_go: Callable[[Life], bool]) -> set[int]:
+def _where_all_comes_free(view: View, may_go: Callable[[Life], bool] | None) -> set[int]:
     """Nodes that a job leaves altogether, or with GPUs may have to; from others only cores and bandwidth come free."""
-    return {
-        n
-        for one in view.on_nodes.values()
-        if one.state is State.STOPPING or (one.shape.gpu_milli and one.state is State.RUNNING and may_go(one))
-        for n in one.numbers
-    }
+    going = [one for one in view.making_way() if one.state is State.STOPPING]
+    if may_go is not None:
+        running = (one for one in view.on_nodes.values() if one.shape.gpu_milli and one.state is State.RUNNING)
+        going += [one for one in running if may_go(one)]
+    return {n for one in going for n in one.numbers}
 
 
 def _worth_a_look(view: View, need: Need, row: int, emptied: set[int]) -> list[int]:

@@ -39,8 +39,8 @@ def primary_room(view: View, head: Life, suits: Suits) -> PrimaryRoom | None:
     """
     if not displaces(head) or not view.harvesting:
         return None
-    victims = room_for(view, head, lambda one: gives_way_to(one, head), suits)
-    leaving = [one for one in view.on_nodes.values() if makes_way(one)]
+    victims = room_for(view, head, lambda one: gives_way_to(one, head), suits, spares_gpus=True)
+    leaving = view.making_way()
     if victims is None or not (victims or leaving):
         return None
     head.has_room = True

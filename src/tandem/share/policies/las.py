@@ -16,7 +16,7 @@ from tandem.share.deciding.policy import Range
 from tandem.share.events import Decision, Requeue, Resume, Start, Suspend
 from tandem.share.model import State
 from tandem.share.policies.exclusive import PLANS_BY_LIMIT, plan_s
-from tandem.share.state.view import View, best_fit, makes_way
+from tandem.share.state.view import View, best_fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ def decide(view: View, now: float) -> list[Decision]:
         return service_class(life.attained(now), step)
 
     head = view.head()
-    if head is not None and any(map(makes_way, view.on_nodes.values())):
+    if head is not None and view.making_way():
         placement = view.place(head, order)
         if placement is not None:
             decisions.append(Start(head.id, placement, "least attained service"))

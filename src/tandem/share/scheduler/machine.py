@@ -204,7 +204,7 @@ class Machine(Cluster):
         if life.state is not State.RUNNING:
             return False
         life.state, life.reason, life.curbed_before = State.SUSPENDING, decision.reason, False
-        self.view.curbed[life.id] = life
+        self.view.curbed[life.id] = self.view.leaving[life.id] = life
         self._guarded(life)
         self._out.append(ev.SuspendJob(life.id, life.attempt))
         return True

@@ -10,6 +10,7 @@ from tandem.core.errors import StoreError
 from tandem.share.codec import from_json, to_json
 from tandem.share.model import ON_NODE, Interval, Job, JobClass, State
 from tandem.share.state.life import Life
+from tandem.share.state.view import makes_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,6 +144,7 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
     cluster.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
     cluster.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
     cluster.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in cluster.on_nodes.values())
+    cluster.view.leaving.update((life.id, life) for life in cluster.on_nodes.values() if makes_way(life))
     for life in cluster.on_nodes.values():
         if cluster.is_strained(life):
             cluster.view.strained[life.id] = life

@@ -74,6 +74,7 @@ class Transitions:
         life.state, life.stop_as, life.stop_why, life.reason = State.STOPPING, end, why, why
         if first:
             job = life.job
+            self._m.view.leaving[job.id] = life
             self._m.plan_end(life, self._m.now + job.grace_s)
             self._m.instruct(ev.StopJob(job.id, life.attempt, job.checkpoint, job.grace_s, why))
 

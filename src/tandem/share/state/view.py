@@ -89,6 +89,8 @@ class View:
         """Primary jobs whose last measurement was beyond their bound (noise not yet considered)."""
         self.curbed: dict[int, Life] = {}
         """Jobs that are throttled, suspended, or on the way there."""
+        self.leaving: dict[int, Life] = {}
+        """Jobs that began to make way; ask `making_way` for those that still do."""
         self.harvesting = 0
         """Harvest jobs on nodes."""
         self.has_gpus = False
@@ -140,6 +142,13 @@ class View:
         return [
             self.jobs[job] for job, holdings in self.ledger.holders(n).items() if job != but and not holdings[0].paused
         ]
+
+    def making_way(self) -> list[Life]:
+        """Jobs that are about to give up what they hold, or their cores."""
+        over = [job for job, life in self.leaving.items() if job not in self.on_nodes or not makes_way(life)]
+        for job in over:
+            del self.leaving[job]
+        return list(self.leaving.values())
 
     def capacity(self, n: int) -> Capacity:
         """The node as estimators see it."""
