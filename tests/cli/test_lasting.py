@@ -6,15 +6,17 @@ import contextlib
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tandem.core.errors import DaemonLostError, DaemonStoppedError
+from tandem.share.daemon import patience
 from tandem.share.daemon.client import Client
 from tandem.share.daemon.lasting import Lasting
-from tests.cli.test_jobs import HERE, Screen, blocked_by
+from tests.cli.test_jobs import CORE, HERE, Screen, blocked_by
 from tests.conftest import requires
 from tests.waiting import until
 
@@ -117,24 +119,94 @@ def test_the_queue_on_the_screen_goes_on(tandem: Shell, tmp_path: Path) -> None:
     assert screen.close() == 130
 
 
-def test_a_stopped_daemon_is_not_waited_for_for_ever(tandem: Shell) -> None:
+def test_who_waits_is_told_how_jobs_ended_that_the_daemon_took_with_it(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", "--grace", "0s", *blocked_by(tmp_path / "never"))
+    submitting = tandem.start("submit", "--wait", "-q", "--", "true")
+    assert submitting.stdout is not None
+    assert submitting.stdout.readline() == "2\n"
+    asking = [tandem.start("wait", "1", "2"), tandem.start("wait", "1", "--json"), tandem.start("logs", "-f", "1")]
+    all_wait(submitting, *asking)
+    tandem("down", "--kill")
+    told = [process.communicate(timeout=30) for process in (submitting, *asking)]
+    assert "waited for" not in "".join(err for _, err in told)
+    assert [process.returncode for process in (submitting, *asking)] == [1, 1, 1, 0]
+    assert sorted(told[1][0].splitlines())[0].startswith("job 1: cancelled")
+    assert len(told[1][0].splitlines()) == 2
+    assert [end["state"] for end in json.loads(told[2][0])["ends"]] == ["cancelled"]
+
+
+def test_the_time_to_wait_counts_while_the_daemon_stands_still(tandem: Shell, tmp_path: Path) -> None:
+    tandem("submit", "-q", *blocked_by(tmp_path / "never"))
+    daemon = daemon_of(tandem)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        waiting = tandem.run("wait", "--timeout", "1s", "1")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    unanswered = "tandem: the time is over, and the daemon has not answered\n"
+    assert (waiting.returncode, waiting.stdout, waiting.stderr) == (1, "", unanswered)
+
+
+def test_a_daemon_that_stands_still_is_waited_for(tandem: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "SAY_S", 0.1)
+    monkeypatch.setattr(patience, "GIVE_UP_S", 0.2)
     told: list[str] = []
-    with Lasting(told.append, back_s=0.3) as lasting:
+    daemon = daemon_of(tandem)
+    with Lasting(told.append) as lasting, ThreadPoolExecutor() as pool:
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            asked = pool.submit(lasting.ask, Client.nodes)
+            until(lambda: told)
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        assert len(asked.result(timeout=30)) == 1
+    assert told[0].endswith("and does nothing: it is waited for")
+
+
+def test_a_stopped_daemon_is_waited_for_as_long_as_its_data_folder_is_there(tandem: Shell, home: Path) -> None:
+    told: list[str] = []
+    with Lasting(told.append) as lasting, ThreadPoolExecutor() as pool:
         tandem("down")
-        with pytest.raises(DaemonStoppedError, match="the daemon was stopped"):
-            lasting.ask(Client.nodes)
-        assert told == ["the daemon was stopped: it is waited for"]
+        asked = pool.submit(lasting.ask, Client.nodes)
+        until(lambda: told)
         with pytest.raises(DaemonLostError):
             lasting.another()
+        assert not asked.done()
+        home.rename(home.parent / "gone")
+        with pytest.raises(DaemonStoppedError, match="the daemon was stopped"):
+            asked.result(timeout=30)
+    assert told == ["the daemon was stopped: it is waited for"]
+
+
+def test_who_takes_over_from_a_killed_daemon_gives_out_no_other_cores(tandem_: Shell, home: Path) -> None:
+    tandem_("up", "--cores", CORE, "--machine", "membw=off", "--machine", "mem=1G")
+    told = json.loads(tandem_("nodes", "--json"))
+    for _ in range(2):
+        os.kill(daemon_of(tandem_), signal.SIGKILL)
+        assert json.loads(tandem_("nodes", "--json")) == told
+    os.kill(daemon_of(tandem_), signal.SIGKILL)
+    tandem_("up", "--machine", "mem=2G", "--machine", "membw=off")
+    assert json.loads(tandem_("nodes", "--json"))[0]["capacity"]["mem_mib"] == 2048, "what is given counts"
+    tandem_("down")
+    assert not (home / "machine.json").exists()
+    (home / "machine.json").write_text("{")
+    tandem_("up", *HERE)
 
 
 @requires("root")
 def test_somebody_elses_daemon_is_not_started_here(tandem: Shell, home: Path) -> None:
     told: list[str] = []
-    with Lasting(told.append, back_s=0.3) as lasting:
-        os.kill(daemon_of(tandem), signal.SIGKILL)
+    with Lasting(told.append) as lasting, ThreadPoolExecutor() as pool:
+        daemon = daemon_of(tandem)
         os.chown(home, 4242, 4242)
-        with pytest.raises(DaemonLostError, match="the daemon went away"):
-            lasting.ask(Client.nodes)
+        os.kill(daemon, signal.SIGKILL)
+        asked = pool.submit(lasting.ask, Client.nodes)
+        until(lambda: told)
+        refused = tandem.run("queue")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"the daemon of uid 4242 that serves {home} does not run" in refused.stderr
+        assert not asked.done()
+        os.chown(home, 0, 0)
+        tandem("up", *HERE)
+        assert len(asked.result(timeout=30)) == 1
     assert told == ["the daemon went away while it was asked: it is waited for"]
-    os.chown(home, 0, 0)

@@ -33,6 +33,11 @@ def test_root_is_the_system_and_a_user_is_their_own(tmp_path: Path, monkeypatch:
     assert paths.of_client(environ, 1000) == runtime
     (tmp_path / "system.sock").touch()
     assert paths.of_client(environ, 1000).shared
+    (tmp_path / "system.sock").unlink()
+    monkeypatch.setattr(paths, "SYSTEM_DATA", tmp_path)
+    assert paths.of_client(environ, 1000) == runtime
+    (tmp_path / "tandem.db").touch()  # root's daemon is stopped: a user's own would have other jobs
+    assert paths.of_client(environ, 1000).shared
     assert paths.of_daemon(environ, 1000) == runtime
 
 

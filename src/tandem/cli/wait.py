@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 View = dict[str, Any]
 
 _NAMED = 10
+_UNANSWERED = "the time is over, and the daemon has not answered"
+_ASKING_S = 2.0
 
 
 class _OutOfTimeError(Exception):
@@ -40,9 +43,15 @@ def wait(jobs: tuple[str, ...], any_: bool, timeout: str | None, as_json: bool) 
     from tandem.share.daemon.client import Client
 
     timeout_s = None if timeout is None else option_s("--timeout", timeout)
-    with Client.connect() as client:
-        ids = resolve(client, jobs)
-    ends, well = wait_for(ids, any_=any_, timeout_s=timeout_s, quiet=as_json)
+    began = time.monotonic()
+    try:
+        with _at_most(_asking_s(timeout_s)), Client.connect() as client:
+            ids = resolve(client, jobs)
+    except _OutOfTimeError:
+        say_err(f"tandem: {_UNANSWERED}")
+        raise click.exceptions.Exit(1) from None
+    left_s = None if timeout_s is None else timeout_s - (time.monotonic() - began)
+    ends, well = wait_for(ids, any_=any_, timeout_s=left_s, quiet=as_json)
     if as_json:
         print_json({"ends": ends, "waiting": [job for job in ids if job not in {end["id"] for end in ends}]})
     if not well:
@@ -74,23 +83,29 @@ def wait_for(
                 if any_:
                     return
 
-    with Lasting(lambda text: say_err(f"tandem: {text}")) as lasting:
-        names = {view["id"]: label(view) for view in lasting.ask(lambda asking: asking.queue())}
-        over = [job for job in ids if job not in names]
-        for view in lasting.ask(lambda asking: [asking.show(job) for job in (over[:1] if any_ else over)]):
-            tell(view)  # whatever the time: they have ended
-        left = [job for job in ids if job in names]
-        try:
-            with _at_most(timeout_s):
+    names: dict[int, str] = {}
+    left: list[int] = []
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        with contextlib.ExitStack() as stack:
+            with _at_most(_asking_s(timeout_s)):
+                lasting = stack.enter_context(Lasting(lambda text: say_err(f"tandem: {text}")))
+                names |= {view["id"]: label(view) for view in lasting.ask(lambda asking: asking.queue())}
+                over = [job for job in ids if job not in names]
+                for view in lasting.ask(lambda asking: [asking.show(job) for job in (over[:1] if any_ else over)]):
+                    tell(view)  # whatever the time: they have ended
+            left += [job for job in ids if job in names]
+            with _at_most(None if until is None else until - time.monotonic()):
                 if left and not (any_ and ends):
                     lasting.ask(go_on)
-        except _OutOfTimeError:
-            told = {end["id"] for end in ends}
-            late = [names[job] for job in left if job not in told]
-            if not quiet:
-                more = " ..." if len(late) > _NAMED else ""
-                say_err(f"tandem: the time is over; not ended: {', '.join(late[:_NAMED])}{more}")
-            return ends, False
+    except _OutOfTimeError:
+        told = {end["id"] for end in ends}
+        late = [names[job] for job in left if job not in told]
+        more = " ..." if len(late) > _NAMED else ""
+        if not quiet:
+            not_ended = f"the time is over; not ended: {', '.join(late[:_NAMED])}{more}"
+            say_err(f"tandem: {not_ended if late else _UNANSWERED}")
+        return ends, False
     return ends, all(end["state"] == "done" for end in ends)
 
 
@@ -119,6 +134,11 @@ def sentence(view: Mapping[str, Any]) -> str:
         text += f" after {words.ran(view, view['ended_at'])}"
     reason = view.get("reason") or ""
     return text if view["state"] == "done" or not reason or reason in text else f"{text}: {reason}"
+
+
+def _asking_s(timeout_s: float | None) -> float | None:
+    """How long it may take to learn what has ended already, for which any time to wait is enough."""
+    return None if timeout_s is None else max(timeout_s, _ASKING_S)
 
 
 @contextlib.contextmanager

@@ -123,6 +123,10 @@ class DaemonLostError(DaemonError):
     """The daemon went away without a word while it was asked: it was killed."""
 
 
+class DaemonHangsError(DaemonError):
+    """The daemon is there, and does nothing."""
+
+
 class DaemonStoppedError(DaemonError):
     """The daemon was stopped while it was asked."""
 

@@ -3,8 +3,8 @@
 `TANDEM_HOME` decides where it is set. Otherwise root's daemon is the system daemon (`/var/lib/tandem`,
 `/run/tandem/tandem.sock`) that serves every user, and an ordinary user's daemon is their own
 (`$XDG_DATA_HOME/tandem`, `$XDG_RUNTIME_DIR/tandem/tandem.sock`). A client takes the first of: `TANDEM_HOME`, the
-system daemon where its socket is there, the user's own. `XDG_RUNTIME_DIR` comes and goes with logins, so a client
-that finds nobody at its place asks the data folder's lock where its daemon listens.
+system daemon where its socket or its database is there, the user's own. `XDG_RUNTIME_DIR` comes and goes with logins,
+so a client that finds nobody at its place asks the data folder's lock where its daemon listens.
 """
 
 import contextlib
@@ -104,8 +104,9 @@ def of_client(environ: Mapping[str, str], uid: int) -> Paths:
     """Return the places of the daemon that a client started by `uid` should speak to."""
     if environ.get("TANDEM_HOME") or uid == 0:
         return of_daemon(environ, uid)
-    if SYSTEM_SOCKET.exists():
-        return Paths(SYSTEM_DATA, SYSTEM_SOCKET, shared=True)
+    system = Paths(SYSTEM_DATA, SYSTEM_SOCKET, shared=True)
+    if system.socket.exists() or system.database.exists():  # stopped for a while, it is nobody else's turn
+        return system
     return _of_user(environ, uid)
 
 

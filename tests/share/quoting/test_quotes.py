@@ -516,6 +516,24 @@ def test_what_waits_for_others_too_is_quoted_when_the_held_one_is_gone() -> None
     assert quoted(step, 3).start.mid == pytest.approx(100.0, rel=0.02)
 
 
+@pytest.mark.parametrize("policy", ["exclusive", "share", "backfill", "las", "hybrid"])
+def test_what_no_node_that_is_up_could_hold_is_quoted_once_one_is_that_could(policy: str) -> None:
+    """Nor is what waits for it; the others are, as if it were not there."""
+    big = Node("big", 4000, 1000)
+    told = Told(policy, Node("small", 1000, 1000), big)
+    told.tell(ev.NodeLost("big"))
+    assert told.submit(job(1, 2, expected=10.0)).quotes == ()
+    assert told.submit(job(2, expected=10.0, after=(After(1),))).quotes == ()
+    assert told.submit(job(3, expected=10.0, after=(After(2, ok=False),))).quotes == ()
+    assert quoted(told.submit(job(4, expected=10.0)), 4).start.mid == 0.0
+    assert told.submit(job(5, 2, expected=10.0)).quotes == ()
+    assert [q.job for q in told.tell(ev.CancelAsked(5), at=1.0).quotes] == []
+    step = told.tell(ev.NodeJoined(big), at=50.0)
+    assert [quote.job for quote in step.quotes if quote.moment == "submit"] == [1, 2, 3]
+    assert quoted(step, 1).start.mid == 50.0
+    assert quoted(step, 2).start.mid == pytest.approx(60.0, rel=0.05)
+
+
 def test_what_waits_for_a_held_job_is_quoted_when_that_is_let_go() -> None:
     told = experienced(CORE)
     told.submit(job(1, held=True, app="known"))

@@ -87,7 +87,7 @@ def test_what_a_hold_took_back_goes_through() -> None:
 
 def test_a_quote_that_an_older_version_left_to_a_held_job_is_taken_back() -> None:
     told = Told("share", *NODES)
-    told.tell(*(ev.Submitted(job(k, 8, nodes=2, after=(After(k - 1),) if k == 3 else ())) for k in (1, 2, 3)), at=1.0)
+    told.tell(*(ev.Submitted(job(k, 4, nodes=2, after=(After(k - 1),) if k == 3 else ())) for k in (1, 2, 3)), at=1.0)
     told.tell(ev.HoldAsked(2), at=2.0)
     state = told.machine.snapshot()
     for row in state["jobs"]:

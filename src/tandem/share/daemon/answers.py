@@ -172,8 +172,11 @@ def show(driver: Driver, caller: Caller, params: Mapping[str, Any]) -> View:
 
 
 def _is_taken_back(life: Life) -> bool:
-    """Whether what was promised of the job, if anything was, holds no more: it is held, or waits for one that is."""
-    return life.state in (State.HELD, State.BLOCKED) and not life.counted
+    """Whether what was promised of the job, if anything was, holds no more: it is held, or waits for one that is.
+
+    Nothing was of one that no node which is up could hold, nor of those that wait for it.
+    """
+    return life.state in (State.HELD, State.BLOCKED, State.QUEUED) and not life.counted
 
 
 def taken_back(promises: Sequence[View], holds: Sequence[float], *, held: bool) -> list[View]:

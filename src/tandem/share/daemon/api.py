@@ -90,6 +90,11 @@ class Api:
         """Whether nothing is left to do before the daemon stops."""
         return self.stopping and not (self._killing and self._driver.machine.on_nodes)
 
+    @property
+    def ended_all(self) -> bool:
+        """Whether all jobs were ended for the daemon to stop."""
+        return self._killing and self.ready_to_stop
+
     def caller(self, connection: Connection) -> Caller:
         """Return who is at the other end."""
         peer = connection.peer

@@ -367,6 +367,14 @@ def _gone(process: int) -> bool:
     return False
 
 
+def is_ours(paths: Paths) -> bool:
+    """Whether a daemon that this user starts would serve the data folder; one that is not there would be theirs."""
+    try:
+        return paths.data.stat().st_uid == os.geteuid()
+    except OSError:
+        return True
+
+
 def _believed(paths: Paths) -> set[int]:
     """Whose daemon may be told what this user runs: their own, root's, and for root that of the data folder's owner."""
     ours = os.geteuid()
@@ -378,6 +386,16 @@ def _believed(paths: Paths) -> set[int]:
 
 def _start(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.socket | None:
     """Start a daemon in the background and wait until it answers; of several clients one does it."""
+    if not is_ours(paths):
+        if (connection := _awaited(paths)) is not None:
+            return connection
+        whose = paths.data.stat().st_uid
+        asked = "root" if whose == 0 else "its user"
+        raise DaemonError(
+            given=f"the daemon of uid {whose} that serves {paths.data} does not run",
+            allowed="one that runs",
+            todo=f"ask {asked} for `tandem up`, or set TANDEM_HOME to a folder of your own",
+        )
     try:
         places.prepare(paths)
         lock = os.open(paths.data / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -6,6 +6,7 @@ SIGTERM, SIGINT and SIGHUP (unless ignored, as under nohup) stop it; jobs run on
 
 import contextlib
 import logging
+import math
 import os
 import selectors
 import signal
@@ -20,6 +21,7 @@ from tandem.core.clock import Clock, SystemClock
 from tandem.core.errors import ConfigError, DaemonError, DaemonStoppedError, TandemError
 from tandem.core.units import counted
 from tandem.share import paths as places
+from tandem.share.daemon import machine_settings
 from tandem.share.daemon.api import Api
 from tandem.share.daemon.driver import Driver
 from tandem.share.daemon.listener import Listener
@@ -37,6 +39,12 @@ CONNECTIONS_OF_USER_MOST = 128
 
 LOOK_S = 1.0
 """How often it is looked whether the socket's path is still there, in seconds."""
+
+ASKED_S = 0.3
+"""How long a daemon that has ended all jobs waits for another question before it ends, in seconds, ..."""
+
+ASKED_MOST_S = 3.0
+"""... and how long in all."""
 
 _SETTINGS = {"cores": "cores", "mem": "mem_mib", "membw": "membw_mbs", "labels": "labels"}
 """Setting of the machine -> what it changes in a node."""
@@ -84,7 +92,8 @@ class Daemon:
         engine_file = cast("_EngineFile", plug.load("share.engines", config.engine, _EngineFile))
         store = Store.open(config.paths)
         try:
-            engine = engine_file.make(EngineContext(config.paths, clock, options=config.engine_options))
+            told = machine_settings.taken_over(config.paths.data, config.engine_options)
+            engine = engine_file.make(EngineContext(config.paths, clock, options=told))
             if config.setup.get("options"):
                 check_options([config.setup.get("policy") or _stored_policy(store)], config.setup["options"])
             with _policy_named(lambda: config.setup.get("policy") or _stored_policy(store)):
@@ -95,11 +104,13 @@ class Daemon:
             raise
         self._clock = clock
         self._stopped_by = ""  # which signal
+        self._asked_at = -math.inf
         try:
-            self._check_in_force(config.engine_options)
+            self._check_in_force(told)
         except BaseException:
             self.driver.close()
             raise
+        machine_settings.keep(config.paths.data, told)
         self.api = Api(self.driver)
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}
@@ -125,6 +136,7 @@ class Daemon:
             _log.info("process %d serves %s on %s", os.getpid(), self._paths.data, self._paths.socket)
             while not (self.api.ready_to_stop or self._ousted):
                 self._round()
+            self._answer_the_last()
         self._close()
         if self._ousted:
             raise self._ousted
@@ -147,9 +159,19 @@ class Daemon:
                         todo="start it without that, and again so when they have ended",
                     )
 
-    def _round(self) -> None:
+    def _answer_the_last(self) -> None:
+        """All jobs were ended: let those who waited for them ask how, until nobody has asked anything for a while."""
+        self._asked_at = began = self._clock.monotonic()
+        while self.api.ended_all and len(self._connections) > 1 and not self._ousted:
+            until = min(self._asked_at + ASKED_S, began + ASKED_MOST_S)
+            if self._clock.monotonic() >= until:
+                return
+            self._round(until)
+
+    def _round(self, until: float = math.inf) -> None:
+        """Wait for what happens next, at most until then, and see to it."""
         due = self.driver.due_at()
-        until = self._look_at if due is None else min(due, self._look_at)
+        until = min(until, self._look_at if due is None else min(due, self._look_at))
         timeout = max(0.0, until - self._clock.monotonic())
         somebody_new = False
         for key, mask in self._selector.select(timeout):
@@ -265,6 +287,7 @@ class Daemon:
             connection.closed = True
             return
         for line in lines:
+            self._asked_at = self._clock.monotonic()
             self.api.handle(connection, line)
 
     def _tend(self, connection: Connection) -> None:
@@ -296,6 +319,8 @@ class Daemon:
         if self._ousted:
             self._accept()  # who came through the socket in a folder that was moved
         self._listener.close()
+        if not self._ousted:
+            machine_settings.forget(self._paths.data)
         self.driver.close(settle=self._ousted is None)
         ends = self._ousted or DaemonStoppedError(
             given=f"the daemon was stopped{self._stopped_by}",

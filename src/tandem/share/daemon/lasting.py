@@ -3,7 +3,8 @@
 with Lasting(print) as lasting:
     ends = lasting.ask(lambda client: client.wait([1, 2]))
 
-A daemon that was killed is started again, by whoever may; one that was stopped is waited for, as when it is restarted.
+A daemon that was killed is started again, by whoever may; one that was stopped, or hangs, is waited for: it may be
+restarted, and whoever waits for a job waits as long as that takes.
 """
 
 from __future__ import annotations
@@ -12,17 +13,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from tandem.core.errors import DaemonError, DaemonLostError, DaemonStoppedError
+from tandem.core.errors import DaemonError, DaemonHangsError, DaemonLostError, DaemonStoppedError
 from tandem.share import paths as places
-from tandem.share.daemon.client import Client
+from tandem.share.daemon.client import Client, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tandem.share.paths import Paths
-
-BACK_S = 60.0
-"""How long a successor that is not to be started here is waited for, in seconds."""
 
 _LOOK_S = 0.2
 
@@ -34,16 +30,14 @@ class Lasting:
 
     Args:
         told: What happens, in words for the user.
-        back_s: How long a daemon that was stopped, or is somebody else's, is waited for, in seconds.
 
     Raises:
         DaemonError: As `Client.connect`.
     """
 
-    def __init__(self, told: Callable[[str], object], *, back_s: float = BACK_S) -> None:
+    def __init__(self, told: Callable[[str], object]) -> None:
         self._paths = places.of_client(os.environ, os.geteuid())
         self._told = told
-        self._back_s = back_s
         self._client = Client.connect(paths=self._paths)
 
     def ask(self, question: Callable[[Client], Answer]) -> Answer:
@@ -51,15 +45,15 @@ class Lasting:
 
         Raises:
             TandemError: What the daemon answered.
-            DaemonError: It went away, and no other came.
+            DaemonError: It went away, and its data folder with it; or another could not be started.
         """
         told = ""
         while True:
             try:
                 return question(self._client)
-            except (DaemonLostError, DaemonStoppedError) as error:
+            except (DaemonHangsError, DaemonLostError, DaemonStoppedError) as error:
                 self._client.close()
-                start = isinstance(error, DaemonLostError) and _is_ours(self._paths)
+                start = isinstance(error, DaemonLostError) and is_ours(self._paths)
                 text = f"{error.given}: {'another is started' if start else 'it is waited for'}"
                 if text != told:  # one that is about to die may have been reached once more
                     self._told(text)
@@ -88,19 +82,10 @@ class Lasting:
         self.close()
 
     def _returned(self, error: DaemonError) -> Client:
-        until = time.monotonic() + self._back_s
-        while True:
+        """Wait for a daemon on the data folder, for as long as that is there."""
+        while self._paths.data.exists():
             try:
                 return Client.connect(start=False, paths=self._paths)
             except DaemonError:
-                if time.monotonic() > until:
-                    raise error from None
-            time.sleep(_LOOK_S)
-
-
-def _is_ours(paths: Paths) -> bool:
-    """Whether a daemon that is started here would serve the same jobs."""
-    try:
-        return paths.data.stat().st_uid == os.geteuid()
-    except OSError:
-        return False
+                time.sleep(_LOOK_S)
+        raise error

@@ -7,7 +7,7 @@ import os
 import select
 from pathlib import Path
 
-from tandem.core.errors import DaemonError
+from tandem.core.errors import DaemonHangsError
 
 SAY_S = 10.0
 """After how long, and then how often, a client says that it waits, in seconds."""
@@ -31,7 +31,7 @@ def wait_ready(fileno: int, events: int, process: int) -> None:
         process: the daemon's id; 0 where it is not known.
 
     Raises:
-        DaemonError: it has been silent, and used no processor time, for `GIVE_UP_S`.
+        DaemonHangsError: it has been silent, and used no processor time, for `GIVE_UP_S`.
     """
     poll = select.poll()
     poll.register(fileno, events)
@@ -43,7 +43,7 @@ def wait_ready(fileno: int, events: int, process: int) -> None:
         silent_s, idle_s = silent_s + SAY_S, 0.0 if at_work else idle_s + SAY_S
         given = f"the daemon (process {process}) has not answered for {silent_s:g} s"
         if idle_s >= GIVE_UP_S:
-            raise DaemonError(
+            raise DaemonHangsError(
                 given=f"{given}, and does nothing",
                 allowed="one that answers",
                 todo=f"if it is stopped, `kill -CONT {process}`; else `kill -9 {process}`: its jobs run on, and the "

@@ -22,7 +22,7 @@ from tandem.share.scheduler.admission import check
 from tandem.share.scheduler.cluster import Cluster, Knowledge, Setup
 from tandem.share.scheduler.rehearsal import rehearse
 from tandem.share.scheduler.transitions import Transitions
-from tandem.share.scheduler.waiting import held_ahead, why_it_waits
+from tandem.share.scheduler.waiting import held_ahead, out_of_reach, why_it_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -153,9 +153,10 @@ class Machine(Cluster):
             lives = dict.fromkeys(self._unquoted)  # one that was held in between is there twice
             there = [life for life in lives if life.state in (State.QUEUED, State.BLOCKED, State.STARTING)]
             self._unquoted = []
-            known: dict[int, int | None] = {}
-            for life in there:
-                life.counted = held_ahead(self, life, known) is None  # else it is quoted once that is let go
+            held: dict[int, int | None] = {}
+            never: dict[int, int | None] = {}
+            for life in there:  # else it is quoted once that is let go, or a node has come that could hold it
+                life.counted = held_ahead(self, life, held) is None and not out_of_reach(self, life, never)
             self._quotes += self.quoter.submitted(self.view, [life for life in there if life.counted])
         if self._started:
             self._quotes += self.quoter.started(self.view, self._started)

@@ -85,6 +85,9 @@ class Transitions:
         self._m.view.stamp += 1
         self._m.view.has_gpus = self._m.view.has_gpus or bool(event.node.gpus)
         self._m.dirty()
+        for life in self._m.jobs.values():
+            if life.state in (State.QUEUED, State.BLOCKED) and not life.counted:  # perhaps no node could hold it
+                self._m.quote_submission(life)
 
     def _node_lost(self, event: ev.NodeLost) -> None:
         m = self._m

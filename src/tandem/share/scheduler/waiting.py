@@ -62,7 +62,24 @@ def held_ahead(cluster: Cluster, life: Life, known: dict[int, int | None] | None
     Args:
         known: what was found for other jobs in the same state of the cluster; all that is found is added.
     """
-    known = {} if known is None else known
+    return _ahead(cluster, life, {} if known is None else known, lambda one: one.state is State.HELD)
+
+
+def out_of_reach(cluster: Cluster, life: Life, known: dict[int, int | None]) -> bool:
+    """Whether the nodes that are up could hold the job never, or not one that it waits for: nobody knows when they do.
+
+    Args:
+        known: what was found for other jobs in the same state of the cluster; all that is found is added.
+    """
+
+    def never(one: Life) -> bool:
+        return one.state in (State.QUEUED, State.BLOCKED) and not cluster.view.could_hold(one.shape)
+
+    return never(life) or _ahead(cluster, life, known, never) is not None
+
+
+def _ahead(cluster: Cluster, life: Life, known: dict[int, int | None], what: Callable[[Life], bool]) -> int | None:
+    """The first job of such a kind that the job waits for, itself or through others."""
     jobs, stack = cluster.jobs, [life.id]
     while stack:
         job = stack[-1]
@@ -70,11 +87,11 @@ def held_ahead(cluster: Cluster, life: Life, known: dict[int, int | None] | None
             stack.pop()
             continue
         waits = sorted(jobs[job].waits_for)
-        held = next((one for one in waits if jobs[one].state is State.HELD), None)
-        unknown = [] if held is not None else [one for one in waits if one not in known]
+        found = next((one for one in waits if what(jobs[one])), None)
+        unknown = [] if found is not None else [one for one in waits if one not in known]
         stack += unknown
         if not unknown:
-            known[job] = next((known[one] for one in waits if known[one] is not None), None) if held is None else held
+            known[job] = next((known[one] for one in waits if known[one] is not None), None) if found is None else found
     return known[life.id]
 
 

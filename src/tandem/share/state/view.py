@@ -110,8 +110,8 @@ class View:
     def head(self) -> Life | None:
         """The first waiting job; what the nodes that are up could never hold keeps nobody waiting."""
         key = self.pending.head()
-        if key is not None and not self._could_hold(self.jobs[key[2]].shape):
-            firsts = (queue.first() for shape, queue in self.pending.shapes().items() if self._could_hold(shape))
+        if key is not None and not self.could_hold(self.jobs[key[2]].shape):
+            firsts = (queue.first() for shape, queue in self.pending.shapes().items() if self.could_hold(shape))
             key = min((first for first in firsts if first is not None), default=None)
         return None if key is None else self.jobs[key[2]]
 
@@ -358,7 +358,7 @@ class View:
                 high, best = middle, found
         return best
 
-    def _could_hold(self, shape: Shape) -> bool:
+    def could_hold(self, shape: Shape) -> bool:
         """Whether the nodes that are up would hold a job of this shape if nothing ran there."""
         if self._standing != self.ledger.standing:
             self._standing = self.ledger.standing

@@ -1,0 +1,56 @@
+"""What a daemon was told of its machine (`--cores`, `--machine`), kept while it runs.
+
+The next daemon is told anew. Only one that takes over from a daemon that was killed, and is told nothing, goes on with
+what that one was told: nobody who restarts it without knowing gives out cores that were to be left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+def taken_over(data: Path, given: Mapping[str, str]) -> Mapping[str, str]:
+    """What is given, or else what a daemon on this data folder was told that was killed."""
+    if given:
+        return given
+    try:
+        kept = json.loads(_file(data).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return given
+    if not (isinstance(kept, dict) and kept and all(isinstance(value, str) for value in kept.values())):
+        return given
+    told = ", ".join(f"{key}={value}" for key, value in kept.items())
+    _log.warning("the daemon before was killed: as that one was told, %s", told)
+    return kept
+
+
+def keep(data: Path, settings: Mapping[str, str]) -> None:
+    """Remember them until `forget`; a full disk does not keep a daemon from starting."""
+    if not settings:
+        forget(data)
+        return
+    aside = _file(data).with_suffix(".new")
+    try:
+        aside.write_text(json.dumps(dict(settings)), encoding="utf-8")
+        aside.replace(_file(data))
+    except OSError as error:
+        _log.warning("what this daemon was told of the machine cannot be kept: %s", error)
+
+
+def forget(data: Path) -> None:
+    """The daemon ends as it was told to."""
+    with contextlib.suppress(OSError):
+        _file(data).unlink(missing_ok=True)
+
+
+def _file(data: Path) -> Path:
+    return data / "machine.json"
