@@ -79,6 +79,7 @@ def examine() -> dict[str, Any]:
         "protection": engine.get("cgroups") or cgroups.which(cgroups.discover()),
         "stopped": "" if serves else _stopped(places),
         "data": str(places.data),
+        "whose": _whose(places.data),
         "unwritable": None if serves else _unwritable(places),
         "free_bytes": _free_bytes(places.data),
         "free_files": _free_files(places.data),
@@ -203,6 +204,12 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_nearest(folder)).free
 
 
+def _whose(data: Path) -> str | None:
+    """Whose data folder it is, who alone starts its daemon; None where that is this user's."""
+    owner = data.stat().st_uid if data.exists() else os.geteuid()
+    return None if owner == os.geteuid() else words.user(owner)
+
+
 def _free_files(folder: Path) -> int | None:
     """How many files more this user may make there; None where that is not counted."""
     from tandem.share.store.reserve import free_files
@@ -317,6 +324,8 @@ def _profile_words(profiles: list[dict[str, Any]]) -> str:
 def _daemon_words(told: dict[str, Any]) -> str:
     daemon = told["daemon"]
     if daemon is None:
+        if told["whose"] is not None:
+            return f"does not run; that is for {told['whose']} to start (`tandem up`)"
         stops = told["stopped"] or told["unwritable"] or told["database"] not in ("ok", None)
         return "does not run" + (
             ", and cannot start: see below" if stops else "; the first command that needs it starts it"

@@ -20,9 +20,11 @@ from tandem.core.errors import ConfigError, JobStateError
 from tandem.core.records import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from tandem.share.daemon.lasting import Lasting
+    from tandem.share.daemon.client import Client
+
+View = dict[str, Any]
 
 _CHUNK = 1 << 16
 _LOOK_S = 0.2
@@ -44,19 +46,22 @@ def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) ->
     from tandem.share.daemon.client import Client
     from tandem.share.daemon.lasting import Lasting
 
+    if follow and not as_json:
+        with Lasting(lambda text: say_err(f"tandem: {text}")) as lasting:
+            jobs, names = lasting.ask(lambda client: _named(client, job))
+            if len(jobs) > 1:
+                raise _several(job, names)
+            _print(lasting.ask, jobs[0], job, follow=True, err=err, lines=lines)
+        return
     with Client.connect() as client:
-        jobs = resolve(client, [job])
+        jobs, names = _named(client, job)
         if as_json:
             found = [client.log_path(number) for number in jobs]
             print_json(found[0] if len(jobs) == 1 else [{"id": n, **at} for n, at in zip(jobs, found, strict=True)])
             return
         if len(jobs) == 1:
-            with Lasting(lambda text: say_err(f"tandem: {text}")) as lasting:
-                _print(lasting, jobs[0], job, follow=follow, err=err, lines=lines)
+            _print(lambda question: question(client), jobs[0], job, follow=False, err=err, lines=lines)
             return
-        names = [label(client.show(number)) for number in jobs]
-        if follow:
-            raise _several(job, names)
         for number, name in zip(jobs, names, strict=True):
             where = client.log_path(number)
             click.echo(f"==> {name} ({where['state']}) <==")
@@ -70,9 +75,23 @@ def logs(job: str, follow: bool, err: bool, lines: int | None, as_json: bool) ->
                     click.echo()
 
 
-def _print(lasting: Lasting, number: int, job: str, *, follow: bool, err: bool, lines: int | None) -> None:
+def _named(client: Client, job: str) -> tuple[list[int], list[str]]:
+    """The ids that are meant, and of several what each is called."""
+    jobs = resolve(client, [job])
+    return jobs, [label(client.show(number)) for number in jobs] if len(jobs) > 1 else []
+
+
+def _print(
+    ask: Callable[[Callable[[Client], View]], View],
+    number: int,
+    job: str,
+    *,
+    follow: bool,
+    err: bool,
+    lines: int | None,
+) -> None:
     """Copy one job's output to ours; say on stderr why there is none."""
-    where = lasting.ask(lambda client: client.log_path(number))
+    where = ask(lambda client: client.log_path(number))
     path = Path(where["stderr" if err else "stdout"])
     state = where["state"]
     copied = False
@@ -89,9 +108,9 @@ def _print(lasting: Lasting, number: int, job: str, *, follow: bool, err: bool, 
                 break
             time.sleep(_LOOK_S)
             # asked before the last copy: nothing that was written before is lost
-            state = lasting.ask(lambda client: client.log_path(number))["state"]
+            state = ask(lambda client: client.log_path(number))["state"]
     if not copied and lines != 0 and state not in words.LIVE:
-        _say_why_nothing(job, lasting.ask(lambda client: client.show(number)), err=err)
+        _say_why_nothing(job, ask(lambda client: client.show(number)), err=err)
 
 
 def _say_why_nothing(job: str, view: Mapping[str, Any], *, err: bool) -> None:

@@ -98,17 +98,17 @@ def submit(argv: tuple[str, ...], wait: bool, quiet: bool, as_json: bool, **give
         from tandem.cli.wait import wait_for
 
         try:
-            ends, well = wait_for(made["ids"], quiet=quiet or as_json)
+            waited = wait_for(lambda _: made["ids"], quiet=quiet or as_json)
         except KeyboardInterrupt:
             first = made["ids"][0]
             what = f"array {first} goes" if given["array"] is not None else f"job {first} goes"
             say_err(f"tandem: {what} on; `tandem wait {first}` waits again, `tandem cancel {first}` stops it")
             raise
-        made = {**made, "ends": ends}
+        made = {**made, "ends": waited.ends}
     made = {**made, "warnings": doubts}
     if as_json:
         print_json(made)
-    if wait and not well:
+    if wait and not waited.well:
         raise click.exceptions.Exit(1)
 
 

@@ -41,8 +41,8 @@ def up(
 ) -> None:
     """Start the daemon (the first command does it by itself).
 
-    The next daemon keeps policy, estimator and options; cores and machine are given each time, unless it takes over
-    from one that was killed. Jobs of a daemon before are adopted.
+    The next daemon keeps policy, estimator and options; cores and machine are given each time. One that takes over
+    from a daemon that was killed keeps of them what it is not given. Jobs of a daemon before are adopted.
     """
     from tandem.share.daemon.client import Client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from tandem.cli.selection import checked, label, resolve
 from tandem.cli.terminal import json_option, print_json, say, say_err
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tandem.share.daemon.client import Client
 
@@ -40,73 +41,85 @@ def wait(jobs: tuple[str, ...], any_: bool, timeout: str | None, as_json: bool) 
 
     Exit status 0 if all ended well, 1 if one did not or the time was over. `12` is also a whole array.
     """
-    from tandem.share.daemon.client import Client
-
     timeout_s = None if timeout is None else option_s("--timeout", timeout)
-    began = time.monotonic()
-    try:
-        with _at_most(_asking_s(timeout_s)), Client.connect() as client:
-            ids = resolve(client, jobs)
-    except _OutOfTimeError:
-        say_err(f"tandem: {_UNANSWERED}")
-        raise click.exceptions.Exit(1) from None
-    left_s = None if timeout_s is None else timeout_s - (time.monotonic() - began)
-    ends, well = wait_for(ids, any_=any_, timeout_s=left_s, quiet=as_json)
+    found = wait_for(lambda client: resolve(client, jobs), any_=any_, timeout_s=timeout_s, quiet=as_json)
     if as_json:
-        print_json({"ends": ends, "waiting": [job for job in ids if job not in {end["id"] for end in ends}]})
-    if not well:
+        print_json({"ends": found.ends, "waiting": found.waiting})
+    if not found.well:
         raise click.exceptions.Exit(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How waiting for jobs ended.
+
+    Attributes:
+        ends: the jobs that have ended, as `show` has them.
+        waiting: the ids of the others.
+        well: what was waited for came, and all ended well.
+    """
+
+    ends: list[View]
+    waiting: list[int]
+    well: bool
+
+
 def wait_for(
-    ids: Sequence[int], *, any_: bool = False, timeout_s: float | None = None, quiet: bool = False
-) -> tuple[list[View], bool]:
+    which: Callable[[Client], Sequence[int]], *, any_: bool = False, timeout_s: float | None = None, quiet: bool = False
+) -> Waited:
     """Wait until jobs have ended; say each end as it comes. A daemon that goes away meanwhile has a successor.
 
-    Returns:
-        The ends, and whether nothing is left to wait for and all ended well.
+    Args:
+        which: their ids, asked of a daemon.
+        any_: only until one has.
+        timeout_s: at most so long, in seconds.
+        quiet: say nothing.
     """
     from tandem.share.daemon.lasting import Lasting
 
     ends: list[View] = []
+    waiting: dict[int, str] = {}  # with what each is called
 
     def tell(view: View) -> None:
+        waiting.pop(view["id"], None)
         ends.append(view)
         if not quiet:
             say(f"job {label(view)}: {sentence(view)}")
 
+    def look(asking: Client) -> tuple[list[View], dict[int, str]]:
+        """Those that have ended, and the names of the others."""
+        ids = which(asking)
+        live = {view["id"]: label(view) for view in asking.queue()}
+        over = [job for job in ids if job not in live]
+        return [asking.show(job) for job in (over[:1] if any_ else over)], {job: live.get(job, "") for job in ids}
+
     def go_on(asking: Client) -> None:
-        told = {end["id"] for end in ends}
         with lasting.another() as watching:
-            for job in ended(watching, [job for job in left if job not in told]):
+            for job in ended(watching, list(waiting)):
                 tell(asking.show(job))
                 if any_:
                     return
 
-    names: dict[int, str] = {}
-    left: list[int] = []
     until = None if timeout_s is None else time.monotonic() + timeout_s
     try:
         with contextlib.ExitStack() as stack:
             with _at_most(_asking_s(timeout_s)):
                 lasting = stack.enter_context(Lasting(lambda text: say_err(f"tandem: {text}")))
-                names |= {view["id"]: label(view) for view in lasting.ask(lambda asking: asking.queue())}
-                over = [job for job in ids if job not in names]
-                for view in lasting.ask(lambda asking: [asking.show(job) for job in (over[:1] if any_ else over)]):
-                    tell(view)  # whatever the time: they have ended
-            left += [job for job in ids if job in names]
+                over, found = lasting.ask(look)
+            waiting |= found
+            for view in over:  # whatever the time
+                tell(view)
             with _at_most(None if until is None else until - time.monotonic()):
-                if left and not (any_ and ends):
+                if waiting and not (any_ and ends):
                     lasting.ask(go_on)
     except _OutOfTimeError:
-        told = {end["id"] for end in ends}
-        late = [names[job] for job in left if job not in told]
+        late = list(waiting.values())
         more = " ..." if len(late) > _NAMED else ""
+        not_ended = f"the time is over; not ended: {', '.join(late[:_NAMED])}{more}"
         if not quiet:
-            not_ended = f"the time is over; not ended: {', '.join(late[:_NAMED])}{more}"
             say_err(f"tandem: {not_ended if late else _UNANSWERED}")
-        return ends, False
-    return ends, all(end["state"] == "done" for end in ends)
+        return Waited(ends, list(waiting), well=False)
+    return Waited(ends, list(waiting), well=all(end["state"] == "done" for end in ends))
 
 
 def ended(client: Client, ids: Sequence[int]) -> Iterator[int]:

@@ -119,6 +119,10 @@ class DaemonError(TandemError):
     """The daemon does not answer, or another one already runs."""
 
 
+class DaemonAwayError(DaemonError):
+    """The daemon does not run, and is not this user's to start."""
+
+
 class DaemonLostError(DaemonError):
     """The daemon went away without a word while it was asked: it was killed."""
 

@@ -20,7 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from tandem.core.errors import DaemonError, DaemonLostError, TandemError
+from tandem.core.errors import (
+    DaemonAwayError,
+    DaemonError,
+    DaemonHangsError,
+    DaemonLostError,
+    DaemonStoppedError,
+    TandemError,
+)
 from tandem.core.process.peer import peer_of
 from tandem.share import paths as places
 from tandem.share.daemon.holder import watched
@@ -152,11 +159,21 @@ class Client:
 
         Returns:
             For each submission ``ids``, ``quotes`` and ``warnings``.
+
+        Raises:
+            TandemError: The daemon refused them: none is taken in.
+            DaemonError: It went away, or hangs, and has not answered: nobody knows whether they were taken in.
         """
         mask = os.umask(0o077)
         os.umask(mask)
         inherited = dict(os.environ if environ is None else environ)
-        result: list[View] = self.call("submit", jobs=list(jobs), environ=inherited, cwd=str(Path.cwd()), umask=mask)
+        try:
+            result: list[View] = self.call(
+                "submit", jobs=list(jobs), environ=inherited, cwd=str(Path.cwd()), umask=mask
+            )
+        except (DaemonHangsError, DaemonLostError, DaemonStoppedError) as error:
+            error.todo = "the jobs may have been taken in, now or later: look at `tandem queue` and `tandem history`"
+            raise
         return result
 
     def queue(self, *, why: bool = False, together: bool = False) -> list[View]:
@@ -391,7 +408,7 @@ def _start(paths: Paths, options: Sequence[str], tied_to: int | None) -> socket.
             return connection
         whose = paths.data.stat().st_uid
         asked = "root" if whose == 0 else "its user"
-        raise DaemonError(
+        raise DaemonAwayError(
             given=f"the daemon of uid {whose} that serves {paths.data} does not run",
             allowed="one that runs",
             todo=f"ask {asked} for `tandem up`, or set TANDEM_HOME to a folder of your own",

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from tandem.core.errors import DaemonError, DaemonHangsError, DaemonLostError, DaemonStoppedError
+from tandem.core.errors import DaemonAwayError, DaemonError, DaemonHangsError, DaemonLostError, DaemonStoppedError
 from tandem.share import paths as places
 from tandem.share.daemon.client import Client, is_ours
 
@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 class Lasting:
-    """A connection that is made again when its daemon goes away.
+    """A connection that is made again when its daemon goes away; one that is to be started by others is waited for.
 
     Args:
         told: What happens, in words for the user.
@@ -38,7 +38,11 @@ class Lasting:
     def __init__(self, told: Callable[[str], object]) -> None:
         self._paths = places.of_client(os.environ, os.geteuid())
         self._told = told
-        self._client = Client.connect(paths=self._paths)
+        try:
+            self._client = Client.connect(paths=self._paths)
+        except DaemonAwayError as error:
+            self._told(f"{error.given}: it is waited for")
+            self._client = self._returned(error)
 
     def ask(self, question: Callable[[Client], Answer]) -> Answer:
         """Return the answer; the question is asked from the start again of each successor.

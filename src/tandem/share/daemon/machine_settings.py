@@ -1,7 +1,7 @@
 """What a daemon was told of its machine (`--cores`, `--machine`), kept while it runs.
 
-The next daemon is told anew. Only one that takes over from a daemon that was killed, and is told nothing, goes on with
-what that one was told: nobody who restarts it without knowing gives out cores that were to be left alone.
+The next daemon is told anew. Only one that takes over from a daemon that was killed goes on with what that one was
+told, as far as it is told nothing else: who restarts it without knowing gives out no cores that were to be left alone.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _log = logging.getLogger(__name__)
 
 
 def taken_over(data: Path, given: Mapping[str, str]) -> Mapping[str, str]:
-    """What is given, or else what a daemon on this data folder was told that was killed."""
-    if given:
-        return given
+    """What is given, and for the rest what a daemon on this data folder was told that was killed."""
     try:
         kept = json.loads(_file(data).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return given
-    if not (isinstance(kept, dict) and kept and all(isinstance(value, str) for value in kept.values())):
+    if not isinstance(kept, dict):
         return given
-    told = ", ".join(f"{key}={value}" for key, value in kept.items())
-    _log.warning("the daemon before was killed: as that one was told, %s", told)
-    return kept
+    rest = {key: value for key, value in kept.items() if isinstance(value, str) and key not in given}
+    if rest:
+        told = ", ".join(f"{key}={value}" for key, value in rest.items())
+        _log.warning("the daemon before was killed: as that one was told, %s", told)
+    return {**rest, **given}
 
 
 def keep(data: Path, settings: Mapping[str, str]) -> None:
