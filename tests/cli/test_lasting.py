@@ -259,9 +259,17 @@ def test_somebody_elses_daemon_is_not_started_here(tandem: Shell, home: Path) ->
         assert (
             first_line(waiting) == f"tandem: the daemon of uid 4242 that serves {home} does not run: it is waited for\n"
         )
+        screen = Screen(tandem.prefix, "queue", "--watch")
+        assert "does not run: it is waited for" in " ".join(screen.read_until("waited for").split())
+        unanswered = tandem.run("wait", "--json", "--timeout", "0s", "1")
+        assert (unanswered.returncode, json.loads(unanswered.stdout)) == (1, {"ends": [], "waiting": None})
+        assert unanswered.stderr.endswith("the time is over, and the daemon has not answered\n")
         assert not asked.done()
         os.chown(home, 0, 0)
         tandem("up", *HERE)
         assert asked.result(timeout=30)
         assert waiting.communicate(timeout=30)[0].startswith("job 1: done after")
+        assert "0 running" in screen.read_until("0 running")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.close() == 130
     assert told == ["the daemon went away while it was asked: it is waited for"]

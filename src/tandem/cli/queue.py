@@ -195,8 +195,8 @@ def _watch(*, all_: bool, uid: int | None, chosen: Sequence[str] | None) -> None
 
     screen = console()
     with (
-        Lasting(lambda text: live.update(Text(text), refresh=True)) as lasting,
         Live(console=screen, screen=True, auto_refresh=False) as live,
+        Lasting(lambda text: live.update(Text(text), refresh=True)) as lasting,
     ):
         while True:
             live.update(lasting.ask(page), refresh=True)

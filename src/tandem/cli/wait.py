@@ -55,12 +55,12 @@ class Waited:
 
     Attributes:
         ends: the jobs that have ended, as `show` has them.
-        waiting: the ids of the others.
+        waiting: the ids of the others; None where the daemon has not even answered who they are.
         well: what was waited for came, and all ended well.
     """
 
     ends: list[View]
-    waiting: list[int]
+    waiting: list[int] | None
     well: bool
 
 
@@ -113,11 +113,13 @@ def wait_for(
                 if waiting and not (any_ and ends):
                     lasting.ask(go_on)
     except _OutOfTimeError:
+        if not (ends or waiting):
+            say_err(f"tandem: {_UNANSWERED}")
+            return Waited(ends, None, well=False)
         late = list(waiting.values())
         more = " ..." if len(late) > _NAMED else ""
-        not_ended = f"the time is over; not ended: {', '.join(late[:_NAMED])}{more}"
         if not quiet:
-            say_err(f"tandem: {not_ended if late else _UNANSWERED}")
+            say_err(f"tandem: the time is over; not ended: {', '.join(late[:_NAMED])}{more}")
         return Waited(ends, list(waiting), well=False)
     return Waited(ends, list(waiting), well=all(end["state"] == "done" for end in ends))
 

@@ -46,10 +46,22 @@ def wait_ready(fileno: int, events: int, process: int) -> None:
             raise DaemonHangsError(
                 given=f"{given}, and does nothing",
                 allowed="one that answers",
-                todo=f"if it is stopped, `kill -CONT {process}`; else `kill -9 {process}`: its jobs run on, and the "
-                "next command starts another that adopts them",
+                todo=_advice(process),
             )
         _log.warning("tandem: %s%s", given, "; it is at work" if at_work else "")
+
+
+def _advice(process: int) -> str:
+    try:
+        owner = Path(f"/proc/{process}").stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    if os.geteuid() not in (0, owner):
+        return f"ask {'root' if owner == 0 else f'its user (uid {owner})'} to look at it"
+    return (
+        f"if it is stopped, `kill -CONT {process}`; else `kill -9 {process}`: its jobs run on, and the "
+        "next command starts another that adopts them"
+    )
 
 
 def _used_s(process: int) -> float:
