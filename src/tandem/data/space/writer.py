@@ -401,8 +401,9 @@ def _refuse_lost(folder: Path) -> None:
     if snapshot.is_space(folder):
         snapshot.read_current(folder)
         return
-    begun = folder / "pending" / _NEW_ID
-    own = begun.read_bytes() if begun.exists() else None
+    own = None
+    with suppress(FileNotFoundError):  # nobody has begun here, or who had gives up just now
+        own = (folder / "pending" / _NEW_ID).read_bytes()
     for path in (folder / "generations").glob("*.index"):
         lost = own is None or _space_id_in(path) != own
         if lost and not snapshot.is_space(folder):  # another first writer may just have published
