@@ -116,11 +116,12 @@ def wait_for(
         if not (ends or waiting):
             say_err(f"tandem: {_UNANSWERED}")
             return Waited(ends, None, well=False)
-        late = list(waiting.values())
-        more = " ..." if len(late) > _NAMED else ""
-        if not quiet:
-            say_err(f"tandem: the time is over; not ended: {', '.join(late[:_NAMED])}{more}")
-        return Waited(ends, list(waiting), well=False)
+        if waiting:  # else the last of them ended just in time
+            late = list(waiting.values())
+            more = " ..." if len(late) > _NAMED else ""
+            if not quiet:
+                say_err(f"tandem: the time is over; not ended: {', '.join(late[:_NAMED])}{more}")
+            return Waited(ends, list(waiting), well=False)
     return Waited(ends, list(waiting), well=all(end["state"] == "done" for end in ends))
 
 

@@ -114,7 +114,7 @@ class Client:
             TandemError: What the daemon answered.
             DaemonLostError: The daemon was killed.
             DaemonStoppedError: It was stopped.
-            DaemonError: It hangs.
+            DaemonHangsError: It is there, and does nothing.
         """
         key = self.send(method, **params)
         while True:

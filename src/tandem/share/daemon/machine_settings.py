@@ -11,6 +11,8 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from tandem.core.durable import written_aside
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -38,10 +40,9 @@ def keep(data: Path, settings: Mapping[str, str]) -> None:
     if not settings:
         forget(data)
         return
-    aside = _file(data).with_suffix(".new")
     try:
-        aside.write_text(json.dumps(dict(settings)), encoding="utf-8")
-        aside.replace(_file(data))
+        with written_aside(_file(data)) as file:
+            file.write(json.dumps(dict(settings)).encode())
     except OSError as error:
         _log.warning("what this daemon was told of the machine cannot be kept: %s", error)
 
