@@ -37,3 +37,16 @@ def test_a_bound_is_broken_beyond_the_interval_of_the_mean_and_beyond_the_noise(
     half = T95_OF_5 * statistics.stdev(slowdowns) / math.sqrt(len(slowdowns))
     assert (mean - half > BOUND and mean > BOUND * (1 + FLOOR)) is broken
     assert share_lab.breaches(repeats(*slowdowns), "share", FLOOR) == (["solver"] if broken else [])
+
+
+def test_makespans_are_compared_within_the_repeats_that_ran_both() -> None:
+    def day(policy: str, makespan_s: float) -> dict[str, object]:
+        return {"policy": policy, "makespan_s": makespan_s, "jobs": []}
+
+    first = [day("exclusive", 80.0), day("backfill", 40.0), day("hybrid_none", 80.0), day("hybrid", 40.0)]
+    second = [day("exclusive", 90.0), day("backfill", 60.0), day("hybrid", 30.0)]
+    found = share_lab.figures([first, second, second])
+    assert found["lab_speedup_vs_backfill"] == 2.0
+    assert found["lab_speedup_vs_exclusive"] == 3.0
+    assert found["lab_speedup_vs_backfill_none"] == 0.5
+    assert found["lab_speedup_vs_exclusive_none"] == 1.0

@@ -169,6 +169,11 @@ def test_why_it_waits_hold_release_and_cancel(tandem: Shell, tmp_path: Path) -> 
     assert "job 1 has ended" in mixed.stderr
     assert "job 5: cancelled" in tandem("wait", "5", status=1)
 
+    tandem("submit", "-q", "--hold", "--", "true")
+    follower = tandem("submit", "--after", "6", "--", "true")
+    assert follower == "job 7: queued, without a quote: `tandem show 7` says why\n"
+    assert "it waits for job 6, which is held" in tandem("show", "7")
+
 
 def test_of_an_array_those_that_wait_are_held_and_those_that_are_held_released(tandem: Shell, tmp_path: Path) -> None:
     gate = tmp_path / "gate"

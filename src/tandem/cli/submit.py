@@ -279,4 +279,7 @@ def _say(made: Mapping[str, Any], *, is_array: bool, held: bool) -> None:
         last = max(quotes, key=lambda quote: words.interval(quote, "finish")[1])
         say(f"{what}: {'the last is ' if len(ids) > 1 else ''}{words.quoted(last, now)}")
     else:
-        say(f"{what}: {'held; `tandem release` lets it go' if held else 'queued, without a quote'}")
+        why = (
+            "held; `tandem release` lets it go" if held else f"queued, without a quote: `tandem show {ids[0]}` says why"
+        )
+        say(f"{what}: {why}")
