@@ -514,22 +514,51 @@ def test_settings_for_a_daemon_that_runs_are_named_as_they_were_given(tandem: Sh
     assert f"a daemon that runs already, and --option quotes=1 --cores {CORE} --machine mem=1G; " in refused.stderr
 
 
-def test_other_cores_than_those_of_adopted_jobs_are_refused(tandem: Shell, tmp_path: Path) -> None:
+def node(tandem: Shell) -> tuple[list[int], int, float]:
+    """Cores, memory in MiB, and free cores of the one node."""
+    (one,) = json.loads(tandem("nodes", "--json"))
+    return one["cores"], one["capacity"]["mem_mib"], one["free"]["cpu_milli"] / 1000
+
+
+def test_other_settings_are_in_force_at_once_and_adopted_jobs_keep_what_they_hold(
+    tandem: Shell, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
-    tandem("submit", "-q", *blocked_by(gate))
+    core = int(CORE)
+    whole = node(tandem)[1]
+    tandem("submit", "-q", "--mem", "100M", *blocked_by(gate))
     until(lambda: state(tandem, 1) == "running")
-    tandem("down")
-    refused = tandem.run("up", "--cores", CORE, "--machine", "membw=off", "--machine", "mem=64M")
-    assert refused.returncode == 2
-    assert "mem = '64M' while jobs of the daemon before run on (1); allowed: " in refused.stderr
-    tandem("up", *HERE)
-    assert state(tandem, 1) == "running"  # adopted all the same
-    gate.touch()
-    tandem("wait", "1")
+    tandem("submit", "-q", "--mem", "90M", "--", "true")
     tandem("down")
     tandem("up", *HERE, "--machine", "mem=64M")
-    (node,) = json.loads(tandem("nodes", "--json"))
-    assert node["capacity"]["mem_mib"] == 64
+    assert node(tandem) == ([core], 64, 0)
+    assert state(tandem, 1) == "running"
+    assert "it asks for 1 core, 90 MiB of memory on one node (at most 64 MiB of memory on a node)" in tandem("show", "2")
+    refused = tandem.run("submit", "--mem", "80M", "--", "true")
+    assert (refused.returncode, "at most 64 MiB of memory" in refused.stderr) == (2, True)
+    gate.touch()
+    tandem("wait", "1")
+    assert node(tandem) == ([core], 64, 1)
+    tandem("down")
+    tandem("up", *HERE)
+    assert tandem("wait", "2").count(": done") == 1
+    assert node(tandem) == ([core], whole, 1)
+
+
+def test_a_job_that_ends_while_no_daemon_runs_leaves_the_next_one_its_settings(tandem: Shell, tmp_path: Path) -> None:
+    gate, over = tmp_path / "gate", tmp_path / "over"
+    whole = node(tandem)[1]
+    tandem("submit", "-q", "--", "sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.05; done; touch {over}")
+    until(lambda: state(tandem, 1) == "running")
+    tandem("down")
+    gate.touch()
+    until(over.exists)
+    tandem("up", *HERE, "--machine", "mem=64M")
+    assert node(tandem)[:2] == ([int(CORE)], 64)
+    tandem("wait", "1")
+    tandem("down")
+    tandem("up", *HERE)
+    assert node(tandem)[1] == whole
 
 
 def test_up_in_the_foreground_ends_with_ctrl_c(tandem_: Shell, home: Path) -> None:

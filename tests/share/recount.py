@@ -6,7 +6,7 @@ it has told that the job ended or is suspended, memory and GPUs until the end; a
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tandem.share import events as ev
 from tandem.share.model import Job, Node, Placement, Share
@@ -33,13 +33,17 @@ class Recount:
     attempt: dict[int, int] = field(default_factory=dict)
     held: dict[int, _Held] = field(default_factory=dict)
     starts: dict[int, float] = field(default_factory=dict)  # last start
+    anew: set[str] = field(default_factory=set)  # nodes that were told to be others while jobs were there
 
     def told(self, event: ev.Event) -> None:
         """An event, before the machine steps on it."""
         match event:
             case ev.NodeJoined(node):
-                if not any(share.node == node.id for held in self.held.values() for share in held.shares):
-                    self.nodes[node.id] = node
+                self.nodes[node.id] = node
+                if any(share.node == node.id for held in self.held.values() for share in held.shares):
+                    self.anew.add(node.id)  # what is held there may be beyond it
+                else:
+                    self.anew.discard(node.id)
             case ev.NodeLost(name):
                 for job in list(self.held):
                     self.held[job].shares = [share for share in self.held[job].shares if share.node != name]
@@ -66,6 +70,7 @@ class Recount:
                     self._check_gang(self.jobs[job], placement)
                     self.attempt[job] = attempt
                     self.held[job] = _Held(self.jobs[job], placement, list(placement.shares))
+                    self._check_given(placement.shares)
                     self.starts[job] = now
                 case ev.SuspendJob():
                     assert not self.held[job].paused, f"job {job} is suspended twice"
@@ -78,6 +83,7 @@ class Recount:
                     before = [(s.node, s.need, s.gpus) for s in held.placement.shares]
                     assert [(s.node, s.need, s.gpus) for s in placement.shares] == before, "a resumed job stays"
                     self.held[job] = _Held(self.jobs[job], placement, list(placement.shares))
+                    self._check_given([replace(share, gpus=()) for share in placement.shares])
                 case ev.JobEnded():
                     self.ends[job] += 1
                     assert self.ends[job] == 1, f"job {job} ends twice"
@@ -88,35 +94,53 @@ class Recount:
         """Nothing is given out twice, and no node gives more than it has."""
         for name in {share.node for held in self.held.values() for share in held.shares}:
             here = [(held, share) for held in self.held.values() for share in held.shares if share.node == name]
-            self._check_node(self.nodes[name], here)
+            self._check_node(self.nodes[name], here, anew=name in self.anew)
+
+    def _check_given(self, shares: Iterable[Share]) -> None:
+        """Of what a node is told to have now, what is given is there, whatever others hold beyond it."""
+        for share in shares:
+            node, need = self.nodes[share.node], share.need
+            going = [s for h in self.held.values() if not h.paused for s in h.shares if s.node == node.id]
+            here = [s for h in self.held.values() for s in h.shares if s.node == node.id]
+            assert set(share.cores) <= set(node.cores)
+            assert set(share.gpus) <= {gpu.index for gpu in node.gpus}
+            assert not need.cpu_milli or node.cores or sum(s.need.cpu_milli for s in going) <= node.cpu_milli
+            assert not need.mem_mib or sum(s.need.mem_mib for s in here) <= node.mem_mib
+            if need.membw_mbs and node.membw_mbs is not None:
+                assert sum(s.need.membw_mbs for s in going) <= node.membw_mbs
+            if need.nic_mbs and node.nic_mbs is not None:
+                assert sum(s.need.nic_mbs for s in going) <= node.nic_mbs
+            assert need.labels <= node.labels
 
     @staticmethod
-    def _check_node(node: Node, here: list[tuple[_Held, Share]]) -> None:
+    def _check_node(node: Node, here: list[tuple[_Held, Share]], *, anew: bool) -> None:
         going = [share for held, share in here if not held.paused]
-        assert sum(s.need.cpu_milli for s in going) <= node.cpu_milli, f"CPU of {node.id}"
-        assert sum(s.need.mem_mib for _, s in here) <= node.mem_mib, f"memory of {node.id}"
-        if node.membw_mbs is not None:
-            assert sum(s.need.membw_mbs for s in going) <= node.membw_mbs, f"memory bandwidth of {node.id}"
-        if node.nic_mbs is not None:
-            assert sum(s.need.nic_mbs for s in going) <= node.nic_mbs, f"network of {node.id}"
         cores = Counter(core for s in going for core in s.cores)
         assert all(count == 1 for count in cores.values()), f"cores of {node.id}: {cores}"
-        assert cores.keys() <= set(node.cores)
-        if node.cores:
-            assert all(1000 * len(s.cores) == s.need.cpu_milli for s in going), "pinned to as many cores as asked for"
+        whole = {held.job.id for held, _ in here if held.placement.whole}
+        assert not whole or len({held.job.id for held, _ in here}) == 1, (
+            f"{node.id} was given whole, and then more of it"
+        )
         gpus: Counter[int] = Counter()
         for _, s in here:
             assert len(s.gpus) == (s.need.gpus or (1 if s.need.gpu_milli else 0))
             assert len(set(s.gpus)) == len(s.gpus)
             for index in s.gpus:
                 gpus[index] += s.need.gpu_milli or 1000
-        assert gpus.keys() <= {gpu.index for gpu in node.gpus}
         assert all(count <= 1000 for count in gpus.values()), f"GPUs of {node.id}: {gpus}"
+        if anew:
+            return
+        assert sum(s.need.cpu_milli for s in going) <= node.cpu_milli, f"CPU of {node.id}"
+        assert sum(s.need.mem_mib for _, s in here) <= node.mem_mib, f"memory of {node.id}"
+        if node.membw_mbs is not None:
+            assert sum(s.need.membw_mbs for s in going) <= node.membw_mbs, f"memory bandwidth of {node.id}"
+        if node.nic_mbs is not None:
+            assert sum(s.need.nic_mbs for s in going) <= node.nic_mbs, f"network of {node.id}"
+        assert cores.keys() <= set(node.cores)
+        if node.cores:
+            assert all(1000 * len(s.cores) == s.need.cpu_milli for s in going), "pinned to as many cores as asked for"
+        assert gpus.keys() <= {gpu.index for gpu in node.gpus}
         assert all(s.need.labels <= node.labels for _, s in here)
-        whole = {held.job.id for held, _ in here if held.placement.whole}
-        assert not whole or len({held.job.id for held, _ in here}) == 1, (
-            f"{node.id} was given whole, and then more of it"
-        )
 
     @staticmethod
     def _check_gang(job: Job, placement: Placement) -> None:

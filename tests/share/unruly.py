@@ -26,7 +26,7 @@ KINDS = (
     + ["answer"] * 8
     + ["end"] * 4
     + ["refuse", "cancel", "cancel", "hold", "release", "lose", "join", "join", "foreign", "measure", "measure"]
-    + ["measure", "tick", "wake", "again", "stranger", "back", "full", "room"]
+    + ["told", "measure", "tick", "wake", "again", "stranger", "back", "full", "room"]
 )
 
 
@@ -60,6 +60,17 @@ def nodes(draw: st.DrawFn) -> tuple[Node, ...]:
             )
         )
     return tuple(made)
+
+
+def told_anew(node: Node, how: int) -> Node:
+    """The same node with fewer cores and GPUs, with less memory and bandwidth, or with more of all."""
+    gpus = node.gpus
+    kept = node.cores[: len(node.cores) // 2] if how % 2 else node.cores[1:]
+    fewer = replace(node, cpu_milli=1000 * len(kept) or 2000, cores=kept, numa=(), gpus=gpus[how % 3 :])
+    less = replace(node, mem_mib=5, membw_mbs=None if node.membw_mbs is None else 50, gpus=gpus[:1])
+    larger = (*node.cores, 9) if node.cores else ()
+    more = replace(node, cpu_milli=9000 if not larger else 1000 * len(larger), mem_mib=70, cores=larger, numa=())
+    return (fewer, less, more)[how % 3]
 
 
 @st.composite
@@ -302,6 +313,8 @@ class Live:
                 self.lose(node)
             case "join":
                 self.step(ev.NodeJoined(node))
+            case "told":
+                self.step(ev.NodeJoined(told_anew(node, b)))
             case "foreign":
                 cores = tuple(core for core in node.cores if b >> core & 1)
                 self.step(ev.ForeignUse(node.id, cores, tuple(g.index for g in node.gpus if b >> (8 + g.index) & 1)))

@@ -162,7 +162,10 @@ def test_exclusive_passes_its_head_over_while_no_node_that_could_hold_it_is_up()
     told.tell(ev.NodeLost("g"), at=1.0)
     assert (told.state(2), told.state(3), told.state(4)) == (State.QUEUED, State.RUNNING, State.QUEUED)
     assert "is first in the queue" not in told.machine.why(4), "it is the first of those that could run"
-    assert told.machine.why(2) == "job 4 is first in the queue; no node that could take it is up"
+    assert told.machine.why(2) == (
+        "job 4 is first in the queue; no node that could take it is up: "
+        "it asks for 8 cores, 8 whole GPUs on one node (no GPU: there is none here)"
+    )
     told.tell(ev.NodeJoined(GPU_NODE), at=2.0)
     assert (told.state(2), told.state(3), told.state(4)) == (State.RUNNING, State.RUNNING, State.QUEUED)
     told.end(3, at=3.0)

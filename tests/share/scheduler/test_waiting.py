@@ -12,9 +12,10 @@ from tests.share.told import Told
 NODE = Node("n", 4000, 1000, cores=(0, 1, 2, 3))
 
 
-def job(number: int, cores: int = 1, *, array: int | None = None, **more: object) -> Job:
+def job(number: int, cores: int = 1, *, array: int | None = None, mem: int = 0, **more: object) -> Job:
     place = None if array is None else (array, number - array)
-    return Job(id=number, parts=(Part(Need(1000 * cores)),), array=place, expected_s=10.0, **more)  # type: ignore[arg-type]
+    need = Need(1000 * cores, mem)
+    return Job(id=number, parts=(Part(need),), array=place, expected_s=10.0, **more)  # type: ignore[arg-type]
 
 
 def machine(*jobs: Job, policy: str = "share") -> Machine:
@@ -147,3 +148,18 @@ def test_an_element_that_dooms_its_dependants_is_named_as_users_know_it() -> Non
     ends = made.step(9.0, [ev.Started(11, 1), ev.Ended(11, 1, code=1)]).instructions
     (told,) = [one.reason for one in ends if isinstance(one, ev.JobEnded) and one.job == 12]
     assert told == "job 10_1, on whose success it depends, did not end well"
+
+
+def test_what_nodes_that_became_too_small_lack_is_said_and_nobody_else_blamed() -> None:
+    made = machine(job(1, 3), job(2, 3), job(3, 2, mem=900))
+    made.step(4.0, [ev.NodeJoined(replace(NODE, cpu_milli=2000, mem_mib=500, cores=(0, 1)))])
+    made.step(5.0, [ev.Submitted(job(4)), ev.Ended(1, 1)])
+    assert made.jobs[4].state is State.STARTING
+    too_many = "no node that could take it is up: it asks for 3 cores on one node (at most 2 cores on a node)"
+    assert made.why(2).endswith(too_many)
+    assert waiting.overtaken(made, made.jobs[2]) == ""
+    assert made.why(3).endswith(
+        "it asks for 2 cores, 900 MiB of memory on one node (at most 500 MiB of memory on a node)"
+    )
+    made.step(6.0, [ev.NodeJoined(NODE), ev.Ended(4, 1)])
+    assert made.jobs[2].state is State.STARTING

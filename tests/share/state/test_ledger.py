@@ -26,8 +26,22 @@ needs = (
     | st.builds(Need, gpu_milli=st.sampled_from([200, 500, 900]))
 )
 ops = st.tuples(
-    st.sampled_from(["take", "take", "take", "give", "pause", "unpause", "undo", "foreign"]), st.integers(0, 5), needs
+    st.sampled_from(["take", "take", "take", "give", "pause", "unpause", "undo", "foreign", "told"]),
+    st.integers(0, 5),
+    needs,
 )
+
+
+def told_anew(node: Node, which: int) -> Node:
+    """The same machine with less, with more, or with other cores and GPUs."""
+    return [
+        node,
+        replace(node, cores=node.cores[:3], numa=node.numa[:3], cpu_milli=3000, mem_mib=10, gpus=node.gpus[:1]),
+        replace(node, cores=node.cores[2:], numa=node.numa[2:], cpu_milli=6000, gpus=node.gpus[1:]),
+        replace(node, cores=node.cores and (*node.cores, 8), numa=(), cpu_milli=9000, mem_mib=90),
+        replace(node, membw_mbs=40, nic_mbs=3, gpus=(*node.gpus, Gpu(7))),
+        replace(node, membw_mbs=None, nic_mbs=None, gpus=()),
+    ][which]
 
 
 class Model:
@@ -40,14 +54,15 @@ class Model:
         self.cores: frozenset[int] = frozenset()
         self.gpus: frozenset[int] = frozenset()
 
-    def free(self) -> tuple[int, ...]:
-        """Free resources, summed up from nothing but the shares."""
+    def free(self, without: int | None = None) -> tuple[int, ...]:
+        """Free resources, summed up from nothing but the shares; ``without`` a job, as if it had left."""
         node = self.node
-        every = [(job in self.paused, share) for job, shares in self.held.items() for share in shares]
+        held = {job: shares for job, shares in self.held.items() if job != without}
+        every = [(job in self.paused, share) for job, shares in held.items() for share in shares]
         going = [share for paused, share in every if not paused]
         gpus = {gpu.index: 1000 for gpu in node.gpus}
         for _, share in every:
-            for index in share.gpus:
+            for index in gpus.keys() & set(share.gpus):
                 gpus[index] -= share.need.gpu_milli or 1000
         usable = [free for index, free in gpus.items() if index not in self.gpus]
         if node.cores:
@@ -56,16 +71,16 @@ class Model:
             cpu = node.cpu_milli - sum(share.need.cpu_milli for share in going)
         capacity = node.capacity()
         return (
-            cpu,
-            node.mem_mib - sum(share.need.mem_mib for _, share in every),
-            capacity[2] - sum(share.need.membw_mbs for share in going),
-            capacity[3] - sum(share.need.nic_mbs for share in going),
+            max(0, cpu),
+            max(0, node.mem_mib - sum(share.need.mem_mib for _, share in every)),
+            max(0, capacity[2] - sum(share.need.membw_mbs for share in going)),
+            max(0, capacity[3] - sum(share.need.nic_mbs for share in going)),
             usable.count(1000),
             max(usable, default=0),
         )
 
 
-@settings(max_examples=150)
+@settings(max_examples=400)
 @given(st.sampled_from([PINNED, COUNTED]), st.lists(ops, min_size=15, max_size=40))
 def test_free_is_capacity_less_what_is_held(node: Node, story: list[tuple[str, int, Need]]) -> None:
     ledger = Ledger()
@@ -102,8 +117,18 @@ def test_free_is_capacity_less_what_is_held(node: Node, story: list[tuple[str, i
                 model.cores = frozenset(range(job)) if node.cores else frozenset()
                 model.gpus = frozenset({job}) & {gpu.index for gpu in node.gpus}
                 ledger.foreign(n, model.cores, model.gpus)
+            case "told":
+                model.node = told_anew(node, job)
+                ledger.join(model.node)
+                if not model.held:  # who else uses it is told anew then
+                    model.cores = model.gpus = frozenset()
+                assert ledger.nodes == [model.node]
         assert tuple(ledger.free[n]) == ledger.rows[n] == model.free()
         ledger.audit()
+        for gone in model.held:
+            forecast = ledger.forecast(n)
+            forecast.leave(gone, ledger.holders(n)[gone])
+            assert tuple(max(0, free) for free in forecast.row()) == model.free(without=gone)[:4]
     assert list(ledger.holders(n)) == list(model.held)
 
 
@@ -199,7 +224,7 @@ def test_lost_nodes_give_nothing_and_come_back_as_described() -> None:
     n = ledger.join(COUNTED)
     ledger.take(1, n, Need(1000))
     assert ledger.join(replace(COUNTED, cpu_milli=2000)) == n
-    assert ledger.nodes[n] == COUNTED, "while something runs there the description stays"
+    assert (ledger.nodes[n].cpu_milli, ledger.free[n, 0]) == (2000, 1000), "what was told is in force at once"
     ledger.lose(n)
     assert not ledger.is_up(n)
     assert ledger.free[n].max() < 0

@@ -46,9 +46,6 @@ ASKED_S = 0.3
 ASKED_MOST_S = 3.0
 """... and how long in all."""
 
-_SETTINGS = {"cores": "cores", "mem": "mem_mib", "membw": "membw_mbs", "labels": "labels"}
-"""Setting of the machine -> what it changes in a node."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -105,11 +102,6 @@ class Daemon:
         self._clock = clock
         self._stopped_by = ""  # which signal
         self._asked_at = -math.inf
-        try:
-            self._check_in_force(told)
-        except BaseException:
-            self.driver.close()
-            raise
         machine_settings.keep(config.paths.data, told)
         self.api = Api(self.driver)
         self._selector = selectors.DefaultSelector()
@@ -140,24 +132,6 @@ class Daemon:
         self._close()
         if self._ousted:
             raise self._ousted
-
-    def _check_in_force(self, settings: Mapping[str, str]) -> None:
-        """Refuse settings of the machine that are not in force: it stays as it was as long as adopted jobs hold it.
-
-        Raises:
-            ConfigError: Says which, and which jobs have to end first.
-        """
-        ledger = self.driver.machine.ledger
-        for node in self.driver.engine.nodes():
-            n = ledger.number.get(node.id)
-            for key, name in _SETTINGS.items():
-                if n is not None and key in settings and getattr(node, name) != getattr(ledger.nodes[n], name):
-                    jobs = ", ".join(map(str, sorted(ledger.holders(n))))
-                    raise ConfigError(
-                        given=f"{key} = {settings[key]!r} while jobs of the daemon before run on ({jobs})",
-                        allowed="the machine as it was given out to them",
-                        todo="start it without that, and again so when they have ended",
-                    )
 
     def _answer_the_last(self) -> None:
         """All jobs were ended: let those who waited for them ask how, until nobody has asked anything for a while."""

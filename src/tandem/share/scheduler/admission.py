@@ -66,7 +66,7 @@ def never(jobs: Iterable[Job], nodes: Sequence[Node]) -> dict[int, str]:
     found: dict[int, str] = {}
     for job in jobs:
         if job.parts not in why:
-            why[job.parts] = _why_never(job, nodes)
+            why[job.parts] = why_never(job, nodes)
         doomed = next((after.job for after in job.after if after.job in found), None)
         if why[job.parts]:
             found[job.id] = why[job.parts]
@@ -75,7 +75,8 @@ def never(jobs: Iterable[Job], nodes: Sequence[Node]) -> dict[int, str]:
     return found
 
 
-def _why_never(job: Job, nodes: Sequence[Node]) -> str:
+def why_never(job: Job, nodes: Sequence[Node]) -> str:
+    """What the job asks for that ``nodes`` (empty ones) never give it, and what they do; empty where they would."""
     try:
         check(replace(job, after=()), nodes, ())
     except ImpossibleDemandError as error:

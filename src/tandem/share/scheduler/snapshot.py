@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tandem.share.scheduler.cluster import Cluster
+    from tandem.share.state.ledger import Ledger
 
 ENDS_KEPT = 20_000
 """Ends of old jobs that a new log still knows of (for dependencies on them)."""
@@ -102,10 +103,7 @@ def copy(cluster: Cluster, encode: Callable[[Any], Any]) -> dict[str, Any]:
             list(timer) for timer in sorted(cluster.overdue) if cluster.is_due(timer) and _is_planned(cluster, timer)
         ],
         "next_id": cluster.next_id,
-        "nodes": [
-            {"node": encode(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
-            for n, node in enumerate(ledger.nodes)
-        ],
+        "nodes": [_save_node(ledger, n, encode) for n in range(len(ledger.nodes))],
         "jobs": [_save_life(cluster, life, encode) for life in cluster.jobs.values() if not life.ended],
         "on_nodes": list(cluster.on_nodes),
         "ended": [],
@@ -122,7 +120,7 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
     if cluster.setup.policy in cluster.quoters:  # how quotes under another policy erred says nothing of this one's
         cluster.quoter.restore(cluster.quoters[cluster.setup.policy])
     for row in state["nodes"]:
-        n = cluster.ledger.join(decode(row["node"]))
+        n = cluster.ledger.join(decode(row.get("described", row["node"])))
         cores, gpus = row["foreign"]
         cluster.ledger.foreign(n, frozenset(cores), frozenset(gpus))
         if not row["up"]:
@@ -141,6 +139,9 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
     for number in state["on_nodes"]:  # in the order in which they took their nodes
         cluster.on_nodes[number] = cluster.jobs[number]
         _load_holdings(cluster, cluster.jobs[number], rows[number][1], decode)
+    for row in state["nodes"]:
+        if "described" in row:  # which is in force but for what is held beyond it
+            cluster.ledger.join(decode(row["node"]))
     cluster.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
     cluster.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
     cluster.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in cluster.on_nodes.values())
@@ -161,6 +162,12 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
     if not same_policy:
         for life in cluster.on_nodes.values():
             cluster.set_alarms(life)
+
+
+def _save_node(ledger: Ledger, n: int, encode: Callable[[Any], Any]) -> dict[str, Any]:
+    node, described = ledger.nodes[n], ledger.described(n)
+    out = {"node": encode(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
+    return out if described == node else out | {"described": encode(described)}
 
 
 def _is_planned(cluster: Cluster, timer: tuple[float, int, int]) -> bool:

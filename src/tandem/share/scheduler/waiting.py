@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from tandem.share.deciding.going_on import left_behind
 from tandem.share.deciding.neighbours import BOUND_BREAKS, NODES, Neighbours
 from tandem.share.deciding.resting import REST_S, rests
 from tandem.share.model import ON_NODE, RESOURCES, Job, Part, State
+from tandem.share.scheduler import admission
 from tandem.share.state.demand_index import could_ever_fit
 
 if TYPE_CHECKING:
@@ -128,7 +130,7 @@ def _wait_alike(one: Life, other: Life) -> bool:
 
 def overtaken(cluster: Cluster, life: Life) -> str:
     """Who was submitted after a waiting job and runs before it, and why; empty where nobody does."""
-    if life.state is not State.QUEUED:
+    if life.state is not State.QUEUED or not cluster.view.could_hold(life.shape):
         return ""
     ahead = [
         other
@@ -260,12 +262,18 @@ def _lacking(cluster: Cluster, part: Part) -> str:
     if fitting >= part.nodes:
         return ""
     if not up:
-        return "no node that could take it is up"
+        return f"no node that could take it is up{_too_small(cluster, part)}"
     if fitting:
         return f"it needs {part.nodes} nodes at once, and {fitting} can give its share now"
     missing = " and ".join(_NAMES[RESOURCES[i]] for i in best or [])
     others = _held_by_others(cluster, nearest) if nearest >= 0 else ""
     return f"not enough free {missing} on any node{others and ': ' + others}"
+
+
+def _too_small(cluster: Cluster, part: Part) -> str:
+    """What the nodes that are up lack of what a part asks for, where there are any."""
+    up = [node for n, node in enumerate(cluster.ledger.nodes) if cluster.ledger.is_up(n)]
+    return f": it {admission.why_never(Job(0, (replace(part, nodes=1),)), up)}" if up else ""
 
 
 def _held_by_others(cluster: Cluster, n: int) -> str:

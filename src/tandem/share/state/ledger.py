@@ -4,6 +4,9 @@ Every change goes through `take`, `give_back`, `pause` and `unpause`; each check
 raises `OverAllocationError` otherwise, which is a defect of the caller and never a user's mistake. Free resources
 are kept as one tuple a node; the integer matrix of them (node x resource), for whole columns to be compared, is brought
 up to date when somebody asks for it.
+
+A node that is told anew, with more or less than before, is so at once, though jobs are on it: what they hold beyond it
+stays with them, and is nobody's once they give it back.
 """
 
 from __future__ import annotations
@@ -37,11 +40,20 @@ class Holding:
     paused: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Beyond:
+    """What is held on a node that is told to have less."""
+
+    amounts: tuple[int, ...]  # cpu where it is counted, mem, membw, nic
+    cores: frozenset[int]
+    gpus: frozenset[int]
+
+
 @dataclass(slots=True)
 class _Books:
     """One node's accounts."""
 
-    node: Node
+    node: Node  # as it was told, and what is held beyond that
     capacity: tuple[int, ...]
     gpu_place: dict[int, int]  # the position of each GPU index
     up: bool = True
@@ -50,6 +62,7 @@ class _Books:
     free_cores: set[int] = field(default_factory=set)
     foreign_cores: frozenset[int] = frozenset()
     foreign_gpus: frozenset[int] = frozenset()
+    beyond: _Beyond | None = None
     holdings: dict[int, list[Holding]] = field(default_factory=dict)
     whole_by: int | None = None
     kept: tuple[int, ...] | None = None  # of what is free
@@ -64,7 +77,7 @@ class _Books:
         free_gpus = self.gpu_free
         if not free_gpus:
             return (cpu, node.mem_mib - used[1], capacity[2] - used[2], capacity[3] - used[3], 0, 0)
-        if self.foreign_gpus:
+        if self.foreign_gpus or self.beyond:
             free_gpus = [free_gpus[place] for place in self.usable_gpus()]
         return (
             cpu,
@@ -76,10 +89,33 @@ class _Books:
         )
 
     def usable_gpus(self) -> Sequence[int]:
-        """The positions of the GPUs that nobody else uses."""
-        if not self.foreign_gpus:
+        """The positions of the GPUs that nobody else uses, and that are the node's."""
+        barred = self.foreign_gpus if self.beyond is None else self.foreign_gpus | self.beyond.gpus
+        if not barred:
             return range(len(self.gpu_free))
-        return [place for index, place in self.gpu_place.items() if index not in self.foreign_gpus]
+        return [place for index, place in self.gpu_place.items() if index not in barred]
+
+    def barred_cores(self) -> frozenset[int]:
+        """Cores that nobody gets when those who hold them leave."""
+        return self.foreign_cores if self.beyond is None else self.foreign_cores | self.beyond.cores
+
+    def describe(self, told: Node) -> None:
+        """The node is as told from now on, but for what is held beyond that."""
+        held = [holding.share for holdings in self.holdings.values() for holding in holdings]
+        if held and bool(told.cores) != bool(self.node.cores):
+            return  # counted before and pinned now, or the other way round: there is no account of both
+        cores = {core for share in held for core in share.cores}
+        gpus = frozenset(index for share in held for index in share.gpus).difference(gpu.index for gpu in told.gpus)
+        more = frozenset(cores.difference(told.cores))
+        over = [max(0, used - has) for used, has in zip(self.used, told.capacity(), strict=False)]
+        over[0] = 0 if told.cores else over[0]
+        free = {gpu.index: self.gpu_free[self.gpu_place[gpu.index]] for gpu in self.node.gpus}
+        self.beyond = _Beyond(tuple(over), more, gpus) if more or gpus or any(over) else None
+        self.node = told if self.beyond is None else _with(told, self.beyond, self.node)
+        self.capacity = self.node.capacity()
+        self.gpu_place = {gpu.index: place for place, gpu in enumerate(self.node.gpus)}
+        self.gpu_free = [free.get(gpu.index, 1000) for gpu in self.node.gpus]
+        self.free_cores = set(told.cores) - cores - self.foreign_cores
 
 
 class Forecast:
@@ -92,6 +128,10 @@ class Forecast:
         self._whole_by = books.whole_by
         self._cpu, self._mem, self._membw, self._nic, _, _ = free
         self._gpus = books.gpu_free.copy()
+        if books.beyond is not None:  # who leaves gives back so much less
+            cpu, mem, membw, nic = books.beyond.amounts
+            self._cpu, self._mem = self._cpu - cpu, self._mem - mem
+            self._membw, self._nic = self._membw - membw, self._nic - nic
 
     @property
     def cpu_milli(self) -> int:
@@ -133,8 +173,8 @@ class Forecast:
             self._gpus[min(room, key=self._gpus.__getitem__)] -= need.gpu_milli
 
     def _run_off(self, share: Share) -> None:
-        need, foreign = share.need, self._books.foreign_cores
-        self._cpu += need.cpu_milli if not foreign else need.cpu_milli - 1000 * len(foreign.intersection(share.cores))
+        need, barred = share.need, self._books.barred_cores()
+        self._cpu += need.cpu_milli if not barred else need.cpu_milli - 1000 * len(barred.intersection(share.cores))
         self._membw += need.membw_mbs
         self._nic += need.nic_mbs
 
@@ -148,7 +188,7 @@ class Forecast:
         if not gpus and not gpu_milli:
             return True
         free = self._gpus
-        if self._books.foreign_gpus:
+        if self._books.foreign_gpus or self._books.beyond:
             free = [free[place] for place in self._books.usable_gpus()]
         return free.count(1000) >= gpus and max(free, default=0) >= gpu_milli
 
@@ -175,16 +215,16 @@ class Ledger:
     # ------------------------------------------------------------------------------------ nodes
 
     def join(self, node: Node) -> int:
-        """A node is there: new, or back. Returns its number."""
+        """A node is there: new, or back, or told anew. Returns its number."""
         known = self.number.get(node.id)
         if known is not None:
             books = self._books[known]
+            self.nodes[known] = node
             if books.holdings:
-                node = books.node  # the description is replaced only when nothing runs on it
                 books.up = True
+                books.describe(node)
             else:
                 self._books[known] = _open_books(node)
-                self.nodes[known] = node
             self.layout += 1
             self.standing += 1
             self._refresh(known)
@@ -214,6 +254,10 @@ class Ledger:
             self._free[n] = self.rows[n]
         self._stale.clear()
         return self._free
+
+    def described(self, n: int) -> Node:
+        """The node as its accounts are kept: as it was told, and what is held beyond that."""
+        return self._books[n].node
 
     def is_up(self, n: int) -> bool:
         """Whether the node is there."""
@@ -289,7 +333,7 @@ class Ledger:
             self._give_gpus(books, share)
         if books.whole_by == job:
             books.whole_by = None
-        self._refresh(n)
+        self._gave_back(n)
 
     def drop_last(self, job: int, n: int) -> None:
         """Undo the job's last `take` on the node."""
@@ -301,7 +345,7 @@ class Ledger:
         _charge(books, share.need, -1)
         books.free_cores.update(c for c in share.cores if c not in books.foreign_cores)
         self._give_gpus(books, share)
-        self._refresh(n)
+        self._gave_back(n)
 
     def pause(self, job: int, n: int) -> None:
         """The job is suspended: it keeps memory and GPUs, and gives back cores and bandwidth."""
@@ -316,7 +360,7 @@ class Ledger:
             books.free_cores.update(c for c in holding.share.cores if c not in books.foreign_cores)
             holding.share = replace(holding.share, cores=())
             holding.paused = True
-        self._refresh(n)
+        self._gave_back(n)
 
     def can_unpause(self, job: int, n: int) -> bool:
         """Whether the cores and bandwidth of a suspended job are free on its node."""
@@ -351,10 +395,10 @@ class Ledger:
         """Give nobody what a node would lack of ``need`` once the jobs ``leaving`` are gone, though it is free now."""
         books = self._books[n]
         forecast = self.forecast(n)
-        before = forecast.row()
+        before = [max(0, free) for free in forecast.row()]
         for job in leaving:
             forecast.leave(job, books.holdings[job])
-        comes = (*map(operator.sub, forecast.row(), before), 0, 0)
+        comes = (*map(operator.sub, [max(0, free) for free in forecast.row()], before), 0, 0)
         books.kept = tuple(max(0, wanted - more) for wanted, more in zip(need.vector(), comes, strict=True))
         self._keeping.append(n)
         self._refresh(n)
@@ -423,6 +467,12 @@ class Ledger:
         for index in share.gpus:
             books.gpu_free[books.gpu_place[index]] += share.need.gpu_milli or 1000
 
+    def _gave_back(self, n: int) -> None:
+        books = self._books[n]
+        if books.node is not self.nodes[n]:
+            books.describe(self.nodes[n])
+        self._refresh(n)
+
     def _refresh(self, n: int) -> None:
         row = self._books[n].free_row()
         kept = self._books[n].kept
@@ -469,6 +519,23 @@ class Ledger:
 def _open_books(node: Node) -> _Books:
     places = {gpu.index: place for place, gpu in enumerate(node.gpus)}
     return _Books(node, node.capacity(), places, gpu_free=[1000] * len(node.gpus), free_cores=set(node.cores))
+
+
+def _with(told: Node, beyond: _Beyond, before: Node) -> Node:
+    """The node as told, and what is held beyond that as it was ``before``."""
+    cpu, mem, membw, nic = beyond.amounts
+    cores = tuple(sorted(beyond.cores))
+    domains = dict(zip(before.cores, before.numa, strict=False))
+    return replace(
+        told,
+        cpu_milli=told.cpu_milli + cpu + 1000 * len(cores),
+        mem_mib=told.mem_mib + mem,
+        membw_mbs=None if told.membw_mbs is None else told.membw_mbs + membw,
+        nic_mbs=None if told.nic_mbs is None else told.nic_mbs + nic,
+        cores=told.cores + cores,
+        numa=told.numa and told.numa + tuple(domains.get(core, 0) for core in cores),
+        gpus=told.gpus + tuple(gpu for gpu in before.gpus if gpu.index in beyond.gpus),
+    )
 
 
 def _charge(books: _Books, need: Need, sign: int) -> None:
