@@ -841,6 +841,9 @@ def test_doctor_says_that_the_data_folder_is_another_users(
     monkeypatch.setenv("TANDEM_HOME", str(theirs))
     (problem,) = json.loads(tandem_("doctor", "--json", status=1))["problems"]
     assert problem.startswith(f"{theirs} belongs to 12346, of whom no daemon answers")
+    said = tandem_("doctor", status=1)
+    assert "none that you may read, it is for 12346 to measure" in said
+    assert "that of 12346's daemon is known while it answers; one of your own would give: " in said
 
 
 @pytest.mark.slow

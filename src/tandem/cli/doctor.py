@@ -277,10 +277,10 @@ def _say(told: dict[str, Any]) -> None:
         ("tandem", f"{told['version']} on Python {told['python']}; native parts {native}"),
         ("machine", f"{told['host']}: {words.count(len(told['cores']), 'core')} ({words.ranges(told['cores'])}), "
                     f"{domains}, {human_size(told['memory_bytes'])} of memory"),
-        ("bandwidth", _bandwidth_words(told["memory_bandwidth"], told["bandwidth_of_nodes"])),
+        ("bandwidth", _bandwidth_words(told)),
         ("network", "its bandwidth is not known, so what `--nic` asks for is not checked here"),
         ("GPUs", "; ".join(gpus) or "none"),
-        ("protection", told["protection"]),
+        ("protection", _protection_words(told)),
         ("keeper", told["keeper"] or "missing"),
         ("data", f"{told['data']}, {free}; database {_database_words(told)}"),
         ("daemon", _daemon_words(told)),
@@ -289,17 +289,28 @@ def _say(told: dict[str, Any]) -> None:
     say_pairs([*lines, *(("problem", problem) for problem in told["problems"])])
 
 
-def _bandwidth_words(found: dict[str, Any] | None, of_nodes: dict[str, float | None]) -> str:
+def _bandwidth_words(told: dict[str, Any]) -> str:
     """How much the memory gives, since when that is known, and whether to believe it."""
-    known = {node: mbs for node, mbs in of_nodes.items() if mbs is not None}
+    found: dict[str, Any] | None = told["memory_bandwidth"]
+    known = {node: mbs for node, mbs in told["bandwidth_of_nodes"].items() if mbs is not None}
     if found is None and known:
         return ", ".join(f"{mbs / 1000:.1f} GB/s of memory for {node}" for node, mbs in known.items())
+    if found is None and told["whose"] is not None:
+        return f"of the memory: none that you may read, it is for {told['whose']} to measure"
     if found is None:
         return "of the memory: not measured yet; the daemon does so at its first start, `tandem doctor --measure` now"
     when = f"measured {clock_time(found['measured_at'], time.time())} at a load average of {found['load']:.2f}"
     doubt = ": something else ran then, so it may be too low; `tandem doctor --measure` measures anew"
     text: str = f"{found['mbs'] / 1000:.1f} GB/s of memory for cores {words.ranges(found['cores'])}, {when}"
     return text + doubt if found["doubtful"] else text
+
+
+def _protection_words(told: dict[str, Any]) -> str:
+    """What jobs are protected with: by the daemon that runs, else by one of this user's."""
+    own: str = told["protection"]
+    if told["whose"] is None or (told["daemon"] or {}).get("engine"):
+        return own
+    return f"that of {told['whose']}'s daemon is known while it answers; one of your own would give: {own}"
 
 
 def _database_words(told: dict[str, Any]) -> str:
