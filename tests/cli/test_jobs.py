@@ -533,7 +533,9 @@ def test_other_settings_are_in_force_at_once_and_adopted_jobs_keep_what_they_hol
     tandem("up", *HERE, "--machine", "mem=64M")
     assert node(tandem) == ([core], 64, 0)
     assert state(tandem, 1) == "running"
-    assert "it asks for 1 core, 90 MiB of memory on one node (at most 64 MiB of memory on a node)" in tandem("show", "2")
+    assert "it asks for 1 core, 90 MiB of memory on one node (at most 64 MiB of memory on a node)" in tandem(
+        "show", "2"
+    )
     refused = tandem.run("submit", "--mem", "80M", "--", "true")
     assert (refused.returncode, "at most 64 MiB of memory" in refused.stderr) == (2, True)
     gate.touch()

@@ -241,6 +241,20 @@ def test_who_takes_over_from_a_killed_daemon_gives_out_no_other_cores(tandem_: S
     tandem_("up", *HERE)
 
 
+def test_settings_of_a_killed_daemon_that_do_not_hold_any_more_are_named_as_such(tandem_: Shell, home: Path) -> None:
+    home.mkdir(mode=0o700)
+    (home / "machine.json").write_text(json.dumps({"cores": "99999", "membw": "off"}))
+    refused = tandem_.run("queue")
+    assert refused.returncode == 2
+    assert "cores = '99999', which the daemon before was told that was killed; allowed: a list" in refused.stderr
+    assert f"; give what holds now: `tandem up --cores {','.join(map(str, sorted(os.sched_getaffinity(0))))}`" in (
+        refused.stderr
+    )
+    refused = tandem_.run("up", "--cores", "88888")
+    assert "cores = '88888'; allowed: " in refused.stderr
+    tandem_("up", "--cores", CORE)
+
+
 @requires("root")
 def test_somebody_elses_daemon_is_not_started_here(tandem: Shell, home: Path) -> None:
     told: list[str] = []

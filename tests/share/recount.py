@@ -5,8 +5,8 @@ it has told that the job ended or is suspended, memory and GPUs until the end; a
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from tandem.share import events as ev
 from tandem.share.model import Job, Node, Placement, Share
@@ -82,8 +82,9 @@ class Recount:
                     assert held.paused, f"job {job} is resumed but not suspended"
                     before = [(s.node, s.need, s.gpus) for s in held.placement.shares]
                     assert [(s.node, s.need, s.gpus) for s in placement.shares] == before, "a resumed job stays"
+                    had = [(s.node, core) for s in held.placement.shares for core in s.cores]
                     self.held[job] = _Held(self.jobs[job], placement, list(placement.shares))
-                    self._check_given([replace(share, gpus=()) for share in placement.shares])
+                    self._check_given(placement.shares, had)
                 case ev.JobEnded():
                     self.ends[job] += 1
                     assert self.ends[job] == 1, f"job {job} ends twice"
@@ -96,21 +97,26 @@ class Recount:
             here = [(held, share) for held in self.held.values() for share in held.shares if share.node == name]
             self._check_node(self.nodes[name], here, anew=name in self.anew)
 
-    def _check_given(self, shares: Iterable[Share]) -> None:
-        """Of what a node is told to have now, what is given is there, whatever others hold beyond it."""
+    def _check_given(self, shares: Sequence[Share], had: Sequence[tuple[str, int]] | None = None) -> None:
+        """Of what a node is told to have now, what is given is there, whatever others hold beyond it.
+
+        Who is resumed may get more than that, as far as it ``had`` that before.
+        """
         for share in shares:
             node, need = self.nodes[share.node], share.need
             going = [s for h in self.held.values() if not h.paused for s in h.shares if s.node == node.id]
-            here = [s for h in self.held.values() for s in h.shares if s.node == node.id]
-            assert set(share.cores) <= set(node.cores)
-            assert set(share.gpus) <= {gpu.index for gpu in node.gpus}
-            assert not need.cpu_milli or node.cores or sum(s.need.cpu_milli for s in going) <= node.cpu_milli
-            assert not need.mem_mib or sum(s.need.mem_mib for s in here) <= node.mem_mib
-            if need.membw_mbs and node.membw_mbs is not None:
-                assert sum(s.need.membw_mbs for s in going) <= node.membw_mbs
-            if need.nic_mbs and node.nic_mbs is not None:
-                assert sum(s.need.nic_mbs for s in going) <= node.nic_mbs
-            assert need.labels <= node.labels
+            mine = [s for s in shares if s.node == node.id]
+            assert set(share.cores) <= set(node.cores) | {core for name, core in had or () if name == node.id}
+            for what in ("cpu_milli", "membw_mbs", "nic_mbs"):
+                most, own = getattr(node, what), sum(getattr(s.need, what) for s in mine)
+                if getattr(need, what) and most is not None and not (what == "cpu_milli" and node.cores):
+                    total = sum(getattr(s.need, what) for s in going)
+                    assert total <= (most if had is None else max(most, own)), f"{what} of {node.id}"
+            if had is None:
+                here = [s for h in self.held.values() for s in h.shares if s.node == node.id]
+                assert not need.mem_mib or sum(s.need.mem_mib for s in here) <= node.mem_mib
+                assert set(share.gpus) <= {gpu.index for gpu in node.gpus}
+                assert need.labels <= node.labels
 
     @staticmethod
     def _check_node(node: Node, here: list[tuple[_Held, Share]], *, anew: bool) -> None:

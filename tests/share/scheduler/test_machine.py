@@ -1,5 +1,7 @@
 """The state machine by hand: what each event does in each state, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from tandem.core.errors import DependencyError, ImpossibleDemandError
@@ -235,6 +237,27 @@ def test_its_node_may_go_while_it_is_suspended(done: bool) -> None:
     assert told.ends[1][0] is State.LOST
     told.tell(ev.SuspendDone(1, 1), ev.NodeJoined(ONE), at=13.0)
     assert told.machine.ledger.is_empty(0) or list(told.machine.ledger.holders(0)) == [2]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_suspended_job_goes_on_with_what_it_had_where_its_node_is_told_to_have_less(again: bool) -> None:
+    told = suspended()
+    told.tell(ev.Started(2, 1), ev.NodeJoined(Node("a", 2000, 100, cores=(2, 3))), at=12.0)
+    if again:  # by another daemon, which knows what it had from the snapshot
+        told.machine = Machine(replace(told.machine.setup, snapshot=told.machine.snapshot()))
+        told.tell(ev.NodeJoined(Node("a", 2000, 100, cores=(2, 3))), at=13.0)
+    with pytest.raises(ImpossibleDemandError):
+        told.submit(job(3, 3), at=14.0)
+    told.tell(ev.Ended(2, 1), at=21.0)
+    told.tick(at=31.0)
+    assert told.state(1) is State.RESUMING
+    assert sorted(told[1].placement.shares[0].cores) == [0, 1, 2, 3]  # type: ignore[union-attr]
+    told.tell(ev.ResumeDone(1, 1), at=32.0)
+    told.submit(job(5), at=33.0)
+    assert told.state(5) is State.QUEUED
+    told.tell(ev.Ended(1, 1), at=60.0)
+    assert told.state(5) is State.STARTING
+    assert told.machine.ledger.rows[0][0] == 1000, "of the two cores that it is told to have"
 
 
 def resuming() -> Told:

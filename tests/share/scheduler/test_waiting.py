@@ -119,6 +119,18 @@ def test_a_suspended_job_is_told_that_what_it_was_suspended_for_has_ended() -> N
     assert told.why(1) == "its cores are free again"
 
 
+def test_what_went_on_without_a_scheduler_and_is_suspended_again_is_told_why() -> None:
+    told = Told("hybrid", Node("a", 4000, 0))
+    told.submit(job(1, 3, klass=JobClass.HARVEST))
+    told.submit(job(2, 2), at=10.0)
+    told.submit(job(3, 2), at=11.0)
+    told.end(2, at=12.0)
+    told.tell(ev.WentOn(1, 1, 12.5), at=13.0)
+    assert told.why(1) == "job 2, for which it was suspended, has ended, but its cores are not all free"
+    told.end(3, at=14.0)
+    assert told.state(1) is State.RUNNING
+
+
 def test_cores_that_somebody_else_holds_are_named() -> None:
     made = machine(policy="backfill")
     made.step(1.0, [ev.ForeignUse("n", (0, 1, 3), ()), ev.Submitted(job(1, 2))])

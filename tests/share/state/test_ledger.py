@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.share.model import Gpu, Need, Node, Placement, Share
-from tandem.share.state.ledger import Ledger, OverAllocationError
+from tandem.share.state.accounts import OverAllocationError
+from tandem.share.state.ledger import Ledger
 
 PINNED = Node(
     "p", 8000, 64, (Gpu(0), Gpu(1), Gpu(2)), cores=tuple(range(8)), numa=(0, 0, 0, 0, 1, 1, 1, 1), membw_mbs=100
@@ -32,6 +33,17 @@ ops = st.tuples(
 )
 
 
+OVERTAKEN = [
+    ("take", 0, Need(5000, membw_mbs=60)),
+    ("pause", 0, Need()),
+    ("take", 1, Need(2000)),
+    ("told", 1, Need()),
+    ("unpause", 0, Need()),
+    ("give", 1, Need()),
+]
+"""A job is suspended, and its node is told to have less."""
+
+
 def told_anew(node: Node, which: int) -> Node:
     """The same machine with less, with more, or with other cores and GPUs."""
     return [
@@ -51,6 +63,7 @@ class Model:
         self.node = node
         self.held: dict[int, list[Share]] = {}
         self.paused: set[int] = set()
+        self.had: dict[int, set[int]] = {}  # the cores of a paused job
         self.cores: frozenset[int] = frozenset()
         self.gpus: frozenset[int] = frozenset()
 
@@ -81,12 +94,12 @@ class Model:
 
 
 @settings(max_examples=400)
-@given(st.sampled_from([PINNED, COUNTED]), st.lists(ops, min_size=15, max_size=40))
-def test_free_is_capacity_less_what_is_held(node: Node, story: list[tuple[str, int, Need]]) -> None:
+@given(st.sampled_from([PINNED, COUNTED]), st.sampled_from([0, 4, 6]), st.lists(ops, min_size=15, max_size=40))
+def test_free_is_capacity_less_what_is_held(node: Node, begun: int, story: list[tuple[str, int, Need]]) -> None:
     ledger = Ledger()
     n = ledger.join(node)
     model = Model(node)
-    for kind, job, need in story:
+    for kind, job, need in OVERTAKEN[:begun] + story:
         match kind:
             case "take" if job not in model.paused:
                 if all(f >= v for f, v in zip(model.free(), need.vector(), strict=True)):
@@ -103,16 +116,26 @@ def test_free_is_capacity_less_what_is_held(node: Node, story: list[tuple[str, i
                 model.held[job].pop()
                 model.held = {k: v for k, v in model.held.items() if v}
             case "pause" if job in model.held and job not in model.paused:
+                model.had[job] = {core for share in model.held[job] for core in share.cores}
                 ledger.pause(job, n)
+                model.held[job] = [replace(share, cores=()) for share in model.held[job]]
                 model.paused.add(job)
             case "unpause" if job in model.paused:
-                free = model.free()
+                free, has = model.free(), model.node.capacity()
                 wanted = [sum(share.need.vector()[i] for share in model.held[job]) for i in (0, 2, 3)]
-                possible = all(w <= free[i] for w, i in zip(wanted, (0, 2, 3), strict=True))
+                others = {core for shares in model.held.values() for share in shares for core in share.cores}
+                own = model.had[job] - set(model.node.cores) - others  # which it alone gets again
+                more = [max(0, w - has[i]) for w, i in zip(wanted, (0, 2, 3), strict=True)]
+                more[0] = min(more[0], 1000 * len(own)) if node.cores else more[0]
+                possible = all(w - m <= free[i] for w, m, i in zip(wanted, more, (0, 2, 3), strict=True))
                 assert ledger.can_unpause(job, n) == possible
                 if possible:
+                    usable = set(model.node.cores) - model.cores - others
                     model.held[job] = list(ledger.unpause(job, n))
                     model.paused.remove(job)
+                    cores = [core for share in model.held[job] for core in share.cores]
+                    assert set(cores) <= usable | own
+                    assert len(set(cores) - usable) <= more[0] // 1000
             case "foreign":
                 model.cores = frozenset(range(job)) if node.cores else frozenset()
                 model.gpus = frozenset({job}) & {gpu.index for gpu in node.gpus}

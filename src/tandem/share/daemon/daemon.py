@@ -90,7 +90,8 @@ class Daemon:
         store = Store.open(config.paths)
         try:
             told = machine_settings.taken_over(config.paths.data, config.engine_options)
-            engine = engine_file.make(EngineContext(config.paths, clock, options=told))
+            with machine_settings.explained(config.engine_options, told):
+                engine = engine_file.make(EngineContext(config.paths, clock, options=told))
             if config.setup.get("options"):
                 check_options([config.setup.get("policy") or _stored_policy(store)], config.setup["options"])
             with _policy_named(lambda: config.setup.get("policy") or _stored_policy(store)):

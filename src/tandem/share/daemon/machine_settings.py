@@ -12,9 +12,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from tandem.core.durable import written_aside
+from tandem.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,27 @@ def taken_over(data: Path, given: Mapping[str, str]) -> Mapping[str, str]:
         told = ", ".join(f"{key}={value}" for key, value in rest.items())
         _log.warning("the daemon before was killed: as that one was told, %s", told)
     return {**rest, **given}
+
+
+@contextlib.contextmanager
+def explained(given: Mapping[str, str], told: Mapping[str, str]) -> Iterator[None]:
+    """Say of what does not hold on this machine any more, and was not given now, where it comes from.
+
+    Raises:
+        ConfigError: As was raised within, with that.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        key = error.given.partition(" = ")[0]
+        if key in given or key not in told:
+            raise
+        option = f"--cores {error.allowed.rpartition(' ')[2]}" if key == "cores" else f"--machine {key}=..."
+        raise ConfigError(
+            given=f"{error.given}, which the daemon before was told that was killed",
+            allowed=error.allowed,
+            todo=f"give what holds now: `tandem up {option}`",
+        ) from error
 
 
 def keep(data: Path, settings: Mapping[str, str]) -> None:

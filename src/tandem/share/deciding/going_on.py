@@ -95,9 +95,10 @@ def leaves_at(life: Life, now: float) -> float:
 
 
 def gave_up(view: View, life: Life, n: int) -> Need:
-    """What a suspended job gave up on a node."""
+    """What a suspended job gave up on a node of what that is told to have now."""
     needs: Iterable[Need] = [holding.share.need for holding in view.ledger.holders(n)[life.id]]
     cpu, membw, nic = (
         sum(column) for column in zip(*((w.cpu_milli, w.membw_mbs, w.nic_mbs) for w in needs), strict=True)
     )
-    return Need(cpu, membw_mbs=membw, nic_mbs=nic)
+    more_cpu, _, more_membw, more_nic = view.ledger.claim(life.id, n)
+    return Need(cpu - more_cpu, membw_mbs=membw - more_membw, nic_mbs=nic - more_nic)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tandem.share.model import Need, Part, State
-from tandem.share.state.ledger import Forecast
+from tandem.share.state.accounts import Forecast
 from tandem.share.state.life import Life
 from tandem.share.state.view import makes_way
 
 if TYPE_CHECKING:
-    from tandem.share.state.ledger import Holding
+    from tandem.share.state.accounts import Holding
     from tandem.share.state.view import View
 
 

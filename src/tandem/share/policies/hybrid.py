@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from tandem.share.deciding.making_room import Suits
     from tandem.share.model import Node, Placement
-    from tandem.share.state.ledger import Forecast
+    from tandem.share.state.accounts import Forecast
     from tandem.share.state.pending import Key
 
 __all__ = [

@@ -213,9 +213,11 @@ def _suspended(cluster: Cluster, life: Life) -> str:
             words.append(f"it is tried beside it again at {_clock(life.rests_until)}")
     else:
         free = all(cluster.ledger.can_unpause(life.id, n) for n in life.numbers)
-        resting = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
-        stays = resting if rests(cluster.view, life, cluster.now) else "its turn has not come"
-        lacks = stays if free else "its cores are not all free"
+        lacks = "its cores are not all free"
+        if free and rests(cluster.view, life, cluster.now):
+            lacks = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
+        elif free:
+            lacks = "its turn has not come"
         words = [f"job {why[0]}, for which it was suspended, has ended, but {lacks}"]
     if life.reserved is not None:
         words.append(f"the cores it lacks are kept for it, expected by {_clock(life.reserved[0])}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tandem.share.model import Need, Node, Part
-    from tandem.share.state.ledger import Forecast
+    from tandem.share.state.accounts import Forecast
 
 
 def fit_together(

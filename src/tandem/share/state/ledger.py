@@ -4,193 +4,33 @@ Every change goes through `take`, `give_back`, `pause` and `unpause`; each check
 raises `OverAllocationError` otherwise, which is a defect of the caller and never a user's mistake. Free resources
 are kept as one tuple a node; the integer matrix of them (node x resource), for whole columns to be compared, is brought
 up to date when somebody asks for it.
-
-A node that is told anew, with more or less than before, is so at once, though jobs are on it: what they hold beyond it
-stays with them, and is nobody's once they give it back.
 """
 
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tandem.share.model import RESOURCES, Need, Node, Placement, Share
+from tandem.share.state.accounts import (
+    NOTHING_AT_ALL,
+    Books,
+    Forecast,
+    Holding,
+    OverAllocationError,
+    audit_node,
+    charge,
+    free_of_owner,
+    open_books,
+    pick_cores,
+    to_run,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-NOTHING = -1
-"""Free amount of every resource on a node that gives nothing now (down, or given out whole)."""
-
-_NOTHING_AT_ALL = (NOTHING,) * len(RESOURCES)
-
-
-class OverAllocationError(AssertionError):
-    """A caller tried to give out what is not there."""
-
-
-@dataclass(slots=True)
-class Holding:
-    """What one job holds on one node; ``paused`` holdings keep memory and GPUs, and give back the rest."""
-
-    share: Share
-    paused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Beyond:
-    """What is held on a node that is told to have less."""
-
-    amounts: tuple[int, ...]  # cpu where it is counted, mem, membw, nic
-    cores: frozenset[int]
-    gpus: frozenset[int]
-
-
-@dataclass(slots=True)
-class _Books:
-    """One node's accounts."""
-
-    node: Node  # as it was told, and what is held beyond that
-    capacity: tuple[int, ...]
-    gpu_place: dict[int, int]  # the position of each GPU index
-    up: bool = True
-    used: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # cpu, mem, membw, nic
-    gpu_free: list[int] = field(default_factory=list)
-    free_cores: set[int] = field(default_factory=set)
-    foreign_cores: frozenset[int] = frozenset()
-    foreign_gpus: frozenset[int] = frozenset()
-    beyond: _Beyond | None = None
-    holdings: dict[int, list[Holding]] = field(default_factory=dict)
-    whole_by: int | None = None
-    kept: tuple[int, ...] | None = None  # of what is free
-
-    def free_row(self) -> tuple[int, ...]:
-        """Free resources in the order of ``RESOURCES``."""
-        if not self.up or self.whole_by is not None:
-            return _NOTHING_AT_ALL
-        node, used = self.node, self.used
-        cpu = 1000 * len(self.free_cores) if node.cores else node.cpu_milli - used[0]
-        capacity = self.capacity
-        free_gpus = self.gpu_free
-        if not free_gpus:
-            return (cpu, node.mem_mib - used[1], capacity[2] - used[2], capacity[3] - used[3], 0, 0)
-        if self.foreign_gpus or self.beyond:
-            free_gpus = [free_gpus[place] for place in self.usable_gpus()]
-        return (
-            cpu,
-            node.mem_mib - used[1],
-            capacity[2] - used[2],
-            capacity[3] - used[3],
-            free_gpus.count(1000),
-            max(free_gpus, default=0),
-        )
-
-    def usable_gpus(self) -> Sequence[int]:
-        """The positions of the GPUs that nobody else uses, and that are the node's."""
-        barred = self.foreign_gpus if self.beyond is None else self.foreign_gpus | self.beyond.gpus
-        if not barred:
-            return range(len(self.gpu_free))
-        return [place for index, place in self.gpu_place.items() if index not in barred]
-
-    def barred_cores(self) -> frozenset[int]:
-        """Cores that nobody gets when those who hold them leave."""
-        return self.foreign_cores if self.beyond is None else self.foreign_cores | self.beyond.cores
-
-    def describe(self, told: Node) -> None:
-        """The node is as told from now on, but for what is held beyond that."""
-        held = [holding.share for holdings in self.holdings.values() for holding in holdings]
-        if held and bool(told.cores) != bool(self.node.cores):
-            return  # counted before and pinned now, or the other way round: there is no account of both
-        cores = {core for share in held for core in share.cores}
-        gpus = frozenset(index for share in held for index in share.gpus).difference(gpu.index for gpu in told.gpus)
-        more = frozenset(cores.difference(told.cores))
-        over = [max(0, used - has) for used, has in zip(self.used, told.capacity(), strict=False)]
-        over[0] = 0 if told.cores else over[0]
-        free = {gpu.index: self.gpu_free[self.gpu_place[gpu.index]] for gpu in self.node.gpus}
-        self.beyond = _Beyond(tuple(over), more, gpus) if more or gpus or any(over) else None
-        self.node = told if self.beyond is None else _with(told, self.beyond, self.node)
-        self.capacity = self.node.capacity()
-        self.gpu_place = {gpu.index: place for place, gpu in enumerate(self.node.gpus)}
-        self.gpu_free = [free.get(gpu.index, 1000) for gpu in self.node.gpus]
-        self.free_cores = set(told.cores) - cores - self.foreign_cores
-
-
-class Forecast:
-    """What a node would have free if some of its holders left. A copy: changes nothing."""
-
-    __slots__ = ("_books", "_cpu", "_gpus", "_mem", "_membw", "_nic", "_whole_by")
-
-    def __init__(self, books: _Books, free: tuple[int, ...]) -> None:
-        self._books = books
-        self._whole_by = books.whole_by
-        self._cpu, self._mem, self._membw, self._nic, _, _ = free
-        self._gpus = books.gpu_free.copy()
-        if books.beyond is not None:  # who leaves gives back so much less
-            cpu, mem, membw, nic = books.beyond.amounts
-            self._cpu, self._mem = self._cpu - cpu, self._mem - mem
-            self._membw, self._nic = self._membw - membw, self._nic - nic
-
-    @property
-    def cpu_milli(self) -> int:
-        """Free CPU."""
-        return self._cpu
-
-    def row(self) -> tuple[int, int, int, int]:
-        """What is free, without GPUs, in the order of ``RESOURCES``."""
-        return (self._cpu, self._mem, self._membw, self._nic)
-
-    def leave(self, job: int, holdings: list[Holding]) -> None:
-        """``job`` goes with all it holds here."""
-        for holding in holdings:
-            need = holding.share.need
-            self._mem += need.mem_mib
-            if not holding.paused:
-                self._run_off(holding.share)
-            for index in holding.share.gpus:
-                self._gpus[self._books.gpu_place[index]] += need.gpu_milli or 1000
-        if self._whole_by == job:
-            self._whole_by = None
-
-    def pause(self, holdings: list[Holding]) -> None:
-        """A job here is suspended: cores and bandwidth come free, memory and GPUs do not."""
-        for holding in holdings:
-            if not holding.paused:
-                self._run_off(holding.share)
-
-    def take(self, need: Need) -> None:
-        """Somebody gets ``need``, which `fits`; a fraction comes from the fullest GPU with room, as in `take`."""
-        self._cpu -= need.cpu_milli
-        self._mem -= need.mem_mib
-        self._membw -= need.membw_mbs
-        self._nic -= need.nic_mbs
-        for _ in range(need.gpus):
-            self._gpus[next(place for place in self._books.usable_gpus() if self._gpus[place] == 1000)] = 0
-        if need.gpu_milli:
-            room = [place for place in self._books.usable_gpus() if self._gpus[place] >= need.gpu_milli]
-            self._gpus[min(room, key=self._gpus.__getitem__)] -= need.gpu_milli
-
-    def _run_off(self, share: Share) -> None:
-        need, barred = share.need, self._books.barred_cores()
-        self._cpu += need.cpu_milli if not barred else need.cpu_milli - 1000 * len(barred.intersection(share.cores))
-        self._membw += need.membw_mbs
-        self._nic += need.nic_mbs
-
-    def fits(self, vector: tuple[int, ...]) -> bool:
-        """Whether a need with this resource vector would fit."""
-        if self._whole_by is not None:
-            return False
-        cpu, mem, membw, nic, gpus, gpu_milli = vector
-        if cpu > self._cpu or mem > self._mem or membw > self._membw or nic > self._nic:
-            return False
-        if not gpus and not gpu_milli:
-            return True
-        free = self._gpus
-        if self._books.foreign_gpus or self._books.beyond:
-            free = [free[place] for place in self._books.usable_gpus()]
-        return free.count(1000) >= gpus and max(free, default=0) >= gpu_milli
+    from collections.abc import Iterable
 
 
 class Ledger:
@@ -199,7 +39,7 @@ class Ledger:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.number: dict[str, int] = {}
-        self._books: list[_Books] = []
+        self._books: list[Books] = []
         self.rows: list[tuple[int, ...]] = []
         """What is free on each node, in the order of ``RESOURCES``."""
         self.emptiness: np.ndarray = np.zeros(0, dtype=np.int64)
@@ -224,7 +64,7 @@ class Ledger:
                 books.up = True
                 books.describe(node)
             else:
-                self._books[known] = _open_books(node)
+                self._books[known] = open_books(node)
             self.layout += 1
             self.standing += 1
             self._refresh(known)
@@ -232,8 +72,8 @@ class Ledger:
         n = len(self.nodes)
         self.nodes.append(node)
         self.number[node.id] = n
-        self._books.append(_open_books(node))
-        self.rows.append(_NOTHING_AT_ALL)
+        self._books.append(open_books(node))
+        self.rows.append(NOTHING_AT_ALL)
         self.emptiness = np.append(self.emptiness, 0)
         self._free = np.vstack([self._free, np.zeros((1, len(RESOURCES)), dtype=np.int64)])
         self.layout += 1
@@ -282,7 +122,7 @@ class Ledger:
     def forecast(self, n: int) -> Forecast:
         """A copy of the node's accounts in which holders can leave, for looking ahead."""
         books = self._books[n]
-        return Forecast(books, self.rows[n] if books.whole_by is None else _free_of_owner(books))
+        return Forecast(books, self.rows[n] if books.whole_by is None else free_of_owner(books))
 
     def is_empty(self, n: int) -> bool:
         """Whether the node is up and nobody, foreign use included, holds anything on it."""
@@ -302,7 +142,7 @@ class Ledger:
             msg = f"job {job} needs {need} on {books.node.id}, which has {self.rows[n]} free"
             raise OverAllocationError(msg)
         share = Share(books.node.id, need, self._take_cores(books, need, books.node.id), self._take_gpus(books, need))
-        _charge(books, need, 1)
+        charge(books, need, 1)
         books.holdings.setdefault(job, []).append(Holding(share))
         self._refresh(n)
         return share
@@ -328,7 +168,7 @@ class Ledger:
             if holding.paused:
                 books.used[1] -= need.mem_mib
             else:
-                _charge(books, need, -1)
+                charge(books, need, -1)
                 books.free_cores.update(c for c in share.cores if c not in books.foreign_cores)
             self._give_gpus(books, share)
         if books.whole_by == job:
@@ -342,7 +182,7 @@ class Ledger:
         share = holdings.pop().share
         if not holdings:
             del books.holdings[job]
-        _charge(books, share.need, -1)
+        charge(books, share.need, -1)
         books.free_cores.update(c for c in share.cores if c not in books.foreign_cores)
         self._give_gpus(books, share)
         self._gave_back(n)
@@ -355,10 +195,10 @@ class Ledger:
                 msg = f"job {job} is suspended on {books.node.id} already"
                 raise OverAllocationError(msg)
             need = holding.share.need
-            _charge(books, need, -1)
+            charge(books, need, -1)
             books.used[1] += need.mem_mib
             books.free_cores.update(c for c in holding.share.cores if c not in books.foreign_cores)
-            holding.share = replace(holding.share, cores=())
+            holding.before, holding.share = holding.share.cores, replace(holding.share, cores=())
             holding.paused = True
         self._gave_back(n)
 
@@ -367,14 +207,26 @@ class Ledger:
         books = self._books[n]
         if not books.up or books.whole_by not in (None, job):
             return False
-        free = self.rows[n] if books.whole_by is None else _free_of_owner(books)
-        wanted = [0, 0, 0, 0]
-        for holding in books.holdings.get(job, []):
-            if not holding.paused:
-                return False
-            for i, v in enumerate(holding.share.need.vector()[:4]):
-                wanted[i] += v if i != 1 else 0
-        return all(w <= f for w, f in zip(wanted, free, strict=False))
+        free = self.rows[n] if books.whole_by is None else free_of_owner(books)
+        holdings = books.holdings.get(job, [])
+        wanted = to_run(holdings)
+        if not all(holding.paused for holding in holdings):
+            return False
+        if all(map(operator.le, wanted, free)):
+            return True
+        return all(map(operator.le, map(operator.sub, wanted, self.claim(job, n)), free))
+
+    def claim(self, job: int, n: int) -> tuple[int, int, int, int]:
+        """What a suspended job gets again to go on, which it had, beyond all that its node is told to have now.
+
+        In the order of ``RESOURCES``; nothing where the node could give it all.
+        """
+        books, has = self._books[n], self.nodes[n].capacity()
+        wanted = to_run(books.holdings[job])
+        cpu, mem, membw, nic = (max(0, amount - most) for amount, most in zip(wanted, has, strict=False))
+        if cpu and books.node.cores:
+            cpu = min(cpu, 1000 * len(books.cores_gone(job)))
+        return cpu, mem, membw, nic
 
     def unpause(self, job: int, n: int) -> tuple[Share, ...]:
         """The job gets cores and bandwidth again, perhaps other cores than before."""
@@ -382,12 +234,17 @@ class Ledger:
             msg = f"job {job} cannot be resumed on {self.nodes[n].id}"
             raise OverAllocationError(msg)
         books = self._books[n]
+        claim = self.claim(job, n)
+        if claim[0] and books.node.cores:
+            books.free_cores.update(books.cores_gone(job)[: claim[0] // 1000])
         for holding in books.holdings[job]:
             need = holding.share.need
-            _charge(books, need, 1)
+            charge(books, need, 1)
             books.used[1] -= need.mem_mib
             holding.share = replace(holding.share, cores=self._take_cores(books, need, books.node.id))
             holding.paused = False
+        if any(claim):
+            books.describe(self.nodes[n])
         self._refresh(n)
         return tuple(h.share for h in books.holdings[job])
 
@@ -415,17 +272,18 @@ class Ledger:
         for share in placement.shares:
             n = self.number[share.node]
             books = self._books[n]
-            cores = () if paused else share.cores
+            had = share.cores
+            cores = () if paused else had
             if not set(cores) <= books.free_cores | books.foreign_cores:
                 msg = f"cores {cores} of {share.node} are held twice"
                 raise OverAllocationError(msg)
             share = replace(share, cores=cores)
-            books.holdings.setdefault(job, []).append(Holding(share, paused))
+            books.holdings.setdefault(job, []).append(Holding(share, paused, had if paused else ()))
             books.free_cores.difference_update(share.cores)
             if paused:
                 books.used[1] += share.need.mem_mib
             else:
-                _charge(books, share.need, 1)
+                charge(books, share.need, 1)
             for index in share.gpus:
                 books.gpu_free[books.gpu_place[index]] -= share.need.gpu_milli or 1000
             if placement.whole:
@@ -435,7 +293,7 @@ class Ledger:
     # ----------------------------------------------------------------------------------- details
 
     @staticmethod
-    def _take_cores(books: _Books, need: Need, node: str) -> tuple[int, ...]:
+    def _take_cores(books: Books, need: Need, node: str) -> tuple[int, ...]:
         """The lowest free cores, all of one NUMA domain if one has enough."""
         if not books.node.cores or need.cpu_milli == 0:
             return ()
@@ -443,12 +301,12 @@ class Ledger:
         if len(books.free_cores) < count:
             msg = f"{count} cores wanted on {node}, free: {sorted(books.free_cores)}"
             raise OverAllocationError(msg)
-        chosen = _pick_cores(books, count)
+        chosen = pick_cores(books, count)
         books.free_cores.difference_update(chosen)
         return chosen
 
     @staticmethod
-    def _take_gpus(books: _Books, need: Need) -> tuple[int, ...]:
+    def _take_gpus(books: Books, need: Need) -> tuple[int, ...]:
         """Whole GPUs: the lowest free ones. A fraction: the fullest GPU that still has room."""
         if need.gpus:
             chosen = [i for i in books.usable_gpus() if books.gpu_free[i] == 1000][: need.gpus]
@@ -463,7 +321,7 @@ class Ledger:
         return ()
 
     @staticmethod
-    def _give_gpus(books: _Books, share: Share) -> None:
+    def _give_gpus(books: Books, share: Share) -> None:
         for index in share.gpus:
             books.gpu_free[books.gpu_place[index]] += share.need.gpu_milli or 1000
 
@@ -513,79 +371,4 @@ class Ledger:
             OverAllocationError: something is given out twice, or more than there is.
         """
         for books in self._books:
-            _audit_node(books)
-
-
-def _open_books(node: Node) -> _Books:
-    places = {gpu.index: place for place, gpu in enumerate(node.gpus)}
-    return _Books(node, node.capacity(), places, gpu_free=[1000] * len(node.gpus), free_cores=set(node.cores))
-
-
-def _with(told: Node, beyond: _Beyond, before: Node) -> Node:
-    """The node as told, and what is held beyond that as it was ``before``."""
-    cpu, mem, membw, nic = beyond.amounts
-    cores = tuple(sorted(beyond.cores))
-    domains = dict(zip(before.cores, before.numa, strict=False))
-    return replace(
-        told,
-        cpu_milli=told.cpu_milli + cpu + 1000 * len(cores),
-        mem_mib=told.mem_mib + mem,
-        membw_mbs=None if told.membw_mbs is None else told.membw_mbs + membw,
-        nic_mbs=None if told.nic_mbs is None else told.nic_mbs + nic,
-        cores=told.cores + cores,
-        numa=told.numa and told.numa + tuple(domains.get(core, 0) for core in cores),
-        gpus=told.gpus + tuple(gpu for gpu in before.gpus if gpu.index in beyond.gpus),
-    )
-
-
-def _charge(books: _Books, need: Need, sign: int) -> None:
-    used = books.used
-    used[0] += sign * need.cpu_milli
-    used[1] += sign * need.mem_mib
-    used[2] += sign * need.membw_mbs
-    used[3] += sign * need.nic_mbs
-
-
-def _free_of_owner(books: _Books) -> tuple[int, ...]:
-    owner, books.whole_by = books.whole_by, None
-    free = books.free_row()
-    books.whole_by = owner
-    return free
-
-
-def _pick_cores(books: _Books, count: int) -> tuple[int, ...]:
-    numa = books.node.numa
-    if numa:
-        domain = dict(zip(books.node.cores, numa, strict=True))
-        by_domain: dict[int, list[int]] = {}
-        for core in sorted(books.free_cores):
-            by_domain.setdefault(domain[core], []).append(core)
-        enough = [cores for cores in by_domain.values() if len(cores) >= count]
-        if enough:
-            return tuple(min(enough, key=lambda cores: (len(cores), cores))[:count])
-    return tuple(sorted(books.free_cores)[:count])
-
-
-def _audit_node(books: _Books) -> None:
-    node = books.node
-    used = [0, 0, 0, 0]
-    gpu_used = [0] * len(node.gpus)
-    cores: list[int] = []
-    for holding in (h for hs in books.holdings.values() for h in hs):
-        vector = holding.share.need.vector()
-        for i in range(4):
-            used[i] += vector[i] if not holding.paused or i == 1 else 0
-        cores += holding.share.cores
-        for i, gpu in enumerate(node.gpus):
-            if gpu.index in holding.share.gpus:
-                gpu_used[i] += holding.share.need.gpu_milli or 1000
-    over = [u > c for u, c in zip(used, node.capacity(), strict=False)]
-    if any(over) or used != books.used or len(cores) != len(set(cores)) or any(u > 1000 for u in gpu_used):
-        msg = f"{node.id}: used {used} (booked {books.used}), cores {cores}, GPUs {gpu_used}"
-        raise OverAllocationError(msg)
-    if [1000 - u for u in gpu_used] != books.gpu_free or books.free_cores & set(cores):
-        msg = f"{node.id}: GPU books {books.gpu_free} against {gpu_used}, cores {cores}"
-        raise OverAllocationError(msg)
-    if books.whole_by is not None and set(books.holdings) != {books.whole_by}:
-        msg = f"{node.id} is given whole to {books.whole_by}, and held by {set(books.holdings)}"
-        raise OverAllocationError(msg)
+            audit_node(books)

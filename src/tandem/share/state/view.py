@@ -19,9 +19,10 @@ from tandem.share.state.gang import fit_on_empty, fit_together
 from tandem.share.state.life import Life
 
 if TYPE_CHECKING:
+    from tandem.share.state.accounts import Forecast
     from tandem.share.state.demand_index import DemandIndex, Shape
     from tandem.share.state.history import History
-    from tandem.share.state.ledger import Forecast, Ledger
+    from tandem.share.state.ledger import Ledger
     from tandem.share.state.pending import Pending
 
 Accept = Callable[[int, Need], bool]
