@@ -21,6 +21,7 @@ class _Held:
     shares: list[Share]
     paused: bool = False
     pausing: bool = False
+    resuming: bool = False
 
 
 @dataclass
@@ -54,6 +55,9 @@ class Recount:
             case ev.Ended(job, attempt) | ev.StartRefused(job, attempt):
                 if self.attempt.get(job) == attempt:
                     self.held.pop(job, None)
+            case ev.ResumeDone(job, attempt) | ev.ResumeRefused(job, attempt):
+                if self.attempt.get(job) == attempt and job in self.held and self.held[job].resuming:
+                    self.held[job].paused, self.held[job].resuming = isinstance(event, ev.ResumeRefused), False
             case ev.SuspendDone(job, attempt):
                 if self.attempt.get(job) == attempt and job in self.held and self.held[job].pausing:
                     self.held[job].paused, self.held[job].pausing = True, False
@@ -76,14 +80,14 @@ class Recount:
                     assert not self.held[job].paused, f"job {job} is suspended twice"
                     self.held[job].pausing = True
                 case ev.StopJob():
-                    self.held[job].pausing = False
+                    self.held[job].pausing = self.held[job].resuming = False
                 case ev.ResumeJob(_, _, placement):
                     held = self.held[job]
                     assert held.paused, f"job {job} is resumed but not suspended"
                     before = [(s.node, s.need, s.gpus) for s in held.placement.shares]
                     assert [(s.node, s.need, s.gpus) for s in placement.shares] == before, "a resumed job stays"
                     had = [(s.node, core) for s in held.placement.shares for core in s.cores]
-                    self.held[job] = _Held(self.jobs[job], placement, list(placement.shares))
+                    self.held[job] = _Held(self.jobs[job], placement, list(placement.shares), resuming=True)
                     self._check_given(placement.shares, had)
                 case ev.JobEnded():
                     self.ends[job] += 1

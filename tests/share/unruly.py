@@ -247,6 +247,8 @@ class Live:
                 self._tell(ev.Started(job, attempt))
             case ev.SuspendJob(_, attempt):
                 self._tell(ev.SuspendDone(job, attempt))
+            case ev.ResumeJob(_, attempt) if which % 3 == 1:
+                self._tell(ev.ResumeRefused(job, attempt))
             case ev.ResumeJob(_, attempt):
                 self._tell(ev.ResumeDone(job, attempt))
             case ev.StopJob(_, attempt, checkpoint):

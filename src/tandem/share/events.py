@@ -110,6 +110,14 @@ class ResumeDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeRefused:
+    """Somebody else took cores of the attempt as it was to be resumed: it stays suspended."""
+
+    job: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class WentOn:
     """A suspended attempt ran without a scheduler from ``at`` (Unix seconds) on, until ``until`` (None: now)."""
 
@@ -176,6 +184,7 @@ Event = (
     | Ended
     | SuspendDone
     | ResumeDone
+    | ResumeRefused
     | WentOn
     | Measured
     | Profiled

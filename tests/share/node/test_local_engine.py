@@ -174,6 +174,26 @@ def test_a_resumed_job_moves_to_its_new_cores(stage: Stage) -> None:
     assert os.sched_getaffinity(process.pid) == {stage.engine.nodes()[0].cores[-1]}
 
 
+@pytest.mark.slow
+def test_a_job_whose_cores_somebody_else_took_stays_suspended_until_they_are_free(stage: Stage, tmp_path: Path) -> None:
+    stage.start(1, "while :; do sleep 0.01; done")
+    stage.expect(ev.Started(1, 1))
+    stage.engine.execute(ev.SuspendJob(1, 1), None)
+    stage.expect(ev.SuspendDone(1, 1))
+    core = stage.engine.nodes()[0].cores[-1]
+    held = Locks(core_file=str(locks.lock_file("cores")))
+    waits = Spec(argv=("sleep", "100"), env={"PATH": os.environ["PATH"]}, cores=(core,), locks=held)
+    with spawn(waits, tmp_path / "stranger") as stranger:
+        until(lambda: journal.state(tmp_path / "stranger") == "running", "the stranger")
+        stage.engine.execute(ev.ResumeJob(1, 1, stage.placement(-1)), None)
+        stage.expect(ev.ResumeRefused(1, 1))
+        assert [told.cores for told in stage.seen if isinstance(told, ev.ForeignUse)][-1] == (core,)
+        stranger.send("kill")
+        until(lambda: journal.state(tmp_path / "stranger") == "ended", "its end")
+    stage.engine.execute(ev.ResumeJob(1, 1, stage.placement(-1)), None)
+    stage.expect(ev.ResumeDone(1, 1))
+
+
 def test_a_job_that_was_to_move_when_the_daemon_was_killed_moves(stage: Stage) -> None:
     """The stored placement is the new one, and its keeper was not told of it."""
     job = stage.start(1, "while :; do sleep 0.01; done")

@@ -239,6 +239,22 @@ def test_its_node_may_go_while_it_is_suspended(done: bool) -> None:
     assert told.machine.ledger.is_empty(0) or list(told.machine.ledger.holders(0)) == [2]
 
 
+def test_a_job_whose_cores_were_taken_as_it_was_to_go_on_is_suspended_again() -> None:
+    told = resuming()
+    told.tell(ev.ForeignUse("a", (1,)), ev.ResumeRefused(1, 1), at=32.0)
+    assert told.state(1) is State.SUSPENDED
+    assert told.why(1) == "somebody else took its cores as it was to go on"
+    assert told.machine.ledger.rows[0][0] == 3000
+    told.submit(job(3), at=33.0)
+    assert told.state(3) is State.STARTING, "on a core that is free"
+    told.tell(ev.Started(3, 1), ev.Ended(3, 1), ev.ForeignUse("a"), at=34.0)
+    assert told.state(1) is State.RESUMING
+    told.tell(ev.ResumeDone(1, 1), ev.ResumeRefused(1, 1), at=35.0)
+    assert told.state(1) is State.RUNNING
+    assert told.ignored[-1] == "job 1 is running, not being resumed"
+    assert told[1].ran(36.0) == (11.0 - 1.0) + (36.0 - 35.0)
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_suspended_job_goes_on_with_what_it_had_where_its_node_is_told_to_have_less(again: bool) -> None:
     told = suspended()

@@ -106,12 +106,12 @@ def test_a_suspended_job_is_told_that_what_it_was_suspended_for_has_ended() -> N
     assert told.why(1) == "primary job 2 needs its cores"
     told.submit(job(3, 2), at=11.0)
     told.end(2, at=12.0)
-    assert told.why(1) == "job 2, for which it was suspended, has ended, but its cores are not all free"
+    assert told.why(1) == "job 2, for which it was suspended, has ended, but not all the cores it needs are free"
     told.tick(13.0)
-    assert told.why(1) == "job 2, for which it was suspended, has ended, but its cores are not all free"
+    assert told.why(1) == "job 2, for which it was suspended, has ended, but not all the cores it needs are free"
     told.machine = Machine(replace(told.machine.setup, policy="share", snapshot=told.machine.snapshot()))
     told.tick(14.0)
-    assert "its cores are not all free; the cores it lacks are kept for it, expected by " in told.why(1)
+    assert "not all the cores it needs are free; the cores it lacks are kept for it, expected by " in told.why(1)
     told.end(3, at=14.5)
     assert told.state(1) is State.RUNNING
     assert told.why(1) == "its cores are free again"
@@ -126,7 +126,7 @@ def test_what_went_on_without_a_scheduler_and_is_suspended_again_is_told_why() -
     told.submit(job(3, 2), at=11.0)
     told.end(2, at=12.0)
     told.tell(ev.WentOn(1, 1, 12.5), at=13.0)
-    assert told.why(1) == "job 2, for which it was suspended, has ended, but its cores are not all free"
+    assert told.why(1) == "job 2, for which it was suspended, has ended, but not all the cores it needs are free"
     told.end(3, at=14.0)
     assert told.state(1) is State.RUNNING
 

@@ -333,6 +333,11 @@ class LocalEngine:
             self._locked_again(attempt, "" if obeyed else rest)
         elif not obeyed and rest != "the job has ended":
             _log.warning("job %d: the keeper could not %s: %s", attempt.job, command, rest)
+            if rest.startswith("busy") and attempt.suspended and not attempt.stop_asked:
+                self._look_for_strangers()
+                if attempt.needs(*self._foreign):  # nobody is seen there: it is tried again here, below
+                    self._events.append(ev.ResumeRefused(*attempt.key))
+                    return
             if command in ("suspend", "resume", "pin") and not attempt.stop_asked:
                 self._later(AGAIN_S, attempt, command)
         elif obeyed and command == "suspend" and attempt.suspended:
@@ -460,7 +465,10 @@ class LocalEngine:
         self._lock_again()
         attempts = self._attempts.values()
         ours = {core for one in attempts for core in (one.cores if one.suspended else one.cores + one.share.cores)}
-        cores = locks.foreign_holders("cores", [core for core in self._local.node.cores if core not in ours])
+        awaited = {
+            core for one in attempts if one.suspended for core in one.share.cores
+        }  # perhaps no longer the node's
+        cores = locks.foreign_holders("cores", sorted(awaited.union(self._local.node.cores) - ours))
         gpus = set(local_node.strangers(self._local, self._paths.data / "attempts"))
         for gpu in self._local.uuids:
             mine = frozenset().union(*(attempt.slots.get(gpu, frozenset()) for attempt in self._attempts.values()))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tandem.share.state.life import Life
 
 
+_OfAttempt = ev.Started | ev.StartRefused | ev.Ended | ev.SuspendDone | ev.ResumeDone | ev.ResumeRefused | ev.WentOn
+
+
 class Transitions:
     """The event handlers of a cluster."""
 
@@ -42,6 +45,7 @@ class Transitions:
             ev.Ended: self._ended,
             ev.SuspendDone: self._suspend_done,
             ev.ResumeDone: self._resume_done,
+            ev.ResumeRefused: self._resume_refused,
             ev.WentOn: self._went_on,
             ev.Measured: self._measured,
             ev.Profiled: lambda event: self._m.profiled(event.profile),
@@ -227,9 +231,7 @@ class Transitions:
 
     # ------------------------------------------------------------------------------------ engine
 
-    def _attempt(
-        self, event: ev.Started | ev.StartRefused | ev.Ended | ev.SuspendDone | ev.ResumeDone | ev.WentOn
-    ) -> Life | None:
+    def _attempt(self, event: _OfAttempt) -> Life | None:
         """The life the event speaks of, if it speaks of the attempt that is on."""
         life = self._m.jobs.get(event.job)
         if life is None or life.attempt != event.attempt or life.state not in ON_NODE:
@@ -350,6 +352,20 @@ class Transitions:
         if life.job.limit_s is not None:
             m.wake_at(m.now + life.job.limit_s - life.ran_s, life)
         m.set_alarms(life)
+
+    def _resume_refused(self, event: ev.ResumeRefused) -> None:
+        life = self._attempt(event)
+        if life is None:
+            return
+        if life.state is not State.RESUMING:
+            self._m.ignore(f"job {life.id} is {life.state}, not being resumed")
+            return
+        m = self._m
+        life.state, life.reason = State.SUSPENDED, "somebody else took its cores as it was to go on"
+        for n in life.numbers:
+            m.ledger.pause(life.id, n)
+        m.plan_end(life, math.inf)
+        m.dirty()
 
     def _went_on(self, event: ev.WentOn) -> None:
         life = self._attempt(event)

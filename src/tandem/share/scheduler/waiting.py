@@ -213,7 +213,7 @@ def _suspended(cluster: Cluster, life: Life) -> str:
             words.append(f"it is tried beside it again at {_clock(life.rests_until)}")
     else:
         free = all(cluster.ledger.can_unpause(life.id, n) for n in life.numbers)
-        lacks = "its cores are not all free"
+        lacks = "not all the cores it needs are free"
         if free and rests(cluster.view, life, cluster.now):
             lacks = f"it rests beside other primary jobs until {_clock(life.rests_until)}"
         elif free:

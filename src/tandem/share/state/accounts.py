@@ -91,7 +91,7 @@ class Books:
     def cores_gone(self, job: int) -> list[int]:
         """Cores that a suspended job had, and that are nobody's now."""
         had = {core for holding in self.holdings[job] for core in holding.before}
-        return sorted(had.difference(self.node.cores))
+        return sorted(had.difference(self.node.cores, self.foreign_cores))
 
     def barred_cores(self) -> frozenset[int]:
         """Cores that nobody gets when those who hold them leave."""

@@ -222,7 +222,7 @@ class Ledger:
         In the order of ``RESOURCES``; nothing where the node could give it all.
         """
         books, has = self._books[n], self.nodes[n].capacity()
-        wanted = to_run(books.holdings[job])
+        wanted = to_run(books.holdings.get(job, ()))
         cpu, mem, membw, nic = (max(0, amount - most) for amount, most in zip(wanted, has, strict=False))
         if cpu and books.node.cores:
             cpu = min(cpu, 1000 * len(books.cores_gone(job)))
