@@ -255,6 +255,17 @@ def test_a_job_whose_cores_were_taken_as_it_was_to_go_on_is_suspended_again() ->
     assert told[1].ran(36.0) == (11.0 - 1.0) + (36.0 - 35.0)
 
 
+def test_who_else_used_a_node_is_forgotten_where_a_scheduler_tells_of_it_anew() -> None:
+    """It has looked at nobody yet, and tells of those that it sees."""
+    told = resuming()
+    told.tell(ev.ForeignUse("a", (1,)), ev.ResumeRefused(1, 1), at=32.0)
+    told.machine = Machine(replace(told.machine.setup, snapshot=told.machine.snapshot()))
+    assert told.machine.ledger.foreign_use(0)[0] == {1}
+    told.tell(ev.NodeJoined(Node("a", 1000, 100, cores=(0,))), ev.WentOn(1, 1, 33.0), at=34.0)
+    assert told.machine.ledger.foreign_use(0)[0] == set()
+    assert told.state(1) is State.RESUMING
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_suspended_job_goes_on_with_what_it_had_where_its_node_is_told_to_have_less(again: bool) -> None:
     told = suspended()

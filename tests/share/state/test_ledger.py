@@ -143,8 +143,7 @@ def test_free_is_capacity_less_what_is_held(node: Node, begun: int, story: list[
             case "told":
                 model.node = told_anew(node, job)
                 ledger.join(model.node)
-                if not model.held:  # who else uses it is told anew then
-                    model.cores = model.gpus = frozenset()
+                model.cores = model.gpus = frozenset()  # who else uses it is told anew
                 assert ledger.nodes == [model.node]
         assert tuple(ledger.free[n]) == ledger.rows[n] == model.free()
         ledger.audit()

@@ -141,7 +141,8 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
         _load_holdings(cluster, cluster.jobs[number], rows[number][1], decode)
     for row in state["nodes"]:
         if "described" in row:  # which is in force but for what is held beyond it
-            cluster.ledger.join(decode(row["node"]))
+            n = cluster.ledger.join(decode(row["node"]))
+            cluster.ledger.foreign(n, *map(frozenset, row["foreign"]))
     cluster.timers += [(when, job, attempt) for when, job, attempt in state["timers"]]  # sorted, so it is a heap
     cluster.overdue += [(when, job, attempt) for when, job, attempt in state["overdue"]]
     cluster.view.harvesting = sum(life.job.klass is JobClass.HARVEST for life in cluster.on_nodes.values())

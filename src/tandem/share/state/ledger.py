@@ -55,7 +55,7 @@ class Ledger:
     # ------------------------------------------------------------------------------------ nodes
 
     def join(self, node: Node) -> int:
-        """A node is there: new, or back, or told anew. Returns its number."""
+        """A node is there: new, or back, or told anew; who else uses it is told after that. Returns its number."""
         known = self.number.get(node.id)
         if known is not None:
             books = self._books[known]
@@ -63,6 +63,7 @@ class Ledger:
             if books.holdings:
                 books.up = True
                 books.describe(node)
+                self.foreign(known, frozenset(), frozenset())
             else:
                 self._books[known] = open_books(node)
             self.layout += 1
