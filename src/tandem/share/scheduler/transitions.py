@@ -239,6 +239,14 @@ class Transitions:
             return None
         return life
 
+    def _awaited(self, event: _OfAttempt, state: State, what: str) -> Life | None:
+        """The life the event speaks of, if it is in the state in which that is awaited."""
+        life = self._attempt(event)
+        if life is not None and life.state is not state:
+            self._m.ignore(f"job {life.id} is {life.state}, not being {what}")
+            return None
+        return life
+
     def _started(self, event: ev.Started) -> None:
         life = self._attempt(event)
         if life is None:
@@ -317,11 +325,8 @@ class Transitions:
             self._finish(life, State.LOST if lost else State.FAILED, why, when)
 
     def _suspend_done(self, event: ev.SuspendDone) -> None:
-        life = self._attempt(event)
+        life = self._awaited(event, State.SUSPENDING, "suspended")
         if life is None:
-            return
-        if life.state is not State.SUSPENDING:
-            self._m.ignore(f"job {life.id} is {life.state}, not being suspended")
             return
         m = self._m
         rest(m.view, life, m.now)
@@ -336,11 +341,8 @@ class Transitions:
         m.dirty()
 
     def _resume_done(self, event: ev.ResumeDone) -> None:
-        life = self._attempt(event)
+        life = self._awaited(event, State.RESUMING, "resumed")
         if life is None:
-            return
-        if life.state is not State.RESUMING:
-            self._m.ignore(f"job {life.id} is {life.state}, not being resumed")
             return
         m = self._m
         life.state, life.run_since = State.RUNNING, m.now
@@ -354,11 +356,8 @@ class Transitions:
         m.set_alarms(life)
 
     def _resume_refused(self, event: ev.ResumeRefused) -> None:
-        life = self._attempt(event)
+        life = self._awaited(event, State.RESUMING, "resumed")
         if life is None:
-            return
-        if life.state is not State.RESUMING:
-            self._m.ignore(f"job {life.id} is {life.state}, not being resumed")
             return
         m = self._m
         life.state, life.reason = State.SUSPENDED, "somebody else took its cores as it was to go on"
