@@ -264,6 +264,11 @@ def test_who_else_used_a_node_is_forgotten_where_a_scheduler_tells_of_it_anew() 
     told.tell(ev.NodeJoined(Node("a", 1000, 100, cores=(0,))), ev.WentOn(1, 1, 33.0), at=34.0)
     assert told.machine.ledger.foreign_use(0)[0] == set()
     assert told.state(1) is State.RESUMING
+    told.tell(ev.ForeignUse("a", (2,)), ev.ResumeRefused(1, 1), at=35.0)
+    assert told.state(1) is State.SUSPENDED
+    told.submit(job(3), at=36.0)
+    told.submit(job(4), at=37.0)
+    assert told.why(4) == "not enough free cores on any node", "core 2 is not the node's"
 
 
 @pytest.mark.parametrize("again", [False, True])

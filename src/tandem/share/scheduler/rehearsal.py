@@ -172,7 +172,7 @@ class _Rehearsal:
             return []
         self._strangers_leave = math.inf
         ledger = self._machine.ledger
-        return [ev.ForeignUse(node.id) for n, node in enumerate(ledger.nodes) if any(ledger.foreign_use(n))]
+        return [ev.ForeignUse(node.id) for n, node in enumerate(ledger.nodes) if any(ledger.foreign_seen(n))]
 
     def _holds(self, due: tuple[float, int, int]) -> bool:
         course = self._courses.get(due[1])

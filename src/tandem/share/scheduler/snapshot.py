@@ -167,7 +167,7 @@ def load(cluster: Cluster, state: Mapping[str, Any], decode: Callable[[Any], Any
 
 def _save_node(ledger: Ledger, n: int, encode: Callable[[Any], Any]) -> dict[str, Any]:
     node, described = ledger.nodes[n], ledger.described(n)
-    out = {"node": encode(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_use(n)]}
+    out = {"node": encode(node), "up": ledger.is_up(n), "foreign": [sorted(x) for x in ledger.foreign_seen(n)]}
     return out if described == node else out | {"described": encode(described)}
 
 

@@ -113,7 +113,12 @@ class Ledger:
         self._refresh(n)
 
     def foreign_use(self, n: int) -> tuple[frozenset[int], frozenset[int]]:
-        """Cores and GPUs that somebody else uses, as last told."""
+        """Cores and GPUs of the node that somebody else uses, as last told."""
+        node, (cores, gpus) = self.nodes[n], self.foreign_seen(n)
+        return cores.intersection(node.cores), gpus.intersection(gpu.index for gpu in node.gpus)
+
+    def foreign_seen(self, n: int) -> tuple[frozenset[int], frozenset[int]]:
+        """The same with those that suspended jobs wait for and that are not the node's any more."""
         return self._books[n].foreign_cores, self._books[n].foreign_gpus
 
     def holders(self, n: int) -> dict[int, list[Holding]]:
