@@ -192,6 +192,7 @@ class Forecast:
 
 
 def open_books(node: Node) -> Books:
+    """The accounts of a node that nobody uses."""
     places = {gpu.index: place for place, gpu in enumerate(node.gpus)}
     return Books(node, node.capacity(), places, gpu_free=[1000] * len(node.gpus), free_cores=set(node.cores))
 
@@ -214,6 +215,7 @@ def _with(told: Node, beyond: Beyond, before: Node) -> Node:
 
 
 def charge(books: Books, need: Need, sign: int) -> None:
+    """Book what is used of cores, memory and bandwidth: ``sign`` 1 when it is taken, -1 when it is given back."""
     used = books.used
     used[0] += sign * need.cpu_milli
     used[1] += sign * need.mem_mib
@@ -231,6 +233,7 @@ def to_run(holdings: Iterable[Holding]) -> tuple[int, int, int, int]:
 
 
 def free_of_owner(books: Books) -> tuple[int, ...]:
+    """What is free for the one job that a node is given whole to, in the order of ``RESOURCES``."""
     owner, books.whole_by = books.whole_by, None
     free = books.free_row()
     books.whole_by = owner
@@ -238,6 +241,7 @@ def free_of_owner(books: Books) -> tuple[int, ...]:
 
 
 def pick_cores(books: Books, count: int) -> tuple[int, ...]:
+    """So many free cores, of one NUMA domain if one has enough."""
     numa = books.node.numa
     if numa:
         domain = dict(zip(books.node.cores, numa, strict=True))
@@ -251,6 +255,11 @@ def pick_cores(books: Books, count: int) -> tuple[int, ...]:
 
 
 def audit_node(books: Books) -> None:
+    """Recompute a node's accounts from its holdings and compare.
+
+    Raises:
+        OverAllocationError: something is given out twice, or more than there is.
+    """
     node = books.node
     used = [0, 0, 0, 0]
     gpu_used = [0] * len(node.gpus)

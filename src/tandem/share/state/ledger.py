@@ -332,6 +332,7 @@ class Ledger:
             books.gpu_free[books.gpu_place[index]] += share.need.gpu_milli or 1000
 
     def _gave_back(self, n: int) -> None:
+        """Somebody gave something back, perhaps what the node is not told to have any more."""
         books = self._books[n]
         if books.node is not self.nodes[n]:
             books.describe(self.nodes[n])
