@@ -2,14 +2,16 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tandem.core.errors import UnknownPluginError
 from tandem.kernels.sparse import reference
@@ -212,6 +214,42 @@ def test_it_compiles_without_a_break_forwards_and_backwards() -> None:
 
 
 @pytest.mark.slow
+class Seen(TorchDispatchMode):
+    """Notes the operators that are called while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: object = None
+    ) -> object:
+        del types
+        assert not kwargs
+        self.names.append(str(func))
+        return func(*args)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace.*` is deprecated:DeprecationWarning")
+def test_whoever_looks_on_sees_the_operator_and_results_are_the_same() -> None:
+    layer, x = SparseLinear.from_dense(pruned(37, 50), activation="silu"), torch.randn(3, 50)
+    alone = layer(x)
+    with Seen() as seen:
+        watched = layer(x)
+    with torch.profiler.profile() as told:
+        profiled = layer(x)
+    traced = torch.jit.trace(layer, x)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
+        assert layer(fake.from_tensor(x)).shape == (3, 37)
+    assert torch.equal(watched, alone)
+    assert torch.equal(profiled, alone)
+    assert seen.names == ["tandem.sparse_linear.default"]
+    assert "tandem::sparse_linear" in {event.name for event in told.events()}
+    assert torch.equal(traced(2 * x), layer(2 * x))
+    assert layer.to("meta")(x.to("meta")).is_meta
+
+
 def test_the_operators_keep_torchs_rules() -> None:
     ops = torch.ops.tandem
     layer, x = SparseLinear.from_dense(pruned(20, 30)).trainable(), torch.randn(2, 30)

@@ -36,7 +36,7 @@ def test_rounds_that_only_one_was_in_do_not_count() -> None:
 
 
 def test_the_clock_is_that_of_a_processor() -> None:
-    assert 3e8 < measuring.clock_hz() < 1e10
+    assert 3e8 < measuring.clock_hz() < 6.5e9  # none is that fast; additions that a processor folds would seem so
 
 
 def test_the_table_tells_it() -> None:

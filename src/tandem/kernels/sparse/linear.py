@@ -18,7 +18,7 @@ from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.format import SparseWeight, pack
 from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.mistakes import SparseShapeError
-from tandem.kernels.sparse.ops import sparse_linear
+from tandem.kernels.sparse.ops import nobody_looks_on, product, sparse_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,7 +138,8 @@ class SparseLinear(nn.Module):
         inputs = [tensor for tensor in (x, self.values, self.bias) if tensor is not None]
         _refuse_transforms(inputs)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-        y = sparse_linear(
+        multiply = product if kind != "meta" and nobody_looks_on(*inputs) else sparse_linear
+        y: torch.Tensor = multiply(
             x,
             self.masks,
             self.values,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _BLOCK_ROWS = 512
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _Rest = ParamSpec("_Rest")
 
 
@@ -39,9 +40,8 @@ def in_own_types(
     return without_autocast
 
 
-@torch.library.custom_op("tandem::sparse_linear", mutates_args=())
 @in_own_types
-def sparse_linear(
+def product(
     x: torch.Tensor,
     masks: torch.Tensor,
     values: torch.Tensor,
@@ -62,6 +62,28 @@ def sparse_linear(
     check(weight, x, bias)
     y_NM = running.multiply(weight, rows_of(x, cols), bias, activation, backend)
     return stacked(y_NM.to(x.dtype), x)
+
+
+sparse_linear = torch.library.custom_op("tandem::sparse_linear", product, mutates_args=())
+"""`product` as an operator, which torch traces and differentiates."""
+
+
+def nobody_looks_on(*tensors: torch.Tensor | None) -> bool:
+    """Return whether `product` may be called by itself: torch's way to an operator takes 25 us.
+
+    It may not where gradients are asked for, nor where a compiler, a tracer, a mode, a transform, the profiler or a
+    class of tensors is to see the operator.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._autograd._profiler_enabled()
+        and all(tensor is None or type(tensor) in _PLAIN for tensor in tensors)
+        and not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors))
+    )
 
 
 @sparse_linear.register_fake

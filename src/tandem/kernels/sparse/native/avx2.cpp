@@ -266,7 +266,9 @@ class LanesJob final : public Job {
  public:
   LanesJob(const Weight& weight, const Columns& columns)
       : weight_(weight), columns_(columns),
-        panels_(columns, {1, 2, 4}, [&](int64_t n, int64_t k) { return columns.x[n * columns.stride + k]; }) {
+        panels_(columns, {1, 2, 4}, [&](int64_t n, int64_t k, float* to) {
+          std::memcpy(to, columns.x + n * columns.stride + k, 8 * sizeof *to);
+        }) {
     for (const auto& panel : panels_.all()) fours_ += panel.width == 4;  // they come first
   }
 

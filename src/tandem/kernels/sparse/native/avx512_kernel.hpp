@@ -1,14 +1,13 @@
-// The AVX-512 path (VBMI2, VNNI, BF16): a whole vector of weights is expanded by one instruction, so that a tile of the
-// bitmap takes two of them in 16 bits and one in 8.
+// AVX-512 with VBMI2 and VNNI: a whole vector of weights is expanded by one instruction, so that a tile of the bitmap takes
+// two of them in 16 bits and one in 8.
 //
 // This file is compiled twice: by avx512.cpp with the processor's intrinsics, and by avx512_emulated.cpp with
 // emulated_intrinsics.hpp, which plays them one lane at a time on any machine, so that this code is tested where no
 // such processor is. It includes no intrinsics by itself and is included inside a namespace.
 //
-// `Dot`: bf16 weights, x exactly bf16: vdpbf16ps multiplies pairs of columns; 4 rows of 8 columns are one vector.
-// `Wide`: bf16 and fp16 weights with any other x: widened to float32; 2 rows of 8 columns are one vector.
-// `Bytes`: int8 weights: a tile is one vector. x is rounded to 16 bits of its column's largest value and goes as two
-// bytes, so that vpdpbusd does it in two instructions with an error far below that of the weights.
+// `Spread` multiplies weights of 16 bits: bf16 by bf16 as `Dots` (vdpbf16ps) where that is asked for, bf16 by float32 as `Pairs`,
+// fp16 by float32 as `Halves`. `Bytes` multiplies int8 weights: a tile is one vector; x is rounded to 16 bits of its column's
+// largest value and goes as two bytes, so that vpdpbusd does it in two instructions with an error far below the weights'.
 //
 // Expanding keeps a given vector where there is no weight. With zeros (the `maskz` form) Zen 4 waits for what the
 // register held before, which is the last tile's weights more often than not: 7.6 cycles a tile of bytes against 4.9.
@@ -48,126 +47,209 @@ inline void fetch_ahead(const uint64_t* masks, const uint8_t* values) {
   __builtin_prefetch(values + 2048);
 }
 
-// Where a strip's bitmap and nonzeros lie.
+// Half a tile of 16-bit weights each.
+struct HalfTiles { __m512i rows_0_to_3, rows_4_to_7; };
+
+// Walks through a strip's bitmap and nonzeros.
 struct Strip {
   Strip(const Weight& weight, int64_t strip)
       : masks(weight.masks + strip * weight.tiles()), tiles(weight.tiles()),
         values(weight.values + (weight.kind == Kind::int8 ? 1 : 2) * weight.starts[strip]) {}
+
+  HalfTiles next_16() {
+    const uint64_t mask = *masks++;
+    const auto low = static_cast<uint32_t>(mask);
+    const HalfTiles both{expanded_16(values, low),
+                         expanded_16(values + 2 * count_of(low), static_cast<uint32_t>(mask >> 32))};
+    values += 2 * count_of(mask);
+    fetch_ahead(masks, values);
+    return both;
+  }
+
+  __m512i next_8() {
+    const uint64_t mask = *masks++;
+    const __m512i weights = expanded_8(values, mask);
+    values += count_of(mask);
+    fetch_ahead(masks, values);
+    return weights;
+  }
+
   const uint64_t* masks;
   int64_t tiles;
   const uint8_t* values;
 };
 
-inline uint16_t bf16_bits(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return static_cast<uint16_t>(bits >> 16);  // called for values that are bf16 already
-}
+// How a tile of 16-bit weights and x lie in vectors, one of the three below: a column of x has `sums` vectors of partial sums, each
+// of `rows` rows; as many columns as one of `widths` are multiplied at once.
 
-class Dot final : public Job {
- public:
-  Dot(const Weight& weight, const Columns& columns)
-      : weight_(weight), columns_(columns), panels_(columns, {1, 2, 4, 8}, [&](int64_t n, int64_t k) {
-          return bf16_bits(columns.x[n * columns.stride + k]);
-        }) {}
+// bf16 times bf16, pairs of columns at once.
+struct Dots {
+  using X = uint16_t;
+  struct Tile { __m512bh rows_0_to_3, rows_4_to_7; };
+  static constexpr int sums = 2, rows = 4;
+  static constexpr std::initializer_list<int> widths{1, 2, 3, 4, 6, 8};
 
-  // With eight columns of x the sums of a strip fill half of the registers. Sixteen would fill them with those of four
-  // rows, and read x twice as often as they multiply: 25 cycles for 32 weights against 22 of two times eight.
-  void strips(int64_t first, int64_t last, float* sums) const override {
-    for (int64_t strip = first; strip < last; ++strip, sums += strip_rows * columns_.count) {
-      for (const auto& panel : panels_.all()) {
-        switch (panel.width) {
-          case 1: multiply<1>(strip, panel, sums); break;
-          case 2: multiply<2>(strip, panel, sums); break;
-          case 4: multiply<4>(strip, panel, sums); break;
-          default: multiply<8>(strip, panel, sums);
-        }
-      }
+  static void lay(const float* eight, X* to) {
+    for (int i = 0; i < 8; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, eight + i, sizeof bits);
+      to[i] = static_cast<uint16_t>(bits >> 16);  // x is bf16 already
     }
   }
 
- private:
-  template <int width>
-  void multiply(int64_t strip, const Panels<uint16_t>::Panel& panel, float* sums) const {
-    __m512 upper[width], lower[width];
-    for (int i = 0; i < width; ++i) upper[i] = lower[i] = _mm512_setzero_ps();
-    Strip at(weight_, strip);
-    const uint16_t* x = panel.data;
-    for (int64_t tile = 0; tile < at.tiles; ++tile, x += 8 * width) {
-      const uint64_t mask = at.masks[tile];
-      const auto low = static_cast<uint32_t>(mask);
-      const auto rows_0_to_3 = (__m512bh)expanded_16(at.values, low);
-      const auto rows_4_to_7 = (__m512bh)expanded_16(at.values + 2 * count_of(low), static_cast<uint32_t>(mask >> 32));
-      at.values += 2 * count_of(mask);
-      fetch_ahead(at.masks + tile, at.values);
-#pragma GCC unroll 8
-      for (int i = 0; i < width; ++i) {
-        const auto pairs =
-            (__m512bh)_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 8 * i)));
-        upper[i] = _mm512_dpbf16_ps(upper[i], rows_0_to_3, pairs);
-        lower[i] = _mm512_dpbf16_ps(lower[i], rows_4_to_7, pairs);
-      }
-    }
-    for (int i = 0; i < width && panel.first + i < columns_.count; ++i) {
-      add_sixteen(upper[i], 4, sums + strip_rows * (panel.first + i));
-      add_sixteen(lower[i], 4, sums + strip_rows * (panel.first + i) + 4);
-    }
+  static Tile next(Strip& at) {
+    const HalfTiles both = at.next_16();
+    return {(__m512bh)both.rows_0_to_3, (__m512bh)both.rows_4_to_7};
   }
 
-  const Weight& weight_;
-  const Columns& columns_;
-  const Panels<uint16_t> panels_;
+  static void add(const Tile& tile, const X* x, __m512* to) {
+    const auto pairs = (__m512bh)_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+    to[0] = _mm512_dpbf16_ps(to[0], tile.rows_0_to_3, pairs);
+    to[1] = _mm512_dpbf16_ps(to[1], tile.rows_4_to_7, pairs);
+  }
 };
 
-class Wide final : public Job {
- public:
-  Wide(const Weight& weight, const Columns& columns)
-      : weight_(weight), columns_(columns),
-        panels_(columns, {1, 4}, [&](int64_t n, int64_t k) { return columns.x[n * columns.stride + k]; }) {}
+// bf16 times float32: a lane of 32 bits holds an even column below and an odd one above, of which a shift and a mask make
+// float32. x lies in that order, too.
+struct Pairs {
+  using X = float;
+  struct Tile { __m512 upper_even, upper_odd, lower_even, lower_odd; };
+  static constexpr int sums = 2, rows = 4;
+  static constexpr std::initializer_list<int> widths{1, 2, 3, 4, 6, 8};
 
-  void strips(int64_t first, int64_t last, float* sums) const override {
-    for (int64_t strip = first; strip < last; ++strip, sums += strip_rows * columns_.count)
-      for (const auto& panel : panels_.all())
-        panel.width == 1 ? multiply<1>(strip, panel, sums) : multiply<4>(strip, panel, sums);
+  static void lay(const float* eight, X* to) {
+    for (int i = 0; i < 4; ++i) {
+      to[i] = eight[2 * i];
+      to[4 + i] = eight[2 * i + 1];
+    }
+  }
+
+  static Tile next(Strip& at) {
+    const HalfTiles both = at.next_16();
+    return {even(both.rows_0_to_3), odd(both.rows_0_to_3), even(both.rows_4_to_7), odd(both.rows_4_to_7)};
+  }
+
+  static void add(const Tile& tile, const X* x, __m512* to) {
+    const __m512 evens = _mm512_broadcast_f32x4(_mm_loadu_ps(x)), odds = _mm512_broadcast_f32x4(_mm_loadu_ps(x + 4));
+    to[0] = _mm512_fmadd_ps(tile.upper_even, evens, to[0]);
+    to[1] = _mm512_fmadd_ps(tile.lower_even, evens, to[1]);
+    to[0] = _mm512_fmadd_ps(tile.upper_odd, odds, to[0]);
+    to[1] = _mm512_fmadd_ps(tile.lower_odd, odds, to[1]);
   }
 
  private:
-  __m512 widened_16(__m256i halves) const {
-    if (weight_.kind == Kind::fp16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  static __m512 even(const __m512i& pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+  static __m512 odd(const __m512i& pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(INT32_MIN >> 15)));
+  }
+};
+
+// fp16 times float32.
+struct Halves {
+  using X = float;
+  struct Tile { __m512 rows_0_1, rows_2_3, rows_4_5, rows_6_7; };
+  static constexpr int sums = 4, rows = 2;
+  static constexpr std::initializer_list<int> widths{1, 2, 3, 4};
+
+  static void lay(const float* eight, X* to) { std::memcpy(to, eight, 8 * sizeof *to); }
+
+  static Tile next(Strip& at) {
+    const HalfTiles both = at.next_16();
+    return {_mm512_cvtph_ps(_mm512_castsi512_si256(both.rows_0_to_3)),
+            _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both.rows_0_to_3, 1)),
+            _mm512_cvtph_ps(_mm512_castsi512_si256(both.rows_4_to_7)),
+            _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both.rows_4_to_7, 1))};
   }
 
-  template <int width>
-  void multiply(int64_t strip, const Panels<float>::Panel& panel, float* sums) const {
-    __m512 partial[width][4];
-    for (auto& column : partial)
-      for (auto& sum : column) sum = _mm512_setzero_ps();
-    Strip at(weight_, strip);
-    const float* x = panel.data;
-    for (int64_t tile = 0; tile < at.tiles; ++tile, x += 8 * width) {
-      const uint64_t mask = at.masks[tile];
-      const auto low = static_cast<uint32_t>(mask);
-      const __m512i upper = expanded_16(at.values, low);
-      const __m512i lower = expanded_16(at.values + 2 * count_of(low), static_cast<uint32_t>(mask >> 32));
-      at.values += 2 * count_of(mask);
-      fetch_ahead(at.masks + tile, at.values);
-      const __m512 weights[4] = {
-          widened_16(_mm512_castsi512_si256(upper)), widened_16(_mm512_extracti64x4_epi64(upper, 1)),
-          widened_16(_mm512_castsi512_si256(lower)), widened_16(_mm512_extracti64x4_epi64(lower, 1))};
-#pragma GCC unroll 4
-      for (int i = 0; i < width; ++i) {
-        const __m512 eight = _mm512_broadcast_f32x8(_mm256_loadu_ps(x + 8 * i));
-#pragma GCC unroll 4
-        for (int q = 0; q < 4; ++q) partial[i][q] = _mm512_fmadd_ps(weights[q], eight, partial[i][q]);
+  static void add(const Tile& tile, const X* x, __m512* to) {
+    const __m512 eight = _mm512_broadcast_f32x8(_mm256_loadu_ps(x));
+    to[0] = _mm512_fmadd_ps(tile.rows_0_1, eight, to[0]);
+    to[1] = _mm512_fmadd_ps(tile.rows_2_3, eight, to[1]);
+    to[2] = _mm512_fmadd_ps(tile.rows_4_5, eight, to[2]);
+    to[3] = _mm512_fmadd_ps(tile.rows_6_7, eight, to[3]);
+  }
+};
+
+// Where x has more columns than registers hold sums of, some tiles at a time are spread into the first cache and read from
+// there for each panel of x.
+template <class Lanes>
+class Spread final : public Job {
+ public:
+  Spread(const Weight& weight, const Columns& columns)
+      : weight_(weight), columns_(columns), panels_(columns, Lanes::widths, [&](int64_t n, int64_t k, typename Lanes::X* to) {
+          Lanes::lay(columns.x + n * columns.stride + k, to);
+        }) {}
+
+  void strips(int64_t first, int64_t last, float* sums) const override {
+    std::vector<Sums> partial(panels_.all().size());
+    for (int64_t strip = first; strip < last; ++strip, sums += strip_rows * columns_.count) {
+      std::fill(partial.begin(), partial.end(), Sums{});
+      if (partial.size() == 1)
+        in_registers(strip, partial.front());
+      else
+        in_blocks(strip, partial);
+      for (size_t p = 0; p < partial.size(); ++p) {
+        const auto& panel = panels_.all()[p];
+        for (int i = 0; i < panel.width && panel.first + i < columns_.count; ++i)
+          for (int part = 0; part < Lanes::sums; ++part)
+            add_sixteen(partial[p].of[i][part], Lanes::rows, sums + strip_rows * (panel.first + i) + Lanes::rows * part);
       }
     }
-    for (int i = 0; i < width && panel.first + i < columns_.count; ++i)
-      for (int q = 0; q < 4; ++q) add_sixteen(partial[i][q], 2, sums + strip_rows * (panel.first + i) + 2 * q);
+  }
+
+ private:
+  static constexpr int64_t block = 32;  // tiles: 8 KB of float32, beside x in the first cache
+  static constexpr int widest = (Lanes::widths.end() - 1)[0];
+  struct Sums { __m512 of[widest][Lanes::sums]; };
+
+  void in_registers(int64_t strip, Sums& partial) const {
+    Strip at(weight_, strip);
+    add(panels_.all().front(), 0, at.tiles, [&](int64_t) { return Lanes::next(at); }, partial);
+  }
+
+  void in_blocks(int64_t strip, std::vector<Sums>& partial) const {
+    typename Lanes::Tile spread[block];
+    Strip at(weight_, strip);
+    for (int64_t first = 0; first < at.tiles; first += block) {
+      const int64_t last = std::min(at.tiles, first + block);
+      for (int64_t tile = first; tile < last; ++tile) spread[tile - first] = Lanes::next(at);
+      for (size_t p = 0; p < panels_.all().size(); ++p)
+        add(panels_.all()[p], first, last, [&](int64_t tile) { return spread[tile - first]; }, partial[p]);
+    }
+  }
+
+  using Panel = typename Panels<typename Lanes::X>::Panel;
+
+  template <class Tiles>
+  static void add(const Panel& panel, int64_t first, int64_t last, Tiles tiles, Sums& partial) {
+    switch (panel.width) {
+      case 1: add_columns<1>(panel, first, last, tiles, partial); break;
+      case 2: add_columns<2>(panel, first, last, tiles, partial); break;
+      case 3: add_columns<3>(panel, first, last, tiles, partial); break;
+      case 4: add_columns<4>(panel, first, last, tiles, partial); break;
+      case 6: add_columns<std::min(6, widest)>(panel, first, last, tiles, partial); break;
+      default: add_columns<widest>(panel, first, last, tiles, partial);
+    }
+  }
+
+  template <int width, class Tiles>
+  static void add_columns(const Panel& panel, int64_t first, int64_t last, Tiles tiles, Sums& partial) {
+    __m512 sums[width][Lanes::sums];
+    for (int i = 0; i < width; ++i)
+      for (int part = 0; part < Lanes::sums; ++part) sums[i][part] = partial.of[i][part];
+    const auto* x = panel.data + 8 * width * first;
+    for (int64_t tile = first; tile < last; ++tile, x += 8 * width) {
+      const auto weights = tiles(tile);
+#pragma GCC unroll 8
+      for (int i = 0; i < width; ++i) Lanes::add(weights, x + 8 * i, sums[i]);
+    }
+    for (int i = 0; i < width; ++i)
+      for (int part = 0; part < Lanes::sums; ++part) partial.of[i][part] = sums[i][part];
   }
 
   const Weight& weight_;
   const Columns& columns_;
-  const Panels<float> panels_;
+  const Panels<typename Lanes::X> panels_;
 };
 
 // value = scale * rounded, |rounded| <= 32639: 256 * high + low, both of them signed bytes. A column with NaN or an
@@ -213,8 +295,8 @@ struct Rounded {
 class Bytes final : public Job {
  public:
   Bytes(const Weight& weight, const Columns& columns)
-      : weight_(weight), columns_(columns), x_(columns), panels_(columns, {1, 4, 8}, [&](int64_t n, int64_t k) {
-          return x_.values[static_cast<size_t>(n * columns.stride + k)];
+      : weight_(weight), columns_(columns), x_(columns), panels_(columns, {1, 4, 8}, [&](int64_t n, int64_t k, int16_t* to) {
+          std::memcpy(to, &x_.values[static_cast<size_t>(n * columns.stride + k)], 8 * sizeof *to);
         }) {
     for (const auto& panel : panels_.all()) split(panel);
   }
@@ -272,10 +354,7 @@ class Bytes final : public Job {
     const uint8_t* x = bytes + 16 * width * first;
 #pragma GCC unroll 2
     for (int64_t tile = first; tile < last; ++tile, x += 16 * width) {
-      const uint64_t mask = at.masks[tile];
-      const __m512i weights = expanded_8(at.values, mask);
-      at.values += count_of(mask);
-      fetch_ahead(at.masks + tile, at.values);
+      const __m512i weights = at.next_8();
 #pragma GCC unroll 8
       for (int i = 0; i < width; ++i) {
         highs[i] = _mm512_dpbusd_epi32(highs[i], weights, eight_bytes(x + 16 * i));
@@ -303,8 +382,9 @@ class Bytes final : public Job {
   std::vector<std::vector<uint8_t>> bytes_;
 };
 
-inline std::unique_ptr<Job> begin_512(const Weight& weight, const Columns& columns, bool has_bf16) {
+inline std::unique_ptr<Job> begin_512(const Weight& weight, const Columns& columns, bool by_dots) {
   if (weight.kind == Kind::int8) return std::make_unique<Bytes>(weight, columns);
-  if (weight.kind == Kind::bf16 && columns.is_bf16 && has_bf16) return std::make_unique<Dot>(weight, columns);
-  return std::make_unique<Wide>(weight, columns);
+  if (weight.kind == Kind::fp16) return std::make_unique<Spread<Halves>>(weight, columns);
+  if (by_dots && columns.is_bf16) return std::make_unique<Spread<Dots>>(weight, columns);
+  return std::make_unique<Spread<Pairs>>(weight, columns);
 }

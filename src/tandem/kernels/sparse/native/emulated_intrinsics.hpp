@@ -11,6 +11,7 @@ namespace {
 struct __m128i { uint8_t byte[16]; };
 struct __m256i { uint8_t byte[32]; };
 struct __m512i { uint8_t byte[64]; };
+struct __m128 { float lane[4]; };
 struct __m256 { float lane[8]; };
 struct __m512 { float lane[16]; };
 using __m512bh = __m512i;
@@ -52,6 +53,7 @@ __m512i expanded(__m512i to, Mask mask, const __m512i& from) {
 inline __m512 _mm512_setzero_ps() { return {}; }
 inline __m512i _mm512_setzero_si512() { return {}; }
 inline __m128i _mm_loadu_si128(const __m128i* at) { return loaded<__m128i>(at); }
+inline __m128 _mm_loadu_ps(const float* at) { return loaded<__m128>(at); }
 inline __m256 _mm256_loadu_ps(const float* at) { return loaded<__m256>(at); }
 inline __m512i _mm512_loadu_si512(const void* at) { return loaded<__m512i>(at); }
 inline void _mm512_storeu_ps(float* at, const __m512& from) { std::memcpy(at, &from, sizeof from); }
@@ -71,6 +73,18 @@ inline __m512i _mm512_mask_expand_epi8(const __m512i& else_, uint64_t mask, cons
 inline __m512i _mm512_xor_si512(const __m512i& a, const __m512i& b) {
   __m512i to;
   for (int i = 0; i < 64; ++i) to.byte[i] = a.byte[i] ^ b.byte[i];
+  return to;
+}
+
+inline __m512i _mm512_and_si512(const __m512i& a, const __m512i& b) {
+  __m512i to;
+  for (int i = 0; i < 64; ++i) to.byte[i] = a.byte[i] & b.byte[i];
+  return to;
+}
+
+inline __m512i _mm512_set1_epi32(int32_t value) {
+  __m512i to;
+  for (int i = 0; i < 16; ++i) set_lane(to, i, value);
   return to;
 }
 
@@ -95,6 +109,12 @@ inline __m512i _mm512_set1_epi64(int64_t value) {
 inline __m512i _mm512_broadcast_i32x4(const __m128i& from) {
   __m512i to;
   for (int i = 0; i < 4; ++i) std::memcpy(to.byte + 16 * i, from.byte, 16);
+  return to;
+}
+
+inline __m512 _mm512_broadcast_f32x4(const __m128& from) {
+  __m512 to;
+  for (int i = 0; i < 16; ++i) to.lane[i] = from.lane[i % 4];
   return to;
 }
 
@@ -131,6 +151,12 @@ inline __m512 _mm512_cvtph_ps(const __m256i& from) {
 inline __m512 _mm512_fmadd_ps(const __m512& a, const __m512& b, const __m512& c) {
   __m512 to;
   for (int i = 0; i < 16; ++i) to.lane[i] = std::fma(a.lane[i], b.lane[i], c.lane[i]);
+  return to;
+}
+
+inline __m512 _mm512_add_ps(const __m512& a, const __m512& b) {
+  __m512 to;
+  for (int i = 0; i < 16; ++i) to.lane[i] = a.lane[i] + b.lane[i];
   return to;
 }
 

@@ -14,9 +14,9 @@ class Panels {
   };
 
   // Cuts into panels of the given widths (ascending): the narrowest that holds what is left, else the widest.
-  // `value(n, k)` is column n's value for column k of the weight.
-  template <class Value>
-  Panels(const Columns& columns, std::initializer_list<int> widths, Value value) {
+  // `lay(n, k, to)` writes column n's eight values for the weight's columns from k on.
+  template <class Lay>
+  Panels(const Columns& columns, std::initializer_list<int> widths, Lay lay) {
     std::vector<std::pair<int64_t, int>> cuts;
     int64_t total = 0;
     for (int64_t first = 0; first < columns.count; first += cuts.back().second) {
@@ -29,7 +29,7 @@ class Panels {
     T* to = data_.data();
     for (const auto& [first, width] : cuts) {
       panels_.push_back({first, width, to});
-      fill(columns, first, width, value, to);
+      fill(columns, first, width, lay, to);
       to += width * columns.stride;
     }
   }
@@ -39,11 +39,10 @@ class Panels {
   const std::vector<Panel>& all() const { return panels_; }
 
  private:
-  template <class Value>
-  static void fill(const Columns& columns, int64_t first, int width, Value& value, T* to) {
+  template <class Lay>
+  static void fill(const Columns& columns, int64_t first, int width, Lay& lay, T* to) {
     for (int64_t i = 0; i < std::min<int64_t>(width, columns.count - first); ++i)
-      for (int64_t tile = 0; tile < columns.stride / 8; ++tile)
-        for (int64_t k = 0; k < 8; ++k) to[(tile * width + i) * 8 + k] = value(first + i, 8 * tile + k);
+      for (int64_t tile = 0; tile < columns.stride / 8; ++tile) lay(first + i, 8 * tile, to + (tile * width + i) * 8);
   }
 
   std::vector<T> data_;

@@ -16,6 +16,8 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni");
 }
+
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 
 }  // namespace
@@ -24,6 +26,10 @@ std::vector<std::string> paths() {
   std::vector<std::string> names;
 #if defined(TANDEM_SPARSE_X86)
   if (has_avx512()) names.emplace_back("avx512");
+  if (has_avx512_bf16()) {
+    static const bool is_quick = avx512_bf16_is_quick();
+    names.insert(is_quick ? names.begin() : names.end(), "avx512_bf16");
+  }
   if (has_avx2()) names.emplace_back("avx2");
 #endif
   names.emplace_back("scalar");
@@ -33,6 +39,7 @@ std::vector<std::string> paths() {
 Path path_by_name(const std::string& name) {
 #if defined(TANDEM_SPARSE_X86)
   if (name == "avx512" && has_avx512()) return begin_avx512;
+  if (name == "avx512_bf16" && has_avx512_bf16()) return begin_avx512_bf16;
   if (name == "avx2" && has_avx2()) return begin_avx2;
 #endif
   if (name == "emulated") return begin_emulated;

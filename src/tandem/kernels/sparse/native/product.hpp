@@ -77,10 +77,14 @@ Decoder decoder();
 void decode_scalar(const Weight&, int64_t strip, float* dense, int64_t stride);
 void decode_avx2(const Weight&, int64_t strip, float* dense, int64_t stride);
 
+// Whether bf16 products by vdpbf16ps, which this processor has, are faster than without; it is timed.
+bool avx512_bf16_is_quick();
+
 // One file each.
 std::unique_ptr<Job> begin_scalar(const Weight&, const Columns&, Way);
 std::unique_ptr<Job> begin_avx2(const Weight&, const Columns&, Way);
 std::unique_ptr<Job> begin_avx512(const Weight&, const Columns&, Way);
+std::unique_ptr<Job> begin_avx512_bf16(const Weight&, const Columns&, Way);
 std::unique_ptr<Job> begin_emulated(const Weight&, const Columns&, Way);
 
 }  // namespace tandem::sparse

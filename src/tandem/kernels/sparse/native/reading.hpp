@@ -9,7 +9,8 @@ namespace tandem::sparse {
 // should be several times the last-level cache. Throws std::invalid_argument, std::bad_alloc.
 double read_bandwidth(int threads, size_t bytes, double seconds);
 
-// Cycles a second of one core, as additions that each wait for the one before: one cycle on every processor this is for.
+// Cycles a second of one core, as additions of registers that each wait for the one before: one cycle on every processor
+// this is for.
 // The best of short runs over about `seconds`, so that who else uses the core does not count.
 double clock_hz(double seconds);
 
