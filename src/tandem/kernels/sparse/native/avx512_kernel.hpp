@@ -349,23 +349,33 @@ class Bytes final : public Job {
 
   template <int width>
   static void some_tiles(Strip& at, int64_t first, int64_t last, const uint8_t* bytes, int64_t (*total)[strip_rows]) {
-    __m512i highs[width], lows[width];
-    for (int i = 0; i < width; ++i) highs[i] = lows[i] = _mm512_setzero_si512();
+    constexpr int turns = width == 1 ? 2 : 1;  // tiles whose sums do not wait for one another
+    __m512i highs[turns][width], lows[turns][width];
+    for (int turn = 0; turn < turns; ++turn)
+      for (int i = 0; i < width; ++i) highs[turn][i] = lows[turn][i] = _mm512_setzero_si512();
     const uint8_t* x = bytes + 16 * width * first;
-#pragma GCC unroll 2
-    for (int64_t tile = first; tile < last; ++tile, x += 16 * width) {
+    const auto add = [&](const uint8_t* own, __m512i (&high)[width], __m512i (&low)[width]) {
       const __m512i weights = at.next_8();
 #pragma GCC unroll 8
       for (int i = 0; i < width; ++i) {
-        highs[i] = _mm512_dpbusd_epi32(highs[i], weights, eight_bytes(x + 16 * i));
-        lows[i] = _mm512_dpbusd_epi32(lows[i], weights, eight_bytes(x + 16 * i + 8));
+        high[i] = _mm512_dpbusd_epi32(high[i], weights, eight_bytes(own + 16 * i));
+        low[i] = _mm512_dpbusd_epi32(low[i], weights, eight_bytes(own + 16 * i + 8));
       }
+    };
+    int64_t tile = first;
+    for (; turns == 2 && tile + 2 <= last; tile += 2, x += 32 * width) {
+      add(x, highs[0], lows[0]);
+      add(x + 16 * width, highs[turns - 1], lows[turns - 1]);
     }
+#pragma GCC unroll 2
+    for (; tile < last; ++tile, x += 16 * width) add(x, highs[0], lows[0]);
     alignas(64) int32_t of_high[16], of_low[16];
-    for (int i = 0; i < width; ++i) {
-      _mm512_storeu_si512(of_high, highs[i]);
-      _mm512_storeu_si512(of_low, lows[i]);
-      for (int lane = 0; lane < 16; ++lane) total[i][lane / 2] += 256 * int64_t{of_high[lane]} + of_low[lane];
+    for (int turn = 0; turn < turns; ++turn) {
+      for (int i = 0; i < width; ++i) {
+        _mm512_storeu_si512(of_high, highs[turn][i]);
+        _mm512_storeu_si512(of_low, lows[turn][i]);
+        for (int lane = 0; lane < 16; ++lane) total[i][lane / 2] += 256 * int64_t{of_high[lane]} + of_low[lane];
+      }
     }
   }
 
