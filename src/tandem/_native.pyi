@@ -1,5 +1,6 @@
 """The compiled extension, absent where the package was installed without a C++ compiler."""
 
+from collections.abc import Sequence
 from mmap import mmap
 from typing import Any, final
 
@@ -79,8 +80,8 @@ def sparse_emulate_piece(masks: int, turns: int, values: int, dense: int) -> Non
 def sparse_emulate_rows(masks: int, values: int, tiles: int, dense: int) -> None:
     """Decodes a strip as a warp of the GPU's `decode` does, into [8, 8 * tiles]; tensors by address."""
 
-def read_bandwidth(threads: int, bytes: int, seconds: float) -> float:
-    """Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`."""
+def read_bandwidth(threads: int, parts: Sequence[tuple[int, int]], seconds: float) -> float:
+    """Best bandwidth in bytes/s at which `threads` threads read parts (address, bytes), over about `seconds`."""
 
 def clock_hz(seconds: float) -> float:
     """Cycles a second of one core, from dependent additions over about `seconds`."""

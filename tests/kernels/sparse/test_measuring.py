@@ -3,8 +3,10 @@
 import itertools
 from collections.abc import Callable
 
+import pytest
 import torch
 
+from tandem import _native
 from tandem.kernels.sparse import contenders, measuring, pictures
 from tandem.kernels.sparse.contenders import Contender
 from tandem.kernels.sparse.measuring import Comparison, Timed
@@ -66,6 +68,29 @@ def test_the_table_says_which_statistic_each_column_is() -> None:
 
 def test_the_memory_is_read_at_some_speed() -> None:
     assert 1e8 < measuring.read_bandwidth() < 1e13
+    one = torch.ones(1000)
+    assert 1e8 < _native.read_bandwidth(1, [(one.data_ptr(), one.nbytes), (one.data_ptr(), 10)], 0.01) < 1e13
+    for threads, parts, seconds in [(0, [one], 0.1), (1, [], 0.1), (1, [one[:60]], 0.1), (1, [one], 0.0)]:
+        with pytest.raises(ValueError, match="parts of at least 256 bytes"):
+            _native.read_bandwidth(threads, [(part.data_ptr(), part.nbytes) for part in parts], seconds)
+
+
+def test_what_is_read_is_what_products_read_where_that_outgrows_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[list[tuple[int, int]]] = []
+
+    def reads(threads: int, parts: list[tuple[int, int]], seconds: float) -> float:
+        assert threads >= 1
+        assert seconds > 0
+        read.append(parts)
+        return 1.0
+
+    monkeypatch.setattr(_native, "read_bandwidth", reads)
+    monkeypatch.setattr(contenders, "cache_bytes", lambda: 10 << 20)
+    parts = [torch.ones(15 << 20, dtype=torch.uint8) for _ in range(4)]
+    measuring.read_bandwidth(parts)
+    measuring.read_bandwidth(parts[:2])
+    assert read[0] == [(part.data_ptr(), part.nbytes) for part in parts[:3]]
+    assert [size for _, size in read[1]] == [40 << 20]
 
 
 def test_all_are_timed_in_every_round_where_none_is_hopeless() -> None:
@@ -95,6 +120,8 @@ def test_what_seemed_hopeless_and_is_not_stays_in() -> None:
             return [Contender(name, 256, product(name), seldom=kind) for name, kind in seldom.items()]
 
     class One:
+        parts: tuple[torch.Tensor, ...] = ()
+
         def contender(self, count: int) -> Contender:
             del count
             return Contender("sparse", 64, product("sparse"), 0.5)

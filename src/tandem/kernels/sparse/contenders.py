@@ -63,6 +63,11 @@ class Pruned:
     zeros: float
     copies: tuple[SparseWeight, ...]
 
+    @property
+    def parts(self) -> list[torch.Tensor]:
+        """The bitmaps and nonzeros of all copies."""
+        return [part for one in self.copies for part in (one.masks_ST, one.values_P)]
+
     def contender(self, count: int) -> Contender:
         """Multiply `count` rows of x by the copies in turn."""
         x_NK = torch.randn(count, self.copies[0].cols).bfloat16()
@@ -98,6 +103,7 @@ class Dense:
         self._plain: dict[torch.dtype, list[torch.Tensor]] = {
             kind: [dense_MK.to(kind)] for kind in (torch.bfloat16, torch.float16, torch.float32)
         }
+        self._quantised_MK: torch.Tensor | None = None
         self._bytes: list[Any] = []
 
     def contenders(self, count: int, clock: Clock = time.perf_counter) -> list[Contender]:
@@ -156,13 +162,12 @@ class Dense:
         quantized: Any = torch.ops.quantized
         with warnings.catch_warnings():  # torch's int8 product on processors is deprecated, and the only one it has
             warnings.simplefilter("ignore")
-            if len(self._bytes) <= number:
+            if self._quantised_MK is None:
                 dense_MK = self._plain[torch.float32][0]
                 scale = float(dense_MK.abs().max()) / 127
-                quantised_MK = torch.quantize_per_tensor(dense_MK, scale, 0, torch.qint8)
-                self._bytes += [
-                    quantized.linear_prepack(quantised_MK, None) for _ in range(number + 1 - len(self._bytes))
-                ]
+                self._quantised_MK = torch.quantize_per_tensor(dense_MK, scale, 0, torch.qint8)
+            while len(self._bytes) <= number:
+                self._bytes.append(quantized.linear_prepack(self._quantised_MK, None))
             return functools.partial(quantized.linear_dynamic, x_NK, self._bytes[number])
 
 

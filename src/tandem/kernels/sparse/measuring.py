@@ -7,7 +7,9 @@ benchmarks/kernels_sparse.py show what `measure` returns.
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import random
 import statistics
 import time
@@ -130,21 +132,28 @@ def measure(
         count=count,
         ours=timed[: len(weights)],
         dense=timed[len(weights) :],
-        read_bytes_per_s=read_bandwidth(),
+        read_bytes_per_s=read_bandwidth([part for weight in weights for part in weight.parts]),
         threads=torch.get_num_threads(),
         clock_hz=clock_hz(),
     )
 
 
-def read_bandwidth() -> float:
-    """Return bytes a second that as many threads as torch uses read at most; 0 without the extension."""
+def read_bandwidth(parts: Sequence[torch.Tensor] = ()) -> float:
+    """Return bytes a second that as many threads as torch uses read at most; 0 without the extension.
+
+    Args:
+        parts: What is read, if it outgrows the caches; else memory that is made for it.
+    """
     try:
         from tandem import _native
     except ImportError:
         return 0.0
-    return _native.read_bandwidth(
-        torch.get_num_threads(), max(contenders.CACHES * contenders.cache_bytes(), 1 << 25), 0.2
-    )
+    least_bytes = max(contenders.CACHES * contenders.cache_bytes(), 1 << 25)
+    total_bytes = list(itertools.accumulate(part.nbytes for part in parts))
+    if not parts or total_bytes[-1] < least_bytes:
+        parts, total_bytes = [torch.ones(least_bytes, dtype=torch.uint8)], [least_bytes]
+    enough = parts[: bisect.bisect_left(total_bytes, least_bytes) + 1]
+    return _native.read_bandwidth(torch.get_num_threads(), [(part.data_ptr(), part.nbytes) for part in enough], 0.2)
 
 
 @functools.cache

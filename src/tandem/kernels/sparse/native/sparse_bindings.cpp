@@ -4,6 +4,7 @@
 // five array objects.
 #include "sparse_bindings.hpp"
 
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -107,9 +108,8 @@ void bind(nb::module_& module) {
       },
       "masks"_a, "values"_a, "tiles"_a, "dense"_a,
       "Decodes a strip as a warp of the GPU's `decode` does, into [8, 8 * tiles]; tensors by address.");
-  module.def("read_bandwidth", &read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
-             nb::call_guard<Unlocked>(),
-             "Best bandwidth in bytes/s at which `threads` threads read `bytes`, over about `seconds`.");
+  module.def("read_bandwidth", &read_bandwidth, "threads"_a, "parts"_a, "seconds"_a, nb::call_guard<Unlocked>(),
+             "Best bandwidth in bytes/s at which `threads` threads read parts (address, bytes), over about `seconds`.");
   module.def("clock_hz", &clock_hz, "seconds"_a, nb::call_guard<Unlocked>(),
              "Cycles a second of one core, from dependent additions over about `seconds`.");
 }
