@@ -11,6 +11,8 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,9 +75,24 @@ def _has_libfuse() -> bool:
     return ctypes.util.find_library("fuse3") is not None and shutil.which("fusermount3") is not None
 
 
+@functools.cache
+def _has_sanitizers() -> bool:
+    """Whether g++ makes programmes with AddressSanitizer and ThreadSanitizer that run here."""
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("address", "thread"):
+            command = ["g++", "-x", "c++", "-", f"-fsanitize={kind}", "-o", f"{folder}/{kind}"]
+            try:
+                subprocess.run(command, input=b"int main() {}", check=True, capture_output=True)
+                subprocess.run(["setarch", "-R", f"{folder}/{kind}"], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):
+                return False
+    return True
+
+
 _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "gpu": (_has_gpu, "this machine has no NVIDIA GPU with a driver"),
     "cuda_core": (_has_cuda_core, "cuda-core (the extra gpu) is not installed"),
+    "sanitizers": (_has_sanitizers, "g++ with its sanitizers, or setarch, is not installed (Debian: apt install g++)"),
     "nvcc": (lambda: nvcc() is not None, "CUDA's compiler is not installed"),
     "fuse": (_can_mount, "no FUSE file system can be mounted here"),
     "libfuse": (_has_libfuse, "libfuse 3 and fusermount3 are not installed (Debian: apt install fuse3)"),

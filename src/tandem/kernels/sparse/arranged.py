@@ -319,15 +319,21 @@ def _multiply(lanes: Lanes, x_NK: torch.Tensor, y_NM: torch.Tensor, epilogue: Se
 def _by_blocks(lanes: Lanes, x_NK: torch.Tensor, y_NM: torch.Tensor) -> None:
     """Write the sums of panels that are written out in 16 bits, some after another."""
     (panels, chunks), cols = lanes.masks_PCL4.shape[:2], x_NK.shape[1]
-    decode = _kernels(x_NK.device, options_of(x_NK.dtype, lanes.values_RS.dtype, 1))[2]
     step = max(1, _SCRATCH_BYTES // (2 * PANEL_ROWS * CHUNK_COLUMNS * chunks))
     for first in range(0, panels, step):
-        some = min(step, panels - first)
-        block_MK = x_NK.new_empty(PANEL_ROWS * some, CHUNK_COLUMNS * chunks)
-        grid = (-(-some * chunks // WARPS), 1)
-        launching.launch(decode, grid, 32 * WARPS, (*lanes[:4], block_MK, first, some, chunks))
-        y_part = y_NM[:, PANEL_ROWS * first : PANEL_ROWS * (first + some)]
+        block_MK = decode(lanes, first, min(first + step, panels), x_NK.dtype)
+        y_part = y_NM[:, PANEL_ROWS * first : PANEL_ROWS * first + len(block_MK)]
         y_part.copy_(torch.mm(x_NK, block_MK[: y_part.shape[1], :cols].T, out_dtype=torch.float32))
+
+
+def decode(lanes: Lanes, first: int, last: int, x_type: torch.dtype) -> torch.Tensor:
+    """Return the rows of panels `first` to `last` (excluded) with their padding, in 16 bits; int8 without scales."""
+    chunks, device = lanes.masks_PCL4.shape[1], lanes.values_RS.device
+    dense_MK = torch.empty(PANEL_ROWS * (last - first), CHUNK_COLUMNS * chunks, dtype=x_type, device=device)
+    grid = (-(-(last - first) * chunks // WARPS), 1)
+    kernel = _kernels(device, options_of(x_type, lanes.values_RS.dtype, 1))[2]
+    launching.launch(kernel, grid, 32 * WARPS, (*lanes[:4], dense_MK, first, last - first, chunks))
+    return dense_MK
 
 
 def _kernels(device: torch.device, options: dict[str, int]) -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
-// What both products on TensorCores (product.cu, lanes.cu) are made of: copies, multiplications, and what becomes of sums.
+// What both products on TensorCores (product.cu, lanes.cu) have in common: their sizes, and what becomes of sums.
 //
-// Compiled with TANDEM_X = 0 for bf16, 1 for fp16; TANDEM_VALUES = 0 for values of x's own type, 1 for int8; TANDEM_WARPS, warps
-// in a block; TANDEM_BLOCKS_OF_8, blocks of eight rows of x.
+// Compiled with what instructions.cuh is, and TANDEM_WARPS, warps in a block; TANDEM_BLOCKS_OF_8, blocks of eight rows of x.
 #pragma once
 
 namespace {
@@ -10,48 +9,6 @@ constexpr int warps = TANDEM_WARPS, counts = 8 * TANDEM_BLOCKS_OF_8;
 constexpr int x_columns = 256, x_stride = x_columns + 32;  // lanes of one row and of the next one read other banks
 constexpr int value_bytes = TANDEM_VALUES == 1 ? 1 : 2;
 constexpr int stages = 2;
-
-__device__ __forceinline__ unsigned shared_address(const void* of) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(of));
-}
-
-// Begins to copy 16 bytes into shared memory, or to write as many zeros.
-__device__ __forceinline__ void copy_16(unsigned to, const void* from, bool there = true) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
-}
-
-__device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"); }
-
-__device__ __forceinline__ void wait() { asm volatile("cp.async.wait_group 0;"); }
-
-#if TANDEM_VALUES == 1
-// Two int8 as a register of x's type.
-__device__ __forceinline__ unsigned packed(float low, float high) {
-  unsigned both;
-#if TANDEM_X == 0
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-#else
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-#endif
-  return both;
-}
-#else
-__device__ __forceinline__ unsigned shared_16(unsigned address) {
-  unsigned value;
-  asm("ld.shared.u16 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
-  return value;
-}
-#endif
-
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-#if TANDEM_X == 0
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-#else
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-#endif
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 // In the order of reference.ACTIVATIONS.
 __device__ float activated(int activation, float value) {
@@ -77,22 +34,6 @@ struct Output {
     y[static_cast<long long>(n) * rows + row] = activated(activation, sum);
   }
 };
-
-#if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ void meet_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ float of_block(const float* mine, int block) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(mine));
-  float value;
-  asm volatile("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %1, %2;\nld.shared::cluster.f32 %0, [there];\n}"
-               : "=f"(value)
-               : "r"(address), "r"(block)
-               : "memory");
-  return value;
-}
-#endif
 
 // Writes a block's sums, of warps with `groups` times 16 rows each. Where columns are cut into parts, blocks of a cluster add
 // them up in the order of the parts; without clusters (below sm_90) they go to `partial`, and `finish` does.

@@ -9,6 +9,7 @@
 // piece before is multiplied: what hides the wait are other warps, for which a second stage would leave no room. x is copied a
 // chunk ahead; bits and turns go into registers.
 #include "lanes.cuh"
+#include "instructions.cuh"
 #include "device.cuh"
 
 using namespace tandem_lanes;

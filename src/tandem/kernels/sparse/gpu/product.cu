@@ -11,6 +11,7 @@
 // A chunk's nonzeros lie in one piece per strip. They, and x, are copied into shared memory by cp.async, one chunk ahead of
 // the one that is multiplied.
 #include "fragment.cuh"
+#include "instructions.cuh"
 #include "device.cuh"
 
 using namespace tandem_sparse;
