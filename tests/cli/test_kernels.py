@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tandem.cli.main import tandem
+from tandem.core import machine
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,13 @@ def test_bench_compares_with_dense_products_and_writes_pictures(
     assert first["best_dense"] in names
     assert all(product["median_s"] > 0 for product in first["products"])
     assert "256 x 128, 3 rows of x" in (tmp_path / "report.html").read_text()
+
+
+def test_copies_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_bytes", lambda: 1 << 20)
+    told = CliRunner().invoke(tandem, ["kernels", "bench", "--shape", "64x64"])
+    assert told.exit_code == 2
+    assert "GiB, and 0 are free; ask for fewer --zeros or --values" in " ".join(told.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tandem.core import plug
 from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.backends import cpu
 from tandem.kernels.sparse.format import SparseWeight, pack, unpack, unpack_strips
-from tandem.kernels.sparse.mistakes import BackendError
+from tandem.kernels.sparse.mistakes import BackendError, SparseShapeError
 
 NAMES = plug.names("kernels.sparse.backends")
 RUNS = [name for name, why in choosing.reasons().items() if not why]
@@ -191,6 +191,13 @@ def test_rows_of_x_that_are_not_finite_spoil_no_others(path: str, count: int) ->
 def test_a_path_that_the_processor_lacks_is_refused() -> None:
     with pytest.raises(BackendError, match=r"allowed: .*scalar"):
         cpu.forward(pack(torch.ones(1, 1)), torch.ones(1, 1), path="sve")
+
+
+def test_what_the_processor_would_read_beyond_an_end_is_refused() -> None:
+    weight = pack(torch.ones(9, 16))
+    for x, bias in [(torch.ones(1, 15), None), (torch.ones(16), None), (torch.ones(1, 16), torch.ones(8))]:
+        with pytest.raises(SparseShapeError, match="for a weight of 9 x 16"):
+            cpu.forward(weight, x, bias)
 
 
 def test_decoding_is_unpacking() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tandem.core import machine
-from tandem.core.machine import Core, Hardware, discover
+from tandem.core.machine import Core, Hardware, available_bytes, discover
 from tests.core.test_gpu import FakeNvml, two_gpus
 
 NO_GPUS = FakeNvml([])
@@ -130,3 +130,10 @@ def test_a_list_of_processors_that_no_machine_has_is_refused_before_it_is_made(t
 def test_a_processor_named_twice_counts_once() -> None:
     assert machine.parse_cpu_list("0,0,2-3,3") == [0, 2, 3]
     assert len(machine.parse_cpu_list("0-65535")) == 65536
+
+
+def test_the_memory_that_is_available_is_read_where_the_system_tells_it(tmp_path: Path) -> None:
+    write(tmp_path / "meminfo", "MemTotal: 1024 kB\nMemFree: 1 kB\nMemAvailable:   512 kB\n")
+    assert available_bytes(tmp_path) == 512 << 10
+    assert available_bytes(tmp_path / "nothing") == 0
+    assert 0 < available_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

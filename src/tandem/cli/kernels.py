@@ -101,7 +101,8 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
 def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], values: str) -> list[Comparison]:
     import torch
 
-    from tandem.kernels.sparse.contenders import Dense, pruned
+    from tandem.core.machine import available_bytes
+    from tandem.kernels.sparse.contenders import CACHES, Dense, cache_bytes, most_bytes, pruned
     from tandem.kernels.sparse.format import VALUE_TYPES
     from tandem.kernels.sparse.measuring import measure
 
@@ -109,6 +110,14 @@ def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], valu
     wanted = list(dict.fromkeys(values.split(",")))
     if unknown := set(wanted) - types.keys():
         _refuse("--values", min(unknown), ", ".join(types))
+    needed, there = most_bytes(*shape, zeros, [types[name] for name in wanted]), available_bytes()
+    if there and needed > there:
+        _refuse(
+            "--shape",
+            "x".join(map(str, shape)),
+            f"what fits into memory with its copies, which fill {CACHES} caches of {cache_bytes() >> 20} MiB each: all "
+            f"take up to {needed / 2**30:.0f} GiB, and {there / 2**30:.0f} are free; ask for fewer --zeros or --values",
+        )
     dense_MK = torch.randn(*shape)
     weights = pruned(dense_MK, zeros, [types[name] for name in wanted])
     dense = Dense(dense_MK)

@@ -218,6 +218,12 @@ def last_level_cache_bytes(sys_root: Path = Path("/sys")) -> int:
     return max((int(size[:-1]) << {"K": 10, "M": 20}[size[-1]] for size in sizes if size[-1:] in "KM"), default=0)
 
 
+def available_bytes(proc_root: Path = Path("/proc")) -> int:
+    """Return how much memory new programmes may take before others suffer; 0 where the system does not tell."""
+    told = (line.split() for line in _lines(proc_root / "meminfo"))
+    return next((int(words[1]) << 10 for words in told if words[0] == "MemAvailable:"), 0)
+
+
 def _numa_of(sys_root: Path) -> dict[int, int]:
     domains = sorted((sys_root / "devices/system/node").glob("node[0-9]*"))
     return {

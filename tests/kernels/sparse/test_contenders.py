@@ -62,3 +62,33 @@ def test_copies_fill_more_than_four_caches() -> None:
     cache_bytes = max(machine.last_level_cache_bytes(), 1 << 20)
     for size_bytes in (cache_bytes // 100, cache_bytes, 100 * cache_bytes):
         assert contenders.number_of_copies(size_bytes) * size_bytes > 4 * cache_bytes
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "kept", "name"),
+    [
+        ((1, 1), 0.5, 1, "bf16 0%"),
+        ((1, 1), 1.0, 0, "bf16 100%"),
+        ((1, 3), 0.5, 1, "bf16 67%"),
+        ((64, 64), 1.0, 0, "bf16 100%"),
+        ((64, 64), 0.6, 4096 - 2458, "bf16 60%"),
+        ((10, 10), 0.0, 100, "bf16 0%"),
+    ],
+)
+def test_shares_of_zeros_are_what_their_names_say(shape: tuple[int, int], asked: float, kept: int, name: str) -> None:
+    (one,) = contenders.pruned(torch.randn(shape), [asked], [torch.bfloat16])
+    assert (one.copies[0].kept, one.name) == (kept, name)
+    assert one.zeros == pytest.approx(1 - kept / (shape[0] * shape[1]), abs=0.005)
+
+
+def test_the_memory_of_all_copies_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "cache_bytes", lambda: 1 << 20)
+    shape, zeros, kinds = (256, 512), [0.5, 0.8], [torch.bfloat16, torch.int8]
+    weights = contenders.pruned(torch.randn(shape), zeros, kinds)
+    dense = contenders.Dense(torch.randn(shape))
+    found = dense.contenders(1, clock=lambda: 0.0)
+    taken = sum(sum(part.nbytes for part in one.parts) for one in weights)
+    taken += sum(one.size_bytes * contenders.number_of_copies(one.size_bytes) for one in found)
+    foreseen = contenders.most_bytes(*shape, zeros, kinds)
+    assert len(found) <= 10  # MKL and oneDNN cannot do all types everywhere
+    assert 0.6 * foreseen < taken < 1.1 * foreseen

@@ -1,6 +1,8 @@
 """The layer: equals a dense one forwards and backwards, compiles in one piece, and refuses what does not fit."""
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -248,6 +250,81 @@ def test_whoever_looks_on_sees_the_operator_and_results_are_the_same() -> None:
     assert "tandem::sparse_linear" in {event.name for event in told.events()}
     assert torch.equal(traced(2 * x), layer(2 * x))
     assert layer.to("meta")(x.to("meta")).is_meta
+
+
+def test_what_lies_elsewhere_than_it_is_said_is_multiplied_rightly() -> None:
+    """Tensors whose sign or whose zeros torch keeps apart from what lies in memory."""
+    dense = pruned(6, 8)
+    layer = SparseLinear.from_dense(dense)
+    for count in (1, 300):
+        x = torch.randn(count, 8)
+        for given in (torch._neg_view(x), torch.complex(x, -x).conj().imag, torch._efficientzerotensor((count, 8))):
+            torch.testing.assert_close(layer(given), dense(given + 0.0), rtol=1e-5, atol=1e-5)
+    turned = SparseLinear(layer.weight, torch._neg_view(torch.ones(6)))
+    torch.testing.assert_close(turned(x), nn.functional.linear(x, dense.weight) - 1, rtol=1e-5, atol=1e-5)
+
+
+def test_tracing_leaves_nothing_behind_that_later_products_use() -> None:
+    script = """
+import torch
+from contextlib import suppress
+from torch._subclasses.fake_tensor import FakeTensorMode
+from tandem.kernels.sparse.format import pack, unpack
+dense = torch.randn(16, 16).relu().bfloat16()
+weight = pack(dense)
+with suppress(Exception), FakeTensorMode(allow_non_fake_inputs=True):  # how far it comes is torch's affair
+    unpack(weight)
+assert torch.equal(unpack(weight), dense)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_layer_takes_all_parts_of_another_weight_or_none() -> None:
+    x = torch.randn(2, 64)
+    thin, full = (SparseLinear.from_dense(pruned(64, 64, density)) for density in (0.01, 1.0))
+    before = thin(x)
+    with pytest.raises(RuntimeError, match="a sparse layer: parts of another weight: values"):
+        thin.load_state_dict(full.state_dict())
+    other = SparseLinear.from_dense(pruned(64, 64, 0.01))
+    with pytest.raises(RuntimeError, match="0: parts of another weight: no starts, no values"):
+        nn.Sequential(thin).load_state_dict({"0.masks": other.masks}, strict=False)
+    assert torch.equal(thin(x), before)
+    thin.load_state_dict(other.state_dict())
+    assert torch.equal(thin(x), other(x))
+    again = SparseLinear.from_dense(pruned(64, 64, 1.0))
+    again.load_state_dict({"bias": torch.ones(64)}, strict=False)
+    assert torch.equal(again.bias, torch.ones(64))
+
+
+def test_values_that_are_too_few_for_their_strips_are_refused() -> None:
+    weight = pack(torch.ones(64, 64))
+    layer = SparseLinear(replace(weight, values_P=weight.values_P[:100].clone()))
+    with pytest.raises(SparseShapeError, match="of 36 values whose strips have 4096"):
+        layer(torch.ones(1, 64))
+
+
+def test_it_is_called_as_a_dense_layer_is() -> None:
+    layer, x = SparseLinear.from_dense(pruned(6, 8)), torch.randn(3, 8)
+    assert torch.equal(layer(input=x), layer(x))
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_refused(layout: torch.layout) -> None:
+    x = torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)], layout=layout)
+    with pytest.raises(SparseShapeError, match="x as a nested tensor"):
+        SparseLinear.from_dense(pruned(6, 8))(x)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script.*` is deprecated:DeprecationWarning")
+def test_a_compiled_layer_refuses_a_tangent_too() -> None:
+    layer, x = SparseLinear.from_dense(pruned(6, 8)), torch.randn(3, 8)
+    compiled = torch.compile(layer, backend="eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+    with forward_ad.dual_level(), pytest.raises(SparseShapeError, match="derivatives are taken forwards"):
+        compiled(forward_ad.make_dual(x, torch.ones_like(x)))
+    torch.testing.assert_close(compiled(x), layer(x))
 
 
 def test_the_operators_keep_torchs_rules() -> None:

@@ -27,6 +27,12 @@ _HOPELESS = 2.0
 """A dense product so many times slower than the best, read from no more than one copy, is timed seldom."""
 
 _MORE_TRIES = 2
+_ENOUGH = 1 << 20
+"""So many weights are enough to know where to cut."""
+
+_CLOSE = 0.005
+_DENSE_BYTES = (2, 2, 2, 2, 4, 4, 4, 1)
+"""Of a weight: F.linear and oneDNN in bf16 and fp16, these and MKL in fp32, fbgemm in int8."""
 Product = Callable[[], torch.Tensor]
 Clock = Callable[[], float]
 
@@ -76,16 +82,39 @@ class Pruned:
 
 
 def pruned(dense_MK: torch.Tensor, zeros: Sequence[float], kinds: Sequence[torch.dtype]) -> list[Pruned]:
-    """Prune a matrix by magnitude and pack it, for each type of values and each share of zeros."""
-    sizes_MK = dense_MK.abs()
-    some = sizes_MK.flatten()[: 1 << 20]  # a million weights are enough to know where to cut
-    cuts = some.quantile(torch.tensor(zeros, dtype=some.dtype)).tolist()
-    masks = [sizes_MK >= cut if share else sizes_MK >= 0 for share, cut in zip(zeros, cuts, strict=True)]
+    """Prune a matrix by magnitude and pack it, for each type of values and each share of zeros.
+
+    Of a matrix of a million weights or more, shares are right to some thousandths; of a smaller one, to a weight, and
+    names tell what there is.
+    """
+    masks = [_mask_of(dense_MK, share) for share in zeros]
+    found = [1 - float(mask_MK.sum()) / mask_MK.numel() for mask_MK in masks]
+    known = [asked if abs(asked - share) < _CLOSE else share for asked, share in zip(zeros, found, strict=True)]
     return [
         Pruned(f"{VALUE_TYPES[kind]} {share:.0%}", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
         for kind in kinds
-        for share, mask_MK in zip(zeros, masks, strict=True)
+        for share, mask_MK in zip(known, masks, strict=True)
     ]
+
+
+def _mask_of(dense_MK: torch.Tensor, share: float) -> torch.Tensor:
+    """Return which weights are kept: all but the smallest."""
+    sizes_MK = dense_MK.abs()
+    if share >= 1:
+        return torch.zeros_like(sizes_MK, dtype=torch.bool)
+    if sizes_MK.numel() >= _ENOUGH:
+        return sizes_MK >= (sizes_MK.flatten()[:_ENOUGH].quantile(share) if share else 0)
+    kept = torch.ones(sizes_MK.numel(), dtype=torch.bool)
+    kept[sizes_MK.flatten().argsort()[: round(share * sizes_MK.numel())]] = False
+    return kept.view_as(sizes_MK)
+
+
+def most_bytes(rows: int, cols: int, zeros: Sequence[float], kinds: Sequence[torch.dtype]) -> int:
+    """Return what the copies of all contenders of a shape take in memory, if every one has as many as it may."""
+    weights = rows * cols
+    sparse = [weights // 8 + int((1 - share) * weights * kind.itemsize) for kind in kinds for share in zeros]
+    dense = [weights * size for size in _DENSE_BYTES]
+    return sum(size_bytes * number_of_copies(size_bytes) for size_bytes in (*sparse, *dense))
 
 
 @final

@@ -14,7 +14,6 @@ vectorised and runs on the device where the matrix is.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -274,6 +273,6 @@ def _quantised(dense_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (dense_MK / scales_M[:, None]).round().clamp(-127, 127), scales_M
 
 
-@functools.cache
 def _bit_numbers(device: torch.device) -> torch.Tensor:
+    """Not kept: one that was made while a model is traced would be no numbers for those who come later."""
     return torch.arange(TILE, dtype=torch.uint8, device=device)

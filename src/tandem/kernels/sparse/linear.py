@@ -8,7 +8,7 @@ The kept weights are the parameter `values`; it takes no gradient until `trainab
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import nn
@@ -18,10 +18,10 @@ from tandem.kernels.sparse import choosing, reference
 from tandem.kernels.sparse.format import SparseWeight, pack
 from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.mistakes import SparseShapeError
-from tandem.kernels.sparse.ops import nobody_looks_on, product, sparse_linear
+from tandem.kernels.sparse.ops import check_x, nobody_looks_on, product, sparse_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 
 @final
@@ -122,16 +122,22 @@ class SparseLinear(nn.Module):
             self.bias.requires_grad_(on)
         return self
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `activation(x @ weight.T + bias)` in x's type, or that of `torch.autocast`, `[..., M]`.
+
+        Args:
+            input: x, `[..., K]`; called as nn.Linear calls it.
 
         Raises:
             SparseShapeError: x does not fit the weight, or is differentiated by a transform of torch.func or forwards.
         """
+        x = input
         if not isinstance(x, torch.Tensor):
             raise SparseShapeError(
                 given=f"x as {type(x).__name__}", allowed="a tensor", todo="convert it, such as by torch.as_tensor"
             )
+        if x.is_nested:
+            check_x(x, self.out_features, self.in_features, x.device)  # refuses it; the operator would not be reached
         kind = x.device.type
         if x.is_floating_point() and x.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind):
             x = x.to(torch.get_autocast_dtype(kind))  # as nn.Linear does
@@ -153,6 +159,25 @@ class SparseLinear(nn.Module):
         )
         return reference.activated(y, None, self.activation) if training else y
 
+    def _load_from_state_dict(
+        self,
+        state: Mapping[str, Any],
+        prefix: str,
+        *rest: Any,  # noqa: ANN401 - as torch has it
+    ) -> None:
+        """Take all parts of a weight or none: torch takes those whose sizes fit, whatever becomes of the others."""
+        own = {
+            name: part for name in ("masks", "starts", "values", "scales") if (part := getattr(self, name)) is not None
+        }
+        given = {name: state[prefix + name] for name in own if prefix + name in state}
+        unfit = [f"{name} {tuple(part.shape)} for {tuple(own[name].shape)}" for name, part in given.items()
+                 if part.shape != own[name].shape]  # fmt: skip
+        unfit += [f"no {name}" for name in own if given and name not in given]
+        if unfit:
+            rest[-1].append(f"{prefix.rstrip('.') or 'a sparse layer'}: parts of another weight: {', '.join(unfit)}")
+        else:
+            super()._load_from_state_dict(state, prefix, *rest)
+
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> SparseLinear:
         """Move as `fn` does, but stay packed in the same type: `model.half()` and the like change no packed weight."""
 
@@ -172,16 +197,22 @@ class SparseLinear(nn.Module):
 
 def _refuse_transforms(inputs: Iterable[torch.Tensor]) -> None:
     """Refuse what the operators have no formula for: torch would make zeros of a tangent."""
+    if torch.compiler.is_compiling():
+        if forward_ad._current_level < 0:
+            return
+        raise SparseShapeError(  # a compiler sees no tangents
+            given="a product to be compiled while derivatives are taken forwards",
+            allowed="gradients in reverse mode: backward, torch.autograd.grad",
+            todo="differentiate by one of these",
+        )
     wrapped = torch._C._functorch
-    transformed = not torch.compiler.is_compiling() and wrapped.peek_interpreter_stack() is not None
-    if not transformed and forward_ad._current_level < 0:
+    if wrapped.peek_interpreter_stack() is None and forward_ad._current_level < 0:
         return  # no transform is at work; looking at each tensor takes 9 us
     for tensor in inputs:
-        inner, differentiates = tensor, False
-        if not torch.compiler.is_compiling():  # it cannot look into transforms
-            while wrapped.is_batchedtensor(inner):
-                inner = wrapped.get_unwrapped(inner)
-            differentiates = wrapped.is_gradtrackingtensor(inner)
+        inner = tensor
+        while wrapped.is_batchedtensor(inner):
+            inner = wrapped.get_unwrapped(inner)
+        differentiates = wrapped.is_gradtrackingtensor(inner)
         if differentiates or forward_ad.unpack_dual(inner).tangent is not None:  # type: ignore[no-untyped-call]  # as torch has it
             raise SparseShapeError(
                 given="a derivative by torch.func (grad, vjp, jvp, jacrev), or forwards by torch.autograd.forward_ad",

@@ -116,6 +116,8 @@ def measure(
         rounds: How many times each contender is timed.
         clock: Seconds.
     """
+    read = [part for weight in weights for part in weight.parts]
+    before_bytes_per_s = read_bandwidth(read)
     every = [*(weight.contender(count) for weight in weights), *dense.contenders(count, clock)]
     for contender in every:
         contender.run()  # chooses a way, and touches what is to be touched
@@ -132,7 +134,7 @@ def measure(
         count=count,
         ours=timed[: len(weights)],
         dense=timed[len(weights) :],
-        read_bytes_per_s=read_bandwidth([part for weight in weights for part in weight.parts]),
+        read_bytes_per_s=max(before_bytes_per_s, read_bandwidth(read)),
         threads=torch.get_num_threads(),
         clock_hz=clock_hz(),
     )
@@ -149,6 +151,7 @@ def read_bandwidth(parts: Sequence[torch.Tensor] = ()) -> float:
     except ImportError:
         return 0.0
     least_bytes = max(contenders.CACHES * contenders.cache_bytes(), 1 << 25)
+    parts = [part for part in parts if part.device.type == "cpu" and part.is_contiguous()]
     total_bytes = list(itertools.accumulate(part.nbytes for part in parts))
     if not parts or total_bytes[-1] < least_bytes:
         parts, total_bytes = [torch.ones(least_bytes, dtype=torch.uint8)], [least_bytes]

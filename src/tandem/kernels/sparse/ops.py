@@ -64,6 +64,11 @@ def product(
     return stacked(y_NM.to(x.dtype), x)
 
 
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Tell whether what lies at a tensor's address are its numbers."""
+    return type(tensor) in _PLAIN and not tensor.is_neg() and not tensor._is_zerotensor()
+
+
 sparse_linear = torch.library.custom_op("tandem::sparse_linear", product, mutates_args=())
 """`product` as an operator, which torch traces and differentiates."""
 
@@ -81,7 +86,7 @@ def nobody_looks_on(*tensors: torch.Tensor | None) -> bool:
         and torch._C._len_torch_function_stack() == 0
         and torch._C._functorch.peek_interpreter_stack() is None
         and not torch._C._autograd._profiler_enabled()
-        and all(tensor is None or type(tensor) in _PLAIN for tensor in tensors)
+        and all(tensor is None or _is_plain(tensor) for tensor in tensors)
         and not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors))
     )
 
@@ -183,8 +188,10 @@ def check_x(x: torch.Tensor, rows: int, cols: int, device: torch.device) -> None
     Raises:
         SparseShapeError: Says what was given.
     """
-    if x.layout != torch.strided:
-        raise SparseShapeError(given=f"x as a {x.layout} tensor", allowed="dense x", todo="pass x.to_dense()")
+    if x.layout != torch.strided or x.is_nested:
+        kind = "nested" if x.is_nested else x.layout
+        todo = "pass rows of one length, padded" if x.is_nested else "pass x.to_dense()"
+        raise SparseShapeError(given=f"x as a {kind} tensor", allowed="dense x", todo=todo)
     if x.ndim == 0 or x.shape[-1] != cols or not x.is_floating_point():
         raise SparseShapeError(
             given=f"x of shape {tuple(x.shape)} and type {x.dtype} for a weight of {rows} x {cols}",

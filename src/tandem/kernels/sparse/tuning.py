@@ -28,6 +28,8 @@ Candidate = Callable[[], torch.Tensor]
 
 _TRIES = 7
 _FAIR_TRIES = 2
+_FAIR_S = 0.02
+"""Longer than somebody else usually has a core: tries that took less may both have been disturbed."""
 _HOPELESS = 3.0
 _CLEARLY = 1.1
 """By how much another way must be faster than the first to be chosen: a choice is kept for long."""
@@ -130,15 +132,18 @@ def _key(weight: SparseWeight, x_type: torch.dtype, count: int) -> str:
 def _times_s(candidates: Mapping[str, Candidate], clock: Callable[[], float]) -> dict[str, float]:
     """The shortest time of each, taken in turns: who else used the machine meanwhile is no reason to choose.
 
-    What is hopeless after two turns is left alone from then on: it may take long.
+    What is hopeless after two turns that took some time is left alone from then on: it may take long.
     """
-    times_s = dict.fromkeys(candidates, float("inf"))
+    times_s, spent_s = dict.fromkeys(candidates, float("inf")), dict.fromkeys(candidates, 0.0)
     for turn, (name, run) in itertools.product(range(_TRIES), candidates.items()):
-        if turn >= _FAIR_TRIES and times_s[name] > _HOPELESS * min(times_s.values()):
+        is_known = turn >= _FAIR_TRIES and spent_s[name] > _FAIR_S
+        if is_known and times_s[name] > _HOPELESS * min(times_s.values()):
             continue
         began_s = clock()
         run()
-        times_s[name] = min(times_s[name], clock() - began_s)
+        took_s = clock() - began_s
+        spent_s[name] += took_s
+        times_s[name] = min(times_s[name], took_s)
     return times_s
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tandem.kernels.sparse.format import TILE, VALUE_TYPES, SparseWeight
-from tandem.kernels.sparse.mistakes import BackendError
+from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight
+from tandem.kernels.sparse.mistakes import BackendError, SparseShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +74,7 @@ def forward(
 
     Raises:
         BackendError: This processor cannot run `path`.
+        SparseShapeError: x or the bias does not fit the weight, or the weight has fewer values than its strips.
     """
     native = _native()
     chosen = path or best_path()
@@ -83,8 +84,9 @@ def forward(
             allowed=", ".join(paths()),
             todo="leave the path out",
         )
-    x = (x_NK if x_NK.dtype == torch.bfloat16 else x_NK.float()).contiguous()
-    bias = None if bias_M is None else bias_M.float().contiguous()
+    _check(weight, x_NK, bias_M)
+    x = (x_NK if x_NK.dtype == torch.bfloat16 else x_NK.float()).contiguous().resolve_neg()
+    bias = None if bias_M is None else bias_M.float().contiguous().resolve_neg()
     y_NM = torch.empty(len(x), weight.rows, dtype=torch.float32)
     native.sparse_product(
         chosen,
@@ -99,6 +101,24 @@ def forward(
         y_NM.data_ptr(),
     )
     return y_NM
+
+
+def _check(weight: SparseWeight, x_NK: torch.Tensor, bias_M: torch.Tensor | None) -> None:
+    """Refuse what would have a kernel read beyond an end; whether the bitmap says what `starts` do is not looked at."""
+    values, kept = weight.values_P.numel() - TAIL, int(weight.starts_S[-1])
+    if kept > values:
+        raise SparseShapeError(
+            given=f"a sparse weight of {values} values whose strips have {kept}",
+            allowed="as many as the bitmap keeps",
+            todo="load or make all parts of a weight together",
+        )
+    if x_NK.ndim != 2 or x_NK.shape[1] != weight.cols or (bias_M is not None and bias_M.shape != (weight.rows,)):
+        bias = "" if bias_M is None else f" and a bias of shape {tuple(bias_M.shape)}"
+        raise SparseShapeError(
+            given=f"x of shape {tuple(x_NK.shape)}{bias} for a weight of {weight.rows} x {weight.cols}",
+            allowed=f"(N, {weight.cols}), and ({weight.rows},) for a bias",
+            todo="pass rows of x that are as long as the weight's",
+        )
 
 
 def decode(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
