@@ -45,6 +45,7 @@ def test_bench_compares_with_dense_products_and_writes_pictures(
     assert [name for name in names if "60%" in name] == ["bf16 60%", "int8 60%"]
     assert {"F.linear bf16", "F.linear fp32"} <= set(names)
     assert first["best_dense"] in names
+    assert not first["from_memory"]  # two copies of 64 KB
     assert all(product["median_s"] > 0 for product in first["products"])
     assert "256 x 128, 3 rows of x" in (tmp_path / "report.html").read_text()
 

@@ -156,6 +156,7 @@ def _as_dict(one: Comparison) -> dict[str, Any]:
         "count": one.count,
         "threads": one.threads,
         "read_bytes_per_s": one.read_bytes_per_s,
+        "from_memory": one.from_memory,
         "clock_hz": one.clock_hz,
         "best_dense": one.best_dense.name,
         "products": [

@@ -28,7 +28,10 @@ FLAGS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
 }
-_MOST_SHARED_BYTES = 227 << 10
+_MOST_SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}
+_MOST_THREADS = 1024
+_ALIGNED = 16  # bytes that a kernel reads at a time, at most: where a tensor lies between them is kept
+_MOST_OF_A_CLUSTER = 8
 _PATIENCE_S = 300
 
 
@@ -38,6 +41,7 @@ class Kernel:
 
     program: Path
     name: str
+    arch: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Gpu:
         properties = SimpleNamespace(major=self.arch // 10, multi_processor_count=self.processors)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-        monkeypatch.setattr(launching, "most_shared_bytes", lambda _: _MOST_SHARED_BYTES)
+        monkeypatch.setattr(launching, "most_shared_bytes", lambda _: _MOST_SHARED_BYTES[self.arch])
         monkeypatch.setattr(launching, "loaded", self.loaded)
         monkeypatch.setattr(launching, "launch", launch)
 
@@ -74,7 +78,7 @@ class Gpu:
         assert index == 0
         assert most_shared in kernels
         program = _built(self, name, options)
-        return tuple(Kernel(program, kernel) for kernel in kernels)
+        return tuple(Kernel(program, kernel, self.arch) for kernel in kernels)
 
 
 @functools.cache
@@ -128,8 +132,11 @@ def launch(
     """Play a launch as `launching.launch` makes it; what the kernel has written is in the tensors then.
 
     Raises:
-        AssertionError: A sanitizer found something, or the kernel did not end; its words are in the message.
+        AssertionError: A sanitizer found something (its words are in the message), or a GPU would not launch it.
     """
+    assert threads in range(32, _MOST_THREADS + 1, 32), f"a block of {threads} threads"
+    assert shared_bytes <= _MOST_SHARED_BYTES[kernel.arch], f"{shared_bytes} bytes of shared memory"
+    assert not cluster or (kernel.arch >= 90 and grid[1] <= _MOST_OF_A_CLUSTER), f"a cluster of {grid[1]} blocks"
     parts = [f"{kernel.name}\n".encode(), struct.pack("5q", *grid, threads, shared_bytes, cluster)]
     tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
     for one in arguments:
@@ -139,7 +146,7 @@ def launch(
             parts.append(b"i" + struct.pack("q", one))
         else:
             assert one.is_contiguous()
-            parts.append(b"t" + struct.pack("q", one.nbytes) + _bytes_of(one))
+            parts.append(b"t" + struct.pack("2q", one.nbytes, one.data_ptr() % _ALIGNED) + _bytes_of(one))
     told = subprocess.run(
         ["setarch", "-R", kernel.program],  # ThreadSanitizer of GCC 12 wants addresses where older systems put them
         input=b"".join(parts), capture_output=True, check=False, timeout=_PATIENCE_S,

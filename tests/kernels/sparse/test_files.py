@@ -233,3 +233,8 @@ def test_scales_of_another_type_or_shape_are_refused(saved: Path, scales: torch.
     as_version_1(saved)
     with pytest.raises(SparseFormatError, match="parts of v that do not fit 9 x 9"):
         files.load(saved)
+
+
+def test_a_dense_tensor_of_one_number_may_have_any_stride(tmp_path: Path) -> None:
+    files.save(tmp_path / "one.safetensors", {}, {"b": torch.tensor([3.0, 4.0])[::2]})
+    assert files.load(tmp_path / "one.safetensors")[1]["b"].tolist() == [3.0]

@@ -1,5 +1,6 @@
 """Packing and unpacking: exact for every shape, type and density, and what is refused."""
 
+import itertools
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.kernels.sparse.format import TAIL, SparseWeight, kept_of, pack, unpack, unpack_strips
+from tandem.kernels.sparse.format import TAIL, SparseWeight, kept_of, pack, starts_of, unpack, unpack_strips
 from tandem.kernels.sparse.mistakes import SparseShapeError
 
 
@@ -164,3 +165,13 @@ def test_a_weight_says_how_large_it_is() -> None:
     weight: SparseWeight = pack(torch.eye(16))
     assert weight.size_bytes == 8 * 4 + 2 * (16 + TAIL) + 8 * 3
     assert weight.density == 1 / 16
+
+
+@given(st.integers(0, 40), st.integers(0, 70), st.floats(0, 1), st.integers(0, 1000))
+def test_where_strips_begin_is_what_their_bitmaps_count(rows: int, cols: int, density: float, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    weight = pack(torch.ones(rows, cols) * (torch.rand(rows, cols, generator=rng) < density))
+    counts = [sum((word & (1 << 64) - 1).bit_count() for word in strip) for strip in weight.masks_ST.tolist()]
+    assert (
+        starts_of(weight.masks_ST).tolist() == list(itertools.accumulate(counts, initial=0)) == weight.starts_S.tolist()
+    )

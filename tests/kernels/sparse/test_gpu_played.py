@@ -180,6 +180,29 @@ def test_a_mistake_would_be_found(
             multiplied()
 
 
+@pytest.mark.parametrize("product", ["cuda", "arranged"])
+def test_x_may_begin_anywhere_in_memory(product: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(folder, 90, "address").put_in_place(monkeypatch)
+    weight, _ = case(BF16, 9, shape=(70, 1304))  # x needs no padding, which would lie elsewhere
+    x = torch.randn(9 * 1304 + 1).bfloat16()[1:].view(9, 1304)
+    assert x.data_ptr() % 16
+    if product == "cuda":
+        y = cuda.forward(weight, x, geometry="2 warps x 1 groups x 3 splits")
+    else:
+        y = arranged.multiply(lanes.arrange(weight), weight.rows, x)
+    assert_right(y, weight, x)
+
+
+def test_a_launch_that_no_gpu_would_take_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(folder, 90, "address").put_in_place(monkeypatch)
+    weight, x = case(BF16, 9)
+    whole = cuda.shared_size_bytes
+    monkeypatch.setattr(cuda, "shared_size_bytes", lambda *sizes: whole(*sizes) + (1 << 20))
+    monkeypatch.setattr(cuda, "_fits", lambda *_: True)
+    with pytest.raises(AssertionError, match="bytes of shared memory"):
+        cuda.forward(weight, x, geometry="2 warps x 1 groups x 3 splits")
+
+
 def test_parts_that_are_too_short_would_be_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel is promised to be readable is needed, and the shared memory, too."""
     Gpu(folder, 90, "address").put_in_place(monkeypatch)

@@ -260,6 +260,10 @@ def test_what_lies_elsewhere_than_it_is_said_is_multiplied_rightly() -> None:
         x = torch.randn(count, 8)
         for given in (torch._neg_view(x), torch.complex(x, -x).conj().imag, torch._efficientzerotensor((count, 8))):
             torch.testing.assert_close(layer(given), dense(given + 0.0), rtol=1e-5, atol=1e-5)
+    bytes_, x = SparseLinear.from_dense(dense, torch.int8), torch.randn(3, 8)
+    expected = bytes_(x)
+    bytes_.scales = torch._neg_view(-bytes_.scales)
+    torch.testing.assert_close(bytes_(x), expected)
     turned = SparseLinear(layer.weight, torch._neg_view(torch.ones(6)))
     torch.testing.assert_close(turned(x), nn.functional.linear(x, dense.weight) - 1, rtol=1e-5, atol=1e-5)
 
@@ -282,18 +286,40 @@ assert torch.equal(unpack(weight), dense)
 def test_a_layer_takes_all_parts_of_another_weight_or_none() -> None:
     x = torch.randn(2, 64)
     thin, full = (SparseLinear.from_dense(pruned(64, 64, density)) for density in (0.01, 1.0))
-    before = thin(x)
-    with pytest.raises(RuntimeError, match="a sparse layer: parts of another weight: values"):
-        thin.load_state_dict(full.state_dict())
-    other = SparseLinear.from_dense(pruned(64, 64, 0.01))
-    with pytest.raises(RuntimeError, match="0: parts of another weight: no starts, no values"):
-        nn.Sequential(thin).load_state_dict({"0.masks": other.masks}, strict=False)
+    other, before = SparseLinear.from_dense(pruned(64, 64, 0.01)), thin(x)
+    own, model = thin.state_dict(), nn.Sequential(thin)
+    damaged = {"starts": own["starts"] + torch.tensor([0, 0, 0, 1, 0, 0, 0, 0, 0]), "masks": own["masks"] | 1}
+    for state, why in [
+        (full.state_dict(), "values is"),
+        ({"masks": other.masks}, "starts is missing"),
+        ({**own, "masks": [1, 2]}, r"masks is \(\) for"),
+        ({**own, "masks": own["masks"].double()}, "masks is torch.float64 for torch.int64"),
+        ({**own, "values": own["values"].to(torch.int8)}, "values is torch.int8 for torch.bfloat16"),
+        ({**own, "scales": torch.ones(64)}, "scales is one too many"),
+        ({**own, "starts": damaged["starts"]}, "starts are not where the bitmap of masks has them"),
+        ({**own, "masks": damaged["masks"]}, "starts are not where the bitmap of masks has them"),
+    ]:
+        for strict in (True, False):
+            with pytest.raises(RuntimeError, match=f"a sparse layer: parts of no such weight: {why}"):
+                thin.load_state_dict(state, strict=strict)
+        with pytest.raises(RuntimeError, match=f"0: parts of no such weight: {why}"):
+            model.load_state_dict({f"0.{name}": part for name, part in state.items()}, strict=False)
     assert torch.equal(thin(x), before)
-    thin.load_state_dict(other.state_dict())
-    assert torch.equal(thin(x), other(x))
-    again = SparseLinear.from_dense(pruned(64, 64, 1.0))
-    again.load_state_dict({"bias": torch.ones(64)}, strict=False)
-    assert torch.equal(again.bias, torch.ones(64))
+    thin.load_state_dict({name: part.half() if name == "values" else part for name, part in own.items()})
+    torch.testing.assert_close(thin(x), before)
+    thin.load_state_dict({"bias": torch.ones(64)}, strict=False)
+    assert torch.equal(thin.bias, torch.ones(64))
+    thin.load_state_dict(own, assign=True)
+    assert thin.masks is own["masks"]
+
+
+def test_parts_that_lie_elsewhere_are_refused() -> None:
+    x = torch.randn(2, 64)
+    for name in ("masks", "starts", "scales"):
+        layer = SparseLinear.from_dense(pruned(64, 64), torch.int8)
+        setattr(layer, name, getattr(layer, name).to("meta"))
+        with pytest.raises(SparseShapeError, match="on one device"):
+            layer(x)
 
 
 def test_values_that_are_too_few_for_their_strips_are_refused() -> None:

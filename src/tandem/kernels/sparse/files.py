@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tandem.core.durable import FULL, written_aside
-from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, kept_tiles, shape_of_masks
+from tandem.kernels.sparse.format import TAIL, TILE, VALUE_TYPES, SparseWeight, kept_tiles, shape_of_masks, starts_of
 from tandem.kernels.sparse.mistakes import SparseFormatError
 
 if TYPE_CHECKING:
@@ -202,8 +202,7 @@ def _weight(path: Path, name: str, about: object, version: int, parts: dict[str,
     masks_ST = masks.contiguous().view(-1).view(torch.int64).reshape(strips, tiles)
     keep_ST88 = kept_tiles(masks_ST)
     padding = keep_ST88.permute(0, 2, 1, 3).reshape(strips * TILE, tiles * TILE)
-    starts_S = torch.zeros(strips + 1, dtype=torch.int64)
-    starts_S[1:] = keep_ST88.sum((1, 2, 3)).cumsum(0)
+    starts_S = starts_of(masks_ST)
     if int(starts_S[-1]) != len(values) or padding[rows:].any() or padding[:, cols:].any():
         raise _bad(path, f"has a bitmap of {name} that does not fit its values")
     values_P = torch.cat([values, values.new_zeros(TAIL)])
@@ -229,7 +228,8 @@ def _stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
             allowed="tensors that are dense, with values",
             todo="load its values first" if tensor.is_meta else "store a dense one, such as tensor.to_dense()",
         )
-    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    here = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return here.clone(memory_format=torch.contiguous_format) if here.numel() == 1 else here  # of any stride, to torch
 
 
 def _as_opened(file: IO[bytes]) -> None:

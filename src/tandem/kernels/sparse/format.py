@@ -231,6 +231,15 @@ def kept_tiles(masks_ST: torch.Tensor) -> torch.Tensor:
     return (bytes_ST8.unsqueeze(-1) >> _bit_numbers(masks_ST.device) & 1).bool()
 
 
+def starts_of(masks_ST: torch.Tensor) -> torch.Tensor:
+    """Return where each strip's nonzeros begin, by tiles' bitmaps, and the last one's end, `[S + 1]` int64."""
+    twos_ST = masks_ST - ((masks_ST >> 1) & 0x5555555555555555)
+    fours_ST = (twos_ST & 0x3333333333333333) + ((twos_ST >> 2) & 0x3333333333333333)
+    bytes_ST = (fours_ST + (fours_ST >> 4)) & 0x0F0F0F0F0F0F0F0F
+    kept_ST = (bytes_ST * 0x0101010101010101) >> 56
+    return torch.nn.functional.pad(kept_ST.sum(1).cumsum(0), (1, 0))
+
+
 def kept_of(dense_MK: torch.Tensor, masks_ST: torch.Tensor) -> torch.Tensor:
     """Return a dense matrix's elements at the kept places, in the format's order, `[Z]`."""
     return _tiles(dense_MK)[kept_tiles(masks_ST)]

@@ -15,10 +15,10 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from tandem.kernels.sparse import choosing, reference
-from tandem.kernels.sparse.format import SparseWeight, pack
+from tandem.kernels.sparse.format import SparseWeight, pack, starts_of
 from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.mistakes import SparseShapeError
-from tandem.kernels.sparse.ops import check_x, nobody_looks_on, product, sparse_linear
+from tandem.kernels.sparse.ops import check_x, sparse_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -144,8 +144,7 @@ class SparseLinear(nn.Module):
         inputs = [tensor for tensor in (x, self.values, self.bias) if tensor is not None]
         _refuse_transforms(inputs)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-        multiply = product if kind != "meta" and nobody_looks_on(*inputs) else sparse_linear
-        y: torch.Tensor = multiply(
+        y = sparse_linear(
             x,
             self.masks,
             self.values,
@@ -165,16 +164,11 @@ class SparseLinear(nn.Module):
         prefix: str,
         *rest: Any,  # noqa: ANN401 - as torch has it
     ) -> None:
-        """Take all parts of a weight or none: torch takes those whose sizes fit, whatever becomes of the others."""
-        own = {
-            name: part for name in ("masks", "starts", "values", "scales") if (part := getattr(self, name)) is not None
-        }
+        """Take all parts of a weight or none, and none that contradict each other: kernels believe what they read."""
+        own = {name: getattr(self, name) for name in ("masks", "starts", "values", "scales")}
         given = {name: state[prefix + name] for name in own if prefix + name in state}
-        unfit = [f"{name} {tuple(part.shape)} for {tuple(own[name].shape)}" for name, part in given.items()
-                 if part.shape != own[name].shape]  # fmt: skip
-        unfit += [f"no {name}" for name in own if given and name not in given]
-        if unfit:
-            rest[-1].append(f"{prefix.rstrip('.') or 'a sparse layer'}: parts of another weight: {', '.join(unfit)}")
+        if given and (why := _unfit(own, given)):
+            rest[-1].append(f"{prefix.rstrip('.') or 'a sparse layer'}: parts of no such weight: {why}")
         else:
             super()._load_from_state_dict(state, prefix, *rest)
 
@@ -193,6 +187,25 @@ class SparseLinear(nn.Module):
         """Return shape, density and size for `print(model)`."""
         told = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         return f"{told}, density={self.weight.density:.3f}, bits_per_weight={self.weight.bits_per_weight:.2f}"
+
+
+def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any]) -> str:
+    """Return why parts cannot take the place of a layer's own; empty where they can."""
+    for name, mine in own.items():
+        part = given.get(name)
+        if (part is None) != (mine is None):
+            return f"{name} is {'missing' if part is None else 'one too many'}"
+        if mine is None:
+            continue
+        if not isinstance(part, torch.Tensor) or part.shape != mine.shape:
+            return f"{name} is {tuple(getattr(part, 'shape', ()))} for {tuple(mine.shape)}"
+        if part.dtype != mine.dtype and not (part.is_floating_point() and mine.is_floating_point()):
+            return f"{name} is {part.dtype} for {mine.dtype}"
+    masks, starts = given["masks"], given["starts"]
+    there = type(masks) is type(starts) is torch.Tensor and not (masks.is_meta or starts.is_meta)
+    if there and not torch.equal(starts_of(masks), starts.to(masks.device)):
+        return "starts are not where the bitmap of masks has them"
+    return ""
 
 
 def _refuse_transforms(inputs: Iterable[torch.Tensor]) -> None:

@@ -87,6 +87,12 @@ class Comparison:
         """The fastest of 16 and 32 bits: what a speed-up is over."""
         return min((d for d in self.dense if "int8" not in d.name), key=lambda d: d.median_s)
 
+    @property
+    def from_memory(self) -> bool:
+        """Whether every matrix was read from memory; of small ones all copies stay in a cache."""
+        sizes = [timed.size_bytes for timed in (*self.ours, *self.dense)]
+        return all(size * contenders.number_of_copies(size) > contenders.cache_bytes() for size in sizes)
+
     def speedup(self, ours: Timed) -> float:
         """The median over rounds of the best dense product's time over ours, of those rounds that both were in."""
         return statistics.median(d / o for d, o in zip(self.best_dense.rounds_s, ours.rounds_s, strict=False))

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _BLOCK_ROWS = 512
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _Rest = ParamSpec("_Rest")
 
 
@@ -40,8 +39,9 @@ def in_own_types(
     return without_autocast
 
 
+@torch.library.custom_op("tandem::sparse_linear", mutates_args=())
 @in_own_types
-def product(
+def sparse_linear(
     x: torch.Tensor,
     masks: torch.Tensor,
     values: torch.Tensor,
@@ -62,33 +62,6 @@ def product(
     check(weight, x, bias)
     y_NM = running.multiply(weight, rows_of(x, cols), bias, activation, backend)
     return stacked(y_NM.to(x.dtype), x)
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Tell whether what lies at a tensor's address are its numbers."""
-    return type(tensor) in _PLAIN and not tensor.is_neg() and not tensor._is_zerotensor()
-
-
-sparse_linear = torch.library.custom_op("tandem::sparse_linear", product, mutates_args=())
-"""`product` as an operator, which torch traces and differentiates."""
-
-
-def nobody_looks_on(*tensors: torch.Tensor | None) -> bool:
-    """Return whether `product` may be called by itself: torch's way to an operator takes 25 us.
-
-    It may not where gradients are asked for, nor where a compiler, a tracer, a mode, a transform, the profiler or a
-    class of tensors is to see the operator.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._len_torch_function_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._autograd._profiler_enabled()
-        and all(tensor is None or _is_plain(tensor) for tensor in tensors)
-        and not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors))
-    )
 
 
 @sparse_linear.register_fake
@@ -230,13 +203,14 @@ def _check_weight(weight: SparseWeight) -> None:
         and values.numel() >= TAIL
         and (scales is None) == (values.dtype != torch.int8)
         and (scales is None or (scales.shape == (weight.rows,) and scales.dtype == torch.float32))
+        and all(part.device == values.device for part in parts)
     )
     if not fits or values.dtype not in VALUE_TYPES or not all(part.is_contiguous() for part in parts):
-        told = ", ".join(f"{tuple(part.shape)} {part.dtype}" for part in parts)
+        told = ", ".join(f"{tuple(part.shape)} {part.dtype} on {part.device}" for part in parts)
         raise SparseShapeError(
             given=f"parts of a sparse weight of {weight.rows} x {weight.cols} that do not fit together: {told}",
             allowed=f"masks {tiles} int64, values of {', '.join(VALUE_TYPES.values())} with {TAIL} behind the last, "
-            f"starts ({tiles[0] + 1},) int64, float32 scales for int8 alone, all contiguous",
+            f"starts ({tiles[0] + 1},) int64, float32 scales for int8 alone, all contiguous and on one device",
             todo="make it with tandem.kernels.sparse.format.pack",
         )
 

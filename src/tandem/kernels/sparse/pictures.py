@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from tandem.kernels.sparse import contenders
 from tandem.report import palette
 from tandem.report.blocks import Figure, Key
 from tandem.report.chart import dress, margins
@@ -39,11 +38,12 @@ def table(comparison: Comparison) -> Table:
         *(_row(comparison, timed, "dense ") for timed in _fast_first(comparison.dense)),
     ]
     bandwidth = comparison.read_bytes_per_s / 1e9
+    whence = "each matrix comes from memory" if comparison.from_memory else "matrices this small come from a cache"
     return Table(
         columns,
         rows,
         title=_title(comparison),
-        note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; {_whence(comparison)}; "
+        note=f"{comparison.threads} threads, which read {bandwidth:.1f} GB/s at most; {whence}; "
         f"32 weights are those of one thread{_clock(comparison)}; time: "
         f"median of the rounds; over best dense: median of each round's ratio to {comparison.best_dense.name}",
     )
@@ -96,13 +96,6 @@ def _clock(comparison: Comparison) -> str:
     if not comparison.clock_hz:
         return ""
     return f"; {comparison.clock_hz / 1e9:.2f} GHz, as additions that wait for one another tell"
-
-
-def _whence(comparison: Comparison) -> str:
-    sizes = [timed.size_bytes for timed in (*comparison.ours, *comparison.dense)]
-    if all(size * contenders.number_of_copies(size) > contenders.cache_bytes() for size in sizes):
-        return "each matrix comes from memory"
-    return "matrices this small come from a cache"
 
 
 def _fast_first(dense: Sequence[Timed]) -> list[Timed]:

@@ -57,19 +57,20 @@ class Barrier {
   pthread_barrier_t barrier_;
 };
 
-// Bytes of an exact size, aligned as a GPU's allocations are.
+// Bytes of an exact size, aligned as a GPU's allocations are, but for `behind`.
 struct Memory {
-  explicit Memory(size_t size) {
-    void* found = nullptr;
-    if (posix_memalign(&found, 256, size) != 0) fail("no memory");
-    bytes = static_cast<unsigned char*>(found);
+  explicit Memory(size_t size, size_t behind = 0) {
+    if (posix_memalign(&allocated, 256, size + behind) != 0) fail("no memory");
+    bytes = static_cast<unsigned char*>(allocated) + behind;
   }
   ~Memory() { release(); }
   void release() {
-    std::free(bytes);
+    std::free(allocated);
+    allocated = nullptr;
     bytes = nullptr;
   }
   Memory(const Memory&) = delete;
+  void* allocated = nullptr;
   unsigned char* bytes;
 };
 

@@ -1,7 +1,8 @@
 // Reads one launch from standard input, plays it, and writes all tensors to standard output as they are then (../playing.py).
 //
 // A launch: the kernel's name, then numbers of the grid (two), threads of a block, bytes of shared memory, whether columns of the
-// grid are clusters; then arguments, `i` and a number, `n` for none, or `t`, a size and so many bytes. Numbers are int64.
+// grid are clusters; then arguments, `i` and a number, `n` for none, or `t`, a size, by how
+// many bytes it lies behind a multiple of 16, and its bytes. Numbers are int64.
 #pragma once
 
 #include <iostream>
@@ -106,7 +107,7 @@ int main() {
     if (kind == 'i') one.value = static_cast<int>(number());
     if (kind != 't') continue;
     one.size = static_cast<size_t>(number());
-    one.tensor = std::make_unique<Memory>(one.size);
+    one.tensor = std::make_unique<Memory>(one.size, static_cast<size_t>(number()));
     std::cin.read(reinterpret_cast<char*>(one.tensor->bytes), static_cast<std::streamsize>(one.size));
   }
   if (name == "product")
