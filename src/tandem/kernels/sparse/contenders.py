@@ -89,9 +89,10 @@ def pruned(dense_MK: torch.Tensor, zeros: Sequence[float], kinds: Sequence[torch
     """
     masks = [_mask_of(dense_MK, share) for share in zeros]
     found = [1 - float(mask_MK.sum()) / mask_MK.numel() for mask_MK in masks]
-    known = [asked if abs(asked - share) < _CLOSE else share for asked, share in zip(zeros, found, strict=True)]
+    close = _CLOSE if dense_MK.numel() >= _ENOUGH else min(_CLOSE, 0.5 / dense_MK.numel())
+    known = [asked if abs(asked - share) < close else share for asked, share in zip(zeros, found, strict=True)]
     return [
-        Pruned(f"{VALUE_TYPES[kind]} {share:.0%}", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
+        Pruned(f"{VALUE_TYPES[kind]} {100 * share:.3g}%", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
         for kind in kinds
         for share, mask_MK in zip(known, masks, strict=True)
     ]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from tandem.kernels.sparse import choosing, reference
-from tandem.kernels.sparse.format import SparseWeight, pack, starts_of
+from tandem.kernels.sparse.format import TAIL, SparseWeight, pack, starts_of
 from tandem.kernels.sparse.layers import changed
 from tandem.kernels.sparse.mistakes import SparseShapeError
 from tandem.kernels.sparse.ops import check_x, sparse_linear
@@ -167,7 +168,8 @@ class SparseLinear(nn.Module):
         """Take all parts of a weight or none, and none that contradict each other: kernels believe what they read."""
         own = {name: getattr(self, name) for name in ("masks", "starts", "values", "scales")}
         given = {name: state[prefix + name] for name in own if prefix + name in state}
-        if given and (why := _unfit(own, given)):
+        assigned = bool(rest[0].get("assign_to_params_buffers"))
+        if given and (why := _unfit(own, given, assigned=assigned)):
             rest[-1].append(f"{prefix.rstrip('.') or 'a sparse layer'}: parts of no such weight: {why}")
         else:
             super()._load_from_state_dict(state, prefix, *rest)
@@ -189,8 +191,14 @@ class SparseLinear(nn.Module):
         return f"{told}, density={self.weight.density:.3f}, bits_per_weight={self.weight.bits_per_weight:.2f}"
 
 
-def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any]) -> str:
-    """Return why parts cannot take the place of a layer's own; empty where they can."""
+def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any], *, assigned: bool) -> str:
+    """Return why parts cannot take the place of a layer's own; empty where they can.
+
+    Args:
+        own: The layer's, by their names; None for those that it has not.
+        given: What is to take their place.
+        assigned: They become the layer's as they are; else they are converted.
+    """
     for name, mine in own.items():
         part = given.get(name)
         if (part is None) != (mine is None):
@@ -199,13 +207,17 @@ def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any]) -> 
             continue
         if not isinstance(part, torch.Tensor) or part.shape != mine.shape:
             return f"{name} is {tuple(getattr(part, 'shape', ()))} for {tuple(mine.shape)}"
-        if part.dtype != mine.dtype and not (part.is_floating_point() and mine.is_floating_point()):
+        converts = not assigned and part.is_floating_point() == mine.is_floating_point()
+        if part.dtype != mine.dtype and not converts:
             return f"{name} is {part.dtype} for {mine.dtype}"
     masks, starts = given["masks"], given["starts"]
-    there = type(masks) is type(starts) is torch.Tensor and not (masks.is_meta or starts.is_meta)
-    if there and not torch.equal(starts_of(masks), starts.to(masks.device)):
+    if any(isinstance(part, FakeTensor) or part.is_meta for part in (masks, starts)):
+        return ""
+    found = starts_of(masks.detach().long())
+    if not torch.equal(found, starts.detach().to(found)):
         return "starts are not where the bitmap of masks has them"
-    return ""
+    kept, values = int(found[-1]), given["values"].numel() - TAIL
+    return "" if kept == values else f"masks keep {kept} of {values} values"
 
 
 def _refuse_transforms(inputs: Iterable[torch.Tensor]) -> None:

@@ -89,7 +89,7 @@ class Comparison:
 
     @property
     def from_memory(self) -> bool:
-        """Whether every matrix was read from memory; of small ones all copies stay in a cache."""
+        """Whether copies outgrow a cache, as those of small matrices do not; hopeless products have one copy."""
         sizes = [timed.size_bytes for timed in (*self.ours, *self.dense)]
         return all(size * contenders.number_of_copies(size) > contenders.cache_bytes() for size in sizes)
 

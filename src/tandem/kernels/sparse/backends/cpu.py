@@ -104,14 +104,8 @@ def forward(
 
 
 def _check(weight: SparseWeight, x_NK: torch.Tensor, bias_M: torch.Tensor | None) -> None:
-    """Refuse what would have a kernel read beyond an end; whether the bitmap says what `starts` do is not looked at."""
-    values, kept = weight.values_P.numel() - TAIL, int(weight.starts_S[-1])
-    if kept > values:
-        raise SparseShapeError(
-            given=f"a sparse weight of {values} values whose strips have {kept}",
-            allowed="as many as the bitmap keeps",
-            todo="load or make all parts of a weight together",
-        )
+    """Refuse what would have a kernel read beyond an end."""
+    _check_values(weight)
     if x_NK.ndim != 2 or x_NK.shape[1] != weight.cols or (bias_M is not None and bias_M.shape != (weight.rows,)):
         bias = "" if bias_M is None else f" and a bias of shape {tuple(bias_M.shape)}"
         raise SparseShapeError(
@@ -121,8 +115,20 @@ def _check(weight: SparseWeight, x_NK: torch.Tensor, bias_M: torch.Tensor | None
         )
 
 
+def _check_values(weight: SparseWeight) -> None:
+    """Refuse a weight of fewer values than its strips have; whether its bitmap has as many is not looked at."""
+    values, kept = weight.values_P.numel() - TAIL, int(weight.starts_S[-1])
+    if kept > values:
+        raise SparseShapeError(
+            given=f"a sparse weight of {values} values whose strips have {kept}",
+            allowed="as many as the bitmap keeps",
+            todo="load or make all parts of a weight together",
+        )
+
+
 def decode(weight: SparseWeight, first: int, last: int) -> torch.Tensor:
     """Return the rows of strips `first` to `last` (excluded) as a dense float32 matrix (a view)."""
+    _check_values(weight)
     rows = min(TILE * last, weight.rows) - TILE * first
     padded_MK = torch.empty(TILE * (last - first), TILE * weight.masks_ST.shape[1], dtype=torch.float32)
     _native().sparse_decode(
