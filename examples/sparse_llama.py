@@ -7,9 +7,9 @@ minutes on two cores. The text is the file given, else `chat/tinyshakespeare.txt
 `../shared/data` beside the repository), else Python's own standard library. Its last tenth is never trained or
 calibrated on; perplexities are of that.
 
-What is left in the folder: `dense/`, and for each method and share of zeros a folder such as `wanda-60/` with its
-report, as `save_pretrained` leaves models. Run it again, and the dense model is taken from there. `--quick` makes a
-smaller one in some 20 s, whose figures mean little.
+What is left in the folder (the repository's `runs/sparse-llama` if none is named): `dense/`, and for each method and
+share of zeros one such as `wanda-60/` with its report, as `save_pretrained` leaves models. Run it again, and the dense
+model is taken from there. `--quick` makes a smaller one in some 20 s, whose figures mean little.
 
 Limits: weights of a model so small stay in the cache, where a sparse one has nothing to gain; larger ones are measured
 in benchmarks/kernels_sparse.py.

@@ -286,14 +286,19 @@ assert torch.equal(unpack(weight), dense)
 def test_a_layer_takes_all_parts_of_another_weight_or_none() -> None:
     x = torch.randn(2, 64)
     thin, full = (SparseLinear.from_dense(pruned(64, 64, density)) for density in (0.01, 1.0))
-    other, before = SparseLinear.from_dense(pruned(64, 64, 0.01)), thin(x)
+    turned = pruned(64, 64, 0.01)
+    turned.weight.data = turned.weight.data.flip(0)
+    other, before = SparseLinear.from_dense(turned), thin(x)  # of as many values
     own, model = thin.state_dict(), nn.Sequential(thin)
     whole = torch.full_like(own["masks"], -1)
     damaged = {"starts": own["starts"] + torch.tensor([0, 0, 0, 1, 0, 0, 0, 0, 0]), "masks": own["masks"] | 1}
     for state, why in [
         (full.state_dict(), "values is"),
-        ({"masks": other.masks}, "starts is missing"),
-        ({**own, "masks": [1, 2]}, r"masks is \(\) for"),
+        ({"masks": other.masks}, "starts are not where the bitmap of masks has them"),
+        ({"masks": other.masks, "starts": other.starts}, "values are missing, and masks are others than the layer's"),
+        ({**own, "masks": [1, 2]}, "masks is list"),
+        ({**own, "masks": own["masks"].to_sparse()}, "masks is torch.sparse_coo"),
+        ({**own, "values": own["values"].long()}, "values is torch.int64 for torch.bfloat16"),
         ({**own, "masks": own["masks"].double()}, "masks is torch.float64 for torch.int64"),
         ({**own, "values": own["values"].to(torch.int8)}, "values is torch.int8 for torch.bfloat16"),
         ({**own, "scales": torch.ones(64)}, "scales is one too many"),
@@ -310,6 +315,14 @@ def test_a_layer_takes_all_parts_of_another_weight_or_none() -> None:
     assert torch.equal(thin(x), before)
     thin.load_state_dict({name: part.half() if name == "values" else part for name, part in own.items()})
     torch.testing.assert_close(thin(x), before)
+    for some in (
+        ("values",),
+        ("masks", "starts"),
+        ("bias",),
+        ("masks", "starts", "bias"),
+    ):  # as checkpoints of some parameters have
+        thin.load_state_dict({name: own[name] for name in some}, strict=False)
+        torch.testing.assert_close(thin(x), before)
     thin.load_state_dict({"bias": torch.ones(64)}, strict=False)
     assert torch.equal(thin.bias, torch.ones(64))
     with pytest.raises(RuntimeError, match=r"values is torch\.float16 for torch\.bfloat16"):
@@ -318,6 +331,36 @@ def test_a_layer_takes_all_parts_of_another_weight_or_none() -> None:
     assert thin.masks is own["masks"]
     thin.load_state_dict({name: part.int() if name == "starts" else part for name, part in own.items()})
     assert thin.starts.dtype == torch.int64
+
+
+def test_bytes_are_loaded_with_their_scales_and_as_bytes() -> None:
+    layer, x = SparseLinear.from_dense(pruned(16, 24), torch.int8), torch.randn(2, 24)
+    own, before = {name: part.clone() for name, part in layer.state_dict().items()}, layer(x)
+    for state, why in [
+        ({**own, "values": own["values"].long() * 3}, "values is torch.int64 for torch.int8"),
+        ({**own, "values": own["values"].bool()}, "values is torch.bool for torch.int8"),
+        ({"values": own["values"]}, "scales is missing"),
+    ]:
+        with pytest.raises(RuntimeError, match=why):
+            layer.load_state_dict(state, strict=False)
+    layer.load_state_dict({**own, "scales": own["scales"].double()})
+    assert torch.equal(layer(x), before)
+
+
+def test_what_a_hook_makes_of_a_state_is_what_is_looked_at() -> None:
+    layer = SparseLinear.from_dense(pruned(16, 24))
+
+    def renamed(_: nn.Module, state: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
+        for name in [name for name in state if name.startswith(prefix + "old_")]:
+            state[prefix + name.removeprefix(prefix + "old_")] = state.pop(name)
+
+    layer.register_load_state_dict_pre_hook(renamed)
+    old = {f"old_{name}": part.clone() for name, part in layer.state_dict().items()}
+    layer.load_state_dict(old)
+    old["old_masks"].fill_(-1)
+    with pytest.raises(RuntimeError, match="starts are not where the bitmap of masks has them"):
+        layer.load_state_dict(old)
+    assert not (layer.masks == -1).all()
 
 
 def test_parts_that_lie_elsewhere_are_refused() -> None:

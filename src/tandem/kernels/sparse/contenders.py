@@ -30,6 +30,7 @@ _MORE_TRIES = 2
 _ENOUGH = 1 << 20
 """So many weights are enough to know where to cut."""
 
+_FEW = 1000
 _CLOSE = 0.005
 _DENSE_BYTES = (2, 2, 2, 2, 4, 4, 4, 1)
 """Of a weight: F.linear and oneDNN in bf16 and fp16, these and MKL in fp32, fbgemm in int8."""
@@ -42,7 +43,7 @@ class Contender:
     """A way to multiply.
 
     Attributes:
-        name: `bf16 60 %` for ours, `F.linear bf16` and so on for the others.
+        name: `bf16 60%` for ours, `F.linear bf16` and so on for the others.
         size_bytes: What it reads at each product.
         run: One product.
         zeros: The share of zeros, None for a dense matrix.
@@ -89,10 +90,10 @@ def pruned(dense_MK: torch.Tensor, zeros: Sequence[float], kinds: Sequence[torch
     """
     masks = [_mask_of(dense_MK, share) for share in zeros]
     found = [1 - float(mask_MK.sum()) / mask_MK.numel() for mask_MK in masks]
-    close = _CLOSE if dense_MK.numel() >= _ENOUGH else min(_CLOSE, 0.5 / dense_MK.numel())
+    close = _CLOSE if dense_MK.numel() >= _ENOUGH else 0.5 / dense_MK.numel() if dense_MK.numel() >= _FEW else 0.0
     known = [asked if abs(asked - share) < close else share for asked, share in zip(zeros, found, strict=True)]
     return [
-        Pruned(f"{VALUE_TYPES[kind]} {100 * share:.3g}%", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
+        Pruned(f"{VALUE_TYPES[kind]} {100 * share:.6g}%", share, tuple(_copies(pack(dense_MK, kind, mask_MK=mask_MK))))
         for kind in kinds
         for share, mask_MK in zip(known, masks, strict=True)
     ]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from tandem.kernels.sparse import choosing, reference
@@ -23,6 +22,8 @@ from tandem.kernels.sparse.ops import check_x, sparse_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+_PARTS = ("masks", "starts", "values", "scales")
 
 
 @final
@@ -159,20 +160,14 @@ class SparseLinear(nn.Module):
         )
         return reference.activated(y, None, self.activation) if training else y
 
-    def _load_from_state_dict(
-        self,
-        state: Mapping[str, Any],
-        prefix: str,
-        *rest: Any,  # noqa: ANN401 - as torch has it
-    ) -> None:
-        """Take all parts of a weight or none, and none that contradict each other: kernels believe what they read."""
-        own = {name: getattr(self, name) for name in ("masks", "starts", "values", "scales")}
-        given = {name: state[prefix + name] for name in own if prefix + name in state}
-        assigned = bool(rest[0].get("assign_to_params_buffers"))
-        if given and (why := _unfit(own, given, assigned=assigned)):
-            rest[-1].append(f"{prefix.rstrip('.') or 'a sparse layer'}: parts of no such weight: {why}")
-        else:
-            super()._load_from_state_dict(state, prefix, *rest)
+    def _load_from_state_dict(self, *given: Any) -> None:  # noqa: ANN401 - as torch has it
+        """Take the parts of a weight only if they go together: kernels believe what they read."""
+        # behind hooks that may change the parts
+        last = self.register_load_state_dict_pre_hook(_refuse_contradictions)  # type: ignore[no-untyped-call]
+        try:
+            super()._load_from_state_dict(*given)
+        finally:
+            last.remove()
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> SparseLinear:
         """Move as `fn` does, but stay packed in the same type: `model.half()` and the like change no packed weight."""
@@ -191,33 +186,68 @@ class SparseLinear(nn.Module):
         return f"{told}, density={self.weight.density:.3f}, bits_per_weight={self.weight.bits_per_weight:.2f}"
 
 
+def _refuse_contradictions(
+    layer: SparseLinear,
+    state: dict[str, Any],
+    prefix: str,
+    local: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """Take a layer's parts out of a state that is to be loaded, and tell why, where they contradict each other."""
+    del strict, missing, unexpected
+    own = {name: getattr(layer, name) for name in _PARTS}
+    given = {name: state[prefix + name] for name in _PARTS if prefix + name in state}
+    if why := _unfit(own, given, assigned=bool(local.get("assign_to_params_buffers"))):
+        for name in (*given, "bias"):
+            state.pop(prefix + name, None)
+        errors.append(f"{prefix.rstrip('.') or 'a sparse layer'}: parts of no such weight: {why}")
+
+
 def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any], *, assigned: bool) -> str:
     """Return why parts cannot take the place of a layer's own; empty where they can.
 
     Args:
         own: The layer's, by their names; None for those that it has not.
-        given: What is to take their place.
+        given: What is to take their place; what is not among them stays.
         assigned: They become the layer's as they are; else they are converted.
     """
-    for name, mine in own.items():
-        part = given.get(name)
-        if (part is None) != (mine is None):
-            return f"{name} is {'missing' if part is None else 'one too many'}"
+    for name, part in given.items():
+        mine = own[name]
         if mine is None:
-            continue
-        if not isinstance(part, torch.Tensor) or part.shape != mine.shape:
-            return f"{name} is {tuple(getattr(part, 'shape', ()))} for {tuple(mine.shape)}"
-        converts = not assigned and part.is_floating_point() == mine.is_floating_point()
-        if part.dtype != mine.dtype and not converts:
+            return f"{name} is one too many"
+        if not isinstance(part, torch.Tensor) or part.layout != torch.strided:
+            return f"{name} is {part.layout if isinstance(part, torch.Tensor) else type(part).__name__}"
+        if part.shape != mine.shape:
+            return f"{name} is {tuple(part.shape)} for {tuple(mine.shape)}"
+        exactly = (
+            part.dtype == torch.int32 if name == "starts" else part.is_floating_point() and mine.is_floating_point()
+        )
+        if part.dtype != mine.dtype and (assigned or not exactly):
             return f"{name} is {part.dtype} for {mine.dtype}"
-    masks, starts = given["masks"], given["starts"]
-    if any(isinstance(part, FakeTensor) or part.is_meta for part in (masks, starts)):
+        if assigned and not part.is_contiguous():
+            return f"{name} is not contiguous"
+    if "values" in given and own["scales"] is not None and "scales" not in given:
+        return "scales is missing"
+    parts = {name: part for name, part in {**own, **given}.items() if part is not None}
+    if not given.keys() & {"masks", "starts", "values"} or not all(_is_read(part) for part in parts.values()):
         return ""
-    found = starts_of(masks.detach().long())
-    if not torch.equal(found, starts.detach().to(found)):
+    masks, starts, mine = parts["masks"].detach(), parts["starts"].detach(), own["masks"]
+    found = starts_of(masks)
+    if not torch.equal(found, starts.to(found)):
         return "starts are not where the bitmap of masks has them"
-    kept, values = int(found[-1]), given["values"].numel() - TAIL
-    return "" if kept == values else f"masks keep {kept} of {values} values"
+    kept, values = int(found[-1]), parts["values"].numel() - TAIL
+    if kept != values:
+        return f"masks keep {kept} of {values} values"
+    is_other = "values" not in given and mine is not None and not torch.equal(masks, mine.to(masks.device))
+    return "values are missing, and masks are others than the layer's" if is_other else ""
+
+
+def _is_read(part: torch.Tensor) -> bool:
+    """Tell whether numbers of a part can be looked at: those of a tensor of torch's own, with memory."""
+    return type(part) in (torch.Tensor, nn.Parameter) and not part.is_meta
 
 
 def _refuse_transforms(inputs: Iterable[torch.Tensor]) -> None:

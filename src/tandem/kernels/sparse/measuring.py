@@ -36,7 +36,7 @@ class Timed:
     """A contender's times.
 
     Attributes:
-        name: `bf16 60 %` for ours, `dense F.linear bf16` and so on for the others.
+        name: `bf16 60%` for ours, `dense F.linear bf16` and so on for the others.
         zeros: The share of zeros, None for a dense matrix.
         size_bytes: What one product reads.
         rounds_s: Seconds a product in each round.
