@@ -50,11 +50,24 @@ def test_bench_compares_with_dense_products_and_writes_pictures(
     assert "256 x 128, 3 rows of x" in (tmp_path / "report.html").read_text()
 
 
-def test_copies_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "available_bytes", lambda: 1 << 20)
-    told = CliRunner().invoke(tandem, ["kernels", "bench", "--shape", "64x64"])
+@pytest.mark.parametrize(
+    ("available_bytes", "shapes", "refused"),
+    [(1 << 20, ["64x64"], "64x64"), (1 << 31, ["64x64", "8192x8192"], "8192x8192")],
+)
+def test_what_does_not_fit_into_memory_is_refused_before_anything_is_measured(
+    available_bytes: int, shapes: list[str], refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tandem.kernels.sparse import contenders, measuring
+
+    measured: list[object] = []
+    monkeypatch.setattr(machine, "available_bytes", lambda: available_bytes)
+    monkeypatch.setattr(contenders, "cache_bytes", lambda: 4 << 20)
+    monkeypatch.setattr(measuring, "measure", lambda *of: measured.append(of))
+    told = CliRunner().invoke(tandem, ["kernels", "bench", *(word for shape in shapes for word in ("--shape", shape))])
     assert told.exit_code == 2
-    assert "GiB, and 0 are free; ask for fewer --zeros or --values" in " ".join(told.stderr.split())
+    assert f"--shape '{refused}'" in told.stderr
+    assert "are free; ask for fewer --zeros or --values" in " ".join(told.stderr.split())
+    assert not measured
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,10 @@ from tandem.core.clean_stdout import hush_deepspeed
 from tandem.core.errors import MissingPackageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
     from tandem.kernels.sparse.measuring import Comparison
 
 _BYTES_A_WEIGHT = 60  # of memory, while a shape is measured: the dense types, their packed forms, what pruning takes
@@ -70,7 +74,8 @@ def info(as_json: bool) -> None:
 def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: str | None, as_json: bool) -> None:
     """Time sparse products beside every dense one of this machine.
 
-    Matrices come from memory, not from a cache: each has as many copies as fill four of the largest caches.
+    Matrices come from memory, not from a cache: each has as many copies as fill four of the largest caches, but for
+    small ones and dense products that are hopelessly slow.
 
     \b
     tandem kernels bench
@@ -83,8 +88,10 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
 
     where, trouble = reports.target(report), None
     shares, counts = _numbers(zeros, float, 0.0, 1.0, "--zeros"), _numbers(count, int, 1, 4096, "--count")
-    asked = dict.fromkeys(_shape(text) for text in shapes or ("4096x4096",))
-    compared = [one for shape in asked for one in _compare(shape, counts, shares, values)]
+    asked, kinds = dict.fromkeys(_shape(text) for text in shapes or ("4096x4096",)), _kinds(values)
+    for shape in asked:
+        _must_fit(shape, shares, kinds)
+    compared = [one for shape in asked for one in _compare(shape, counts, shares, kinds)]
     if as_json:
         print_json([_as_dict(one) for one in compared])
     else:
@@ -98,40 +105,50 @@ def bench(shapes: tuple[str, ...], count: str, zeros: str, values: str, report: 
             say(f"report: {where}")
 
 
-def _compare(shape: tuple[int, int], counts: list[int], zeros: list[float], values: str) -> list[Comparison]:
+def _compare(
+    shape: tuple[int, int], counts: list[int], zeros: list[float], kinds: Sequence[torch.dtype]
+) -> list[Comparison]:
     import torch
 
-    from tandem.core.machine import available_bytes
-    from tandem.kernels.sparse.contenders import CACHES, Dense, cache_bytes, most_bytes, pruned
-    from tandem.kernels.sparse.format import VALUE_TYPES
+    from tandem.kernels.sparse.contenders import Dense, pruned
     from tandem.kernels.sparse.measuring import measure
+
+    dense_MK = torch.randn(*shape)
+    weights, dense = pruned(dense_MK, zeros, kinds), Dense(dense_MK)
+    return [measure(dense, weights, count) for count in counts]
+
+
+def _kinds(values: str) -> list[torch.dtype]:
+    from tandem.kernels.sparse.format import VALUE_TYPES
 
     types = {name: dtype for dtype, name in VALUE_TYPES.items()}
     wanted = list(dict.fromkeys(values.split(",")))
     if unknown := set(wanted) - types.keys():
         _refuse("--values", min(unknown), ", ".join(types))
-    needed, there = most_bytes(*shape, zeros, [types[name] for name in wanted]), available_bytes()
-    if there and needed > there:
-        _refuse(
-            "--shape",
-            "x".join(map(str, shape)),
-            f"what fits into memory with its copies, which fill {CACHES} caches of {cache_bytes() >> 20} MiB each: all "
-            f"take up to {needed / 2**30:.0f} GiB, and {there / 2**30:.0f} are free; ask for fewer --zeros or --values",
-        )
-    dense_MK = torch.randn(*shape)
-    weights = pruned(dense_MK, zeros, [types[name] for name in wanted])
-    dense = Dense(dense_MK)
-    return [measure(dense, weights, count) for count in counts]
+    return [types[name] for name in wanted]
 
 
 def _shape(text: str) -> tuple[int, int]:
     rows, _, cols = text.partition("x")
     if not (rows.isdecimal() and cols.isdecimal() and 0 < int(rows) <= 1 << 17 and 0 < int(cols) <= 1 << 17):
         _refuse("--shape", text, "two numbers up to 131072, such as 4096x4096")
-    needed, there = _BYTES_A_WEIGHT * int(rows) * int(cols), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        _refuse("--shape", text, f"what fits into memory: this takes {needed / 2**30:.0f} of {there / 2**30:.0f} GiB")
     return int(rows), int(cols)
+
+
+def _must_fit(shape: tuple[int, int], zeros: list[float], kinds: Sequence[torch.dtype]) -> None:
+    """Refuse a shape that would not fit into memory: while it is pruned, or with all copies."""
+    from tandem.core.machine import available_bytes
+    from tandem.kernels.sparse.contenders import CACHES, cache_bytes, most_bytes
+
+    (rows, cols), there = shape, available_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = max(_BYTES_A_WEIGHT * rows * cols, most_bytes(rows, cols, zeros, kinds))
+    if needed > there:
+        _refuse(
+            "--shape",
+            f"{rows}x{cols}",
+            f"what fits into memory with its copies, which fill {CACHES} caches of {cache_bytes() >> 20} MiB each: all "
+            f"take up to {needed / 2**30:.0f} GiB, and {there / 2**30:.0f} are free; ask for fewer --zeros or --values",
+        )
 
 
 def _numbers(text: str, kind: type[float], least: float, most: float, option: str) -> list[Any]:
