@@ -347,6 +347,22 @@ def test_bytes_are_loaded_with_their_scales_and_as_bytes() -> None:
     assert torch.equal(layer(x), before)
 
 
+def test_values_of_a_class_of_their_own_hide_no_contradiction() -> None:
+    class Own(torch.Tensor):
+        pass
+
+    layer, x = SparseLinear.from_dense(pruned(16, 24)), torch.randn(2, 24)
+    own, before = layer.state_dict(), layer(x)
+    damaged = {**own, "starts": own["starts"] + 1, "values": own["values"].as_subclass(Own)}
+    for state, why in [
+        (damaged, "starts are not where the bitmap of masks has them"),
+        ({**own, "masks": own["masks"].to("meta")}, "masks cannot be read: Tensor on meta"),
+    ]:
+        with pytest.raises(RuntimeError, match=why):
+            layer.load_state_dict(state)
+    assert torch.equal(layer(x), before)
+
+
 def test_what_a_hook_makes_of_a_state_is_what_is_looked_at() -> None:
     layer = SparseLinear.from_dense(pruned(16, 24))
 

@@ -232,8 +232,16 @@ def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any], *, 
     if "values" in given and own["scales"] is not None and "scales" not in given:
         return "scales is missing"
     parts = {name: part for name, part in {**own, **given}.items() if part is not None}
-    if not given.keys() & {"masks", "starts", "values"} or not all(_is_read(part) for part in parts.values()):
+    if not given.keys() & {"masks", "starts", "values"}:
         return ""
+    for name in ("masks", "starts"):
+        if not _is_read(parts[name]):
+            alike = type(parts[name]) is type(own[name]) and not parts[name].is_meta
+            return (
+                ""
+                if assigned or alike
+                else f"{name} cannot be read: {type(parts[name]).__name__} on {parts[name].device}"
+            )
     masks, starts, mine = parts["masks"].detach(), parts["starts"].detach(), own["masks"]
     found = starts_of(masks)
     if not torch.equal(found, starts.to(found)):
@@ -241,7 +249,9 @@ def _unfit(own: Mapping[str, torch.Tensor | None], given: Mapping[str, Any], *, 
     kept, values = int(found[-1]), parts["values"].numel() - TAIL
     if kept != values:
         return f"masks keep {kept} of {values} values"
-    is_other = "values" not in given and mine is not None and not torch.equal(masks, mine.to(masks.device))
+    is_other = (
+        "values" not in given and mine is not None and _is_read(mine) and not torch.equal(masks, mine.to(masks.device))
+    )
     return "values are missing, and masks are others than the layer's" if is_other else ""
 
 
